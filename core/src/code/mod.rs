@@ -1,0 +1,3 @@
+//! Codes.
+mod ticket;
+pub use ticket::Ticket;

@@ -1,0 +1,1 @@
+//! Which addresses of a code are dialled.

@@ -1,0 +1,3 @@
+//! The engine.
+mod io;
+pub use io::*;

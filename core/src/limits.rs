@@ -1,0 +1,93 @@
+//! The bound of everything that a peer can make grow, in one place.
+
+use std::time::Duration;
+
+/// Bytes in a leaf of the Merkle tree: the smallest piece that can be checked on its own. 16 KiB keeps a leaf and its
+/// proof well inside the 128 KiB after which a public circuit relay hangs up.
+pub const LEAF: u32 = 16 * 1024;
+/// Leaves in a group. A group is what one request usually asks for and what one frame carries at the most.
+pub const LEAVES_PER_GROUP: u32 = 16;
+/// Bytes in a full group: 256 KiB.
+pub const GROUP: u32 = LEAF * LEAVES_PER_GROUP;
+/// Bytes of one frame's header (the CBOR message) at the most.
+pub const MAX_HEADER: u32 = 64 * 1024;
+/// Bytes of one frame's payload at the most.
+pub const MAX_PAYLOAD: u32 = GROUP;
+/// Bytes of a frame that comes before the link has keys.
+pub const MAX_PLAIN_FRAME: u32 = 1024;
+/// Bytes of an authenticated cipher's tag.
+pub const TAG: u32 = 16;
+/// Bytes of a sealed frame at the most, without its length prefix: header length, header, payload, tag.
+pub const MAX_SEALED_FRAME: u32 = 4 + MAX_HEADER + MAX_PAYLOAD + TAG;
+
+/// What a peer may make grow, and how far. The simulator runs the engine with small ones.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Links at once, from all peers.
+    pub links: usize,
+    /// Links that have not proved a key yet.
+    pub links_in_handshake: usize,
+    /// How long a link may take to prove its key.
+    pub handshake: Duration,
+    /// Bytes of an encoded manifest.
+    pub manifest_bytes: u64,
+    /// Entries in a manifest.
+    pub manifest_entries: u32,
+    /// Bytes of a path, its separators included.
+    pub path_bytes: usize,
+    /// Components in a path.
+    pub path_depth: usize,
+    /// Bytes of a share's description (name and author: `MAX_LABEL` in `manifest`).
+    pub description_bytes: usize,
+    /// Segments in one request.
+    pub segments: usize,
+    /// Requests that a receiver may have waiting at a sharer, per link.
+    pub requests: usize,
+    /// Bytes that one link may have read from disk and not yet written to the transport.
+    pub send_buffer: u64,
+    /// Bytes that a download asks for ahead, at the most.
+    pub window: u64,
+    /// Bytes that a download asks for ahead, at first.
+    pub window_start: u64,
+    /// Disk jobs under way at once, per share and per download.
+    pub disk_jobs: usize,
+    /// Leaves or groups that may fail their check before the peer is dropped.
+    pub bad_leaves: u32,
+    /// Messages in a row that bring neither side forward before the peer is dropped.
+    pub idle_messages: u32,
+    /// Silence on a link after which it is asked whether it lives.
+    pub ping_after: Duration,
+    /// Silence on a link after which it counts as dead.
+    pub dead_after: Duration,
+    /// How long a download looks for its peer, at first and after every loss, before it gives up.
+    pub search: Duration,
+    /// Addresses of one code that are dialled.
+    pub addresses: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            links: 256,
+            links_in_handshake: 64,
+            handshake: Duration::from_secs(10),
+            manifest_bytes: 64 * 1024 * 1024,
+            manifest_entries: 500_000,
+            path_bytes: 4096,
+            path_depth: 128,
+            description_bytes: 4096,
+            segments: 256,
+            requests: 256,
+            send_buffer: 4 * 1024 * 1024,
+            window: 12 * 1024 * 1024,
+            window_start: 1024 * 1024,
+            disk_jobs: 16,
+            bad_leaves: 3,
+            idle_messages: 1024,
+            ping_after: Duration::from_secs(4),
+            dead_after: Duration::from_secs(15),
+            search: Duration::from_secs(30),
+            addresses: 32,
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! The messages of a link, and how they are encoded: CBOR maps with one key, the message's name.
+//!
+//! Bulk bytes never stand inside a message; they follow it in the frame as its payload (see [`crate::frame`]).
+//! Fields that a reader does not know are ignored; so a later version may add some.
+
+use serde::{Deserialize, Serialize};
+
+use crate::bounded::Bounded;
+use crate::engine::Segment;
+use crate::limits::MAX_HEADER;
+use crate::manifest::SignedRoots;
+use crate::merkle::Hash;
+
+/// Segments in a request or an answer at the most, whatever [`crate::limits::Limits`] says.
+pub const MAX_SEGMENTS: usize = 256;
+/// Hashes in one proof at the most: four inside a group, and one for each halving of 2^64 bytes above it.
+pub const MAX_PROOF: usize = 52;
+/// Bytes of a name or a reason in a message at the most.
+pub const MAX_TEXT: usize = 255;
+
+/// The first, unsealed frame of a link, from the side that dialled: which share, and the handshake's first message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Knock {
+    /// Version of the protocol; this is 1.
+    #[serde(rename = "v")]
+    pub version: u32,
+    /// [`crate::secret::ShareSecret::tag`]: names the share to who knows it, and tells nothing to who does not.
+    #[serde(rename = "t", with = "serde_bytes")]
+    pub tag: [u8; 16],
+    /// First message of the Noise handshake.
+    #[serde(rename = "n", with = "serde_bytes")]
+    pub noise: Vec<u8>,
+}
+
+/// The answer to a [`Knock`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KnockReply {
+    /// Second message of the Noise handshake; from here on all frames are sealed.
+    Noise(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The link ends here.
+    Refused(Refusal),
+}
+
+/// Why a [`Knock`] was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// No share with that tag and key is offered here (any more).
+    NoSuchShare,
+    /// Not this version of the protocol.
+    Version,
+    /// Too many links or receivers right now; later may do.
+    Busy,
+}
+
+/// What goes over a link once it has keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    // From the receiver.
+    /// First message of the receiver on each link.
+    Hello {
+        /// What the receiver calls itself, [`MAX_TEXT`] bytes at the most.
+        name: String,
+    },
+    /// Asks for bytes of the encoded, signed manifest: as many from `offset` on as fit one frame.
+    GetManifest { offset: u64 },
+    /// Asks for ranges. Together at most one group of bytes. Each request is answered once, by [`Message::Data`],
+    /// in any order.
+    Request {
+        /// Counts up on each link.
+        id: u64,
+        segments: Bounded<Segment, MAX_SEGMENTS>,
+    },
+    /// The bytes of these requests are not wanted any more; those not yet read are answered without bytes.
+    Forget { ids: Bounded<u64, MAX_SEGMENTS> },
+    /// Asks for the root of an entry that was served without one. Answered by [`Message::Roots`] or
+    /// [`Message::Failed`].
+    GetRoot { entry: u32 },
+    /// How far the receiver is: bytes it holds, bytes it wants in all. For the sharer's screen only.
+    Have { done: u64, total: u64 },
+    /// The receiver has ended with the share; nothing more is asked for.
+    Leave { outcome: Leave },
+
+    // From the sharer.
+    /// First message of the sharer on each link.
+    Welcome {
+        /// Bytes of the encoded, signed manifest; `None` while files are still being listed.
+        manifest: Option<u64>,
+    },
+    /// Payload: bytes of the encoded, signed manifest from `offset` on.
+    Manifest { offset: u64, total: u64 },
+    /// Answers a request. Payload: the bytes of each served segment, in order.
+    Data {
+        id: u64,
+        segments: Bounded<Served, MAX_SEGMENTS>,
+        /// Roots of entries in this answer that were not sent on this link before, signed.
+        roots: Option<SignedRoots>,
+    },
+    /// Answers [`Message::GetRoot`].
+    Roots(SignedRoots),
+    /// An entry can't be served (any more).
+    Failed { entry: u32, reason: Failure },
+    /// The share is withdrawn.
+    Withdrawn,
+
+    // From either.
+    /// Is the link alive? Answered by [`Message::Pong`] with the same number.
+    Ping { nonce: u64 },
+    /// It is.
+    Pong { nonce: u64 },
+}
+
+/// One segment of an answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Served {
+    /// Its bytes are in the payload. `len` is what was asked for, or less at the end of a stream.
+    #[serde(rename = "b")]
+    Bytes {
+        #[serde(rename = "l")]
+        len: u32,
+        /// Siblings from the range up to the root; `None` while the entry has no root yet. See [`crate::merkle`].
+        #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
+        proof: Option<Bounded<Hash, MAX_PROOF>>,
+    },
+    /// The stream ended before this offset, or right behind the bytes: its whole size.
+    #[serde(rename = "z")]
+    End {
+        #[serde(rename = "l")]
+        len: u32,
+        #[serde(rename = "s")]
+        size: u64,
+    },
+    /// It can't be served.
+    #[serde(rename = "f")]
+    Failed(Failure),
+    /// It was forgotten before it was read.
+    #[serde(rename = "x")]
+    Forgotten,
+}
+
+/// Why an entry can't be served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Failure {
+    /// It changed since the share was made.
+    Changed,
+    /// It is gone.
+    Gone,
+    /// It can't be read.
+    Unreadable,
+    /// A stream is served to one receiver, once, and this part of it has passed.
+    Passed,
+}
+
+/// How a receiver leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Leave {
+    /// It has all it wanted.
+    Completed,
+    /// It said no to the offer.
+    Declined,
+    /// It gave up.
+    Cancelled,
+}
+
+/// Encodes a message of a frame, or a knock or its reply.
+///
+/// # Panics
+/// If the encoding is over [`MAX_HEADER`] bytes: our own messages are bounded so that it never is.
+pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(message, &mut bytes).expect("writing CBOR to memory does not fail");
+    assert!(
+        bytes.len() <= MAX_HEADER as usize,
+        "a message of {} bytes",
+        bytes.len()
+    );
+    bytes
+}
+
+/// Decodes what [`encode`] made. Trailing bytes are an error, and so is nesting deeper than any message nests.
+pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, DecodeError> {
+    if bytes.len() > MAX_HEADER as usize {
+        return Err(DecodeError::TooLong(bytes.len()));
+    }
+    let mut rest = bytes;
+    let message = ciborium::de::from_reader_with_recursion_limit(&mut rest, 16)
+        .map_err(|error| DecodeError::Malformed(error.to_string()))?;
+    if rest.is_empty() {
+        Ok(message)
+    } else {
+        Err(DecodeError::Trailing(rest.len()))
+    }
+}
+
+/// Why bytes of a peer are no message.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    /// Not the CBOR of a message.
+    #[error("malformed message: {0}")]
+    Malformed(String),
+    /// A message with something behind it.
+    #[error("{0} bytes behind a message")]
+    Trailing(usize),
+    /// Over [`MAX_HEADER`].
+    #[error("a message of {0} bytes")]
+    TooLong(usize),
+}
