@@ -1,1 +1,358 @@
 //! Which addresses of a code are dialled.
+//!
+//! A code is somebody else's word: dialled as it stands, it could make this machine knock at services of its own, at
+//! its router or at whole networks. So only plain addresses of other machines are dialled, and only so many.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use multiaddr::Protocol;
+
+use crate::Multiaddr;
+use crate::engine::PathKind;
+use crate::limits::Limits;
+
+/// The addresses of a code, sorted into those to dial and those not to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vetted {
+    /// To be dialled: in the code's order, each once, `limits.addresses` at the most.
+    pub dial: Vec<Multiaddr>,
+    /// Not to be dialled, and why.
+    pub refused: Vec<(Multiaddr, Refused)>,
+}
+
+/// Why an address of a code is not dialled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Not `/ip4|ip6/…/tcp/…` or `/ip4|ip6/…/udp/…/quic-v1`.
+    #[error("this kind of address is not supported")]
+    Unsupported,
+    /// This machine itself, and the user did not allow that.
+    #[error("the address is this machine itself")]
+    Loopback,
+    /// `0.0.0.0/8` or `::`.
+    #[error("the address names no machine")]
+    Unspecified,
+    /// `169.254.0.0/16` or `fe80::/10`.
+    #[error("the address holds on one network cable only")]
+    LinkLocal,
+    /// `224.0.0.0/4` or `ff00::/8`.
+    #[error("the address is a group of machines")]
+    Multicast,
+    /// `255.255.255.255`.
+    #[error("the address is every machine of a network")]
+    Broadcast,
+    /// Port 0.
+    #[error("the address has no port")]
+    PortZero,
+    /// Over the limit.
+    #[error("the code has too many addresses")]
+    TooMany,
+}
+
+/// Sorts the addresses of a code. `allow_loopback` is the user's own word that this machine may be dialled.
+pub fn vet(addresses: &[Multiaddr], allow_loopback: bool, limits: &Limits) -> Vetted {
+    let mut vetted = Vetted::default();
+    for address in addresses {
+        if vetted.dial.contains(address) {
+            continue;
+        }
+        match judge(address, allow_loopback) {
+            Ok(()) if vetted.dial.len() < limits.addresses => vetted.dial.push(address.clone()),
+            Ok(()) => vetted.refused.push((address.clone(), Refused::TooMany)),
+            Err(refused) => vetted.refused.push((address.clone(), refused)),
+        }
+    }
+    vetted
+}
+
+/// Why there is nothing to dial, in a sentence for people.
+pub fn explain_none(refused: &[(Multiaddr, Refused)]) -> String {
+    if refused.is_empty() {
+        return "the code names no address".to_string();
+    }
+    if refused.iter().all(|(_, why)| *why == Refused::Loopback) {
+        return "the code only names this machine itself; to allow that, use --loopback"
+            .to_string();
+    }
+    let why = refused.first().map(|(_, why)| why.to_string());
+    format!(
+        "none of the code's addresses can be dialled: {}",
+        why.unwrap_or_default()
+    )
+}
+
+/// Addresses over TCP, and addresses over QUIC, each in their order. Others are left out.
+pub fn split_by_transport(addresses: &[Multiaddr]) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
+    let of = |wanted| {
+        let matching = addresses.iter().filter(move |address| {
+            endpoint(address).is_some_and(|(_, transport, _)| transport == wanted)
+        });
+        matching.cloned().collect()
+    };
+    (of(Transport::Tcp), of(Transport::Quic))
+}
+
+/// How a link reaches its peer, by the peer's address.
+pub fn path_kind(address: &Multiaddr) -> PathKind {
+    if address
+        .iter()
+        .any(|part| matches!(part, Protocol::P2pCircuit))
+    {
+        return PathKind::Relayed;
+    }
+    let ip = address.iter().find_map(|part| match part {
+        Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
+        Protocol::Ip6(ip) => Some(unmapped(ip)),
+        // Both ends are in one process.
+        Protocol::Memory(_) => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        _ => None,
+    });
+    match ip {
+        Some(ip) if ip.is_loopback() => PathKind::Loopback,
+        Some(IpAddr::V4(ip)) if ip.is_private() || ip.is_link_local() => PathKind::Lan,
+        Some(IpAddr::V6(ip)) if ip.is_unique_local() || ip.is_unicast_link_local() => PathKind::Lan,
+        _ => PathKind::Direct,
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Transport {
+    Tcp,
+    Quic,
+}
+
+/// An address taken apart, if it has one of the supported shapes.
+fn endpoint(address: &Multiaddr) -> Option<(IpAddr, Transport, u16)> {
+    let mut parts = address.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
+        _ => return None,
+    };
+    let (transport, port) = match (parts.next()?, parts.next()) {
+        (Protocol::Tcp(port), None) => (Transport::Tcp, port),
+        (Protocol::Udp(port), Some(Protocol::QuicV1)) => (Transport::Quic, port),
+        _ => return None,
+    };
+    parts.next().is_none().then_some((ip, transport, port))
+}
+
+fn judge(address: &Multiaddr, allow_loopback: bool) -> Result<(), Refused> {
+    let (ip, _, port) = endpoint(address).ok_or(Refused::Unsupported)?;
+    if port == 0 {
+        return Err(Refused::PortZero);
+    }
+    match ip {
+        IpAddr::V4(ip) => judge_v4(ip, allow_loopback),
+        IpAddr::V6(ip) => judge_v6(ip, allow_loopback),
+    }
+}
+
+fn judge_v4(ip: Ipv4Addr, allow_loopback: bool) -> Result<(), Refused> {
+    if ip.is_loopback() && !allow_loopback {
+        Err(Refused::Loopback)
+    } else if ip.octets()[0] == 0 {
+        // Linux connects 0.0.0.0 to itself.
+        Err(Refused::Unspecified)
+    } else if ip.is_link_local() {
+        Err(Refused::LinkLocal)
+    } else if ip.is_multicast() {
+        Err(Refused::Multicast)
+    } else if ip.is_broadcast() {
+        Err(Refused::Broadcast)
+    } else {
+        Ok(())
+    }
+}
+
+fn judge_v6(ip: Ipv6Addr, allow_loopback: bool) -> Result<(), Refused> {
+    if ip.is_loopback() {
+        if allow_loopback {
+            Ok(())
+        } else {
+            Err(Refused::Loopback)
+        }
+    } else if ip.is_unspecified() {
+        Err(Refused::Unspecified)
+    } else if ip.is_unicast_link_local() {
+        Err(Refused::LinkLocal)
+    } else if ip.is_multicast() {
+        Err(Refused::Multicast)
+    } else {
+        embedded_v4(ip).map_or(Ok(()), |ip| judge_v4(ip, allow_loopback))
+    }
+}
+
+/// The IPv4 address that an IPv6 address stands for: mapped (`::ffff:0:0/96`), compatible (`::/96`), NAT64
+/// (`64:ff9b::/96`, RFC 6052) or 6to4 (`2002::/16`, RFC 3056).
+fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let ([0, 0, 0, 0, 0, 0 | 0xffff, high, low]
+    | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+    | [0x2002, high, low, ..]) = ip.segments()
+    else {
+        return None;
+    };
+    Some(Ipv4Addr::from_bits(
+        (u32::from(high) << 16) | u32::from(low),
+    ))
+}
+
+fn unmapped(ip: Ipv6Addr) -> IpAddr {
+    ip.to_ipv4_mapped().map_or(IpAddr::V6(ip), IpAddr::V4)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PEER: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+    fn address(text: &str) -> Multiaddr {
+        text.parse().unwrap()
+    }
+
+    fn verdict(text: &str, allow_loopback: bool) -> Option<Refused> {
+        let vetted = vet(&[address(text)], allow_loopback, &Limits::default());
+        assert_eq!(vetted.dial.len() + vetted.refused.len(), 1);
+        vetted.refused.first().map(|(_, refused)| *refused)
+    }
+
+    #[test]
+    fn addresses_of_other_machines_are_dialled() {
+        for text in [
+            "/ip4/192.168.1.2/tcp/4000",
+            "/ip4/203.0.113.9/udp/4000/quic-v1",
+            "/ip6/2001:db8::1/tcp/1",
+            "/ip6/fd00::1/udp/65535/quic-v1",
+            "/ip6/64:ff9b::203.0.113.9/tcp/1",
+        ] {
+            assert_eq!(verdict(text, false), None, "{text}");
+        }
+    }
+
+    /// Row 26.
+    #[test]
+    fn addresses_that_are_no_other_machine_are_refused() {
+        use Refused::*;
+        for (text, refused) in [
+            ("/ip4/127.0.0.1/tcp/1", Loopback),
+            ("/ip4/127.9.9.9/udp/1/quic-v1", Loopback),
+            ("/ip6/::1/tcp/1", Loopback),
+            ("/ip6/::ffff:127.0.0.1/tcp/1", Loopback),
+            ("/ip6/64:ff9b::127.0.0.1/tcp/1", Loopback),
+            ("/ip6/2002:7f00:1::/tcp/1", Loopback),
+            ("/ip6/::127.0.0.1/tcp/1", Loopback),
+            ("/ip4/0.0.0.0/tcp/1", Unspecified),
+            ("/ip6/::/tcp/1", Unspecified),
+            ("/ip6/::ffff:0.0.0.0/tcp/1", Unspecified),
+            ("/ip4/169.254.169.254/tcp/80", LinkLocal),
+            ("/ip6/fe80::1/tcp/1", LinkLocal),
+            ("/ip6/febf::1/tcp/1", LinkLocal),
+            ("/ip6/::ffff:169.254.0.1/tcp/1", LinkLocal),
+            ("/ip4/224.0.0.1/udp/1/quic-v1", Multicast),
+            ("/ip6/ff02::1/udp/1/quic-v1", Multicast),
+            ("/ip6/::ffff:239.0.0.1/tcp/1", Multicast),
+            ("/ip4/255.255.255.255/tcp/1", Broadcast),
+            ("/ip4/192.168.1.2/tcp/0", PortZero),
+            ("/ip4/192.168.1.2/udp/0/quic-v1", PortZero),
+            ("/ip4/192.168.1.2", Unsupported),
+            ("/ip4/192.168.1.2/udp/1", Unsupported),
+            ("/ip4/192.168.1.2/tcp/1/ws", Unsupported),
+            ("/ip4/192.168.1.2/udp/1/quic-v1/webtransport", Unsupported),
+            ("/dns4/example.org/tcp/1", Unsupported),
+            ("/memory/7", Unsupported),
+        ] {
+            assert_eq!(verdict(text, false), Some(refused), "{text}");
+        }
+        let relay = format!("/ip4/203.0.113.9/tcp/1/p2p/{PEER}/p2p-circuit");
+        assert_eq!(verdict(&relay, true), Some(Unsupported));
+    }
+
+    #[test]
+    fn loopback_is_dialled_only_where_the_user_allows_it() {
+        for text in ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/udp/1/quic-v1"] {
+            assert_eq!(verdict(text, true), None);
+        }
+        assert_eq!(
+            verdict("/ip4/0.0.0.0/tcp/1", true),
+            Some(Refused::Unspecified)
+        );
+    }
+
+    /// Row 14, and row 26's thousands.
+    #[test]
+    fn each_address_is_dialled_once_and_only_so_many() {
+        let limits = Limits {
+            addresses: 3,
+            ..Limits::default()
+        };
+        let numbers: Vec<_> = [1, 1, 2, 3, 2, 4, 5]
+            .map(|port| address(&format!("/ip4/192.0.2.1/tcp/{port}")))
+            .into();
+        let vetted = vet(&numbers, false, &limits);
+        assert_eq!(
+            vetted.dial,
+            [&numbers[0], &numbers[2], &numbers[3]].map(Clone::clone)
+        );
+        let refused: Vec<_> = vetted.refused.iter().map(|(_, refused)| *refused).collect();
+        assert_eq!(refused, [Refused::TooMany, Refused::TooMany]);
+        assert!(vet(&numbers[..4], false, &limits).refused.is_empty());
+    }
+
+    #[test]
+    fn a_code_without_a_good_address_is_explained() {
+        let explain = |texts: &[&str]| {
+            let addresses: Vec<_> = texts.iter().map(|text| address(text)).collect();
+            explain_none(&vet(&addresses, false, &Limits::default()).refused)
+        };
+        let explained = [
+            explain(&[]),
+            explain(&["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"]),
+            explain(&["/ip4/127.0.0.1/tcp/1", "/memory/1"]),
+        ];
+        insta::assert_snapshot!(explained.join("\n"));
+    }
+
+    #[test]
+    fn transports_are_told_apart() {
+        let tcp = address("/ip4/192.0.2.1/tcp/1");
+        let quic = address("/ip6/2001:db8::1/udp/1/quic-v1");
+        let both = [quic.clone(), address("/memory/1"), tcp.clone()];
+        assert_eq!(split_by_transport(&both), (vec![tcp], vec![quic]));
+    }
+
+    #[test]
+    fn an_address_tells_the_kind_of_path() {
+        let relay = format!("/ip4/127.0.0.1/tcp/1/p2p/{PEER}/p2p-circuit");
+        for (text, kind) in [
+            ("/ip4/127.0.0.1/tcp/1", PathKind::Loopback),
+            ("/ip6/::ffff:127.0.0.1/tcp/1", PathKind::Loopback),
+            ("/ip6/::1/udp/1/quic-v1", PathKind::Loopback),
+            ("/memory/1", PathKind::Loopback),
+            ("/ip4/10.1.2.3/tcp/1", PathKind::Lan),
+            ("/ip4/169.254.1.1/tcp/1", PathKind::Lan),
+            ("/ip6/fd12::1/tcp/1", PathKind::Lan),
+            ("/ip6/fe80::1/tcp/1", PathKind::Lan),
+            ("/ip4/203.0.113.9/tcp/1", PathKind::Direct),
+            ("/ip6/2001:db8::1/tcp/1", PathKind::Direct),
+            (&relay, PathKind::Relayed),
+        ] {
+            assert_eq!(path_kind(&address(text)), kind, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_dialled_is_special(ip: u32, high in any::<bool>(), port: u16) {
+            let ip = if high { Ipv4Addr::from_bits(ip | 0xe000_0000) } else { Ipv4Addr::from_bits(ip & 0x7fff_ffff) };
+            for text in [format!("/ip4/{ip}/tcp/{port}"), format!("/ip6/{}/tcp/{port}", ip.to_ipv6_mapped())] {
+                let dialled = verdict(&text, false).is_none();
+                let special = ip.is_loopback() || ip.is_multicast() || ip.is_broadcast() || ip.is_link_local()
+                    || ip.octets()[0] == 0 || port == 0;
+                prop_assert_eq!(dialled, !special);
+            }
+        }
+    }
+}

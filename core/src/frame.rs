@@ -1,17 +1,575 @@
-//! Frames.
-use crate::merkle::Hash;
-use crate::message::Message;
-use bytes::Bytes;
+//! Frames: how messages and bulk bytes stand on a link's byte stream.
+//!
+//! ```text
+//! frame            = length of the body, u32 big-endian || body
+//! body, unsealed   = the CBOR of a Knock or a KnockReply              up to MAX_PLAIN_FRAME bytes
+//! body, sealed     = AES-256-GCM(text) || tag of 16 bytes             up to MAX_SEALED_FRAME bytes
+//! text             = length of the header, u32 big-endian || header || payload
+//! header           = the CBOR of a Message                            up to MAX_HEADER bytes
+//! payload          = raw bytes, which the message says how to cut     up to MAX_PAYLOAD bytes
+//! ```
+//!
+//! Each direction of a link has its own key, and its sealed frames are numbered from 0 on; the number is the nonce and
+//! does not stand in the frame. So a frame that was left out, repeated or moved does not open, and a link is at its end
+//! with the first frame that doesn't.
+//!
+//! [`seal`] and [`open`] are the bulk work of a link: pure functions that a driver runs on its worker threads. They
+//! know nothing of requests, or of which bytes are right: that is decided in [`crate::engine`], by the hashes that
+//! [`open`] computes.
+
+#![warn(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used
+)]
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::aead::{AeadError, AeadKey, KEY};
+use crate::limits::{GROUP, MAX_HEADER, MAX_PAYLOAD, MAX_PLAIN_FRAME, MAX_SEALED_FRAME, TAG};
+use crate::merkle::RangeHash;
+use crate::message::{self, DecodeError, Message, Served};
+
+/// Bytes of a length, of a body or of a header.
+const LENGTH: usize = 4;
+
+/// The keys of one link, one for each direction. A clone is the same keys.
+#[derive(Debug, Clone)]
+pub struct LinkKeys {
+    /// Seals what goes out.
+    pub send: SendKey,
+    /// Opens what comes in.
+    pub receive: ReceiveKey,
+}
+
+impl LinkKeys {
+    /// Makes a link's keys of their bytes. What is `send` here is `receive` at the other end.
+    pub fn new(send: [u8; KEY], receive: [u8; KEY]) -> Self {
+        Self {
+            send: SendKey(Arc::new(AeadKey::new(send))),
+            receive: ReceiveKey(Arc::new(AeadKey::new(receive))),
+        }
+    }
+}
+
+/// Seals the frames of one direction of a link.
+#[derive(Clone)]
+pub struct SendKey(Arc<AeadKey>);
+
+/// Opens the frames of one direction of a link.
+#[derive(Clone)]
+pub struct ReceiveKey(Arc<AeadKey>);
+
+impl fmt::Debug for SendKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendKey(..)")
+    }
+}
+
+impl fmt::Debug for ReceiveKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReceiveKey(..)")
+    }
+}
+
 /// An opened frame.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Frame {
     /// What it says.
     pub message: Message,
-    /// What it carries.
+    /// What it carries. In a [`Message::Data`], the bytes of its segments without a gap, in order.
     pub payload: Bytes,
-    /// One group-subtree hash per [`crate::message::Served::Bytes`] item, in order.
-    pub hashes: Vec<Hash>,
+    /// Of the payload of a [`Message::Data`]: one for each [`Served::Bytes`] and [`Served::End`], in order; where that
+    /// has no bytes, as of one empty leaf. Empty for all other messages.
+    pub hashes: Vec<RangeHash>,
 }
-/// Keys.
-#[derive(Debug, Clone)]
-pub struct LinkKeys;
+
+/// Why bytes of a peer are no frame. Whoever sends such bytes has broken the protocol, or somebody between has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    /// A length of zero, or over the limit.
+    #[error("a frame of {len} bytes, where {max} are allowed")]
+    Length {
+        /// What it says.
+        len: u32,
+        /// What is allowed.
+        max: u32,
+    },
+    /// Not sealed by the other end under this number.
+    #[error(transparent)]
+    Aead(#[from] AeadError),
+    /// Too short for the header that it says it has.
+    #[error("a frame that ends in its header")]
+    Cut,
+    /// The header is no message.
+    #[error(transparent)]
+    Message(#[from] DecodeError),
+    /// The payload is not as long as the message says, or as long as one may be.
+    #[error("a payload of {len} bytes that does not fit its message")]
+    Payload {
+        /// Bytes of the payload.
+        len: usize,
+    },
+}
+
+/// A whole unsealed frame, length and all, with this body.
+///
+/// # Panics
+/// If the body is empty or over [`MAX_PLAIN_FRAME`]: our own knocks and replies never are.
+pub fn plain(body: &[u8]) -> Bytes {
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    assert!(
+        (1..=MAX_PLAIN_FRAME).contains(&len),
+        "an unsealed frame of {len} bytes"
+    );
+    [&len.to_be_bytes(), body].concat().into()
+}
+
+/// A whole sealed frame, length and all, ready to be written. `seq` is 0 for a link's first one and then counts up.
+///
+/// The frame is built in one allocation of its exact size; the payload is copied once, and sealed where it then is.
+/// Fails only when the key is exhausted: then the link has to be made anew.
+///
+/// # Panics
+/// If the payload is over [`MAX_PAYLOAD`] or the message over [`MAX_HEADER`] bytes: ours never are.
+pub fn seal(
+    key: &SendKey,
+    seq: u64,
+    message: &Message,
+    payload: &[u8],
+) -> Result<Bytes, AeadError> {
+    let header = message::encode(message);
+    assert!(
+        payload.len() <= MAX_PAYLOAD as usize,
+        "a payload of {} bytes",
+        payload.len()
+    );
+    let text = LENGTH
+        .saturating_add(header.len())
+        .saturating_add(payload.len());
+    let body = text.saturating_add(TAG as usize);
+    let mut frame = Vec::with_capacity(LENGTH.saturating_add(body));
+    frame.extend_from_slice(&length(body));
+    frame.extend_from_slice(&length(header.len()));
+    frame.extend_from_slice(&header);
+    frame.extend_from_slice(payload);
+    let (_, text) = frame.split_at_mut(LENGTH);
+    let tag = key.0.seal_in_place(seq, text)?;
+    frame.extend_from_slice(&tag);
+    Ok(frame.into())
+}
+
+/// Opens a sealed frame's body (what stands behind its length), decodes the header and hashes the payload.
+///
+/// `body` is decrypted where it is, and the payload is a part of it: as long as the payload lives, so does the whole
+/// allocation that `body` was cut from. For bulk, that should be this one frame's (see [`read_len`]).
+pub fn open(key: &ReceiveKey, seq: u64, mut body: BytesMut) -> Result<Frame, FrameError> {
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    check_length(len, MAX_SEALED_FRAME)?;
+    let plain = key.0.open_in_place(seq, &mut body)?;
+    body.truncate(plain);
+    let header = split_header(&mut body)?;
+    let message: Message = message::decode(&header)?;
+    let payload = body.freeze();
+    let hashes = check_payload(&message, &payload)?;
+    Ok(Frame {
+        message,
+        payload,
+        hashes,
+    })
+}
+
+/// Reads a frame's length for a driver that reads the body itself, straight to where it stays. `max` is
+/// [`MAX_PLAIN_FRAME`] or [`MAX_SEALED_FRAME`].
+pub fn read_len(prefix: [u8; 4], max: u32) -> Result<usize, FrameError> {
+    let len = u32::from_be_bytes(prefix);
+    check_length(len, max)?;
+    usize::try_from(len).map_err(|_| FrameError::Length { len, max })
+}
+
+/// Cuts a byte stream into the bodies of frames, however the stream comes in pieces.
+///
+/// It holds what was fed and not yet taken, and sets nothing aside for what a length only promises. A body shares its
+/// allocation with what was fed around it.
+#[derive(Debug)]
+pub struct Decoder {
+    fed: BytesMut,
+    max: u32,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Decoder {
+    /// A decoder of unsealed frames, as every link begins with.
+    pub fn new() -> Self {
+        Self {
+            fed: BytesMut::new(),
+            max: MAX_PLAIN_FRAME,
+        }
+    }
+
+    /// Sets the limit for frames not yet taken: [`MAX_SEALED_FRAME`] once the link has keys.
+    pub fn set_limit(&mut self, max: u32) {
+        self.max = max;
+    }
+
+    /// Takes in the next bytes of the stream.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.fed.extend_from_slice(bytes);
+    }
+
+    /// The next frame's body, once all of it was fed. A length over the limit is an error as soon as it is seen, and
+    /// again each time, for what follows it can't be understood.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it fails, and goes on after it had nothing"
+    )]
+    pub fn next(&mut self) -> Result<Option<BytesMut>, FrameError> {
+        let Some(prefix) = self.fed.first_chunk() else {
+            return Ok(None);
+        };
+        let len = read_len(*prefix, self.max)?;
+        if self.fed.len().saturating_sub(LENGTH) < len {
+            return Ok(None);
+        }
+        self.fed.advance(LENGTH);
+        Ok(Some(self.fed.split_to(len)))
+    }
+}
+
+fn check_length(len: u32, max: u32) -> Result<(), FrameError> {
+    if (1..=max).contains(&len) {
+        Ok(())
+    } else {
+        Err(FrameError::Length { len, max })
+    }
+}
+
+/// A length that is known to be within the limits.
+fn length(bytes: usize) -> [u8; LENGTH] {
+    u32::try_from(bytes)
+        .expect("a frame is far below 4 GiB")
+        .to_be_bytes()
+}
+
+fn split_header(text: &mut BytesMut) -> Result<BytesMut, FrameError> {
+    let prefix = text.first_chunk().ok_or(FrameError::Cut)?;
+    let len = u32::from_be_bytes(*prefix);
+    check_length(len, MAX_HEADER)?;
+    let len = usize::try_from(len).map_err(|_| FrameError::Cut)?;
+    text.advance(LENGTH);
+    if text.len() < len {
+        return Err(FrameError::Cut);
+    }
+    Ok(text.split_to(len))
+}
+
+/// Checks that the payload is just what the message says it is, and hashes what is content.
+fn check_payload(message: &Message, payload: &[u8]) -> Result<Vec<RangeHash>, FrameError> {
+    let wrong = FrameError::Payload { len: payload.len() };
+    if payload.len() > MAX_PAYLOAD as usize {
+        return Err(wrong);
+    }
+    match message {
+        Message::Data { segments, .. } => hash_segments(segments, payload).ok_or(wrong),
+        Message::Manifest { .. } => Ok(Vec::new()),
+        _ if payload.is_empty() => Ok(Vec::new()),
+        _ => Err(wrong),
+    }
+}
+
+/// `None` if the segments' lengths are not those of the payload. All of them are looked at before a byte is hashed.
+fn hash_segments(segments: &[Served], payload: &[u8]) -> Option<Vec<RangeHash>> {
+    let mut pieces = Vec::new();
+    let mut rest = payload;
+    for len in segments.iter().filter_map(served_len) {
+        if len > GROUP {
+            return None;
+        }
+        let (piece, behind) = rest.split_at_checked(usize::try_from(len).ok()?)?;
+        pieces.push(piece);
+        rest = behind;
+    }
+    rest.is_empty()
+        .then(|| pieces.into_iter().map(RangeHash::of).collect())
+}
+
+fn served_len(served: &Served) -> Option<u32> {
+    match served {
+        Served::Bytes { len, .. } | Served::End { len, .. } => Some(*len),
+        Served::Failed(_) | Served::Forgotten => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::unwrap_used
+)]
+mod tests {
+    use data_encoding::HEXLOWER;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::merkle::hash_group;
+    use crate::message::Failure;
+
+    fn ends() -> (LinkKeys, LinkKeys) {
+        (
+            LinkKeys::new([1; KEY], [2; KEY]),
+            LinkKeys::new([2; KEY], [1; KEY]),
+        )
+    }
+
+    fn body(frame: &[u8]) -> BytesMut {
+        let (prefix, body) = frame.split_first_chunk().unwrap();
+        assert_eq!(read_len(*prefix, MAX_SEALED_FRAME).unwrap(), body.len());
+        BytesMut::from(body)
+    }
+
+    fn data(segments: Vec<Served>) -> Message {
+        Message::Data {
+            id: 9,
+            segments: segments.into(),
+            roots: None,
+        }
+    }
+
+    fn bytes(len: u32) -> Served {
+        Served::Bytes { len, proof: None }
+    }
+
+    /// What the other end makes of a frame that is sealed as it should be.
+    fn round(message: &Message, payload: &[u8]) -> Result<Frame, FrameError> {
+        let (here, there) = ends();
+        open(
+            &there.receive,
+            5,
+            body(&seal(&here.send, 5, message, payload).unwrap()),
+        )
+    }
+
+    /// A frame of any text, as a peer with the key can make it.
+    fn forge(text: &[u8]) -> Result<Frame, FrameError> {
+        let (here, there) = ends();
+        let mut sealed = text.to_vec();
+        let tag = here.send.0.seal_in_place(0, &mut sealed).unwrap();
+        sealed.extend(tag);
+        open(&there.receive, 0, BytesMut::from(&sealed[..]))
+    }
+
+    #[test]
+    fn vectors() {
+        let (here, _) = ends();
+        let ping = seal(&here.send, 0, &Message::Ping { nonce: 1 }, b"").unwrap();
+        insta::assert_snapshot!(HEXLOWER.encode(&ping), @"00000022bf3598d2d45f73d6fd1e33201f4baf22d0c73abb72c9053f68154fe24d4662d362c1");
+        let data = seal(&here.send, 1, &data(vec![bytes(5)]), b"hello").unwrap();
+        insta::assert_snapshot!(HEXLOWER.encode(&data), @"0000003cbbda90a47d5a1d437d52731b5c42a00f67451caa77e86d50a26bd8d5f92864c136b886fdb5f6124e6e59c47e8cfe95058dc08c9686eb6f3fa9155dd2");
+        insta::assert_snapshot!(HEXLOWER.encode(&plain(b"knock")), @"000000056b6e6f636b");
+    }
+
+    #[test]
+    fn a_frame_comes_out_as_it_went_in() {
+        let payload: Vec<u8> = (0..=255).cycle().take(100_000).collect();
+        let message = data(vec![
+            bytes(70_000),
+            Served::Failed(Failure::Gone),
+            Served::End {
+                len: 30_000,
+                size: 130_000,
+            },
+            Served::End { len: 0, size: 0 },
+            Served::Forgotten,
+        ]);
+        let frame = round(&message, &payload).unwrap();
+        assert_eq!(frame.message, message);
+        assert_eq!(frame.payload, payload);
+        let pieces = [&payload[..70_000], &payload[70_000..], &[]];
+        assert_eq!(frame.hashes, pieces.map(RangeHash::of));
+        assert_eq!(frame.hashes[0].node(), hash_group(pieces[0]));
+    }
+
+    #[test]
+    fn the_largest_frame_fits_and_a_larger_one_does_not() {
+        let payload = vec![1; GROUP as usize];
+        assert!(round(&data(vec![bytes(GROUP)]), &payload).is_ok());
+        let (_, there) = ends();
+        let over = BytesMut::zeroed(MAX_SEALED_FRAME as usize + 1);
+        assert!(matches!(
+            open(&there.receive, 0, over),
+            Err(FrameError::Length { .. })
+        ));
+        // A short header leaves room for more than a payload may have.
+        let header = message::encode(&Message::Manifest {
+            offset: 0,
+            total: 1,
+        });
+        let text = |payload| [&length(header.len())[..], &header, &vec![0; payload]].concat();
+        assert!(forge(&text(MAX_PAYLOAD as usize)).is_ok());
+        let len = MAX_PAYLOAD as usize + 1;
+        assert_eq!(forge(&text(len)).unwrap_err(), FrameError::Payload { len });
+    }
+
+    #[test]
+    fn a_payload_that_is_not_what_the_message_says_is_refused() {
+        let refused = |message, payload: &[u8]| {
+            let error = round(&message, payload).unwrap_err();
+            assert_eq!(error, FrameError::Payload { len: payload.len() });
+        };
+        refused(data(vec![bytes(5)]), b"four");
+        refused(data(vec![bytes(5)]), b"sixsix");
+        refused(data(vec![]), b"x");
+        refused(data(vec![Served::Forgotten]), b"x");
+        refused(data(vec![bytes(u32::MAX), bytes(u32::MAX)]), b"x");
+        refused(data(vec![bytes(u32::MAX), bytes(2)]), b"x");
+        refused(data(vec![bytes(GROUP + 1)]), &vec![0; GROUP as usize]);
+        refused(data(vec![Served::End { len: 3, size: 3 }]), b"no");
+        refused(Message::Ping { nonce: 0 }, b"x");
+        refused(Message::Withdrawn, b"x");
+        assert!(
+            round(
+                &Message::Manifest {
+                    offset: 0,
+                    total: 9
+                },
+                b"any"
+            )
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn a_header_that_is_not_whole_is_refused() {
+        for text in [&b""[..], b"\0\0\0", b"\0\0\0\x09x"] {
+            assert_eq!(forge(text).unwrap_err(), FrameError::Cut);
+        }
+        for length in [0, MAX_HEADER + 1, u32::MAX] {
+            let error = forge(&length.to_be_bytes()).unwrap_err();
+            assert_eq!(
+                error,
+                FrameError::Length {
+                    len: length,
+                    max: MAX_HEADER
+                }
+            );
+        }
+        assert!(matches!(
+            forge(b"\0\0\0\x01\xff"),
+            Err(FrameError::Message(_))
+        ));
+    }
+
+    #[test]
+    fn frames_open_only_in_their_order_and_direction() {
+        let (here, there) = ends();
+        let frame = seal(&here.send, 3, &Message::Withdrawn, b"").unwrap();
+        let forged = Err(FrameError::Aead(AeadError::Forged));
+        for (key, seq) in [(&there.receive, 2), (&there.receive, 4), (&here.receive, 3)] {
+            assert_eq!(
+                open(key, seq, body(&frame)).map(|frame| frame.message),
+                forged
+            );
+        }
+        assert!(open(&there.receive, 3, body(&frame)).is_ok());
+    }
+
+    #[test]
+    fn the_payload_is_not_copied() {
+        let (here, there) = ends();
+        let body = body(&seal(&here.send, 0, &data(vec![bytes(5)]), b"hello").unwrap());
+        let within = body.as_ptr_range();
+        let frame = open(&there.receive, 0, body).unwrap();
+        assert!(within.contains(&frame.payload.as_ptr()));
+    }
+
+    #[test]
+    fn keys_are_not_printed() {
+        let keys = LinkKeys::new([0xAB; KEY], [0xCD; KEY]);
+        insta::assert_snapshot!(format!("{keys:?}"), @"LinkKeys { send: SendKey(..), receive: ReceiveKey(..) }");
+    }
+
+    #[test]
+    fn a_length_over_the_limit_is_an_error_before_anything_follows_it() {
+        let mut decoder = Decoder::new();
+        decoder.feed(&(MAX_PLAIN_FRAME + 1).to_be_bytes()[..3]);
+        assert_eq!(decoder.next(), Ok(None));
+        decoder.feed(&(MAX_PLAIN_FRAME + 1).to_be_bytes()[3..]);
+        let error = FrameError::Length {
+            len: MAX_PLAIN_FRAME + 1,
+            max: MAX_PLAIN_FRAME,
+        };
+        assert_eq!(decoder.next(), Err(error.clone()));
+        decoder.feed(b"more");
+        assert_eq!(decoder.next(), Err(error));
+        decoder.set_limit(MAX_SEALED_FRAME);
+        assert_eq!(decoder.next(), Ok(None));
+    }
+
+    #[test]
+    fn a_frame_without_a_body_is_an_error() {
+        let mut decoder = Decoder::new();
+        decoder.feed(&[0; 4]);
+        assert!(decoder.next().is_err());
+    }
+
+    #[test]
+    fn a_decoder_sets_nothing_aside_for_a_promise() {
+        let mut decoder = Decoder::new();
+        decoder.set_limit(MAX_SEALED_FRAME);
+        decoder.feed(&MAX_SEALED_FRAME.to_be_bytes());
+        for _ in 0..64 {
+            assert_eq!(decoder.next(), Ok(None));
+            assert!(decoder.fed.capacity() <= 2 * decoder.fed.len() + 64);
+            decoder.feed(&[0; 100]);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_stream_in_any_pieces_gives_the_same_frames(
+            frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..300), 0..8),
+            cuts in prop::collection::vec(1..200_usize, 1..30),
+        ) {
+            let stream: Vec<u8> = frames.iter().flat_map(|frame| plain(frame)).collect();
+            let mut decoder = Decoder::new();
+            let mut seen = Vec::new();
+            let mut rest = &stream[..];
+            for cut in cuts.iter().cycle() {
+                let (piece, behind) = rest.split_at(rest.len().min(*cut));
+                rest = behind;
+                decoder.feed(piece);
+                while let Some(frame) = decoder.next().unwrap() {
+                    seen.push(frame.to_vec());
+                }
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(seen, frames);
+        }
+
+        #[test]
+        fn no_text_of_a_peer_panics(text: Vec<u8>, header in 0..64_u32) {
+            let _ = forge(&text);
+            let _ = forge(&[&header.to_be_bytes()[..], &text].concat());
+            let (_, there) = ends();
+            let _ = open(&there.receive, 0, BytesMut::from(&text[..]));
+        }
+
+        #[test]
+        fn a_changed_frame_does_not_open(at: prop::sample::Index, bit in 0..8) {
+            let (here, there) = ends();
+            let mut body = body(&seal(&here.send, 0, &data(vec![bytes(5)]), b"hello").unwrap());
+            *at.get_mut(&mut body) ^= 1_u8 << bit;
+            prop_assert!(open(&there.receive, 0, body).is_err());
+        }
+    }
+}

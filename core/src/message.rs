@@ -61,12 +61,14 @@ pub enum Message {
     // From the receiver.
     /// First message of the receiver on each link.
     Hello {
+        /// Drawn at random for each download, so that several links of one are told from several of one peer.
+        session: u64,
         /// What the receiver calls itself, [`MAX_TEXT`] bytes at the most.
         name: String,
     },
     /// Asks for bytes of the encoded, signed manifest: as many from `offset` on as fit one frame.
     GetManifest { offset: u64 },
-    /// Asks for ranges. Together at most one group of bytes. Each request is answered once, by [`Message::Data`],
+    /// Asks for ranges: one range inside a group, or several whole files that together fit a group. Each request is answered once, by [`Message::Data`],
     /// in any order.
     Request {
         /// Counts up on each link.

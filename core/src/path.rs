@@ -1,5 +1,581 @@
-//! Paths.
-use serde::{Deserialize, Serialize};
-/// A path.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+//! Paths inside a share: what a peer may call a file, and where a symlink may point.
+//!
+//! A [`SafePath`] exists only if it stays below its root on every system: the rules of Unix, Windows and macOS hold
+//! everywhere, so that a name is good or bad on all of them alike. It says nothing about what stands at the path on a
+//! disk; not following symlinks there is the driver's work. Bidirectional and invisible characters are allowed, for
+//! people use them in names; whoever prints a path escapes them.
+
+use std::fmt;
+
+use crate::limits::Limits;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+mod name;
+
+use name::{check_component, fold, stem};
+
+/// What the names of staging folders begin with. No path of a share may begin so, in any case or spelling: it could
+/// stand in for a file that is still on its way.
+pub const STAGING_PREFIX: &str = ".handover-";
+/// Bytes of one component at the most: what the usual file systems take.
+pub const MAX_COMPONENT: usize = 255;
+/// Bytes of a path where no [`Limits`] are at hand.
+const MAX_PATH: usize = 4096;
+/// Components of a path where no [`Limits`] are at hand.
+const MAX_DEPTH: usize = 128;
+
+/// A relative path with `/` between its components, in UTF-8, that can't lead out of its root.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SafePath(String);
+
+impl SafePath {
+    /// Checks a path against the default limits: 4096 bytes, 128 components.
+    pub fn parse(path: &str) -> Result<Self, PathError> {
+        check(path, MAX_PATH, MAX_DEPTH)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Checks a path against `limits`: its `path_bytes` and `path_depth`.
+    pub fn parse_with(path: &str, limits: &Limits) -> Result<Self, PathError> {
+        check(path, limits.path_bytes, limits.path_depth)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// Checks a path that is one already against (smaller) limits.
+    pub(crate) fn check_limits(&self, limits: &Limits) -> Result<(), PathError> {
+        check_size(&self.0, limits.path_bytes, limits.path_depth)
+    }
+
+    /// The path as it was parsed.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its components, outermost first. There is at least one.
+    pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.0.split('/')
+    }
+
+    /// The folder it stands in; `None` if that is the root.
+    pub fn parent(&self) -> Option<Self> {
+        let (parent, _) = self.0.rsplit_once('/')?;
+        Some(Self(parent.to_owned()))
+    }
+
+    /// Its last component.
+    pub fn file_name(&self) -> &str {
+        self.0.rsplit_once('/').map_or(&self.0, |(_, name)| name)
+    }
+
+    /// The path `below` this one. `below` may have several components; the whole is checked again.
+    pub fn join(&self, below: &str) -> Result<Self, PathError> {
+        if below.starts_with('/') {
+            return Err(PathError::Absolute);
+        }
+        Self::parse(&format!("{}/{below}", self.0))
+    }
+
+    /// The path of another file, `name`, in the same folder.
+    pub fn with_file_name(&self, name: &str) -> Result<Self, PathError> {
+        if name.contains('/') {
+            return Err(PathError::NotOneName);
+        }
+        Self::parse(&self.beside(name))
+    }
+
+    /// The name that a second file of this name gets: `a.tar.gz` becomes `a (1).tar.gz`.
+    ///
+    /// The number goes before the extensions (short, of ASCII letters and digits, at least one letter). A component
+    /// that would grow over [`MAX_COMPONENT`] loses the end of its stem. The path as a whole may grow over the limit
+    /// that holds for peers' paths, by the 13 bytes of the longest number.
+    #[must_use]
+    pub fn numbered(&self, n: u32) -> Self {
+        let name = self.file_name();
+        let stem = stem(name);
+        let extensions = name.strip_prefix(stem).unwrap_or_default();
+        let number = format!(" ({n})");
+        let room = MAX_COMPONENT.saturating_sub(extensions.len() + number.len());
+        let stem = stem.get(..stem.floor_char_boundary(room)).unwrap_or(stem);
+        Self(self.beside(&format!("{stem}{number}{extensions}")))
+    }
+
+    /// A key that two paths share if some file system takes them for one.
+    ///
+    /// Invisible ("default ignorable") characters go, for HFS+ and ext4's case folding do not see them; then NFD, each
+    /// character to upper and back to lower case (which makes `ß` `ss` and `ς` `σ`, as full case folding does), then
+    /// NFC. Compatibility forms stay apart (`x²` is not `x2`): no usual file system merges them, people use both.
+    /// The `/` between components stay.
+    pub fn fold_key(&self) -> String {
+        fold(&self.0)
+    }
+
+    fn beside(&self, name: &str) -> String {
+        match self.0.rsplit_once('/') {
+            Some((parent, _)) => format!("{parent}/{name}"),
+            None => name.to_owned(),
+        }
+    }
+}
+
+/// As it came from the peer, unescaped.
+impl fmt::Display for SafePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for SafePath {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for SafePath {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let path = String::deserialize(deserializer)?;
+        check(&path, MAX_PATH, MAX_DEPTH).map_err(serde::de::Error::custom)?;
+        Ok(Self(path))
+    }
+}
+
+/// Checks that a symlink at `link` which holds `target` stays inside the root.
+///
+/// A target is relative to the link's folder: any number of `..` that does not climb over the root, then names.
+/// A `..` behind a name is refused even where it would lead back inside: if that name is a symlink itself, the system
+/// climbs from wherever *it* points, not from where it stands. Without such `..`, each link leads to a real folder
+/// above it and from there only downwards, so a chain of links of one share stays inside whichever way they are
+/// nested, and however a file system compares names. (It takes that no link of the share stands below another, which
+/// the manifest sees to.)
+pub fn symlink_stays_inside(link: &SafePath, target: &str) -> Result<(), PathError> {
+    if target.is_empty() {
+        return Err(PathError::Empty);
+    }
+    if target.len() > MAX_PATH {
+        return Err(PathError::TooLong {
+            bytes: target.len(),
+            max: MAX_PATH,
+        });
+    }
+    if target.starts_with('/') {
+        return Err(PathError::Absolute);
+    }
+    check_characters(target)?;
+    let mut folders_above = link.components().skip(1).count();
+    let mut named = false;
+    for part in target.split('/') {
+        match part {
+            "" | "." => {}
+            ".." if named => return Err(PathError::ClimbsBehindName),
+            ".." => {
+                folders_above = folders_above.checked_sub(1).ok_or(PathError::LeavesRoot)?;
+            }
+            name => {
+                check_component(name)?;
+                named = true;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Why a path, or a symlink's target, is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PathError {
+    /// There is nothing.
+    #[error("it is empty")]
+    Empty,
+    /// Over the limit for paths.
+    #[error("it is {bytes} bytes long; {max} are allowed")]
+    TooLong {
+        /// Its bytes.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Over the limit for depth.
+    #[error("it is {depth} folders deep; {max} are allowed")]
+    TooDeep {
+        /// Its components.
+        depth: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// One component is over [`MAX_COMPONENT`].
+    #[error("it has a name of {bytes} bytes; {MAX_COMPONENT} are allowed")]
+    ComponentTooLong {
+        /// The component's bytes.
+        bytes: usize,
+    },
+    /// It begins with `/`.
+    #[error("it is absolute, not relative")]
+    Absolute,
+    /// `a//b`, or a `/` at the end.
+    #[error("it has an empty name in it (two slashes in a row, or one at the end)")]
+    EmptyComponent,
+    /// `.` or `..`.
+    #[error("it has a `.` or `..` in it")]
+    DotComponent,
+    /// A NUL.
+    #[error("it has a NUL character in it")]
+    Nul,
+    /// `\`, which separates components on Windows.
+    #[error("it has a backslash in it")]
+    Backslash,
+    /// C0, DEL or C1.
+    #[error("it has a control character in it")]
+    Control,
+    /// `C:` or `C:x`.
+    #[error("it has a drive letter in it")]
+    DriveLetter,
+    /// `CON`, `lpt1.txt`, ….
+    #[error("it has a name in it that Windows keeps for a device")]
+    DeviceName,
+    /// Windows drops these, and so two names would be one.
+    #[error("it has a name in it that ends in a dot or a space")]
+    TrailingDotOrSpace,
+    /// It begins with [`STAGING_PREFIX`].
+    #[error("it begins with `{STAGING_PREFIX}`, which handover keeps for files on their way")]
+    Staging,
+    /// A path where one name was wanted.
+    #[error("it is a path, not one name")]
+    NotOneName,
+    /// A symlink's target climbs over the root.
+    #[error("it leads out of the share")]
+    LeavesRoot,
+    /// A symlink's target has `..` behind a name.
+    #[error("it has a `..` behind a name, which may lead out of the share")]
+    ClimbsBehindName,
+}
+
+fn check(path: &str, max_bytes: usize, max_depth: usize) -> Result<(), PathError> {
+    if path.is_empty() {
+        return Err(PathError::Empty);
+    }
+    check_size(path, max_bytes, max_depth)?;
+    if path.starts_with('/') {
+        return Err(PathError::Absolute);
+    }
+    check_characters(path)?;
+    path.split('/').try_for_each(check_component)?;
+    let first = path.split('/').next().unwrap_or_default();
+    if fold(first).starts_with(STAGING_PREFIX) {
+        return Err(PathError::Staging);
+    }
+    Ok(())
+}
+
+fn check_size(path: &str, max_bytes: usize, max_depth: usize) -> Result<(), PathError> {
+    if path.len() > max_bytes {
+        return Err(PathError::TooLong {
+            bytes: path.len(),
+            max: max_bytes,
+        });
+    }
+    let depth = path.split('/').count();
+    if depth > max_depth {
+        return Err(PathError::TooDeep {
+            depth,
+            max: max_depth,
+        });
+    }
+    Ok(())
+}
+
+fn check_characters(path: &str) -> Result<(), PathError> {
+    path.chars().try_for_each(|c| match c {
+        '\0' => Err(PathError::Nul),
+        '\\' => Err(PathError::Backslash),
+        c if c.is_control() => Err(PathError::Control),
+        _ => Ok(()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+    use unicode_normalization::UnicodeNormalization;
+
+    use super::*;
+
+    fn path(path: &str) -> SafePath {
+        SafePath::parse(path).unwrap()
+    }
+
+    #[test]
+    fn names_that_people_use_are_taken() {
+        for name in [
+            "a",
+            "a/b/c",
+            ".bashrc",
+            "..a",
+            "a..b/c...d",
+            "What? <really>: \"yes\" | *.mp3",
+            "10:30.txt",
+            "console/auxiliary/common1/com10/lpt",
+            "con-notes.txt",
+            "Zoë/日本/👩‍👩‍👧.png",
+            "evil\u{202e}txt.exe",
+            " leading space",
+            "sub/.handover-is-fine-here",
+            ".handover",
+        ] {
+            assert_eq!(path(name).as_str(), name);
+        }
+    }
+
+    /// Rows 1 and 21: one answer for each, on every system.
+    #[test]
+    fn names_that_lead_elsewhere_are_refused_and_the_error_says_why() {
+        let mut answers = String::new();
+        for name in [
+            "",
+            "/",
+            "/etc/passwd",
+            "a//b",
+            "a/",
+            ".",
+            "..",
+            "a/../b",
+            "./a",
+            "a\0b",
+            "..\\a",
+            "C:\\a",
+            "\\\\server\\share",
+            "a\nb",
+            "a\u{7f}",
+            "a\u{9b}31m",
+            "C:",
+            "c:a",
+            "a/z:/b",
+            "CON",
+            "a/prn/b",
+            "con.txt",
+            "NUL.tar.gz",
+            "COM1 .log",
+            "com¹",
+            "LPT³.x",
+            "lpt0",
+            "aux:stream",
+            "ConIn$",
+            "CONOUT$.txt",
+            "a.",
+            "a /b",
+            "...",
+            ".handover-1/0",
+            ".HandOver-x",
+            ".hand\u{200d}over-x",
+        ] {
+            let error = SafePath::parse(name).unwrap_err();
+            writeln!(answers, "{name:?}: {error}").unwrap();
+        }
+        insta::assert_snapshot!(answers);
+    }
+
+    /// Row 14.
+    #[test]
+    fn limits_hold_at_n_and_not_at_n_and_one() {
+        let limits = Limits::default();
+        assert_eq!(
+            (MAX_PATH, MAX_DEPTH),
+            (limits.path_bytes, limits.path_depth)
+        );
+
+        let deep = |n: usize| vec!["a"; n].join("/");
+        assert!(SafePath::parse(&deep(128)).is_ok());
+        let too_deep = PathError::TooDeep {
+            depth: 129,
+            max: 128,
+        };
+        assert_eq!(SafePath::parse(&deep(129)), Err(too_deep));
+
+        assert!(SafePath::parse(&"é".repeat(127)).is_ok());
+        let too_long = PathError::ComponentTooLong { bytes: 256 };
+        assert_eq!(SafePath::parse(&"é".repeat(128)), Err(too_long));
+
+        let long = vec!["x".repeat(255); 16].join("/");
+        assert_eq!(long.len(), 4095);
+        assert!(SafePath::parse(&long).is_ok());
+        let long = long.replacen('x', "x/y", 1);
+        assert_eq!(
+            SafePath::parse(&long),
+            Err(PathError::TooLong {
+                bytes: 4097,
+                max: 4096
+            })
+        );
+
+        let small = Limits {
+            path_bytes: 5,
+            path_depth: 2,
+            ..limits
+        };
+        assert!(SafePath::parse_with("ab/cd", &small).is_ok());
+        let error = SafePath::parse_with("ab/cde", &small);
+        assert_eq!(error, Err(PathError::TooLong { bytes: 6, max: 5 }));
+        let error = SafePath::parse_with("a/b/c", &small);
+        assert_eq!(error, Err(PathError::TooDeep { depth: 3, max: 2 }));
+    }
+
+    #[test]
+    fn a_path_is_taken_apart_and_put_together() {
+        let file = path("a/b/c.txt");
+        assert_eq!(file.file_name(), "c.txt");
+        assert_eq!(file.parent(), Some(path("a/b")));
+        assert_eq!(path("a").parent(), None);
+        assert_eq!(path("a").file_name(), "a");
+        assert_eq!(path("a").join("b/c.txt"), Ok(file.clone()));
+        assert_eq!(path("a").join("/b"), Err(PathError::Absolute));
+        assert_eq!(path("a").join("../b"), Err(PathError::DotComponent));
+        assert_eq!(path("a").join(""), Err(PathError::EmptyComponent));
+        assert_eq!(file.with_file_name("d"), Ok(path("a/b/d")));
+        assert_eq!(file.with_file_name("d/e"), Err(PathError::NotOneName));
+    }
+
+    #[test]
+    fn a_second_file_of_a_name_gets_a_number_before_its_extensions() {
+        for (name, numbered) in [
+            ("a.tar.gz", "a (1).tar.gz"),
+            ("d.d/.bashrc", "d.d/.bashrc (1)"),
+            (".config.json", ".config (1).json"),
+            ("Report v1.2 final.pdf", "Report v1.2 final (1).pdf"),
+            ("Report v1.2.pdf", "Report v1.2 (1).pdf"),
+            ("plain", "plain (1)"),
+            ("..a", "..a (1)"),
+        ] {
+            assert_eq!(path(name).numbered(1), path(numbered));
+        }
+        let long = path(&format!("{}.txt", "é".repeat(125)));
+        let numbered = long.numbered(u32::MAX);
+        assert_eq!(
+            numbered.as_str(),
+            format!("{} (4294967295).txt", "é".repeat(119))
+        );
+    }
+
+    /// Row 22.
+    #[test]
+    fn names_that_some_file_system_takes_for_one_share_a_key() {
+        for (a, b) in [
+            ("README", "readme"),
+            ("caf\u{e9}", "CAFE\u{301}"),
+            ("straße", "STRASSE"),
+            ("ΟΔΟΣ/x", "οδος/X"),
+            ("\u{212a}elvin", "kelvin"),
+            ("\u{130}", "i\u{307}"),
+            (".g\u{200c}it", ".git"),
+            ("a\u{feff}b", "ab"),
+        ] {
+            assert_eq!(path(a).fold_key(), path(b).fold_key(), "{a:?} {b:?}");
+        }
+        assert_ne!(path("x²").fold_key(), path("x2").fold_key());
+        assert_ne!(path("a/b").fold_key(), path("ab").fold_key());
+    }
+
+    #[test]
+    fn symlinks_stay_inside_or_are_refused() {
+        for (link, target) in [
+            ("l", "a"),
+            ("l", "a/b/"),
+            ("l", "."),
+            ("l", "./a//b/."),
+            ("x/l", ".."),
+            ("x/y/l", "../../a"),
+        ] {
+            assert_eq!(symlink_stays_inside(&path(link), target), Ok(()));
+        }
+        let mut answers = String::new();
+        for (link, target) in [
+            ("l", ""),
+            ("l", "/etc"),
+            ("l", ".."),
+            ("x/l", "../../a"),
+            ("l", "a/../../x"),
+            ("x/y/l", "a/.."),
+            ("l", "..\\a"),
+            ("l", "C:/a"),
+            ("l", "a\0"),
+            ("l", "a\u{1b}"),
+            ("l", "nul"),
+        ] {
+            let error = symlink_stays_inside(&path(link), target).unwrap_err();
+            writeln!(answers, "{link} -> {target:?}: {error}").unwrap();
+        }
+        insta::assert_snapshot!(answers);
+        let link = path("l");
+        assert!(symlink_stays_inside(&link, &"a/".repeat(2048)).is_ok());
+        let error = symlink_stays_inside(&link, &("a/".repeat(2048) + "a"));
+        assert!(matches!(error, Err(PathError::TooLong { .. })));
+    }
+
+    #[test]
+    fn decoding_checks_what_parsing_checks() {
+        let good: SafePath = serde_json::from_str("\"a/b\"").unwrap();
+        assert_eq!(serde_json::to_string(&good).unwrap(), "\"a/b\"");
+        assert!(serde_json::from_str::<SafePath>("\"../b\"").is_err());
+    }
+
+    /// Texts that are near to paths, so that many of them parse.
+    fn pathlike() -> impl Strategy<Value = String> {
+        prop_oneof![
+            any::<String>(),
+            "([a-zA-Z.: ]{0,3}(/|\\\\|\\.\\.|é|\u{200d}|con|COM1|\0)?){0,6}",
+            "([a-z]{1,3}(\\.[a-z]{1,3})?/){0,4}[a-z]{1,8}(\\.[a-z0-9]{1,4}){0,3}",
+        ]
+    }
+
+    proptest! {
+        /// Row 1.
+        #[test]
+        fn any_parsed_path_stays_below_the_root(text in pathlike()) {
+            if let Ok(path) = SafePath::parse(&text) {
+                prop_assert_eq!(path.as_str(), &text);
+                let joined = Path::new("/root").join(path.as_str());
+                let below = joined.strip_prefix("/root").unwrap();
+                prop_assert!(below.components().all(|part| matches!(part, Component::Normal(_))));
+                prop_assert_eq!(below.components().count(), path.components().count());
+            }
+        }
+
+        #[test]
+        fn a_numbered_path_is_a_path_in_the_same_folder(text in pathlike(), n: u32) {
+            if let Ok(path) = SafePath::parse(&text) {
+                let numbered = path.numbered(n);
+                prop_assert_eq!(SafePath::parse(numbered.as_str()), Ok(numbered.clone()));
+                prop_assert_eq!(numbered.parent(), path.parent());
+                prop_assert_ne!(numbered, path);
+            }
+        }
+
+        #[test]
+        fn equivalent_spellings_share_a_key(text in "[a-zA-ZéÉöÅßſςΣﬁ\u{301}\u{327}\u{345}\u{200d}]{1,12}") {
+            let key = path(&text).fold_key();
+            for spelling in [text.nfc().collect(), text.nfd().collect::<String>(), text.to_lowercase()] {
+                if let Ok(spelling) = SafePath::parse(&spelling) {
+                    prop_assert_eq!(&spelling.fold_key(), &key);
+                }
+            }
+        }
+
+        /// Wherever a chain of allowed targets leads, it is no higher than the root.
+        #[test]
+        fn an_allowed_target_never_climbs_over_the_root(
+            link in "([ab]/){0,3}l",
+            target in "(\\.\\./|\\./|a/|/){0,5}(a|\\.\\.|)",
+        ) {
+            let link = path(&link);
+            if symlink_stays_inside(&link, &target).is_ok() {
+                let mut depth = link.components().count() - 1;
+                for part in target.split('/') {
+                    match part {
+                        "" | "." => {}
+                        ".." => { prop_assert!(depth > 0); depth -= 1; }
+                        _ => depth += 1,
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,1 +1,125 @@
-//! transports
+//! Ways to reach a peer.
+//!
+//! A [`Transport`] turns "reach this peer at these addresses" into [`Link`]s: ordered, reliable streams of bytes in both
+//! directions, to a peer whose identity the transport's own encryption has proved. What is said over a link, and
+//! whether the peer may have anything, is none of its business.
+//!
+//! - [`libp2p`]: TCP and QUIC on real networks.
+//! - [`memory`]: a simulated network in virtual time, and a transport over it.
+//! - [`identity`]: the key pair that a peer is known by, in a file.
+
+pub mod identity;
+pub mod libp2p;
+pub mod memory;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::{AsyncRead, AsyncWrite};
+use handover_core::engine::{DialId, LinkId, PathKind};
+use handover_core::{Multiaddr, PeerId};
+
+/// How long a dial may take before it has failed, from the call to the negotiated stream.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Addresses tried for one dial; what goes beyond them is left out.
+pub const MAX_DIAL_ADDRESSES: usize = 32;
+
+/// Dials under way at once; one more fails right away.
+pub const MAX_DIALS: usize = 256;
+
+/// A link's bytes: ordered, reliable, in both directions.
+///
+/// Closing it closes the own direction: the other side reads an end of file and may go on writing. Dropping it without
+/// closing gives up both directions at once; the other side may read that as an end of file, so a protocol that must
+/// tell them apart says goodbye itself. Dropping it after closing loses nothing that was written.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+/// A stream to a peer that has been proved to be itself.
+pub struct Link {
+    /// Unique in this process, whichever transport it came from.
+    pub id: LinkId,
+    /// Whom the transport's encryption proved at the other end.
+    pub peer: PeerId,
+    /// How the link gets there.
+    pub path: PathKind,
+    /// The other end's address as this side sees it, without the peer's identity.
+    pub remote: Multiaddr,
+    /// The dial that this link answers; `None` if the other side dialled.
+    pub dial: Option<DialId>,
+    /// Its bytes.
+    pub stream: Box<dyn Stream>,
+}
+
+impl fmt::Debug for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Link")
+            .field("id", &self.id)
+            .field("peer", &self.peer)
+            .field("path", &self.path)
+            .field("dial", &self.dial)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a transport tells.
+#[derive(Debug)]
+pub enum TransportEvent {
+    /// This peer can be reached here: the whole list as it is now, without `/p2p`.
+    Listening(Vec<Multiaddr>),
+    /// A link stands.
+    LinkUp(Link),
+    /// What carried a link is gone. Its stream tells too, by an error or an end of file; which of the two is seen first
+    /// is not defined. Does not follow if the link's stream was dropped before.
+    LinkDown {
+        /// Which link.
+        link: LinkId,
+        /// Why, for people.
+        reason: String,
+    },
+    /// A dial came to nothing.
+    DialFailed {
+        /// Which dial.
+        dial: DialId,
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// Something that makes links.
+///
+/// Whoever owns it polls it: a transport that is not polled makes no progress with dials and listening, while links
+/// that stand carry bytes regardless.
+pub trait Transport: Send {
+    /// Who this side is.
+    fn local_peer(&self) -> PeerId;
+
+    /// Reach a peer at any of these addresses, which are tried at once. Without `peer`, whoever answers is it. Is answered
+    /// exactly once, within [`DIAL_TIMEOUT`]: by [`TransportEvent::LinkUp`] or [`TransportEvent::DialFailed`].
+    fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>);
+
+    /// Give up what carries a link, if no other link uses it. Flush, close and drop the link's stream before:
+    /// what it still holds may be lost otherwise. An unknown link is ignored.
+    fn close(&mut self, link: LinkId);
+
+    /// The next event. `None` after [`shutdown`](Transport::shutdown) is through.
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<TransportEvent>>;
+
+    /// Stop listening and close everything. Goes on in [`poll_event`](Transport::poll_event), which ends with `None`.
+    fn shutdown(&mut self);
+}
+
+/// The next event as a future; dropping it loses nothing.
+pub async fn next_event<T: Transport + ?Sized>(transport: &mut T) -> Option<TransportEvent> {
+    std::future::poll_fn(|cx| transport.poll_event(cx)).await
+}
+
+/// A link id that nobody in this process has had.
+pub(crate) fn next_link_id() -> LinkId {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    LinkId(NEXT.fetch_add(1, Ordering::Relaxed))
+}

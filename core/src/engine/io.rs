@@ -96,6 +96,9 @@ pub enum Input {
     Frame { link: LinkId, frame: Frame },
     /// A frame came that could not be opened or decoded, or its length is over the limit. `reason` is for people.
     BadFrame { link: LinkId, reason: String },
+    /// Bytes came on a link, of a frame that is not whole yet. At most one a second is needed: it keeps a link that
+    /// is slow from being taken for dead.
+    Activity { link: LinkId },
     /// The frame with this sequence number has gone to the transport; its bytes are no longer held.
     Sent { link: LinkId, seq: u64 },
     /// A disk job has ended.
@@ -157,6 +160,8 @@ pub struct ShareLabel {
 pub struct ShareOptions {
     /// Withdraw the share when this many receivers have completed it.
     pub uses: Option<u32>,
+    /// Put loopback addresses into the ticket: the receiver is on this machine.
+    pub loopback: bool,
 }
 
 /// Whom to fetch from, and with what key.
@@ -381,7 +386,12 @@ pub enum DiskDone {
     /// [`DiskWork::HashGroups`]: one hash a group.
     Hashed { hashes: Vec<Hash> },
     /// [`DiskWork::ReadPipe`]: fewer bytes than asked for are the last ones.
-    PipeRead { payload: Bytes, end: bool },
+    /// `hash` is the node of the group that the bytes are; `end` says that nothing follows them.
+    PipeRead {
+        payload: Bytes,
+        hash: Hash,
+        end: bool,
+    },
     /// [`DiskWork::Inspect`]: indexes into `paths` that exist; `free` bytes of room, if known.
     Inspected {
         taken: Vec<usize>,

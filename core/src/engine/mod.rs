@@ -1,3 +1,493 @@
-//! The engine.
+//! The engine: a value that decides everything and does nothing itself.
+//!
+//! # The contract
+//!
+//! A driver owns one [`Engine`] and does three things, over and over:
+//!
+//! 1. [`Engine::handle_input`] whenever something has happened, with the time. Time never goes back between calls; one
+//!    that does is taken as no time having passed.
+//! 2. [`Engine::poll_output`] after that, until it returns [`Output::Timeout`]. Each output before it is to be
+//!    performed, in order. Only then is it the next input's turn.
+//! 3. Wait for that moment or the next thing to happen; [`Input::Tick`] tells the engine that the moment is here.
+//!
+//! What the driver owes: frames of a link are sent in the order of their sequence numbers, sealed with that number and
+//! opened with the number of frames that came before; every disk job and every dial ends exactly once; a link that is
+//! gone is told once and never again. What the engine owes: `poll_output` reaches a timeout in as many steps as there
+//! is work, that timeout is in the future, no two frames of a link share a number, and everything that a peer can make
+//! grow stays inside [`Limits`].
+//!
+//! The engine never sees bulk bytes: it moves them by reference from a frame to the disk and from the disk to a frame,
+//! and decides by the hashes that workers made of them.
+
+mod bits;
+mod context;
+mod download;
 mod io;
+mod links;
+mod share;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
 pub use io::*;
+
+use context::{Context, JobOwner};
+use download::Download;
+use links::{Care, Role};
+use share::Share;
+
+use crate::frame::{Frame, LinkKeys};
+use crate::handshake::{self, Initiator};
+use crate::limits::Limits;
+use crate::manifest::Manifest;
+use crate::message::{self, Knock, KnockReply, Message, Refusal};
+use crate::time::Time;
+use crate::{Keypair, Multiaddr, PeerId};
+
+/// The protocol's version in a knock.
+pub const VERSION: u32 = 1;
+
+/// What a peer did wrong. The link is closed; others go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Violation(String);
+
+impl Violation {
+    fn new(what: impl Into<String>) -> Self {
+        Self(what.into())
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Many shares, many downloads, many links, and one owner of them all. See the [module](self) for how it is driven.
+pub struct Engine {
+    cx: Context,
+    addresses: Vec<Multiaddr>,
+    shares: BTreeMap<ShareId, Share>,
+    downloads: BTreeMap<DownloadId, Download>,
+    shutting_down: bool,
+}
+
+impl Engine {
+    /// An engine that has nothing to do. All its randomness comes from `seed`, which must never be used twice; `now` is
+    /// the driver's clock.
+    pub fn new(limits: Limits, identity: Keypair, seed: [u8; 32], now: Time) -> Self {
+        Self {
+            cx: Context::new(limits, identity, seed, now),
+            addresses: Vec::new(),
+            shares: BTreeMap::new(),
+            downloads: BTreeMap::new(),
+            shutting_down: false,
+        }
+    }
+
+    /// The identity that this engine signs with.
+    pub fn peer(&self) -> PeerId {
+        self.cx.peer
+    }
+
+    /// What a share offers, once it is listed.
+    pub fn manifest(&self, share: ShareId) -> Option<Arc<Manifest>> {
+        self.shares.get(&share)?.manifest()
+    }
+
+    /// Takes in what has happened by `now`.
+    pub fn handle_input(&mut self, now: Time, input: Input) {
+        self.cx.now = self.cx.now.max(now);
+        match input {
+            Input::Command(command) => self.command(command),
+            Input::Listening { addresses } => self.listening(addresses),
+            Input::LinkUp { link, peer, path, dial } => self.link_up(link, peer, path, dial),
+            Input::LinkDown { link, reason } => self.link_down(link, reason),
+            Input::DialFailed { dial, reason } => {
+                let download = self.cx.dial_done(dial);
+                if let Some(download) = download.and_then(|id| self.downloads.get_mut(&id)) {
+                    download.dial_failed(&mut self.cx, dial, reason);
+                }
+            }
+            Input::Plain { link, bytes } => self.plain(link, &bytes),
+            Input::Frame { link, frame } => self.frame(link, frame),
+            Input::BadFrame { link, reason } => self.blame(link, &Violation::new(reason)),
+            Input::Activity { link } => {
+                if let Some(link) = self.cx.links.get_mut(link) {
+                    link.heard(self.cx.now);
+                }
+            }
+            Input::Sent { link, seq } => {
+                if let Some(Role::Serving(share)) = self.cx.links.get(link).map(|link| &link.role)
+                    && let Some(share) = self.shares.get_mut(share)
+                {
+                    share.sent(&mut self.cx, link, seq);
+                }
+            }
+            Input::Disk { job, done } => self.disk_done(job, done),
+            Input::Tick => {}
+        }
+        self.tick();
+        self.sweep();
+    }
+
+    /// The next thing to perform, or when to come back.
+    pub fn poll_output(&mut self) -> Output {
+        if let Some(output) = self.cx.pop() {
+            return output;
+        }
+        let links = self.cx.links.deadline(&self.cx.limits);
+        let shares = self.shares.values().map(Share::deadline);
+        let downloads = self.downloads.values().map(Download::deadline);
+        let next = shares.chain(downloads).chain([links]).min().unwrap_or(Time::NEVER);
+        Output::Timeout(next)
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Share {
+                share,
+                label,
+                secret,
+                options,
+            } => {
+                let mut opened = Share::open(&mut self.cx, share, label, secret, options);
+                if !self.addresses.is_empty() {
+                    opened.announce(&mut self.cx, &self.addresses);
+                }
+                self.shares.insert(share, opened);
+            }
+            Command::Unshare { share } => {
+                if let Some(share) = self.shares.get_mut(&share) {
+                    share.end(&mut self.cx, ShareEnd::Stopped);
+                }
+            }
+            Command::Fetch {
+                download,
+                source,
+                sink,
+                options,
+            } => {
+                let opened = Download::open(&mut self.cx, download, source, sink, options);
+                self.downloads.insert(download, opened);
+            }
+            Command::Accept { download, terms } => self.download(download, |download, cx| download.accept(cx, terms)),
+            Command::Decline { download } => self.download(download, Download::decline),
+            Command::Pause { download } => self.download(download, |download, cx| download.pause(cx, true)),
+            Command::Resume { download } => self.download(download, |download, cx| download.pause(cx, false)),
+            Command::Cancel { download } => self.download(download, Download::cancel),
+            Command::Shutdown => self.shut_down(),
+        }
+    }
+
+    fn download(&mut self, id: DownloadId, act: impl FnOnce(&mut Download, &mut Context)) {
+        if let Some(download) = self.downloads.get_mut(&id) {
+            act(download, &mut self.cx);
+        }
+    }
+
+    fn shut_down(&mut self) {
+        self.shutting_down = true;
+        for share in self.shares.values_mut() {
+            share.end(&mut self.cx, ShareEnd::Stopped);
+        }
+        for download in self.downloads.values_mut() {
+            download.cancel(&mut self.cx);
+        }
+    }
+
+    fn listening(&mut self, addresses: Vec<Multiaddr>) {
+        self.addresses = addresses;
+        for share in self.shares.values_mut() {
+            share.announce(&mut self.cx, &self.addresses);
+        }
+    }
+
+    fn link_up(&mut self, link: LinkId, peer: PeerId, path: PathKind, dial: Option<DialId>) {
+        let cx = &mut self.cx;
+        let download = dial.and_then(|dial| cx.dial_done(dial));
+        let (Some(id), Some(dial)) = (download, dial) else {
+            let full = cx.links.len() >= cx.limits.links || cx.links.awaiting() >= cx.limits.links_in_handshake;
+            if full || dial.is_some() || self.shares.is_empty() {
+                return cx.push(Output::Close { link });
+            }
+            cx.links.insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
+            return cx.push(Output::AwaitPlain { link });
+        };
+        let wanted = self.downloads.get(&id).filter(|download| {
+            download.wants_link(cx, path) && download.peer().is_none_or(|expected| expected == peer)
+        });
+        let Some(download) = wanted else {
+            cx.push(Output::Close { link });
+            return self.dial_failed(id, dial, "another peer than the one that was called answered");
+        };
+        let tag = download.secret().tag();
+        let psk = download.secret().psk();
+        let seed = cx.draw();
+        let (initiator, noise) = Initiator::new(&psk, &tag, &cx.peer, &peer, seed);
+        let role = Role::Knocking(id, dial, Box::new(initiator));
+        cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
+        let version = VERSION;
+        let knock = message::encode(&Knock { version, tag, noise });
+        cx.push(Output::SendPlain {
+            link,
+            bytes: knock.into(),
+        });
+        cx.push(Output::AwaitPlain { link });
+    }
+
+    fn dial_failed(&mut self, download: DownloadId, dial: DialId, reason: &str) {
+        if let Some(download) = self.downloads.get_mut(&download) {
+            download.dial_failed(&mut self.cx, dial, reason.to_string());
+        }
+    }
+
+    /// A frame came on a link without keys: a knock, or the reply to ours.
+    fn plain(&mut self, link: LinkId, bytes: &[u8]) {
+        let Some(state) = self.cx.links.get_mut(link) else {
+            return;
+        };
+        state.heard(self.cx.now);
+        match std::mem::replace(&mut state.role, Role::Awaiting) {
+            Role::Awaiting => self.knocked(link, bytes),
+            Role::Knocking(download, dial, initiator) => self.replied(link, download, dial, *initiator, bytes),
+            keyed @ (Role::Serving(_) | Role::Fetching(_)) => {
+                state.role = keyed;
+                self.blame(link, &Violation::new("an unsealed frame on a keyed link"));
+            }
+        }
+    }
+
+    /// Somebody dialled us and says which share they want.
+    fn knocked(&mut self, link: LinkId, bytes: &[u8]) {
+        match self.admit(link, bytes) {
+            Ok((share, noise, keys)) => {
+                self.send_reply(link, &KnockReply::Noise(noise));
+                self.cx.push(Output::Keys { link, keys });
+                if let Some(state) = self.cx.links.get_mut(link) {
+                    state.role = Role::Serving(share);
+                }
+                if let Some(share) = self.shares.get_mut(&share) {
+                    share.link_up(&mut self.cx, link);
+                }
+            }
+            Err(refusal) => {
+                self.send_reply(link, &KnockReply::Refused(refusal));
+                self.cx.close(link);
+            }
+        }
+    }
+
+    fn send_reply(&mut self, link: LinkId, reply: &KnockReply) {
+        let bytes = message::encode(reply).into();
+        self.cx.push(Output::SendPlain { link, bytes });
+    }
+
+    /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
+    fn admit(&mut self, link: LinkId, bytes: &[u8]) -> Result<(ShareId, Vec<u8>, LinkKeys), Refusal> {
+        let knock: Knock = message::decode(bytes).map_err(|_| Refusal::NoSuchShare)?;
+        if knock.version != VERSION {
+            return Err(Refusal::Version);
+        }
+        let open = |share: &Share| !share.is_over() && share.secret().tag() == knock.tag;
+        let found = self.shares.iter().find(|(_, share)| open(share));
+        let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
+        let seed = self.cx.draw();
+        let peer = self.cx.links.get(link).map(|link| link.peer).ok_or(Refusal::Busy)?;
+        let psk = share.secret().psk();
+        let (reply, keys) = handshake::respond(&psk, &knock.tag, &self.cx.peer, &peer, &knock.noise, seed)
+            .map_err(|_| Refusal::NoSuchShare)?;
+        Ok((*id, reply, keys))
+    }
+
+    /// The reply to our knock.
+    fn replied(&mut self, link: LinkId, id: DownloadId, dial: DialId, initiator: Initiator, bytes: &[u8]) {
+        let keys = match message::decode(bytes) {
+            Ok(KnockReply::Noise(noise)) => initiator.finish(&noise).ok(),
+            Ok(KnockReply::Refused(refusal)) => {
+                self.cx.close(link);
+                return self.download(id, |download, cx| download.refused(cx, dial, refusal));
+            }
+            Err(_) => None,
+        };
+        let Some(keys) = keys else {
+            self.cx.close(link);
+            return self.dial_failed(id, dial, "the other side does not know the key of this code");
+        };
+        let Some(state) = self.cx.links.get_mut(link) else {
+            return;
+        };
+        let (peer, path) = (state.peer, state.path);
+        state.role = Role::Fetching(id);
+        let wanted = self.downloads.get(&id).is_some_and(|download| download.wants_link(&self.cx, path));
+        if !wanted {
+            return self.cx.close(link);
+        }
+        self.cx.push(Output::Keys { link, keys });
+        self.download(id, |download, cx| download.link_up(cx, link, peer));
+    }
+
+    /// A frame came on a keyed link.
+    fn frame(&mut self, link: LinkId, frame: Frame) {
+        let now = self.cx.now;
+        let Some(state) = self.cx.links.get_mut(link) else {
+            return;
+        };
+        state.heard(now);
+        match frame.message {
+            Message::Ping { nonce } => {
+                if self.spend(link) {
+                    self.cx.send(link, Message::Pong { nonce });
+                }
+                return;
+            }
+            Message::Pong { nonce } => {
+                state.pong(nonce, now);
+                self.spend(link);
+                return;
+            }
+            // What brings the transfer forward costs nothing.
+            Message::Data { .. } | Message::Request { .. } => {}
+            _ => {
+                if !self.spend(link) {
+                    return;
+                }
+            }
+        }
+        let Some(state) = self.cx.links.get(link) else {
+            return;
+        };
+        let outcome = match state.role {
+            Role::Serving(id) => match self.shares.get_mut(&id) {
+                Some(share) => share.message(&mut self.cx, link, frame),
+                None => Ok(()),
+            },
+            Role::Fetching(id) => match self.downloads.get_mut(&id) {
+                Some(download) => download.message(&mut self.cx, link, frame),
+                None => Ok(()),
+            },
+            Role::Awaiting | Role::Knocking(..) => Err(Violation::new("a sealed frame before the keys")),
+        };
+        if let Err(violation) = outcome {
+            self.blame(link, &violation);
+        }
+    }
+
+    /// Counts a message that brings nobody forward; drops who sends too many. Says whether to go on.
+    fn spend(&mut self, link: LinkId) -> bool {
+        let cx = &mut self.cx;
+        let may = cx.links.get_mut(link).is_some_and(|link| link.spend(cx.now, &cx.limits));
+        if !may {
+            self.blame(link, &Violation::new("a flood of messages without progress"));
+        }
+        may
+    }
+
+    /// A peer broke the protocol: the link is closed, and whoever used it is told.
+    fn blame(&mut self, link: LinkId, violation: &Violation) {
+        let Some(state) = self.cx.links.remove(link) else {
+            return;
+        };
+        self.cx.push(Output::Close { link });
+        self.cx.event(Event::PeerBlamed {
+            peer: state.peer,
+            violation: violation.to_string(),
+        });
+        match state.role {
+            Role::Serving(id) => {
+                if let Some(share) = self.shares.get_mut(&id) {
+                    share.blamed(&mut self.cx, link);
+                }
+            }
+            Role::Fetching(id) => self.download(id, |download, cx| download.blamed(cx, link, violation)),
+            Role::Knocking(id, dial, _) => self.dial_failed(id, dial, "the other side does not speak this protocol"),
+            Role::Awaiting => {}
+        }
+    }
+
+    fn link_down(&mut self, link: LinkId, reason: String) {
+        let Some(state) = self.cx.links.remove(link) else {
+            return;
+        };
+        match state.role {
+            Role::Serving(id) => {
+                if let Some(share) = self.shares.get_mut(&id) {
+                    share.link_down(&mut self.cx, link);
+                }
+            }
+            Role::Fetching(id) => self.download(id, |download, cx| download.link_down(cx, link, reason)),
+            Role::Knocking(id, dial, _) => {
+                self.download(id, |download, cx| download.dial_failed(cx, dial, reason));
+            }
+            Role::Awaiting => {}
+        }
+    }
+
+    fn disk_done(&mut self, job: JobId, done: DiskDone) {
+        match self.cx.job_done(job) {
+            Some(JobOwner::Share(id, job)) => {
+                if let Some(share) = self.shares.get_mut(&id) {
+                    share.disk_done(&mut self.cx, job, done);
+                }
+            }
+            Some(JobOwner::Download(id, job)) => {
+                let Some(download) = self.downloads.get_mut(&id) else {
+                    return;
+                };
+                let Err(violation) = download.disk_done(&mut self.cx, job, done) else {
+                    return;
+                };
+                match download.best() {
+                    Some(link) => self.blame(link, &violation),
+                    None => download.fail(&mut self.cx, DownloadError::Violation(violation.to_string())),
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Does what is due by now.
+    fn tick(&mut self) {
+        if self.cx.links.deadline(&self.cx.limits) <= self.cx.now {
+            for link in self.cx.links.ids() {
+                self.care(link);
+            }
+        }
+        for share in self.shares.values_mut() {
+            share.tick(&mut self.cx);
+        }
+        for download in self.downloads.values_mut() {
+            download.tick(&mut self.cx);
+        }
+    }
+
+    fn care(&mut self, link: LinkId) {
+        match self.cx.links.care(link, self.cx.now, &self.cx.limits) {
+            None => {}
+            Some(Care::Ping(nonce)) => {
+                self.cx.send(link, Message::Ping { nonce });
+            }
+            Some(care @ (Care::Dead | Care::HandshakeOver)) => {
+                let reason = match care {
+                    Care::Dead => "the connection went silent",
+                    _ => "the other side did not answer in time",
+                };
+                self.cx.push(Output::Close { link });
+                self.link_down(link, reason.to_string());
+            }
+        }
+    }
+
+    /// Forgets what is over.
+    fn sweep(&mut self) {
+        self.shares.retain(|_, share| !share.is_over());
+        self.downloads.retain(|_, download| !download.is_over());
+        if self.shutting_down && self.shares.is_empty() && self.downloads.is_empty() {
+            self.shutting_down = false;
+            self.cx.event(Event::ShutDown);
+        }
+    }
+}

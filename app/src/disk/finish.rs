@@ -1,0 +1,99 @@
+//! The end of a download: empty folders, symlinks, folders' attributes, and the staging folder's removal.
+
+use std::cmp::Reverse;
+
+use handover_core::engine::{DiskError, PublishFolder, PublishSymlink, Published};
+use handover_core::path::{SafePath, symlink_stays_inside};
+use rustix::fs::AtFlags;
+
+use super::attributes;
+use super::beneath::Walker;
+use super::error::disk_error;
+use super::lock;
+use super::publish::place;
+use super::staging::{FolderSink, Staging, split};
+
+/// What a symlink that replaces something is called before it does.
+const NEW_SYMLINK: &str = "symlink";
+
+impl FolderSink {
+    /// Makes folders and symlinks, gives the folders their attributes, and removes the staging folder. What can't be
+    /// done is returned by path; the rest is done.
+    pub(super) fn finish(
+        &self,
+        folders: &[PublishFolder],
+        symlinks: &[PublishSymlink],
+    ) -> Result<Vec<(SafePath, DiskError)>, DiskError> {
+        let (root, staging) = self.staged()?;
+        let mut failed = Vec::new();
+        let mut walker = Walker::new(&root);
+        for folder in folders {
+            if let Err(obstacle) = walker.make(folder.path.as_str(), &self.made) {
+                failed.push((folder.path.clone(), obstacle.into()));
+            }
+        }
+        for symlink in symlinks {
+            if let Err(error) = self.make_symlink(&mut walker, &staging, symlink) {
+                failed.push((symlink.path.clone(), error));
+            }
+        }
+        for (folder, error) in self.set_attributes(&mut walker, folders) {
+            failed.push((folder.path.clone(), error));
+        }
+        drop(staging);
+        // What can't be removed now is removed as stale by the next download into this folder.
+        if let Err(error) = self.unstage() {
+            tracing::warn!(%error, "the staging folder could not be removed");
+        }
+        Ok(failed)
+    }
+
+    fn make_symlink(
+        &self,
+        walker: &mut Walker<'_>,
+        staging: &Staging,
+        symlink: &PublishSymlink,
+    ) -> Result<Published, DiskError> {
+        let target = &symlink.target;
+        if let Err(why) = symlink_stays_inside(&symlink.path, target) {
+            return Err(DiskError::Escape(format!("it points to {target}: {why}")));
+        }
+        let (parent, _) = split(&symlink.path);
+        let parent = walker.make(parent, &self.made)?;
+        place(&symlink.path, symlink.on_conflict, |name, replace| {
+            if replace {
+                rustix::fs::symlinkat(target, &staging.dir, NEW_SYMLINK)?;
+                rustix::fs::renameat(&staging.dir, NEW_SYMLINK, parent, name).inspect_err(|_| {
+                    let _ = rustix::fs::unlinkat(&staging.dir, NEW_SYMLINK, AtFlags::empty());
+                })
+            } else {
+                rustix::fs::symlinkat(target, parent, name)
+            }
+        })
+    }
+
+    /// Only folders that this download made get attributes: those of the user's own stay as the user has them.
+    fn set_attributes<'a>(
+        &self,
+        walker: &mut Walker<'_>,
+        folders: &'a [PublishFolder],
+    ) -> Vec<(&'a PublishFolder, DiskError)> {
+        let made = lock(&self.made);
+        let mut ours: Vec<_> =
+            folders.iter().filter(|folder| made.contains(folder.path.as_str())).collect();
+        // Deepest first: what is done in a folder changes its time, and may no longer be allowed afterwards.
+        ours.sort_by_key(|folder| Reverse(folder.path.components().count()));
+        let mut failed = Vec::new();
+        for folder in ours {
+            let path = folder.path.as_str();
+            let set = walker.enter(path).map_err(DiskError::from).and_then(|dir| {
+                attributes::set(dir, folder.mode, folder.modified)
+                    .map_err(|error| disk_error(error, path))
+            });
+            if let Err(error) = set {
+                failed.push((folder, error));
+            }
+        }
+        failed
+    }
+}

@@ -1,0 +1,284 @@
+//! The disk: what the engine's [`DiskWork`] means here.
+//!
+//! [`Disk`] blocks, and may be called from any number of threads at once. It knows which files a share is made of and
+//! where a download goes, because it is told so before the engine is; what happens with which byte is the engine's
+//! decision. What it holds to, whatever a peer or another program on this machine does:
+//!
+//! - Nothing outside of a share's folders is read, and nothing outside of a download's folder is touched: everything is
+//!   opened relative to a folder's handle, and never through a symlink.
+//! - Nothing stands under its final name before it is whole, and nothing that exists is replaced unasked.
+
+mod attributes;
+mod beneath;
+mod error;
+mod finish;
+mod handles;
+mod pipe;
+mod publish;
+mod scan;
+mod serve;
+mod staging;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::io::{Read, Write};
+use std::path::PathBuf;
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+};
+
+use handover_core::engine::{
+    DiskDone, DiskError, DiskWork, DownloadId, Published, Scanned, ShareId,
+};
+use handover_core::limits::Limits;
+use handover_core::manifest::{Entry, EntryKind};
+use handover_core::merkle;
+use handover_core::path::SafePath;
+
+use self::pipe::{PipeSink, PipeSource};
+use self::serve::FileShare;
+use self::staging::FolderSink;
+
+/// What a share is made of.
+pub enum ShareInput {
+    /// Files and folders. Each is shared under its own name; a symlink given here is followed, those below are not.
+    Paths(Vec<PathBuf>),
+    /// One stream of unknown length.
+    Pipe {
+        /// Where it comes from.
+        reader: Box<dyn Read + Send>,
+        /// What it is called.
+        name: String,
+    },
+}
+
+/// Where a download goes.
+pub enum DownloadTarget {
+    /// Below this folder, which is made when the offer has been accepted.
+    Folder(PathBuf),
+    /// Into this, in order.
+    Pipe(Box<dyn Write + Send>),
+}
+
+enum Share {
+    Files(FileShare),
+    Pipe(PipeSource),
+}
+
+enum Download {
+    Folder(FolderSink),
+    Pipe(PipeSink),
+}
+
+/// The disk side of a driver.
+#[derive(Default)]
+pub struct Disk {
+    limits: Limits,
+    shares: Registry<ShareId, Share>,
+    downloads: Registry<DownloadId, Download>,
+}
+
+impl fmt::Debug for Disk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Disk").finish_non_exhaustive()
+    }
+}
+
+impl Disk {
+    /// A disk that lists no more entries than `limits` has them.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            ..Self::default()
+        }
+    }
+
+    /// Says what a share means. To be called before the engine is told to share it.
+    pub fn register_share(&self, share: ShareId, input: ShareInput) {
+        let input = match input {
+            ShareInput::Paths(paths) => Share::Files(FileShare::new(paths)),
+            ShareInput::Pipe { reader, name } => Share::Pipe(PipeSource::new(reader, name)),
+        };
+        self.shares.insert(share, input);
+    }
+
+    /// Says where a download goes. To be called before the engine is told to fetch it.
+    pub fn register_download(&self, download: DownloadId, target: DownloadTarget) {
+        let target = match target {
+            DownloadTarget::Folder(path) => Download::Folder(FolderSink::new(path)),
+            DownloadTarget::Pipe(writer) => Download::Pipe(PipeSink::new(writer)),
+        };
+        self.downloads.insert(download, target);
+    }
+
+    /// Does the work; returns when it is done.
+    pub fn perform(&self, work: DiskWork) -> DiskDone {
+        self.attempt(work).unwrap_or_else(DiskDone::Failed)
+    }
+
+    fn attempt(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
+        Ok(match work {
+            DiskWork::Scan { share } => DiskDone::Scanned(self.scan(share)?),
+            DiskWork::Read {
+                share,
+                segments,
+                hash,
+            } => {
+                let share = self.shares.get(share)?;
+                let (payload, segments) = share.files()?.read(&segments, hash);
+                DiskDone::Read { payload, segments }
+            }
+            DiskWork::HashGroups {
+                share,
+                entry,
+                first,
+                count,
+            } => {
+                let share = self.shares.get(share)?;
+                let hashes = share.files()?.hash_groups(entry, first, count)?;
+                DiskDone::Hashed { hashes }
+            }
+            DiskWork::ReadPipe {
+                share,
+                offset,
+                len,
+                keep_from,
+            } => {
+                let share = self.shares.get(share)?;
+                let (payload, end) = share.pipe()?.read(offset, len, keep_from)?;
+                let hash = merkle::hash_group(&payload);
+                DiskDone::PipeRead { payload, hash, end }
+            }
+            DiskWork::Forget { share } => {
+                self.shares.remove(share);
+                DiskDone::Ok
+            }
+            DiskWork::Inspect { download, paths } => {
+                let (taken, free) = match &*self.downloads.get(download)? {
+                    Download::Folder(folder) => folder.inspect(&paths)?,
+                    Download::Pipe(_) => (Vec::new(), None),
+                };
+                DiskDone::Inspected { taken, free }
+            }
+            DiskWork::Stage { download } => {
+                if let Download::Folder(folder) = &*self.downloads.get(download)? {
+                    folder.stage()?;
+                }
+                DiskDone::Ok
+            }
+            DiskWork::Write { download, pieces } => {
+                match &*self.downloads.get(download)? {
+                    Download::Folder(folder) => folder.write(&pieces)?,
+                    Download::Pipe(pipe) => pipe.write(&pieces)?,
+                }
+                DiskDone::Ok
+            }
+            DiskWork::Publish { download, files } => {
+                DiskDone::Published(match &*self.downloads.get(download)? {
+                    Download::Folder(folder) => folder.publish(&files)?,
+                    Download::Pipe(pipe) => {
+                        pipe.flush()?;
+                        files.into_iter().map(|file| Ok(Published::At(file.path))).collect()
+                    }
+                })
+            }
+            DiskWork::Finish {
+                download,
+                folders,
+                symlinks,
+            } => {
+                let failed = match &*self.downloads.get(download)? {
+                    Download::Folder(folder) => folder.finish(&folders, &symlinks)?,
+                    Download::Pipe(pipe) => {
+                        pipe.flush()?;
+                        Vec::new()
+                    }
+                };
+                // Whoever reads the other end of a pipe waits for it to be closed.
+                self.downloads.remove(download);
+                DiskDone::Finished { failed }
+            }
+            DiskWork::Discard { download } => {
+                if let Some(download) = self.downloads.remove(download)
+                    && let Download::Folder(folder) = &*download
+                {
+                    folder.discard()?;
+                }
+                DiskDone::Ok
+            }
+        })
+    }
+
+    fn scan(&self, share: ShareId) -> Result<Scanned, DiskError> {
+        match &*self.shares.get(share)? {
+            Share::Files(files) => files.scan(&self.limits),
+            Share::Pipe(pipe) => {
+                let path = SafePath::parse(&pipe.name)
+                    .map_err(|why| DiskError::Other(format!("{}: {why}", pipe.name)))?;
+                Ok(Scanned {
+                    entries: vec![Entry {
+                        path,
+                        kind: EntryKind::Stream,
+                    }],
+                    skipped: Vec::new(),
+                    at: scan::now(),
+                })
+            }
+        }
+    }
+}
+
+impl Share {
+    fn files(&self) -> Result<&FileShare, DiskError> {
+        match self {
+            Self::Files(files) => Ok(files),
+            Self::Pipe(_) => Err(DiskError::Other("this share is a pipe".to_owned())),
+        }
+    }
+
+    fn pipe(&self) -> Result<&PipeSource, DiskError> {
+        match self {
+            Self::Pipe(pipe) => Ok(pipe),
+            Self::Files(_) => Err(DiskError::Other("this share is not a pipe".to_owned())),
+        }
+    }
+}
+
+/// What was registered. Its lock is held to look something up, never during work.
+struct Registry<K, V>(Mutex<HashMap<K, Arc<V>>>);
+
+impl<K, V> Default for Registry<K, V> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: Eq + Hash, V> Registry<K, V> {
+    fn get(&self, key: K) -> Result<Arc<V>, DiskError> {
+        lock(&self.0).get(&key).cloned().ok_or(DiskError::NotFound)
+    }
+
+    fn insert(&self, key: K, value: V) {
+        let old = lock(&self.0).insert(key, Arc::new(value));
+        drop(old);
+    }
+
+    fn remove(&self, key: K) -> Option<Arc<V>> {
+        lock(&self.0).remove(&key)
+    }
+}
+
+// A job that panicked has left nothing half changed that others could trip over: each lock guards one small step.
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_lock<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write_lock<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,160 @@
+//! The moment in which a staged file becomes a real one: durable first, then under its final name in one step, and
+//! never in place of something that nobody asked to replace.
+
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use handover_core::engine::{DiskError, OnConflict, PublishFile, Published};
+use handover_core::path::SafePath;
+use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
+
+use super::attributes;
+use super::beneath::Walker;
+use super::error::disk_error;
+use super::staging::{FolderSink, Staging, path_of, split};
+
+/// From so many files on, one sync of the file system is cheaper than one per file.
+const TOGETHER: usize = 16;
+/// Free names that are tried for one file.
+const NUMBERS: u32 = 10_000;
+
+impl FolderSink {
+    /// Publishes staged files; one that fails stays staged and can be tried again.
+    pub(super) fn publish(
+        &self,
+        files: &[PublishFile],
+    ) -> Result<Vec<Result<Published, DiskError>>, DiskError> {
+        let (root, staging) = self.staged()?;
+        let together = cfg!(target_os = "linux") && files.len() >= TOGETHER;
+        let ready: Vec<_> = files.iter().map(|file| prepare(&staging, file, !together)).collect();
+        #[cfg(target_os = "linux")]
+        if together {
+            rustix::fs::syncfs(&*root).map_err(|error| disk_error(error, "the disk"))?;
+        }
+        let mut walker = Walker::new(&root);
+        let outcomes = files.iter().zip(ready).map(|(file, ready)| {
+            ready?;
+            let published = self.place(&mut walker, &staging, file)?;
+            staging.forget(file.entry, published == Published::Skipped);
+            Ok(published)
+        });
+        Ok(outcomes.collect())
+    }
+
+    fn place(
+        &self,
+        walker: &mut Walker<'_>,
+        staging: &Arc<Staging>,
+        file: &PublishFile,
+    ) -> Result<Published, DiskError> {
+        let from = path_of(file.entry);
+        let (parent, _) = split(&file.path);
+        let parent = walker.make(parent, &self.made)?;
+        place(&file.path, file.on_conflict, |name, replace| {
+            if replace {
+                rustix::fs::renameat(&staging.dir, &from, parent, name)
+            } else {
+                move_to_free_name(&staging.dir, &from, parent, name)
+            }
+        })
+    }
+}
+
+/// Brings something to its final name or, as `on_conflict` says, to another one. `put` is given a name in the path's
+/// folder and whether to replace what stands there; it fails with `EEXIST` if it may not and something does.
+pub(super) fn place(
+    path: &SafePath,
+    on_conflict: OnConflict,
+    put: impl Fn(&str, bool) -> Result<(), Errno>,
+) -> Result<Published, DiskError> {
+    let at = |path: &SafePath| put(split(path).1, false);
+    match at(path) {
+        Ok(()) => return Ok(Published::At(path.clone())),
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(disk_error(error, path.as_str())),
+    }
+    match on_conflict {
+        OnConflict::Skip => Ok(Published::Skipped),
+        OnConflict::Overwrite => match put(split(path).1, true) {
+            Ok(()) => Ok(Published::At(path.clone())),
+            Err(Errno::ISDIR | Errno::NOTEMPTY | Errno::EXIST) => Err(DiskError::Other(format!(
+                "{path} is a folder here, and is not replaced by a file"
+            ))),
+            Err(error) => Err(disk_error(error, path.as_str())),
+        },
+        OnConflict::Rename => {
+            for number in 1..=NUMBERS {
+                let path = path.numbered(number);
+                match at(&path) {
+                    Ok(()) => return Ok(Published::At(path)),
+                    Err(Errno::EXIST) => {}
+                    Err(error) => return Err(disk_error(error, path.as_str())),
+                }
+            }
+            Err(DiskError::Other(format!("no free name was found for {path}")))
+        }
+    }
+}
+
+/// Gives a staged file its attributes and, if `sync`, makes it durable.
+fn prepare(staging: &Staging, file: &PublishFile, sync: bool) -> Result<(), DiskError> {
+    let fault = |error: std::io::Error| disk_error(error, file.path.as_str());
+    let staged = staging.finished(file.entry)?;
+    attributes::set(&*staged, file.mode, file.modified).map_err(fault)?;
+    if sync {
+        staged.sync_data().map_err(fault)?;
+    }
+    Ok(())
+}
+
+/// Renames, unless the name is taken (`EEXIST`): in one step, so that nothing can come in between.
+fn move_to_free_name(
+    from_dir: impl AsFd,
+    from: &str,
+    to_dir: impl AsFd,
+    to: &str,
+) -> Result<(), Errno> {
+    let flags = RenameFlags::NOREPLACE;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    match rustix::fs::renameat_with(&from_dir, from, &to_dir, to, flags) {
+        // This file system, or this kernel, can't.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
+        other => return other,
+    }
+    link_to_free_name(from_dir, from, to_dir, to)
+}
+
+fn link_to_free_name(
+    from_dir: impl AsFd,
+    from: &str,
+    to_dir: impl AsFd,
+    to: &str,
+) -> Result<(), Errno> {
+    match rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
+        Ok(()) => {
+            // A second name in staging does no harm; it goes with the folder.
+            let _ = rustix::fs::unlinkat(from_dir, from, AtFlags::empty());
+            Ok(())
+        }
+        // A file system without hard links.
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
+            claim_free_name(from_dir, from, to_dir, to)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The last resort: takes the name with an empty file of our own, which is then replaced.
+fn claim_free_name(
+    from_dir: impl AsFd,
+    from: &str,
+    to_dir: impl AsFd,
+    to: &str,
+) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    drop(rustix::fs::openat(&to_dir, to, flags, Mode::RUSR)?);
+    rustix::fs::renameat(from_dir, from, &to_dir, to).inspect_err(|_| {
+        let _ = rustix::fs::unlinkat(&to_dir, to, AtFlags::empty());
+    })
+}

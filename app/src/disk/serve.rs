@@ -1,0 +1,235 @@
+//! Reading and hashing what is shared. A file that is no longer what the scan saw fails, and only it.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
+use std::sync::{Arc, RwLock};
+
+use bytes::{Bytes, BytesMut};
+use handover_core::engine::{DiskError, GroupHash, Scanned, Segment};
+use handover_core::limits::{GROUP, LEAF, Limits};
+use handover_core::merkle::{self, Hash};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+
+use super::attributes::modified;
+use super::beneath;
+use super::error::disk_error;
+use super::handles::OpenFiles;
+use super::scan::{self, Listing, LocalFile};
+use super::{read_lock, write_lock};
+
+/// Files and folders that are shared.
+#[derive(Debug)]
+pub(super) struct FileShare {
+    paths: Vec<PathBuf>,
+    listing: RwLock<Arc<Listing>>,
+    open: OpenFiles,
+}
+
+impl FileShare {
+    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
+        Self {
+            paths,
+            listing: RwLock::default(),
+            open: OpenFiles::default(),
+        }
+    }
+
+    pub(super) fn scan(&self, limits: &Limits) -> Result<Scanned, DiskError> {
+        let (scanned, listing) = scan::scan(&self.paths, limits)?;
+        *write_lock(&self.listing) = Arc::new(listing);
+        Ok(scanned)
+    }
+
+    /// Reads segments into one payload; those that fail leave no gap in it.
+    #[allow(clippy::type_complexity)]
+    pub(super) fn read(
+        &self,
+        segments: &[Segment],
+        hash: bool,
+    ) -> (Bytes, Vec<Result<Option<GroupHash>, DiskError>>) {
+        let listing = Arc::clone(&read_lock(&self.listing));
+        let total = segments.iter().map(|segment| segment.len as usize).sum();
+        let mut payload = BytesMut::zeroed(total);
+        let mut filled = 0;
+        let mut scratch = Vec::new();
+        let outcomes = segments
+            .iter()
+            .map(|segment| {
+                let end = filled + segment.len as usize;
+                let room = &mut payload[filled..end];
+                let scratch = hash.then_some(&mut scratch);
+                let outcome = self.read_segment(&listing, segment, room, scratch)?;
+                filled = end;
+                Ok(outcome)
+            })
+            .collect();
+        payload.truncate(filled);
+        (payload.freeze(), outcomes)
+    }
+
+    /// Hashes `count` groups of a file from `first` on.
+    pub(super) fn hash_groups(
+        &self,
+        entry: u32,
+        first: u64,
+        count: u32,
+    ) -> Result<Vec<Hash>, DiskError> {
+        let listing = Arc::clone(&read_lock(&self.listing));
+        let file = listing.file(entry).ok_or(DiskError::NotFound)?;
+        let groups = merkle::group_count(file.size);
+        if first.saturating_add(count.into()) > groups {
+            return Err(outside());
+        }
+        let handle = self.open(&listing, entry, file)?;
+        let mut buffer = vec![0; file.size.min(GROUP.into()) as usize];
+        let mut hashes = Vec::with_capacity(count as usize);
+        for group in first..first + u64::from(count) {
+            let start = group * u64::from(GROUP);
+            let len = (file.size - start).min(GROUP.into()) as usize;
+            let room = &mut buffer[..len];
+            self.fill(entry, file, &handle, room, start)?;
+            hashes.push(merkle::hash_group(room));
+        }
+        self.check(entry, file, &handle)?;
+        Ok(hashes)
+    }
+
+    fn read_segment(
+        &self,
+        listing: &Listing,
+        segment: &Segment,
+        room: &mut [u8],
+        scratch: Option<&mut Vec<u8>>,
+    ) -> Result<Option<GroupHash>, DiskError> {
+        let file = listing.file(segment.entry).ok_or(DiskError::NotFound)?;
+        let group = Group::around(segment, file.size).ok_or_else(outside)?;
+        let handle = self.open(listing, segment.entry, file)?;
+        self.fill(segment.entry, file, &handle, room, segment.offset)?;
+        let hash = match scratch {
+            None => None,
+            Some(_) if group.is_whole(segment) => Some(GroupHash {
+                hash: merkle::hash_group(room),
+                inner: Vec::new(),
+            }),
+            Some(scratch) => {
+                scratch.resize(group.len, 0);
+                let from = group.offset(segment);
+                let to = from + room.len();
+                scratch[from..to].copy_from_slice(room);
+                let before = &mut scratch[..from];
+                self.fill(segment.entry, file, &handle, before, group.start)?;
+                let after = &mut scratch[to..];
+                let end = segment.offset + u64::from(segment.len);
+                self.fill(segment.entry, file, &handle, after, end)?;
+                let offset = (segment.offset - group.start) as u32;
+                Some(GroupHash {
+                    hash: merkle::hash_group(scratch),
+                    inner: merkle::group_proof(scratch, offset, segment.len),
+                })
+            }
+        };
+        self.check(segment.entry, file, &handle)?;
+        // Small files are read once and not again soon; they don't push the larger ones out.
+        if u64::from(segment.len) != file.size {
+            self.open.insert(segment.entry, handle);
+        }
+        Ok(hash)
+    }
+
+    /// An open handle to the file that the scan saw. It may be one that was open before.
+    fn open(
+        &self,
+        listing: &Listing,
+        entry: u32,
+        file: &LocalFile,
+    ) -> Result<Arc<File>, DiskError> {
+        if let Some(handle) = self.open.get(entry) {
+            // Something else may stand under the name of a file that was removed: see what it is.
+            if handle.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
+                self.check(entry, file, &handle)?;
+                return Ok(handle);
+            }
+            self.open.take(entry);
+        }
+        let (root, path) = listing.locate(file);
+        // Without NONBLOCK a named pipe that has taken the file's place would hold the worker for good.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let handle = match beneath::open(root, &path, flags, Mode::empty()) {
+            Ok(handle) => Arc::new(File::from(handle)),
+            Err(Errno::NOENT | Errno::NOTDIR) => return Err(DiskError::NotFound),
+            // A symlink or a device has taken its place.
+            Err(Errno::LOOP | Errno::XDEV | Errno::NXIO) => return Err(DiskError::Changed),
+            Err(error) => return Err(disk_error(error, &path)),
+        };
+        self.check(entry, file, &handle)?;
+        Ok(handle)
+    }
+
+    fn fill(
+        &self,
+        entry: u32,
+        file: &LocalFile,
+        handle: &File,
+        room: &mut [u8],
+        offset: u64,
+    ) -> Result<(), DiskError> {
+        handle.read_exact_at(room, offset).map_err(|error| {
+            self.open.take(entry);
+            match error.kind() {
+                io::ErrorKind::UnexpectedEof => DiskError::Changed,
+                _ => disk_error(error, file.name()),
+            }
+        })
+    }
+
+    /// Is the file what the scan saw?
+    fn check(&self, entry: u32, file: &LocalFile, handle: &File) -> Result<(), DiskError> {
+        let metadata = handle.metadata();
+        let metadata = metadata.map_err(|error| disk_error(error, file.name()))?;
+        let same = metadata.is_file()
+            && metadata.len() == file.size
+            && modified(&metadata) == file.modified;
+        if same {
+            return Ok(());
+        }
+        self.open.take(entry);
+        Err(DiskError::Changed)
+    }
+}
+
+fn outside() -> DiskError {
+    DiskError::Other("this range does not lie within one group of the file".to_owned())
+}
+
+/// The group that a segment stands in.
+struct Group {
+    start: u64,
+    len: usize,
+}
+
+impl Group {
+    /// `None` if the segment is not made of whole leaves of one group.
+    fn around(segment: &Segment, size: u64) -> Option<Self> {
+        let end = segment.offset.checked_add(segment.len.into())?;
+        let start = segment.offset / u64::from(GROUP) * u64::from(GROUP);
+        let group_end = size.min(start.checked_add(GROUP.into())?);
+        let leaves = segment.offset.is_multiple_of(LEAF.into())
+            && (end == group_end || segment.len.is_multiple_of(LEAF));
+        let holds = end <= group_end && (segment.len > 0 || size == 0);
+        (leaves && holds).then(|| Self {
+            start,
+            len: (group_end - start) as usize,
+        })
+    }
+
+    fn offset(&self, segment: &Segment) -> usize {
+        (segment.offset - self.start) as usize
+    }
+
+    fn is_whole(&self, segment: &Segment) -> bool {
+        segment.len as usize == self.len
+    }
+}

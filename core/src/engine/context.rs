@@ -1,0 +1,161 @@
+//! What every part of the engine works with: the time, the bounds, the links, and the way out.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use super::links::Links;
+use super::{DialId, DiskWork, DownloadId, Event, JobId, LinkId, Output, SessionId, ShareId};
+use crate::limits::Limits;
+use crate::message::Message;
+use crate::time::Time;
+use crate::{Keypair, PeerId};
+
+/// Shared by shares and downloads, one at a time.
+pub(super) struct Context {
+    pub(super) now: Time,
+    pub(super) limits: Limits,
+    pub(super) identity: Keypair,
+    pub(super) peer: PeerId,
+    pub(super) links: Links,
+    rng: ChaCha20Rng,
+    outputs: VecDeque<Output>,
+    jobs: BTreeMap<JobId, JobOwner>,
+    dials: BTreeMap<DialId, DownloadId>,
+    next: u64,
+}
+
+/// What a disk job was for: where its end goes.
+#[derive(Debug, Clone)]
+pub(super) enum JobOwner {
+    Share(ShareId, ShareJob),
+    Download(DownloadId, DownloadJob),
+}
+
+/// A share's disk jobs.
+#[derive(Debug, Clone)]
+pub(super) enum ShareJob {
+    Scan,
+    /// Reads for the request `id` that came on `link`.
+    Serve { link: LinkId, id: u64 },
+    /// Reads the pipe for the request `id` that came on `link`.
+    Pipe { link: LinkId, id: u64 },
+    /// Hashes whole groups of one entry, from `first` on.
+    HashGroups { entry: u32, first: u64 },
+    /// Hashes whole small files: these entries.
+    HashFiles { entries: Vec<u32> },
+    Forget,
+}
+
+/// A download's disk jobs.
+#[derive(Debug, Clone)]
+pub(super) enum DownloadJob {
+    Inspect,
+    Stage,
+    /// Writes so many bytes of each entry.
+    Write { pieces: Vec<(u32, u32)> },
+    Publish { entries: Vec<u32> },
+    Finish,
+    Discard,
+}
+
+impl Context {
+    pub(super) fn new(limits: Limits, identity: Keypair, seed: [u8; 32], now: Time) -> Self {
+        Self {
+            now,
+            limits,
+            peer: identity.public().to_peer_id(),
+            identity,
+            links: Links::default(),
+            rng: ChaCha20Rng::from_seed(seed),
+            outputs: VecDeque::new(),
+            jobs: BTreeMap::new(),
+            dials: BTreeMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Thirty-two fresh random bytes.
+    pub(super) fn draw(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    /// The generator itself, for what draws in its own way.
+    pub(super) fn rng(&mut self) -> &mut ChaCha20Rng {
+        &mut self.rng
+    }
+
+    fn fresh(&mut self) -> u64 {
+        self.next += 1;
+        self.next
+    }
+
+    pub(super) fn fresh_session(&mut self) -> SessionId {
+        SessionId(self.fresh())
+    }
+
+    pub(super) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    pub(super) fn event(&mut self, event: Event) {
+        self.push(Output::Event(event));
+    }
+
+    /// Seals a message for a link: gives it the link's next sequence number, which it returns. A link that is gone
+    /// or has no keys takes nothing.
+    pub(super) fn send(&mut self, link: LinkId, message: Message) -> Option<u64> {
+        self.send_with(link, message, bytes::Bytes::new())
+    }
+
+    /// As [`Context::send`], with a payload.
+    pub(super) fn send_with(&mut self, link: LinkId, message: Message, payload: bytes::Bytes) -> Option<u64> {
+        let seq = self.links.take_seq(link)?;
+        self.push(Output::Send {
+            link,
+            seq,
+            message,
+            payload,
+        });
+        Some(seq)
+    }
+
+    /// Closes a link and forgets it.
+    pub(super) fn close(&mut self, link: LinkId) {
+        if self.links.remove(link).is_some() {
+            self.push(Output::Close { link });
+        }
+    }
+
+    /// Starts a disk job.
+    pub(super) fn disk(&mut self, owner: JobOwner, work: DiskWork) {
+        let job = JobId(self.fresh());
+        self.jobs.insert(job, owner);
+        self.push(Output::Disk { job, work });
+    }
+
+    /// Whose job ended; each ends once.
+    pub(super) fn job_done(&mut self, job: JobId) -> Option<JobOwner> {
+        self.jobs.remove(&job)
+    }
+
+    /// Starts a dial for a download.
+    pub(super) fn dial(&mut self, download: DownloadId, peer: Option<PeerId>, addresses: Vec<crate::Multiaddr>) -> DialId {
+        let dial = DialId(self.fresh());
+        self.dials.insert(dial, download);
+        self.push(Output::Dial { dial, peer, addresses });
+        dial
+    }
+
+    /// Whose dial ended; each ends once.
+    pub(super) fn dial_done(&mut self, dial: DialId) -> Option<DownloadId> {
+        self.dials.remove(&dial)
+    }
+}

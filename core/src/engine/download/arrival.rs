@@ -1,0 +1,156 @@
+//! One file on its way in: which ranges were asked for, which are here, and what they hash to.
+
+use std::collections::BTreeMap;
+
+use super::super::Segment;
+use crate::limits::{GROUP, LEAF, LEAVES_PER_GROUP};
+use crate::merkle::{Hash, PartialTree, RangeHash, StreamTree, group_node};
+
+/// A file on its way in.
+pub(super) struct Arrival {
+    tree: Tree,
+    /// Where the next range to ask for starts.
+    next: u64,
+    /// Groups of which some leaves are here: the hashes of those.
+    partial: BTreeMap<u64, [Option<Hash>; LEAVES_PER_GROUP as usize]>,
+    /// Bytes on disk.
+    pub(super) written: u64,
+}
+
+enum Tree {
+    File(PartialTree),
+    /// Groups may come out of order after a link was lost; those wait.
+    Stream {
+        tree: StreamTree,
+        early: BTreeMap<u64, Hash>,
+        size: Option<u64>,
+    },
+}
+
+impl Arrival {
+    /// A file of `size` bytes, or a stream.
+    pub(super) fn new(size: Option<u64>) -> Self {
+        let tree = match size {
+            Some(size) => Tree::File(PartialTree::new(size)),
+            None => Tree::Stream {
+                tree: StreamTree::default(),
+                early: BTreeMap::new(),
+                size: None,
+            },
+        };
+        Self {
+            tree,
+            next: size.filter(|size| *size <= u64::from(GROUP)).unwrap_or(0),
+            partial: BTreeMap::new(),
+            written: 0,
+        }
+    }
+
+    /// Its size, as far as it is known.
+    pub(super) fn size(&self) -> Option<u64> {
+        match &self.tree {
+            Tree::File(tree) => Some(tree.size()),
+            Tree::Stream { size, .. } => *size,
+        }
+    }
+
+    /// The next range to ask for: at most `len` bytes, inside one group. A stream goes by whole groups.
+    pub(super) fn next(&mut self, entry: u32, len: u32) -> Option<Segment> {
+        let offset = self.next;
+        let rest_of_group = GROUP - u32::try_from(offset % u64::from(GROUP)).unwrap_or(0);
+        let len = match &self.tree {
+            Tree::Stream { size: Some(_), .. } => return None,
+            Tree::Stream { .. } => GROUP,
+            Tree::File(tree) => {
+                let rest = tree.size().checked_sub(offset).filter(|rest| *rest > 0)?;
+                let most = len.max(LEAF).min(rest_of_group);
+                u32::try_from(rest).unwrap_or(u32::MAX).min(most)
+            }
+        };
+        self.next += u64::from(len);
+        Some(Segment { entry, offset, len })
+    }
+
+    /// Whether the leaves of a range are here.
+    pub(super) fn have(&self, offset: u64, len: u32) -> bool {
+        let group = offset / u64::from(GROUP);
+        let whole = match &self.tree {
+            Tree::File(tree) => tree.have(group),
+            Tree::Stream { tree, early, .. } => group < tree.groups() || early.contains_key(&group),
+        };
+        let leaves = leaves_of(offset, len);
+        let partial = self.partial.get(&group);
+        whole || partial.is_some_and(|hashes| hashes.iter().take(leaves.end).skip(leaves.start).any(Option::is_some))
+    }
+
+    /// Takes in a range's hashes.
+    pub(super) fn take(&mut self, offset: u64, len: u32, range: &RangeHash) {
+        let group = offset / u64::from(GROUP);
+        let total = self.leaves_in(group);
+        if range.leaves().len() == total || matches!(self.tree, Tree::Stream { .. }) {
+            self.partial.remove(&group);
+            return self.insert(group, range.node());
+        }
+        let hashes = self.partial.entry(group).or_default();
+        let leaves = leaves_of(offset, len);
+        for (slot, hash) in hashes.iter_mut().skip(leaves.start).zip(range.leaves()) {
+            *slot = Some(*hash);
+        }
+        let all: Option<Vec<Hash>> = hashes.iter().take(total).copied().collect();
+        if let Some(all) = all {
+            self.partial.remove(&group);
+            self.insert(group, group_node(&all));
+        }
+    }
+
+    fn insert(&mut self, group: u64, node: Hash) {
+        match &mut self.tree {
+            Tree::File(tree) => {
+                tree.insert(group, node);
+            }
+            Tree::Stream { tree, early, .. } => {
+                early.insert(group, node);
+                while let Some(node) = early.remove(&tree.groups()) {
+                    tree.push(node);
+                }
+            }
+        }
+    }
+
+    fn leaves_in(&self, group: u64) -> usize {
+        let start = group.saturating_mul(u64::from(GROUP));
+        let bytes = self.size().map_or(u64::from(GROUP), |size| size.saturating_sub(start));
+        let leaves = bytes.min(u64::from(GROUP)).div_ceil(u64::from(LEAF)).max(1);
+        usize::try_from(leaves).unwrap_or(LEAVES_PER_GROUP as usize)
+    }
+
+    /// A stream ends at `size`; `false` if it has ended somewhere else before, or has more than that already.
+    pub(super) fn end_at(&mut self, end: u64) -> bool {
+        match &mut self.tree {
+            Tree::File(_) => false,
+            Tree::Stream { size: Some(size), .. } => *size == end,
+            Tree::Stream { size, .. } => {
+                *size = Some(end);
+                self.written <= end
+            }
+        }
+    }
+
+    /// The root of what is here, once all of it is here and on disk.
+    pub(super) fn root(&self) -> Option<Hash> {
+        match &self.tree {
+            Tree::File(tree) if self.written >= tree.size() => tree.root(),
+            Tree::Stream { tree, size: Some(size), .. } if self.written >= *size => {
+                (tree.groups() >= size.div_ceil(u64::from(GROUP))).then(|| tree.root(*size))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The leaves of a range, counted inside its group.
+fn leaves_of(offset: u64, len: u32) -> std::ops::Range<usize> {
+    let first = (offset % u64::from(GROUP)) / u64::from(LEAF);
+    let first = usize::try_from(first).unwrap_or(0);
+    first..first + (len.div_ceil(LEAF).max(1) as usize)
+}

@@ -1,0 +1,452 @@
+//! The files of one download: what is wanted, asked for, here, checked and published.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::super::{PublishFile, Segment, Violation};
+use super::super::{AcceptTerms, OnConflict};
+use super::arrival::Arrival;
+use crate::limits::{GROUP, LEAF};
+use crate::manifest::{Entry, EntryKind, Manifest};
+use crate::merkle::{Hash, RangeHash, verify_range};
+
+/// What a segment costs in a window beside its bytes: so that a million empty-ish files are not asked for at once.
+const SEGMENT_COST: u64 = 512;
+
+/// An entry's way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not a file, or not selected.
+    Unwanted,
+    /// Nothing was asked for yet.
+    Waiting,
+    /// Some of it was asked for.
+    Arriving,
+    /// Whole and checked; on its way to its final name.
+    Publishing,
+    Done,
+    Skipped,
+    Failed,
+}
+
+/// All files of a download.
+pub(super) struct Files {
+    manifest: Arc<Manifest>,
+    terms: AcceptTerms,
+    selected: Option<BTreeSet<u32>>,
+    states: Vec<State>,
+    arriving: BTreeMap<u32, Arrival>,
+    roots: BTreeMap<u32, Hash>,
+    /// Asked for before, and lost with a link or refused by its check.
+    again: BTreeSet<Segment>,
+    /// No entry before this one waits.
+    cursor: u32,
+    /// The file whose ranges are being asked for.
+    current: Option<u32>,
+    /// Whole and checked, to be published.
+    ready: VecDeque<u32>,
+    /// Whole, but their root is not known.
+    rootless: BTreeSet<u32>,
+    pub(super) count: Count,
+}
+
+/// How far the files are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Count {
+    pub(super) wanted: u64,
+    pub(super) done: u64,
+    pub(super) skipped: u64,
+    pub(super) failed: u64,
+    pub(super) stripped: u64,
+    /// Bytes wanted; nothing while a stream's end is not known.
+    pub(super) bytes: Option<u64>,
+    /// Bytes written.
+    pub(super) here: u64,
+    /// Bytes of published files.
+    pub(super) published: u64,
+}
+
+/// What came of a segment's bytes.
+pub(super) enum Taken {
+    /// They go to disk.
+    Write,
+    /// They are here already, or are not wanted any more.
+    Drop,
+    /// They are not what the root says.
+    Bad,
+}
+
+impl Files {
+    /// Plans a download. `taken` are entries whose name is taken here.
+    pub(super) fn new(manifest: Arc<Manifest>, terms: AcceptTerms, taken: &[u32]) -> Self {
+        let entries = manifest.entries();
+        let mut states = vec![State::Unwanted; entries.len()];
+        let mut count = Count {
+            bytes: Some(0),
+            ..Count::default()
+        };
+        let selected: Option<BTreeSet<u32>> = terms.select.as_ref().map(|list| list.iter().copied().collect());
+        let taken: BTreeSet<u32> = taken.iter().copied().collect();
+        for ((index, entry), state) in (0..).zip(entries).zip(&mut states) {
+            let is_selected = selected.as_ref().is_none_or(|selected| selected.contains(&index));
+            let is_file = matches!(entry.kind, EntryKind::File { .. } | EntryKind::Stream);
+            if !is_file || !is_selected {
+                continue;
+            }
+            if terms.on_conflict == OnConflict::Skip && taken.contains(&index) {
+                *state = State::Skipped;
+                count.skipped += 1;
+                continue;
+            }
+            *state = State::Waiting;
+            count.wanted += 1;
+            count.bytes = match (count.bytes, entry.size()) {
+                (Some(sum), Some(size)) => sum.checked_add(size),
+                _ => None,
+            };
+        }
+        Self {
+            manifest,
+            terms,
+            selected,
+            states,
+            arriving: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            again: BTreeSet::new(),
+            cursor: 0,
+            current: None,
+            ready: VecDeque::new(),
+            rootless: BTreeSet::new(),
+            count,
+        }
+    }
+
+    pub(super) fn entry(&self, index: u32) -> Option<&Entry> {
+        self.manifest.entry(index)
+    }
+
+    pub(super) fn terms(&self) -> &AcceptTerms {
+        &self.terms
+    }
+
+    pub(super) fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// Entries that were left out because their name is taken.
+    pub(super) fn skipped(&self) -> Vec<u32> {
+        let states = (0..).zip(&self.states);
+        states.filter(|(_, state)| **state == State::Skipped).map(|(index, _)| index).collect()
+    }
+
+    /// Whether an entry is part of what was selected.
+    pub(super) fn is_selected(&self, index: u32) -> bool {
+        self.selected.as_ref().is_none_or(|selected| selected.contains(&index))
+    }
+
+    /// Nothing is left to ask for, to check or to publish.
+    pub(super) fn is_complete(&self) -> bool {
+        self.count.done + self.count.failed >= self.count.wanted
+    }
+
+    /// The next thing to ask for: at most `len` bytes of one file, or several whole small ones. With what it costs.
+    pub(super) fn next(&mut self, len: u32, most: usize) -> Option<(Vec<Segment>, u64)> {
+        let segments = self
+            .next_again(len, most)
+            .or_else(|| self.next_range(len))
+            .or_else(|| self.next_small(most))
+            // Empty files may have stood between here and the next large one.
+            .or_else(|| self.next_range(len))?;
+        let cost = segments.iter().map(|segment| u64::from(segment.len) + SEGMENT_COST).sum();
+        Some((segments, cost))
+    }
+
+    fn next_again(&mut self, len: u32, most: usize) -> Option<Vec<Segment>> {
+        let first = self.again.pop_first()?;
+        if !self.is_small(&first) {
+            return Some(vec![self.split(first, len)]);
+        }
+        let mut segments = vec![first];
+        let mut bytes = first.len;
+        while let Some(next) = self.again.first().copied()
+            && self.is_small(&next)
+            && segments.len() < most
+            && bytes.saturating_add(next.len) <= GROUP
+        {
+            self.again.pop_first();
+            bytes += next.len;
+            segments.push(next);
+        }
+        Some(segments)
+    }
+
+    /// Cuts a segment down to what one request may ask for now; the rest is asked for later.
+    fn split(&mut self, segment: Segment, len: u32) -> Segment {
+        let len = len.max(LEAF);
+        if segment.len <= len || self.is_stream(segment.entry) {
+            return segment;
+        }
+        let rest = Segment {
+            entry: segment.entry,
+            offset: segment.offset + u64::from(len),
+            len: segment.len - len,
+        };
+        self.again.insert(rest);
+        Segment { len, ..segment }
+    }
+
+    fn is_small(&self, segment: &Segment) -> bool {
+        let size = self.entry(segment.entry).and_then(Entry::size);
+        segment.offset == 0 && size == Some(u64::from(segment.len))
+    }
+
+    fn is_stream(&self, entry: u32) -> bool {
+        matches!(self.entry(entry), Some(Entry { kind: EntryKind::Stream, .. }))
+    }
+
+    /// The next range of the file that is being asked for.
+    fn next_range(&mut self, len: u32) -> Option<Vec<Segment>> {
+        loop {
+            let entry = match self.current {
+                Some(entry) => entry,
+                None => self.start_large()?,
+            };
+            let segment = self.arriving.get_mut(&entry).and_then(|arrival| arrival.next(entry, len));
+            match segment {
+                Some(segment) => {
+                    self.current = Some(entry);
+                    return Some(vec![segment]);
+                }
+                None => self.current = None,
+            }
+        }
+    }
+
+    /// Begins with the next waiting file, if it is one that goes by ranges.
+    fn start_large(&mut self) -> Option<u32> {
+        let (index, size) = self.first_waiting()?;
+        if size.is_some_and(|size| size <= u64::from(GROUP)) {
+            return None;
+        }
+        self.begin(index, size);
+        self.current = Some(index);
+        Some(index)
+    }
+
+    fn next_small(&mut self, most: usize) -> Option<Vec<Segment>> {
+        let mut segments = Vec::new();
+        let mut bytes = 0;
+        while segments.len() < most
+            && let Some((index, Some(size))) = self.first_waiting()
+            && let Ok(len) = u32::try_from(size)
+            && len <= GROUP - bytes
+        {
+            self.begin(index, Some(size));
+            if len == 0 {
+                // An empty file has no bytes to ask for; what it hashes to is known.
+                self.empty(index);
+                continue;
+            }
+            bytes += len;
+            segments.push(Segment { entry: index, offset: 0, len });
+        }
+        (!segments.is_empty()).then_some(segments)
+    }
+
+    fn first_waiting(&mut self) -> Option<(u32, Option<u64>)> {
+        while let Some(state) = self.states.get(self.cursor as usize) {
+            if *state == State::Waiting {
+                let size = self.entry(self.cursor).and_then(Entry::size);
+                return Some((self.cursor, size));
+            }
+            self.cursor += 1;
+        }
+        None
+    }
+
+    fn begin(&mut self, index: u32, size: Option<u64>) {
+        self.set(index, State::Arriving);
+        self.arriving.insert(index, Arrival::new(size));
+    }
+
+    fn empty(&mut self, index: u32) {
+        self.arriving.remove(&index);
+        self.set(index, State::Publishing);
+        self.ready.push_back(index);
+    }
+
+    fn set(&mut self, index: u32, state: State) {
+        if let Some(slot) = self.states.get_mut(index as usize) {
+            *slot = state;
+        }
+    }
+
+    fn is(&self, index: u32, state: State) -> bool {
+        self.states.get(index as usize) == Some(&state)
+    }
+
+    /// These were asked for and will not come: a link is gone, or their answer was refused.
+    pub(super) fn lost(&mut self, segments: impl IntoIterator<Item = Segment>) {
+        for segment in segments {
+            if self.is(segment.entry, State::Arriving) {
+                self.again.insert(segment);
+            }
+        }
+    }
+
+    /// Takes in roots that the sharer has signed.
+    pub(super) fn learn(&mut self, roots: Vec<(u32, Hash)>) -> Result<(), Violation> {
+        for (entry, root) in roots {
+            if !matches!(self.entry(entry).map(|entry| &entry.kind), Some(EntryKind::File { .. } | EntryKind::Stream)) {
+                return Err(Violation::new("a root of what has none"));
+            }
+            match self.roots.get(&entry) {
+                Some(known) if *known != root => return Err(Violation::new("two roots for one file")),
+                Some(_) => {}
+                None if self.is(entry, State::Arriving) || self.is(entry, State::Waiting) => {
+                    self.roots.insert(entry, root);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes came for a segment: checks them as far as they can be checked by now.
+    pub(super) fn arrived(&mut self, segment: &Segment, len: u32, range: &RangeHash, proof: Option<&[Hash]>) -> Taken {
+        let root = self.roots.get(&segment.entry);
+        let Some(arrival) = self.arriving.get_mut(&segment.entry) else {
+            return Taken::Drop;
+        };
+        if arrival.have(segment.offset, len) {
+            return Taken::Drop;
+        }
+        if let (Some(root), Some(proof), Some(size)) = (root, proof, arrival.size())
+            && verify_range(root, size, segment.offset, range, proof).is_none()
+        {
+            return Taken::Bad;
+        }
+        arrival.take(segment.offset, len, range);
+        Taken::Write
+    }
+
+    /// A stream's end is known.
+    pub(super) fn ends(&mut self, entry: u32, size: u64) -> Result<(), Violation> {
+        let Some(arrival) = self.arriving.get_mut(&entry) else {
+            return Ok(());
+        };
+        if !arrival.end_at(size) {
+            return Err(Violation::new("a stream that ends twice"));
+        }
+        self.count.bytes = Some(size);
+        self.again.retain(|segment| segment.entry != entry || segment.offset < size);
+        Ok(())
+    }
+
+    /// Bytes of an entry are on disk.
+    pub(super) fn written(&mut self, entry: u32, bytes: u32) {
+        if let Some(arrival) = self.arriving.get_mut(&entry) {
+            arrival.written += u64::from(bytes);
+            self.count.here += u64::from(bytes);
+        }
+    }
+
+    /// Looks whether an entry is whole by now, and whether it is what its root says. `false`: it is not, and has to be
+    /// fetched again.
+    pub(super) fn settle(&mut self, entry: u32) -> bool {
+        let Some(arrival) = self.arriving.get(&entry) else {
+            return true;
+        };
+        let Some(found) = arrival.root() else {
+            return true;
+        };
+        let Some(root) = self.roots.get(&entry) else {
+            self.rootless.insert(entry);
+            return true;
+        };
+        self.rootless.remove(&entry);
+        let matches = found == *root;
+        let Some(arrival) = self.arriving.remove(&entry) else {
+            return true;
+        };
+        if matches {
+            self.roots.remove(&entry);
+            self.set(entry, State::Publishing);
+            self.ready.push_back(entry);
+        } else {
+            self.count.here = self.count.here.saturating_sub(arrival.written);
+            self.again.retain(|segment| segment.entry != entry);
+            self.set(entry, State::Waiting);
+            self.cursor = self.cursor.min(entry);
+        }
+        matches
+    }
+
+    /// Whole files whose root is not known.
+    pub(super) fn rootless(&self) -> Vec<u32> {
+        self.rootless.iter().copied().collect()
+    }
+
+    /// Entries that are whole and checked, up to `most`.
+    pub(super) fn take_ready(&mut self, most: usize) -> Vec<u32> {
+        let many = self.ready.len().min(most);
+        self.ready.drain(..many).collect()
+    }
+
+    /// How an entry is published. The attributes are what the sharer says, less what the user did not agree to.
+    pub(super) fn publication(&mut self, index: u32) -> Option<PublishFile> {
+        let entry = self.manifest.entry(index)?;
+        let (mode, modified) = match entry.kind {
+            EntryKind::File { mode, modified, .. } => (mode, modified),
+            _ => (0o644, self.manifest.created()),
+        };
+        let stripped = !self.terms.executables && mode & 0o111 != 0;
+        self.count.stripped += u64::from(stripped);
+        Some(PublishFile {
+            entry: index,
+            path: entry.path.clone(),
+            mode: if stripped { mode & !0o111 } else { mode },
+            modified,
+            on_conflict: self.terms.on_conflict,
+        })
+    }
+
+    /// A file stands under its final name. Returns its size.
+    pub(super) fn published(&mut self, index: u32) -> u64 {
+        self.set(index, State::Done);
+        self.count.done += 1;
+        let size = self.entry(index).and_then(Entry::size).or(self.count.bytes).unwrap_or(0);
+        self.count.published = self.count.published.saturating_add(size);
+        size
+    }
+
+    /// A file's name was taken at the last moment, and existing files are kept.
+    pub(super) fn skip(&mut self, index: u32) {
+        self.set(index, State::Skipped);
+        self.count.skipped += 1;
+        self.count.done += 1;
+    }
+
+    /// Gives an entry up; says whether that is new.
+    pub(super) fn fail(&mut self, index: u32) -> bool {
+        let open = [State::Waiting, State::Arriving, State::Publishing];
+        if !open.iter().any(|state| self.is(index, *state)) {
+            return false;
+        }
+        self.set(index, State::Failed);
+        self.count.failed += 1;
+        if let Some(arrival) = self.arriving.remove(&index) {
+            self.count.here = self.count.here.saturating_sub(arrival.written);
+        }
+        let size = self.entry(index).and_then(Entry::size).unwrap_or(0);
+        self.count.bytes = self.count.bytes.map(|bytes| bytes.saturating_sub(size));
+        self.again.retain(|segment| segment.entry != index);
+        self.rootless.remove(&index);
+        self.roots.remove(&index);
+        self.ready.retain(|ready| *ready != index);
+        if self.current == Some(index) {
+            self.current = None;
+        }
+        true
+    }
+}

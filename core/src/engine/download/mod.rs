@@ -1,0 +1,533 @@
+//! One download: from the code to files under their final names.
+//!
+//! It looks for its peer ([`search`]), fetches and shows the manifest ([`offer`]), and once that is accepted asks for
+//! ranges, checks, stages and publishes ([`transfer`]). Links come and go underneath.
+
+mod arrival;
+mod files;
+mod offer;
+mod search;
+mod transfer;
+mod window;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use files::Files;
+use offer::Offer;
+use search::{Search, Step};
+use transfer::Transfer;
+
+use super::context::{Context, DownloadJob, JobOwner};
+use super::{
+    AcceptTerms, DialId, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event, FetchOptions, FetchSource,
+    LinkId, SinkKind, Violation,
+};
+use crate::frame::Frame;
+use crate::manifest::SignedManifest;
+use crate::message::{Leave, MAX_TEXT, Message, Refusal};
+use crate::secret::ShareSecret;
+use crate::time::Time;
+use crate::{PeerId, dial};
+
+/// A download, from its command to its end.
+pub(super) struct Download {
+    id: DownloadId,
+    source: FetchSource,
+    sink: SinkKind,
+    options: FetchOptions,
+    /// Tells the sharer which links are one download's.
+    nonce: u64,
+    /// Under way while no link stands.
+    search: Option<Search>,
+    links: BTreeMap<LinkId, Fetching>,
+    /// The link in use.
+    best: Option<LinkId>,
+    /// The last reason for which a link was lost.
+    lost: Option<String>,
+    stage: Stage,
+    paused: bool,
+    /// How it will have ended, once its last disk job is done.
+    ending: Option<DownloadOutcome>,
+    over: bool,
+}
+
+/// How far a download is.
+enum Stage {
+    /// The manifest is being fetched, looked at, and waits for an answer.
+    Offer(Offer),
+    /// Accepted.
+    Transfer(Box<Transfer>),
+    /// Its last disk job is under way, or done.
+    Ending,
+}
+
+/// One keyed link of a download.
+#[derive(Default)]
+struct Fetching {
+    /// Bytes of the manifest that the sharer announced on this link.
+    manifest: Option<u64>,
+    /// Ranges asked for on this link.
+    flow: transfer::Flow,
+}
+
+impl Download {
+    pub(super) fn open(
+        cx: &mut Context,
+        id: DownloadId,
+        source: FetchSource,
+        sink: SinkKind,
+        mut options: FetchOptions,
+    ) -> Self {
+        truncate(&mut options.name, MAX_TEXT);
+        let nonce = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
+        let mut download = Self {
+            id,
+            source,
+            sink,
+            options,
+            nonce,
+            search: None,
+            links: BTreeMap::new(),
+            best: None,
+            lost: None,
+            stage: Stage::Offer(Offer::default()),
+            paused: false,
+            ending: None,
+            over: false,
+        };
+        download.look(cx);
+        download
+    }
+
+    pub(super) fn secret(&self) -> &ShareSecret {
+        &self.source.secret
+    }
+
+    /// The peer that this download's links must lead to, if it is known by now.
+    pub(super) fn peer(&self) -> Option<PeerId> {
+        self.source.peer
+    }
+
+    /// The link in use.
+    pub(super) fn best(&self) -> Option<LinkId> {
+        self.best
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    fn is_ending(&self) -> bool {
+        self.over || self.ending.is_some()
+    }
+
+    /// Starts to look for the peer.
+    fn look(&mut self, cx: &mut Context) {
+        let vetted = dial::vet(&self.source.addresses, self.options.loopback, &cx.limits);
+        if vetted.dial.is_empty() {
+            let reason = dial::explain_none(&vetted.refused);
+            return self.fail(cx, DownloadError::Unreachable(reason));
+        }
+        let patience = self.options.search.unwrap_or(cx.limits.search);
+        self.search = Some(Search::new(&vetted.dial, self.source.peer, cx.now, patience));
+        self.search_on(cx);
+    }
+
+    fn search_on(&mut self, cx: &mut Context) {
+        let Some(search) = &mut self.search else {
+            return;
+        };
+        let reason = search.last_failure().or_else(|| self.lost.clone());
+        match search.tick(cx, self.id) {
+            Step::Wait => {}
+            Step::Attempt(attempt) => cx.event(Event::Connecting {
+                download: self.id,
+                attempt,
+                reason,
+            }),
+            Step::GiveUp(reason) => self.fail(cx, DownloadError::Unreachable(reason)),
+        }
+    }
+
+    /// A dial failed, or its link did before it had keys.
+    pub(super) fn dial_failed(&mut self, cx: &mut Context, dial: DialId, reason: String) {
+        if let Some(search) = &mut self.search {
+            search.failed(Some(dial), reason, cx.now);
+            self.search_on(cx);
+        }
+    }
+
+    /// Whether a link that comes up now would be of use.
+    pub(super) fn wants_link(&self, cx: &Context, path: super::PathKind) -> bool {
+        let best = self.best.and_then(|link| cx.links.get(link));
+        !self.is_ending() && best.is_none_or(|best| path < best.path)
+    }
+
+    /// The sharer does not let us in.
+    pub(super) fn refused(&mut self, cx: &mut Context, dial: DialId, refusal: Refusal) {
+        match refusal {
+            Refusal::NoSuchShare => self.fail(cx, DownloadError::NoSuchShare),
+            Refusal::Version => self.fail(
+                cx,
+                DownloadError::Violation("it speaks another version of the protocol; update both sides".into()),
+            ),
+            Refusal::Busy => self.dial_failed(cx, dial, "the other side is busy".into()),
+        }
+    }
+
+    /// A link proved the key.
+    pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, peer: PeerId) {
+        let Some(path) = cx.links.get(link).map(|link| link.path) else {
+            return;
+        };
+        self.search = None;
+        self.source.peer = Some(peer);
+        self.links.insert(link, Fetching::default());
+        cx.send(
+            link,
+            Message::Hello {
+                session: self.nonce,
+                name: self.options.name.clone(),
+            },
+        );
+        cx.event(Event::Connected {
+            download: self.id,
+            peer,
+            path,
+        });
+    }
+
+    /// A link is gone: what was asked for on it is asked for again.
+    pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId, reason: String) {
+        let Some(fetching) = self.links.remove(&link) else {
+            return;
+        };
+        if let Stage::Transfer(transfer) = &mut self.stage {
+            transfer.lost(fetching.flow);
+        }
+        if let Stage::Offer(offer) = &mut self.stage {
+            offer.lost();
+        }
+        if self.is_ending() {
+            return;
+        }
+        self.choose(cx);
+        if self.links.is_empty() {
+            cx.event(Event::ConnectionLost {
+                download: self.id,
+                reason: reason.clone(),
+            });
+            self.lost = Some(reason);
+            self.look(cx);
+        } else {
+            self.pump(cx);
+        }
+    }
+
+    /// The peer broke the protocol. There is no other source, so this is the end.
+    pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId, violation: &Violation) {
+        self.links.remove(&link);
+        self.fail(cx, DownloadError::Violation(violation.to_string()));
+    }
+
+    /// Picks the link to use: the best path, then the shortest round trip; the one in use stays if it is as good.
+    fn choose(&mut self, cx: &mut Context) {
+        let welcomed = self.links.iter().filter(|(_, fetching)| fetching.manifest.is_some());
+        let best = welcomed
+            .filter_map(|(id, _)| cx.links.get(*id).map(|link| (link.path, Some(*id) != self.best, link.rtt, *id)))
+            .min()
+            .map(|(path, _, _, id)| (id, path));
+        let before = self.best;
+        self.best = best.map(|(id, _)| id);
+        if let (Some(_), Some((id, path))) = (before, best)
+            && before != Some(id)
+        {
+            cx.event(Event::PathChanged { download: self.id, path });
+        }
+    }
+
+    /// Something came over one of this download's links.
+    pub(super) fn message(&mut self, cx: &mut Context, link: LinkId, frame: Frame) -> Result<(), Violation> {
+        if self.is_ending() {
+            return Ok(());
+        }
+        let Frame {
+            message,
+            payload,
+            hashes,
+        } = frame;
+        match message {
+            Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
+            Message::Manifest { offset, total } => self.manifest_part(cx, offset, total, &payload)?,
+            Message::Data { id, segments, roots } => {
+                let data = transfer::Data {
+                    id,
+                    served: segments.into_inner(),
+                    roots,
+                    payload,
+                    hashes,
+                };
+                self.data(cx, link, data)?;
+            }
+            Message::Roots(roots) => self.roots(cx, &roots)?,
+            Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
+            Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
+            _ => return Err(Violation::new("a receiver's message from a sharer")),
+        }
+        self.pump(cx);
+        Ok(())
+    }
+
+    fn welcomed(&mut self, cx: &mut Context, link: LinkId, manifest: Option<u64>) -> Result<(), Violation> {
+        let Some(fetching) = self.links.get_mut(&link) else {
+            return Ok(());
+        };
+        if fetching.manifest.is_some() {
+            return Err(Violation::new("a second welcome on one link"));
+        }
+        let Some(bytes) = manifest else {
+            cx.event(Event::SharerPreparing { download: self.id });
+            return Ok(());
+        };
+        fetching.manifest = Some(bytes);
+        fetching.flow.start(&cx.limits, cx.now);
+        self.choose(cx);
+        if let Stage::Offer(offer) = &mut self.stage {
+            offer.announced(bytes, &cx.limits)?;
+        }
+        Ok(())
+    }
+
+    fn manifest_part(&mut self, cx: &mut Context, offset: u64, total: u64, part: &[u8]) -> Result<(), Violation> {
+        let Stage::Offer(offer) = &mut self.stage else {
+            return Ok(()); // A late answer, asked for again over another link.
+        };
+        let Some(encoded) = offer.part(offset, total, part)? else {
+            return Ok(());
+        };
+        let Some(peer) = self.source.peer else {
+            return Ok(());
+        };
+        let signed = SignedManifest::decode(encoded, &peer, &cx.limits)
+            .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
+        let paths = offer.decoded(signed);
+        if self.sink == SinkKind::Pipe {
+            return self.offered(cx, DiskDone::Inspected { taken: Vec::new(), free: None });
+        }
+        cx.disk(
+            JobOwner::Download(self.id, DownloadJob::Inspect),
+            DiskWork::Inspect {
+                download: self.id,
+                paths,
+            },
+        );
+        Ok(())
+    }
+
+    /// The folder was looked at: the user is asked.
+    fn offered(&mut self, cx: &mut Context, done: DiskDone) -> Result<(), Violation> {
+        let Stage::Offer(offer) = &mut self.stage else {
+            return Ok(());
+        };
+        match done {
+            DiskDone::Inspected { taken, free } => {
+                if let Some((manifest, taken)) = offer.inspected(&taken) {
+                    cx.event(Event::Offer {
+                        download: self.id,
+                        manifest,
+                        taken,
+                        free,
+                    });
+                }
+            }
+            DiskDone::Failed(error) => self.fail(cx, error.into()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The user takes the offer.
+    pub(super) fn accept(&mut self, cx: &mut Context, terms: AcceptTerms) {
+        let Stage::Offer(offer) = &mut self.stage else {
+            return;
+        };
+        let (Some(peer), Some((signed, taken))) = (self.source.peer, offer.accept()) else {
+            return;
+        };
+        let files = Files::new(signed.manifest().clone(), terms, &taken);
+        for index in files.skipped() {
+            if let Some(entry) = files.entry(index) {
+                cx.event(Event::FileSkipped {
+                    download: self.id,
+                    path: entry.path.clone(),
+                });
+            }
+        }
+        if self.sink == SinkKind::Pipe && files.count.wanted != 1 {
+            let reason = format!(
+                "a pipe takes one file, and this is {}; select one, or receive into a folder",
+                files.count.wanted
+            );
+            return self.fail(cx, DownloadError::Unsuitable(reason));
+        }
+        self.stage = Stage::Transfer(Box::new(Transfer::new(signed, peer, files, self.sink, cx.now)));
+        match self.sink {
+            SinkKind::Pipe => self.pump(cx),
+            SinkKind::Folder => cx.disk(
+                JobOwner::Download(self.id, DownloadJob::Stage),
+                DiskWork::Stage { download: self.id },
+            ),
+        }
+    }
+
+    /// The user refuses it.
+    pub(super) fn decline(&mut self, cx: &mut Context) {
+        if matches!(self.stage, Stage::Offer(_)) && !self.is_ending() {
+            self.leave(cx, Leave::Declined);
+            self.end(cx, DownloadOutcome::Declined);
+        }
+    }
+
+    pub(super) fn pause(&mut self, cx: &mut Context, paused: bool) {
+        if self.is_ending() || self.paused == paused {
+            return;
+        }
+        self.paused = paused;
+        self.report(cx);
+        self.pump(cx);
+    }
+
+    pub(super) fn cancel(&mut self, cx: &mut Context) {
+        if !self.is_ending() {
+            self.leave(cx, Leave::Cancelled);
+            self.end(cx, DownloadOutcome::Cancelled);
+        }
+    }
+
+    /// Ends it for a reason that is not the user's.
+    pub(super) fn fail(&mut self, cx: &mut Context, error: DownloadError) {
+        if !self.is_ending() {
+            self.leave(cx, Leave::Cancelled);
+            self.end(cx, DownloadOutcome::Failed(error));
+        }
+    }
+
+    /// Tells the sharer on the link in use that nothing more is wanted, and closes all links.
+    fn leave(&mut self, cx: &mut Context, outcome: Leave) {
+        let told = self.best.or_else(|| self.links.keys().next().copied());
+        if let Some(link) = told {
+            cx.send(link, Message::Leave { outcome });
+        }
+        for link in std::mem::take(&mut self.links).into_keys() {
+            cx.close(link);
+        }
+        self.best = None;
+        self.search = None;
+    }
+
+    /// Ends it, after what was staged is removed.
+    fn end(&mut self, cx: &mut Context, outcome: DownloadOutcome) {
+        self.ending = Some(outcome);
+        self.stage = Stage::Ending;
+        cx.disk(
+            JobOwner::Download(self.id, DownloadJob::Discard),
+            DiskWork::Discard { download: self.id },
+        );
+    }
+
+    fn ended(&mut self, cx: &mut Context) {
+        if let Some(outcome) = self.ending.take() {
+            self.over = true;
+            cx.event(Event::DownloadEnded {
+                download: self.id,
+                outcome,
+            });
+        }
+    }
+
+    /// Disk work for this download has ended.
+    pub(super) fn disk_done(&mut self, cx: &mut Context, job: DownloadJob, done: DiskDone) -> Result<(), Violation> {
+        if let (DownloadJob::Discard, true) = (&job, self.ending.is_some()) {
+            self.ended(cx);
+            return Ok(());
+        }
+        if self.is_ending() {
+            return Ok(());
+        }
+        match job {
+            DownloadJob::Inspect => self.offered(cx, done)?,
+            DownloadJob::Stage => self.staged(cx, done),
+            DownloadJob::Write { pieces } => self.write_done(cx, &pieces, done)?,
+            DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
+            DownloadJob::Finish => self.finished(cx, done),
+            DownloadJob::Discard => {}
+        }
+        self.pump(cx);
+        Ok(())
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        if self.is_ending() {
+            return Time::NEVER;
+        }
+        let search = self.search.as_ref().map_or(Time::NEVER, Search::deadline);
+        let report = match &self.stage {
+            Stage::Transfer(transfer) => transfer.report_due(),
+            _ => Time::NEVER,
+        };
+        search.min(report)
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, cx: &mut Context) {
+        if self.is_ending() {
+            return;
+        }
+        if self.search.as_ref().is_some_and(|search| search.deadline() <= cx.now) {
+            self.search_on(cx);
+        }
+        self.report_if_due(cx);
+    }
+
+    /// Does what can be done now: asks for the manifest or for ranges, writes, publishes, finishes.
+    fn pump(&mut self, cx: &mut Context) {
+        let Some(best) = self.best else {
+            return self.pump_disk(cx);
+        };
+        if let Stage::Offer(offer) = &mut self.stage {
+            if let Some(offset) = offer.wants() {
+                cx.send(best, Message::GetManifest { offset });
+            }
+            return;
+        }
+        if !self.paused {
+            self.ask(cx, best);
+        }
+        self.release_others(cx, best);
+        self.pump_disk(cx);
+    }
+
+    /// Closes links that another one is better than, once nothing is asked for on them any more.
+    fn release_others(&mut self, cx: &mut Context, best: LinkId) {
+        let idle = |(id, fetching): (&LinkId, &Fetching)| {
+            (*id != best && fetching.manifest.is_some() && fetching.flow.is_idle()).then_some(*id)
+        };
+        let released: Vec<_> = self.links.iter().filter_map(idle).collect();
+        for link in released {
+            self.links.remove(&link);
+            cx.close(link);
+        }
+    }
+}
+
+/// How long a download goes between reports of its progress.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+fn truncate(text: &mut String, most: usize) {
+    let mut end = most.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+}

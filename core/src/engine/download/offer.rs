@@ -1,0 +1,97 @@
+//! The manifest on its way in, and the user's answer to it.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::super::Violation;
+use crate::limits::Limits;
+use crate::manifest::{EntryKind, Manifest, SignedManifest};
+use crate::path::SafePath;
+
+/// What is known of an offer.
+#[derive(Default)]
+pub(super) struct Offer {
+    total: Option<u64>,
+    encoded: BytesMut,
+    /// A part was asked for and is awaited.
+    asked: bool,
+    signed: Option<SignedManifest>,
+    /// Indexes of the entries whose paths were looked at, in the order of the paths.
+    looked_at: Vec<u32>,
+    /// Entries whose name is taken; set once the user is asked.
+    taken: Option<Vec<u32>>,
+}
+
+impl Offer {
+    /// The sharer says how long its manifest is.
+    pub(super) fn announced(&mut self, bytes: u64, limits: &Limits) -> Result<(), Violation> {
+        if bytes > limits.manifest_bytes || bytes == 0 {
+            return Err(Violation::new(format!("a manifest of {bytes} bytes")));
+        }
+        if self.total.is_some_and(|total| total != bytes) {
+            // The sharer was restarted over other files. Nothing was accepted yet, so begin anew.
+            *self = Self::default();
+        }
+        self.total = Some(bytes);
+        Ok(())
+    }
+
+    /// The link with the question is gone.
+    pub(super) fn lost(&mut self) {
+        self.asked = false;
+    }
+
+    /// The offset to ask for now, if any. The next call says nothing until that is answered.
+    pub(super) fn wants(&mut self) -> Option<u64> {
+        let here = self.encoded.len() as u64;
+        if self.asked || self.signed.is_some() || self.total.is_none_or(|total| here >= total) {
+            return None;
+        }
+        self.asked = true;
+        Some(here)
+    }
+
+    /// A part came. Returns the whole once it is here.
+    pub(super) fn part(&mut self, offset: u64, total: u64, part: &[u8]) -> Result<Option<Bytes>, Violation> {
+        let here = self.encoded.len() as u64;
+        if !self.asked || offset != here || Some(total) != self.total || part.is_empty() {
+            return Err(Violation::new("a part of a manifest that was not asked for"));
+        }
+        if here + part.len() as u64 > total {
+            return Err(Violation::new("a manifest longer than announced"));
+        }
+        self.asked = false;
+        self.encoded.extend_from_slice(part);
+        let whole = self.encoded.len() as u64 == total;
+        Ok(whole.then(|| std::mem::take(&mut self.encoded).freeze()))
+    }
+
+    /// The manifest is decoded. Returns the paths to look for at their destination.
+    pub(super) fn decoded(&mut self, signed: SignedManifest) -> Vec<SafePath> {
+        let mut paths = Vec::new();
+        for (index, entry) in (0..).zip(signed.manifest().entries()) {
+            if !matches!(entry.kind, EntryKind::Folder { .. }) {
+                self.looked_at.push(index);
+                paths.push(entry.path.clone());
+            }
+        }
+        self.signed = Some(signed);
+        paths
+    }
+
+    /// The destination was looked at: these of the paths exist. Returns what the user is shown.
+    pub(super) fn inspected(&mut self, taken: &[usize]) -> Option<(Arc<Manifest>, Vec<u32>)> {
+        let taken: Vec<u32> = taken.iter().filter_map(|at| self.looked_at.get(*at)).copied().collect();
+        self.taken = Some(taken.clone());
+        let signed = self.signed.as_ref()?;
+        Some((signed.manifest().clone(), taken))
+    }
+
+    /// The user says yes: what to, if they were asked.
+    pub(super) fn accept(&mut self) -> Option<(SignedManifest, Vec<u32>)> {
+        let taken = self.taken.take()?;
+        let signed = self.signed.take()?;
+        Some((signed, taken))
+    }
+}

@@ -1,0 +1,124 @@
+//! Looking for the peer: which addresses are dialled when, and when to give up.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::super::context::Context;
+use super::super::{DialId, DownloadId};
+use crate::dial::split_by_transport;
+use crate::time::Time;
+use crate::{Multiaddr, PeerId};
+
+/// QUIC is dialled this much later than TCP, unless TCP fails before: where both work TCP moves bytes faster.
+const QUIC_AFTER: Duration = Duration::from_millis(250);
+/// Pauses between attempts, doubling from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(4);
+
+/// A search, from the loss of the last link (or the start) until a link proves the key.
+#[derive(Debug)]
+pub(super) struct Search {
+    tcp: Vec<Multiaddr>,
+    quic: Vec<Multiaddr>,
+    peer: Option<PeerId>,
+    /// When it is given up.
+    ends: Time,
+    /// When something is due: the second half of an attempt, or the next attempt.
+    due: Time,
+    attempt: u32,
+    quic_dialled: bool,
+    dials: BTreeSet<DialId>,
+    pause: Duration,
+    last_failure: Option<String>,
+}
+
+/// How a search goes on.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Nothing new.
+    Wait,
+    /// Attempt so and so begins.
+    Attempt(u32),
+    /// Time is over.
+    GiveUp(String),
+}
+
+impl Search {
+    pub(super) fn new(addresses: &[Multiaddr], peer: Option<PeerId>, now: Time, patience: Duration) -> Self {
+        let (tcp, quic) = split_by_transport(addresses);
+        Self {
+            tcp,
+            quic,
+            peer,
+            ends: now + patience,
+            due: now,
+            attempt: 0,
+            quic_dialled: false,
+            dials: BTreeSet::new(),
+            pause: FIRST_PAUSE,
+            last_failure: None,
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.due.min(self.ends)
+    }
+
+    /// Why the last dial failed.
+    pub(super) fn last_failure(&self) -> Option<String> {
+        self.last_failure.clone()
+    }
+
+    /// A dial failed, or its link did before it proved the key.
+    pub(super) fn failed(&mut self, dial: Option<DialId>, reason: String, now: Time) {
+        if let Some(dial) = dial {
+            self.dials.remove(&dial);
+        }
+        self.last_failure = Some(reason);
+        if !self.dials.is_empty() {
+            return;
+        }
+        if self.quic_dialled || self.quic.is_empty() {
+            self.due = now + self.pause;
+            self.pause = (self.pause * 2).min(LAST_PAUSE);
+            self.quic_dialled = true;
+        } else {
+            self.due = now;
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId) -> Step {
+        if cx.now >= self.ends {
+            let reason = self.last_failure.clone().unwrap_or_else(|| "no answer".to_string());
+            return Step::GiveUp(reason);
+        }
+        if cx.now < self.due {
+            return Step::Wait;
+        }
+        self.due = Time::NEVER;
+        let second_half = self.attempt > 0 && !self.quic_dialled;
+        if second_half {
+            self.dial(cx, download, self.quic.clone());
+            self.quic_dialled = true;
+            return Step::Wait;
+        }
+        self.attempt += 1;
+        if self.tcp.is_empty() {
+            self.dial(cx, download, self.quic.clone());
+            self.quic_dialled = true;
+        } else {
+            self.dial(cx, download, self.tcp.clone());
+            self.quic_dialled = self.quic.is_empty();
+            if !self.quic_dialled {
+                self.due = cx.now + QUIC_AFTER;
+            }
+        }
+        Step::Attempt(self.attempt)
+    }
+
+    fn dial(&mut self, cx: &mut Context, download: DownloadId, addresses: Vec<Multiaddr>) {
+        let dial = cx.dial(download, self.peer, addresses);
+        self.dials.insert(dial);
+    }
+}

@@ -1,0 +1,616 @@
+//! An accepted download: asking for ranges, taking what comes, staging, publishing, finishing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::{
+    DiskDone, DiskError, DiskWork, DownloadOutcome, DownloadSummary, Event, LinkId, Piece, Progress, PublishFolder,
+    PublishSymlink, Published, Segment, SinkKind, Violation,
+};
+use super::files::{Files, Taken};
+use super::window::{Rate, Window};
+use super::{Download, REPORT_EVERY, Stage};
+use crate::limits::{GROUP, Limits};
+use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
+use crate::merkle::RangeHash;
+use crate::message::{Failure, Leave, MAX_SEGMENTS, Message, Served};
+use crate::time::Time;
+use crate::PeerId;
+
+/// Requests that are outstanding on one link at the most, whatever room the window has.
+const REQUESTS: usize = 64;
+/// Files in one publish job.
+const PUBLISH: usize = 256;
+/// How often the sharer is told how far we are.
+const HAVE_EVERY: Duration = Duration::from_millis(500);
+
+/// An accepted download.
+pub(super) struct Transfer {
+    signed: SignedManifest,
+    /// Whose signature the manifest bears, and roots must bear.
+    signer: PeerId,
+    files: Files,
+    sink: SinkKind,
+    /// The staging folder stands.
+    staged: bool,
+    /// To be written, in the order in which it came.
+    to_write: VecDeque<Vec<Piece>>,
+    /// For a pipe: what came early, and where the pipe stands.
+    early: BTreeMap<u64, Piece>,
+    pipe_at: u64,
+    writes: usize,
+    /// Bytes received and not on disk yet.
+    unwritten: u64,
+    publishing: bool,
+    finishing: bool,
+    /// Roots that were asked for, with the link that was asked.
+    asked_roots: BTreeMap<u32, LinkId>,
+    started: Time,
+    rate: Rate,
+    report_due: Time,
+    have_due: Time,
+}
+
+/// What is asked for on one link.
+#[derive(Default)]
+pub(super) struct Flow {
+    window: Option<Window>,
+    outstanding: BTreeMap<u64, Asked>,
+    next_id: u64,
+    bad: u32,
+}
+
+struct Asked {
+    segments: Vec<Segment>,
+    cost: u64,
+    at: Time,
+}
+
+/// A [`Message::Data`] and what came with it.
+pub(super) struct Data {
+    pub(super) id: u64,
+    pub(super) served: Vec<Served>,
+    pub(super) roots: Option<SignedRoots>,
+    pub(super) payload: Bytes,
+    pub(super) hashes: Vec<RangeHash>,
+}
+
+impl Flow {
+    pub(super) fn start(&mut self, limits: &Limits, now: Time) {
+        self.window = Some(Window::new(limits, now));
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.outstanding.is_empty()
+    }
+}
+
+impl Transfer {
+    pub(super) fn new(signed: SignedManifest, signer: PeerId, files: Files, sink: SinkKind, now: Time) -> Self {
+        Self {
+            signed,
+            signer,
+            files,
+            sink,
+            staged: sink == SinkKind::Pipe,
+            to_write: VecDeque::new(),
+            early: BTreeMap::new(),
+            pipe_at: 0,
+            writes: 0,
+            unwritten: 0,
+            publishing: false,
+            finishing: false,
+            asked_roots: BTreeMap::new(),
+            started: now,
+            rate: Rate::default(),
+            report_due: now,
+            have_due: now,
+        }
+    }
+
+    /// A link is gone with what was asked for on it.
+    pub(super) fn lost(&mut self, flow: Flow) {
+        for asked in flow.outstanding.into_values() {
+            self.files.lost(asked.segments);
+        }
+    }
+
+    pub(super) fn report_due(&self) -> Time {
+        self.report_due
+    }
+
+    /// Queues what came for the disk. A pipe takes it in order.
+    fn queue(&mut self, pieces: Vec<Piece>) {
+        self.unwritten += pieces.iter().map(|piece| piece.data.len() as u64).sum::<u64>();
+        if self.sink == SinkKind::Folder {
+            self.to_write.push_back(pieces);
+            return;
+        }
+        for piece in pieces {
+            self.early.insert(piece.offset, piece);
+        }
+        let mut in_order = Vec::new();
+        while let Some(piece) = self.early.remove(&self.pipe_at) {
+            self.pipe_at += piece.data.len() as u64;
+            in_order.push(piece);
+        }
+        if !in_order.is_empty() {
+            self.to_write.push_back(in_order);
+        }
+    }
+}
+
+impl Download {
+    /// Asks for as much as the window has room for.
+    pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let Some(flow) = self.links.get_mut(&link).map(|fetching| &mut fetching.flow) else {
+            return;
+        };
+        let Some(window) = &mut flow.window else {
+            return;
+        };
+        if !transfer.staged {
+            return;
+        }
+        for entry in transfer.files.rootless() {
+            if transfer.asked_roots.get(&entry) != Some(&link) {
+                transfer.asked_roots.insert(entry, link);
+                cx.send(link, Message::GetRoot { entry });
+            }
+        }
+        let most = cx.limits.segments.min(MAX_SEGMENTS);
+        while flow.outstanding.len() < REQUESTS.min(cx.limits.requests) {
+            let len = window.request_len();
+            let held = cx.limits.window.saturating_sub(transfer.unwritten);
+            let room = window.room().min(held);
+            if room < u64::from(len) && !(flow.outstanding.is_empty() && transfer.unwritten == 0) {
+                break;
+            }
+            let Some((segments, cost)) = transfer.files.next(len, most) else {
+                break;
+            };
+            let id = flow.next_id;
+            flow.next_id += 1;
+            window.asked(cost);
+            let message = Message::Request {
+                id,
+                segments: segments.clone().into(),
+            };
+            flow.outstanding.insert(id, Asked { segments, cost, at: cx.now });
+            cx.send(link, message);
+        }
+    }
+
+    /// An answer came.
+    pub(super) fn data(&mut self, cx: &mut Context, link: LinkId, data: Data) -> Result<(), Violation> {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return Err(Violation::new("bytes that were not asked for"));
+        };
+        let Some(flow) = self.links.get_mut(&link).map(|fetching| &mut fetching.flow) else {
+            return Ok(());
+        };
+        let Some(asked) = flow.outstanding.remove(&data.id) else {
+            return Err(Violation::new("bytes that were not asked for"));
+        };
+        if data.served.len() != asked.segments.len() {
+            return Err(Violation::new("an answer to another question"));
+        }
+        if let Some(window) = &mut flow.window {
+            window.answered(asked.cost, data.payload.len() as u64, cx.now.since(asked.at), cx.now);
+        }
+        if let Some(state) = cx.links.get_mut(link) {
+            state.progressed(&cx.limits);
+        }
+        if let Some(roots) = &data.roots {
+            let roots = verified(transfer, roots)?;
+            transfer.files.learn(roots)?;
+        }
+        let (pieces, failed, bad) = sort(&mut transfer.files, &asked.segments, data)?;
+        if !pieces.is_empty() {
+            transfer.queue(pieces);
+        }
+        flow.bad += bad;
+        if flow.bad >= cx.limits.bad_leaves {
+            return Err(Violation::new(format!("{} pieces that do not match their root", flow.bad)));
+        }
+        for (entry, reason) in failed {
+            self.entry_failed(cx, entry, reason);
+        }
+        self.settle_stream(cx)
+    }
+
+    /// A stream can become whole by its end alone, with nothing more to write.
+    fn settle_stream(&mut self, cx: &mut Context) -> Result<(), Violation> {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return Ok(());
+        };
+        let first = transfer.signed.manifest().entry(0).map(|entry| &entry.kind);
+        if matches!(first, Some(EntryKind::Stream)) {
+            return self.settle(cx, &[0]);
+        }
+        Ok(())
+    }
+
+    /// Signed roots came.
+    pub(super) fn roots(&mut self, cx: &mut Context, roots: &SignedRoots) -> Result<(), Violation> {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return Err(Violation::new("roots that were not asked for"));
+        };
+        let roots = verified(transfer, roots)?;
+        let entries: Vec<u32> = roots.iter().map(|(entry, _)| *entry).collect();
+        transfer.files.learn(roots)?;
+        self.settle(cx, &entries)
+    }
+
+    /// Looks which of these entries are whole by now.
+    fn settle(&mut self, cx: &mut Context, entries: &[u32]) -> Result<(), Violation> {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return Ok(());
+        };
+        for entry in entries {
+            if transfer.files.settle(*entry) {
+                continue;
+            }
+            let Some(best) = self.best else { continue };
+            let Some(fetching) = self.links.get_mut(&best) else {
+                continue;
+            };
+            fetching.flow.bad += 1;
+            // A pipe can't take back what went through it.
+            if fetching.flow.bad >= cx.limits.bad_leaves || self.sink == SinkKind::Pipe {
+                return Err(Violation::new("a file that does not match its root"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sharer can't serve an entry.
+    pub(super) fn entry_failed(&mut self, cx: &mut Context, entry: u32, reason: Failure) {
+        let reason = match reason {
+            Failure::Changed => "it changed on the other side while it was being sent",
+            Failure::Gone => "it is gone on the other side",
+            Failure::Unreadable => "the other side can't read it",
+            Failure::Passed => "it is a stream, and goes to one receiver once",
+        };
+        self.give_up(cx, entry, reason.to_string());
+    }
+
+    fn give_up(&mut self, cx: &mut Context, entry: u32, reason: String) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        if !transfer.files.fail(entry) {
+            return;
+        }
+        if let Some(path) = transfer.files.entry(entry).map(|entry| entry.path.clone()) {
+            cx.event(Event::FileFailed {
+                download: self.id,
+                path,
+                reason,
+            });
+        }
+    }
+
+    pub(super) fn staged(&mut self, cx: &mut Context, done: DiskDone) {
+        match done {
+            DiskDone::Failed(error) => self.fail(cx, error.into()),
+            _ => {
+                if let Stage::Transfer(transfer) = &mut self.stage {
+                    transfer.staged = true;
+                }
+            }
+        }
+    }
+
+    /// Pieces are on disk, or could not be written.
+    pub(super) fn write_done(&mut self, cx: &mut Context, pieces: &[(u32, u32)], done: DiskDone) -> Result<(), Violation> {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return Ok(());
+        };
+        transfer.writes -= 1;
+        let bytes: u64 = pieces.iter().map(|(_, len)| u64::from(*len)).sum();
+        transfer.unwritten = transfer.unwritten.saturating_sub(bytes);
+        if let DiskDone::Failed(error) = done {
+            self.fail(cx, error.into());
+            return Ok(());
+        }
+        for (entry, len) in pieces {
+            transfer.files.written(*entry, *len);
+        }
+        let mut entries: Vec<u32> = pieces.iter().map(|(entry, _)| *entry).collect();
+        entries.dedup();
+        self.settle(cx, &entries)
+    }
+
+    /// Files stand under their names, or could not be put there.
+    pub(super) fn publish_done(&mut self, cx: &mut Context, entries: &[u32], done: DiskDone) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        transfer.publishing = false;
+        let results = match done {
+            DiskDone::Published(results) => results,
+            DiskDone::Failed(error) => return self.fail(cx, error.into()),
+            _ => return,
+        };
+        for (entry, result) in entries.iter().zip(results) {
+            let Stage::Transfer(transfer) = &mut self.stage else {
+                return;
+            };
+            match result {
+                Ok(Published::At(path)) => {
+                    let size = transfer.files.published(*entry);
+                    cx.event(Event::FileDone {
+                        download: self.id,
+                        path,
+                        size,
+                    });
+                }
+                Ok(Published::Skipped) => {
+                    transfer.files.skip(*entry);
+                    if let Some(path) = transfer.files.entry(*entry).map(|entry| entry.path.clone()) {
+                        cx.event(Event::FileSkipped { download: self.id, path });
+                    }
+                }
+                // Without room nothing else will fare better.
+                Err(DiskError::Full) => return self.fail(cx, DiskError::Full.into()),
+                Err(error) => self.give_up(cx, *entry, error.to_string()),
+            }
+        }
+    }
+
+    /// Starts disk work: writes, then publishing, then the end.
+    pub(super) fn pump_disk(&mut self, cx: &mut Context) {
+        let id = self.id;
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        // A pipe takes one thing after the other.
+        let most = if transfer.sink == SinkKind::Pipe { 1 } else { cx.limits.disk_jobs };
+        while transfer.writes < most
+            && let Some(pieces) = transfer.to_write.pop_front()
+        {
+            transfer.writes += 1;
+            let lens = pieces.iter().map(|piece| (piece.entry, u32::try_from(piece.data.len()).unwrap_or(GROUP)));
+            let job = DownloadJob::Write { pieces: lens.collect() };
+            cx.disk(JobOwner::Download(id, job), DiskWork::Write { download: id, pieces });
+        }
+        if !transfer.publishing && transfer.staged {
+            self.publish(cx);
+        }
+        self.finish_if_complete(cx);
+    }
+
+    fn publish(&mut self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let entries = transfer.files.take_ready(PUBLISH);
+        if entries.is_empty() {
+            return;
+        }
+        if transfer.sink == SinkKind::Pipe {
+            for entry in entries {
+                let size = transfer.files.published(entry);
+                if let Some(path) = transfer.files.entry(entry).map(|entry| entry.path.clone()) {
+                    cx.event(Event::FileDone {
+                        download: self.id,
+                        path,
+                        size,
+                    });
+                }
+            }
+            return;
+        }
+        let files = entries.iter().filter_map(|entry| transfer.files.publication(*entry)).collect();
+        transfer.publishing = true;
+        cx.disk(
+            JobOwner::Download(self.id, DownloadJob::Publish { entries }),
+            DiskWork::Publish {
+                download: self.id,
+                files,
+            },
+        );
+    }
+
+    fn finish_if_complete(&mut self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let busy = transfer.finishing || transfer.publishing || transfer.writes > 0 || !transfer.staged;
+        if busy || !transfer.to_write.is_empty() || !transfer.files.is_complete() {
+            return;
+        }
+        transfer.finishing = true;
+        let (folders, symlinks) = rest_of(&transfer.files);
+        cx.disk(
+            JobOwner::Download(self.id, DownloadJob::Finish),
+            DiskWork::Finish {
+                download: self.id,
+                folders,
+                symlinks,
+            },
+        );
+    }
+
+    /// Everything is in its place.
+    pub(super) fn finished(&mut self, cx: &mut Context, done: DiskDone) {
+        let failed = match done {
+            DiskDone::Finished { failed } => failed,
+            DiskDone::Failed(error) => return self.fail(cx, error.into()),
+            _ => Vec::new(),
+        };
+        let misplaced = failed.len() as u64;
+        for (path, error) in failed {
+            cx.event(Event::FileFailed {
+                download: self.id,
+                path,
+                reason: error.to_string(),
+            });
+        }
+        self.report(cx);
+        let path = self.best.and_then(|link| cx.links.get(link)).map(|link| link.path);
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let count = transfer.files.count;
+        let summary = DownloadSummary {
+            files: count.done.saturating_sub(count.skipped.min(count.done)),
+            bytes: count.published,
+            skipped: count.skipped,
+            failed: count.failed + misplaced,
+            executables_stripped: count.stripped,
+            took: cx.now.since(transfer.started),
+            path,
+        };
+        self.have(cx);
+        self.leave(cx, Leave::Completed);
+        self.stage = Stage::Ending;
+        self.ending = Some(DownloadOutcome::Completed(summary));
+        self.ended(cx);
+    }
+
+    /// Reports progress to the user, and now and then to the sharer.
+    pub(super) fn report_if_due(&mut self, cx: &mut Context) {
+        let due = |at: Time| at <= cx.now;
+        let (report, have) = match &self.stage {
+            Stage::Transfer(transfer) => (due(transfer.report_due), due(transfer.have_due)),
+            _ => return,
+        };
+        if report {
+            self.report(cx);
+        }
+        if have {
+            self.have(cx);
+        }
+    }
+
+    pub(super) fn report(&mut self, cx: &mut Context) {
+        let link = self.best.and_then(|link| cx.links.get(link));
+        let (path, rtt) = match link {
+            Some(link) => (link.path, link.rtt),
+            None => (super::super::PathKind::Direct, None),
+        };
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let count = transfer.files.count;
+        transfer.rate.sample(cx.now, count.here);
+        transfer.report_due = cx.now + REPORT_EVERY;
+        let progress = Progress {
+            done: count.here,
+            total: count.bytes,
+            files_done: count.done,
+            files_total: count.wanted,
+            rate: transfer.rate.now(),
+            rtt,
+            path,
+            paused: self.paused,
+        };
+        cx.event(Event::Progress {
+            download: self.id,
+            progress,
+        });
+    }
+
+    fn have(&mut self, cx: &mut Context) {
+        let (Some(best), Stage::Transfer(transfer)) = (self.best, &mut self.stage) else {
+            return;
+        };
+        transfer.have_due = cx.now + HAVE_EVERY;
+        let count = transfer.files.count;
+        let total = count.bytes.unwrap_or(0);
+        cx.send(best, Message::Have { done: count.here, total });
+    }
+}
+
+fn verified(transfer: &Transfer, roots: &SignedRoots) -> Result<Vec<(u32, crate::merkle::Hash)>, Violation> {
+    roots
+        .verify(&transfer.signed.id(), &transfer.signer)
+        .map_err(|error| Violation::new(format!("its roots are refused: {error}")))
+}
+
+/// What an answer brings: pieces for the disk, entries that can't be had, and how many pieces failed their check.
+type Sorted = (Vec<Piece>, Vec<(u32, Failure)>, u32);
+
+fn sort(files: &mut Files, segments: &[Segment], data: Data) -> Result<Sorted, Violation> {
+    let mut payload = data.payload;
+    let mut hashes = data.hashes.iter();
+    let (mut pieces, mut failed, mut bad) = (Vec::new(), Vec::new(), 0);
+    for (segment, served) in segments.iter().zip(data.served) {
+        let (len, proof, end) = match served {
+            Served::Bytes { len, proof } => (len, proof, None),
+            Served::End { len, size } => (len, None, Some(size)),
+            Served::Failed(reason) => {
+                failed.push((segment.entry, reason));
+                continue;
+            }
+            Served::Forgotten => {
+                files.lost([*segment]);
+                continue;
+            }
+        };
+        let (Some(range), true) = (hashes.next(), len as usize <= payload.len()) else {
+            return Err(Violation::new("an answer shorter than it says"));
+        };
+        let bytes = payload.split_to(len as usize);
+        if let Some(size) = end {
+            let behind = segment.offset.saturating_add(u64::from(len));
+            if size > behind || (len > 0 && size != behind) {
+                return Err(Violation::new("a stream that does not end where it says"));
+            }
+            files.ends(segment.entry, size)?;
+        }
+        let whole = len == segment.len || end.is_some();
+        if !whole || len > segment.len {
+            return Err(Violation::new("an answer to another question"));
+        }
+        if len == 0 {
+            continue;
+        }
+        match files.arrived(segment, len, range, proof.as_deref()) {
+            Taken::Write => pieces.push(Piece {
+                entry: segment.entry,
+                offset: segment.offset,
+                data: bytes,
+            }),
+            Taken::Drop => {}
+            Taken::Bad => {
+                bad += 1;
+                files.lost([*segment]);
+            }
+        }
+    }
+    Ok((pieces, failed, bad))
+}
+
+/// Folders and symlinks that were selected.
+fn rest_of(files: &Files) -> (Vec<PublishFolder>, Vec<PublishSymlink>) {
+    let (mut folders, mut symlinks) = (Vec::new(), Vec::new());
+    for (index, entry) in (0..).zip(files.manifest().entries()) {
+        if !files.is_selected(index) {
+            continue;
+        }
+        match &entry.kind {
+            EntryKind::Folder { mode, modified } => folders.push(PublishFolder {
+                path: entry.path.clone(),
+                mode: *mode,
+                modified: *modified,
+            }),
+            EntryKind::Symlink { target } => symlinks.push(PublishSymlink {
+                entry: index,
+                path: entry.path.clone(),
+                target: target.clone(),
+                on_conflict: files.terms().on_conflict,
+            }),
+            EntryKind::File { .. } | EntryKind::Stream => {}
+        }
+    }
+    (folders, symlinks)
+}

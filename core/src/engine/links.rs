@@ -1,0 +1,196 @@
+//! The links of all peers: who is on them, whether they are keyed, alive, and within their budget.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{DialId, DownloadId, LinkId, PathKind, ShareId};
+use crate::PeerId;
+use crate::handshake::Initiator;
+use crate::limits::Limits;
+use crate::time::Time;
+
+/// Messages without progress that a link may send in a second, in the long run.
+const IDLE_MESSAGES_PER_SECOND: u64 = 16;
+
+/// What a link is for.
+pub(super) enum Role {
+    /// The other side dialled; its knock is awaited.
+    Awaiting,
+    /// We dialled for a download and knocked; the reply is awaited.
+    Knocking(DownloadId, DialId, Box<Initiator>),
+    /// Keyed: the other side fetches from this share.
+    Serving(ShareId),
+    /// Keyed: this download fetches from the other side.
+    Fetching(DownloadId),
+}
+
+/// One connection to one peer.
+pub(super) struct Link {
+    pub(super) peer: PeerId,
+    pub(super) path: PathKind,
+    pub(super) role: Role,
+    pub(super) rtt: Option<Duration>,
+    opened: Time,
+    last_in: Time,
+    next_seq: u64,
+    ping: Option<(u64, Time)>,
+    /// Messages without progress that it may still send, and when that was last counted.
+    budget: u64,
+    counted: Time,
+}
+
+/// What a link needs now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Care {
+    /// It did not prove a key in time.
+    HandshakeOver,
+    /// Nothing came for too long, though it was asked.
+    Dead,
+    /// Ask whether it lives, with this number.
+    Ping(u64),
+}
+
+/// All links, by id.
+#[derive(Default)]
+pub(super) struct Links {
+    links: BTreeMap<LinkId, Link>,
+}
+
+impl Links {
+    pub(super) fn insert(&mut self, id: LinkId, peer: PeerId, path: PathKind, role: Role, now: Time, limits: &Limits) {
+        self.links.insert(
+            id,
+            Link {
+                peer,
+                path,
+                role,
+                rtt: None,
+                opened: now,
+                last_in: now,
+                next_seq: 0,
+                ping: None,
+                budget: u64::from(limits.idle_messages),
+                counted: now,
+            },
+        );
+    }
+
+    pub(super) fn get(&self, id: LinkId) -> Option<&Link> {
+        self.links.get(&id)
+    }
+
+    pub(super) fn get_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(&id)
+    }
+
+    pub(super) fn remove(&mut self, id: LinkId) -> Option<Link> {
+        self.links.remove(&id)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    pub(super) fn ids(&self) -> Vec<LinkId> {
+        self.links.keys().copied().collect()
+    }
+
+    /// Links without keys that the other side opened.
+    pub(super) fn awaiting(&self) -> usize {
+        self.links.values().filter(|link| matches!(link.role, Role::Awaiting)).count()
+    }
+
+    /// The next sequence number of a keyed link.
+    pub(super) fn take_seq(&mut self, id: LinkId) -> Option<u64> {
+        let link = self.links.get_mut(&id)?;
+        if !link.is_keyed() {
+            return None;
+        }
+        let seq = link.next_seq;
+        link.next_seq += 1;
+        Some(seq)
+    }
+
+    /// What the link needs at `now`, if anything.
+    pub(super) fn care(&mut self, id: LinkId, now: Time, limits: &Limits) -> Option<Care> {
+        let link = self.links.get_mut(&id)?;
+        if now < link.deadline(limits) {
+            return None;
+        }
+        if !link.is_keyed() {
+            return Some(Care::HandshakeOver);
+        }
+        if now >= link.last_in + limits.dead_after {
+            return Some(Care::Dead);
+        }
+        let nonce = now.as_nanos();
+        link.ping = Some((nonce, now));
+        Some(Care::Ping(nonce))
+    }
+
+    /// When the first link needs care.
+    pub(super) fn deadline(&self, limits: &Limits) -> Time {
+        self.links
+            .values()
+            .map(|link| link.deadline(limits))
+            .min()
+            .unwrap_or(Time::NEVER)
+    }
+}
+
+impl Link {
+    pub(super) fn is_keyed(&self) -> bool {
+        matches!(self.role, Role::Serving(_) | Role::Fetching(_))
+    }
+
+    fn deadline(&self, limits: &Limits) -> Time {
+        if !self.is_keyed() {
+            self.opened + limits.handshake
+        } else if self.ping.is_some() {
+            self.last_in + limits.dead_after
+        } else {
+            self.last_in + limits.ping_after
+        }
+    }
+
+    /// Something came.
+    pub(super) fn heard(&mut self, now: Time) {
+        self.last_in = now;
+    }
+
+    /// A pong came: measures the round trip if it answers our last ping.
+    pub(super) fn pong(&mut self, nonce: u64, now: Time) {
+        if let Some((asked, at)) = self.ping
+            && asked == nonce
+        {
+            self.ping = None;
+            self.saw_round_trip(now.since(at));
+        }
+    }
+
+    /// A round trip was measured: by a ping, or by a request and its answer.
+    pub(super) fn saw_round_trip(&mut self, took: Duration) {
+        // An answer may queue behind bulk bytes, so the least of what was seen lately is nearest to the path's own.
+        self.rtt = Some(match self.rtt {
+            Some(rtt) if took > rtt => rtt + (took - rtt) / 32,
+            _ => took,
+        });
+    }
+
+    /// Counts a message that brings neither side forward; says whether the link may still send such ones.
+    pub(super) fn spend(&mut self, now: Time, limits: &Limits) -> bool {
+        let millis = u64::try_from(now.since(self.counted).as_millis()).unwrap_or(u64::MAX);
+        let refill = millis.saturating_mul(IDLE_MESSAGES_PER_SECOND) / 1000;
+        if refill > 0 {
+            self.budget = self.budget.saturating_add(refill).min(u64::from(limits.idle_messages));
+            self.counted = now;
+        }
+        self.budget = self.budget.saturating_sub(1);
+        self.budget > 0
+    }
+
+    /// The link brought somebody forward: its budget is whole again.
+    pub(super) fn progressed(&mut self, limits: &Limits) {
+        self.budget = u64::from(limits.idle_messages);
+    }
+}

@@ -1,0 +1,272 @@
+//! One share that is offered here: listed, hashed, served, withdrawn.
+//!
+//! Nothing in it grows per receiver that a restart could not lose: receivers pull, and what is kept of them is for
+//! the screen.
+
+mod content;
+mod serve;
+mod sessions;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use content::Content;
+use serve::Serving;
+use sessions::Sessions;
+
+use super::context::{Context, JobOwner, ShareJob};
+use super::{DiskDone, DiskWork, Event, LinkId, ReceiverOutcome, Scanned, ShareEnd, ShareId, ShareLabel, ShareOptions};
+use super::Violation;
+use crate::code::Ticket;
+use crate::frame::Frame;
+use crate::manifest::{ManifestParts, SignedManifest};
+use crate::message::{Leave, Message};
+use crate::secret::{ShareCodeLabel, ShareSecret};
+use crate::time::Time;
+use crate::{Multiaddr, dial};
+
+/// A share, from the command that made it to its withdrawal.
+pub(super) struct Share {
+    id: ShareId,
+    label: ShareLabel,
+    secret: ShareSecret,
+    code: ShareCodeLabel,
+    options: ShareOptions,
+    /// The ticket that was announced last.
+    announced: Option<Ticket>,
+    /// What is shared; nothing before it is listed.
+    content: Option<Content>,
+    serving: BTreeMap<LinkId, Serving>,
+    sessions: Sessions,
+    /// Disk jobs under way.
+    jobs: usize,
+    /// A job hashes ahead.
+    hashing: bool,
+    /// Receivers that have it all.
+    completed: u32,
+    /// Set once it ends; it is dropped when this is told.
+    ended: Option<ShareEnd>,
+}
+
+impl Share {
+    pub(super) fn open(
+        cx: &mut Context,
+        id: ShareId,
+        label: ShareLabel,
+        secret: Option<ShareSecret>,
+        options: ShareOptions,
+    ) -> Self {
+        let secret = secret.unwrap_or_else(|| ShareSecret::draw(cx.rng()));
+        // The label is public and follows from the secret, so a share that comes back has the same.
+        let code = ShareCodeLabel::of(&secret);
+        cx.disk(JobOwner::Share(id, ShareJob::Scan), DiskWork::Scan { share: id });
+        Self {
+            id,
+            label,
+            secret,
+            code,
+            options,
+            announced: None,
+            content: None,
+            serving: BTreeMap::new(),
+            sessions: Sessions::default(),
+            jobs: 1,
+            hashing: false,
+            completed: 0,
+            ended: None,
+        }
+    }
+
+    pub(super) fn secret(&self) -> &ShareSecret {
+        &self.secret
+    }
+
+    /// Announces the ticket, if it is a new one.
+    pub(super) fn announce(&mut self, cx: &mut Context, addresses: &[Multiaddr]) {
+        let addresses = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
+        let ticket = Ticket {
+            peer: cx.peer,
+            addresses,
+            secret: self.secret.clone(),
+            share_code: self.code.clone(),
+        };
+        if self.announced.as_ref() != Some(&ticket) {
+            self.announced = Some(ticket.clone());
+            cx.event(Event::ShareOpen { share: self.id, ticket });
+        }
+    }
+
+    /// A link proved this share's key.
+    pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId) {
+        self.serving.insert(link, Serving::default());
+        self.welcome(cx, link);
+    }
+
+    fn welcome(&self, cx: &mut Context, link: LinkId) {
+        let manifest = self.content.as_ref().map(Content::manifest_bytes);
+        cx.send(link, Message::Welcome { manifest });
+    }
+
+    /// A link is gone.
+    pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
+        if self.serving.remove(&link).is_some() {
+            self.sessions.link_down(cx, link);
+        }
+    }
+
+    /// Something came over one of this share's links.
+    pub(super) fn message(&mut self, cx: &mut Context, link: LinkId, frame: Frame) -> Result<(), Violation> {
+        match frame.message {
+            Message::Hello { session, name } => {
+                self.sessions.hello(cx, self.id, link, session, name)?;
+            }
+            Message::GetManifest { offset } => self.send_manifest(cx, link, offset)?,
+            Message::Request { id, segments } => self.request(cx, link, id, segments.into_inner())?,
+            Message::Forget { ids } => {
+                if let Some(serving) = self.serving.get_mut(&link) {
+                    serving.forget(&ids);
+                }
+            }
+            Message::GetRoot { entry } => self.get_root(cx, link, entry)?,
+            Message::Have { done, total } => self.sessions.have(cx, link, done, total),
+            Message::Leave { outcome } => self.leave(cx, link, outcome),
+            _ => return Err(Violation::new("a sharer's message from a receiver")),
+        }
+        self.pump(cx);
+        Ok(())
+    }
+
+    fn leave(&mut self, cx: &mut Context, link: LinkId, leave: Leave) {
+        let outcome = match leave {
+            Leave::Completed => ReceiverOutcome::Completed,
+            Leave::Declined => ReceiverOutcome::Declined,
+            Leave::Cancelled => ReceiverOutcome::Cancelled,
+        };
+        for link in self.sessions.end(cx, link, outcome) {
+            self.serving.remove(&link);
+            cx.close(link);
+        }
+        if leave == Leave::Completed {
+            self.completed = self.completed.saturating_add(1);
+            if self.options.uses.is_some_and(|uses| self.completed >= uses) {
+                self.end(cx, ShareEnd::UsedUp);
+            }
+        }
+    }
+
+    /// A peer on this link broke the protocol; the link is closed by the engine.
+    pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId) {
+        self.serving.remove(&link);
+        for other in self.sessions.end(cx, link, ReceiverOutcome::Violation) {
+            self.serving.remove(&other);
+            cx.close(other);
+        }
+    }
+
+    /// Disk work for this share has ended.
+    pub(super) fn disk_done(&mut self, cx: &mut Context, job: ShareJob, done: DiskDone) {
+        self.jobs = self.jobs.saturating_sub(1);
+        if self.ended.is_some() {
+            return;
+        }
+        match job {
+            ShareJob::Scan => self.scanned(cx, done),
+            ShareJob::Serve { link, id } => self.read(cx, link, id, done),
+            ShareJob::Pipe { link, id } => self.pipe_read(cx, link, id, done),
+            ShareJob::HashGroups { entry, first } => self.groups_hashed(cx, entry, first, done),
+            ShareJob::HashFiles { entries } => self.files_hashed(cx, &entries, done),
+            ShareJob::Forget => {}
+        }
+        self.pump(cx);
+    }
+
+    fn scanned(&mut self, cx: &mut Context, done: DiskDone) {
+        let scanned = match done {
+            DiskDone::Scanned(scanned) => scanned,
+            DiskDone::Failed(error) => return self.end(cx, ShareEnd::Failed(error.to_string())),
+            _ => return self.end(cx, ShareEnd::Failed("the disk answered with something else".into())),
+        };
+        let (signed, skipped) = match self.sign(cx, scanned) {
+            Ok(signed) => signed,
+            Err(reason) => return self.end(cx, ShareEnd::Failed(reason)),
+        };
+        cx.event(Event::ShareScanned {
+            share: self.id,
+            summary: signed.manifest().summary(),
+            skipped,
+        });
+        self.content = Some(Content::new(signed));
+        let links: Vec<_> = self.serving.keys().copied().collect();
+        for link in links {
+            self.welcome(cx, link);
+        }
+    }
+
+    fn sign(&self, cx: &Context, scanned: Scanned) -> Result<(SignedManifest, Vec<(String, String)>), String> {
+        if scanned.entries.is_empty() {
+            let mut reason = "there is nothing to share".to_string();
+            if let Some((name, why)) = scanned.skipped.first() {
+                reason = format!("{reason}: {name}: {why}");
+            }
+            return Err(reason);
+        }
+        let parts = ManifestParts {
+            name: self.label.name.clone(),
+            description: self.label.description.clone(),
+            author: self.label.author.clone(),
+            created: scanned.at,
+            entries: scanned.entries,
+        };
+        let signed = SignedManifest::sign(parts, &cx.identity, &cx.limits).map_err(|error| error.to_string())?;
+        Ok((signed, scanned.skipped))
+    }
+
+    /// Withdraws the share: receivers are told, its files are closed.
+    pub(super) fn end(&mut self, cx: &mut Context, reason: ShareEnd) {
+        if self.ended.is_some() {
+            return;
+        }
+        for link in std::mem::take(&mut self.serving).into_keys() {
+            cx.send(link, Message::Withdrawn);
+            cx.close(link);
+        }
+        self.sessions.end_all(cx);
+        cx.disk(JobOwner::Share(self.id, ShareJob::Forget), DiskWork::Forget { share: self.id });
+        cx.event(Event::ShareEnded {
+            share: self.id,
+            reason: reason.clone(),
+        });
+        self.ended = Some(reason);
+    }
+
+    /// Whether nothing is left to be done for it.
+    pub(super) fn is_over(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        self.sessions.deadline()
+    }
+
+    /// Time has passed.
+    pub(super) fn tick(&mut self, cx: &mut Context) {
+        self.sessions.tick(cx);
+    }
+
+    /// Starts what disk work there is room for: what receivers wait for first, then hashing ahead.
+    fn pump(&mut self, cx: &mut Context) {
+        if self.ended.is_some() {
+            return;
+        }
+        self.start_reads(cx);
+        // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them.
+        if self.serving.values().all(Serving::is_idle) {
+            self.start_hashing(cx);
+        }
+    }
+
+    /// What a receiver would be shown.
+    pub(super) fn manifest(&self) -> Option<Arc<crate::manifest::Manifest>> {
+        self.content.as_ref().map(Content::manifest)
+    }
+}

@@ -1,0 +1,179 @@
+//! The receivers of one share, as its screen shows them: who is there, how far, and how each left.
+
+use std::collections::BTreeMap;
+
+use super::super::context::Context;
+use super::super::{Event, LinkId, PathKind, ReceiverOutcome, SessionId, ShareId, Violation};
+use crate::PeerId;
+use crate::message::MAX_TEXT;
+use crate::time::Time;
+
+/// One receiver, over however many links.
+struct Session {
+    share: ShareId,
+    peer: PeerId,
+    /// What the receiver drew for this download.
+    nonce: u64,
+    links: Vec<LinkId>,
+    sent: u64,
+    /// When it counts as lost; only while it has no link.
+    lost_at: Option<Time>,
+}
+
+/// All receivers of one share.
+#[derive(Default)]
+pub(super) struct Sessions {
+    sessions: BTreeMap<SessionId, Session>,
+    by_link: BTreeMap<LinkId, SessionId>,
+}
+
+impl Sessions {
+    /// A receiver says on a new link who it is: somebody new, or one that is here already over another link.
+    pub(super) fn hello(
+        &mut self,
+        cx: &mut Context,
+        share: ShareId,
+        link: LinkId,
+        nonce: u64,
+        name: String,
+    ) -> Result<(), Violation> {
+        if name.len() > MAX_TEXT {
+            return Err(Violation::new("a name that is too long"));
+        }
+        if self.by_link.contains_key(&link) {
+            return Err(Violation::new("a second greeting on one link"));
+        }
+        let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
+            return Ok(());
+        };
+        let known = self
+            .sessions
+            .iter_mut()
+            .find(|(_, session)| session.peer == peer && session.nonce == nonce);
+        if let Some((id, session)) = known {
+            session.links.push(link);
+            session.lost_at = None;
+            self.by_link.insert(link, *id);
+            return Ok(());
+        }
+        let id = cx.fresh_session();
+        self.by_link.insert(link, id);
+        self.sessions.insert(
+            id,
+            Session {
+                share,
+                peer,
+                nonce,
+                links: vec![link],
+                sent: 0,
+                lost_at: None,
+            },
+        );
+        cx.event(Event::ReceiverJoined {
+            share,
+            session: id,
+            peer,
+            name,
+            path: path_of(cx, link),
+        });
+        Ok(())
+    }
+
+    /// So many bytes of content went out on a link.
+    pub(super) fn sent(&mut self, link: LinkId, bytes: u64) {
+        if let Some(session) = self.of(link) {
+            session.sent = session.sent.saturating_add(bytes);
+        }
+    }
+
+    /// A receiver says how far it is.
+    pub(super) fn have(&mut self, cx: &mut Context, link: LinkId, done: u64, total: u64) {
+        let Some(id) = self.by_link.get(&link).copied() else {
+            return;
+        };
+        let Some(session) = self.sessions.get(&id) else {
+            return;
+        };
+        cx.event(Event::ReceiverProgress {
+            share: session.share,
+            session: id,
+            path: path_of(cx, link),
+            rtt: cx.links.get(link).and_then(|link| link.rtt),
+            done,
+            total,
+        });
+    }
+
+    /// A link is gone. Its receiver may come back over another one within a while.
+    pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
+        let now = cx.now;
+        let search = cx.limits.search;
+        if let Some(session) = self.of(link) {
+            session.links.retain(|other| *other != link);
+            if session.links.is_empty() {
+                session.lost_at = Some(now + search);
+            }
+        }
+        self.by_link.remove(&link);
+    }
+
+    /// The receiver on this link has left; returns all its links.
+    pub(super) fn end(&mut self, cx: &mut Context, link: LinkId, outcome: ReceiverOutcome) -> Vec<LinkId> {
+        match self.by_link.get(&link).copied() {
+            Some(id) => self.finish(cx, id, outcome),
+            None => vec![link],
+        }
+    }
+
+    /// The share ends for everybody.
+    pub(super) fn end_all(&mut self, cx: &mut Context) {
+        let ids: Vec<_> = self.sessions.keys().copied().collect();
+        for id in ids {
+            self.finish(cx, id, ReceiverOutcome::Cancelled);
+        }
+    }
+
+    fn finish(&mut self, cx: &mut Context, id: SessionId, outcome: ReceiverOutcome) -> Vec<LinkId> {
+        let Some(session) = self.sessions.remove(&id) else {
+            return Vec::new();
+        };
+        for link in &session.links {
+            self.by_link.remove(link);
+        }
+        cx.event(Event::ReceiverLeft {
+            share: session.share,
+            session: id,
+            outcome,
+            sent: session.sent,
+        });
+        session.links
+    }
+
+    pub(super) fn deadline(&self) -> Time {
+        let lost = self.sessions.values().filter_map(|session| session.lost_at);
+        lost.min().unwrap_or(Time::NEVER)
+    }
+
+    pub(super) fn tick(&mut self, cx: &mut Context) {
+        let now = cx.now;
+        let lost = |session: &Session| session.lost_at.is_some_and(|at| at <= now);
+        let gone: Vec<_> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| lost(session))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in gone {
+            self.finish(cx, id, ReceiverOutcome::Lost);
+        }
+    }
+
+    fn of(&mut self, link: LinkId) -> Option<&mut Session> {
+        let id = self.by_link.get(&link)?;
+        self.sessions.get_mut(id)
+    }
+}
+
+fn path_of(cx: &Context, link: LinkId) -> PathKind {
+    cx.links.get(link).map_or(PathKind::Direct, |link| link.path)
+}

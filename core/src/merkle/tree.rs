@@ -1,0 +1,217 @@
+//! The tree that a sharer keeps of a file, to prove any group of it.
+
+use std::collections::BTreeMap;
+
+use super::proof::{levels, sibling};
+use super::{Hash, fold, group_count, hash_root};
+
+/// Children of a stored node: four levels of the tree. Nodes on the three levels between are computed when asked for;
+/// so a group costs 34 bytes where all levels would cost 64, and a proof some microseconds.
+const FAN: u64 = 1 << STEP;
+/// Levels of the binary tree between two that are stored.
+const STEP: u32 = 4;
+/// [`FAN`], to measure arrays with.
+const WIDTH: usize = 1 << STEP;
+
+/// The tree of a file that is here: filled in as groups are hashed, in any order; gives proofs once it is complete.
+#[derive(Debug, Clone)]
+pub struct GroupTree {
+    size: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone)]
+enum Kind {
+    /// The file is one group, as most files are: only its root is kept.
+    One(Option<Hash>),
+    Many(Box<Levels>),
+}
+
+#[derive(Debug, Clone)]
+struct Levels {
+    /// Groups in the file.
+    count: u64,
+    /// Nodes of every fourth level, from the groups up to the top.
+    stored: Vec<BTreeMap<u64, Box<Block>>>,
+    /// No group before this one is missing.
+    missing: u64,
+    /// Once all groups are here.
+    root: Option<Hash>,
+}
+
+/// Neighbours of one level, all children of one stored node.
+#[derive(Debug, Clone)]
+struct Block {
+    /// A bit for each node that is here.
+    have: u16,
+    nodes: [Hash; WIDTH],
+}
+
+impl GroupTree {
+    /// The tree of a file of `size` bytes, of which nothing is hashed.
+    pub fn new(size: u64) -> Self {
+        let count = group_count(size);
+        let kind = if count == 1 {
+            Kind::One(None)
+        } else {
+            Kind::Many(Box::new(Levels::new(count)))
+        };
+        Self { size, kind }
+    }
+
+    /// Bytes in the file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Groups in the file.
+    pub fn groups(&self) -> u64 {
+        group_count(self.size)
+    }
+
+    /// Takes in the node of one group. `false`, and nothing happens, if the group is here already or not in the file.
+    pub fn insert(&mut self, group: u64, hash: Hash) -> bool {
+        if group >= self.groups() || self.has(group) {
+            return false;
+        }
+        match &mut self.kind {
+            Kind::One(root) => *root = Some(hash_root(self.size, &hash)),
+            Kind::Many(levels) => {
+                if let Some(top) = levels.insert(group, hash) {
+                    levels.root = Some(hash_root(self.size, &top));
+                }
+            }
+        }
+        true
+    }
+
+    /// Is this group hashed?
+    pub fn has(&self, group: u64) -> bool {
+        match &self.kind {
+            Kind::One(root) => group == 0 && root.is_some(),
+            Kind::Many(levels) => levels.has(group),
+        }
+    }
+
+    /// The first group that is not hashed.
+    pub fn missing(&self) -> Option<u64> {
+        let missing = match &self.kind {
+            Kind::One(root) => u64::from(root.is_some()),
+            Kind::Many(levels) => levels.missing,
+        };
+        (missing < self.groups()).then_some(missing)
+    }
+
+    /// Are all groups hashed?
+    pub fn is_complete(&self) -> bool {
+        self.root().is_some()
+    }
+
+    /// The file's root, once all groups are hashed.
+    pub fn root(&self) -> Option<Hash> {
+        match &self.kind {
+            Kind::One(root) => *root,
+            Kind::Many(levels) => levels.root,
+        }
+    }
+
+    /// The siblings on the way from one group's node to the top, lowest first, once all groups are hashed.
+    pub fn proof(&self, group: u64) -> Option<Vec<Hash>> {
+        if !self.is_complete() || group >= self.groups() {
+            return None;
+        }
+        match &self.kind {
+            Kind::One(_) => Some(Vec::new()),
+            Kind::Many(levels) => levels.proof(group),
+        }
+    }
+}
+
+impl Levels {
+    fn new(count: u64) -> Self {
+        let mut stored = vec![BTreeMap::new()];
+        let mut nodes = count;
+        while nodes > FAN {
+            nodes = nodes.div_ceil(FAN);
+            stored.push(BTreeMap::new());
+        }
+        Self {
+            count,
+            stored,
+            missing: 0,
+            root: None,
+        }
+    }
+
+    /// Stores a group's node and every stored node that it completes. Returns the tree's top once it is complete.
+    fn insert(&mut self, group: u64, hash: Hash) -> Option<Hash> {
+        let top = self.fill(group, hash);
+        while self.missing < self.count && self.has(self.missing) {
+            self.missing += 1;
+        }
+        top
+    }
+
+    fn fill(&mut self, group: u64, mut hash: Hash) -> Option<Hash> {
+        let (mut index, mut nodes) = (group, self.count);
+        for blocks in &mut self.stored {
+            let first = index - index % FAN;
+            let block = blocks.entry(index / FAN).or_default();
+            block.set((index % FAN) as usize, hash);
+            hash = fold(block.whole((nodes - first).min(FAN) as usize)?);
+            index /= FAN;
+            nodes = nodes.div_ceil(FAN);
+        }
+        Some(hash)
+    }
+
+    fn has(&self, group: u64) -> bool {
+        let block = self.stored[0].get(&(group / FAN));
+        block.is_some_and(|block| block.has(group % FAN))
+    }
+
+    fn proof(&self, group: u64) -> Option<Vec<Hash>> {
+        levels(self.count)
+            .filter_map(|level| {
+                let sibling = sibling(level, group >> level, self.count)?;
+                Some(self.node(level, sibling))
+            })
+            .collect()
+    }
+
+    /// A node of any level of a complete tree: computed from the stored ones below it.
+    fn node(&self, level: u32, index: u64) -> Option<Hash> {
+        let (stored, above) = (level / STEP, level % STEP);
+        let first = index << above;
+        let nodes = self.count.div_ceil(1 << (stored * STEP));
+        let start = (first % FAN) as usize;
+        let size = (nodes - first).min(1 << above).min(FAN) as usize;
+        let block = self.stored.get(stored as usize)?.get(&(first / FAN))?;
+        block.nodes.get(start..start + size).map(fold)
+    }
+}
+
+impl Default for Block {
+    fn default() -> Self {
+        Self {
+            have: 0,
+            nodes: [Hash([0; 32]); WIDTH],
+        }
+    }
+}
+
+impl Block {
+    fn set(&mut self, index: usize, hash: Hash) {
+        self.have |= 1 << index;
+        self.nodes[index] = hash;
+    }
+
+    fn has(&self, index: u64) -> bool {
+        self.have >> index & 1 == 1
+    }
+
+    /// The first `size` nodes, if all of them are here.
+    fn whole(&self, size: usize) -> Option<&[Hash]> {
+        (self.have.trailing_ones() as usize >= size).then(|| &self.nodes[..size])
+    }
+}

@@ -1,0 +1,116 @@
+//! The key pair that a peer is known by, in a file of its data folder.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use handover_core::Keypair;
+
+/// The file's name in the data folder.
+pub const FILE_NAME: &str = "identity.key";
+
+/// An encoded ed25519 key pair is 68 bytes; a file beyond this is something else.
+const MAX_LEN: u64 = 1024;
+
+/// The identity in `dir`, made there if there is none yet.
+///
+/// The file holds the key pair as libp2p encodes it (protobuf), readable by its owner alone. It appears whole or not at
+/// all, and never replaces another: of two processes that start at once, both get the same identity. A file that is
+/// damaged, readable by others, or not a plain file is an error, never replaced: the identity may be what others
+/// know this peer by.
+pub fn load_or_create(dir: &Path) -> io::Result<Keypair> {
+    let path = dir.join(FILE_NAME);
+    match load(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => create(dir, &path),
+        loaded => loaded,
+    }
+}
+
+fn load(path: &Path) -> io::Result<Keypair> {
+    let file = open(path)?;
+    check(path, &file)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LEN + 1).read_to_end(&mut bytes)?;
+    let keypair = Keypair::from_protobuf_encoding(&bytes);
+    bytes.fill(0);
+    keypair.map_err(|_| refused(path, "is damaged; move it away to get a new identity"))
+}
+
+/// Opens the file itself: what a symlink points to may be somebody else's.
+fn open(path: &Path) -> io::Result<File> {
+    if fs::symlink_metadata(path)?.file_type().is_symlink() {
+        return Err(refused(path, "is a symbolic link"));
+    }
+    OpenOptions::new().read(true).open(path)
+}
+
+fn check(path: &Path, file: &File) -> io::Result<()> {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(refused(path, "is not a plain file"));
+    }
+    if metadata.len() > MAX_LEN {
+        return Err(refused(path, "is too long to be an identity"));
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if metadata.permissions().mode() & 0o077 != 0 {
+            return Err(refused(
+                path,
+                "can be read by others; take their rights away (chmod 600) if you trust it",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn create(dir: &Path, path: &Path) -> io::Result<Keypair> {
+    create_folder(dir)?;
+    let keypair = Keypair::generate_ed25519();
+    let mut bytes = keypair.to_protobuf_encoding().map_err(io::Error::other)?;
+    // Made with mode 0600, under a name that nobody can guess.
+    let mut file = tempfile::Builder::new()
+        .prefix(".identity-")
+        .tempfile_in(dir)?;
+    let written = file.write_all(&bytes);
+    bytes.fill(0);
+    written?;
+    file.as_file().sync_all()?;
+    match file.persist_noclobber(path) {
+        Ok(_) => {
+            sync_folder(dir)?;
+            Ok(keypair)
+        }
+        // Another process was first: its identity counts.
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => load(path),
+        Err(error) => Err(error.error),
+    }
+}
+
+fn create_folder(dir: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(dir)
+}
+
+/// Makes the new name itself survive a crash; elsewhere than on Unix a folder can't be opened for that.
+fn sync_folder(dir: &Path) -> io::Result<()> {
+    if cfg!(unix) {
+        File::open(dir)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn refused(path: &Path, what: &str) -> io::Error {
+    let path: PathBuf = path.into();
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("the identity file {} {what}", path.display()),
+    )
+}

@@ -1,0 +1,140 @@
+//! Where a peer listens.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
+
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+
+/// How often a port is drawn in search of one that is free for everything.
+const DRAWS: u32 = 16;
+
+/// Where to listen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// On this port of every address of the machine, TCP and QUIC alike. 0 draws one; the same number is used for all
+    /// where it is free.
+    Port(u16),
+    /// Exactly here.
+    At(Vec<Multiaddr>),
+    /// Nowhere: this peer only dials.
+    Nowhere,
+}
+
+/// Something to listen on, and whether the transport can do without it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Wanted {
+    pub(crate) address: Multiaddr,
+    pub(crate) optional: bool,
+}
+
+/// The addresses to bind.
+///
+/// libp2p binds TCP sockets with `SO_REUSEPORT`, so a second process of the same user would silently share a port with
+/// the first: ports are probed without it before.
+pub(crate) fn wanted(listen: &Listen, tcp: bool, quic: bool) -> io::Result<Vec<Wanted>> {
+    match listen {
+        Listen::Nowhere => Ok(Vec::new()),
+        Listen::At(addresses) => {
+            let wanted = addresses.iter().map(|address| Wanted {
+                address: address.clone(),
+                optional: false,
+            });
+            Ok(wanted.collect())
+        }
+        Listen::Port(0) => Ok(everywhere(draw(tcp, quic)?, tcp, quic)),
+        Listen::Port(port) => {
+            probe(*port, tcp, quic)?;
+            Ok(everywhere(*port, tcp, quic))
+        }
+    }
+}
+
+/// Both address families; a machine without IPv6 listens on IPv4 alone.
+fn everywhere(port: u16, tcp: bool, quic: bool) -> Vec<Wanted> {
+    let families = [
+        (Protocol::from(Ipv4Addr::UNSPECIFIED), false),
+        (Protocol::from(Ipv6Addr::UNSPECIFIED), true),
+    ];
+    let mut wanted = Vec::new();
+    for (family, optional) in families {
+        let ip = Multiaddr::from(family);
+        if tcp {
+            wanted.push(Wanted {
+                address: ip.clone().with(Protocol::Tcp(port)),
+                optional,
+            });
+        }
+        if quic {
+            wanted.push(Wanted {
+                address: ip.with(Protocol::Udp(port)).with(Protocol::QuicV1),
+                // UDP may be closed off where TCP is not.
+                optional: optional || tcp,
+            });
+        }
+    }
+    wanted
+}
+
+/// A port that is free for everything; 0, which lets each socket have its own, if none is found.
+fn draw(tcp: bool, quic: bool) -> io::Result<u16> {
+    for _ in 0..DRAWS {
+        let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?
+            .local_addr()?
+            .port();
+        if probe(port, tcp, quic).is_ok() {
+            return Ok(port);
+        }
+    }
+    Ok(0)
+}
+
+fn probe(port: u16, tcp: bool, quic: bool) -> io::Result<()> {
+    let v4 = (Ipv4Addr::UNSPECIFIED, port);
+    let v6 = (Ipv6Addr::UNSPECIFIED, port);
+    if tcp {
+        TcpListener::bind(v4)?;
+        unless_taken(TcpListener::bind(v6).map(drop))?;
+    }
+    if quic {
+        UdpSocket::bind(v4)?;
+        unless_taken(UdpSocket::bind(v6).map(drop))?;
+    }
+    Ok(())
+}
+
+/// Without IPv6 a bind fails in other ways, and that is fine.
+fn unless_taken(bound: io::Result<()>) -> io::Result<()> {
+    match bound {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_sockets_share_one_number() {
+        let wanted = wanted(&Listen::Port(0), true, true).unwrap();
+        let ports: Vec<u16> = wanted
+            .iter()
+            .flat_map(|wanted| wanted.address.iter())
+            .filter_map(|part| match part {
+                Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(ports.len(), 4);
+        assert!(ports.iter().all(|port| *port == ports[0]));
+    }
+
+    #[test]
+    fn a_taken_port_is_refused() {
+        let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let error = wanted(&Listen::Port(port), true, true).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    }
+}

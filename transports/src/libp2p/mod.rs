@@ -1,0 +1,435 @@
+//! Links over real networks, by libp2p: TCP with TLS 1.3 or Noise under Yamux, and QUIC.
+//!
+//! The swarm is polled where the transport is, and every connection runs as a task of the tokio runtime that the
+//! transport was made in; so commands need no queue, and a stream's bytes never wait for the transport to be polled. A
+//! runtime of one thread is the fastest for it.
+
+mod behaviour;
+mod dials;
+pub mod link;
+mod listen;
+mod muxer;
+mod reason;
+mod stack;
+pub mod tls;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::Weak;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures::{FutureExt, StreamExt};
+use handover_core::engine::{DialId, LinkId, PathKind};
+use libp2p::core::transport::ListenerId;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::{self, ConnectionId, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::{Instant, Sleep};
+
+use self::behaviour::{Node, NodeEvent};
+use self::dials::{Dials, Step};
+use self::link::{LinkEvent, LinkStream};
+use crate::{Link, Transport, TransportEvent, next_link_id};
+
+pub use self::behaviour::ConnectionBounds;
+pub use self::listen::Listen;
+pub use self::stack::SecurityError;
+
+/// How long a connection without a stream is kept.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long connections may take to close on shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Events that one connection may have for the swarm, and the swarm for it, before the sender waits.
+const EVENT_BUFFER: usize = 16;
+
+/// How a [`Libp2pTransport`] is set up.
+#[derive(Debug, Clone)]
+pub struct Libp2pConfig {
+    /// Who this peer is.
+    pub keypair: Keypair,
+    /// Where it listens.
+    pub listen: Listen,
+    /// Use TCP.
+    pub tcp: bool,
+    /// Use QUIC.
+    pub quic: bool,
+    /// What other peers can make it hold.
+    pub bounds: ConnectionBounds,
+}
+
+impl Libp2pConfig {
+    /// TCP and QUIC on every address, on a port that is free.
+    pub fn new(keypair: Keypair) -> Self {
+        Self {
+            keypair,
+            listen: Listen::Port(0),
+            tcp: true,
+            quic: true,
+            bounds: ConnectionBounds::default(),
+        }
+    }
+}
+
+/// A [`Libp2pTransport`] could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum Libp2pError {
+    /// The identity can't secure connections.
+    #[error(transparent)]
+    Security(#[from] SecurityError),
+    /// No port to listen on.
+    #[error("can't listen: {0}")]
+    Listen(#[from] io::Error),
+    /// An address to listen on that no transport here has.
+    #[error("can't listen on {0}: not supported")]
+    Address(Multiaddr),
+}
+
+/// Links by libp2p.
+pub struct Libp2pTransport {
+    swarm: Swarm<Node>,
+    listeners: Vec<ListenerId>,
+    dials: Dials,
+    /// Every connection, with the links on it.
+    connections: BTreeMap<ConnectionId, Vec<Carried>>,
+    /// Answers that were ready at once; each is owed to a call of the owner, or to one event of the swarm.
+    ready: VecDeque<TransportEvent>,
+    /// The list of addresses has changed since it was told.
+    listening_changed: bool,
+    timer: Pin<Box<Sleep>>,
+    /// Set on shutdown: when it ends at the latest.
+    ending: Option<Instant>,
+    waker: Option<Waker>,
+}
+
+/// A link on a connection.
+struct Carried {
+    link: LinkId,
+    alive: Weak<()>,
+}
+
+impl Carried {
+    fn lives(&self) -> bool {
+        self.alive.strong_count() > 0
+    }
+}
+
+impl Libp2pTransport {
+    /// Binds the sockets. To be called in the tokio runtime (with time and I/O) that is to run the connections.
+    pub fn new(config: Libp2pConfig) -> Result<Self, Libp2pError> {
+        let transport = stack::build(&config.keypair, config.tcp, config.quic)?;
+        let local = config.keypair.public();
+        let peer = local.to_peer_id();
+        let node = Node::new(local, &config.bounds);
+        let buffer = NonZeroUsize::new(EVENT_BUFFER).unwrap_or(NonZeroUsize::MIN);
+        let swarm_config = swarm::Config::with_tokio_executor()
+            .with_idle_connection_timeout(IDLE_TIMEOUT)
+            .with_notify_handler_buffer_size(buffer)
+            .with_per_connection_event_buffer_size(EVENT_BUFFER)
+            .with_max_negotiating_inbound_streams(16);
+        let mut this = Self {
+            swarm: Swarm::new(transport, node, peer, swarm_config),
+            listeners: Vec::new(),
+            dials: Dials::default(),
+            connections: BTreeMap::new(),
+            ready: VecDeque::new(),
+            listening_changed: false,
+            timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            ending: None,
+            waker: None,
+        };
+        this.listen(&config)?;
+        Ok(this)
+    }
+
+    fn listen(&mut self, config: &Libp2pConfig) -> Result<(), Libp2pError> {
+        for wanted in listen::wanted(&config.listen, config.tcp, config.quic)? {
+            match self.swarm.listen_on(wanted.address.clone()) {
+                Ok(listener) => self.listeners.push(listener),
+                Err(error) if wanted.optional => {
+                    tracing::debug!(%error, "an optional address is not listened on");
+                }
+                Err(libp2p::TransportError::MultiaddrNotSupported(address)) => {
+                    return Err(Libp2pError::Address(address));
+                }
+                Err(libp2p::TransportError::Other(error)) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    fn perform(&mut self, steps: Vec<Step>) {
+        let mut steps = VecDeque::from(steps);
+        while let Some(step) = steps.pop_front() {
+            match step {
+                Step::Start(opts) => {
+                    let connection = opts.connection_id();
+                    if let Err(error) = self.swarm.dial(*opts) {
+                        steps.extend(self.dials.failed(connection, &error));
+                    }
+                }
+                Step::Open { peer, connection } => {
+                    self.swarm.behaviour_mut().link.open(peer, connection);
+                }
+                Step::Discard(connection) => self.close_unused(connection),
+                Step::Fail { dial, reason } => self
+                    .ready
+                    .push_back(TransportEvent::DialFailed { dial, reason }),
+            }
+        }
+    }
+
+    /// Closes a connection unless a link or a dial needs it.
+    fn close_unused(&mut self, connection: ConnectionId) {
+        let Some(links) = self.connections.get_mut(&connection) else {
+            return;
+        };
+        links.retain(Carried::lives);
+        if links.is_empty() && !self.dials.holds(connection) {
+            self.swarm.close_connection(connection);
+        }
+    }
+
+    fn on_swarm_event(&mut self, event: SwarmEvent<NodeEvent>) {
+        match event {
+            SwarmEvent::Behaviour(NodeEvent::Link(event)) => self.on_link_event(event),
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            } => self.on_established(connection_id, peer_id),
+            SwarmEvent::ConnectionClosed {
+                connection_id,
+                cause,
+                ..
+            } => self.on_closed(connection_id, &reason::of_close(cause.as_ref())),
+            SwarmEvent::OutgoingConnectionError {
+                connection_id,
+                error,
+                ..
+            } => {
+                let steps = self.dials.failed(connection_id, &error);
+                self.perform(steps);
+            }
+            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
+                self.listening_changed = true;
+            }
+            SwarmEvent::ListenerClosed {
+                listener_id,
+                reason,
+                ..
+            } => {
+                self.listeners.retain(|listener| *listener != listener_id);
+                self.listening_changed = true;
+                if let Err(error) = reason {
+                    tracing::warn!(%error, "a listener failed");
+                }
+            }
+            SwarmEvent::ListenerError { error, .. } => {
+                tracing::debug!(%error, "a listener reported an error");
+            }
+            _ => {}
+        }
+    }
+
+    fn on_established(&mut self, connection: ConnectionId, peer: PeerId) {
+        self.connections.insert(connection, Vec::new());
+        if self.ending.is_some() {
+            self.swarm.close_connection(connection);
+        }
+        if let Some(steps) = self.dials.established(connection, peer) {
+            self.perform(steps);
+        }
+    }
+
+    fn on_closed(&mut self, connection: ConnectionId, reason: &str) {
+        let links = self.connections.remove(&connection).unwrap_or_default();
+        let gone = links.into_iter().filter(Carried::lives);
+        self.ready
+            .extend(gone.map(|carried| TransportEvent::LinkDown {
+                link: carried.link,
+                reason: reason.into(),
+            }));
+        let steps = self.dials.closed(connection, reason);
+        self.perform(steps);
+    }
+
+    fn on_link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Up {
+                peer,
+                connection,
+                remote,
+                ours,
+                stream,
+            } => {
+                let dial = if ours {
+                    let (dial, steps) = self.dials.up(connection);
+                    self.perform(steps);
+                    if dial.is_none() {
+                        // Its dial was over before; nobody waits for this stream.
+                        drop(stream);
+                        return self.close_unused(connection);
+                    }
+                    dial
+                } else {
+                    None
+                };
+                self.on_up(peer, connection, &remote, dial, stream);
+            }
+            LinkEvent::OpenFailed {
+                connection, error, ..
+            } => {
+                let steps = self.dials.open_failed(connection, &error);
+                self.perform(steps);
+            }
+        }
+    }
+
+    fn on_up(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        remote: &Multiaddr,
+        dial: Option<DialId>,
+        stream: LinkStream,
+    ) {
+        let id = next_link_id();
+        let links = self.connections.entry(connection).or_default();
+        links.retain(Carried::lives);
+        links.push(Carried {
+            link: id,
+            alive: stream.alive(),
+        });
+        let (remote, _) = dials::split(remote);
+        self.ready.push_back(TransportEvent::LinkUp(Link {
+            id,
+            peer,
+            path: path_kind(&remote),
+            remote,
+            dial,
+            stream: Box::new(stream),
+        }));
+    }
+
+    /// Whether a deadline has passed; asks to be woken at the next one.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let next = match (self.dials.next_wake(), self.ending) {
+            (Some(a), Some(b)) => a.min(b),
+            (Some(at), None) | (None, Some(at)) => at,
+            (None, None) => return false,
+        };
+        if self.timer.deadline() != next {
+            self.timer.as_mut().reset(next);
+        }
+        self.timer.poll_unpin(cx).is_ready()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ending
+            .is_some_and(|at| self.connections.is_empty() || at <= Instant::now())
+    }
+}
+
+impl Transport for Libp2pTransport {
+    fn local_peer(&self) -> PeerId {
+        *self.swarm.local_peer_id()
+    }
+
+    fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
+        if self.ending.is_some() {
+            let reason = "this side is closing".into();
+            self.ready
+                .push_back(TransportEvent::DialFailed { dial, reason });
+        } else {
+            let steps = self.dials.begin(dial, peer, addresses, Instant::now());
+            self.perform(steps);
+        }
+        self.wake();
+    }
+
+    fn close(&mut self, link: LinkId) {
+        let carrier = self
+            .connections
+            .iter_mut()
+            .find(|(_, links)| links.iter().any(|carried| carried.link == link));
+        if let Some((connection, links)) = carrier {
+            links.retain(|carried| carried.link != link);
+            let connection = *connection;
+            self.close_unused(connection);
+            self.wake();
+        }
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<TransportEvent>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(event));
+            }
+            if self.has_ended() {
+                return Poll::Ready(None);
+            }
+            if self.poll_timer(cx) {
+                let steps = self.dials.wake(Instant::now());
+                self.perform(steps);
+                continue;
+            }
+            if let Poll::Ready(Some(event)) = self.swarm.poll_next_unpin(cx) {
+                self.on_swarm_event(event);
+                continue;
+            }
+            if std::mem::take(&mut self.listening_changed) {
+                let addresses = self.swarm.listeners().cloned().collect();
+                return Poll::Ready(Some(TransportEvent::Listening(addresses)));
+            }
+            self.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        }
+    }
+
+    fn shutdown(&mut self) {
+        if self.ending.is_some() {
+            return;
+        }
+        self.ending = Some(Instant::now() + SHUTDOWN_TIMEOUT);
+        for listener in std::mem::take(&mut self.listeners) {
+            self.swarm.remove_listener(listener);
+        }
+        let steps = self.dials.give_all_up("this side is closing");
+        self.perform(steps);
+        for connection in self.connections.keys() {
+            self.swarm.close_connection(*connection);
+        }
+        self.wake();
+    }
+}
+
+/// How an address is reached.
+fn path_kind(address: &Multiaddr) -> PathKind {
+    let mut kind = PathKind::Direct;
+    for part in address {
+        match part {
+            Protocol::P2pCircuit => return PathKind::Relayed,
+            Protocol::Ip4(ip) if ip.is_loopback() => kind = PathKind::Loopback,
+            Protocol::Ip6(ip) if ip.is_loopback() => kind = PathKind::Loopback,
+            Protocol::Ip4(ip) if ip.is_private() || ip.is_link_local() => kind = PathKind::Lan,
+            Protocol::Ip6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => {
+                kind = PathKind::Lan;
+            }
+            Protocol::Memory(_) => kind = PathKind::Loopback,
+            _ => {}
+        }
+    }
+    kind
+}

@@ -1,0 +1,159 @@
+//! What a connection is made of: TCP secured by TLS or Noise and multiplexed by Yamux, or QUIC, which is all in one.
+
+use std::time::Duration;
+
+use futures::future::{BoxFuture, Either};
+use futures::{AsyncRead, AsyncWrite, FutureExt, TryFutureExt};
+use futures_rustls::TlsStream;
+use libp2p::core::UpgradeInfo;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, OptionalTransport, Transport as _};
+use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, Version};
+use libp2p::identity::Keypair;
+use libp2p::{PeerId, noise, quic, tcp};
+
+use super::muxer::Yamux;
+use super::reason::Reason;
+use super::tls::{Tls, TlsError};
+
+/// How long securing and multiplexing a fresh connection may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The connections a swarm can make.
+pub(crate) fn build(
+    keypair: &Keypair,
+    tcp: bool,
+    quic: bool,
+) -> Result<Boxed<(PeerId, StreamMuxerBox)>, SecurityError> {
+    let tcp = if tcp {
+        let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+            .upgrade(Version::V1Lazy)
+            .authenticate(Security::new(keypair)?)
+            .multiplex(Yamux)
+            .timeout(HANDSHAKE_TIMEOUT)
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .map_err(|error| Reason::of(&error));
+        OptionalTransport::some(transport)
+    } else {
+        OptionalTransport::none()
+    };
+    let quic = if quic {
+        let transport = quic::tokio::Transport::new(quic::Config::new(keypair))
+            .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+            .map_err(|error| Reason::of(&error));
+        OptionalTransport::some(transport)
+    } else {
+        OptionalTransport::none()
+    };
+    Ok(tcp
+        .or_transport(quic)
+        .map(|either, _| either.into_inner())
+        .boxed())
+}
+
+/// A connection could not be secured.
+#[derive(Debug, thiserror::Error)]
+pub enum SecurityError {
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Noise.
+    #[error(transparent)]
+    Noise(#[from] noise::Error),
+}
+
+/// TLS where the other side has it, else Noise.
+#[derive(Clone)]
+struct Security {
+    tls: Tls,
+    noise: noise::Config,
+}
+
+impl Security {
+    fn new(keypair: &Keypair) -> Result<Self, SecurityError> {
+        Ok(Self {
+            tls: Tls::new(keypair)?,
+            noise: noise::Config::new(keypair)?,
+        })
+    }
+}
+
+/// Which of the two was agreed on.
+#[derive(Debug, Clone, Copy)]
+enum Agreed {
+    Tls(&'static str),
+    Noise(&'static str),
+}
+
+impl AsRef<str> for Agreed {
+    fn as_ref(&self) -> &str {
+        match self {
+            Self::Tls(name) | Self::Noise(name) => name,
+        }
+    }
+}
+
+impl UpgradeInfo for Security {
+    type Info = Agreed;
+    type InfoIter = Vec<Agreed>;
+
+    fn protocol_info(&self) -> Self::InfoIter {
+        let tls = self.tls.protocol_info().map(Agreed::Tls);
+        tls.chain(self.noise.protocol_info().map(Agreed::Noise))
+            .collect()
+    }
+}
+
+type Secured<C> = (PeerId, Either<TlsStream<C>, noise::Output<C>>);
+
+impl<C> InboundConnectionUpgrade<C> for Security
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = Secured<C>;
+    type Error = SecurityError;
+    type Future = BoxFuture<'static, Result<Secured<C>, SecurityError>>;
+
+    fn upgrade_inbound(self, socket: C, agreed: Agreed) -> Self::Future {
+        match agreed {
+            Agreed::Tls(name) => self
+                .tls
+                .upgrade_inbound(socket, name)
+                .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
+                .err_into()
+                .boxed(),
+            Agreed::Noise(name) => self
+                .noise
+                .upgrade_inbound(socket, name)
+                .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
+                .err_into()
+                .boxed(),
+        }
+    }
+}
+
+impl<C> OutboundConnectionUpgrade<C> for Security
+where
+    C: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Output = Secured<C>;
+    type Error = SecurityError;
+    type Future = BoxFuture<'static, Result<Secured<C>, SecurityError>>;
+
+    fn upgrade_outbound(self, socket: C, agreed: Agreed) -> Self::Future {
+        match agreed {
+            Agreed::Tls(name) => self
+                .tls
+                .upgrade_outbound(socket, name)
+                .map_ok(|(peer, stream)| (peer, Either::Left(stream)))
+                .err_into()
+                .boxed(),
+            Agreed::Noise(name) => self
+                .noise
+                .upgrade_outbound(socket, name)
+                .map_ok(|(peer, stream)| (peer, Either::Right(stream)))
+                .err_into()
+                .boxed(),
+        }
+    }
+}

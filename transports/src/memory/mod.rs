@@ -1,0 +1,82 @@
+//! Links without a real network.
+//!
+//! - [`Network`] is hosts and links in virtual time, deterministic from a seed: a simulator drives it by hand.
+//! - [`Switchboard`] runs a network on tokio's clock (a paused one too) and hands out [`MemoryTransport`]s, which are
+//!   [`Transport`]s like any other: whole programs meet in memory.
+
+mod direction;
+mod network;
+mod profile;
+mod stream;
+mod switchboard;
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use handover_core::engine::{DialId, LinkId};
+use handover_core::{Multiaddr, PeerId};
+
+pub use self::network::{DownCause, Ends, HostId, LinkClosed, Network, NetworkEvent};
+pub use self::profile::{Death, LinkProfile, Pieces};
+pub use self::stream::MemoryStream;
+pub use self::switchboard::{Route, Switchboard};
+
+use self::switchboard::{Notice, Shared};
+use crate::{Link, Transport, TransportEvent};
+
+/// One peer's place at a [`Switchboard`]. It listens at `/memory/<port>`; a dial without addresses finds the peer by its
+/// identity.
+pub struct MemoryTransport {
+    shared: Arc<Shared>,
+    peer: PeerId,
+    port: u64,
+}
+
+impl MemoryTransport {
+    /// The number that it listens at.
+    pub fn port(&self) -> u64 {
+        self.port
+    }
+}
+
+impl Transport for MemoryTransport {
+    fn local_peer(&self) -> PeerId {
+        self.peer
+    }
+
+    fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
+        self.shared
+            .with(|state| state.dial(self.port, dial, peer, &addresses));
+    }
+
+    fn close(&mut self, link: LinkId) {
+        self.shared.with(|state| state.close(self.port, link));
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<TransportEvent>> {
+        let notice = self.shared.with(|state| state.poll_notice(self.port, cx));
+        notice.map(|notice| {
+            notice.map(|notice| match notice {
+                Notice::Event(event) => event,
+                Notice::Up(up) => TransportEvent::LinkUp(Link {
+                    id: up.id,
+                    peer: up.peer,
+                    path: up.path,
+                    remote: up.remote,
+                    dial: up.dial,
+                    stream: Box::new(MemoryStream::new(Arc::clone(&self.shared), up.end)),
+                }),
+            })
+        })
+    }
+
+    fn shutdown(&mut self) {
+        self.shared.with(|state| state.shut(self.port));
+    }
+}
+
+impl Drop for MemoryTransport {
+    fn drop(&mut self) {
+        self.shared.with(|state| state.leave(self.port));
+    }
+}
