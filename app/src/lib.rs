@@ -1,2 +1,10 @@
-//! app
+//! handover moves files straight from one computer to another, with no server in between.
+//!
+//! [`UnifiedP2PManager`] is the peer: it shares and receives. Under it are the engine of `handover-core`, which decides,
+//! a transport of `handover-transports`, which connects, and the [`disk`].
+
 pub mod disk;
+mod driver;
+mod manager;
+
+pub use manager::{Config, FetchRequest, ManagerError, ShareInfo, ShareRequest, UnifiedP2PManager};

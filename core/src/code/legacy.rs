@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 
 use multiaddr::Protocol;
 
-use super::{CodeError, decode_key, encode_key};
+use super::{CodeError, Ticket, decode_key, encode_key};
 use crate::Multiaddr;
 use crate::secret::{ShareCodeLabel, ShareSecret};
 
@@ -45,6 +45,19 @@ impl LegacyCode {
         })
     }
 
+    /// The old form of a ticket: its share at the first IPv4 address over TCP that it names, or else the first IPv6 one.
+    pub fn of(ticket: &Ticket) -> Option<Self> {
+        let sockets: Vec<_> = ticket.addresses.iter().filter_map(tcp_socket).collect();
+        let first = sockets.iter().find(|(ip, _)| ip.is_ipv4()).or(sockets.first());
+        let (ip, port) = *first?;
+        Some(Self {
+            share_code: ticket.share_code.clone(),
+            secret: ticket.secret.clone(),
+            ip,
+            port,
+        })
+    }
+
     /// The code as text. It holds the secret.
     pub fn encode(&self) -> String {
         let key = encode_key(&self.secret);
@@ -68,6 +81,19 @@ impl LegacyCode {
             host.clone().with(Protocol::Tcp(port)),
             host.with(Protocol::Udp(port)).with(Protocol::QuicV1),
         ]
+    }
+}
+
+fn tcp_socket(address: &Multiaddr) -> Option<(IpAddr, NonZeroU16)> {
+    let mut parts = address.iter();
+    let ip = match parts.next()? {
+        Protocol::Ip4(ip) => IpAddr::V4(ip),
+        Protocol::Ip6(ip) => IpAddr::V6(ip),
+        _ => return None,
+    };
+    match parts.next()? {
+        Protocol::Tcp(port) => Some((ip, NonZeroU16::new(port)?)),
+        _ => None,
     }
 }
 

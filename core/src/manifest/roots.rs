@@ -119,7 +119,7 @@ mod tests {
             ..ManifestParts::default()
         };
         let signed = SignedManifest::sign(parts, &keys(1), &Limits::default());
-        signed.unwrap().id
+        signed.unwrap().id()
     }
 
     fn roots(count: u32) -> Vec<(u32, Hash)> {

@@ -56,16 +56,11 @@ impl fmt::Debug for ManifestId {
 
 /// A manifest with its signature, checked. Only [`sign`](Self::sign) and [`decode`](Self::decode) make one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct SignedManifest {
-    /// The manifest.
-    pub manifest: Arc<Manifest>,
-    /// What goes over a link: the manifest, its signer and its signature.
-    pub encoded: Bytes,
-    /// Names this manifest, and nothing else.
-    pub id: ManifestId,
-    /// Who signed it: the sharer.
-    pub signer: PeerId,
+    manifest: Arc<Manifest>,
+    encoded: Bytes,
+    id: ManifestId,
+    signer: PeerId,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -136,6 +131,26 @@ impl SignedManifest {
             id: ManifestId::of(&envelope.body),
             signer: *expected_signer,
         })
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.manifest
+    }
+
+    /// What goes over a link: the manifest, its signer and its signature.
+    pub fn encoded(&self) -> &Bytes {
+        &self.encoded
+    }
+
+    /// Names this manifest, and nothing else.
+    pub fn id(&self) -> ManifestId {
+        self.id
+    }
+
+    /// Who signed it: the sharer.
+    pub fn signer(&self) -> PeerId {
+        self.signer
     }
 }
 

@@ -1,0 +1,378 @@
+//! One link's two tasks: the reader turns bytes into opened frames, the writer turns messages into sealed frames.
+//!
+//! Both work in the order of the frames' numbers, and open and seal large frames on worker threads. The reader holds
+//! at most a few frames; when the engine is busy it stops reading, and so does the peer, in the end, stop sending.
+
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::io::{ReadHalf, WriteHalf};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use handover_core::aead::AeadError;
+use handover_core::engine::{Input, LinkId};
+use handover_core::frame::{self, Frame, FrameError, LinkKeys, ReceiveKey, SendKey};
+use handover_core::limits::{MAX_PLAIN_FRAME, MAX_SEALED_FRAME};
+use handover_core::message::Message;
+use handover_transports::Stream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Note;
+use super::opening::InOrder;
+
+/// Orders that wait for a link's writer. The engine's limits keep bulk far below this; a peer that lets so many small
+/// answers pile up takes nothing any more.
+const ORDERS: usize = 4096;
+/// How long what was given to a link may take to go out once it is closed.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Bytes set aside for a frame before its bytes come: a frame that is only announced costs no more.
+const AHEAD: usize = 32 * 1024;
+/// How often the engine is told that a frame is still coming.
+const ACTIVITY: Duration = Duration::from_secs(1);
+
+type Reading = ReadHalf<Box<dyn Stream>>;
+type Writing = WriteHalf<Box<dyn Stream>>;
+
+/// What a link is told to do.
+pub(super) enum Order {
+    /// Send one unsealed frame.
+    SendPlain(Bytes),
+    /// Read one unsealed frame.
+    AwaitPlain,
+    /// Seal and open from here on.
+    Keys(LinkKeys),
+    /// Seal and send.
+    Send {
+        seq: u64,
+        message: Message,
+        payload: Bytes,
+    },
+    /// Send what was given, then close.
+    Close,
+}
+
+/// What the reader is told.
+enum ReadOrder {
+    Plain,
+    Keys(ReceiveKey),
+}
+
+/// A link's tasks. Dropping it ends them, whatever they are at.
+pub(super) struct LinkTask {
+    orders: mpsc::Sender<Order>,
+    reads: mpsc::Sender<ReadOrder>,
+    /// Why the transport says the link ended, if it said so.
+    reason: Arc<Mutex<Option<String>>>,
+    reader: tokio::task::AbortHandle,
+    writer: tokio::task::AbortHandle,
+}
+
+impl LinkTask {
+    pub(super) fn spawn(link: LinkId, stream: Box<dyn Stream>, notes: mpsc::Sender<Note>) -> Self {
+        let (reading, writing) = stream.split();
+        let (orders, orders_in) = mpsc::channel(ORDERS);
+        // An order to read is given once before the keys and once with them.
+        let (reads, reads_in) = mpsc::channel(8);
+        let reason = Arc::new(Mutex::new(None));
+        let reader = Reader {
+            link,
+            stream: reading,
+            notes: notes.clone(),
+            reason: Arc::clone(&reason),
+        };
+        let writer = Writer {
+            link,
+            stream: writing,
+            notes,
+        };
+        Self {
+            orders,
+            reads,
+            reason,
+            reader: tokio::spawn(reader.run(reads_in)).abort_handle(),
+            writer: tokio::spawn(writer.run(orders_in)).abort_handle(),
+        }
+    }
+
+    /// Hands an order over. `false` if the link does not keep up.
+    pub(super) fn tell(&self, order: Order) -> bool {
+        let told_reader = match &order {
+            Order::AwaitPlain => return self.reads.try_send(ReadOrder::Plain).is_ok(),
+            Order::Keys(keys) => self.reads.try_send(ReadOrder::Keys(keys.receive.clone())).is_ok(),
+            _ => true,
+        };
+        if matches!(order, Order::Close) {
+            // Whatever still comes is not wanted, and must not keep the link.
+            self.reader.abort();
+        }
+        told_reader && self.orders.try_send(order).is_ok()
+    }
+
+    /// Takes note of why the link is ending.
+    pub(super) fn explain(&self, reason: String) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+}
+
+impl Drop for LinkTask {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.writer.abort();
+    }
+}
+
+struct Reader {
+    link: LinkId,
+    stream: Reading,
+    notes: mpsc::Sender<Note>,
+    reason: Arc<Mutex<Option<String>>>,
+}
+
+/// Why a reader ends.
+enum End {
+    /// The stream does.
+    Stream(io::Error),
+    /// The peer sent what is no frame.
+    Frame(FrameError),
+    /// Nobody wants to know.
+    Unwanted,
+}
+
+impl From<FrameError> for End {
+    fn from(error: FrameError) -> Self {
+        Self::Frame(error)
+    }
+}
+
+impl From<io::Error> for End {
+    fn from(error: io::Error) -> Self {
+        Self::Stream(error)
+    }
+}
+
+impl Reader {
+    async fn run(mut self, orders: mpsc::Receiver<ReadOrder>) {
+        let end = match self.read(orders).await {
+            Ok(()) | Err(End::Unwanted) => return,
+            Err(End::Frame(error)) => Input::BadFrame {
+                link: self.link,
+                reason: error.to_string(),
+            },
+            Err(End::Stream(error)) => Input::LinkDown {
+                link: self.link,
+                reason: self.explain(&error),
+            },
+        };
+        let _ = self.notes.send(Note::Input(end)).await;
+    }
+
+    fn explain(&self, error: &io::Error) -> String {
+        let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        told.unwrap_or_else(|| match error.kind() {
+            io::ErrorKind::UnexpectedEof => "the other side closed the connection".to_string(),
+            _ => error.to_string(),
+        })
+    }
+
+    async fn read(&mut self, mut orders: mpsc::Receiver<ReadOrder>) -> Result<(), End> {
+        loop {
+            match orders.recv().await.ok_or(End::Unwanted)? {
+                ReadOrder::Plain => {
+                    let bytes = read_body(&mut self.stream, MAX_PLAIN_FRAME, None).await?.freeze();
+                    let link = self.link;
+                    self.tell(Input::Plain { link, bytes }).await?;
+                }
+                ReadOrder::Keys(key) => return self.read_sealed(&key).await,
+            }
+        }
+    }
+
+    /// Reads and opens frames until the stream ends: reads ahead while earlier ones are being opened.
+    async fn read_sealed(&mut self, key: &ReceiveKey) -> Result<(), End> {
+        let mut seq = 0;
+        let mut opening = InOrder::<Result<Frame, FrameError>>::new();
+        let beat = Beat {
+            link: self.link,
+            notes: self.notes.clone(),
+        };
+        let mut reading = Box::pin(read_body(&mut self.stream, MAX_SEALED_FRAME, Some(&beat)));
+        loop {
+            tokio::select! {
+                biased;
+                frame = opening.next() => {
+                    let input = Input::Frame { link: self.link, frame: frame? };
+                    self.notes.send(Note::Input(input)).await.map_err(|_| End::Unwanted)?;
+                }
+                body = &mut reading, if !opening.is_full() => {
+                    let body = match body {
+                        Ok(body) => body,
+                        Err(end) => {
+                            drop(reading);
+                            return self.drain(opening, end).await;
+                        }
+                    };
+                    let key = key.clone();
+                    opening.push(body.len(), move || frame::open(&key, seq, body));
+                    seq += 1;
+                    drop(reading);
+                    reading = Box::pin(read_body(&mut self.stream, MAX_SEALED_FRAME, Some(&beat)));
+                }
+            }
+        }
+    }
+
+    /// The stream has ended; what came before is still told.
+    async fn drain(&self, mut opening: InOrder<Result<Frame, FrameError>>, end: End) -> Result<(), End> {
+        while !opening.is_empty() {
+            let frame = opening.next().await?;
+            let link = self.link;
+            self.tell(Input::Frame { link, frame }).await?;
+        }
+        Err(end)
+    }
+
+    async fn tell(&self, input: Input) -> Result<(), End> {
+        self.notes.send(Note::Input(input)).await.map_err(|_| End::Unwanted)
+    }
+}
+
+/// Tells the engine now and then that a frame is still coming.
+struct Beat {
+    link: LinkId,
+    notes: mpsc::Sender<Note>,
+}
+
+impl Beat {
+    fn tell(&self) {
+        // If the queue is full the engine has enough to go by.
+        let _ = self.notes.try_send(Note::Input(Input::Activity { link: self.link }));
+    }
+}
+
+/// Reads one frame's body. Memory is set aside as bytes come, not as they are announced.
+async fn read_body(stream: &mut Reading, max: u32, beat: Option<&Beat>) -> Result<BytesMut, End> {
+    let mut prefix = [0; 4];
+    stream.read_exact(&mut prefix).await?;
+    let len = frame::read_len(prefix, max)?;
+    let mut body = BytesMut::zeroed(len.min(AHEAD));
+    let mut filled = 0;
+    let mut told = Instant::now();
+    loop {
+        while filled < body.len() {
+            let read = stream.read(&mut body[filled..]).await?;
+            if read == 0 {
+                return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+            }
+            filled += read;
+            if let Some(beat) = beat
+                && told.elapsed() >= ACTIVITY
+            {
+                told = Instant::now();
+                beat.tell();
+            }
+        }
+        if filled == len {
+            return Ok(body);
+        }
+        body.resize(len, 0);
+    }
+}
+
+struct Writer {
+    link: LinkId,
+    stream: Writing,
+    notes: mpsc::Sender<Note>,
+}
+
+/// A frame that is ready to be written, with its number if it was sealed.
+type Sealed = (Option<u64>, Result<Bytes, AeadError>);
+
+impl Writer {
+    async fn run(mut self, orders: mpsc::Receiver<Order>) {
+        match self.write(orders).await {
+            Ok(()) => {
+                let _ = self.notes.send(Note::Closed(self.link)).await;
+            }
+            Err(error) => {
+                // The reader usually sees the same and knows more; but a link may die in one direction alone.
+                let input = Input::LinkDown {
+                    link: self.link,
+                    reason: error.to_string(),
+                };
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                let _ = self.notes.send(Note::Input(input)).await;
+            }
+        }
+    }
+
+    /// Seals and writes what is ordered, in order, until it is told to close.
+    async fn write(&mut self, mut orders: mpsc::Receiver<Order>) -> io::Result<()> {
+        let mut key: Option<SendKey> = None;
+        let mut sealing = InOrder::<Sealed>::new();
+        let mut dirty = false;
+        loop {
+            tokio::select! {
+                biased;
+                sealed = sealing.next() => {
+                    self.write_frame(sealed).await?;
+                    dirty = true;
+                }
+                order = orders.recv(), if !sealing.is_full() => match order {
+                    Some(Order::Close) => return self.close(sealing).await,
+                    // The link was dropped: nothing more is wanted of it.
+                    None => return Ok(()),
+                    Some(order) => seal(order, &mut key, &mut sealing),
+                },
+                flushed = self.stream.flush(), if dirty && sealing.is_empty() => {
+                    flushed?;
+                    dirty = false;
+                }
+            }
+        }
+    }
+
+    async fn write_frame(&mut self, (seq, sealed): Sealed) -> io::Result<()> {
+        let bytes = sealed.map_err(io::Error::other)?;
+        self.stream.write_all(&bytes).await?;
+        if let Some(seq) = seq {
+            let link = self.link;
+            let _ = self.notes.send(Note::Input(Input::Sent { link, seq })).await;
+        }
+        Ok(())
+    }
+
+    async fn close(&mut self, mut sealing: InOrder<Sealed>) -> io::Result<()> {
+        let finish = async {
+            while !sealing.is_empty() {
+                let sealed = sealing.next().await;
+                self.write_frame(sealed).await?;
+            }
+            self.stream.flush().await?;
+            self.stream.close().await
+        };
+        // Late or not, the link goes now; a peer that does not take its goodbye goes without.
+        let _ = tokio::time::timeout(FLUSH, finish).await;
+        Ok(())
+    }
+}
+
+fn seal(order: Order, key: &mut Option<SendKey>, sealing: &mut InOrder<Sealed>) {
+    match order {
+        Order::SendPlain(body) => sealing.push(0, move || (None, Ok(frame::plain(&body)))),
+        Order::Keys(keys) => *key = Some(keys.send),
+        Order::Send {
+            seq,
+            message,
+            payload,
+        } => {
+            if let Some(key) = key.clone() {
+                sealing.push(payload.len(), move || {
+                    (Some(seq), frame::seal(&key, seq, &message, &payload))
+                });
+            }
+        }
+        Order::AwaitPlain | Order::Close => {}
+    }
+}

@@ -1,0 +1,320 @@
+//! The driver: runs an [`Engine`] on tokio, over a transport and a disk.
+//!
+//! One task owns the engine. Everything that happens comes to it through one bounded queue, and it waits for nobody but
+//! the one who reads events; so whoever waits for the queue waits for the engine alone. What the engine wants done goes
+//! to a task of its own for each link (the `link` module) and to blocking threads for the disk. How much of that is
+//! under way at once is bounded by the engine, which asks for no more than its limits allow.
+
+mod link;
+mod opening;
+
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::code::Ticket;
+use handover_core::engine::{
+    Command, DownloadId, Engine, Event, Input, JobId, DiskWork, LinkId, Output, ShareId,
+};
+use handover_core::limits::Limits;
+use handover_core::time::Time;
+use handover_core::Keypair;
+use handover_transports::{Transport, TransportEvent, next_event};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use self::link::LinkTask;
+use crate::disk::{Disk, DownloadTarget, ShareInput};
+
+/// Notes on their way to the engine's task. Each may hold a frame's payload, so this is also a bound on memory.
+const NOTES: usize = 32;
+/// Requests from users on their way to the engine's task.
+const REQUESTS: usize = 64;
+/// Events on their way to who reads them. When they are full the engine waits.
+const EVENTS: usize = 1024;
+/// How long a shutdown may take to say goodbye to peers.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// What comes to the engine's task from the tasks that work for it.
+enum Note {
+    /// For the engine.
+    Input(Input),
+    /// A link's bytes are flushed and its stream is closed: the transport may give it up.
+    Closed(LinkId),
+}
+
+/// What users ask of a driver.
+pub(crate) enum Request {
+    /// Offer `input`; the ticket is answered as soon as there is one, before anything is read.
+    Share {
+        command: Box<dyn FnOnce(ShareId) -> Command + Send>,
+        input: ShareInput,
+        reply: oneshot::Sender<(ShareId, Ticket)>,
+    },
+    /// Fetch into `target`.
+    Fetch {
+        command: Box<dyn FnOnce(DownloadId) -> Command + Send>,
+        target: DownloadTarget,
+        reply: oneshot::Sender<DownloadId>,
+    },
+    /// Anything else.
+    Command(Command),
+}
+
+/// The way to a driver that runs.
+pub(crate) struct Handle {
+    pub(crate) requests: mpsc::Sender<Request>,
+    pub(crate) events: Option<mpsc::Receiver<Event>>,
+    pub(crate) task: tokio::task::JoinHandle<()>,
+}
+
+/// Starts a driver.
+pub(crate) fn start(
+    identity: Keypair,
+    seed: [u8; 32],
+    limits: Limits,
+    transport: Box<dyn Transport>,
+) -> Handle {
+    let (requests, requests_in) = mpsc::channel(REQUESTS);
+    let (events_out, events) = mpsc::channel(EVENTS);
+    let (notes_out, notes) = mpsc::channel(NOTES);
+    let driver = Driver {
+        engine: Engine::new(limits.clone(), identity, seed, Time::ZERO),
+        started: Instant::now(),
+        transport,
+        disk: Arc::new(Disk::new(limits)),
+        links: HashMap::new(),
+        notes_out,
+        events: events_out,
+        waiting: HashMap::new(),
+        next_id: 0,
+        shut_down: None,
+    };
+    let task = tokio::spawn(driver.run(requests_in, notes));
+    Handle {
+        requests,
+        events: Some(events),
+        task,
+    }
+}
+
+struct Driver {
+    engine: Engine,
+    started: Instant,
+    transport: Box<dyn Transport>,
+    disk: Arc<Disk>,
+    links: HashMap<LinkId, LinkTask>,
+    notes_out: mpsc::Sender<Note>,
+    events: mpsc::Sender<Event>,
+    /// Who waits for the ticket of a new share.
+    waiting: HashMap<ShareId, oneshot::Sender<(ShareId, Ticket)>>,
+    next_id: u64,
+    /// The engine is done; links have until then to say goodbye.
+    shut_down: Option<Instant>,
+}
+
+impl Driver {
+    async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut notes: mpsc::Receiver<Note>) {
+        loop {
+            let wake = self.perform_all().await;
+            if self.shut_down.is_some_and(|until| self.links.is_empty() || Instant::now() >= until) {
+                break;
+            }
+            tokio::select! {
+                biased;
+                request = requests.recv() => self.request(request),
+                Some(note) = notes.recv() => self.note(note),
+                event = next_event(self.transport.as_mut()) => match event {
+                    Some(event) => self.transport_event(event),
+                    None => break,
+                },
+                () = sleep_until(wake) => self.input(Input::Tick),
+            }
+        }
+        self.transport.shutdown();
+        while let Some(event) = next_event(self.transport.as_mut()).await {
+            drop(event);
+        }
+    }
+
+    fn now(&self) -> Time {
+        Time::ZERO + self.started.elapsed()
+    }
+
+    fn input(&mut self, input: Input) {
+        let now = self.now();
+        self.engine.handle_input(now, input);
+    }
+
+    /// Performs everything that the engine wants, and says when it wants to be woken.
+    async fn perform_all(&mut self) -> Option<Instant> {
+        loop {
+            match self.engine.poll_output() {
+                Output::Timeout(at) => return self.wake_at(at),
+                Output::Event(event) => self.event(event).await,
+                output => self.perform(output),
+            }
+        }
+    }
+
+    fn wake_at(&self, at: Time) -> Option<Instant> {
+        let engine = (at != Time::NEVER).then(|| self.started + at.since(Time::ZERO));
+        [engine, self.shut_down].into_iter().flatten().min()
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Dial {
+                dial,
+                peer,
+                addresses,
+            } => self.transport.dial(dial, peer, addresses),
+            Output::Disk { job, work } => self.disk_work(job, work),
+            Output::Close { link } => self.tell(link, link::Order::Close),
+            Output::SendPlain { link, bytes } => self.tell(link, link::Order::SendPlain(bytes)),
+            Output::AwaitPlain { link } => self.tell(link, link::Order::AwaitPlain),
+            Output::Keys { link, keys } => self.tell(link, link::Order::Keys(keys)),
+            Output::Send {
+                link,
+                seq,
+                message,
+                payload,
+            } => self.tell(
+                link,
+                link::Order::Send {
+                    seq,
+                    message,
+                    payload,
+                },
+            ),
+            Output::Timeout(_) | Output::Event(_) => {}
+        }
+    }
+
+    /// Gives a link's task something to do. A link that does not keep up with what the engine's limits allow is as good
+    /// as dead.
+    fn tell(&mut self, link: LinkId, order: link::Order) {
+        let Some(task) = self.links.get(&link) else {
+            return;
+        };
+        if !task.tell(order) {
+            self.links.remove(&link);
+            self.transport.close(link);
+            let reason = "the connection does not take what is sent".to_string();
+            self.input(Input::LinkDown { link, reason });
+        }
+    }
+
+    /// Disk work blocks, so it has threads of its own.
+    fn disk_work(&mut self, job: JobId, work: DiskWork) {
+        let disk = Arc::clone(&self.disk);
+        let notes = self.notes_out.clone();
+        tokio::task::spawn_blocking(move || {
+            let done = disk.perform(work);
+            // Nobody listens any more only when the driver is gone.
+            let _ = notes.blocking_send(Note::Input(Input::Disk { job, done }));
+        });
+    }
+
+    async fn event(&mut self, event: Event) {
+        match &event {
+            Event::ShareOpen { share, ticket } => {
+                if let Some(reply) = self.waiting.remove(share) {
+                    let _ = reply.send((*share, ticket.clone()));
+                }
+            }
+            Event::ShareEnded { share, .. } => {
+                self.waiting.remove(share);
+            }
+            Event::ShutDown => self.shut_down = Some(Instant::now() + GOODBYE),
+            _ => {}
+        }
+        // A user who does not listen wants no events; the work goes on.
+        let _ = self.events.send(event).await;
+    }
+
+    fn request(&mut self, request: Option<Request>) {
+        match request {
+            Some(Request::Share {
+                command,
+                input,
+                reply,
+            }) => {
+                let share = ShareId(self.fresh_id());
+                self.disk.register_share(share, input);
+                self.waiting.insert(share, reply);
+                self.input(Input::Command(command(share)));
+            }
+            Some(Request::Fetch {
+                command,
+                target,
+                reply,
+            }) => {
+                let download = DownloadId(self.fresh_id());
+                self.disk.register_download(download, target);
+                let _ = reply.send(download);
+                self.input(Input::Command(command(download)));
+            }
+            Some(Request::Command(command)) => self.input(Input::Command(command)),
+            // Its owner is gone: end as if told to.
+            None if self.shut_down.is_none() => self.input(Input::Command(Command::Shutdown)),
+            None => {}
+        }
+    }
+
+    fn fresh_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn note(&mut self, note: Note) {
+        match note {
+            Note::Input(input) => {
+                if let Input::LinkDown { link, .. } = &input {
+                    self.links.remove(link);
+                    self.transport.close(*link);
+                }
+                self.input(input);
+            }
+            Note::Closed(link) => {
+                self.links.remove(&link);
+                self.transport.close(link);
+            }
+        }
+    }
+
+    fn transport_event(&mut self, event: TransportEvent) {
+        match event {
+            TransportEvent::Listening(addresses) => self.input(Input::Listening { addresses }),
+            TransportEvent::LinkUp(up) => {
+                let input = Input::LinkUp {
+                    link: up.id,
+                    peer: up.peer,
+                    path: up.path,
+                    dial: up.dial,
+                };
+                let task = LinkTask::spawn(up.id, up.stream, self.notes_out.clone());
+                self.links.insert(up.id, task);
+                self.input(input);
+            }
+            // The link's stream tells the same after everything that still came through it; that is the moment which
+            // counts. This one only knows better why.
+            TransportEvent::LinkDown { link, reason } => {
+                if let Some(task) = self.links.get(&link) {
+                    task.explain(reason);
+                }
+            }
+            TransportEvent::DialFailed { dial, reason } => {
+                self.input(Input::DialFailed { dial, reason });
+            }
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
+    }
+}

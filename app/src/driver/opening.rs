@@ -1,0 +1,92 @@
+//! Frames being opened or sealed on worker threads, in the order in which they come out again.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::Poll;
+
+use tokio::task::JoinHandle;
+
+/// Frames smaller than this are worked on right where they are: a thread's wake-up costs more.
+pub(super) const INLINE: usize = 16 * 1024;
+/// Frames of one link and direction that are worked on at once.
+const AT_ONCE: usize = 4;
+
+/// Work in progress whose results come out in the order in which it went in.
+pub(super) struct InOrder<T> {
+    work: VecDeque<Slot<T>>,
+}
+
+enum Slot<T> {
+    Done(T),
+    Running(JoinHandle<T>),
+}
+
+impl<T: Send + 'static> InOrder<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            work: VecDeque::with_capacity(AT_ONCE),
+        }
+    }
+
+    /// Whether nothing is under way.
+    pub(super) fn is_empty(&self) -> bool {
+        self.work.is_empty()
+    }
+
+    /// Whether there is no room for more.
+    pub(super) fn is_full(&self) -> bool {
+        self.work.len() >= AT_ONCE
+    }
+
+    /// Takes in work that is worth a thread if it touches `bytes` bytes.
+    pub(super) fn push(&mut self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) {
+        self.work.push_back(if bytes < INLINE {
+            Slot::Done(work())
+        } else {
+            Slot::Running(tokio::task::spawn_blocking(work))
+        });
+    }
+
+    /// The oldest result, when it is there. Waits for ever if nothing is under way. Dropping the future loses nothing.
+    pub(super) async fn next(&mut self) -> T {
+        poll_fn(|cx| {
+            let Some(Slot::Running(task)) = self.work.front_mut() else {
+                return match self.work.pop_front() {
+                    Some(Slot::Done(result)) => Poll::Ready(result),
+                    _ => Poll::Pending,
+                };
+            };
+            let Poll::Ready(result) = Pin::new(task).poll(cx) else {
+                return Poll::Pending;
+            };
+            self.work.pop_front();
+            match result {
+                Ok(result) => Poll::Ready(result),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime is going down, and this task with it.
+                Err(_) => Poll::Pending,
+            }
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn results_come_in_order_whichever_is_done_first() {
+        let mut work = InOrder::new();
+        work.push(INLINE, || {
+            std::thread::sleep(Duration::from_millis(30));
+            1
+        });
+        work.push(INLINE, || 2);
+        work.push(0, || 3);
+        assert_eq!((work.next().await, work.next().await, work.next().await), (1, 2, 3));
+    }
+}

@@ -1,0 +1,362 @@
+//! The API: a peer that shares and receives, for programs that embed it and for the command.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use handover_core::code::{CodeError, LegacyCode, ShareCode, Ticket};
+use handover_core::engine::{
+    AcceptTerms, Command, DownloadId, Event, FetchOptions, FetchSource, ShareId, ShareLabel, ShareOptions, SinkKind,
+};
+use handover_core::limits::Limits;
+use handover_core::{Multiaddr, PeerId};
+use handover_transports::libp2p::{Libp2pConfig, Libp2pError, Libp2pTransport, Listen};
+use handover_transports::{Transport, identity};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::disk::{DownloadTarget, ShareInput};
+use crate::driver::{self, Handle, Request};
+
+/// How a peer is set up.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where its identity is kept, so that it is the same peer after a restart. Made if missing.
+    pub data_dir: PathBuf,
+    /// Where to listen; nothing listens on every address of the machine, on a port that is free.
+    pub listen: Vec<Multiaddr>,
+    /// Use TCP.
+    pub tcp: bool,
+    /// Use QUIC.
+    pub quic: bool,
+    /// Put this machine's own loopback addresses into tickets, and dial those of others' codes.
+    pub loopback: bool,
+    /// What other sides are told this device is called. May be empty.
+    pub device_name: String,
+    /// What peers may make grow, and how far.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            data_dir: PathBuf::from(".handover"),
+            listen: Vec::new(),
+            tcp: true,
+            quic: true,
+            loopback: false,
+            device_name: String::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What can go wrong between a program and the peer that it runs.
+#[derive(Debug, thiserror::Error)]
+pub enum ManagerError {
+    /// The identity can't be read or made.
+    #[error("the identity in {} can't be used: {error}", dir.display())]
+    Identity {
+        /// The data folder.
+        dir: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The network can't be used as configured.
+    #[error(transparent)]
+    Network(#[from] Libp2pError),
+    /// The code is none.
+    #[error(transparent)]
+    Code(#[from] CodeError),
+    /// It was not started, or has been stopped.
+    #[error("the peer is not running")]
+    NotRunning,
+    /// It was started before.
+    #[error("the peer is running already")]
+    Running,
+    /// The share could not be opened; an [`Event::ShareEnded`] says why.
+    #[error("the share could not be opened")]
+    ShareFailed,
+    /// This version does not do that.
+    #[error("{0} is not possible yet: it comes with a later version")]
+    NotYet(&'static str),
+    /// The operating system gives no randomness.
+    #[error("no randomness from the operating system: {0}")]
+    Randomness(String),
+}
+
+/// Something to share.
+pub struct ShareRequest {
+    /// How it presents itself.
+    pub label: ShareLabel,
+    /// What it is.
+    pub input: ShareInput,
+    /// How it is served.
+    pub options: ShareOptions,
+}
+
+/// Something to fetch.
+pub struct FetchRequest {
+    /// What the other side read out.
+    pub code: ShareCode,
+    /// Where it goes.
+    pub target: DownloadTarget,
+    /// How it is fetched.
+    pub options: FetchOptions,
+}
+
+/// A share that is offered.
+#[derive(Debug, Clone)]
+pub struct ShareInfo {
+    /// Names it in events and commands.
+    pub share: ShareId,
+    /// What to read out to the other side.
+    pub ticket: Ticket,
+    /// How it presents itself.
+    pub label: ShareLabel,
+}
+
+impl ShareInfo {
+    /// The ticket as text.
+    pub fn encode(&self) -> String {
+        self.ticket.encode()
+    }
+
+    /// The code in its old form, which names one address. `None` if the share has none that such a code can name.
+    pub fn legacy(&self) -> Option<LegacyCode> {
+        LegacyCode::of(&self.ticket)
+    }
+}
+
+enum State {
+    New(Box<dyn Transport>, handover_core::Keypair),
+    Running(Handle),
+    Stopped,
+}
+
+/// A peer: shares and downloads over one identity and one network.
+///
+/// It runs on the tokio runtime that [`UnifiedP2PManager::start`] is called on. One thread is best for speed
+/// (`new_current_thread`); disk and cryptography use the runtime's blocking threads, of which two to eight are enough.
+/// Events have to be read: when a thousand of them wait, everything waits.
+pub struct UnifiedP2PManager {
+    config: Config,
+    peer: PeerId,
+    state: State,
+    events: Option<mpsc::Receiver<Event>>,
+}
+
+impl UnifiedP2PManager {
+    /// Loads the identity and takes the network's sockets. To be called on a tokio runtime.
+    pub fn new(config: Config) -> Result<Self, ManagerError> {
+        let keypair = identity::load_or_create(&config.data_dir).map_err(|error| ManagerError::Identity {
+            dir: config.data_dir.clone(),
+            error,
+        })?;
+        let mut network = Libp2pConfig::new(keypair.clone());
+        network.tcp = config.tcp;
+        network.quic = config.quic;
+        if !config.listen.is_empty() {
+            network.listen = Listen::At(config.listen.clone());
+        }
+        let transport = Libp2pTransport::new(network)?;
+        Ok(Self::over(Box::new(transport), keypair, config))
+    }
+
+    /// A peer over a transport of the caller's, such as the in-memory one.
+    pub fn over(transport: Box<dyn Transport>, keypair: handover_core::Keypair, config: Config) -> Self {
+        Self {
+            config,
+            peer: transport.local_peer(),
+            state: State::New(transport, keypair),
+            events: None,
+        }
+    }
+
+    /// Who this peer is.
+    pub fn peer(&self) -> PeerId {
+        self.peer
+    }
+
+    /// Starts it. Fails if it was started before.
+    // It awaits nothing today; that it may is part of what callers can rely on.
+    #[allow(clippy::unused_async)]
+    pub async fn start(&mut self) -> Result<(), ManagerError> {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|error| ManagerError::Randomness(error.to_string()))?;
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::New(transport, keypair) => {
+                let mut handle = driver::start(keypair, seed, self.config.limits.clone(), transport);
+                self.events = handle.events.take();
+                self.state = State::Running(handle);
+                Ok(())
+            }
+            other => {
+                self.state = other;
+                Err(ManagerError::Running)
+            }
+        }
+    }
+
+    /// Everything that happens, once. Whoever takes it has to read it.
+    pub fn events(&mut self) -> Option<mpsc::Receiver<Event>> {
+        self.events.take()
+    }
+
+    /// Offers files and folders. Returns as soon as there is a code, before they are read.
+    pub async fn start_sharing(
+        &self,
+        name: &str,
+        description: &str,
+        paths: Vec<PathBuf>,
+        author: &str,
+    ) -> Result<ShareInfo, ManagerError> {
+        let label = ShareLabel {
+            name: name.to_string(),
+            description: description.to_string(),
+            author: author.to_string(),
+        };
+        let options = ShareOptions {
+            loopback: self.config.loopback,
+            ..ShareOptions::default()
+        };
+        let input = ShareInput::Paths(paths);
+        self.share(ShareRequest { label, input, options }).await
+    }
+
+    /// Offers something, with all options.
+    pub async fn share(&self, request: ShareRequest) -> Result<ShareInfo, ManagerError> {
+        let ShareRequest { label, input, options } = request;
+        let told = label.clone();
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Share {
+            command: Box::new(move |share| Command::Share {
+                share,
+                label: told,
+                secret: None,
+                options,
+            }),
+            input,
+            reply,
+        })
+        .await?;
+        let (share, ticket) = answer.await.map_err(|_| ManagerError::ShareFailed)?;
+        Ok(ShareInfo { share, ticket, label })
+    }
+
+    /// Fetches what a code points to into a folder. `name` is what the other side is told this device is called. An
+    /// [`Event::Offer`] follows, to be answered with [`UnifiedP2PManager::accept`] or `decline`.
+    pub async fn start_receiving(
+        &self,
+        connection_string: &str,
+        folder: &Path,
+        name: &str,
+    ) -> Result<DownloadId, ManagerError> {
+        self.fetch(FetchRequest {
+            code: ShareCode::parse(connection_string)?,
+            target: DownloadTarget::Folder(folder.to_path_buf()),
+            options: FetchOptions {
+                name: name.to_string(),
+                loopback: self.config.loopback,
+                search: None,
+            },
+        })
+        .await
+    }
+
+    /// Fetches something, with all options.
+    pub async fn fetch(&self, request: FetchRequest) -> Result<DownloadId, ManagerError> {
+        let source = match request.code {
+            ShareCode::Ticket(ticket) => FetchSource {
+                peer: Some(ticket.peer),
+                addresses: ticket.addresses,
+                secret: ticket.secret,
+            },
+            ShareCode::Legacy(code) => FetchSource {
+                peer: None,
+                addresses: code.addresses(),
+                secret: code.secret,
+            },
+        };
+        let sink = match &request.target {
+            DownloadTarget::Folder(_) => SinkKind::Folder,
+            DownloadTarget::Pipe(_) => SinkKind::Pipe,
+        };
+        let options = request.options;
+        let (reply, answer) = oneshot::channel();
+        self.request(Request::Fetch {
+            command: Box::new(move |download| Command::Fetch {
+                download,
+                source,
+                sink,
+                options,
+            }),
+            target: request.target,
+            reply,
+        })
+        .await?;
+        answer.await.map_err(|_| ManagerError::NotRunning)
+    }
+
+    /// Takes an offer.
+    pub async fn accept(&self, download: DownloadId, terms: AcceptTerms) -> Result<(), ManagerError> {
+        self.command(Command::Accept { download, terms }).await
+    }
+
+    /// Refuses an offer.
+    pub async fn decline(&self, download: DownloadId) -> Result<(), ManagerError> {
+        self.command(Command::Decline { download }).await
+    }
+
+    /// Stops asking for more.
+    pub async fn pause(&self, download: DownloadId) -> Result<(), ManagerError> {
+        self.command(Command::Pause { download }).await
+    }
+
+    /// Goes on after a pause.
+    pub async fn resume(&self, download: DownloadId) -> Result<(), ManagerError> {
+        self.command(Command::Resume { download }).await
+    }
+
+    /// Gives a download up.
+    pub async fn cancel(&self, download: DownloadId) -> Result<(), ManagerError> {
+        self.command(Command::Cancel { download }).await
+    }
+
+    /// Withdraws a share.
+    pub async fn stop_sharing(&self, share: ShareId) -> Result<(), ManagerError> {
+        self.command(Command::Unshare { share }).await
+    }
+
+    /// Uses a relay. Not yet: this version reaches peers straight, at the addresses in their codes.
+    #[allow(clippy::unused_async)]
+    pub async fn connect_to_relay(&self, _address: &Multiaddr) -> Result<(), ManagerError> {
+        Err(ManagerError::NotYet("going through a relay"))
+    }
+
+    /// Ends everything: shares are withdrawn, downloads cancelled, peers told. Takes a few seconds at the most.
+    pub async fn stop(mut self) {
+        // Events that nobody reads any more must not hold it up.
+        drop(self.events.take());
+        let State::Running(handle) = std::mem::replace(&mut self.state, State::Stopped) else {
+            return;
+        };
+        let _ = handle.requests.send(Request::Command(Command::Shutdown)).await;
+        drop(handle.requests);
+        if tokio::time::timeout(STOP, handle.task).await.is_err() {
+            tracing::warn!("the peer did not stop in time");
+        }
+    }
+
+    async fn command(&self, command: Command) -> Result<(), ManagerError> {
+        self.request(Request::Command(command)).await
+    }
+
+    async fn request(&self, request: Request) -> Result<(), ManagerError> {
+        let State::Running(handle) = &self.state else {
+            return Err(ManagerError::NotRunning);
+        };
+        handle.requests.send(request).await.map_err(|_| ManagerError::NotRunning)
+    }
+}
+
+/// How long [`UnifiedP2PManager::stop`] waits.
+const STOP: Duration = Duration::from_secs(5);
