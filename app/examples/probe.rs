@@ -4,6 +4,7 @@ use handover::*;
 use handover_core::engine::*;
 #[tokio::main(flavor="current_thread")]
 async fn main() {
+    tracing_subscriber::fmt().with_env_filter(tracing_subscriber::EnvFilter::from_default_env()).with_writer(std::io::stderr).init();
     let args: Vec<String> = std::env::args().collect();
     let dir = PathBuf::from(&args[1]);
     let out = PathBuf::from(&args[2]);
@@ -20,5 +21,5 @@ async fn main() {
         match e { Event::Offer{..} => b.accept(id, AcceptTerms{select:None,on_conflict:OnConflict::Rename,executables:true}).await.unwrap(),
           Event::DownloadEnded{..} => break, _=>{} }
     }
-    a.stop().await; b.stop().await;
+    let t=std::time::Instant::now(); eprintln!("T0"); b.stop().await; eprintln!("T b {:?}", t.elapsed()); a.stop().await; eprintln!("T a {:?}", t.elapsed());
 }

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `handover` command.
+
+mod cli;
+
+fn main() {
+    cli::main();
+}

@@ -80,7 +80,7 @@ impl Default for Limits {
             requests: 256,
             send_buffer: 4 * 1024 * 1024,
             window: 12 * 1024 * 1024,
-            window_start: 1024 * 1024,
+            window_start: 256 * 1024,
             disk_jobs: 16,
             bad_leaves: 3,
             idle_messages: 1024,

@@ -55,6 +55,8 @@ pub enum Refusal {
 }
 
 /// What goes over a link once it has keys.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Message {
@@ -115,6 +117,8 @@ pub enum Message {
 }
 
 /// One segment of an answer.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Served {
@@ -211,4 +215,200 @@ pub enum DecodeError {
     /// Over [`MAX_HEADER`].
     #[error("a message of {0} bytes")]
     TooLong(usize),
+}
+
+#[cfg(test)]
+mod tests {
+    use data_encoding::HEXLOWER;
+    use libp2p_identity::Keypair;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest::{ManifestParts, SignedManifest};
+
+    fn roots() -> SignedRoots {
+        let keys = Keypair::ed25519_from_bytes([7; 32]).unwrap();
+        let signed = SignedManifest::sign(
+            ManifestParts::default(),
+            &keys,
+            &crate::limits::Limits::default(),
+        );
+        SignedRoots::sign(&signed.unwrap().id(), &[(3, Hash([5; 32]))], &keys).unwrap()
+    }
+
+    fn segment() -> Segment {
+        Segment {
+            entry: 1,
+            offset: 1 << 18,
+            len: 16384,
+        }
+    }
+
+    /// One of each kind of message, with each shape that its parts can have.
+    fn samples() -> Vec<Message> {
+        let proof: Bounded<Hash, MAX_PROOF> = vec![Hash([1; 32]), Hash([2; 32])].into();
+        let served = vec![
+            Served::Bytes {
+                len: 16384,
+                proof: Some(proof),
+            },
+            Served::Bytes {
+                len: 5,
+                proof: None,
+            },
+            Served::End {
+                len: 5,
+                size: 262_149,
+            },
+            Served::Failed(Failure::Changed),
+            Served::Failed(Failure::Gone),
+            Served::Failed(Failure::Unreadable),
+            Served::Failed(Failure::Passed),
+            Served::Forgotten,
+        ];
+        let mut samples = vec![
+            Message::Hello {
+                session: 9,
+                name: "laptop".into(),
+            },
+            Message::GetManifest { offset: 0 },
+            Message::Request {
+                id: 7,
+                segments: vec![segment()].into(),
+            },
+            Message::Forget {
+                ids: vec![1, 2].into(),
+            },
+            Message::GetRoot { entry: 1 },
+            Message::Have { done: 1, total: 2 },
+        ];
+        let leaves = [Leave::Completed, Leave::Declined, Leave::Cancelled];
+        samples.extend(leaves.map(|outcome| Message::Leave { outcome }));
+        samples.extend([
+            Message::Welcome { manifest: None },
+            Message::Welcome {
+                manifest: Some(512),
+            },
+            Message::Manifest {
+                offset: 0,
+                total: 512,
+            },
+            Message::Data {
+                id: 7,
+                segments: served.into(),
+                roots: Some(roots()),
+            },
+            Message::Roots(roots()),
+            Message::Failed {
+                entry: 1,
+                reason: Failure::Gone,
+            },
+            Message::Withdrawn,
+            Message::Ping { nonce: u64::MAX },
+            Message::Pong { nonce: u64::MAX },
+        ]);
+        samples
+    }
+
+    #[test]
+    fn every_message_on_the_wire() {
+        let lines: Vec<_> = samples()
+            .iter()
+            .map(|message| format!("{message:?}\n  {}", HEXLOWER.encode(&encode(message))))
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn knocks_and_replies_on_the_wire() {
+        let knock = Knock {
+            version: 1,
+            tag: [3; 16],
+            noise: vec![4; 48],
+        };
+        let refusals =
+            [Refusal::NoSuchShare, Refusal::Version, Refusal::Busy].map(KnockReply::Refused);
+        let mut lines = vec![
+            HEXLOWER.encode(&encode(&knock)),
+            HEXLOWER.encode(&encode(&KnockReply::Noise(vec![4; 48]))),
+        ];
+        lines.extend(refusals.iter().map(|reply| HEXLOWER.encode(&encode(reply))));
+        insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn what_is_encoded_is_decoded() {
+        for message in samples() {
+            assert_eq!(decode::<Message>(&encode(&message)), Ok(message));
+        }
+    }
+
+    #[test]
+    fn a_field_of_a_later_version_is_ignored() {
+        // {"get_root": {"entry": 1, "later": [true]}}
+        let bytes = HEXLOWER
+            .decode(b"a1686765745f726f6f74a265656e74727901656c6174657281f5")
+            .unwrap();
+        assert_eq!(decode::<Message>(&bytes), Ok(Message::GetRoot { entry: 1 }));
+    }
+
+    /// Row 14.
+    #[test]
+    fn a_list_at_its_bound_is_read_and_one_over_it_is_not() {
+        let ids = |count: u64| {
+            let mut bytes = Vec::new();
+            let ids: Vec<u64> = (0..count).collect();
+            ciborium::into_writer(
+                &std::collections::BTreeMap::from([(
+                    "forget",
+                    std::collections::BTreeMap::from([("ids", ids)]),
+                )]),
+                &mut bytes,
+            )
+            .unwrap();
+            decode::<Message>(&bytes)
+        };
+        assert!(ids(MAX_SEGMENTS as u64).is_ok());
+        assert!(matches!(
+            ids(MAX_SEGMENTS as u64 + 1),
+            Err(DecodeError::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn a_message_with_something_behind_it_is_refused() {
+        let mut bytes = encode(&Message::Withdrawn);
+        bytes.push(0);
+        assert_eq!(decode::<Message>(&bytes), Err(DecodeError::Trailing(1)));
+    }
+
+    /// Row 18.
+    #[test]
+    fn nesting_is_refused_before_it_costs_the_stack() {
+        let bytes = vec![0x81; MAX_HEADER as usize];
+        assert!(matches!(
+            decode::<Message>(&bytes),
+            Err(DecodeError::Malformed(_))
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
+            let _ = decode::<Message>(&bytes);
+            let _ = decode::<Knock>(&bytes);
+            let _ = decode::<KnockReply>(&bytes);
+        }
+
+        #[test]
+        fn a_flipped_message_is_read_or_refused(at in any::<prop::sample::Index>(), bit in 0..8u8, which in any::<prop::sample::Index>()) {
+            let samples = samples();
+            let mut bytes = encode(which.get(&samples));
+            let at = at.index(bytes.len());
+            bytes[at] ^= 1 << bit;
+            if let Ok(message) = decode::<Message>(&bytes) {
+                prop_assert_eq!(decode::<Message>(&encode(&message)), Ok(message));
+            }
+        }
+    }
 }

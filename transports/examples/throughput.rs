@@ -44,7 +44,7 @@ fn transport(listen: Listen, tcp: bool) -> Libp2pTransport {
     config.listen = listen;
     config.tcp = tcp;
     config.quic = !tcp;
-    Libp2pTransport::new(config).expect("a transport")
+    Libp2pTransport::new(&config).expect("a transport")
 }
 
 /// A thread of its own that sends as many bytes as it is asked for.
@@ -131,5 +131,8 @@ fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let ticks = stat.rsplit(')').next().unwrap_or_default();
     let ticks = ticks.split_whitespace().skip(11).take(2);
-    ticks.filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+    ticks
+        .filter_map(|field| field.parse::<f64>().ok())
+        .sum::<f64>()
+        / 100.0
 }

@@ -1,8 +1,8 @@
 //! The key pair that a peer is known by, in a file of its data folder.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use handover_core::Keypair;
 
@@ -36,19 +36,35 @@ fn load(path: &Path) -> io::Result<Keypair> {
     keypair.map_err(|_| refused(path, "is damaged; move it away to get a new identity"))
 }
 
-/// Opens the file itself: what a symlink points to may be somebody else's.
+/// Opens the file itself: what a symbolic link points to may be somebody else's.
 fn open(path: &Path) -> io::Result<File> {
-    if fs::symlink_metadata(path)?.file_type().is_symlink() {
+    let named = fs::symlink_metadata(path)?;
+    if named.file_type().is_symlink() {
         return Err(refused(path, "is a symbolic link"));
     }
-    OpenOptions::new().read(true).open(path)
+    if !named.is_file() {
+        return Err(refused(path, "is not a plain file"));
+    }
+    let file = File::open(path)?;
+    if !is_same(&named, &file.metadata()?) {
+        return Err(refused(path, "was exchanged while it was opened"));
+    }
+    Ok(file)
+}
+
+#[cfg(unix)]
+fn is_same(a: &Metadata, b: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    (a.dev(), a.ino()) == (b.dev(), b.ino())
+}
+
+#[cfg(not(unix))]
+fn is_same(_: &Metadata, b: &Metadata) -> bool {
+    b.is_file()
 }
 
 fn check(path: &Path, file: &File) -> io::Result<()> {
     let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(refused(path, "is not a plain file"));
-    }
     if metadata.len() > MAX_LEN {
         return Err(refused(path, "is too long to be an identity"));
     }
@@ -108,7 +124,6 @@ fn sync_folder(dir: &Path) -> io::Result<()> {
 }
 
 fn refused(path: &Path, what: &str) -> io::Error {
-    let path: PathBuf = path.into();
     io::Error::new(
         io::ErrorKind::InvalidData,
         format!("the identity file {} {what}", path.display()),

@@ -93,7 +93,8 @@ pub enum TransportEvent {
 /// Something that makes links.
 ///
 /// Whoever owns it polls it: a transport that is not polled makes no progress with dials and listening, while links
-/// that stand carry bytes regardless.
+/// that stand carry bytes regardless. Dropping it without [`shutdown`](Transport::shutdown) ends its links when their
+/// streams are dropped too.
 pub trait Transport: Send {
     /// Who this side is.
     fn local_peer(&self) -> PeerId;
@@ -102,8 +103,9 @@ pub trait Transport: Send {
     /// exactly once, within [`DIAL_TIMEOUT`]: by [`TransportEvent::LinkUp`] or [`TransportEvent::DialFailed`].
     fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>);
 
-    /// Give up what carries a link, if no other link uses it. Flush, close and drop the link's stream before:
-    /// what it still holds may be lost otherwise. An unknown link is ignored.
+    /// Give up what carries a link, if no other link uses it. Close the link's stream before (and await that): what was
+    /// written to it then still arrives, as it does if [`shutdown`](Transport::shutdown) follows. An unknown link is
+    /// ignored.
     fn close(&mut self, link: LinkId);
 
     /// The next event. `None` after [`shutdown`](Transport::shutdown) is through.

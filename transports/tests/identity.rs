@@ -22,7 +22,11 @@ fn it_is_made_once_for_the_owner_alone_and_found_again() {
     assert_eq!(mode(&data), 0o700);
     let found = load_or_create(&data).unwrap();
     assert_eq!(made.public(), found.public());
-    assert_eq!(fs::read_dir(&data).unwrap().count(), 1, "nothing is left over");
+    assert_eq!(
+        fs::read_dir(&data).unwrap().count(),
+        1,
+        "nothing is left over"
+    );
 }
 
 #[test]
@@ -38,7 +42,10 @@ fn all_who_start_at_once_get_the_same() {
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     });
     assert!(peers.iter().all(|peer| *peer == peers[0]));
 }

@@ -99,7 +99,7 @@ fn connected(seed: u64, profile: LinkProfile) -> (Network, Ends) {
 
 /// Bytes that no shift of themselves equals.
 fn content(len: usize) -> Bytes {
-    (0..len).map(|i| (i * i / 7 + i) as u8).collect()
+    (0..len).map(|i| (i * i / 7 + i).to_le_bytes()[0]).collect()
 }
 
 fn profile() -> impl Strategy<Value = LinkProfile> {
@@ -108,15 +108,20 @@ fn profile() -> impl Strategy<Value = LinkProfile> {
         (1_usize..5000).prop_map(|max| Pieces::Random { max }),
     ];
     let bandwidth = proptest::option::of(1_000_u64..1_000_000_000);
-    (0_u64..300_000, 0_u64..50_000, bandwidth, 1_usize..100_000, pieces).prop_map(
-        |(delay, jitter, bandwidth, window, pieces)| LinkProfile {
+    (
+        0_u64..300_000,
+        0_u64..50_000,
+        bandwidth,
+        1_usize..100_000,
+        pieces,
+    )
+        .prop_map(|(delay, jitter, bandwidth, window, pieces)| LinkProfile {
             delay: Duration::from_micros(delay),
             jitter: Duration::from_micros(jitter),
             bandwidth,
             window,
             pieces,
-        },
-    )
+        })
 }
 
 fn writes() -> impl Strategy<Value = Vec<Bytes>> {
@@ -236,7 +241,11 @@ fn a_full_window_holds_the_sender_back_until_it_is_consumed() {
     assert_eq!(network.send(ends.dialler, &content(500)), Ok(0));
     let second = Time::from_nanos(1_000_000_000);
     let events = network.advance_to(second);
-    assert!(!events.iter().any(|e| matches!(e, NetworkEvent::Writable { .. })));
+    assert!(
+        !events
+            .iter()
+            .any(|e| matches!(e, NetworkEvent::Writable { .. }))
+    );
     network.consumed(ends.listener, 400);
     assert_eq!(network.room(ends.dialler), 0, "the sender can't know yet");
     let events = network.advance_to(second + Duration::from_millis(10));
@@ -274,7 +283,11 @@ fn a_stalled_end_gets_everything_later() {
     network.stall(ends.listener, until);
     network.send(ends.dialler, &content(100_000)).unwrap();
     let early = network.advance_to(Time::from_nanos(4_999_999_999));
-    assert!(!early.iter().any(|e| matches!(e, NetworkEvent::Delivered { .. })));
+    assert!(
+        !early
+            .iter()
+            .any(|e| matches!(e, NetworkEvent::Delivered { .. }))
+    );
     let mut got = 0;
     for event in network.advance_to(until) {
         if let NetworkEvent::Delivered { bytes, .. } = event {

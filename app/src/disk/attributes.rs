@@ -21,6 +21,8 @@ pub(super) fn modified(metadata: &Metadata) -> Timestamp {
 }
 
 /// The permission bits of a mode.
+// Modes are 16 bits wide on some systems.
+#[allow(clippy::useless_conversion)]
 pub(super) fn permissions(mode: RawMode) -> u32 {
     u32::from(mode) & PERMISSIONS
 }

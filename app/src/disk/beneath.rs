@@ -55,20 +55,16 @@ pub(super) fn open(
         use rustix::fs::ResolveFlags;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match rustix::fs::openat2(root, path, flags, mode, resolve) {
-            // Kernels before 5.6 don't have it, and some containers forbid it.
-            Err(Errno::NOSYS | Errno::PERM) => {}
+            // Kernels before 5.6 don't have it, and some containers forbid it. Or the path is too long to be taken at
+            // once; its components may not be.
+            Err(Errno::NOSYS | Errno::PERM | Errno::NAMETOOLONG) => {}
             other => return other,
         }
     }
     open_stepwise(root, path, flags, mode)
 }
 
-fn open_stepwise(
-    root: impl AsFd,
-    path: &str,
-    flags: OFlags,
-    mode: Mode,
-) -> Result<OwnedFd, Errno> {
+fn open_stepwise(root: impl AsFd, path: &str, flags: OFlags, mode: Mode) -> Result<OwnedFd, Errno> {
     let Some((folders, name)) = path.rsplit_once('/') else {
         return rustix::fs::openat(root, path, flags, mode);
     };
@@ -103,12 +99,16 @@ impl From<Obstacle> for DiskError {
     }
 }
 
+/// Folders that a walker keeps open, at the most. Peers choose how deep paths are; deeper ones only take longer.
+const KEPT: usize = 12;
+
 /// Goes from folder to folder below a root, and keeps those on the way open: the next path is usually a neighbour.
 ///
 /// A walker is for one job. A handle kept for longer would go on pointing to a folder that has been moved away.
 #[derive(Debug)]
 pub(super) struct Walker<'a> {
     root: &'a Dir,
+    /// Each below the one before it, with its whole path.
     open: Vec<(String, Dir)>,
 }
 
@@ -131,15 +131,22 @@ impl<'a> Walker<'a> {
     }
 
     fn walk(&mut self, path: &str, made: Option<&Made>) -> Result<&Dir, Obstacle> {
-        let components = || path.split('/').filter(|name| !name.is_empty());
-        let shared = components()
-            .zip(&self.open)
-            .take_while(|(name, (open, _))| name == open)
-            .count();
-        self.open.truncate(shared);
-        for name in components().skip(shared) {
-            let dir = self.step(name, made)?;
-            self.open.push((name.to_owned(), dir));
+        let mut rest = path;
+        while let Some((open, _)) = self.open.last() {
+            match path.strip_prefix(open.as_str()) {
+                Some(below) if below.is_empty() || below.starts_with('/') => {
+                    rest = below;
+                    break;
+                }
+                _ => drop(self.open.pop()),
+            }
+        }
+        for name in rest.split('/').filter(|name| !name.is_empty()) {
+            let entered = (self.path_of(name), self.step(name, made)?);
+            if self.open.len() == KEPT {
+                self.open.pop();
+            }
+            self.open.push(entered);
         }
         Ok(self.here())
     }
@@ -191,12 +198,10 @@ impl<'a> Walker<'a> {
     }
 
     fn path_of(&self, name: &str) -> String {
-        let mut path = String::new();
-        for (folder, _) in &self.open {
-            path.push_str(folder);
-            path.push('/');
+        match self.open.last() {
+            Some((path, _)) => format!("{path}/{name}"),
+            None => name.to_owned(),
         }
-        path + name
     }
 }
 
@@ -220,9 +225,15 @@ mod tests {
         fs::write(folder.path().join("real/deep/file"), "x").unwrap();
         symlink("real", folder.path().join("link")).unwrap();
         symlink("file", folder.path().join("real/deep/alias")).unwrap();
-        for open in [open::<&Dir>, open_stepwise::<&Dir>] {
+        for stepwise in [false, true] {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW;
-            let read = |path| open(&root, path, flags, Mode::empty());
+            let read = |path| {
+                if stepwise {
+                    open_stepwise(&root, path, flags, Mode::empty())
+                } else {
+                    open(&root, path, flags, Mode::empty())
+                }
+            };
             assert!(read("real/deep/file").is_ok());
             for path in ["link/deep/file", "real/deep/alias", "link"] {
                 let error = read(path).unwrap_err();
@@ -250,8 +261,14 @@ mod tests {
             Err(Obstacle::InTheWay(error)) => error,
             other => panic!("{other:?}"),
         };
-        assert!(matches!(blocked(&mut walker, "link/x"), DiskError::Escape(_)));
-        assert!(matches!(blocked(&mut walker, "file/x"), DiskError::Other(_)));
+        assert!(matches!(
+            blocked(&mut walker, "link/x"),
+            DiskError::Escape(_)
+        ));
+        assert!(matches!(
+            blocked(&mut walker, "file/x"),
+            DiskError::Other(_)
+        ));
         let mut made: Vec<_> = made.into_inner().unwrap().into_iter().collect();
         made.sort();
         assert_eq!(made, ["a", "a/b", "a/b/c", "a/d", "old/e"]);

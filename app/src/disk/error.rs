@@ -16,9 +16,10 @@ pub(super) fn disk_error(error: impl Into<io::Error>, what: &str) -> DiskError {
         Some(Errno::NAMETOOLONG) => DiskError::NameTooLong,
         Some(Errno::PIPE) => DiskError::PipeClosed,
         Some(Errno::LOOP) => DiskError::Escape(format!("{what} leads through a symlink")),
-        Some(Errno::FBIG) => {
-            DiskError::Other(format!("{what} is too large for this file system"))
-        }
+        Some(Errno::XDEV) => DiskError::Other(format!(
+            "{what} lies on another disk than the download's folder; receive into it directly"
+        )),
+        Some(Errno::FBIG) => DiskError::Other(format!("{what} is too large for this file system")),
         _ => match error.kind() {
             io::ErrorKind::BrokenPipe => DiskError::PipeClosed,
             io::ErrorKind::NotFound => DiskError::NotFound,

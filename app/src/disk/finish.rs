@@ -79,8 +79,10 @@ impl FolderSink {
         folders: &'a [PublishFolder],
     ) -> Vec<(&'a PublishFolder, DiskError)> {
         let made = lock(&self.made);
-        let mut ours: Vec<_> =
-            folders.iter().filter(|folder| made.contains(folder.path.as_str())).collect();
+        let mut ours: Vec<_> = folders
+            .iter()
+            .filter(|folder| made.contains(folder.path.as_str()))
+            .collect();
         // Deepest first: what is done in a folder changes its time, and may no longer be allowed afterwards.
         ours.sort_by_key(|folder| Reverse(folder.path.components().count()));
         let mut failed = Vec::new();

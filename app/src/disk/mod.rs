@@ -18,15 +18,15 @@ mod publish;
 mod scan;
 mod serve;
 mod staging;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::Hash;
 use std::io::{Read, Write};
 use std::path::PathBuf;
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use handover_core::engine::{
     DiskDone, DiskError, DiskWork, DownloadId, Published, Scanned, ShareId,
@@ -179,7 +179,10 @@ impl Disk {
                     Download::Folder(folder) => folder.publish(&files)?,
                     Download::Pipe(pipe) => {
                         pipe.flush()?;
-                        files.into_iter().map(|file| Ok(Published::At(file.path))).collect()
+                        files
+                            .into_iter()
+                            .map(|file| Ok(Published::At(file.path)))
+                            .collect()
                     }
                 })
             }
@@ -254,7 +257,7 @@ impl<K, V> Default for Registry<K, V> {
     }
 }
 
-impl<K: Eq + Hash, V> Registry<K, V> {
+impl<K: Copy + Eq + Hash, V> Registry<K, V> {
     fn get(&self, key: K) -> Result<Arc<V>, DiskError> {
         lock(&self.0).get(&key).cloned().ok_or(DiskError::NotFound)
     }

@@ -69,7 +69,9 @@ impl PipeSource {
                 "too much of the stream would have to be held".to_owned(),
             ));
         }
-        source.read_to(end).map_err(|error| disk_error(error, &self.name))?;
+        source
+            .read_to(end)
+            .map_err(|error| disk_error(error, &self.name))?;
         let end = end.min(source.end);
         Ok((source.range(offset, end), source.ended && end == source.end))
     }
@@ -93,7 +95,11 @@ impl Source {
             return Ok(());
         }
         let mut block = Vec::new();
-        let result = self.reader.by_ref().take(end - self.end).read_to_end(&mut block);
+        let result = self
+            .reader
+            .by_ref()
+            .take(end - self.end)
+            .read_to_end(&mut block);
         // What came before an error is part of the stream all the same.
         self.end += block.len() as u64;
         self.ended = result.is_ok() && self.end < end;
@@ -163,7 +169,9 @@ impl PipeSink {
 
 impl Sink {
     fn flush(&mut self) -> Result<(), DiskError> {
-        self.writer.flush().map_err(|error| disk_error(error, "the pipe"))
+        self.writer
+            .flush()
+            .map_err(|error| disk_error(error, "the pipe"))
     }
 }
 
@@ -196,12 +204,18 @@ mod tests {
     fn a_stream_is_read_in_full_pieces_to_its_end() {
         let all = bytes(1000);
         let pipe = PipeSource::new(Box::new(Trickle(all.clone(), 0)), "-".into());
-        assert_eq!(pipe.read(0, 400, 0).unwrap(), (all[..400].to_vec().into(), false));
+        assert_eq!(
+            pipe.read(0, 400, 0).unwrap(),
+            (all[..400].to_vec().into(), false)
+        );
         assert_eq!(pipe.read(400, 600, 0).unwrap().0, all[400..]);
         assert_eq!(pipe.read(1000, 100, 400).unwrap(), (Bytes::new(), true));
         // Once more, with other borders, from what is held.
         assert_eq!(pipe.read(400, 100, 400).unwrap().0, all[400..500]);
-        assert_eq!(pipe.read(500, 9000, 400).unwrap(), (all[500..].to_vec().into(), true));
+        assert_eq!(
+            pipe.read(500, 9000, 400).unwrap(),
+            (all[500..].to_vec().into(), true)
+        );
     }
 
     #[test]
@@ -236,7 +250,10 @@ mod tests {
                 Err(io::Error::other("wire cut"))
             }
         }
-        let pipe = PipeSource::new(Box::new(io::Cursor::new(bytes(10)).chain(Broken)), "-".into());
+        let pipe = PipeSource::new(
+            Box::new(io::Cursor::new(bytes(10)).chain(Broken)),
+            "-".into(),
+        );
         assert!(pipe.read(0, 20, 0).is_err());
         assert_eq!(pipe.read(0, 10, 0).unwrap(), (bytes(10).into(), false));
     }
@@ -266,7 +283,10 @@ mod tests {
         let out = Shared::default();
         let sink = PipeSink::new(Box::new(out.clone()));
         sink.write(&[piece(0, b"ab"), piece(2, b"c")]).unwrap();
-        assert!(matches!(sink.write(&[piece(2, b"x")]), Err(DiskError::Other(_))));
+        assert!(matches!(
+            sink.write(&[piece(2, b"x")]),
+            Err(DiskError::Other(_))
+        ));
         sink.write(&[piece(3, b"d")]).unwrap();
         assert_eq!(*lock(&out.0), b"abcd");
     }

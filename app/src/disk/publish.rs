@@ -27,7 +27,10 @@ impl FolderSink {
     ) -> Result<Vec<Result<Published, DiskError>>, DiskError> {
         let (root, staging) = self.staged()?;
         let together = cfg!(target_os = "linux") && files.len() >= TOGETHER;
-        let ready: Vec<_> = files.iter().map(|file| prepare(&staging, file, !together)).collect();
+        let ready: Vec<_> = files
+            .iter()
+            .map(|file| prepare(&staging, file, !together))
+            .collect();
         #[cfg(target_os = "linux")]
         if together {
             rustix::fs::syncfs(&*root).map_err(|error| disk_error(error, "the disk"))?;
@@ -92,7 +95,9 @@ pub(super) fn place(
                     Err(error) => return Err(disk_error(error, path.as_str())),
                 }
             }
-            Err(DiskError::Other(format!("no free name was found for {path}")))
+            Err(DiskError::Other(format!(
+                "no free name was found for {path}"
+            )))
         }
     }
 }

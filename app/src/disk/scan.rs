@@ -275,7 +275,8 @@ impl Scan<'_> {
     ) -> Result<(), DiskError> {
         let most = usize::try_from(self.limits.manifest_entries).unwrap_or(usize::MAX);
         if self.entries.len() >= most {
-            let why = format!("this is more than {most} files and folders, which one share can hold");
+            let why =
+                format!("this is more than {most} files and folders, which one share can hold");
             return Err(DiskError::Other(why));
         }
         self.entries.push(Entry { path, kind });
@@ -301,14 +302,16 @@ impl Scan<'_> {
         if symlinks.is_empty() {
             return;
         }
-        let tops: HashSet<&str> = self.entries.iter().map(|entry| top_of(entry.path.as_str())).collect();
+        let tops: HashSet<&str> = self
+            .entries
+            .iter()
+            .map(|entry| top_of(entry.path.as_str()))
+            .collect();
         let verdicts: Vec<Option<String>> = self
             .entries
             .iter()
             .map(|entry| match &entry.kind {
-                EntryKind::Symlink { target } => {
-                    why_not(&entry.path, target, &symlinks, &tops)
-                }
+                EntryKind::Symlink { target } => why_not(&entry.path, target, &symlinks, &tops),
                 _ => None,
             })
             .collect();
@@ -316,13 +319,14 @@ impl Scan<'_> {
         self.listing.files.retain(|_| kept.next().unwrap_or(true));
         let mut verdicts = verdicts.into_iter();
         let skipped = &mut self.skipped;
-        self.entries.retain(|entry| match verdicts.next().flatten() {
-            None => true,
-            Some(why) => {
-                skipped.push((entry.path.to_string(), why));
-                false
-            }
-        });
+        self.entries
+            .retain(|entry| match verdicts.next().flatten() {
+                None => true,
+                Some(why) => {
+                    skipped.push((entry.path.to_string(), why));
+                    false
+                }
+            });
     }
 }
 
@@ -345,13 +349,23 @@ fn why_not(
     symlinks: &HashSet<&str>,
     tops: &HashSet<&str>,
 ) -> Option<String> {
-    let outside = || Some(format!("this symlink points outside what is shared, to {target}"));
+    let outside = || {
+        Some(format!(
+            "this symlink points outside what is shared, to {target}"
+        ))
+    };
     if symlink_stays_inside(link, target).is_err() {
         return outside();
     }
     let link = link.as_str();
-    let mut at = link.rsplit_once('/').map_or("", |(parent, _)| parent).to_owned();
-    let mut steps = target.split('/').filter(|step| !step.is_empty() && *step != ".").peekable();
+    let mut at = link
+        .rsplit_once('/')
+        .map_or("", |(parent, _)| parent)
+        .to_owned();
+    let mut steps = target
+        .split('/')
+        .filter(|step| !step.is_empty() && *step != ".")
+        .peekable();
     while let Some(step) = steps.next() {
         if step == ".." {
             at.truncate(at.rfind('/').unwrap_or(0));
@@ -366,7 +380,11 @@ fn why_not(
         }
     }
     // Inside the receiver's folder is not enough: what it would meet there is not ours.
-    if tops.contains(top_of(&at)) { None } else { outside() }
+    if tops.contains(top_of(&at)) {
+        None
+    } else {
+        outside()
+    }
 }
 
 fn top_of(path: &str) -> &str {

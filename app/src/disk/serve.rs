@@ -84,12 +84,11 @@ impl FileShare {
             return Err(outside());
         }
         let handle = self.open(&listing, entry, file)?;
-        let mut buffer = vec![0; file.size.min(GROUP.into()) as usize];
+        let mut buffer = vec![0; group_len(0, file.size) as usize];
         let mut hashes = Vec::with_capacity(count as usize);
         for group in first..first + u64::from(count) {
             let start = group * u64::from(GROUP);
-            let len = (file.size - start).min(GROUP.into()) as usize;
-            let room = &mut buffer[..len];
+            let room = &mut buffer[..group_len(start, file.size) as usize];
             self.fill(entry, file, &handle, room, start)?;
             hashes.push(merkle::hash_group(room));
         }
@@ -110,13 +109,13 @@ impl FileShare {
         self.fill(segment.entry, file, &handle, room, segment.offset)?;
         let hash = match scratch {
             None => None,
-            Some(_) if group.is_whole(segment) => Some(GroupHash {
+            Some(_) if group.len == segment.len => Some(GroupHash {
                 hash: merkle::hash_group(room),
                 inner: Vec::new(),
             }),
             Some(scratch) => {
-                scratch.resize(group.len, 0);
-                let from = group.offset(segment);
+                scratch.resize(group.len as usize, 0);
+                let from = group.offset as usize;
                 let to = from + room.len();
                 scratch[from..to].copy_from_slice(room);
                 let before = &mut scratch[..from];
@@ -124,10 +123,9 @@ impl FileShare {
                 let after = &mut scratch[to..];
                 let end = segment.offset + u64::from(segment.len);
                 self.fill(segment.entry, file, &handle, after, end)?;
-                let offset = (segment.offset - group.start) as u32;
                 Some(GroupHash {
                     hash: merkle::hash_group(scratch),
-                    inner: merkle::group_proof(scratch, offset, segment.len),
+                    inner: merkle::group_proof(scratch, group.offset, segment.len),
                 })
             }
         };
@@ -204,32 +202,32 @@ fn outside() -> DiskError {
     DiskError::Other("this range does not lie within one group of the file".to_owned())
 }
 
+/// Bytes of the group at `start`.
+fn group_len(start: u64, size: u64) -> u32 {
+    u32::try_from(size - start).map_or(GROUP, |rest| rest.min(GROUP))
+}
+
 /// The group that a segment stands in.
 struct Group {
     start: u64,
-    len: usize,
+    len: u32,
+    /// Where in it the segment begins.
+    offset: u32,
 }
 
 impl Group {
     /// `None` if the segment is not made of whole leaves of one group.
     fn around(segment: &Segment, size: u64) -> Option<Self> {
-        let end = segment.offset.checked_add(segment.len.into())?;
-        let start = segment.offset / u64::from(GROUP) * u64::from(GROUP);
-        let group_end = size.min(start.checked_add(GROUP.into())?);
-        let leaves = segment.offset.is_multiple_of(LEAF.into())
-            && (end == group_end || segment.len.is_multiple_of(LEAF));
-        let holds = end <= group_end && (segment.len > 0 || size == 0);
-        (leaves && holds).then(|| Self {
-            start,
-            len: (group_end - start) as usize,
-        })
-    }
-
-    fn offset(&self, segment: &Segment) -> usize {
-        (segment.offset - self.start) as usize
-    }
-
-    fn is_whole(&self, segment: &Segment) -> bool {
-        segment.len as usize == self.len
+        let offset = u32::try_from(segment.offset % u64::from(GROUP)).ok()?;
+        let start = segment.offset - u64::from(offset);
+        if start > size {
+            return None;
+        }
+        let len = group_len(start, size);
+        let end = offset.checked_add(segment.len)?;
+        let leaves =
+            offset.is_multiple_of(LEAF) && (end == len || segment.len.is_multiple_of(LEAF));
+        let holds = end <= len && (segment.len > 0 || size == 0);
+        (leaves && holds).then_some(Self { start, len, offset })
     }
 }

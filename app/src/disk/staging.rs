@@ -29,6 +29,8 @@ const _: () = assert!(PARTIAL.len() > STAGING_PREFIX.len());
 const LOCK: &str = "lock";
 /// Staging files per subfolder, so that no folder grows slow.
 const PER_FOLDER: u32 = 1000;
+/// Attempts to remove a folder in which others are still at work.
+const REMOVALS: usize = 8;
 
 /// A download that goes to a folder.
 #[derive(Debug)]
@@ -74,7 +76,10 @@ impl FolderSink {
             .map(|(index, _)| index)
             .collect();
         let free = rustix::fs::fstatvfs(&root).ok();
-        Ok((taken, free.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize))))
+        Ok((
+            taken,
+            free.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)),
+        ))
     }
 
     fn room_above(&self) -> Option<u64> {
@@ -183,7 +188,9 @@ fn is_taken(walker: &mut Walker<'_>, path: &SafePath) -> bool {
 
 /// A path's folder (`""` is the root) and its name in it.
 pub(super) fn split(path: &SafePath) -> (&str, &str) {
-    path.as_str().rsplit_once('/').unwrap_or(("", path.as_str()))
+    path.as_str()
+        .rsplit_once('/')
+        .unwrap_or(("", path.as_str()))
 }
 
 /// A download's staging folder.
@@ -201,16 +208,24 @@ pub(super) struct Staging {
 impl Staging {
     fn make(root: &Dir) -> Result<Self, Errno> {
         loop {
-            let name = format!("{PARTIAL}{:016x}", RandomState::new().build_hasher().finish());
+            let name = format!(
+                "{PARTIAL}{:016x}",
+                RandomState::new().build_hasher().finish()
+            );
             match rustix::fs::mkdirat(root, &name, Mode::RWXU) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => continue,
                 Err(error) => return Err(error),
             }
-            let dir = Dir::from_std_file(beneath::open_folder(root, &name)?.into());
+            let folder = match beneath::open_folder(root, &name) {
+                // Somebody has removed it as stale: it had no lock yet.
+                Err(Errno::NOENT) => continue,
+                folder => folder?,
+            };
+            let dir = Dir::from_std_file(folder.into());
             let lock = match claim(&dir) {
                 Claim::Ours(lock) => Some(lock),
-                // Somebody took it for a dead one's, in the moment before it had its lock, and is removing it.
+                // Somebody is removing it as stale.
                 Claim::Taken => continue,
                 // Without locks nobody can tell that it is in use; nor can anybody take it for stale.
                 Claim::Unknown => None,
@@ -293,7 +308,9 @@ impl Staging {
                 (Err(error), _) => return Err(fault(error)),
             }),
         };
-        let metadata = file.metadata().map_err(|error| disk_error(error, "the staging folder"))?;
+        let metadata = file
+            .metadata()
+            .map_err(|error| disk_error(error, "the staging folder"))?;
         if metadata.len() == end.unwrap_or(0) {
             Ok(file)
         } else {
@@ -359,7 +376,9 @@ fn remove_stale(root: &Dir) {
     let Ok(entries) = root.entries() else {
         return;
     };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
     for name in names.filter(|name| name.starts_with(PARTIAL)) {
         let Ok(folder) = beneath::open_folder(root, &name) else {
             continue;
@@ -371,13 +390,15 @@ fn remove_stale(root: &Dir) {
 }
 
 fn remove(root: &Dir, name: &str) -> io::Result<()> {
-    // A job that was still writing may have made a file behind our back; the next round takes it.
-    for _ in 0..3 {
+    let mut rounds = 0;
+    loop {
+        rounds += 1;
         match root.remove_dir_all(name) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            other => return other,
+            Ok(()) => return Ok(()),
+            // A job that was still writing made a file, or somebody else removes the same folder.
+            Err(_) if root.symlink_metadata(name).is_err() => return Ok(()),
+            Err(error) if rounds == REMOVALS => return Err(error),
+            Err(_) => {}
         }
     }
-    root.remove_dir_all(name)
 }

@@ -116,6 +116,7 @@ struct Driver {
 
 impl Driver {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut notes: mpsc::Receiver<Note>) {
+        let mut owned = true;
         loop {
             let wake = self.perform_all().await;
             if self.shut_down.is_some_and(|until| self.links.is_empty() || Instant::now() >= until) {
@@ -123,7 +124,14 @@ impl Driver {
             }
             tokio::select! {
                 biased;
-                request = requests.recv() => self.request(request),
+                request = requests.recv(), if owned => match request {
+                    Some(request) => self.request(request),
+                    // Its owner is gone: end as if told to.
+                    None => {
+                        owned = false;
+                        self.input(Input::Command(Command::Shutdown));
+                    }
+                },
                 Some(note) = notes.recv() => self.note(note),
                 event = next_event(self.transport.as_mut()) => match event {
                     Some(event) => self.transport_event(event),
@@ -132,6 +140,7 @@ impl Driver {
                 () = sleep_until(wake) => self.input(Input::Tick),
             }
         }
+        tracing::debug!(links = self.links.len(), "stopping");
         self.transport.shutdown();
         while let Some(event) = next_event(self.transport.as_mut()).await {
             drop(event);
@@ -227,39 +236,38 @@ impl Driver {
             Event::ShareEnded { share, .. } => {
                 self.waiting.remove(share);
             }
-            Event::ShutDown => self.shut_down = Some(Instant::now() + GOODBYE),
+            Event::ShutDown => {
+                self.shut_down.get_or_insert(Instant::now() + GOODBYE);
+            }
             _ => {}
         }
         // A user who does not listen wants no events; the work goes on.
         let _ = self.events.send(event).await;
     }
 
-    fn request(&mut self, request: Option<Request>) {
+    fn request(&mut self, request: Request) {
         match request {
-            Some(Request::Share {
+            Request::Share {
                 command,
                 input,
                 reply,
-            }) => {
+            } => {
                 let share = ShareId(self.fresh_id());
                 self.disk.register_share(share, input);
                 self.waiting.insert(share, reply);
                 self.input(Input::Command(command(share)));
             }
-            Some(Request::Fetch {
+            Request::Fetch {
                 command,
                 target,
                 reply,
-            }) => {
+            } => {
                 let download = DownloadId(self.fresh_id());
                 self.disk.register_download(download, target);
                 let _ = reply.send(download);
                 self.input(Input::Command(command(download)));
             }
-            Some(Request::Command(command)) => self.input(Input::Command(command)),
-            // Its owner is gone: end as if told to.
-            None if self.shut_down.is_none() => self.input(Input::Command(Command::Shutdown)),
-            None => {}
+            Request::Command(command) => self.input(Input::Command(command)),
         }
     }
 

@@ -48,7 +48,10 @@ impl LegacyCode {
     /// The old form of a ticket: its share at the first IPv4 address over TCP that it names, or else the first IPv6 one.
     pub fn of(ticket: &Ticket) -> Option<Self> {
         let sockets: Vec<_> = ticket.addresses.iter().filter_map(tcp_socket).collect();
-        let first = sockets.iter().find(|(ip, _)| ip.is_ipv4()).or(sockets.first());
+        let first = sockets
+            .iter()
+            .find(|(ip, _)| ip.is_ipv4())
+            .or(sockets.first());
         let (ip, port) = *first?;
         Some(Self {
             share_code: ticket.share_code.clone(),

@@ -38,13 +38,24 @@ pub(super) enum JobOwner {
 pub(super) enum ShareJob {
     Scan,
     /// Reads for the request `id` that came on `link`.
-    Serve { link: LinkId, id: u64 },
+    Serve {
+        link: LinkId,
+        id: u64,
+    },
     /// Reads the pipe for the request `id` that came on `link`.
-    Pipe { link: LinkId, id: u64 },
+    Pipe {
+        link: LinkId,
+        id: u64,
+    },
     /// Hashes whole groups of one entry, from `first` on.
-    HashGroups { entry: u32, first: u64 },
+    HashGroups {
+        entry: u32,
+        first: u64,
+    },
     /// Hashes whole small files: these entries.
-    HashFiles { entries: Vec<u32> },
+    HashFiles {
+        entries: Vec<u32>,
+    },
     Forget,
 }
 
@@ -54,8 +65,12 @@ pub(super) enum DownloadJob {
     Inspect,
     Stage,
     /// Writes so many bytes of each entry.
-    Write { pieces: Vec<(u32, u32)> },
-    Publish { entries: Vec<u32> },
+    Write {
+        pieces: Vec<(u32, u32)>,
+    },
+    Publish {
+        entries: Vec<u32>,
+    },
     Finish,
     Discard,
 }
@@ -116,7 +131,12 @@ impl Context {
     }
 
     /// As [`Context::send`], with a payload.
-    pub(super) fn send_with(&mut self, link: LinkId, message: Message, payload: bytes::Bytes) -> Option<u64> {
+    pub(super) fn send_with(
+        &mut self,
+        link: LinkId,
+        message: Message,
+        payload: bytes::Bytes,
+    ) -> Option<u64> {
         let seq = self.links.take_seq(link)?;
         self.push(Output::Send {
             link,
@@ -147,10 +167,19 @@ impl Context {
     }
 
     /// Starts a dial for a download.
-    pub(super) fn dial(&mut self, download: DownloadId, peer: Option<PeerId>, addresses: Vec<crate::Multiaddr>) -> DialId {
+    pub(super) fn dial(
+        &mut self,
+        download: DownloadId,
+        peer: Option<PeerId>,
+        addresses: Vec<crate::Multiaddr>,
+    ) -> DialId {
         let dial = DialId(self.fresh());
         self.dials.insert(dial, download);
-        self.push(Output::Dial { dial, peer, addresses });
+        self.push(Output::Dial {
+            dial,
+            peer,
+            addresses,
+        });
         dial
     }
 

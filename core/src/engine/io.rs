@@ -72,6 +72,8 @@ pub enum PathKind {
 }
 
 /// What the engine is told.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
 #[derive(Debug)]
 pub enum Input {
     /// Somebody wants something.
@@ -108,6 +110,8 @@ pub enum Input {
 }
 
 /// What a user, or a program in their name, wants of the engine.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
 #[derive(Debug, Clone)]
 pub enum Command {
     /// Offer something. The driver knows which local files `share` means and is asked to scan them.
@@ -220,6 +224,8 @@ pub enum OnConflict {
 }
 
 /// What the engine wants done, or wants known.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
 #[derive(Debug)]
 pub enum Output {
     /// Nothing more until this moment or the next input. [`Time::NEVER`] if no moment matters.
@@ -266,6 +272,8 @@ pub struct Segment {
 }
 
 /// Work for the driver's disk side.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
 #[derive(Debug)]
 pub enum DiskWork {
     /// Walk what `share` means and list it. Does not open files.
@@ -372,6 +380,8 @@ pub struct PublishSymlink {
 }
 
 /// How a disk job ended.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
 #[derive(Debug)]
 pub enum DiskDone {
     /// The whole job failed.
@@ -466,6 +476,8 @@ pub enum DiskError {
 }
 
 /// What users are told. Names and texts in it come from peers: whoever prints them escapes them.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
 #[derive(Debug, Clone)]
 pub enum Event {
     /// A share can be reached: this is its ticket (again, when its addresses change).

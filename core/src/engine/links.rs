@@ -34,6 +34,7 @@ pub(super) struct Link {
     last_in: Time,
     next_seq: u64,
     ping: Option<(u64, Time)>,
+    ping_due: Time,
     /// Messages without progress that it may still send, and when that was last counted.
     budget: u64,
     counted: Time,
@@ -57,7 +58,15 @@ pub(super) struct Links {
 }
 
 impl Links {
-    pub(super) fn insert(&mut self, id: LinkId, peer: PeerId, path: PathKind, role: Role, now: Time, limits: &Limits) {
+    pub(super) fn insert(
+        &mut self,
+        id: LinkId,
+        peer: PeerId,
+        path: PathKind,
+        role: Role,
+        now: Time,
+        limits: &Limits,
+    ) {
         self.links.insert(
             id,
             Link {
@@ -69,6 +78,7 @@ impl Links {
                 last_in: now,
                 next_seq: 0,
                 ping: None,
+                ping_due: now,
                 budget: u64::from(limits.idle_messages),
                 counted: now,
             },
@@ -97,7 +107,10 @@ impl Links {
 
     /// Links without keys that the other side opened.
     pub(super) fn awaiting(&self) -> usize {
-        self.links.values().filter(|link| matches!(link.role, Role::Awaiting)).count()
+        self.links
+            .values()
+            .filter(|link| matches!(link.role, Role::Awaiting))
+            .count()
     }
 
     /// The next sequence number of a keyed link.
@@ -125,6 +138,7 @@ impl Links {
         }
         let nonce = now.as_nanos();
         link.ping = Some((nonce, now));
+        link.ping_due = now + limits.ping_after;
         Some(Care::Ping(nonce))
     }
 
@@ -145,11 +159,13 @@ impl Link {
 
     fn deadline(&self, limits: &Limits) -> Time {
         if !self.is_keyed() {
-            self.opened + limits.handshake
-        } else if self.ping.is_some() {
-            self.last_in + limits.dead_after
+            return self.opened + limits.handshake;
+        }
+        let dead = self.last_in + limits.dead_after;
+        if self.ping.is_some() {
+            dead
         } else {
-            self.last_in + limits.ping_after
+            dead.min(self.ping_due)
         }
     }
 
@@ -182,7 +198,10 @@ impl Link {
         let millis = u64::try_from(now.since(self.counted).as_millis()).unwrap_or(u64::MAX);
         let refill = millis.saturating_mul(IDLE_MESSAGES_PER_SECOND) / 1000;
         if refill > 0 {
-            self.budget = self.budget.saturating_add(refill).min(u64::from(limits.idle_messages));
+            self.budget = self
+                .budget
+                .saturating_add(refill)
+                .min(u64::from(limits.idle_messages));
             self.counted = now;
         }
         self.budget = self.budget.saturating_sub(1);

@@ -25,8 +25,6 @@ mod download;
 mod io;
 mod links;
 mod share;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -104,7 +102,12 @@ impl Engine {
         match input {
             Input::Command(command) => self.command(command),
             Input::Listening { addresses } => self.listening(addresses),
-            Input::LinkUp { link, peer, path, dial } => self.link_up(link, peer, path, dial),
+            Input::LinkUp {
+                link,
+                peer,
+                path,
+                dial,
+            } => self.link_up(link, peer, path, dial),
             Input::LinkDown { link, reason } => self.link_down(link, reason),
             Input::DialFailed { dial, reason } => {
                 let download = self.cx.dial_done(dial);
@@ -142,7 +145,11 @@ impl Engine {
         let links = self.cx.links.deadline(&self.cx.limits);
         let shares = self.shares.values().map(Share::deadline);
         let downloads = self.downloads.values().map(Download::deadline);
-        let next = shares.chain(downloads).chain([links]).min().unwrap_or(Time::NEVER);
+        let next = shares
+            .chain(downloads)
+            .chain([links])
+            .min()
+            .unwrap_or(Time::NEVER);
         Output::Timeout(next)
     }
 
@@ -174,10 +181,16 @@ impl Engine {
                 let opened = Download::open(&mut self.cx, download, source, sink, options);
                 self.downloads.insert(download, opened);
             }
-            Command::Accept { download, terms } => self.download(download, |download, cx| download.accept(cx, terms)),
+            Command::Accept { download, terms } => {
+                self.download(download, |download, cx| download.accept(cx, terms))
+            }
             Command::Decline { download } => self.download(download, Download::decline),
-            Command::Pause { download } => self.download(download, |download, cx| download.pause(cx, true)),
-            Command::Resume { download } => self.download(download, |download, cx| download.pause(cx, false)),
+            Command::Pause { download } => {
+                self.download(download, |download, cx| download.pause(cx, true))
+            }
+            Command::Resume { download } => {
+                self.download(download, |download, cx| download.pause(cx, false))
+            }
             Command::Cancel { download } => self.download(download, Download::cancel),
             Command::Shutdown => self.shut_down(),
         }
@@ -210,11 +223,13 @@ impl Engine {
         let cx = &mut self.cx;
         let download = dial.and_then(|dial| cx.dial_done(dial));
         let (Some(id), Some(dial)) = (download, dial) else {
-            let full = cx.links.len() >= cx.limits.links || cx.links.awaiting() >= cx.limits.links_in_handshake;
+            let full = cx.links.len() >= cx.limits.links
+                || cx.links.awaiting() >= cx.limits.links_in_handshake;
             if full || dial.is_some() || self.shares.is_empty() {
                 return cx.push(Output::Close { link });
             }
-            cx.links.insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
+            cx.links
+                .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
             return cx.push(Output::AwaitPlain { link });
         };
         let wanted = self.downloads.get(&id).filter(|download| {
@@ -222,7 +237,11 @@ impl Engine {
         });
         let Some(download) = wanted else {
             cx.push(Output::Close { link });
-            return self.dial_failed(id, dial, "another peer than the one that was called answered");
+            return self.dial_failed(
+                id,
+                dial,
+                "another peer than the one that was called answered",
+            );
         };
         let tag = download.secret().tag();
         let psk = download.secret().psk();
@@ -231,7 +250,11 @@ impl Engine {
         let role = Role::Knocking(id, dial, Box::new(initiator));
         cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
         let version = VERSION;
-        let knock = message::encode(&Knock { version, tag, noise });
+        let knock = message::encode(&Knock {
+            version,
+            tag,
+            noise,
+        });
         cx.push(Output::SendPlain {
             link,
             bytes: knock.into(),
@@ -253,7 +276,9 @@ impl Engine {
         state.heard(self.cx.now);
         match std::mem::replace(&mut state.role, Role::Awaiting) {
             Role::Awaiting => self.knocked(link, bytes),
-            Role::Knocking(download, dial, initiator) => self.replied(link, download, dial, *initiator, bytes),
+            Role::Knocking(download, dial, initiator) => {
+                self.replied(link, download, dial, *initiator, bytes)
+            }
             keyed @ (Role::Serving(_) | Role::Fetching(_)) => {
                 state.role = keyed;
                 self.blame(link, &Violation::new("an unsealed frame on a keyed link"));
@@ -287,7 +312,11 @@ impl Engine {
     }
 
     /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
-    fn admit(&mut self, link: LinkId, bytes: &[u8]) -> Result<(ShareId, Vec<u8>, LinkKeys), Refusal> {
+    fn admit(
+        &mut self,
+        link: LinkId,
+        bytes: &[u8],
+    ) -> Result<(ShareId, Vec<u8>, LinkKeys), Refusal> {
         let knock: Knock = message::decode(bytes).map_err(|_| Refusal::NoSuchShare)?;
         if knock.version != VERSION {
             return Err(Refusal::Version);
@@ -296,15 +325,28 @@ impl Engine {
         let found = self.shares.iter().find(|(_, share)| open(share));
         let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
         let seed = self.cx.draw();
-        let peer = self.cx.links.get(link).map(|link| link.peer).ok_or(Refusal::Busy)?;
+        let peer = self
+            .cx
+            .links
+            .get(link)
+            .map(|link| link.peer)
+            .ok_or(Refusal::Busy)?;
         let psk = share.secret().psk();
-        let (reply, keys) = handshake::respond(&psk, &knock.tag, &self.cx.peer, &peer, &knock.noise, seed)
-            .map_err(|_| Refusal::NoSuchShare)?;
+        let (reply, keys) =
+            handshake::respond(&psk, &knock.tag, &self.cx.peer, &peer, &knock.noise, seed)
+                .map_err(|_| Refusal::NoSuchShare)?;
         Ok((*id, reply, keys))
     }
 
     /// The reply to our knock.
-    fn replied(&mut self, link: LinkId, id: DownloadId, dial: DialId, initiator: Initiator, bytes: &[u8]) {
+    fn replied(
+        &mut self,
+        link: LinkId,
+        id: DownloadId,
+        dial: DialId,
+        initiator: Initiator,
+        bytes: &[u8],
+    ) {
         let keys = match message::decode(bytes) {
             Ok(KnockReply::Noise(noise)) => initiator.finish(&noise).ok(),
             Ok(KnockReply::Refused(refusal)) => {
@@ -315,14 +357,21 @@ impl Engine {
         };
         let Some(keys) = keys else {
             self.cx.close(link);
-            return self.dial_failed(id, dial, "the other side does not know the key of this code");
+            return self.dial_failed(
+                id,
+                dial,
+                "the other side does not know the key of this code",
+            );
         };
         let Some(state) = self.cx.links.get_mut(link) else {
             return;
         };
         let (peer, path) = (state.peer, state.path);
         state.role = Role::Fetching(id);
-        let wanted = self.downloads.get(&id).is_some_and(|download| download.wants_link(&self.cx, path));
+        let wanted = self
+            .downloads
+            .get(&id)
+            .is_some_and(|download| download.wants_link(&self.cx, path));
         if !wanted {
             return self.cx.close(link);
         }
@@ -369,7 +418,9 @@ impl Engine {
                 Some(download) => download.message(&mut self.cx, link, frame),
                 None => Ok(()),
             },
-            Role::Awaiting | Role::Knocking(..) => Err(Violation::new("a sealed frame before the keys")),
+            Role::Awaiting | Role::Knocking(..) => {
+                Err(Violation::new("a sealed frame before the keys"))
+            }
         };
         if let Err(violation) = outcome {
             self.blame(link, &violation);
@@ -379,9 +430,15 @@ impl Engine {
     /// Counts a message that brings nobody forward; drops who sends too many. Says whether to go on.
     fn spend(&mut self, link: LinkId) -> bool {
         let cx = &mut self.cx;
-        let may = cx.links.get_mut(link).is_some_and(|link| link.spend(cx.now, &cx.limits));
+        let may = cx
+            .links
+            .get_mut(link)
+            .is_some_and(|link| link.spend(cx.now, &cx.limits));
         if !may {
-            self.blame(link, &Violation::new("a flood of messages without progress"));
+            self.blame(
+                link,
+                &Violation::new("a flood of messages without progress"),
+            );
         }
         may
     }
@@ -402,8 +459,12 @@ impl Engine {
                     share.blamed(&mut self.cx, link);
                 }
             }
-            Role::Fetching(id) => self.download(id, |download, cx| download.blamed(cx, link, violation)),
-            Role::Knocking(id, dial, _) => self.dial_failed(id, dial, "the other side does not speak this protocol"),
+            Role::Fetching(id) => {
+                self.download(id, |download, cx| download.blamed(cx, link, violation))
+            }
+            Role::Knocking(id, dial, _) => {
+                self.dial_failed(id, dial, "the other side does not speak this protocol")
+            }
             Role::Awaiting => {}
         }
     }
@@ -418,7 +479,9 @@ impl Engine {
                     share.link_down(&mut self.cx, link);
                 }
             }
-            Role::Fetching(id) => self.download(id, |download, cx| download.link_down(cx, link, reason)),
+            Role::Fetching(id) => {
+                self.download(id, |download, cx| download.link_down(cx, link, reason))
+            }
             Role::Knocking(id, dial, _) => {
                 self.download(id, |download, cx| download.dial_failed(cx, dial, reason));
             }
@@ -442,7 +505,10 @@ impl Engine {
                 };
                 match download.best() {
                     Some(link) => self.blame(link, &violation),
-                    None => download.fail(&mut self.cx, DownloadError::Violation(violation.to_string())),
+                    None => download.fail(
+                        &mut self.cx,
+                        DownloadError::Violation(violation.to_string()),
+                    ),
                 }
             }
             None => {}

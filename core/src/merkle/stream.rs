@@ -70,7 +70,7 @@ mod tests {
             5 * group,
             7 * group + 3,
         ] {
-            let bytes: Vec<u8> = (0..len).map(|at| (at / 7 % 256) as u8).collect();
+            let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
             let mut tree = StreamTree::default();
             for group in bytes.chunks(group) {
                 tree.push(hash_group(group));

@@ -148,11 +148,7 @@ impl Dials {
     }
 
     /// No stream can be had on this connection.
-    pub(crate) fn open_failed(
-        &mut self,
-        connection: ConnectionId,
-        error: &OpenError,
-    ) -> Vec<Step> {
+    pub(crate) fn open_failed(&mut self, connection: ConnectionId, error: &OpenError) -> Vec<Step> {
         let mut steps = vec![Step::Discard(connection)];
         if let Some((id, dial)) = self.leave(connection) {
             dial.reasons.push(error.to_string());
@@ -327,7 +323,8 @@ pub(crate) fn split(address: &Multiaddr) -> (Multiaddr, Option<PeerId>) {
     }
 }
 
-fn is_quic(address: &Multiaddr) -> bool {
+/// QUIC carries the connection, or the way to its relay.
+pub(crate) fn is_quic(address: &Multiaddr) -> bool {
     address
         .iter()
         .any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1))

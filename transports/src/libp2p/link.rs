@@ -8,10 +8,12 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use futures::{AsyncRead, AsyncWrite};
+use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::ReadyUpgrade;
 use libp2p::core::{Endpoint, Multiaddr};
@@ -20,10 +22,9 @@ use libp2p::swarm::handler::{
 };
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
-    NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, StreamUpgradeError,
-    SubstreamProtocol, THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+    NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, StreamUpgradeError, SubstreamProtocol,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
-use libp2p::PeerId;
 
 /// What a link's stream is negotiated as.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/handover/link/1");
@@ -145,10 +146,7 @@ impl NetworkBehaviour for Behaviour {
         self.queue.push_back(ToSwarm::GenerateEvent(event));
     }
 
-    fn poll(
-        &mut self,
-        _: &mut Context<'_>,
-    ) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
         self.queue.pop_front().map_or(Poll::Pending, Poll::Ready)
     }
 }
@@ -279,7 +277,7 @@ impl From<StreamUpgradeError<Infallible>> for OpenError {
 #[derive(Debug)]
 pub struct LinkStream {
     stream: Stream,
-    alive: Arc<()>,
+    fate: Arc<Fate>,
     /// Its place among the streams that the other side may have open.
     _slot: Option<Arc<()>>,
 }
@@ -288,14 +286,39 @@ impl LinkStream {
     fn new(stream: Stream, slot: Option<Arc<()>>) -> Self {
         Self {
             stream,
-            alive: Arc::new(()),
+            fate: Arc::default(),
             _slot: slot,
         }
     }
 
-    /// Can be upgraded for as long as the stream lives.
-    pub(crate) fn alive(&self) -> Weak<()> {
-        Arc::downgrade(&self.alive)
+    /// To see later what became of the stream, wherever it went.
+    pub(crate) fn fate(&self) -> Arc<Fate> {
+        Arc::clone(&self.fate)
+    }
+}
+
+impl Drop for LinkStream {
+    fn drop(&mut self) {
+        self.fate.dropped.store(true, Ordering::Release);
+    }
+}
+
+/// What has become of a stream.
+#[derive(Debug, Default)]
+pub(crate) struct Fate {
+    closed: AtomicBool,
+    dropped: AtomicBool,
+}
+
+impl Fate {
+    /// This side has closed its direction: what it wrote is still wanted at the other end.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Nobody holds the stream any more.
+    pub(crate) fn is_dropped(&self) -> bool {
+        self.dropped.load(Ordering::Acquire)
     }
 }
 
@@ -339,6 +362,10 @@ impl AsyncWrite for LinkStream {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_close(cx)
+        let closed = Pin::new(&mut self.stream).poll_close(cx);
+        if let Poll::Ready(Ok(())) = &closed {
+            self.fate.closed.store(true, Ordering::Release);
+        }
+        closed
     }
 }

@@ -17,22 +17,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::Weak;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use handover_core::engine::{DialId, LinkId, PathKind};
+use handover_core::dial::path_kind;
+use handover_core::engine::{DialId, LinkId};
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{self, ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, Sleep};
 
 use self::behaviour::{Node, NodeEvent};
 use self::dials::{Dials, Step};
-use self::link::{LinkEvent, LinkStream};
+use self::link::{Fate, LinkEvent, LinkStream};
 use crate::{Link, Transport, TransportEvent, next_link_id};
 
 pub use self::behaviour::ConnectionBounds;
@@ -42,8 +42,12 @@ pub use self::stack::SecurityError;
 /// How long a connection without a stream is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a QUIC connection is kept for what was written before its last link was closed, unless the other side
+/// closes it first: closing it at once would lose what has not arrived yet, and libp2p does not tell what has.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// How long connections may take to close on shutdown.
-const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+const SHUTDOWN_TIMEOUT: Duration = LINGER;
 
 /// Events that one connection may have for the swarm, and the swarm for it, before the sender waits.
 const EVENT_BUFFER: usize = 16;
@@ -96,7 +100,7 @@ pub struct Libp2pTransport {
     listeners: Vec<ListenerId>,
     dials: Dials,
     /// Every connection, with the links on it.
-    connections: BTreeMap<ConnectionId, Vec<Carried>>,
+    connections: BTreeMap<ConnectionId, Carrier>,
     /// Answers that were ready at once; each is owed to a call of the owner, or to one event of the swarm.
     ready: VecDeque<TransportEvent>,
     /// The list of addresses has changed since it was told.
@@ -107,21 +111,38 @@ pub struct Libp2pTransport {
     waker: Option<Waker>,
 }
 
+/// A connection.
+struct Carrier {
+    /// Closing it loses what has not arrived.
+    quic: bool,
+    links: Vec<Carried>,
+    /// It has no link any more and is closed then.
+    lingers_until: Option<Instant>,
+}
+
 /// A link on a connection.
 struct Carried {
     link: LinkId,
-    alive: Weak<()>,
+    fate: Arc<Fate>,
 }
 
-impl Carried {
-    fn lives(&self) -> bool {
-        self.alive.strong_count() > 0
+impl Carrier {
+    /// Forgets links that nobody holds; whether any is left.
+    fn is_used(&mut self) -> bool {
+        self.links.retain(|carried| !carried.fate.is_dropped());
+        !self.links.is_empty()
+    }
+
+    /// Something that was written may still be on its way.
+    fn may_lose(&self) -> bool {
+        let closed = |carried: &Carried| carried.fate.is_closed();
+        self.lingers_until.is_some() || (self.quic && self.links.iter().any(closed))
     }
 }
 
 impl Libp2pTransport {
     /// Binds the sockets. To be called in the tokio runtime (with time and I/O) that is to run the connections.
-    pub fn new(config: Libp2pConfig) -> Result<Self, Libp2pError> {
+    pub fn new(config: &Libp2pConfig) -> Result<Self, Libp2pError> {
         let transport = stack::build(&config.keypair, config.tcp, config.quic)?;
         let local = config.keypair.public();
         let peer = local.to_peer_id();
@@ -143,7 +164,7 @@ impl Libp2pTransport {
             ending: None,
             waker: None,
         };
-        this.listen(&config)?;
+        this.listen(config)?;
         Ok(this)
     }
 
@@ -192,11 +213,10 @@ impl Libp2pTransport {
 
     /// Closes a connection unless a link or a dial needs it.
     fn close_unused(&mut self, connection: ConnectionId) {
-        let Some(links) = self.connections.get_mut(&connection) else {
+        let Some(carrier) = self.connections.get_mut(&connection) else {
             return;
         };
-        links.retain(Carried::lives);
-        if links.is_empty() && !self.dials.holds(connection) {
+        if !carrier.is_used() && !self.dials.holds(connection) {
             self.swarm.close_connection(connection);
         }
     }
@@ -207,8 +227,12 @@ impl Libp2pTransport {
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
+                endpoint,
                 ..
-            } => self.on_established(connection_id, peer_id),
+            } => {
+                let quic = dials::is_quic(endpoint.get_remote_address());
+                self.on_established(connection_id, peer_id, quic);
+            }
             SwarmEvent::ConnectionClosed {
                 connection_id,
                 cause,
@@ -243,8 +267,13 @@ impl Libp2pTransport {
         }
     }
 
-    fn on_established(&mut self, connection: ConnectionId, peer: PeerId) {
-        self.connections.insert(connection, Vec::new());
+    fn on_established(&mut self, connection: ConnectionId, peer: PeerId, quic: bool) {
+        let carrier = Carrier {
+            quic,
+            links: Vec::new(),
+            lingers_until: None,
+        };
+        self.connections.insert(connection, carrier);
         if self.ending.is_some() {
             self.swarm.close_connection(connection);
         }
@@ -254,13 +283,15 @@ impl Libp2pTransport {
     }
 
     fn on_closed(&mut self, connection: ConnectionId, reason: &str) {
-        let links = self.connections.remove(&connection).unwrap_or_default();
-        let gone = links.into_iter().filter(Carried::lives);
-        self.ready
-            .extend(gone.map(|carried| TransportEvent::LinkDown {
-                link: carried.link,
-                reason: reason.into(),
-            }));
+        let carrier = self.connections.remove(&connection);
+        for carried in carrier.into_iter().flat_map(|carrier| carrier.links) {
+            if !carried.fate.is_dropped() {
+                self.ready.push_back(TransportEvent::LinkDown {
+                    link: carried.link,
+                    reason: reason.into(),
+                });
+            }
+        }
         let steps = self.dials.closed(connection, reason);
         self.perform(steps);
     }
@@ -305,12 +336,18 @@ impl Libp2pTransport {
         dial: Option<DialId>,
         stream: LinkStream,
     ) {
+        let Some(carrier) = self.connections.get_mut(&connection) else {
+            // It is gone again, and its stream with it.
+            let reason = "the connection was lost".into();
+            let failed = dial.map(|dial| TransportEvent::DialFailed { dial, reason });
+            return self.ready.extend(failed);
+        };
         let id = next_link_id();
-        let links = self.connections.entry(connection).or_default();
-        links.retain(Carried::lives);
-        links.push(Carried {
+        carrier.is_used();
+        carrier.lingers_until = None;
+        carrier.links.push(Carried {
             link: id,
-            alive: stream.alive(),
+            fate: stream.fate(),
         });
         let (remote, _) = dials::split(remote);
         self.ready.push_back(TransportEvent::LinkUp(Link {
@@ -325,15 +362,28 @@ impl Libp2pTransport {
 
     /// Whether a deadline has passed; asks to be woken at the next one.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let next = match (self.dials.next_wake(), self.ending) {
-            (Some(a), Some(b)) => a.min(b),
-            (Some(at), None) | (None, Some(at)) => at,
-            (None, None) => return false,
+        let lingering = self.connections.values();
+        let next_closed = lingering.filter_map(|carrier| carrier.lingers_until).min();
+        let deadlines = [self.dials.next_wake(), next_closed, self.ending];
+        let Some(next) = deadlines.into_iter().flatten().min() else {
+            return false;
         };
         if self.timer.deadline() != next {
             self.timer.as_mut().reset(next);
         }
         self.timer.poll_unpin(cx).is_ready()
+    }
+
+    /// Does what is due.
+    fn on_time(&mut self, now: Instant) {
+        for (connection, carrier) in &mut self.connections {
+            if carrier.lingers_until.is_some_and(|until| until <= now) {
+                carrier.lingers_until = None;
+                self.swarm.close_connection(*connection);
+            }
+        }
+        let steps = self.dials.wake(now);
+        self.perform(steps);
     }
 
     fn has_ended(&self) -> bool {
@@ -360,16 +410,20 @@ impl Transport for Libp2pTransport {
     }
 
     fn close(&mut self, link: LinkId) {
-        let carrier = self
-            .connections
-            .iter_mut()
-            .find(|(_, links)| links.iter().any(|carried| carried.link == link));
-        if let Some((connection, links)) = carrier {
-            links.retain(|carried| carried.link != link);
+        let holds = |carrier: &Carrier| carrier.links.iter().any(|carried| carried.link == link);
+        let mut connections = self.connections.iter_mut();
+        let Some((connection, carrier)) = connections.find(|(_, carrier)| holds(carrier)) else {
+            return;
+        };
+        let may_lose = carrier.may_lose();
+        carrier.links.retain(|carried| carried.link != link);
+        if may_lose && !carrier.is_used() {
+            carrier.lingers_until = Some(Instant::now() + LINGER);
+        } else {
             let connection = *connection;
             self.close_unused(connection);
-            self.wake();
         }
+        self.wake();
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<TransportEvent>> {
@@ -381,8 +435,7 @@ impl Transport for Libp2pTransport {
                 return Poll::Ready(None);
             }
             if self.poll_timer(cx) {
-                let steps = self.dials.wake(Instant::now());
-                self.perform(steps);
+                self.on_time(Instant::now());
                 continue;
             }
             if let Poll::Ready(Some(event)) = self.swarm.poll_next_unpin(cx) {
@@ -408,28 +461,11 @@ impl Transport for Libp2pTransport {
         }
         let steps = self.dials.give_all_up("this side is closing");
         self.perform(steps);
-        for connection in self.connections.keys() {
-            self.swarm.close_connection(*connection);
+        for (connection, carrier) in &self.connections {
+            if !carrier.may_lose() {
+                self.swarm.close_connection(*connection);
+            }
         }
         self.wake();
     }
-}
-
-/// How an address is reached.
-fn path_kind(address: &Multiaddr) -> PathKind {
-    let mut kind = PathKind::Direct;
-    for part in address {
-        match part {
-            Protocol::P2pCircuit => return PathKind::Relayed,
-            Protocol::Ip4(ip) if ip.is_loopback() => kind = PathKind::Loopback,
-            Protocol::Ip6(ip) if ip.is_loopback() => kind = PathKind::Loopback,
-            Protocol::Ip4(ip) if ip.is_private() || ip.is_link_local() => kind = PathKind::Lan,
-            Protocol::Ip6(ip) if ip.is_unique_local() || ip.is_unicast_link_local() => {
-                kind = PathKind::Lan;
-            }
-            Protocol::Memory(_) => kind = PathKind::Loopback,
-            _ => {}
-        }
-    }
-    kind
 }

@@ -2,7 +2,7 @@
 //!
 //! This is `/tls/1.0.0` of the libp2p specification: both sides show one self-signed certificate that carries the peer's
 //! public key and its signature. libp2p-tls makes and reads the certificates; what differs from its own upgrade is the
-//! order of the cipher suites (it puts ChaCha20 first, which has less than half the throughput of AES-GCM on
+//! order of the cipher suites (it puts `ChaCha20` first, which has less than half the throughput of AES-GCM on
 //! processors with AES instructions), that this side's order holds on both sides of a connection, and that sessions
 //! are never resumed, so that every connection proves its identity afresh.
 
@@ -295,5 +295,38 @@ impl ClientCertVerifier for Libp2pVerifier {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         SIGNATURE_SCHEMES.to_vec()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_damaged_certificate_panics_or_passes_for_another_peer() {
+        let keypair = Keypair::generate_ed25519();
+        let (whole, _) = certificate::generate(&keypair).unwrap();
+        let own = keypair.public().to_peer_id();
+        Libp2pVerifier::certificate(&whole, &[]).unwrap();
+        for at in 0..whole.len() {
+            for flip in [0x01, 0x80, 0xff] {
+                let mut bytes = whole.to_vec();
+                bytes[at] ^= flip;
+                let damaged = CertificateDer::from(bytes);
+                if Libp2pVerifier::certificate(&damaged, &[]).is_ok() {
+                    let peer = certificate::parse(&damaged).unwrap().peer_id();
+                    assert_eq!(peer, own, "byte {at}");
+                }
+            }
+            let cut = CertificateDer::from(whole[..at].to_vec());
+            Libp2pVerifier::certificate(&cut, &[]).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn exactly_one_certificate_is_taken() {
+        let (one, _) = certificate::generate(&Keypair::generate_ed25519()).unwrap();
+        let two = [one.clone()];
+        Libp2pVerifier::certificate(&one, &two).unwrap_err();
     }
 }

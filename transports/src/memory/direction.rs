@@ -230,6 +230,9 @@ impl Direction {
         let magnitudes = max.max(1).ilog2() + 1;
         let below = 1_u64 << (self.rng.next_u32() % magnitudes);
         let len = 1 + self.rng.next_u64() % (2 * below - 1);
-        usize::try_from(len).unwrap_or(usize::MAX).min(left).min(max.max(1))
+        usize::try_from(len)
+            .unwrap_or(usize::MAX)
+            .min(left)
+            .min(max.max(1))
     }
 }

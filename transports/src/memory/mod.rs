@@ -4,7 +4,9 @@
 //! - [`Switchboard`] runs a network on tokio's clock (a paused one too) and hands out [`MemoryTransport`]s, which are
 //!   [`Transport`]s like any other: whole programs meet in memory.
 
+mod clock;
 mod direction;
+mod exchange;
 mod network;
 mod profile;
 mod stream;
@@ -21,7 +23,8 @@ pub use self::profile::{Death, LinkProfile, Pieces};
 pub use self::stream::MemoryStream;
 pub use self::switchboard::{Route, Switchboard};
 
-use self::switchboard::{Notice, Shared};
+use self::clock::Shared;
+use self::exchange::Notice;
 use crate::{Link, Transport, TransportEvent};
 
 /// One peer's place at a [`Switchboard`]. It listens at `/memory/<port>`; a dial without addresses finds the peer by its
@@ -46,15 +49,17 @@ impl Transport for MemoryTransport {
 
     fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
         self.shared
-            .with(|state| state.dial(self.port, dial, peer, &addresses));
+            .with(|exchange| exchange.dial(self.port, dial, peer, &addresses));
     }
 
     fn close(&mut self, link: LinkId) {
-        self.shared.with(|state| state.close(self.port, link));
+        self.shared.with(|exchange| exchange.close(self.port, link));
     }
 
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<TransportEvent>> {
-        let notice = self.shared.with(|state| state.poll_notice(self.port, cx));
+        let notice = self
+            .shared
+            .with(|exchange| exchange.poll_notice(self.port, cx));
         notice.map(|notice| {
             notice.map(|notice| match notice {
                 Notice::Event(event) => event,
@@ -71,12 +76,12 @@ impl Transport for MemoryTransport {
     }
 
     fn shutdown(&mut self) {
-        self.shared.with(|state| state.shut(self.port));
+        self.shared.with(|exchange| exchange.shut(self.port));
     }
 }
 
 impl Drop for MemoryTransport {
     fn drop(&mut self) {
-        self.shared.with(|state| state.leave(self.port));
+        self.shared.with(|exchange| exchange.leave(self.port));
     }
 }

@@ -242,7 +242,10 @@ impl Network {
 
     fn finish(&mut self, end: LinkId, how: fn(&mut Direction, Time) -> Option<Time>) {
         let now = self.now;
-        if let Some(at) = self.direction(end).and_then(|direction| how(direction, now)) {
+        if let Some(at) = self
+            .direction(end)
+            .and_then(|direction| how(direction, now))
+        {
             self.schedule(at, Due::Arrival(across(end)));
         }
     }
@@ -350,7 +353,10 @@ impl Network {
 
     /// So many bytes were delivered: has the link died of it?
     fn count(&mut self, number: u64, bytes: usize) {
-        let budget = self.links.get_mut(&number).and_then(|link| link.budget.as_mut());
+        let budget = self
+            .links
+            .get_mut(&number)
+            .and_then(|link| link.budget.as_mut());
         if let Some(budget) = budget {
             *budget = budget.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
             if *budget == 0 {

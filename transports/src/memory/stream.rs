@@ -6,10 +6,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::{Buf, Bytes};
 use futures::{AsyncRead, AsyncWrite};
 use handover_core::engine::LinkId;
 
-use super::switchboard::Shared;
+use super::clock::Shared;
+use super::exchange::Exchange;
 
 /// One end of a link at a [`Switchboard`](super::Switchboard).
 pub struct MemoryStream {
@@ -35,7 +37,8 @@ impl AsyncRead for MemoryStream {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.shared.with(|state| state.poll_read(self.end, cx, buf))
+        self.shared
+            .with(|exchange| exchange.poll_read(self.end, cx, buf))
     }
 }
 
@@ -46,7 +49,7 @@ impl AsyncWrite for MemoryStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.shared
-            .with(|state| state.poll_write(self.end, cx, buf))
+            .with(|exchange| exchange.poll_write(self.end, cx, buf))
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -54,13 +57,96 @@ impl AsyncWrite for MemoryStream {
     }
 
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.shared.with(|state| state.close_stream(self.end));
+        self.shared.with(|exchange| exchange.close_stream(self.end));
         Poll::Ready(Ok(()))
     }
 }
 
 impl Drop for MemoryStream {
     fn drop(&mut self) {
-        self.shared.with(|state| state.drop_stream(self.end));
+        self.shared.with(|exchange| exchange.drop_stream(self.end));
+    }
+}
+
+/// What streams do to the ends that they stand for.
+impl Exchange {
+    fn poll_read(
+        &mut self,
+        end: LinkId,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Some(state) = self.ends.get_mut(&end) else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let mut filled = 0;
+        while let Some(front) = state.received.front_mut()
+            && filled < buf.len()
+        {
+            let n = front.len().min(buf.len() - filled);
+            front.copy_to_slice(&mut buf[filled..filled + n]);
+            filled += n;
+            if front.is_empty() {
+                state.received.pop_front();
+            }
+        }
+        if filled > 0 || buf.is_empty() {
+            self.network.consumed(end, filled);
+            return Poll::Ready(Ok(filled));
+        }
+        if state.ended {
+            return Poll::Ready(Ok(0));
+        }
+        if state.dead {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        state.reader = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn poll_write(
+        &mut self,
+        end: LinkId,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let broken = || Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        let Some(state) = self.ends.get_mut(&end) else {
+            return broken();
+        };
+        if state.dead || state.closed {
+            return broken();
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        // Asking for a byte more than there is room makes the network tell when there is.
+        let wanted = buf.len().min(self.network.room(end).max(1));
+        match self
+            .network
+            .send(end, &Bytes::copy_from_slice(&buf[..wanted]))
+        {
+            Err(_) => broken(),
+            Ok(0) => {
+                state.writer = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Ok(taken) => Poll::Ready(Ok(taken)),
+        }
+    }
+
+    fn close_stream(&mut self, end: LinkId) {
+        if let Some(state) = self.ends.get_mut(&end)
+            && !state.closed
+        {
+            state.closed = true;
+            self.network.close(end);
+        }
+    }
+
+    fn drop_stream(&mut self, end: LinkId) {
+        if self.ends.remove(&end).is_some() {
+            self.network.reset(end);
+        }
     }
 }

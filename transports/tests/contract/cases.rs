@@ -70,9 +70,9 @@ pub(crate) async fn eight_mebibytes_arrive_whole_each_way_at_once(world: World) 
             writer.write_all(bytes).await?;
             writer.close().await
         };
-        let (sent, received) = tokio::join!(send, reader.read_to_end(&mut got));
-        sent.unwrap();
-        received.unwrap();
+        let (written, read) = tokio::join!(send, reader.read_to_end(&mut got));
+        written.unwrap();
+        read.unwrap();
         got
     };
     let (got_a, got_b) = tokio::join!(
@@ -139,7 +139,8 @@ pub(crate) async fn a_closed_link_is_noticed(world: World) {
 
 pub(crate) async fn a_vanished_peer_is_noticed(world: World) {
     let (mut a, mut b) = (world.peer().await, world.peer().await);
-    let (_at_a, at_b) = connect(&mut a, &mut b, 0).await;
+    let (at_a, at_b) = connect(&mut a, &mut b, 0).await;
+    drop(at_a);
     a.vanish().await;
     match b.event().await {
         Some(TransportEvent::LinkDown { link, .. }) => assert_eq!(link, at_b.id),

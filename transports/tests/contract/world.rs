@@ -45,13 +45,11 @@ impl World {
     fn transport(&self) -> Box<dyn Transport> {
         let keypair = Keypair::generate_ed25519();
         match self {
-            Self::Memory(switchboard) => {
-                Box::new(switchboard.join(keypair.public().to_peer_id()))
-            }
+            Self::Memory(switchboard) => Box::new(switchboard.join(keypair.public().to_peer_id())),
             Self::Libp2p { listen } => {
                 let mut config = Libp2pConfig::new(keypair);
                 config.listen = Listen::At(vec![listen.parse().unwrap()]);
-                Box::new(Libp2pTransport::new(config).unwrap())
+                Box::new(Libp2pTransport::new(&config).unwrap())
             }
         }
     }

@@ -80,7 +80,14 @@ impl Arrival {
         };
         let leaves = leaves_of(offset, len);
         let partial = self.partial.get(&group);
-        whole || partial.is_some_and(|hashes| hashes.iter().take(leaves.end).skip(leaves.start).any(Option::is_some))
+        whole
+            || partial.is_some_and(|hashes| {
+                hashes
+                    .iter()
+                    .take(leaves.end)
+                    .skip(leaves.start)
+                    .any(Option::is_some)
+            })
     }
 
     /// Takes in a range's hashes.
@@ -119,7 +126,9 @@ impl Arrival {
 
     fn leaves_in(&self, group: u64) -> usize {
         let start = group.saturating_mul(u64::from(GROUP));
-        let bytes = self.size().map_or(u64::from(GROUP), |size| size.saturating_sub(start));
+        let bytes = self
+            .size()
+            .map_or(u64::from(GROUP), |size| size.saturating_sub(start));
         let leaves = bytes.min(u64::from(GROUP)).div_ceil(u64::from(LEAF)).max(1);
         usize::try_from(leaves).unwrap_or(LEAVES_PER_GROUP as usize)
     }
@@ -128,7 +137,9 @@ impl Arrival {
     pub(super) fn end_at(&mut self, end: u64) -> bool {
         match &mut self.tree {
             Tree::File(_) => false,
-            Tree::Stream { size: Some(size), .. } => *size == end,
+            Tree::Stream {
+                size: Some(size), ..
+            } => *size == end,
             Tree::Stream { size, .. } => {
                 *size = Some(end);
                 self.written <= end
@@ -140,7 +151,11 @@ impl Arrival {
     pub(super) fn root(&self) -> Option<Hash> {
         match &self.tree {
             Tree::File(tree) if self.written >= tree.size() => tree.root(),
-            Tree::Stream { tree, size: Some(size), .. } if self.written >= *size => {
+            Tree::Stream {
+                tree,
+                size: Some(size),
+                ..
+            } if self.written >= *size => {
                 (tree.groups() >= size.div_ceil(u64::from(GROUP))).then(|| tree.root(*size))
             }
             _ => None,

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::super::{PublishFile, Segment, Violation};
 use super::super::{AcceptTerms, OnConflict};
+use super::super::{PublishFile, Segment, Violation};
 use super::arrival::Arrival;
 use crate::limits::{GROUP, LEAF};
 use crate::manifest::{Entry, EntryKind, Manifest};
@@ -85,10 +85,15 @@ impl Files {
             bytes: Some(0),
             ..Count::default()
         };
-        let selected: Option<BTreeSet<u32>> = terms.select.as_ref().map(|list| list.iter().copied().collect());
+        let selected: Option<BTreeSet<u32>> = terms
+            .select
+            .as_ref()
+            .map(|list| list.iter().copied().collect());
         let taken: BTreeSet<u32> = taken.iter().copied().collect();
         for ((index, entry), state) in (0..).zip(entries).zip(&mut states) {
-            let is_selected = selected.as_ref().is_none_or(|selected| selected.contains(&index));
+            let is_selected = selected
+                .as_ref()
+                .is_none_or(|selected| selected.contains(&index));
             let is_file = matches!(entry.kind, EntryKind::File { .. } | EntryKind::Stream);
             if !is_file || !is_selected {
                 continue;
@@ -136,12 +141,17 @@ impl Files {
     /// Entries that were left out because their name is taken.
     pub(super) fn skipped(&self) -> Vec<u32> {
         let states = (0..).zip(&self.states);
-        states.filter(|(_, state)| **state == State::Skipped).map(|(index, _)| index).collect()
+        states
+            .filter(|(_, state)| **state == State::Skipped)
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// Whether an entry is part of what was selected.
     pub(super) fn is_selected(&self, index: u32) -> bool {
-        self.selected.as_ref().is_none_or(|selected| selected.contains(&index))
+        self.selected
+            .as_ref()
+            .is_none_or(|selected| selected.contains(&index))
     }
 
     /// Nothing is left to ask for, to check or to publish.
@@ -157,7 +167,10 @@ impl Files {
             .or_else(|| self.next_small(most))
             // Empty files may have stood between here and the next large one.
             .or_else(|| self.next_range(len))?;
-        let cost = segments.iter().map(|segment| u64::from(segment.len) + SEGMENT_COST).sum();
+        let cost = segments
+            .iter()
+            .map(|segment| u64::from(segment.len) + SEGMENT_COST)
+            .sum();
         Some((segments, cost))
     }
 
@@ -201,7 +214,13 @@ impl Files {
     }
 
     fn is_stream(&self, entry: u32) -> bool {
-        matches!(self.entry(entry), Some(Entry { kind: EntryKind::Stream, .. }))
+        matches!(
+            self.entry(entry),
+            Some(Entry {
+                kind: EntryKind::Stream,
+                ..
+            })
+        )
     }
 
     /// The next range of the file that is being asked for.
@@ -211,7 +230,10 @@ impl Files {
                 Some(entry) => entry,
                 None => self.start_large()?,
             };
-            let segment = self.arriving.get_mut(&entry).and_then(|arrival| arrival.next(entry, len));
+            let segment = self
+                .arriving
+                .get_mut(&entry)
+                .and_then(|arrival| arrival.next(entry, len));
             match segment {
                 Some(segment) => {
                     self.current = Some(entry);
@@ -248,7 +270,11 @@ impl Files {
                 continue;
             }
             bytes += len;
-            segments.push(Segment { entry: index, offset: 0, len });
+            segments.push(Segment {
+                entry: index,
+                offset: 0,
+                len,
+            });
         }
         (!segments.is_empty()).then_some(segments)
     }
@@ -297,11 +323,16 @@ impl Files {
     /// Takes in roots that the sharer has signed.
     pub(super) fn learn(&mut self, roots: Vec<(u32, Hash)>) -> Result<(), Violation> {
         for (entry, root) in roots {
-            if !matches!(self.entry(entry).map(|entry| &entry.kind), Some(EntryKind::File { .. } | EntryKind::Stream)) {
+            if !matches!(
+                self.entry(entry).map(|entry| &entry.kind),
+                Some(EntryKind::File { .. } | EntryKind::Stream)
+            ) {
                 return Err(Violation::new("a root of what has none"));
             }
             match self.roots.get(&entry) {
-                Some(known) if *known != root => return Err(Violation::new("two roots for one file")),
+                Some(known) if *known != root => {
+                    return Err(Violation::new("two roots for one file"));
+                }
                 Some(_) => {}
                 None if self.is(entry, State::Arriving) || self.is(entry, State::Waiting) => {
                     self.roots.insert(entry, root);
@@ -313,7 +344,13 @@ impl Files {
     }
 
     /// Bytes came for a segment: checks them as far as they can be checked by now.
-    pub(super) fn arrived(&mut self, segment: &Segment, len: u32, range: &RangeHash, proof: Option<&[Hash]>) -> Taken {
+    pub(super) fn arrived(
+        &mut self,
+        segment: &Segment,
+        len: u32,
+        range: &RangeHash,
+        proof: Option<&[Hash]>,
+    ) -> Taken {
         let root = self.roots.get(&segment.entry);
         let Some(arrival) = self.arriving.get_mut(&segment.entry) else {
             return Taken::Drop;
@@ -339,7 +376,8 @@ impl Files {
             return Err(Violation::new("a stream that ends twice"));
         }
         self.count.bytes = Some(size);
-        self.again.retain(|segment| segment.entry != entry || segment.offset < size);
+        self.again
+            .retain(|segment| segment.entry != entry || segment.offset < size);
         Ok(())
     }
 
@@ -415,7 +453,11 @@ impl Files {
     pub(super) fn published(&mut self, index: u32) -> u64 {
         self.set(index, State::Done);
         self.count.done += 1;
-        let size = self.entry(index).and_then(Entry::size).or(self.count.bytes).unwrap_or(0);
+        let size = self
+            .entry(index)
+            .and_then(Entry::size)
+            .or(self.count.bytes)
+            .unwrap_or(0);
         self.count.published = self.count.published.saturating_add(size);
         size
     }

@@ -20,8 +20,8 @@ use transfer::Transfer;
 
 use super::context::{Context, DownloadJob, JobOwner};
 use super::{
-    AcceptTerms, DialId, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event, FetchOptions, FetchSource,
-    LinkId, SinkKind, Violation,
+    AcceptTerms, DialId, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event,
+    FetchOptions, FetchSource, LinkId, SinkKind, Violation,
 };
 use crate::frame::Frame;
 use crate::manifest::SignedManifest;
@@ -130,7 +130,12 @@ impl Download {
             return self.fail(cx, DownloadError::Unreachable(reason));
         }
         let patience = self.options.search.unwrap_or(cx.limits.search);
-        self.search = Some(Search::new(&vetted.dial, self.source.peer, cx.now, patience));
+        self.search = Some(Search::new(
+            &vetted.dial,
+            self.source.peer,
+            cx.now,
+            patience,
+        ));
         self.search_on(cx);
     }
 
@@ -170,7 +175,9 @@ impl Download {
             Refusal::NoSuchShare => self.fail(cx, DownloadError::NoSuchShare),
             Refusal::Version => self.fail(
                 cx,
-                DownloadError::Violation("it speaks another version of the protocol; update both sides".into()),
+                DownloadError::Violation(
+                    "it speaks another version of the protocol; update both sides".into(),
+                ),
             ),
             Refusal::Busy => self.dial_failed(cx, dial, "the other side is busy".into()),
         }
@@ -233,9 +240,16 @@ impl Download {
 
     /// Picks the link to use: the best path, then the shortest round trip; the one in use stays if it is as good.
     fn choose(&mut self, cx: &mut Context) {
-        let welcomed = self.links.iter().filter(|(_, fetching)| fetching.manifest.is_some());
+        let welcomed = self
+            .links
+            .iter()
+            .filter(|(_, fetching)| fetching.manifest.is_some());
         let best = welcomed
-            .filter_map(|(id, _)| cx.links.get(*id).map(|link| (link.path, Some(*id) != self.best, link.rtt, *id)))
+            .filter_map(|(id, _)| {
+                cx.links
+                    .get(*id)
+                    .map(|link| (link.path, Some(*id) != self.best, link.rtt, *id))
+            })
             .min()
             .map(|(path, _, _, id)| (id, path));
         let before = self.best;
@@ -243,12 +257,20 @@ impl Download {
         if let (Some(_), Some((id, path))) = (before, best)
             && before != Some(id)
         {
-            cx.event(Event::PathChanged { download: self.id, path });
+            cx.event(Event::PathChanged {
+                download: self.id,
+                path,
+            });
         }
     }
 
     /// Something came over one of this download's links.
-    pub(super) fn message(&mut self, cx: &mut Context, link: LinkId, frame: Frame) -> Result<(), Violation> {
+    pub(super) fn message(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        frame: Frame,
+    ) -> Result<(), Violation> {
         if self.is_ending() {
             return Ok(());
         }
@@ -259,8 +281,14 @@ impl Download {
         } = frame;
         match message {
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
-            Message::Manifest { offset, total } => self.manifest_part(cx, offset, total, &payload)?,
-            Message::Data { id, segments, roots } => {
+            Message::Manifest { offset, total } => {
+                self.manifest_part(cx, offset, total, &payload)?
+            }
+            Message::Data {
+                id,
+                segments,
+                roots,
+            } => {
                 let data = transfer::Data {
                     id,
                     served: segments.into_inner(),
@@ -279,7 +307,12 @@ impl Download {
         Ok(())
     }
 
-    fn welcomed(&mut self, cx: &mut Context, link: LinkId, manifest: Option<u64>) -> Result<(), Violation> {
+    fn welcomed(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        manifest: Option<u64>,
+    ) -> Result<(), Violation> {
         let Some(fetching) = self.links.get_mut(&link) else {
             return Ok(());
         };
@@ -299,7 +332,13 @@ impl Download {
         Ok(())
     }
 
-    fn manifest_part(&mut self, cx: &mut Context, offset: u64, total: u64, part: &[u8]) -> Result<(), Violation> {
+    fn manifest_part(
+        &mut self,
+        cx: &mut Context,
+        offset: u64,
+        total: u64,
+        part: &[u8],
+    ) -> Result<(), Violation> {
         let Stage::Offer(offer) = &mut self.stage else {
             return Ok(()); // A late answer, asked for again over another link.
         };
@@ -313,7 +352,13 @@ impl Download {
             .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
         let paths = offer.decoded(signed);
         if self.sink == SinkKind::Pipe {
-            return self.offered(cx, DiskDone::Inspected { taken: Vec::new(), free: None });
+            return self.offered(
+                cx,
+                DiskDone::Inspected {
+                    taken: Vec::new(),
+                    free: None,
+                },
+            );
         }
         cx.disk(
             JobOwner::Download(self.id, DownloadJob::Inspect),
@@ -371,7 +416,9 @@ impl Download {
             );
             return self.fail(cx, DownloadError::Unsuitable(reason));
         }
-        self.stage = Stage::Transfer(Box::new(Transfer::new(signed, peer, files, self.sink, cx.now)));
+        self.stage = Stage::Transfer(Box::new(Transfer::new(
+            signed, peer, files, self.sink, cx.now,
+        )));
         match self.sink {
             SinkKind::Pipe => self.pump(cx),
             SinkKind::Folder => cx.disk(
@@ -447,7 +494,12 @@ impl Download {
     }
 
     /// Disk work for this download has ended.
-    pub(super) fn disk_done(&mut self, cx: &mut Context, job: DownloadJob, done: DiskDone) -> Result<(), Violation> {
+    pub(super) fn disk_done(
+        &mut self,
+        cx: &mut Context,
+        job: DownloadJob,
+        done: DiskDone,
+    ) -> Result<(), Violation> {
         if let (DownloadJob::Discard, true) = (&job, self.ending.is_some()) {
             self.ended(cx);
             return Ok(());
@@ -484,7 +536,11 @@ impl Download {
         if self.is_ending() {
             return;
         }
-        if self.search.as_ref().is_some_and(|search| search.deadline() <= cx.now) {
+        if self
+            .search
+            .as_ref()
+            .is_some_and(|search| search.deadline() <= cx.now)
+        {
             self.search_on(cx);
         }
         self.report_if_due(cx);

@@ -53,10 +53,17 @@ impl Offer {
     }
 
     /// A part came. Returns the whole once it is here.
-    pub(super) fn part(&mut self, offset: u64, total: u64, part: &[u8]) -> Result<Option<Bytes>, Violation> {
+    pub(super) fn part(
+        &mut self,
+        offset: u64,
+        total: u64,
+        part: &[u8],
+    ) -> Result<Option<Bytes>, Violation> {
         let here = self.encoded.len() as u64;
         if !self.asked || offset != here || Some(total) != self.total || part.is_empty() {
-            return Err(Violation::new("a part of a manifest that was not asked for"));
+            return Err(Violation::new(
+                "a part of a manifest that was not asked for",
+            ));
         }
         if here + part.len() as u64 > total {
             return Err(Violation::new("a manifest longer than announced"));
@@ -82,7 +89,11 @@ impl Offer {
 
     /// The destination was looked at: these of the paths exist. Returns what the user is shown.
     pub(super) fn inspected(&mut self, taken: &[usize]) -> Option<(Arc<Manifest>, Vec<u32>)> {
-        let taken: Vec<u32> = taken.iter().filter_map(|at| self.looked_at.get(*at)).copied().collect();
+        let taken: Vec<u32> = taken
+            .iter()
+            .filter_map(|at| self.looked_at.get(*at))
+            .copied()
+            .collect();
         self.taken = Some(taken.clone());
         let signed = self.signed.as_ref()?;
         Some((signed.manifest().clone(), taken))

@@ -44,7 +44,12 @@ pub(super) enum Step {
 }
 
 impl Search {
-    pub(super) fn new(addresses: &[Multiaddr], peer: Option<PeerId>, now: Time, patience: Duration) -> Self {
+    pub(super) fn new(
+        addresses: &[Multiaddr],
+        peer: Option<PeerId>,
+        now: Time,
+        patience: Duration,
+    ) -> Self {
         let (tcp, quic) = split_by_transport(addresses);
         Self {
             tcp,
@@ -90,7 +95,10 @@ impl Search {
     /// Does what is due.
     pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId) -> Step {
         if cx.now >= self.ends {
-            let reason = self.last_failure.clone().unwrap_or_else(|| "no answer".to_string());
+            let reason = self
+                .last_failure
+                .clone()
+                .unwrap_or_else(|| "no answer".to_string());
             return Step::GiveUp(reason);
         }
         if cx.now < self.due {

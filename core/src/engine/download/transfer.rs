@@ -7,18 +7,18 @@ use bytes::Bytes;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{
-    DiskDone, DiskError, DiskWork, DownloadOutcome, DownloadSummary, Event, LinkId, Piece, Progress, PublishFolder,
-    PublishSymlink, Published, Segment, SinkKind, Violation,
+    DiskDone, DiskError, DiskWork, DownloadOutcome, DownloadSummary, Event, LinkId, Piece,
+    Progress, PublishFolder, PublishSymlink, Published, Segment, SinkKind, Violation,
 };
 use super::files::{Files, Taken};
 use super::window::{Rate, Window};
 use super::{Download, REPORT_EVERY, Stage};
+use crate::PeerId;
 use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
 use crate::merkle::RangeHash;
 use crate::message::{Failure, Leave, MAX_SEGMENTS, Message, Served};
 use crate::time::Time;
-use crate::PeerId;
 
 /// Requests that are outstanding on one link at the most, whatever room the window has.
 const REQUESTS: usize = 64;
@@ -89,7 +89,13 @@ impl Flow {
 }
 
 impl Transfer {
-    pub(super) fn new(signed: SignedManifest, signer: PeerId, files: Files, sink: SinkKind, now: Time) -> Self {
+    pub(super) fn new(
+        signed: SignedManifest,
+        signer: PeerId,
+        files: Files,
+        sink: SinkKind,
+        now: Time,
+    ) -> Self {
         Self {
             signed,
             signer,
@@ -124,7 +130,10 @@ impl Transfer {
 
     /// Queues what came for the disk. A pipe takes it in order.
     fn queue(&mut self, pieces: Vec<Piece>) {
-        self.unwritten += pieces.iter().map(|piece| piece.data.len() as u64).sum::<u64>();
+        self.unwritten += pieces
+            .iter()
+            .map(|piece| piece.data.len() as u64)
+            .sum::<u64>();
         if self.sink == SinkKind::Folder {
             self.to_write.push_back(pieces);
             return;
@@ -177,18 +186,30 @@ impl Download {
             };
             let id = flow.next_id;
             flow.next_id += 1;
-            window.asked(cost);
+            window.asked(cost, cx.now);
             let message = Message::Request {
                 id,
                 segments: segments.clone().into(),
             };
-            flow.outstanding.insert(id, Asked { segments, cost, at: cx.now });
+            flow.outstanding.insert(
+                id,
+                Asked {
+                    segments,
+                    cost,
+                    at: cx.now,
+                },
+            );
             cx.send(link, message);
         }
     }
 
     /// An answer came.
-    pub(super) fn data(&mut self, cx: &mut Context, link: LinkId, data: Data) -> Result<(), Violation> {
+    pub(super) fn data(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        data: Data,
+    ) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Err(Violation::new("bytes that were not asked for"));
         };
@@ -202,7 +223,12 @@ impl Download {
             return Err(Violation::new("an answer to another question"));
         }
         if let Some(window) = &mut flow.window {
-            window.answered(asked.cost, data.payload.len() as u64, cx.now.since(asked.at), cx.now);
+            window.answered(
+                asked.cost,
+                data.payload.len() as u64,
+                cx.now.since(asked.at),
+                cx.now,
+            );
         }
         if let Some(state) = cx.links.get_mut(link) {
             state.progressed(&cx.limits);
@@ -217,7 +243,10 @@ impl Download {
         }
         flow.bad += bad;
         if flow.bad >= cx.limits.bad_leaves {
-            return Err(Violation::new(format!("{} pieces that do not match their root", flow.bad)));
+            return Err(Violation::new(format!(
+                "{} pieces that do not match their root",
+                flow.bad
+            )));
         }
         for (entry, reason) in failed {
             self.entry_failed(cx, entry, reason);
@@ -309,7 +338,12 @@ impl Download {
     }
 
     /// Pieces are on disk, or could not be written.
-    pub(super) fn write_done(&mut self, cx: &mut Context, pieces: &[(u32, u32)], done: DiskDone) -> Result<(), Violation> {
+    pub(super) fn write_done(
+        &mut self,
+        cx: &mut Context,
+        pieces: &[(u32, u32)],
+        done: DiskDone,
+    ) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Ok(());
         };
@@ -354,8 +388,12 @@ impl Download {
                 }
                 Ok(Published::Skipped) => {
                     transfer.files.skip(*entry);
-                    if let Some(path) = transfer.files.entry(*entry).map(|entry| entry.path.clone()) {
-                        cx.event(Event::FileSkipped { download: self.id, path });
+                    if let Some(path) = transfer.files.entry(*entry).map(|entry| entry.path.clone())
+                    {
+                        cx.event(Event::FileSkipped {
+                            download: self.id,
+                            path,
+                        });
                     }
                 }
                 // Without room nothing else will fare better.
@@ -372,14 +410,31 @@ impl Download {
             return;
         };
         // A pipe takes one thing after the other.
-        let most = if transfer.sink == SinkKind::Pipe { 1 } else { cx.limits.disk_jobs };
+        let most = if transfer.sink == SinkKind::Pipe {
+            1
+        } else {
+            cx.limits.disk_jobs
+        };
         while transfer.writes < most
             && let Some(pieces) = transfer.to_write.pop_front()
         {
             transfer.writes += 1;
-            let lens = pieces.iter().map(|piece| (piece.entry, u32::try_from(piece.data.len()).unwrap_or(GROUP)));
-            let job = DownloadJob::Write { pieces: lens.collect() };
-            cx.disk(JobOwner::Download(id, job), DiskWork::Write { download: id, pieces });
+            let lens = pieces.iter().map(|piece| {
+                (
+                    piece.entry,
+                    u32::try_from(piece.data.len()).unwrap_or(GROUP),
+                )
+            });
+            let job = DownloadJob::Write {
+                pieces: lens.collect(),
+            };
+            cx.disk(
+                JobOwner::Download(id, job),
+                DiskWork::Write {
+                    download: id,
+                    pieces,
+                },
+            );
         }
         if !transfer.publishing && transfer.staged {
             self.publish(cx);
@@ -408,7 +463,10 @@ impl Download {
             }
             return;
         }
-        let files = entries.iter().filter_map(|entry| transfer.files.publication(*entry)).collect();
+        let files = entries
+            .iter()
+            .filter_map(|entry| transfer.files.publication(*entry))
+            .collect();
         transfer.publishing = true;
         cx.disk(
             JobOwner::Download(self.id, DownloadJob::Publish { entries }),
@@ -423,7 +481,8 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let busy = transfer.finishing || transfer.publishing || transfer.writes > 0 || !transfer.staged;
+        let busy =
+            transfer.finishing || transfer.publishing || transfer.writes > 0 || !transfer.staged;
         if busy || !transfer.to_write.is_empty() || !transfer.files.is_complete() {
             return;
         }
@@ -455,7 +514,10 @@ impl Download {
             });
         }
         self.report(cx);
-        let path = self.best.and_then(|link| cx.links.get(link)).map(|link| link.path);
+        let path = self
+            .best
+            .and_then(|link| cx.links.get(link))
+            .map(|link| link.path);
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
@@ -526,11 +588,20 @@ impl Download {
         transfer.have_due = cx.now + HAVE_EVERY;
         let count = transfer.files.count;
         let total = count.bytes.unwrap_or(0);
-        cx.send(best, Message::Have { done: count.here, total });
+        cx.send(
+            best,
+            Message::Have {
+                done: count.here,
+                total,
+            },
+        );
     }
 }
 
-fn verified(transfer: &Transfer, roots: &SignedRoots) -> Result<Vec<(u32, crate::merkle::Hash)>, Violation> {
+fn verified(
+    transfer: &Transfer,
+    roots: &SignedRoots,
+) -> Result<Vec<(u32, crate::merkle::Hash)>, Violation> {
     roots
         .verify(&transfer.signed.id(), &transfer.signer)
         .map_err(|error| Violation::new(format!("its roots are refused: {error}")))

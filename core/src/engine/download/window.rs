@@ -11,11 +11,20 @@ const RATE_SPAN: Duration = Duration::from_secs(3);
 /// The least window: two requests of the least length, so that the link never idles for a round trip.
 const LEAST: u64 = 4 * LEAF as u64;
 
+/// The least time's worth of bytes to ask for ahead: what disks and threads at both ends take.
+const LEAST_AHEAD: Duration = Duration::from_millis(20);
+/// The most: everything asked ahead on a path may have to be asked for again on the next one.
+const MOST_AHEAD: Duration = Duration::from_secs(2);
+/// A round of measuring lasts a round trip, and at least so long.
+const LEAST_ROUND: Duration = Duration::from_millis(5);
+/// After so long without a shorter round trip, the path may have become longer.
+const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
+
 /// The adaptive window of one link.
 ///
-/// The window is what the path holds (rate × round trip) twice over, and it doubles once a round trip as long as that
-/// makes the link faster. So it finds its size in a few round trips, and shrinks on a slow link, where everything
-/// asked ahead is what a change of path would have to fetch again.
+/// It goes for three times what the path holds (rate x least round trip). While it is the window that limits the rate,
+/// what the path seems to hold grows with it, so it doubles with each round trip; once the path is full it stays. On a
+/// slow path it is a few leaves.
 #[derive(Debug)]
 pub(super) struct Window {
     size: u64,
@@ -25,12 +34,8 @@ pub(super) struct Window {
     /// The round now measured: since when, and how many bytes came in it.
     since: Time,
     came: u64,
-    /// Whether the round was ever short of window.
-    filled: bool,
     /// The least round trip of a request, and when it was seen.
     round_trip: Option<(Duration, Time)>,
-    /// Bytes a second in the best of the last rounds.
-    best: u64,
 }
 
 impl Window {
@@ -41,9 +46,7 @@ impl Window {
             outstanding: 0,
             since: now,
             came: 0,
-            filled: false,
             round_trip: None,
-            best: 0,
         }
     }
 
@@ -59,40 +62,44 @@ impl Window {
     }
 
     /// A request went out.
-    pub(super) fn asked(&mut self, bytes: u64) {
+    pub(super) fn asked(&mut self, bytes: u64, now: Time) {
+        if self.outstanding == 0 {
+            // The link was idle; that time says nothing about its rate.
+            self.since = now;
+            self.came = 0;
+        }
         self.outstanding += bytes;
-        self.filled |= self.outstanding.saturating_add(u64::from(GROUP)) > self.size;
     }
 
     /// A request was answered (`came` of its bytes), or given up.
     pub(super) fn answered(&mut self, asked: u64, came: u64, took: Duration, now: Time) {
         self.outstanding = self.outstanding.saturating_sub(asked);
         self.came += came;
-        let stale = |(_, seen): (Duration, Time)| now.since(seen) > Duration::from_secs(10);
-        if self.round_trip.is_none_or(|least| took <= least.0 || stale(least)) {
-            self.round_trip = Some((took, now));
-        }
-        let least = self.round_trip.map_or(took, |(least, _)| least).max(Duration::from_millis(1));
-        if now.since(self.since) >= least && self.came >= self.size / 2 {
+        self.round_trip = Some(match self.round_trip {
+            Some((least, seen)) if took > least && now.since(seen) <= ROUND_TRIP_AGE => {
+                (least, seen)
+            }
+            Some((least, _)) if took > least => ((least + least / 4).min(took), now),
+            _ => (took, now),
+        });
+        let least = self.round_trip.map_or(took, |(least, _)| least);
+        if now.since(self.since) >= least.max(LEAST_ROUND) {
             self.end_round(now, least);
         }
     }
 
     fn end_round(&mut self, now: Time, round_trip: Duration) {
-        let span = now.since(self.since).max(Duration::from_micros(1));
-        let rate = per_second(self.came, span);
-        let holds = bytes_in(rate, round_trip).saturating_mul(2);
-        if self.filled && rate > self.best.saturating_add(self.best / 8) {
-            self.size = self.size.saturating_mul(2);
-        } else if holds < self.size {
-            self.size -= (self.size - holds) / 4;
+        let rate = per_second(self.came, now.since(self.since));
+        let ahead = (round_trip * 3).clamp(LEAST_AHEAD, MOST_AHEAD);
+        let aim = bytes_in(rate, ahead);
+        if aim > self.size {
+            self.size = aim.min(self.size.saturating_mul(2));
+        } else {
+            self.size -= (self.size - aim) / 4;
         }
         self.size = self.size.clamp(LEAST.min(self.most), self.most);
-        // An old best must not keep a link that became slower from growing again.
-        self.best = rate.max(self.best - self.best / 16);
         self.since = now;
         self.came = 0;
-        self.filled = false;
     }
 }
 
@@ -114,7 +121,12 @@ pub(super) struct Rate {
 impl Rate {
     /// Takes note of how many bytes are here by now.
     pub(super) fn sample(&mut self, now: Time, done: u64) {
-        while self.samples.len() > 1 && self.samples.front().is_some_and(|(at, _)| now.since(*at) > RATE_SPAN) {
+        while self.samples.len() > 1
+            && self
+                .samples
+                .front()
+                .is_some_and(|(at, _)| now.since(*at) > RATE_SPAN)
+        {
             self.samples.pop_front();
         }
         self.samples.push_back((now, done));
@@ -145,7 +157,7 @@ mod tests {
         for _ in 0..4000 {
             while window.room() >= u64::from(window.request_len()) {
                 let len = u64::from(window.request_len());
-                window.asked(len);
+                window.asked(len, now);
                 let starts = line_free.max(now + delay / 2);
                 line_free = starts + Duration::from_nanos(len * 1_000_000_000 / rate);
                 in_flight.push_back((now, line_free + delay / 2, len));
@@ -169,7 +181,10 @@ mod tests {
     fn rate_looks_back_a_few_seconds() {
         let mut rate = Rate::default();
         for tenth in 0..100 {
-            rate.sample(Time::ZERO + Duration::from_millis(tenth * 100), tenth * 1000);
+            rate.sample(
+                Time::ZERO + Duration::from_millis(tenth * 100),
+                tenth * 1000,
+            );
         }
         assert_eq!(rate.now(), 10_000);
     }

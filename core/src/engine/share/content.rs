@@ -50,7 +50,12 @@ pub(super) struct StreamState {
 
 impl Content {
     pub(super) fn new(signed: SignedManifest) -> Self {
-        let entries: Vec<_> = signed.manifest().entries().iter().map(|entry| state_of(&entry.kind)).collect();
+        let entries: Vec<_> = signed
+            .manifest()
+            .entries()
+            .iter()
+            .map(|entry| state_of(&entry.kind))
+            .collect();
         let total = signed.manifest().summary().bytes;
         Self {
             signed,
@@ -73,7 +78,9 @@ impl Content {
     /// The part of the encoded manifest from `offset` on, up to a payload's size.
     pub(super) fn manifest_part(&self, offset: u64) -> Option<Bytes> {
         let start = usize::try_from(offset).ok()?;
-        let end = start.saturating_add(GROUP as usize).min(self.signed.encoded().len());
+        let end = start
+            .saturating_add(GROUP as usize)
+            .min(self.signed.encoded().len());
         (start < end).then(|| self.signed.encoded().slice(start..end))
     }
 
@@ -90,7 +97,10 @@ impl Content {
     }
 
     pub(super) fn path(&self, entry: u32) -> Option<crate::path::SafePath> {
-        self.signed.manifest().entry(entry).map(|entry| entry.path.clone())
+        self.signed
+            .manifest()
+            .entry(entry)
+            .map(|entry| entry.path.clone())
     }
 
     /// Takes a group's hash into a file's tree; says whether that was new.

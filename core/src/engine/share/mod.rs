@@ -14,9 +14,12 @@ use content::Content;
 use serve::Serving;
 use sessions::Sessions;
 
-use super::context::{Context, JobOwner, ShareJob};
-use super::{DiskDone, DiskWork, Event, LinkId, ReceiverOutcome, Scanned, ShareEnd, ShareId, ShareLabel, ShareOptions};
 use super::Violation;
+use super::context::{Context, JobOwner, ShareJob};
+use super::{
+    DiskDone, DiskWork, Event, LinkId, ReceiverOutcome, Scanned, ShareEnd, ShareId, ShareLabel,
+    ShareOptions,
+};
 use crate::code::Ticket;
 use crate::frame::Frame;
 use crate::manifest::{ManifestParts, SignedManifest};
@@ -59,7 +62,10 @@ impl Share {
         let secret = secret.unwrap_or_else(|| ShareSecret::draw(cx.rng()));
         // The label is public and follows from the secret, so a share that comes back has the same.
         let code = ShareCodeLabel::of(&secret);
-        cx.disk(JobOwner::Share(id, ShareJob::Scan), DiskWork::Scan { share: id });
+        cx.disk(
+            JobOwner::Share(id, ShareJob::Scan),
+            DiskWork::Scan { share: id },
+        );
         Self {
             id,
             label,
@@ -92,7 +98,10 @@ impl Share {
         };
         if self.announced.as_ref() != Some(&ticket) {
             self.announced = Some(ticket.clone());
-            cx.event(Event::ShareOpen { share: self.id, ticket });
+            cx.event(Event::ShareOpen {
+                share: self.id,
+                ticket,
+            });
         }
     }
 
@@ -115,13 +124,20 @@ impl Share {
     }
 
     /// Something came over one of this share's links.
-    pub(super) fn message(&mut self, cx: &mut Context, link: LinkId, frame: Frame) -> Result<(), Violation> {
+    pub(super) fn message(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        frame: Frame,
+    ) -> Result<(), Violation> {
         match frame.message {
             Message::Hello { session, name } => {
                 self.sessions.hello(cx, self.id, link, session, name)?;
             }
             Message::GetManifest { offset } => self.send_manifest(cx, link, offset)?,
-            Message::Request { id, segments } => self.request(cx, link, id, segments.into_inner())?,
+            Message::Request { id, segments } => {
+                self.request(cx, link, id, segments.into_inner())?
+            }
             Message::Forget { ids } => {
                 if let Some(serving) = self.serving.get_mut(&link) {
                     serving.forget(&ids);
@@ -184,7 +200,12 @@ impl Share {
         let scanned = match done {
             DiskDone::Scanned(scanned) => scanned,
             DiskDone::Failed(error) => return self.end(cx, ShareEnd::Failed(error.to_string())),
-            _ => return self.end(cx, ShareEnd::Failed("the disk answered with something else".into())),
+            _ => {
+                return self.end(
+                    cx,
+                    ShareEnd::Failed("the disk answered with something else".into()),
+                );
+            }
         };
         let (signed, skipped) = match self.sign(cx, scanned) {
             Ok(signed) => signed,
@@ -202,7 +223,11 @@ impl Share {
         }
     }
 
-    fn sign(&self, cx: &Context, scanned: Scanned) -> Result<(SignedManifest, Vec<(String, String)>), String> {
+    fn sign(
+        &self,
+        cx: &Context,
+        scanned: Scanned,
+    ) -> Result<(SignedManifest, Vec<(String, String)>), String> {
         if scanned.entries.is_empty() {
             let mut reason = "there is nothing to share".to_string();
             if let Some((name, why)) = scanned.skipped.first() {
@@ -217,7 +242,8 @@ impl Share {
             created: scanned.at,
             entries: scanned.entries,
         };
-        let signed = SignedManifest::sign(parts, &cx.identity, &cx.limits).map_err(|error| error.to_string())?;
+        let signed = SignedManifest::sign(parts, &cx.identity, &cx.limits)
+            .map_err(|error| error.to_string())?;
         Ok((signed, scanned.skipped))
     }
 
@@ -231,7 +257,10 @@ impl Share {
             cx.close(link);
         }
         self.sessions.end_all(cx);
-        cx.disk(JobOwner::Share(self.id, ShareJob::Forget), DiskWork::Forget { share: self.id });
+        cx.disk(
+            JobOwner::Share(self.id, ShareJob::Forget),
+            DiskWork::Forget { share: self.id },
+        );
         cx.event(Event::ShareEnded {
             share: self.id,
             reason: reason.clone(),

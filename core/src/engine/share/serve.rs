@@ -27,8 +27,8 @@ pub(super) struct Serving {
     waiting: VecDeque<(u64, Vec<Segment>)>,
     /// Being read.
     reading: BTreeMap<u64, Vec<Segment>>,
-    /// Read and given to the link, not yet gone: sequence number and bytes.
-    sending: VecDeque<(u64, u64)>,
+    /// Given to the link, not yet gone.
+    sending: VecDeque<Sending>,
     /// Bytes being read, and read but not gone.
     buffered: u64,
     last_id: Option<u64>,
@@ -36,6 +36,14 @@ pub(super) struct Serving {
     told: Bits,
     /// Entries whose root was asked for before it was known.
     owed: Vec<u32>,
+}
+
+/// A frame on its way out.
+struct Sending {
+    seq: u64,
+    bytes: u64,
+    /// Its payload is content, not manifest.
+    content: bool,
 }
 
 impl Serving {
@@ -61,15 +69,35 @@ impl Serving {
 }
 
 impl Share {
-    pub(super) fn send_manifest(&mut self, cx: &mut Context, link: LinkId, offset: u64) -> Result<(), Violation> {
-        let Some(content) = &self.content else {
-            return Err(Violation::new("asked for a manifest that was not announced"));
+    pub(super) fn send_manifest(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        offset: u64,
+    ) -> Result<(), Violation> {
+        let (Some(content), Some(serving)) = (&self.content, self.serving.get_mut(&link)) else {
+            return Err(Violation::new(
+                "asked for a manifest that was not announced",
+            ));
         };
+        if serving.buffered > cx.limits.send_buffer {
+            return Err(Violation::new(
+                "asks for the manifest faster than it takes it",
+            ));
+        }
         let total = content.manifest_bytes();
         let Some(part) = content.manifest_part(offset) else {
             return Err(Violation::new("asked for bytes behind the manifest"));
         };
-        cx.send_with(link, Message::Manifest { offset, total }, part);
+        let bytes = part.len() as u64;
+        if let Some(seq) = cx.send_with(link, Message::Manifest { offset, total }, part) {
+            serving.sending.push_back(Sending {
+                seq,
+                bytes,
+                content: false,
+            });
+            serving.buffered += bytes;
+        }
         Ok(())
     }
 
@@ -101,12 +129,19 @@ impl Share {
     }
 
     /// The root of an entry is wanted: sent now, or as soon as the entry is hashed.
-    pub(super) fn get_root(&mut self, cx: &mut Context, link: LinkId, entry: u32) -> Result<(), Violation> {
+    pub(super) fn get_root(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        entry: u32,
+    ) -> Result<(), Violation> {
         let (Some(content), Some(serving)) = (&self.content, self.serving.get_mut(&link)) else {
             return Err(Violation::new("a root before there is a manifest"));
         };
         match content.entry(entry) {
-            None | Some(EntryState::Bare) => return Err(Violation::new("the root of what has none")),
+            None | Some(EntryState::Bare) => {
+                return Err(Violation::new("the root of what has none"));
+            }
             Some(EntryState::Failed { failure, .. }) => {
                 let reason = *failure;
                 cx.send(link, Message::Failed { entry, reason });
@@ -163,7 +198,8 @@ impl Share {
 
     /// Starts the read for one link's first waiting request, if its buffer has room; says whether it got anywhere.
     fn start_read(&mut self, cx: &mut Context, link: LinkId) -> bool {
-        let (Some(content), Some(serving)) = (&mut self.content, self.serving.get_mut(&link)) else {
+        let (Some(content), Some(serving)) = (&mut self.content, self.serving.get_mut(&link))
+        else {
             return false;
         };
         let Some((_, segments)) = serving.waiting.front() else {
@@ -173,7 +209,9 @@ impl Share {
         if serving.buffered > 0 && serving.buffered + bytes > cx.limits.send_buffer {
             return false;
         }
-        if let Some(EntryState::Stream(stream)) = segments.first().and_then(|first| content.entry(first.entry))
+        if let Some(EntryState::Stream(stream)) = segments
+            .first()
+            .and_then(|first| content.entry(first.entry))
             && stream.reading
         {
             return false;
@@ -181,7 +219,12 @@ impl Share {
         let Some((id, segments)) = serving.waiting.pop_front() else {
             return false;
         };
-        let work = match plan_read(content, self.id, &segments, cx.links.get(link).map(|link| link.peer)) {
+        let work = match plan_read(
+            content,
+            self.id,
+            &segments,
+            cx.links.get(link).map(|link| link.peer),
+        ) {
             Plan::Answer(served) => {
                 answer(cx, link, id, served, None, Bytes::new());
                 return true;
@@ -208,7 +251,11 @@ impl Share {
         let Some(segments) = serving.and_then(|serving| serving.reading.remove(&id)) else {
             return; // The link went while its bytes were read.
         };
-        let readable: Vec<_> = segments.iter().filter(|segment| is_servable(content, segment)).copied().collect();
+        let readable: Vec<_> = segments
+            .iter()
+            .filter(|segment| is_servable(content, segment))
+            .copied()
+            .collect();
         let (payload, results) = match done {
             DiskDone::Read { payload, segments } => (payload, segments),
             DiskDone::Failed(error) => (Bytes::new(), vec![Err(error); readable.len()]),
@@ -246,8 +293,14 @@ impl Share {
         let Some(content) = &mut self.content else {
             return;
         };
-        let segments = self.serving.get_mut(&link).and_then(|serving| serving.reading.remove(&id));
-        let offset = segments.as_ref().and_then(|segments| segments.first()).map(|segment| segment.offset);
+        let segments = self
+            .serving
+            .get_mut(&link)
+            .and_then(|serving| serving.reading.remove(&id));
+        let offset = segments
+            .as_ref()
+            .and_then(|segments| segments.first())
+            .map(|segment| segment.offset);
         let mut failed = Vec::new();
         let (served, payload) = match (content.entry_mut(0), done) {
             (Some(EntryState::Stream(stream)), DiskDone::PipeRead { payload, hash, end }) => {
@@ -262,7 +315,9 @@ impl Share {
                     stream.size = Some(stream.read);
                 }
                 let served = match stream.size {
-                    Some(size) if at.saturating_add(u64::from(len)) >= size => Served::End { len, size },
+                    Some(size) if at.saturating_add(u64::from(len)) >= size => {
+                        Served::End { len, size }
+                    }
                     _ => Served::Bytes { len, proof: None },
                 };
                 (served, payload)
@@ -294,18 +349,27 @@ impl Share {
         };
         let roots = untold_roots(cx, content, serving, segments);
         let bytes = payload.len() as u64;
-        serving.buffered = serving.buffered.saturating_sub(Serving::read_bytes(segments));
+        serving.buffered = serving
+            .buffered
+            .saturating_sub(Serving::read_bytes(segments));
         if let Some(seq) = answer(cx, link, id, served, roots, payload)
             && bytes > 0
         {
-            serving.sending.push_back((seq, bytes));
+            serving.sending.push_back(Sending {
+                seq,
+                bytes,
+                content: true,
+            });
             serving.buffered += bytes;
         }
     }
 
     fn report_failed(&self, cx: &mut Context, failed: Vec<(u32, DiskError)>) {
         for (entry, error) in failed {
-            let path = self.content.as_ref().and_then(|content| content.path(entry));
+            let path = self
+                .content
+                .as_ref()
+                .and_then(|content| content.path(entry));
             if let Some(path) = path {
                 cx.event(Event::ShareFileFailed {
                     share: self.id,
@@ -322,12 +386,9 @@ impl Share {
             return;
         };
         let mut gone = 0;
-        while let Some((first, bytes)) = serving.sending.front().copied()
-            && first <= seq
-        {
-            serving.sending.pop_front();
-            serving.buffered = serving.buffered.saturating_sub(bytes);
-            gone += bytes;
+        while let Some(first) = serving.sending.pop_front_if(|first| first.seq <= seq) {
+            serving.buffered = serving.buffered.saturating_sub(first.bytes);
+            gone += if first.content { first.bytes } else { 0 };
         }
         self.sessions.sent(link, gone);
         self.pump(cx);
@@ -351,7 +412,13 @@ impl Share {
         cx.disk(JobOwner::Share(self.id, job), work);
     }
 
-    pub(super) fn groups_hashed(&mut self, cx: &mut Context, entry: u32, first: u64, done: DiskDone) {
+    pub(super) fn groups_hashed(
+        &mut self,
+        cx: &mut Context,
+        entry: u32,
+        first: u64,
+        done: DiskDone,
+    ) {
         self.hashing = false;
         let Some(content) = &mut self.content else {
             return;
@@ -423,14 +490,22 @@ fn check(content: &Content, segments: &[Segment], most: usize) -> Result<(), Vio
         let size = match content.entry(segment.entry) {
             Some(EntryState::File { size, .. } | EntryState::Failed { size, .. }) => *size,
             Some(EntryState::Stream(_)) => u64::MAX,
-            Some(EntryState::Bare) | None => return Err(Violation::new("asked for what has no bytes")),
+            Some(EntryState::Bare) | None => {
+                return Err(Violation::new("asked for what has no bytes"));
+            }
         };
         total += u64::from(segment.len);
         let end = segment.offset.checked_add(u64::from(segment.len));
-        let in_group = segment.offset % u64::from(GROUP) + u64::from(segment.len) <= u64::from(GROUP);
+        let in_group =
+            segment.offset % u64::from(GROUP) + u64::from(segment.len) <= u64::from(GROUP);
         let aligned = segment.offset.is_multiple_of(u64::from(LEAF));
         let ends_leaf = end.is_some_and(|end| end == size || end.is_multiple_of(u64::from(LEAF)));
-        if segment.len == 0 || end.is_none_or(|end| end > size) || !in_group || !aligned || !ends_leaf {
+        if segment.len == 0
+            || end.is_none_or(|end| end > size)
+            || !in_group
+            || !aligned
+            || !ends_leaf
+        {
             return Err(Violation::new("asked for a range that is not there"));
         }
         let whole = segment.offset == 0 && u64::from(segment.len) == size;
@@ -452,7 +527,12 @@ enum Plan {
     Read(DiskWork),
 }
 
-fn plan_read(content: &mut Content, share: super::ShareId, segments: &[Segment], peer: Option<crate::PeerId>) -> Plan {
+fn plan_read(
+    content: &mut Content,
+    share: super::ShareId,
+    segments: &[Segment],
+    peer: Option<crate::PeerId>,
+) -> Plan {
     if segments.iter().any(|segment| segment.len == 0) {
         return Plan::Answer(vec![Served::Forgotten; segments.len()]);
     }
@@ -461,12 +541,18 @@ fn plan_read(content: &mut Content, share: super::ShareId, segments: &[Segment],
     {
         return plan_pipe(stream, share, *first, peer);
     }
-    let readable: Vec<_> = segments.iter().filter(|segment| is_servable(content, segment)).copied().collect();
+    let readable: Vec<_> = segments
+        .iter()
+        .filter(|segment| is_servable(content, segment))
+        .copied()
+        .collect();
     if readable.is_empty() {
-        let failed = segments.iter().map(|segment| match content.entry(segment.entry) {
-            Some(EntryState::Failed { failure, .. }) => Served::Failed(*failure),
-            _ => Served::Failed(Failure::Unreadable),
-        });
+        let failed = segments
+            .iter()
+            .map(|segment| match content.entry(segment.entry) {
+                Some(EntryState::Failed { failure, .. }) => Served::Failed(*failure),
+                _ => Served::Failed(Failure::Unreadable),
+            });
         return Plan::Answer(failed.collect());
     }
     let hash = readable.iter().any(|segment| wants_hash(content, segment));
@@ -477,7 +563,12 @@ fn plan_read(content: &mut Content, share: super::ShareId, segments: &[Segment],
     })
 }
 
-fn plan_pipe(stream: &mut super::content::StreamState, share: super::ShareId, segment: Segment, peer: Option<crate::PeerId>) -> Plan {
+fn plan_pipe(
+    stream: &mut super::content::StreamState,
+    share: super::ShareId,
+    segment: Segment,
+    peer: Option<crate::PeerId>,
+) -> Plan {
     let passed = segment.offset.saturating_add(PIPE_KEPT) < stream.read
         || segment.offset > stream.read
         || !segment.offset.is_multiple_of(u64::from(GROUP));
@@ -489,7 +580,9 @@ fn plan_pipe(stream: &mut super::content::StreamState, share: super::ShareId, se
     }
     if taken || passed {
         return match stream.size {
-            Some(size) if !taken && segment.offset >= size => Plan::Answer(vec![Served::End { len: 0, size }]),
+            Some(size) if !taken && segment.offset >= size => {
+                Plan::Answer(vec![Served::End { len: 0, size }])
+            }
             _ => Plan::Answer(vec![Served::Failed(Failure::Passed)]),
         };
     }
@@ -528,7 +621,10 @@ fn served_bytes(content: &mut Content, segment: &Segment, hash: Option<GroupHash
         Some(EntryState::File { size, tree }) => proof_of(tree.proof(group), inner, *size, segment),
         _ => None,
     };
-    Served::Bytes { len: segment.len, proof }
+    Served::Bytes {
+        len: segment.len,
+        proof,
+    }
 }
 
 fn proof_of(
@@ -546,7 +642,12 @@ fn proof_of(
 }
 
 /// Roots of these segments' entries that are known and did not go out on this link yet.
-fn untold_roots(cx: &Context, content: &Content, serving: &mut Serving, segments: &[Segment]) -> Option<SignedRoots> {
+fn untold_roots(
+    cx: &Context,
+    content: &Content,
+    serving: &mut Serving,
+    segments: &[Segment],
+) -> Option<SignedRoots> {
     if serving.told.bound() == 0 {
         serving.told = Bits::new(content.entry_count() as usize);
     }
@@ -574,7 +675,15 @@ fn answer(
     payload: Bytes,
 ) -> Option<u64> {
     let segments = served.into();
-    cx.send_with(link, Message::Data { id, segments, roots }, payload)
+    cx.send_with(
+        link,
+        Message::Data {
+            id,
+            segments,
+            roots,
+        },
+        payload,
+    )
 }
 
 /// The next work that brings hashing forward: groups of one large file, or a handful of small files.

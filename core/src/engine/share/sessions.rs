@@ -118,7 +118,12 @@ impl Sessions {
     }
 
     /// The receiver on this link has left; returns all its links.
-    pub(super) fn end(&mut self, cx: &mut Context, link: LinkId, outcome: ReceiverOutcome) -> Vec<LinkId> {
+    pub(super) fn end(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        outcome: ReceiverOutcome,
+    ) -> Vec<LinkId> {
         match self.by_link.get(&link).copied() {
             Some(id) => self.finish(cx, id, outcome),
             None => vec![link],
@@ -175,5 +180,7 @@ impl Sessions {
 }
 
 fn path_of(cx: &Context, link: LinkId) -> PathKind {
-    cx.links.get(link).map_or(PathKind::Direct, |link| link.path)
+    cx.links
+        .get(link)
+        .map_or(PathKind::Direct, |link| link.path)
 }

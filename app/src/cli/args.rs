@@ -1,0 +1,293 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{ArgAction, Parser, Subcommand, ValueEnum};
+use handover_core::Multiaddr;
+use handover_core::engine::OnConflict;
+
+use super::exit;
+
+const ABOUT: &str = "Moves files straight from one computer to another: no server, no account";
+
+const LONG_ABOUT: &str = "\
+Moves files straight from one computer to another: no server, no account.
+
+`handover send` prints a code. Whoever is given it runs `handover get` and has the files. Everything is encrypted from
+end to end, and every byte is checked before it stands under its final name.";
+
+const EXAMPLES: &str = "\
+Examples:
+  handover send ./mods                    share a folder; prints the code
+  handover get                            fetch it; asks for the code
+  tar c ./mods | handover send -          share a stream
+  handover get --output - | tar x         and write it to standard output
+  handover demo                           two peers on this computer, to see it work";
+
+const SEND_EXAMPLES: &str = "\
+Examples:
+  handover send ./mods                    serve a folder until Ctrl-C
+  handover send a.pdf b.pdf --once        two files, to one receiver
+  pg_dump shop | handover send - --name shop.sql
+  handover send ./mods --json             one JSON object a line, for programs
+
+Where standard output is not a terminal, the code goes there too, on a line of its own.";
+
+const GET_HELP: &str = "\
+Where the code comes from, the first of: the argument, the variable HANDOVER_CODE, the first line of standard input if
+that is not a terminal, a prompt. As an argument the code can be seen by everybody on this computer, in the list of
+processes, and it stays in the shell's history: where that matters, use one of the others.
+
+Examples:
+  handover get                            asks for the code
+  handover get --to ~/Downloads
+  handover get --select '*.pdf'           only these
+  handover get --yes --on-conflict rename < code.txt
+  handover get --output - | tar x";
+
+/// What was asked for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "handover",
+    version,
+    about = ABOUT,
+    long_about = LONG_ABOUT,
+    after_help = EXAMPLES,
+    after_long_help = format!("{EXAMPLES}\n\n{}", exit::help()),
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) global: Global,
+}
+
+/// What holds for every command.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Everywhere")]
+pub(crate) struct Global {
+    /// Print events as JSON to standard output, one object a line; ask nothing
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Print only what is needed: the code, questions, errors
+    #[arg(long, short, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Log what happens to standard error; twice for more
+    #[arg(long, short, global = true, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Where this device keeps its identity
+    #[arg(long, global = true, value_name = "FOLDER", env = "HANDOVER_DATA_DIR")]
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Share files, folders or a stream, and print the code for it
+    #[command(after_help = SEND_EXAMPLES)]
+    Send(Send),
+    /// Fetch what a code stands for
+    #[command(after_help = GET_HELP)]
+    Get(Get),
+    /// Hand a small folder from one peer to another, both on this computer
+    Demo,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell to complete in
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Send {
+    /// Files and folders; `-` for standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub(crate) paths: Vec<PathBuf>,
+    /// Call the share this [default: the name of the file or folder]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) name: Option<String>,
+    /// Tell receivers what it is
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    pub(crate) description: String,
+    /// Tell receivers who sends it [default: the name of this computer]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) author: Option<String>,
+    /// End when one receiver has it all
+    #[arg(long, conflicts_with = "uses")]
+    pub(crate) once: bool,
+    /// End when this many receivers have it all
+    #[arg(long, value_name = "COUNT", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) uses: Option<u32>,
+    /// Print a code in the old form as well: SHARECODE:ENCRYPTIONKEY:IP:PORT
+    #[arg(long)]
+    pub(crate) legacy: bool,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+impl Send {
+    /// How many receivers may have it all before the share ends.
+    pub(crate) fn limit(&self) -> Option<u32> {
+        if self.once { Some(1) } else { self.uses }
+    }
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Get {
+    /// The code that the sender gave you; see below for safer ways to give it
+    pub(crate) code: Option<String>,
+    /// Put files below this folder
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    pub(crate) to: PathBuf,
+    /// `-` writes the one file to standard output, and nothing to the disk
+    #[arg(long, value_name = "-", value_parser = ["-"], conflicts_with_all = ["to", "on_conflict", "exec"])]
+    pub(crate) output: Option<String>,
+    /// Fetch only what matches: a name at any depth, or a path from the share's top; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) select: Vec<String>,
+    /// What to do with a file that exists already
+    #[arg(long, value_name = "WHAT", default_value = "ask")]
+    pub(crate) on_conflict: Conflict,
+    /// Accept the offer without being asked
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// With --yes: let programs stay executable
+    #[arg(long, requires = "yes")]
+    pub(crate) exec: bool,
+    /// Look for the other side for so long before giving up
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub(crate) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
+impl Get {
+    /// Whether the file goes to standard output.
+    pub(crate) fn to_stdout(&self) -> bool {
+        self.output.is_some()
+    }
+}
+
+/// How this side uses the network.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct Network {
+    /// The other side is on this computer: let the code's addresses name it
+    #[arg(long)]
+    pub(crate) loopback: bool,
+    /// Listen here only, such as /ip4/192.168.1.20/tcp/47820; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Vec<Multiaddr>,
+    /// What to connect over
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "tcp,quic")]
+    pub(crate) transport: Vec<Transport>,
+}
+
+impl Network {
+    pub(crate) fn tcp(&self) -> bool {
+        self.transport.contains(&Transport::Tcp)
+    }
+
+    pub(crate) fn quic(&self) -> bool {
+        self.transport.contains(&Transport::Quic)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    /// Usually the faster one
+    Tcp,
+    /// UDP; gets through some networks that TCP does not
+    Quic,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Conflict {
+    /// Ask, once for all of them
+    Ask,
+    /// Leave what is there, do not fetch the new one
+    Skip,
+    /// Keep both; the new one gets a number
+    Rename,
+    /// Replace what is there once the new one is whole and checked
+    Overwrite,
+}
+
+impl Conflict {
+    /// What to do; `None` if somebody has to be asked.
+    pub(crate) fn decided(self) -> Option<OnConflict> {
+        match self {
+            Self::Ask => None,
+            Self::Skip => Some(OnConflict::Skip),
+            Self::Rename => Some(OnConflict::Rename),
+            Self::Overwrite => Some(OnConflict::Overwrite),
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u64>() {
+        Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("not a number of seconds from 1 to 86400".to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn help(of: Option<&str>) -> String {
+        let mut command = Args::command().term_width(100);
+        command.build();
+        match of {
+            Some(name) => {
+                let command = command.find_subcommand_mut(name).unwrap();
+                command.render_long_help().to_string()
+            }
+            None => command.render_long_help().to_string(),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_says_it_all() {
+        insta::assert_snapshot!("help", help(None));
+        insta::assert_snapshot!("help_send", help(Some("send")));
+        insta::assert_snapshot!("help_get", help(Some("get")));
+    }
+
+    #[test]
+    fn what_makes_no_sense_together_is_refused() {
+        for line in [
+            "handover send",
+            "handover send a --once --uses 2",
+            "handover send a --uses 0",
+            "handover get --exec",
+            "handover get --output file",
+            "handover get --output - --to there",
+            "handover get --wait 0",
+            "handover get --on-conflict perhaps",
+            "handover send a -q -v",
+            "handover send a --listen nowhere",
+            "handover send a --transport pigeon",
+        ] {
+            let parsed = Args::try_parse_from(line.split(' '));
+            assert!(parsed.is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn options_of_all_commands_stand_before_and_after_them() {
+        for line in ["handover --json demo", "handover demo --json"] {
+            assert!(Args::try_parse_from(line.split(' ')).unwrap().global.json);
+        }
+    }
+}

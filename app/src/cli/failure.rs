@@ -1,0 +1,151 @@
+//! Why a run failed: in words, with what to do next, and as an exit code.
+
+use handover::ManagerError;
+use handover_core::code::CodeError;
+use handover_core::engine::{DiskError, DownloadError, ShareEnd};
+
+use super::exit::Exit;
+
+/// A run that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// What went wrong. May quote peers and systems: whoever prints it escapes it.
+    pub(crate) what: String,
+    /// What to do next, in our own words. May be empty.
+    pub(crate) advice: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self {
+            exit,
+            what: what.into(),
+            advice: advice.into(),
+        }
+    }
+
+    /// The command line does not say enough, or too much.
+    pub(crate) fn usage(what: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, what, advice)
+    }
+
+    /// Something broke that should not.
+    pub(crate) fn internal(what: impl ToString) -> Self {
+        Self::new(Exit::Internal, what.to_string(), "")
+    }
+
+    /// A share that could not be made.
+    pub(crate) fn of_share(reason: &ShareEnd) -> Option<Self> {
+        match reason {
+            ShareEnd::Failed(why) => Some(Self::new(
+                Exit::Disk,
+                format!("this can't be shared: {why}"),
+                "Check the paths, and that you may read what is there.",
+            )),
+            ShareEnd::Stopped | ShareEnd::UsedUp => None,
+        }
+    }
+
+    /// A download that failed as a whole.
+    pub(crate) fn of_download(error: &DownloadError) -> Self {
+        let (exit, advice) = match error {
+            DownloadError::Unreachable(_) => (
+                Exit::Unreachable,
+                "Check that `handover send` still runs there, and that both computers are on one network or that the\n\
+                 sender can be reached from outside of its own. Then run the same command again.",
+            ),
+            DownloadError::NoSuchShare | DownloadError::Withdrawn => (
+                Exit::Peer,
+                "Ask the sender to run `handover send` again, and use the new code.",
+            ),
+            DownloadError::Violation(_) => (
+                Exit::Peer,
+                "Nothing is kept that was not checked. Use the same version of handover on both sides; if that does\n\
+                 not help, do not trust the sender.",
+            ),
+            DownloadError::Unsuitable(_) => (
+                Exit::Usage,
+                "Choose with --select, or receive into a folder with --to.",
+            ),
+            DownloadError::Disk(error) => return Self::of_disk(error),
+        };
+        Self::new(exit, error.to_string(), advice)
+    }
+
+    fn of_disk(error: &DiskError) -> Self {
+        let advice = match error {
+            DiskError::Full => "Make room, or receive elsewhere with --to. Then run the same command again.",
+            DiskError::Denied(_) => "Receive into a folder where you may write, with --to.",
+            DiskError::NameTooLong => "Receive into a folder on another file system, with --to.",
+            DiskError::Escape(_) => "Receive into an empty folder, with --to.",
+            DiskError::PipeClosed => "The program that reads standard output has ended.",
+            DiskError::NotFound | DiskError::Changed | DiskError::Other(_) => "",
+        };
+        Self::new(Exit::Disk, format!("here: {error}"), advice)
+    }
+}
+
+impl From<CodeError> for Failure {
+    fn from(error: CodeError) -> Self {
+        Self::usage(error.to_string(), "")
+    }
+}
+
+impl From<ManagerError> for Failure {
+    fn from(error: ManagerError) -> Self {
+        match error {
+            ManagerError::Code(error) => error.into(),
+            ManagerError::Identity { .. } => Self::new(
+                Exit::Disk,
+                error.to_string(),
+                "Name another folder for it with --data-dir or HANDOVER_DATA_DIR.",
+            ),
+            ManagerError::Network(_) => Self::new(
+                Exit::Internal,
+                error.to_string(),
+                "Check --listen and --transport, and whether another program uses that port.",
+            ),
+            error => Self::internal(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::screen::trouble;
+    use super::*;
+
+    #[test]
+    fn every_error_says_what_to_do() {
+        let disk = [
+            DiskError::Full,
+            DiskError::Denied("/srv: read-only file system".to_string()),
+            DiskError::NotFound,
+            DiskError::Changed,
+            DiskError::NameTooLong,
+            DiskError::PipeClosed,
+            DiskError::Escape("a symlink is in the way".to_string()),
+            DiskError::Other("input/output error".to_string()),
+        ];
+        let mut failures = vec![
+            Failure::of_download(&DownloadError::Unreachable("connection refused".to_string())),
+            Failure::of_download(&DownloadError::NoSuchShare),
+            Failure::of_download(&DownloadError::Withdrawn),
+            Failure::of_download(&DownloadError::Violation("a\rb\u{1b}[2J".to_string())),
+            Failure::of_download(&DownloadError::Unsuitable("a pipe takes one file".to_string())),
+            Failure::of_share(&ShareEnd::Failed("mods: not found".to_string())).unwrap(),
+            CodeError::NotATicket.into(),
+            ManagerError::NotRunning.into(),
+        ];
+        failures.extend(disk.into_iter().map(|error| Failure::of_download(&error.into())));
+        let shown: Vec<String> = failures
+            .iter()
+            .map(|failure| {
+                let advice = trouble::advice(failure).unwrap_or_default();
+                format!("[{}] {}\n{advice}", failure.exit.code(), trouble::what(failure))
+            })
+            .collect();
+        insta::assert_snapshot!(shown.join("\n"));
+    }
+}

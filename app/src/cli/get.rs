@@ -1,0 +1,283 @@
+//! `handover get`: a download, from the code to the closing line.
+
+mod answer;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+use handover::disk::DownloadTarget;
+use handover::{Config, FetchRequest, UnifiedP2PManager};
+use handover_core::code::ShareCode;
+use handover_core::engine::{
+    AcceptTerms, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchOptions, PathKind, Progress,
+};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use self::answer::{Answer, Asking, Decision};
+use super::args::{Get, Global};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::input::{self, Lines};
+use super::interrupt::Interrupts;
+use super::json;
+use super::screen::{Live, Screen, Tone, receiving, sending};
+use super::select::Selection;
+
+/// How long a cancelled download may take to clean up, and peers to hear of it.
+const GOODBYE: Duration = Duration::from_secs(2);
+
+/// Fetches what the code stands for.
+pub(crate) async fn run(
+    args: &Get,
+    global: &Global,
+    screen: &Screen,
+    interrupts: &mut Interrupts,
+) -> Result<Exit, Failure> {
+    check(args, screen)?;
+    let selection = Selection::parse(&args.select)?;
+    let config = super::config(&args.network, global)?;
+    let mut lines = Lines::default();
+    let Some(code) = input::code(args.code.as_deref(), screen, &mut lines, interrupts).await? else {
+        return Ok(Exit::Interrupted);
+    };
+    let options = FetchOptions {
+        name: config.device_name.clone(),
+        loopback: args.network.loopback,
+        search: args.wait,
+    };
+    let target = target(args)?;
+    let (mut manager, _borrowed) = peer(config, &code)?;
+    manager.start().await?;
+    let mut events = manager.events().ok_or_else(|| Failure::internal("the peer's events are gone"))?;
+    let download = manager.fetch(FetchRequest { code, target, options }).await?;
+    let mut getting = Getting {
+        args,
+        screen,
+        manager: &manager,
+        download,
+        answer: Answer::new(args, screen, selection),
+        name: String::new(),
+        status: None,
+        path: None,
+        before: None,
+    };
+    let result = getting.follow(&mut events, &mut lines, interrupts).await;
+    drop(getting);
+    drop(events);
+    tokio::select! {
+        _ = timeout(GOODBYE, manager.stop()) => {}
+        () = interrupts.next() => return Ok(Exit::Interrupted),
+    }
+    result
+}
+
+/// What can be told to be wrong before anybody is called.
+fn check(args: &Get, screen: &Screen) -> Result<(), Failure> {
+    if args.to_stdout() && screen.is_json() {
+        return Err(Failure::usage("--json and --output - both want standard output", "Leave one of them away."));
+    }
+    if !args.yes && !args.to_stdout() && !screen.can_ask() {
+        return Err(Failure::usage(
+            "nobody can be asked here whether to accept what is offered",
+            "To accept it unseen, run the same with --yes.",
+        ));
+    }
+    Ok(())
+}
+
+fn target(args: &Get) -> Result<DownloadTarget, Failure> {
+    if !args.to_stdout() {
+        return Ok(DownloadTarget::Folder(args.to.clone()));
+    }
+    // Not `Stdout`, which looks for the ends of lines in everything.
+    let descriptor = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::internal)?;
+    Ok(DownloadTarget::Pipe(Box::new(File::from(descriptor))))
+}
+
+/// The peer that fetches. Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody
+/// can connect to their own identity.
+fn peer(config: Config, code: &ShareCode) -> Result<(UnifiedP2PManager, Option<tempfile::TempDir>), Failure> {
+    let manager = UnifiedP2PManager::new(config.clone())?;
+    let may_be_ours = match code.peer() {
+        Some(peer) => peer == manager.peer(),
+        None => config.loopback,
+    };
+    if !may_be_ours {
+        return Ok((manager, None));
+    }
+    let borrowed = tempfile::tempdir().map_err(Failure::internal)?;
+    let data_dir = borrowed.path().to_path_buf();
+    let manager = UnifiedP2PManager::new(Config { data_dir, ..config })?;
+    Ok((manager, Some(borrowed)))
+}
+
+/// One download on the screen.
+struct Getting<'a> {
+    args: &'a Get,
+    screen: &'a Screen,
+    manager: &'a UnifiedP2PManager,
+    download: DownloadId,
+    answer: Answer<'a>,
+    /// What the share is called.
+    name: String,
+    /// The line that is redrawn.
+    status: Option<Live>,
+    /// The path in use, and the one before.
+    path: Option<PathKind>,
+    before: Option<PathKind>,
+}
+
+impl Getting<'_> {
+    async fn follow(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        lines: &mut Lines,
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Failure> {
+        loop {
+            tokio::select! {
+                () = interrupts.next() => return self.interrupted(events, interrupts).await,
+                line = lines.next(), if self.answer.asking != Asking::Nothing => {
+                    let decision = self.answer.line(line.as_deref());
+                    self.decide(decision).await?;
+                }
+                event = events.recv() => {
+                    let event = event.ok_or_else(|| Failure::internal("the peer ended unexpectedly"))?;
+                    if let Some(outcome) = self.event(event).await? {
+                        return self.over(&outcome);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Shows an event; returns how the download ended if it did.
+    async fn event(&mut self, event: Event) -> Result<Option<DownloadOutcome>, Failure> {
+        let screen = self.screen;
+        screen.event(&json::event(&event));
+        match event {
+            Event::Connecting { attempt, reason, .. } => {
+                screen.say(Tone::Plain, &receiving::connecting(attempt, reason.as_deref()));
+            }
+            Event::Connected { path, .. } => {
+                // Another link beside one that stands is not worth a line until it is used.
+                if self.path.is_none() {
+                    screen.say(Tone::Plain, &receiving::connected(path));
+                    self.path = Some(path);
+                }
+            }
+            Event::SharerPreparing { .. } => screen.say(Tone::Plain, receiving::preparing()),
+            Event::Offer { manifest, taken, free, .. } => {
+                self.name = manifest.name().to_string();
+                let decision = self.answer.offered(manifest, taken, free);
+                self.decide(decision).await?;
+            }
+            Event::Progress { progress, .. } => self.progress(&progress),
+            Event::PathChanged { path, .. } => {
+                screen.say(Tone::Plain, &receiving::path_changed(self.path, path));
+                self.before = self.path.replace(path);
+            }
+            Event::ConnectionLost { reason, .. } => {
+                self.status = None;
+                self.path = None;
+                screen.say(Tone::Bad, &receiving::lost(&reason));
+            }
+            Event::FileSkipped { path, .. } => {
+                screen.say(Tone::Plain, &receiving::file_skipped(path.as_str(), screen.width()));
+            }
+            Event::FileFailed { path, reason, .. } => {
+                screen.need(Tone::Bad, &receiving::file_failed(path.as_str(), &reason, screen.width()));
+            }
+            Event::PeerBlamed { violation, .. } => screen.say(Tone::Bad, &receiving::blamed(&violation)),
+            Event::DownloadEnded { outcome, .. } => return Ok(Some(outcome)),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        let before = self.before;
+        let line = self.status.get_or_insert_with(|| self.screen.live());
+        let drawn = |width| receiving::progress(progress, before, width);
+        line.show(self.screen, drawn, || receiving::progress_plain(progress));
+    }
+
+    async fn decide(&mut self, decision: Decision) -> Result<(), Failure> {
+        match decision {
+            Decision::Later => {}
+            Decision::Decline => self.manager.decline(self.download).await?,
+            Decision::Accept { select, on_conflict, executables } => {
+                if let Some(summary) = self.answer.summary() {
+                    self.screen.say(Tone::Plain, &receiving::accepted(&summary, self.folder()));
+                }
+                let terms = AcceptTerms {
+                    select,
+                    on_conflict,
+                    executables,
+                };
+                self.manager.accept(self.download, terms).await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        (!self.args.to_stdout()).then_some(self.args.to.as_path())
+    }
+
+    fn over(&mut self, outcome: &DownloadOutcome) -> Result<Exit, Failure> {
+        self.status = None;
+        match outcome {
+            DownloadOutcome::Completed(done) => Ok(self.completed(done)),
+            // What was declined because nobody could be asked has a reason to tell.
+            DownloadOutcome::Declined => match self.answer.refused.take() {
+                Some(failure) => Err(failure),
+                None => {
+                    self.screen.say(Tone::Plain, receiving::declined());
+                    Ok(Exit::Declined)
+                }
+            },
+            DownloadOutcome::Cancelled => Ok(Exit::Interrupted),
+            DownloadOutcome::Failed(error) => Err(Failure::of_download(error)),
+        }
+    }
+
+    fn completed(&self, done: &DownloadSummary) -> Exit {
+        let failed = done.failed > 0;
+        let tone = if failed { Tone::Bad } else { Tone::Good };
+        self.screen.say(tone, &receiving::closing(&self.name, done, self.folder()));
+        if failed { Exit::Incomplete } else { Exit::Done }
+    }
+
+    /// Cancels, and gives that a moment.
+    async fn interrupted(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Failure> {
+        self.status = None;
+        self.screen.say(Tone::Plain, &format!("\n{}", sending::stopping()));
+        self.manager.cancel(self.download).await?;
+        let ended = async {
+            while let Some(event) = events.recv().await {
+                self.screen.event(&json::event(&event));
+                if matches!(event, Event::DownloadEnded { .. }) {
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            ended = timeout(GOODBYE, ended) => {
+                if ended.is_ok() {
+                    self.screen.say(Tone::Plain, receiving::cancelled());
+                }
+            }
+            () = interrupts.next() => {}
+        }
+        Ok(Exit::Interrupted)
+    }
+}

@@ -1,0 +1,199 @@
+//! The answer to an offer: from the command line where it says enough, from the user where it does not.
+
+use std::sync::Arc;
+
+use handover_core::engine::{ManifestSummary, OnConflict};
+use handover_core::manifest::Manifest;
+
+use crate::cli::args::Get;
+use crate::cli::failure::Failure;
+use crate::cli::screen::offer::{self, View};
+use crate::cli::screen::{Screen, Tone};
+use crate::cli::select::Selection;
+
+/// What the user is being asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asking {
+    Nothing,
+    /// Whether they want it.
+    Accept,
+    /// What to do with what exists already.
+    Conflict {
+        executables: bool,
+    },
+}
+
+/// What is to be done now.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Nothing: a question is open.
+    Later,
+    Decline,
+    Accept {
+        select: Option<Vec<u32>>,
+        on_conflict: OnConflict,
+        executables: bool,
+    },
+}
+
+/// An offer, and how far it is answered.
+pub(super) struct Answer<'a> {
+    args: &'a Get,
+    screen: &'a Screen,
+    selection: Option<Selection>,
+    offered: Option<Offered>,
+    pub(super) asking: Asking,
+    /// Why the command line made us decline.
+    pub(super) refused: Option<Failure>,
+}
+
+struct Offered {
+    manifest: Arc<Manifest>,
+    select: Option<Vec<u32>>,
+    taken: Vec<u32>,
+    free: Option<u64>,
+}
+
+impl Offered {
+    fn view(&self) -> View<'_> {
+        View::new(&self.manifest, self.select.as_deref(), &self.taken, self.free)
+    }
+}
+
+impl<'a> Answer<'a> {
+    pub(super) fn new(args: &'a Get, screen: &'a Screen, selection: Option<Selection>) -> Self {
+        Self {
+            args,
+            screen,
+            selection,
+            offered: None,
+            asking: Asking::Nothing,
+            refused: None,
+        }
+    }
+
+    /// What was taken of the offer.
+    pub(super) fn summary(&self) -> Option<ManifestSummary> {
+        self.offered.as_ref().map(|offered| offered.view().summary)
+    }
+
+    /// An offer came. (It may come again, with other files, if the sender was restarted before the answer.)
+    pub(super) fn offered(&mut self, manifest: Arc<Manifest>, taken: Vec<u32>, free: Option<u64>) -> Decision {
+        let select = match &self.selection {
+            None => None,
+            Some(selection) => match selection.choose(&manifest) {
+                Ok(select) => Some(select),
+                Err(failure) => return self.refuse(failure),
+            },
+        };
+        let offered = Offered {
+            manifest,
+            select,
+            taken,
+            free,
+        };
+        let ask = !self.args.yes && !self.args.to_stdout();
+        let text = offer::offer(&offered.view(), ask, self.screen.width());
+        self.offered = Some(offered);
+        if ask {
+            self.screen.need(Tone::Plain, &text);
+            self.ask(Asking::Accept)
+        } else {
+            self.screen.say(Tone::Plain, &text);
+            self.accepted(self.args.exec)
+        }
+    }
+
+    /// A line that was typed; `None` at the end of standard input.
+    pub(super) fn line(&mut self, line: Option<&str>) -> Decision {
+        let answer = line.map(|line| line.trim().to_lowercase());
+        match self.asking {
+            Asking::Nothing => Decision::Later,
+            Asking::Accept => self.accept_line(answer.as_deref()),
+            Asking::Conflict { executables } => self.conflict_line(answer.as_deref(), executables),
+        }
+    }
+
+    fn accept_line(&mut self, answer: Option<&str>) -> Decision {
+        let Some(view) = self.offered.as_ref().map(Offered::view) else {
+            return Decision::Later;
+        };
+        match answer {
+            Some("") if view.fits() => self.accepted(true),
+            Some("y" | "yes") => self.accepted(true),
+            Some("x") if view.summary.executables > 0 => self.accepted(false),
+            None | Some("" | "n" | "no" | "q") => self.decline(),
+            Some("l") => {
+                self.screen.need(Tone::Plain, &offer::list(&view, self.screen.width()));
+                self.ask(Asking::Accept)
+            }
+            Some(_) => {
+                self.screen.need(Tone::Plain, &offer::help(&view));
+                self.ask(Asking::Accept)
+            }
+        }
+    }
+
+    fn conflict_line(&mut self, answer: Option<&str>, executables: bool) -> Decision {
+        match answer {
+            Some("" | "s" | "skip") => self.settled(OnConflict::Skip, executables),
+            Some("r" | "rename") => self.settled(OnConflict::Rename, executables),
+            Some("o" | "overwrite") => self.settled(OnConflict::Overwrite, executables),
+            None | Some("c" | "cancel" | "n" | "q") => self.decline(),
+            Some(_) => self.ask(Asking::Conflict { executables }),
+        }
+    }
+
+    /// They want it; what exists already may still be a question.
+    fn accepted(&mut self, executables: bool) -> Decision {
+        if let Some(on_conflict) = self.args.on_conflict.decided() {
+            return self.settled(on_conflict, executables);
+        }
+        let Some(view) = self.offered.as_ref().map(Offered::view) else {
+            return Decision::Later;
+        };
+        // Nothing is to overwrite what comes to be there in the meantime.
+        if view.taken.is_empty() || self.args.to_stdout() {
+            return self.settled(OnConflict::Rename, executables);
+        }
+        let conflicts = offer::conflicts(&view, self.screen.width());
+        if !self.screen.can_ask() {
+            self.screen.need(Tone::Bad, &conflicts);
+            return self.refuse(Failure::usage(
+                "files of these names exist here, and nobody can be asked what to do with them",
+                "Say it with --on-conflict skip, rename or overwrite, or receive into another folder with --to.",
+            ));
+        }
+        self.screen.need(Tone::Plain, &conflicts);
+        self.ask(Asking::Conflict { executables })
+    }
+
+    fn settled(&mut self, on_conflict: OnConflict, executables: bool) -> Decision {
+        self.asking = Asking::Nothing;
+        Decision::Accept {
+            select: self.offered.as_ref().and_then(|offered| offered.select.clone()),
+            on_conflict,
+            executables,
+        }
+    }
+
+    fn ask(&mut self, asking: Asking) -> Decision {
+        let question = match (asking, &self.offered) {
+            (Asking::Accept, Some(offered)) => offer::question(&offered.view()),
+            _ => offer::conflict_question().to_string(),
+        };
+        self.screen.ask(&question);
+        self.asking = asking;
+        Decision::Later
+    }
+
+    fn decline(&mut self) -> Decision {
+        self.asking = Asking::Nothing;
+        Decision::Decline
+    }
+
+    fn refuse(&mut self, failure: Failure) -> Decision {
+        self.refused = Some(failure);
+        self.decline()
+    }
+}

@@ -1,0 +1,124 @@
+//! What people type, and where the code comes from.
+
+use std::io::{self, BufRead, IsTerminal, Read};
+
+use handover_core::code::{MAX_CODE, ShareCode};
+use tokio::sync::mpsc;
+
+use super::failure::Failure;
+use super::interrupt::Interrupts;
+use super::screen::{Screen, Tone, receiving, trouble};
+
+/// The variable that may hold the code.
+pub(crate) const CODE_VARIABLE: &str = "HANDOVER_CODE";
+/// How often a code may be mistyped at the prompt.
+const TRIES: usize = 3;
+
+/// Lines of standard input, read by a thread of their own: such a read can't be called off. Nothing is read before the
+/// first line is asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Lines(Option<mpsc::Receiver<String>>);
+
+impl Lines {
+    /// The next line; `None` at the end. Dropping the future loses nothing.
+    pub(crate) async fn next(&mut self) -> Option<String> {
+        self.0.get_or_insert_with(read_lines).recv().await
+    }
+}
+
+fn read_lines() -> mpsc::Receiver<String> {
+    let (lines, lines_out) = mpsc::channel(1);
+    std::thread::spawn(move || {
+        while let Ok(Some(line)) = read_line(&mut io::stdin().lock()) {
+            if lines.blocking_send(line).is_err() {
+                return;
+            }
+        }
+    });
+    lines_out
+}
+
+/// One line without its end, and no more of it than a code may be long.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let read = input.take(MAX_CODE as u64 + 2).read_until(b'\n', &mut line)?;
+    Ok((read > 0).then(|| String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_string()))
+}
+
+/// The code: the argument, else the variable, else the first line of standard input or, from a terminal, the answer to
+/// a prompt. `None` if the user gave up.
+pub(crate) async fn code(
+    argument: Option<&str>,
+    screen: &Screen,
+    lines: &mut Lines,
+    interrupts: &mut Interrupts,
+) -> Result<Option<ShareCode>, Failure> {
+    let variable = std::env::var(CODE_VARIABLE).ok().filter(|code| !code.trim().is_empty());
+    if let Some(code) = argument.map(str::to_string).or(variable) {
+        return Ok(Some(ShareCode::parse(&code)?));
+    }
+    if screen.can_ask() {
+        return prompt(screen, lines, interrupts).await;
+    }
+    if io::stdin().is_terminal() {
+        return Err(no_code());
+    }
+    tokio::select! {
+        line = lines.next() => Ok(Some(ShareCode::parse(&line.ok_or_else(no_code)?)?)),
+        () = interrupts.next() => Ok(None),
+    }
+}
+
+fn no_code() -> Failure {
+    Failure::usage(
+        "there is no code, and nobody to ask for it",
+        format!("Give it on standard input, in the variable {CODE_VARIABLE}, or as an argument."),
+    )
+}
+
+async fn prompt(
+    screen: &Screen,
+    lines: &mut Lines,
+    interrupts: &mut Interrupts,
+) -> Result<Option<ShareCode>, Failure> {
+    let mut tries = 1;
+    loop {
+        screen.ask(receiving::CODE_PROMPT);
+        let line = tokio::select! {
+            line = lines.next() => line,
+            () = interrupts.next() => None,
+        };
+        let Some(line) = line else {
+            screen.need(Tone::Plain, "");
+            return Ok(None);
+        };
+        match ShareCode::parse(&line) {
+            Ok(code) => return Ok(Some(code)),
+            Err(error) if tries < TRIES => screen.need(Tone::Bad, &trouble::what(&error.into())),
+            Err(error) => return Err(error.into()),
+        }
+        tries += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_ends_where_it_ends() {
+        let mut input = io::Cursor::new(b"a code\r\nmore\n\nlast".to_vec());
+        let mut lines = Vec::new();
+        while let Some(line) = read_line(&mut input).unwrap() {
+            lines.push(line);
+        }
+        assert_eq!(lines, ["a code", "more", "", "last"]);
+    }
+
+    #[test]
+    fn an_endless_line_is_not_read_to_its_end() {
+        let mut endless = io::BufReader::new(io::repeat(b'x'));
+        let line = read_line(&mut endless).unwrap().unwrap();
+        assert!(ShareCode::parse(&line).is_err() && line.len() <= MAX_CODE + 2);
+    }
+}

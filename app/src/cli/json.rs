@@ -1,0 +1,238 @@
+//! `--json`: one JSON object a line on standard output.
+//!
+//! Every object has an `event`. Names stay as they are once released; fields may be added. Sizes are bytes, times are
+//! milliseconds, a `path` of a connection is `loopback`, `lan`, `direct` or `relayed`. Text of peers is as they sent
+//! it, with whatever could act on a terminal written as `\u` escapes.
+//!
+//! | `event` | fields |
+//! |---|---|
+//! | `share_open` | `share`, `code` (give it to the other side), `addresses`, `legacy` (if asked for); again when the addresses change |
+//! | `share_scanned` | `share`, `files`, `folders`, `bytes`, `executables`, `stream`, `skipped`: [{`name`, `reason`}] |
+//! | `share_hashed` | `share`, `done`, `total` |
+//! | `share_ended` | `share`, `reason`: `stopped`, `used_up` or `failed`, `message` |
+//! | `share_file_failed` | `share`, `file`, `message` |
+//! | `receiver_joined` | `share`, `receiver`, `peer`, `name`, `path` |
+//! | `receiver_progress` | `share`, `receiver`, `path`, `rtt`, `done`, `total` |
+//! | `receiver_left` | `share`, `receiver`, `outcome`: `completed`, `declined`, `cancelled`, `lost` or `violation`, `sent` |
+//! | `connecting` | `download`, `attempt`, `reason` (why the last one failed) |
+//! | `connected` | `download`, `peer`, `path` |
+//! | `sharer_preparing` | `download` |
+//! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
+//! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `paused` |
+//! | `path_changed` | `download`, `path` |
+//! | `connection_lost` | `download`, `reason` |
+//! | `file_done` | `download`, `file`, `size` |
+//! | `file_skipped` | `download`, `file` |
+//! | `file_failed` | `download`, `file`, `reason` |
+//! | `peer_blamed` | `peer`, `violation` |
+//! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled` or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
+//! | `failed` | `exit` (the exit code that follows), `message`, `advice` |
+//! | `demo_finished` | `files`, `bytes` |
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use handover_core::code::{LegacyCode, Ticket};
+use handover_core::engine::{DownloadId, DownloadOutcome, Event, ManifestSummary, ShareEnd, ShareId};
+use handover_core::manifest::{Entry, EntryKind, Manifest};
+use serde_json::{Map, Value, json};
+
+use super::failure::Failure;
+
+/// An event of the engine. Null for those that only the command itself acts on.
+pub(crate) fn event(event: &Event) -> Value {
+    share_event(event).or_else(|| download_event(event)).unwrap_or(Value::Null)
+}
+
+/// A share can be reached, by this code.
+pub(crate) fn share_open(share: ShareId, ticket: &Ticket, legacy: Option<Option<&LegacyCode>>) -> Value {
+    let mut object = json!({
+        "event": "share_open",
+        "share": share,
+        "code": ticket.encode(),
+        "addresses": ticket.addresses.len(),
+    });
+    if let Some(legacy) = legacy {
+        object["legacy"] = legacy.map(LegacyCode::encode).into();
+    }
+    object
+}
+
+/// The run failed.
+pub(crate) fn failed(failure: &Failure) -> Value {
+    json!({
+        "event": "failed",
+        "exit": failure.exit.code(),
+        "message": failure.what,
+        "advice": failure.advice,
+    })
+}
+
+/// The demo went well.
+pub(crate) fn demo_finished(files: u64, bytes: u64) -> Value {
+    json!({ "event": "demo_finished", "files": files, "bytes": bytes })
+}
+
+fn share_event(event: &Event) -> Option<Value> {
+    Some(match event {
+        Event::ShareScanned { share, summary, skipped } => {
+            let skipped = skipped.iter().map(|(name, reason)| json!({ "name": name, "reason": reason }));
+            let mut object = named("share_scanned", json!({ "share": share }));
+            amounts(&mut object, summary);
+            object["skipped"] = skipped.collect();
+            object
+        }
+        Event::ShareHashed { share, done, total } => {
+            named("share_hashed", json!({ "share": share, "done": done, "total": total }))
+        }
+        Event::ShareEnded { share, reason } => {
+            let (reason, message) = match reason {
+                ShareEnd::Stopped => ("stopped", None),
+                ShareEnd::UsedUp => ("used_up", None),
+                ShareEnd::Failed(message) => ("failed", Some(message)),
+            };
+            named("share_ended", json!({ "share": share, "reason": reason, "message": message }))
+        }
+        Event::ShareFileFailed { share, path, error } => {
+            let fields = json!({ "share": share, "file": path, "message": error.to_string() });
+            named("share_file_failed", fields)
+        }
+        Event::ReceiverJoined { share, session, peer, name, path } => {
+            let peer = peer.to_string();
+            let fields = json!({ "share": share, "receiver": session, "peer": peer, "name": name, "path": path });
+            named("receiver_joined", fields)
+        }
+        Event::ReceiverProgress { share, session, path, rtt, done, total } => {
+            let rtt = rtt.map(millis);
+            let fields = json!({
+                "share": share, "receiver": session, "path": path, "rtt": rtt, "done": done, "total": total,
+            });
+            named("receiver_progress", fields)
+        }
+        Event::ReceiverLeft { share, session, outcome, sent } => {
+            let fields = json!({ "share": share, "receiver": session, "outcome": outcome, "sent": sent });
+            named("receiver_left", fields)
+        }
+        _ => return None,
+    })
+}
+
+fn download_event(event: &Event) -> Option<Value> {
+    Some(match event {
+        Event::Connecting { download, attempt, reason } => {
+            named("connecting", json!({ "download": download, "attempt": attempt, "reason": reason }))
+        }
+        Event::Connected { download, peer, path } => {
+            named("connected", json!({ "download": download, "peer": peer.to_string(), "path": path }))
+        }
+        Event::SharerPreparing { download } => named("sharer_preparing", json!({ "download": download })),
+        Event::Offer { download, manifest, taken, free } => offer(*download, manifest, taken, *free),
+        Event::Progress { download, progress } => {
+            let fields = json!({
+                "download": download,
+                "done": progress.done,
+                "total": progress.total,
+                "files_done": progress.files_done,
+                "files_total": progress.files_total,
+                "rate": progress.rate,
+                "rtt": progress.rtt.map(millis),
+                "path": progress.path,
+                "paused": progress.paused,
+            });
+            named("progress", fields)
+        }
+        Event::PathChanged { download, path } => named("path_changed", json!({ "download": download, "path": path })),
+        Event::ConnectionLost { download, reason } => {
+            named("connection_lost", json!({ "download": download, "reason": reason }))
+        }
+        Event::FileDone { download, path, size } => {
+            named("file_done", json!({ "download": download, "file": path, "size": size }))
+        }
+        Event::FileSkipped { download, path } => named("file_skipped", json!({ "download": download, "file": path })),
+        Event::FileFailed { download, path, reason } => {
+            named("file_failed", json!({ "download": download, "file": path, "reason": reason }))
+        }
+        Event::PeerBlamed { peer, violation } => {
+            named("peer_blamed", json!({ "peer": peer.to_string(), "violation": violation }))
+        }
+        Event::DownloadEnded { download, outcome } => ended(*download, outcome),
+        _ => return None,
+    })
+}
+
+fn offer(download: DownloadId, manifest: &Manifest, taken: &[u32], free: Option<u64>) -> Value {
+    let fields = json!({
+        "download": download,
+        "name": manifest.name(),
+        "description": manifest.description(),
+        "author": manifest.author(),
+        "free": free,
+    });
+    let mut object = named("offer", fields);
+    amounts(&mut object, &manifest.summary());
+    let taken: BTreeSet<u32> = taken.iter().copied().collect();
+    let entries = (0..).zip(manifest.entries()).map(|(index, listed)| entry(listed, taken.contains(&index)));
+    object["entries"] = entries.collect();
+    object
+}
+
+fn entry(entry: &Entry, exists: bool) -> Value {
+    let (kind, executable, target) = match &entry.kind {
+        EntryKind::File { mode, .. } => ("file", mode & 0o111 != 0, None),
+        EntryKind::Folder { .. } => ("folder", false, None),
+        EntryKind::Symlink { target } => ("symlink", false, Some(target)),
+        EntryKind::Stream => ("stream", false, None),
+    };
+    json!({
+        "file": entry.path,
+        "kind": kind,
+        "size": entry.size(),
+        "executable": executable,
+        "target": target,
+        "exists": exists,
+    })
+}
+
+fn ended(download: DownloadId, outcome: &DownloadOutcome) -> Value {
+    let fields = match outcome {
+        DownloadOutcome::Completed(done) => json!({
+            "download": download,
+            "outcome": "completed",
+            "files": done.files,
+            "bytes": done.bytes,
+            "skipped": done.skipped,
+            "failed": done.failed,
+            "executables_stripped": done.executables_stripped,
+            "took": millis(done.took),
+            "path": done.path,
+        }),
+        DownloadOutcome::Declined => json!({ "download": download, "outcome": "declined" }),
+        DownloadOutcome::Cancelled => json!({ "download": download, "outcome": "cancelled" }),
+        DownloadOutcome::Failed(error) => {
+            json!({ "download": download, "outcome": "failed", "message": error.to_string() })
+        }
+    };
+    named("download_ended", fields)
+}
+
+fn amounts(object: &mut Value, summary: &ManifestSummary) {
+    object["files"] = summary.files.into();
+    object["folders"] = summary.folders.into();
+    object["bytes"] = summary.bytes.into();
+    object["executables"] = summary.executables.into();
+    object["stream"] = summary.stream.into();
+}
+
+/// An object with its name.
+fn named(name: &str, fields: Value) -> Value {
+    let mut object = Map::new();
+    object.insert("event".to_string(), name.into());
+    if let Value::Object(fields) = fields {
+        object.extend(fields);
+    }
+    Value::Object(object)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,104 @@
+//! The command: what is asked on the command line, done by a [`handover::UnifiedP2PManager`], and told on the screen.
+
+mod args;
+mod data_dir;
+mod demo;
+mod exit;
+mod failure;
+mod get;
+mod input;
+mod interrupt;
+mod json;
+mod screen;
+mod select;
+mod send;
+
+use std::io::Write;
+
+use clap::{CommandFactory, Parser};
+use tracing_subscriber::EnvFilter;
+
+use self::args::{Args, Command, Global, Network};
+use self::exit::Exit;
+use self::failure::Failure;
+use self::interrupt::Interrupts;
+use self::screen::{Log, Screen};
+
+/// Threads for the disk and for cryptography.
+const BLOCKING_THREADS: usize = 6;
+
+/// Runs the command that the command line holds, and ends the process.
+pub(crate) fn main() -> ! {
+    let args = Args::parse();
+    log(args.global.verbose);
+    let screen = Screen::new(&args.global);
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| perform(args, &screen)))
+        // The panic has told its reason already.
+        .unwrap_or_else(|_| Err(Failure::internal("this is a bug in handover; please report it")));
+    let exit = result.unwrap_or_else(|failure| {
+        screen.fail(&failure);
+        failure.exit
+    });
+    let _ = std::io::stdout().flush();
+    // A thread may be waiting for standard input for ever; returning would wait for it.
+    std::process::exit(exit.code())
+}
+
+fn perform(args: Args, screen: &Screen) -> Result<Exit, Failure> {
+    if let Command::Completions { shell } = args.command {
+        let mut script = Vec::new();
+        clap_complete::generate(shell, &mut Args::command(), "handover", &mut script);
+        screen.data(String::from_utf8_lossy(&script).trim_end());
+        return Ok(Exit::Done);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(Failure::internal)?;
+    let global = args.global;
+    let result = runtime.block_on(async {
+        let mut interrupts = Interrupts::new().map_err(Failure::internal)?;
+        match args.command {
+            Command::Send(send) => send::run(&send, &global, screen, &mut interrupts).await,
+            Command::Get(get) => get::run(&get, &global, screen, &mut interrupts).await,
+            Command::Demo => demo::run(screen, &mut interrupts).await,
+            Command::Completions { .. } => Ok(Exit::Done),
+        }
+    });
+    runtime.shutdown_background();
+    result
+}
+
+/// How the command line wants the peer.
+fn config(network: &Network, global: &Global) -> Result<handover::Config, Failure> {
+    Ok(handover::Config {
+        data_dir: data_dir::choose(global.data_dir.as_deref())?,
+        listen: network.listen.clone(),
+        tcp: network.tcp(),
+        quic: network.quic(),
+        loopback: network.loopback,
+        device_name: device_name(),
+        ..handover::Config::default()
+    })
+}
+
+/// What this computer is called; empty if that can't be told.
+fn device_name() -> String {
+    rustix::system::uname().nodename().to_str().unwrap_or_default().to_string()
+}
+
+/// Logs to standard error, if that was asked for. What is more than `debug` would have addresses of peers in it, and
+/// other libraries log those earlier: they are held to less.
+fn log(verbose: u8) {
+    let filter = match verbose {
+        0 => return,
+        1 => "warn,handover=info,handover_core=info,handover_transports=info",
+        _ => "info,handover=debug,handover_core=debug,handover_transports=debug",
+    };
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::new(filter))
+        .with_ansi(false)
+        .with_writer(|| Log)
+        .try_init();
+}

@@ -1,0 +1,173 @@
+//! Makes text from peers, disks and systems safe to print.
+//!
+//! A name may hold what moves the cursor, writes to the clipboard, turns the reading direction around or can't be seen
+//! at all. Such characters are printed as `\u{…}`, so that what is on the screen is what is there.
+
+use std::fmt::Write;
+
+/// The text with everything in it that a terminal or an eye would not show as it is written out as `\u{…}`.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_deceptive(c) {
+            let _ = write!(escaped, "{}", c.escape_unicode());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// The text escaped, and at most `width` columns wide. What is too long loses its middle: the end of a name is what
+/// tells a picture from a program.
+pub(crate) fn fit(text: &str, width: usize) -> String {
+    let escaped = escape(text);
+    if console::measure_text_width(&escaped) <= width {
+        return escaped;
+    }
+    let room = width.saturating_sub(1);
+    let tail = take(escaped.chars().rev(), room / 3);
+    let head = take(escaped.chars(), room - columns(&tail));
+    let head: String = head.into_iter().collect();
+    let tail: String = tail.into_iter().rev().collect();
+    format!("{head}…{tail}")
+}
+
+/// Several lines, each escaped and fitted; no more than `lines` of them. For descriptions.
+pub(crate) fn fit_lines(text: &str, width: usize, lines: usize) -> Vec<String> {
+    let all = text.trim_end().lines().count();
+    let mut fitted: Vec<String> = text
+        .trim_end()
+        .lines()
+        .take(lines)
+        .map(|line| fit(line, width))
+        .collect();
+    if all > lines {
+        fitted.push("…".to_string());
+    }
+    fitted
+}
+
+/// JSON text with such characters as `\u` escapes. They can only stand in its strings.
+pub(crate) fn escape_json(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_deceptive(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(escaped, "\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// Characters from the front that are no more than `width` columns wide together.
+fn take(chars: impl Iterator<Item = char>, width: usize) -> Vec<char> {
+    let mut taken = Vec::new();
+    let mut used = 0;
+    for c in chars {
+        used += column(c);
+        if used > width {
+            break;
+        }
+        taken.push(c);
+    }
+    taken
+}
+
+fn columns(chars: &[char]) -> usize {
+    chars.iter().copied().map(column).sum()
+}
+
+fn column(c: char) -> usize {
+    let mut buffer = [0; 4];
+    console::measure_text_width(c.encode_utf8(&mut buffer))
+}
+
+/// What acts on a terminal, can't be seen, or has no agreed look: controls (C0, C1, DEL), bidirectional controls, what
+/// Unicode calls default ignorable, line separators, private use and noncharacters. The two variation selectors that
+/// make a character text or emoji are let through.
+fn is_deceptive(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}'
+                | '\u{34f}'
+                | '\u{61c}'
+                | '\u{115f}'..='\u{1160}'
+                | '\u{17b4}'..='\u{17b5}'
+                | '\u{180b}'..='\u{180f}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{3164}'
+                | '\u{e000}'..='\u{f8ff}'
+                | '\u{fdd0}'..='\u{fdef}'
+                | '\u{fe00}'..='\u{fe0d}'
+                | '\u{feff}'
+                | '\u{ffa0}'
+                | '\u{fff0}'..='\u{fffb}'
+                | '\u{1bca0}'..='\u{1bca3}'
+                | '\u{1d173}'..='\u{1d17a}'
+                | '\u{e0000}'..='\u{10ffff}'
+        )
+        || u32::from(c) & 0xfffe == 0xfffe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Row 5.
+    #[test]
+    fn what_deceives_is_shown() {
+        let texts = [
+            "plain name.txt",
+            "clipboard \u{1b}]52;c;aGk=\u{7}",
+            "link \u{1b}]8;;http://evil.example\u{1b}\\here\u{1b}]8;;\u{1b}\\",
+            "colour \u{1b}[31mred\u{1b}[0m",
+            "return\rover",
+            "new\nline\tand tab",
+            "C1 \u{9b}31m, next line \u{85}",
+            "delete \u{7f}",
+            "invoice\u{202e}fdp.exe",
+            "isolates \u{2066}a\u{2069} marks \u{200e}\u{200f}\u{61c}",
+            "zero\u{200b}width\u{200d}joined\u{feff}",
+            "soft\u{ad}hyphen, filler \u{3164}",
+            "lines \u{2028} \u{2029}",
+            "tags \u{e0001}\u{e0041}",
+            "private \u{e000} \u{f0000} \u{10ffff}",
+            "arabic \u{627}\u{644}, hebrew \u{5d0}, 文字, e\u{301}, ❤\u{fe0f}",
+        ];
+        insta::assert_snapshot!(texts.map(escape).join("\n"));
+    }
+
+    #[test]
+    fn a_long_name_loses_its_middle() {
+        let name = format!("{}.pdf.exe", "a".repeat(300));
+        assert_eq!(fit(&name, 30), format!("{}…{}.pdf.exe", "a".repeat(20), "a"));
+        assert_eq!(fit("short", 5), "short");
+        assert_eq!(fit("文文文文", 8), "文文文文");
+        let wide = fit("文文文文文", 8);
+        assert!(console::measure_text_width(&wide) <= 8, "{wide}");
+        assert_eq!(fit("abc", 0), "…");
+    }
+
+    #[test]
+    fn json_stays_the_same_json() {
+        let text = "\u{9b}31m \u{202e}x \u{e0041} ok 文 \n";
+        let json = serde_json::to_string(text).unwrap();
+        let escaped = escape_json(&json);
+        assert!(escaped.contains("\\u009b31m \\u202ex \\udb40\\udc41"), "{escaped}");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+    }
+
+    #[test]
+    fn lines_are_counted() {
+        assert_eq!(fit_lines("a\nb\r\nc\n\n", 9, 2), ["a", "b", "…"]);
+        assert_eq!(fit_lines("a\rb", 20, 2), ["a\\u{d}b"]);
+    }
+}

@@ -1,0 +1,318 @@
+//! The offer: what the other side wants to send, before anything of it is taken.
+
+use handover_core::engine::ManifestSummary;
+use handover_core::manifest::{Entry, EntryKind, Manifest};
+
+use super::escape::{fit, fit_lines};
+use super::units::{count, size, summary};
+
+/// Entries that are named without being asked for.
+const SHOWN: usize = 8;
+/// Lines of a description that are shown.
+const DESCRIPTION: usize = 6;
+
+/// An offer, as far as it is wanted.
+#[derive(Debug)]
+pub(crate) struct View<'a> {
+    manifest: &'a Manifest,
+    /// Indexes of what is wanted of it, in order.
+    wanted: Vec<u32>,
+    /// Those of them that exist here already, in order.
+    pub(crate) taken: Vec<u32>,
+    /// Room where it would go, if known.
+    free: Option<u64>,
+    /// What the selected part amounts to.
+    pub(crate) summary: ManifestSummary,
+    selected: bool,
+}
+
+impl<'a> View<'a> {
+    /// `select` (in order) and `taken` hold indexes into the manifest; no selection means all of it.
+    pub(crate) fn new(manifest: &'a Manifest, select: Option<&[u32]>, taken: &[u32], free: Option<u64>) -> Self {
+        let wanted: Vec<u32> = match select {
+            Some(select) => select.to_vec(),
+            None => (0..).zip(manifest.entries()).map(|(index, _)| index).collect(),
+        };
+        let mut taken: Vec<u32> = taken.to_vec();
+        taken.retain(|index| wanted.binary_search(index).is_ok());
+        taken.sort_unstable();
+        Self {
+            summary: sum(manifest, &wanted),
+            manifest,
+            wanted,
+            taken,
+            free,
+            selected: select.is_some(),
+        }
+    }
+
+    /// Whether there is room for it, as far as that is known.
+    pub(crate) fn fits(&self) -> bool {
+        self.free.is_none_or(|free| free >= self.summary.bytes)
+    }
+
+    fn entries(&self) -> impl Iterator<Item = (u32, &'a Entry)> + Clone {
+        let entry = |index: &u32| self.manifest.entry(*index).map(|entry| (*index, entry));
+        self.wanted.iter().filter_map(entry)
+    }
+}
+
+/// What a part of a manifest amounts to.
+fn sum(manifest: &Manifest, indexes: &[u32]) -> ManifestSummary {
+    let mut sum = ManifestSummary::default();
+    for entry in indexes.iter().filter_map(|index| manifest.entry(*index)) {
+        match entry.kind {
+            EntryKind::Folder { .. } => sum.folders += 1,
+            _ => sum.files += 1,
+        }
+        sum.bytes = sum.bytes.saturating_add(entry.size().unwrap_or(0));
+        sum.executables += u64::from(is_program(entry));
+        sum.stream |= entry.kind == EntryKind::Stream;
+    }
+    sum
+}
+
+fn is_program(entry: &Entry) -> bool {
+    matches!(entry.kind, EntryKind::File { mode, .. } if mode & 0o111 != 0)
+}
+
+/// The whole offer; `ask` if a question follows.
+pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
+    let mut lines = vec![title(view)];
+    let description = fit_lines(view.manifest.description(), width - 4, DESCRIPTION);
+    lines.extend(description.iter().map(|line| format!("  “{line}”")));
+    let many = view.wanted.len() > SHOWN;
+    let mut shown: Vec<(u32, &Entry)> = if many {
+        view.entries().filter(|(_, entry)| !is_folder(entry)).collect()
+    } else {
+        view.entries().collect()
+    };
+    if many {
+        // The largest say most about what it is.
+        shown.sort_by_key(|(index, entry)| (std::cmp::Reverse(entry.size()), *index));
+        shown.truncate(SHOWN);
+    }
+    lines.extend(shown.iter().map(|(index, entry)| line(view, *index, entry, width)));
+    let more = view.wanted.len() - shown.len();
+    if more > 0 {
+        let how = if ask { " (l to list)" } else { "" };
+        lines.push(format!("    … and {more} more{how}"));
+    }
+    lines.extend(cautions(view));
+    lines.join("\n")
+}
+
+/// All that is wanted, a line each.
+pub(crate) fn list(view: &View, width: usize) -> String {
+    let lines: Vec<String> = view.entries().map(|(index, entry)| line(view, index, entry, width)).collect();
+    lines.join("\n")
+}
+
+/// The question behind an offer; the capital letter is what Enter means.
+pub(crate) fn question(view: &View) -> String {
+    let yes_no = if view.fits() { "Y/n" } else { "y/N" };
+    let without_programs = if view.summary.executables > 0 { "/x" } else { "" };
+    format!("accept? [{yes_no}/l{without_programs}]")
+}
+
+/// What the letters mean, for whoever typed another one.
+pub(crate) fn help(view: &View) -> String {
+    let mut help = "y accepts, n declines, l lists everything".to_string();
+    if view.summary.executables > 0 {
+        help.push_str(", x accepts programs without letting them be executable");
+    }
+    help
+}
+
+/// The one question about everything that exists already.
+pub(crate) fn conflict_question() -> &'static str {
+    "what exists already: [S]kip, [r]ename the new, [o]verwrite, [c]ancel?"
+}
+
+/// The names that exist already.
+pub(crate) fn conflicts(view: &View, width: usize) -> String {
+    let taken = |index: &u32| view.manifest.entry(*index);
+    let mut lines: Vec<String> = view
+        .taken
+        .iter()
+        .filter_map(taken)
+        .take(SHOWN)
+        .map(|entry| format!("    {}", fit(entry.path.as_str(), width - 4)))
+        .collect();
+    if view.taken.len() > SHOWN {
+        lines.push(format!("    … and {} more", view.taken.len() - SHOWN));
+    }
+    format!("{} here already:\n{}", exist(view.taken.len() as u64), lines.join("\n"))
+}
+
+fn exist(number: u64) -> String {
+    count(number, "file exists", "files exist")
+}
+
+fn title(view: &View) -> String {
+    let author = match view.manifest.author() {
+        "" => "the other side".to_string(),
+        author => fit(author, 40),
+    };
+    let name = match view.manifest.name() {
+        "" => String::new(),
+        name => format!(" \"{}\",", fit(name, 60)),
+    };
+    let all = summary(&view.manifest.summary(), ", ");
+    if view.selected {
+        let wanted = summary(&view.summary, ", ");
+        format!("{author} wants to send{name} {all}. You selected {wanted}:")
+    } else {
+        format!("{author} wants to send{name} {all}:")
+    }
+}
+
+fn line(view: &View, index: u32, entry: &Entry, width: usize) -> String {
+    let mut notes = match &entry.kind {
+        EntryKind::File { size: bytes, .. } => vec![size(*bytes)],
+        EntryKind::Folder { .. } => vec!["folder".to_string()],
+        EntryKind::Symlink { target } => vec![format!("→ {}", fit(target, 40))],
+        EntryKind::Stream => vec!["of unknown size".to_string()],
+    };
+    if is_program(entry) {
+        notes.push("program".to_string());
+    }
+    if view.taken.binary_search(&index).is_ok() {
+        notes.push("exists".to_string());
+    }
+    let notes = notes.join(", ");
+    let room = width.saturating_sub(6 + console::measure_text_width(&notes)).max(20);
+    let slash = if is_folder(entry) { "/" } else { "" };
+    format!("    {}{slash}  {notes}", fit(entry.path.as_str(), room))
+}
+
+fn is_folder(entry: &Entry) -> bool {
+    matches!(entry.kind, EntryKind::Folder { .. })
+}
+
+fn cautions(view: &View) -> Vec<String> {
+    let mut cautions = Vec::new();
+    match view.summary.executables {
+        0 => {}
+        1 => cautions.push("! 1 file is a program that could be run".to_string()),
+        programs => cautions.push(format!("! {programs} files are programs that could be run")),
+    }
+    if !view.taken.is_empty() {
+        cautions.push(format!("! {} here already", exist(view.taken.len() as u64)));
+    }
+    if let (false, Some(free)) = (view.fits(), view.free) {
+        let needed = size(view.summary.bytes);
+        cautions.push(format!("! only {} are free on this disk, and {needed} are needed", size(free)));
+    }
+    cautions
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use handover_core::Keypair;
+    use handover_core::limits::Limits;
+    use handover_core::manifest::{ManifestParts, SignedManifest};
+    use handover_core::path::SafePath;
+    use handover_core::time::Timestamp;
+
+    use super::*;
+
+    fn file(path: &str, size: u64, mode: u32) -> Entry {
+        let modified = Timestamp::default();
+        Entry {
+            path: SafePath::parse(path).unwrap(),
+            kind: EntryKind::File { size, mode, modified },
+        }
+    }
+
+    fn manifest(name: &str, author: &str, description: &str, entries: Vec<Entry>) -> Arc<Manifest> {
+        let parts = ManifestParts {
+            name: name.to_string(),
+            author: author.to_string(),
+            description: description.to_string(),
+            created: Timestamp::default(),
+            entries,
+        };
+        let keys = Keypair::ed25519_from_bytes([7; 32]).unwrap();
+        SignedManifest::sign(parts, &keys, &Limits::default()).unwrap().manifest().clone()
+    }
+
+    fn mods() -> Arc<Manifest> {
+        let mut entries = vec![
+            file("mods/textures/sky.pak", 220 << 20, 0o644),
+            file("mods/textures/sea.pak", 180 << 20, 0o644),
+            file("mods/install.sh", 900, 0o755),
+        ];
+        entries.extend((0..209).map(|n| file(&format!("mods/maps/{n:03}.map"), 4 << 20, 0o644)));
+        manifest("mods", "laptop", "The maps of last week.\nHave fun!", entries)
+    }
+
+    #[test]
+    fn a_large_offer() {
+        let manifest = mods();
+        let view = View::new(&manifest, None, &[1, 2], Some(600 << 20));
+        let screen = [offer(&view, true, 80), question(&view), help(&view), conflicts(&view, 80)];
+        insta::assert_snapshot!(screen.join("\n"));
+    }
+
+    #[test]
+    fn a_selection_of_it() {
+        let manifest = mods();
+        let view = View::new(&manifest, Some(&[0, 3]), &[1], None);
+        let screen = [offer(&view, false, 80), question(&view), list(&view, 80)];
+        insta::assert_snapshot!(screen.join("\n"));
+    }
+
+    #[test]
+    fn small_offers() {
+        let folder = |path| Entry {
+            path: SafePath::parse(path).unwrap(),
+            kind: EntryKind::Folder {
+                mode: 0o755,
+                modified: Timestamp::default(),
+            },
+        };
+        let link = Entry {
+            path: SafePath::parse("a/link").unwrap(),
+            kind: EntryKind::Symlink {
+                target: "b".to_string(),
+            },
+        };
+        let stream = Entry {
+            path: SafePath::parse("stdin").unwrap(),
+            kind: EntryKind::Stream,
+        };
+        let screens = [
+            manifest("a", "", "", vec![folder("a"), file("a/b", 1, 0o600), link]),
+            manifest("", "", "", vec![folder("empty")]),
+            manifest("stdin", "host", "", vec![stream]),
+        ]
+        .map(|manifest| offer(&View::new(&manifest, None, &[], None), true, 80));
+        insta::assert_snapshot!(screens.join("\n\n"));
+    }
+
+    /// Rows 4 and 5.
+    #[test]
+    fn an_offer_that_wants_to_deceive() {
+        let manifest = manifest(
+            "holiday\r\u{1b}[2J",
+            "bob\u{202e}",
+            "line one\nline two\u{1b}]52;c;aGk=\u{7}\n3\n4\n5\n6\n7\n8",
+            vec![
+                file("photo\u{202e}gpj.exe", 10, 0o755),
+                file(&format!("{}.pdf.exe", "a".repeat(200)), 10, 0o644),
+                file("zero\u{200b}width\u{feff}", 10, 0o644),
+            ],
+        );
+        insta::assert_snapshot!(offer(&View::new(&manifest, None, &[], None), true, 80));
+    }
+
+    #[test]
+    fn many_conflicts() {
+        let manifest = mods();
+        let taken: Vec<u32> = (0..20).collect();
+        insta::assert_snapshot!(conflicts(&View::new(&manifest, None, &taken, None), 80));
+    }
+}

@@ -1,0 +1,289 @@
+//! What a receiver sees from the code to the closing line, but for the offer.
+
+use std::path::Path;
+use std::time::Duration;
+
+use handover_core::engine::{DownloadSummary, ManifestSummary, PathKind, Progress};
+
+use super::escape::{escape, fit};
+use super::units::{average, count, eta, path, path_and_distance, percent, rate, size, summary, took};
+
+/// Cells of a progress bar.
+const BAR: u64 = 16;
+
+/// Asks for the code.
+pub(crate) const CODE_PROMPT: &str = "code:";
+
+/// Looking for the other side.
+pub(crate) fn connecting(attempt: u32, reason: Option<&str>) -> String {
+    match (attempt, reason) {
+        (0 | 1, None) => "connecting …".to_string(),
+        (_, None) => format!("connecting … attempt {attempt}"),
+        (_, Some(reason)) => format!("connecting … attempt {attempt} ({})", fit(reason, 160)),
+    }
+}
+
+/// A link proved the key.
+pub(crate) fn connected(kind: PathKind) -> String {
+    format!("connected · {}", path(kind))
+}
+
+/// The other side still lists its files.
+pub(crate) fn preparing() -> &'static str {
+    "the other side is still listing its files …"
+}
+
+/// The offer was accepted.
+pub(crate) fn accepted(what: &ManifestSummary, to: Option<&Path>) -> String {
+    match to {
+        Some(folder) => format!("receiving {} into {}", summary(what, ", "), escape(&folder.display().to_string())),
+        None => "receiving to standard output".to_string(),
+    }
+}
+
+/// A bar: `████░░░░`.
+pub(crate) fn bar(done: u64, total: u64) -> String {
+    let cells = u128::from(BAR) * u128::from(done.min(total)) / u128::from(total.max(1));
+    let full = usize::try_from(cells).unwrap_or(0);
+    let rest = usize::try_from(BAR).unwrap_or(0) - full;
+    format!("{}{}", "█".repeat(full), "░".repeat(rest))
+}
+
+/// The transfer, on a line that is redrawn. `before` is the path that it moved away from.
+pub(crate) fn progress(progress: &Progress, before: Option<PathKind>, width: usize) -> String {
+    let mut parts = Vec::new();
+    if let Some(total) = progress.total {
+        parts.push(format!("{}  {} / {}", bar(progress.done, total), size(progress.done), size(total)));
+    } else {
+        parts.push(size(progress.done));
+    }
+    parts.extend(speed(progress));
+    if progress.files_total > 1 {
+        parts.push(format!("{}/{} files", progress.files_done, progress.files_total));
+    }
+    parts.push(way(progress, before));
+    // On a narrow screen the end of the line is what can be missed.
+    let mut line = String::new();
+    for part in parts {
+        let longer = if line.is_empty() { part } else { format!("{line}  {part}") };
+        if !line.is_empty() && console::measure_text_width(&longer) > width {
+            break;
+        }
+        line = longer;
+    }
+    line
+}
+
+/// The transfer, on a line of its own.
+pub(crate) fn progress_plain(progress: &Progress) -> String {
+    let mut parts = Vec::new();
+    if let Some(total) = progress.total {
+        let percent = percent(progress.done, total);
+        parts.push(format!("{} / {} ({percent} %)", size(progress.done), size(total)));
+    } else {
+        parts.push(size(progress.done));
+    }
+    parts.extend(speed(progress));
+    parts.push(way(progress, None));
+    parts.join(" · ")
+}
+
+fn speed(progress: &Progress) -> Vec<String> {
+    if progress.paused {
+        return vec!["paused".to_string()];
+    }
+    let mut parts = vec![rate(progress.rate)];
+    let left = progress.total.and_then(|total| eta(progress.done, total, progress.rate));
+    parts.extend(left.map(|left| format!("ETA {left}")));
+    parts
+}
+
+fn way(progress: &Progress, before: Option<PathKind>) -> String {
+    let now = path_and_distance(progress.path, progress.rtt);
+    match before {
+        Some(before) if before != progress.path => format!("{} → {now}", path(before)),
+        _ => now,
+    }
+}
+
+/// The transfer moved.
+pub(crate) fn path_changed(before: Option<PathKind>, now: PathKind) -> String {
+    match before {
+        Some(before) if before != now => format!("moved from {} to {}", path(before), path(now)),
+        _ => format!("moved to another connection, {}", path(now)),
+    }
+}
+
+/// The last link is gone.
+pub(crate) fn lost(reason: &str) -> String {
+    format!("connection lost ({}); looking for the other side again …", fit(reason, 160))
+}
+
+/// A file can't be had.
+pub(crate) fn file_failed(path: &str, reason: &str, width: usize) -> String {
+    format!("✗ {}: {}", fit(path, width), fit(reason, 160))
+}
+
+/// A file was left as it is.
+pub(crate) fn file_skipped(path: &str, width: usize) -> String {
+    format!("skipped, it exists: {}", fit(path, width.saturating_sub(20)))
+}
+
+/// A peer was dropped.
+pub(crate) fn blamed(violation: &str) -> String {
+    format!("a peer broke the protocol and was dropped: {}", fit(violation, 160))
+}
+
+/// `1.2 GiB in 28 s · 43 MiB/s · direct over the internet`.
+pub(crate) fn totals(bytes: u64, time: Duration, way: Option<PathKind>) -> String {
+    let mut parts = vec![format!("{} in {}", size(bytes), took(time))];
+    parts.extend(average(bytes, time).filter(|rate| *rate > 0).map(rate));
+    parts.extend(way.map(|kind| path(kind).to_string()));
+    parts.join(" · ")
+}
+
+/// The line that a receiver's run ends with, and what else is to be known.
+pub(crate) fn closing(name: &str, done: &DownloadSummary, to: Option<&Path>) -> String {
+    let what = match name {
+        "" => String::new(),
+        name => format!("\"{}\" · ", fit(name, 60)),
+    };
+    let files = count(done.files, "file", "files");
+    let sign = if done.failed == 0 { "✓" } else { "✗" };
+    let mut lines = vec![format!(
+        "{sign} received {what}{files} · {}",
+        totals(done.bytes, done.took, done.path)
+    )];
+    if let Some(folder) = to {
+        lines.push(format!("  in {}", escape(&folder.display().to_string())));
+    }
+    if done.skipped > 0 {
+        lines.push(format!("  {} skipped: the name was taken", count(done.skipped, "file", "files")));
+    }
+    if done.failed > 0 {
+        lines.push(format!("  {} failed; see above", count(done.failed, "file", "files")));
+    }
+    if done.executables_stripped > 0 {
+        lines.push(format!(
+            "  {} not made executable (--exec keeps that)",
+            count(done.executables_stripped, "program was", "programs were")
+        ));
+    }
+    lines.join("\n")
+}
+
+/// The user said no.
+pub(crate) fn declined() -> &'static str {
+    "declined; nothing was received"
+}
+
+/// The user gave up.
+pub(crate) fn cancelled() -> &'static str {
+    "cancelled; files that were complete stay, the rest is removed"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn halfway() -> Progress {
+        Progress {
+            done: 612 << 20,
+            total: Some(1229 << 20),
+            files_done: 12,
+            files_total: 214,
+            rate: 43 << 20,
+            rtt: Some(Duration::from_millis(23)),
+            path: PathKind::Direct,
+            paused: false,
+        }
+    }
+
+    #[test]
+    fn on_the_way_to_the_offer() {
+        let screens = [
+            CODE_PROMPT.to_string(),
+            connecting(1, None),
+            connecting(2, Some("connection refused")),
+            connecting(3, None),
+            connected(PathKind::Loopback),
+            preparing().to_string(),
+        ];
+        insta::assert_snapshot!(screens.join("\n"));
+    }
+
+    #[test]
+    fn while_it_comes_in() {
+        let halfway = halfway();
+        let stream = Progress {
+            total: None,
+            files_total: 1,
+            rtt: None,
+            path: PathKind::Lan,
+            ..halfway
+        };
+        let paused = Progress { paused: true, ..halfway };
+        let stalled = Progress { rate: 0, ..halfway };
+        let summary = ManifestSummary {
+            files: 214,
+            bytes: 1229 << 20,
+            ..ManifestSummary::default()
+        };
+        let screens = [
+            accepted(&summary, Some(Path::new("Downloads"))),
+            accepted(&summary, None),
+            progress(&halfway, None, 120),
+            progress(&halfway, Some(PathKind::Relayed), 120),
+            progress(&halfway, None, 60),
+            progress(&halfway, None, 10),
+            progress(&stream, None, 120),
+            progress(&paused, None, 120),
+            progress(&stalled, None, 120),
+            progress_plain(&halfway),
+            progress_plain(&stream),
+            path_changed(Some(PathKind::Relayed), PathKind::Direct),
+            path_changed(None, PathKind::Lan),
+            lost("reset by\u{1b}[31m peer"),
+            file_failed("mods/a\rb", "permission denied", 80),
+            file_skipped("mods/c", 80),
+            blamed("a flood of messages without progress"),
+        ];
+        insta::assert_snapshot!(screens.join("\n"));
+    }
+
+    #[test]
+    fn at_the_end() {
+        let done = DownloadSummary {
+            files: 214,
+            bytes: 1229 << 20,
+            took: Duration::from_secs(28),
+            path: Some(PathKind::Direct),
+            ..DownloadSummary::default()
+        };
+        let partly = DownloadSummary {
+            files: 1,
+            skipped: 1,
+            failed: 2,
+            executables_stripped: 1,
+            took: Duration::from_millis(20),
+            path: None,
+            ..done
+        };
+        let screens = [
+            closing("mods", &done, Some(Path::new("/home/me/Downloads"))),
+            closing("", &partly, None),
+            declined().to_string(),
+            cancelled().to_string(),
+        ];
+        insta::assert_snapshot!(screens.join("\n"));
+    }
+
+    #[test]
+    fn a_bar_is_full_at_the_end_only() {
+        assert_eq!(bar(0, 100), "░".repeat(16));
+        assert_eq!(bar(99, 100), format!("{}░", "█".repeat(15)));
+        assert_eq!(bar(100, 100), "█".repeat(16));
+        assert_eq!(bar(7, 0), "░".repeat(16));
+        assert_eq!(bar(u64::MAX, u64::MAX), "█".repeat(16));
+    }
+}

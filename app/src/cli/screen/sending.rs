@@ -1,0 +1,264 @@
+//! What a sender sees: the code, who comes for it, and how each of them leaves.
+
+use std::time::Duration;
+
+use handover_core::engine::{ManifestSummary, PathKind, ReceiverOutcome, ShareEnd};
+
+use super::escape::fit;
+use super::receiving::{bar, totals};
+use super::units::{count, eta, path, path_and_distance, percent, rate, size, summary};
+
+/// Things left out of a share that are named.
+const SKIPPED: usize = 10;
+
+/// `mods · 214 files · 1.2 GiB`.
+pub(crate) fn scanned(name: &str, what: &ManifestSummary) -> String {
+    format!("{} · {}", fit(name, 60), summary(what, " · "))
+}
+
+/// What could not be shared, and why.
+pub(crate) fn left_out(skipped: &[(String, String)], width: usize) -> Option<String> {
+    if skipped.is_empty() {
+        return None;
+    }
+    let number = count(skipped.len() as u64, "thing is", "things are");
+    let mut lines = vec![format!("! {number} left out:")];
+    for (name, why) in skipped.iter().take(SKIPPED) {
+        let why = fit(why, 120);
+        let room = width.saturating_sub(6 + console::measure_text_width(&why)).max(30);
+        lines.push(format!("    {}: {why}", fit(name, room)));
+    }
+    if skipped.len() > SKIPPED {
+        lines.push(format!("    … and {} more", skipped.len() - SKIPPED));
+    }
+    Some(lines.join("\n"))
+}
+
+/// The command for the other side.
+pub(crate) fn command(code: &str, loopback: bool) -> String {
+    let option = if loopback { " --loopback" } else { "" };
+    format!("    handover get{option} {code}")
+}
+
+/// What stands above the command.
+pub(crate) fn invitation(loopback: bool) -> &'static str {
+    if loopback {
+        "On this computer, run:"
+    } else {
+        "On the other computer, run:"
+    }
+}
+
+/// What stands below the command.
+pub(crate) fn invitation_note() -> &'static str {
+    "Where others use that computer too, run `handover get` alone and paste the code when it asks."
+}
+
+/// The code in its old form.
+pub(crate) fn legacy(code: Option<&str>) -> String {
+    match code {
+        Some(code) => format!("In the old form, for this network only:\n\n    {code}\n"),
+        None => "! There is no code in the old form: this computer has no address that one could name.".to_string(),
+    }
+}
+
+/// The code names no address.
+pub(crate) fn no_addresses() -> &'static str {
+    "! This computer has no network that others could reach it by, so the code leads nowhere yet.\n  \
+     Connect to a network, and a new code is printed; with --loopback it works on this computer alone."
+}
+
+/// The addresses have changed.
+pub(crate) fn new_code() -> &'static str {
+    "The addresses of this computer have changed. The new command is:"
+}
+
+/// Nobody is there yet.
+pub(crate) fn waiting(ways: usize) -> String {
+    let ways = count(ways as u64, "address", "addresses");
+    format!("waiting for a receiver · reachable at {ways} · Ctrl-C ends it")
+}
+
+/// Hashing goes on meanwhile.
+pub(crate) fn hashing(done: u64, total: u64) -> String {
+    let percent = percent(done, total);
+    format!("waiting for a receiver · reading ahead, {percent} % of {}", size(total))
+}
+
+/// Somebody came with the right code.
+pub(crate) fn joined(name: &str, kind: PathKind) -> String {
+    format!("{} joined · {}", fit(name, 40), path(kind))
+}
+
+/// How far a receiver is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Receiving {
+    pub(crate) done: u64,
+    /// 0 where it is not known.
+    pub(crate) total: u64,
+    pub(crate) rate: u64,
+    pub(crate) path: PathKind,
+    /// The path that it moved away from.
+    pub(crate) before: Option<PathKind>,
+    pub(crate) rtt: Option<Duration>,
+}
+
+/// A receiver, on a line that is redrawn.
+pub(crate) fn progress(name: &str, at: &Receiving, width: usize) -> String {
+    let name = fit(name, 24);
+    let amount = match at.total {
+        0 => size(at.done),
+        total => format!("{}  {} / {}", bar(at.done, total), size(at.done), size(total)),
+    };
+    let mut line = format!("{name} {amount}");
+    for part in rest(at) {
+        let longer = format!("{line}  {part}");
+        if console::measure_text_width(&longer) > width {
+            break;
+        }
+        line = longer;
+    }
+    line
+}
+
+/// A receiver, on a line of its own.
+pub(crate) fn progress_plain(name: &str, at: &Receiving) -> String {
+    let amount = match at.total {
+        0 => size(at.done),
+        total => format!("{} / {} ({} %)", size(at.done), size(total), percent(at.done, total)),
+    };
+    format!("{}: {amount} · {}", fit(name, 24), rest(at).join(" · "))
+}
+
+fn rest(at: &Receiving) -> Vec<String> {
+    let mut parts = vec![rate(at.rate)];
+    let left = (at.total > 0).then(|| eta(at.done, at.total, at.rate)).flatten();
+    parts.extend(left.map(|left| format!("ETA {left}")));
+    let now = path_and_distance(at.path, at.rtt);
+    parts.push(match at.before {
+        Some(before) if before != at.path => format!("{} → {now}", path(before)),
+        _ => now,
+    });
+    parts
+}
+
+/// How a receiver left, and after how much.
+pub(crate) fn left(name: &str, outcome: &ReceiverOutcome, sent: u64, time: Duration, way: PathKind) -> String {
+    let name = fit(name, 40);
+    let sent_words = size(sent);
+    match outcome {
+        ReceiverOutcome::Completed => format!("✓ sent to {name} · {}", totals(sent, time, Some(way))),
+        ReceiverOutcome::Declined => format!("{name} said no"),
+        ReceiverOutcome::Cancelled => format!("{name} gave up after {sent_words}"),
+        ReceiverOutcome::Lost => {
+            format!("{name} was lost after {sent_words}; the same code works if they come back")
+        }
+        ReceiverOutcome::Violation => format!("✗ {name} broke the protocol after {sent_words} and was dropped"),
+    }
+}
+
+/// A file can't be served any more.
+pub(crate) fn file_failed(path: &str, error: &str, width: usize) -> String {
+    format!("✗ can't be sent any more: {}: {}", fit(path, width), fit(error, 160))
+}
+
+/// The share is over.
+pub(crate) fn ended(reason: &ShareEnd) -> String {
+    match reason {
+        ShareEnd::Stopped => "stopped sharing; the code no longer works".to_string(),
+        ShareEnd::UsedUp => "done; the code no longer works".to_string(),
+        ShareEnd::Failed(reason) => format!("✗ {}", fit(reason, 400)),
+    }
+}
+
+/// The first Ctrl-C.
+pub(crate) fn stopping() -> &'static str {
+    "stopping … (Ctrl-C again ends it at once)"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CODE: &str = "eyJwZWVyX2lkIjoi";
+
+    fn mods() -> ManifestSummary {
+        ManifestSummary {
+            files: 214,
+            folders: 3,
+            bytes: 1229 << 20,
+            ..ManifestSummary::default()
+        }
+    }
+
+    #[test]
+    fn the_code_and_what_it_opens() {
+        let skipped: Vec<_> = (0..12)
+            .map(|n| (format!("mods/pipe\u{1b}[{n}"), "this is neither a file nor a folder".to_string()))
+            .collect();
+        let screens = [
+            scanned("mods", &mods()),
+            left_out(&skipped, 80).unwrap(),
+            left_out(&skipped[..1], 80).unwrap(),
+            invitation(false).to_string(),
+            command(CODE, false),
+            invitation(true).to_string(),
+            command(CODE, true),
+            invitation_note().to_string(),
+            legacy(Some("GAZ3-VTDS-YQP7:hRoI:10.148.96.12:47820")),
+            legacy(None),
+            no_addresses().to_string(),
+            new_code().to_string(),
+            waiting(1),
+            waiting(4),
+            hashing(500, 1000),
+        ];
+        insta::assert_snapshot!(screens.join("\n"));
+        assert_eq!(left_out(&[], 80), None);
+    }
+
+    #[test]
+    fn receivers_come_and_go() {
+        let at = Receiving {
+            done: 612 << 20,
+            total: 1229 << 20,
+            rate: 43 << 20,
+            path: PathKind::Direct,
+            before: Some(PathKind::Relayed),
+            rtt: Some(Duration::from_millis(23)),
+        };
+        let stream = Receiving {
+            total: 0,
+            before: None,
+            ..at
+        };
+        let mut screens = vec![
+            joined("laptop\u{1b}[2J", PathKind::Lan),
+            progress("laptop", &at, 120),
+            progress("laptop", &at, 50),
+            progress("laptop", &stream, 120),
+            progress_plain("laptop", &at),
+            progress_plain("laptop", &stream),
+            file_failed("mods/a", "the file changed while it was being sent", 80),
+        ];
+        for outcome in [
+            ReceiverOutcome::Completed,
+            ReceiverOutcome::Declined,
+            ReceiverOutcome::Cancelled,
+            ReceiverOutcome::Lost,
+            ReceiverOutcome::Violation,
+        ] {
+            let time = Duration::from_secs(28);
+            screens.push(left("laptop", &outcome, 1229 << 20, time, PathKind::Direct));
+        }
+        for reason in [
+            ShareEnd::Stopped,
+            ShareEnd::UsedUp,
+            ShareEnd::Failed("there is nothing to share".to_string()),
+        ] {
+            screens.push(ended(&reason));
+        }
+        screens.push(stopping().to_string());
+        insta::assert_snapshot!(screens.join("\n"));
+    }
+}

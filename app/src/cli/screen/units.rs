@@ -1,0 +1,161 @@
+//! Sizes, rates and times in words.
+
+use std::time::Duration;
+
+use handover_core::engine::{ManifestSummary, PathKind};
+
+const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// `1.2 GiB`: one decimal below ten, none above.
+pub(crate) fn size(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut divisor = 1024_u128;
+    let mut unit = 0;
+    loop {
+        let tenths = (u128::from(bytes) * 10 + divisor / 2) / divisor;
+        let whole = (u128::from(bytes) + divisor / 2) / divisor;
+        if whole >= 1024 && unit + 1 < UNITS.len() {
+            divisor *= 1024;
+            unit += 1;
+        } else if tenths < 100 {
+            return format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit]);
+        } else {
+            return format!("{whole} {}", UNITS[unit]);
+        }
+    }
+}
+
+/// `43 MiB/s`.
+pub(crate) fn rate(bytes_per_second: u64) -> String {
+    format!("{}/s", size(bytes_per_second))
+}
+
+/// Bytes a second; `None` for a time too short to tell.
+pub(crate) fn average(bytes: u64, took: Duration) -> Option<u64> {
+    let millis = took.as_millis();
+    (millis >= 50).then(|| u64::try_from(u128::from(bytes) * 1000 / millis).unwrap_or(u64::MAX))
+}
+
+/// Time left, `m:ss` or `h:mm:ss`; `None` if it can't be told.
+pub(crate) fn eta(done: u64, total: u64, rate: u64) -> Option<String> {
+    let seconds = total.saturating_sub(done).checked_add(rate.checked_sub(1)?)?.checked_div(rate)?;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => Some(format!("{minutes}:{seconds:02}")),
+        1..100 => Some(format!("{hours}:{minutes:02}:{seconds:02}")),
+        _ => None,
+    }
+}
+
+/// `0.8 s`, `28 s`, `2 min 5 s`, `1 h 3 min`.
+pub(crate) fn took(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..10 => format!("{seconds}.{} s", time.subsec_millis() / 100),
+        10..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// `23 ms`.
+pub(crate) fn round_trip(time: Duration) -> String {
+    match time.as_millis() {
+        0 => "under 1 ms".to_string(),
+        millis => format!("{millis} ms"),
+    }
+}
+
+/// `1 file`, `2 files`.
+pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// `50 %`; never 100 before the end.
+pub(crate) fn percent(done: u64, total: u64) -> u64 {
+    let percent = u128::from(done.min(total)) * 100 / u128::from(total.max(1));
+    u64::try_from(percent).unwrap_or(100)
+}
+
+/// `214 files, 1.2 GiB`, with `separator` between.
+pub(crate) fn summary(summary: &ManifestSummary, separator: &str) -> String {
+    if summary.stream {
+        return "a stream".to_string();
+    }
+    let mut parts = Vec::new();
+    if summary.files > 0 || summary.folders == 0 {
+        parts.push(count(summary.files, "file", "files"));
+    } else {
+        parts.push(count(summary.folders, "folder", "folders"));
+    }
+    parts.push(size(summary.bytes));
+    parts.join(separator)
+}
+
+/// How the other side is reached.
+pub(crate) fn path(path: PathKind) -> &'static str {
+    match path {
+        PathKind::Loopback => "this computer",
+        PathKind::Lan => "local network",
+        PathKind::Direct => "direct over the internet",
+        PathKind::Relayed => "relayed",
+    }
+}
+
+/// How the other side is reached, and how far away that is.
+pub(crate) fn path_and_distance(kind: PathKind, rtt: Option<Duration>) -> String {
+    match rtt {
+        Some(rtt) => format!("{}, {}", path(kind), round_trip(rtt)),
+        None => path(kind).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        let mib = 1024 * 1024;
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1, "1 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (10 * 1024 - 1, "10 KiB"),
+            (mib - 1, "1.0 MiB"),
+            (612 * mib, "612 MiB"),
+            (1229 * mib, "1.2 GiB"),
+            (u64::MAX, "16 EiB"),
+        ] {
+            assert_eq!(size(bytes), text);
+        }
+        assert_eq!(rate(43 * mib), "43 MiB/s");
+    }
+
+    #[test]
+    fn times_read_well() {
+        for (millis, text) in [
+            (0, "0.0 s"),
+            (849, "0.8 s"),
+            (28_400, "28 s"),
+            (125_000, "2 min 5 s"),
+            (3_780_000, "1 h 3 min"),
+        ] {
+            assert_eq!(took(Duration::from_millis(millis)), text);
+        }
+        assert_eq!(eta(0, 140, 10).unwrap(), "0:14");
+        assert_eq!(eta(0, 37_000, 10).unwrap(), "1:01:40");
+        assert_eq!(eta(0, 1, 0), None);
+        assert_eq!(eta(0, u64::MAX, 1), None);
+        assert_eq!(eta(9, 5, 1).unwrap(), "0:00");
+    }
+
+    #[test]
+    fn the_end_is_not_told_before_it_is_there() {
+        assert_eq!((percent(999, 1000), percent(5, 5), percent(0, 0)), (99, 100, 0));
+        assert_eq!(percent(u64::MAX, u64::MAX), 100);
+    }
+}

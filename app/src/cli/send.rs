@@ -1,0 +1,389 @@
+//! `handover send`: a share, from its code to the last receiver.
+
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use handover::disk::ShareInput;
+use handover::{ShareInfo, ShareRequest, UnifiedP2PManager};
+use handover_core::code::{LegacyCode, Ticket};
+use handover_core::engine::{
+    Event, ManifestSummary, PathKind, ReceiverOutcome, SessionId, ShareEnd, ShareId, ShareLabel, ShareOptions,
+};
+use tokio::sync::mpsc;
+use tokio::time::{sleep_until, timeout};
+
+use super::args::{Global, Send};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::interrupt::Interrupts;
+use super::json;
+use super::screen::meter::Meter;
+use super::screen::sending::{self, Receiving};
+use super::screen::{Live, Screen, Tone, receiving};
+
+/// A listing that is done by then is shown above the code; a longer one is not waited for.
+const QUICK_LISTING: Duration = Duration::from_millis(300);
+/// Addresses come in one by one; when none came for so long the code has them all.
+const ADDRESSES_SETTLE: Duration = Duration::from_millis(60);
+/// How long the first address is waited for.
+const NO_ADDRESS: Duration = Duration::from_secs(1);
+/// How long peers are given to hear that it is over.
+const GOODBYE: Duration = Duration::from_secs(2);
+/// What a stream is called that was given no name.
+const STREAM: &str = "stdin";
+
+/// Shares until it is told to end, or has served as many as it should.
+pub(crate) async fn run(
+    args: &Send,
+    global: &Global,
+    screen: &Screen,
+    interrupts: &mut Interrupts,
+) -> Result<Exit, Failure> {
+    let input = input(args)?;
+    let config = super::config(&args.network, global)?;
+    let author = args.author.clone().unwrap_or_else(|| config.device_name.clone());
+    let label = ShareLabel {
+        name: args.name.clone().unwrap_or_else(|| name_of(&args.paths)),
+        description: args.description.clone(),
+        author,
+    };
+    let mut manager = UnifiedP2PManager::new(config)?;
+    manager.start().await?;
+    let mut events = manager.events().ok_or_else(|| Failure::internal("the peer's events are gone"))?;
+    let options = ShareOptions {
+        uses: args.limit(),
+        loopback: args.network.loopback,
+    };
+    let opened = manager.share(ShareRequest { label, input, options }).await;
+    let mut sending = match opened {
+        Ok(info) => Sending::new(args, screen, info),
+        Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
+    };
+    let result = sending.serve(&mut events, interrupts).await;
+    sending.end();
+    drop(events);
+    tokio::select! {
+        _ = timeout(GOODBYE, manager.stop()) => {}
+        () = interrupts.next() => return Ok(Exit::Interrupted),
+    }
+    result
+}
+
+/// A share that never opened has told its reason.
+fn why_not(events: &mut mpsc::Receiver<Event>) -> Option<Failure> {
+    while let Ok(event) = events.try_recv() {
+        if let Event::ShareEnded { reason, .. } = event {
+            return Failure::of_share(&reason);
+        }
+    }
+    None
+}
+
+/// What is to be shared. Typing errors in paths are told before anything else happens.
+fn input(args: &Send) -> Result<ShareInput, Failure> {
+    let stream = Path::new("-");
+    if args.paths.iter().all(|path| path != stream) {
+        for path in &args.paths {
+            if let Err(error) = path.metadata() {
+                return Err(Failure::usage(format!("can't share {}: {error}", path.display()), ""));
+            }
+        }
+        return Ok(ShareInput::Paths(args.paths.clone()));
+    }
+    if args.paths.len() > 1 {
+        return Err(Failure::usage("a stream (-) can't be shared together with files", ""));
+    }
+    if io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "standard input is a terminal, so there is no stream to share",
+            "Put a program before it: tar c ./mods | handover send -",
+        ));
+    }
+    Ok(ShareInput::Pipe {
+        reader: Box::new(io::stdin()),
+        name: args.name.clone().unwrap_or_else(|| STREAM.to_string()),
+    })
+}
+
+/// What a share is called that was given no name.
+fn name_of(paths: &[PathBuf]) -> String {
+    let Some(first) = paths.first() else {
+        return String::new();
+    };
+    if first == Path::new("-") {
+        return STREAM.to_string();
+    }
+    let named = first.file_name().map(ToOwned::to_owned);
+    let name = named.or_else(|| first.canonicalize().ok()?.file_name().map(ToOwned::to_owned));
+    let name = name.unwrap_or_else(|| first.clone().into()).to_string_lossy().into_owned();
+    match paths.len() {
+        1 => name,
+        number => format!("{name} and {} more", number - 1),
+    }
+}
+
+/// One share on the screen.
+struct Sending<'a> {
+    args: &'a Send,
+    screen: &'a Screen,
+    share: ShareId,
+    name: String,
+    ticket: Ticket,
+    /// The ticket whose code was printed.
+    printed: Option<Ticket>,
+    summary: Option<ManifestSummary>,
+    /// How far it is read ahead, on a line that is redrawn.
+    hashing: Option<Live>,
+    receivers: BTreeMap<SessionId, Receiver>,
+    completed: u32,
+    failed_files: bool,
+}
+
+/// One receiver on the screen.
+struct Receiver {
+    name: String,
+    at: Receiving,
+    meter: Meter,
+    /// When it began to fetch; before that, when it came.
+    since: Instant,
+    fetching: bool,
+    line: Live,
+}
+
+impl<'a> Sending<'a> {
+    fn new(args: &'a Send, screen: &'a Screen, info: ShareInfo) -> Self {
+        Self {
+            args,
+            screen,
+            share: info.share,
+            name: info.label.name,
+            ticket: info.ticket,
+            printed: None,
+            summary: None,
+            hashing: None,
+            receivers: BTreeMap::new(),
+            completed: 0,
+            failed_files: false,
+        }
+    }
+
+    async fn serve(&mut self, events: &mut mpsc::Receiver<Event>, interrupts: &mut Interrupts) -> Result<Exit, Failure> {
+        let opened = Instant::now();
+        let mut addressed = opened;
+        loop {
+            let due = self.print_at(opened, addressed);
+            tokio::select! {
+                () = interrupts.next() => return Ok(self.interrupted()),
+                event = events.recv() => {
+                    let event = event.ok_or_else(|| Failure::internal("the peer ended unexpectedly"))?;
+                    if matches!(event, Event::ShareOpen { .. }) {
+                        addressed = Instant::now();
+                    }
+                    if let Some(reason) = self.event(event) {
+                        return self.over(&reason);
+                    }
+                }
+                () = sleep_until(due.unwrap_or(opened).into()), if due.is_some() => self.print_code(),
+            }
+        }
+    }
+
+    /// When the code is to be printed; `None` if it was.
+    fn print_at(&self, opened: Instant, addressed: Instant) -> Option<Instant> {
+        if self.printed.as_ref() == Some(&self.ticket) {
+            return None;
+        }
+        if self.ticket.addresses.is_empty() {
+            return Some(opened.max(addressed) + NO_ADDRESS);
+        }
+        let settled = addressed + ADDRESSES_SETTLE;
+        let listed = if self.summary.is_some() { opened } else { opened + QUICK_LISTING };
+        Some(settled.max(listed))
+    }
+
+    fn print_code(&mut self) {
+        let screen = self.screen;
+        let again = self.printed.is_some();
+        let loopback = self.args.network.loopback;
+        let code = self.ticket.encode();
+        let legacy = self.args.legacy.then(|| LegacyCode::of(&self.ticket));
+        screen.event(&json::share_open(self.share, &self.ticket, legacy.as_ref().map(Option::as_ref)));
+        if self.ticket.addresses.is_empty() {
+            screen.need(Tone::Bad, sending::no_addresses());
+        }
+        let invitation = if again { sending::new_code() } else { sending::invitation(loopback) };
+        screen.say(Tone::Plain, &format!("{invitation}\n"));
+        screen.need(Tone::Strong, &sending::command(&code, loopback));
+        screen.say(Tone::Plain, "");
+        if let Some(legacy) = legacy {
+            screen.need(Tone::Plain, &sending::legacy(legacy.map(|code| code.encode()).as_deref()));
+        }
+        if !again {
+            screen.say(Tone::Faint, sending::invitation_note());
+            screen.say(Tone::Plain, &sending::waiting(self.ticket.addresses.len()));
+        }
+        if !screen.is_json() && !io::stdout().is_terminal() {
+            screen.data(&code);
+        }
+        self.printed = Some(self.ticket.clone());
+    }
+
+    /// Shows an event; returns how the share ended if it did.
+    fn event(&mut self, event: Event) -> Option<ShareEnd> {
+        self.screen.event(&json::event(&event));
+        match event {
+            Event::ShareOpen { ticket, .. } => self.ticket = ticket,
+            Event::ShareScanned { summary, skipped, .. } => {
+                self.summary = Some(summary);
+                self.screen.say(Tone::Plain, &sending::scanned(&self.name, &summary));
+                if let Some(left_out) = sending::left_out(&skipped, self.screen.width()) {
+                    self.screen.need(Tone::Bad, &left_out);
+                }
+            }
+            Event::ShareHashed { done, total, .. } => self.hashed(done, total),
+            Event::ReceiverJoined { session, name, path, .. } => self.joined(session, &name, path),
+            Event::ReceiverProgress { session, path, rtt, done, total, .. } => {
+                self.progress(session, path, rtt, (done, total));
+            }
+            Event::ReceiverLeft { session, outcome, sent, .. } => self.left(session, &outcome, sent),
+            Event::ShareFileFailed { path, error, .. } => {
+                self.failed_files = true;
+                let line = sending::file_failed(path.as_str(), &error.to_string(), self.screen.width());
+                self.screen.need(Tone::Bad, &line);
+            }
+            Event::PeerBlamed { violation, .. } => {
+                self.screen.say(Tone::Bad, &receiving::blamed(&violation));
+            }
+            Event::ShareEnded { reason, .. } => return Some(reason),
+            _ => {}
+        }
+        None
+    }
+
+    fn hashed(&mut self, done: u64, total: u64) {
+        if done >= total || self.printed.is_none() || !self.receivers.is_empty() {
+            self.hashing = None;
+            return;
+        }
+        let line = self.hashing.get_or_insert_with(|| self.screen.live());
+        let text = sending::hashing(done, total);
+        line.show(self.screen, |_| text.clone(), || text.clone());
+    }
+
+    fn joined(&mut self, session: SessionId, name: &str, path: PathKind) {
+        self.hashing = None;
+        let name = self.tell_apart(if name.is_empty() { "a receiver" } else { name });
+        self.screen.say(Tone::Plain, &sending::joined(&name, path));
+        let receiver = Receiver {
+            name,
+            at: Receiving {
+                done: 0,
+                total: 0,
+                rate: 0,
+                path,
+                before: None,
+                rtt: None,
+            },
+            meter: Meter::default(),
+            since: Instant::now(),
+            fetching: false,
+            line: self.screen.live(),
+        };
+        self.receivers.insert(session, receiver);
+    }
+
+    /// Two receivers may have one name.
+    fn tell_apart(&self, name: &str) -> String {
+        let used = |name: &str| self.receivers.values().any(|receiver| receiver.name == name);
+        if !used(name) {
+            return name.to_string();
+        }
+        let numbered = (2_u32..).map(|number| format!("{name} #{number}"));
+        numbered.into_iter().find(|name| !used(name)).unwrap_or_default()
+    }
+
+    fn progress(&mut self, session: SessionId, path: PathKind, rtt: Option<Duration>, (done, total): (u64, u64)) {
+        let Some(receiver) = self.receivers.get_mut(&session) else {
+            return;
+        };
+        let now = Instant::now();
+        if !std::mem::replace(&mut receiver.fetching, true) {
+            receiver.since = now;
+        }
+        let at = &mut receiver.at;
+        if at.path != path {
+            at.before = Some(at.path);
+        }
+        at.path = path;
+        at.rtt = rtt.or(at.rtt);
+        at.rate = receiver.meter.sample(now, done);
+        (at.done, at.total) = (done, total);
+        let (at, name) = (*at, &receiver.name);
+        let drawn = |width| sending::progress(name, &at, width);
+        receiver.line.show(self.screen, drawn, || sending::progress_plain(name, &at));
+    }
+
+    fn left(&mut self, session: SessionId, outcome: &ReceiverOutcome, sent: u64) {
+        let Some(receiver) = self.receivers.remove(&session) else {
+            return;
+        };
+        let tone = match outcome {
+            ReceiverOutcome::Completed => Tone::Good,
+            ReceiverOutcome::Violation => Tone::Bad,
+            _ => Tone::Plain,
+        };
+        if *outcome == ReceiverOutcome::Completed {
+            self.completed += 1;
+        }
+        let Receiver { name, at, since, line, .. } = receiver;
+        drop(line);
+        let line = sending::left(&name, outcome, sent, since.elapsed(), at.path);
+        self.screen.say(tone, &line);
+    }
+
+    fn over(&self, reason: &ShareEnd) -> Result<Exit, Failure> {
+        if let Some(failure) = Failure::of_share(reason) {
+            return Err(failure);
+        }
+        self.screen.say(Tone::Plain, &sending::ended(reason));
+        Ok(self.done())
+    }
+
+    fn done(&self) -> Exit {
+        if self.failed_files { Exit::Incomplete } else { Exit::Done }
+    }
+
+    /// Ctrl-C is how a share usually ends. It interrupts something only while somebody fetches, or before anybody has.
+    fn interrupted(&self) -> Exit {
+        self.screen.say(Tone::Plain, sending::stopping());
+        if self.completed > 0 && self.receivers.is_empty() {
+            self.done()
+        } else {
+            Exit::Interrupted
+        }
+    }
+
+    /// Clears the lines that are redrawn.
+    fn end(&mut self) {
+        self.hashing = None;
+        self.receivers.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_named_after_what_it_holds() {
+        let named = |paths: &[&str]| name_of(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(named(&["some/mods/"]), "mods");
+        assert_eq!(named(&["a.pdf", "b.pdf", "c.pdf"]), "a.pdf and 2 more");
+        assert_eq!(named(&["-"]), "stdin");
+        assert_eq!(named(&["/"]), "/");
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(named(&["."]), here.file_name().unwrap().to_str().unwrap());
+    }
+}

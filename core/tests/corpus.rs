@@ -1,0 +1,55 @@
+//! Everything that the fuzzers found worth keeping, once more; and a good many random bytes beside it.
+
+#[path = "../fuzz/bodies/mod.rs"]
+mod bodies;
+
+use std::fs;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+fn replay(target: &str, body: fn(&[u8])) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("a file of the corpus").path())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "no corpus for {target}");
+    for file in files {
+        let bytes = fs::read(&file).expect("a file of the corpus");
+        // Named first, so that a panic says which one it was.
+        println!("{}", file.display());
+        body(&bytes);
+    }
+}
+
+#[test]
+fn codes() {
+    replay("codes", bodies::codes);
+}
+
+#[test]
+fn manifests() {
+    replay("manifest", bodies::manifest);
+}
+
+#[test]
+fn frames() {
+    replay("frames", bodies::frames);
+}
+
+#[test]
+fn engines() {
+    replay("engine", bodies::engine);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+
+    /// Rows 18 and 19: whatever peers, disk, clock and user do, the engine neither panics nor loops.
+    #[test]
+    fn an_engine_survives_any_play(bytes in proptest::collection::vec(any::<u8>(), 0..1500)) {
+        bodies::engine(&bytes);
+    }
+}
