@@ -3,6 +3,7 @@
 //! [`UnifiedP2PManager`] is the peer: it shares and receives. Under it are the engine of `handover-core`, which decides,
 //! a transport of `handover-transports`, which connects, and the [`disk`].
 
+mod buffers;
 pub mod disk;
 mod driver;
 mod manager;

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use handover_core::code::{CodeError, LegacyCode, ShareCode, Ticket};
 use handover_core::engine::{
-    AcceptTerms, Command, DownloadId, Event, FetchOptions, FetchSource, ShareId, ShareLabel, ShareOptions, SinkKind,
+    AcceptTerms, Command, DownloadId, Event, FetchOptions, FetchSource, ShareId, ShareLabel,
+    ShareOptions, SinkKind,
 };
 use handover_core::limits::Limits;
 use handover_core::{Multiaddr, PeerId};
@@ -147,22 +148,27 @@ pub struct UnifiedP2PManager {
 impl UnifiedP2PManager {
     /// Loads the identity and takes the network's sockets. To be called on a tokio runtime.
     pub fn new(config: Config) -> Result<Self, ManagerError> {
-        let keypair = identity::load_or_create(&config.data_dir).map_err(|error| ManagerError::Identity {
-            dir: config.data_dir.clone(),
-            error,
-        })?;
+        let keypair =
+            identity::load_or_create(&config.data_dir).map_err(|error| ManagerError::Identity {
+                dir: config.data_dir.clone(),
+                error,
+            })?;
         let mut network = Libp2pConfig::new(keypair.clone());
         network.tcp = config.tcp;
         network.quic = config.quic;
         if !config.listen.is_empty() {
             network.listen = Listen::At(config.listen.clone());
         }
-        let transport = Libp2pTransport::new(network)?;
+        let transport = Libp2pTransport::new(&network)?;
         Ok(Self::over(Box::new(transport), keypair, config))
     }
 
     /// A peer over a transport of the caller's, such as the in-memory one.
-    pub fn over(transport: Box<dyn Transport>, keypair: handover_core::Keypair, config: Config) -> Self {
+    pub fn over(
+        transport: Box<dyn Transport>,
+        keypair: handover_core::Keypair,
+        config: Config,
+    ) -> Self {
         Self {
             config,
             peer: transport.local_peer(),
@@ -184,7 +190,8 @@ impl UnifiedP2PManager {
         getrandom::fill(&mut seed).map_err(|error| ManagerError::Randomness(error.to_string()))?;
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::New(transport, keypair) => {
-                let mut handle = driver::start(keypair, seed, self.config.limits.clone(), transport);
+                let mut handle =
+                    driver::start(keypair, seed, self.config.limits.clone(), transport);
                 self.events = handle.events.take();
                 self.state = State::Running(handle);
                 Ok(())
@@ -219,12 +226,21 @@ impl UnifiedP2PManager {
             ..ShareOptions::default()
         };
         let input = ShareInput::Paths(paths);
-        self.share(ShareRequest { label, input, options }).await
+        self.share(ShareRequest {
+            label,
+            input,
+            options,
+        })
+        .await
     }
 
     /// Offers something, with all options.
     pub async fn share(&self, request: ShareRequest) -> Result<ShareInfo, ManagerError> {
-        let ShareRequest { label, input, options } = request;
+        let ShareRequest {
+            label,
+            input,
+            options,
+        } = request;
         let told = label.clone();
         let (reply, answer) = oneshot::channel();
         self.request(Request::Share {
@@ -239,7 +255,11 @@ impl UnifiedP2PManager {
         })
         .await?;
         let (share, ticket) = answer.await.map_err(|_| ManagerError::ShareFailed)?;
-        Ok(ShareInfo { share, ticket, label })
+        Ok(ShareInfo {
+            share,
+            ticket,
+            label,
+        })
     }
 
     /// Fetches what a code points to into a folder. `name` is what the other side is told this device is called. An
@@ -297,7 +317,11 @@ impl UnifiedP2PManager {
     }
 
     /// Takes an offer.
-    pub async fn accept(&self, download: DownloadId, terms: AcceptTerms) -> Result<(), ManagerError> {
+    pub async fn accept(
+        &self,
+        download: DownloadId,
+        terms: AcceptTerms,
+    ) -> Result<(), ManagerError> {
         self.command(Command::Accept { download, terms }).await
     }
 
@@ -339,7 +363,10 @@ impl UnifiedP2PManager {
         let State::Running(handle) = std::mem::replace(&mut self.state, State::Stopped) else {
             return;
         };
-        let _ = handle.requests.send(Request::Command(Command::Shutdown)).await;
+        let _ = handle
+            .requests
+            .send(Request::Command(Command::Shutdown))
+            .await;
         drop(handle.requests);
         if tokio::time::timeout(STOP, handle.task).await.is_err() {
             tracing::warn!("the peer did not stop in time");
@@ -354,7 +381,11 @@ impl UnifiedP2PManager {
         let State::Running(handle) = &self.state else {
             return Err(ManagerError::NotRunning);
         };
-        handle.requests.send(request).await.map_err(|_| ManagerError::NotRunning)
+        handle
+            .requests
+            .send(request)
+            .await
+            .map_err(|_| ManagerError::NotRunning)
     }
 }
 

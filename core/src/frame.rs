@@ -130,7 +130,6 @@ pub fn plain(body: &[u8]) -> Bytes {
 
 /// A whole sealed frame, length and all, ready to be written. `seq` is 0 for a link's first one and then counts up.
 ///
-/// The frame is built in one allocation of its exact size; the payload is copied once, and sealed where it then is.
 /// Fails only when the key is exhausted: then the link has to be made anew.
 ///
 /// # Panics
@@ -141,39 +140,85 @@ pub fn seal(
     message: &Message,
     payload: &[u8],
 ) -> Result<Bytes, AeadError> {
-    let header = message::encode(message);
-    assert!(
-        payload.len() <= MAX_PAYLOAD as usize,
-        "a payload of {} bytes",
-        payload.len()
-    );
-    let text = LENGTH
-        .saturating_add(header.len())
-        .saturating_add(payload.len());
-    let body = text.saturating_add(TAG as usize);
-    let mut frame = Vec::with_capacity(LENGTH.saturating_add(body));
-    frame.extend_from_slice(&length(body));
-    frame.extend_from_slice(&length(header.len()));
-    frame.extend_from_slice(&header);
-    frame.extend_from_slice(payload);
-    let (_, text) = frame.split_at_mut(LENGTH);
-    let tag = key.0.seal_in_place(seq, text)?;
-    frame.extend_from_slice(&tag);
+    let draft = Draft::new(message, payload);
+    let mut frame = vec![0; draft.len()];
+    draft.seal(key, seq, &mut frame)?;
     Ok(frame.into())
+}
+
+/// A frame before it is sealed, for drivers that seal into buffers of their own.
+#[derive(Debug)]
+pub struct Draft<'a> {
+    header: Vec<u8>,
+    payload: &'a [u8],
+}
+
+impl<'a> Draft<'a> {
+    /// The frame of this message and payload.
+    ///
+    /// # Panics
+    /// If the payload is over [`MAX_PAYLOAD`] or the message over [`MAX_HEADER`] bytes: ours never are.
+    pub fn new(message: &Message, payload: &'a [u8]) -> Self {
+        assert!(
+            payload.len() <= MAX_PAYLOAD as usize,
+            "a payload of {} bytes",
+            payload.len()
+        );
+        let header = message::encode(message);
+        Self { header, payload }
+    }
+
+    /// Bytes that it takes, sealed, with its length prefix.
+    // It is never empty.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        LENGTH
+            .saturating_add(self.text_len())
+            .saturating_add(TAG as usize)
+    }
+
+    /// Header length, header and payload.
+    fn text_len(&self) -> usize {
+        LENGTH
+            .saturating_add(self.header.len())
+            .saturating_add(self.payload.len())
+    }
+
+    /// Seals it into `frame`, which is [`len`](Self::len) bytes. The payload is copied once, and sealed where it then is.
+    ///
+    /// # Panics
+    /// If `frame` has another length.
+    pub fn seal(&self, key: &SendKey, seq: u64, frame: &mut [u8]) -> Result<(), AeadError> {
+        assert_eq!(frame.len(), self.len(), "a frame goes into its own length");
+        let (prefix, body) = frame.split_at_mut(LENGTH);
+        prefix.copy_from_slice(&length(body.len()));
+        let (text, tag) = body.split_at_mut(self.text_len());
+        let (prefix, rest) = text.split_at_mut(LENGTH);
+        prefix.copy_from_slice(&length(self.header.len()));
+        let (header, payload) = rest.split_at_mut(self.header.len());
+        header.copy_from_slice(&self.header);
+        payload.copy_from_slice(self.payload);
+        tag.copy_from_slice(&key.0.seal_in_place(seq, text)?);
+        Ok(())
+    }
 }
 
 /// Opens a sealed frame's body (what stands behind its length), decodes the header and hashes the payload.
 ///
-/// `body` is decrypted where it is, and the payload is a part of it: as long as the payload lives, so does the whole
-/// allocation that `body` was cut from. For bulk, that should be this one frame's (see [`read_len`]).
-pub fn open(key: &ReceiveKey, seq: u64, mut body: BytesMut) -> Result<Frame, FrameError> {
-    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+/// `body` is decrypted where it is, and the payload is a part of it: as long as the payload lives, so does `body`. For
+/// bulk, that should be this one frame's memory (see [`read_len`]).
+pub fn open<B>(key: &ReceiveKey, seq: u64, mut body: B) -> Result<Frame, FrameError>
+where
+    B: AsRef<[u8]> + AsMut<[u8]> + Send + 'static,
+{
+    let len = u32::try_from(body.as_ref().len()).unwrap_or(u32::MAX);
     check_length(len, MAX_SEALED_FRAME)?;
-    let plain = key.0.open_in_place(seq, &mut body)?;
-    body.truncate(plain);
-    let header = split_header(&mut body)?;
-    let message: Message = message::decode(&header)?;
-    let payload = body.freeze();
+    let plain = key.0.open_in_place(seq, body.as_mut())?;
+    let text = body.as_ref().get(..plain).ok_or(FrameError::Cut)?;
+    let header = header_of(text)?;
+    let start = LENGTH.saturating_add(header.len());
+    let message: Message = message::decode(header)?;
+    let payload = Bytes::from_owner(body).slice(start..plain);
     let hashes = check_payload(&message, &payload)?;
     Ok(Frame {
         message,
@@ -259,16 +304,12 @@ fn length(bytes: usize) -> [u8; LENGTH] {
         .to_be_bytes()
 }
 
-fn split_header(text: &mut BytesMut) -> Result<BytesMut, FrameError> {
-    let prefix = text.first_chunk().ok_or(FrameError::Cut)?;
+fn header_of(text: &[u8]) -> Result<&[u8], FrameError> {
+    let (prefix, rest) = text.split_first_chunk().ok_or(FrameError::Cut)?;
     let len = u32::from_be_bytes(*prefix);
     check_length(len, MAX_HEADER)?;
     let len = usize::try_from(len).map_err(|_| FrameError::Cut)?;
-    text.advance(LENGTH);
-    if text.len() < len {
-        return Err(FrameError::Cut);
-    }
-    Ok(text.split_to(len))
+    rest.get(..len).ok_or(FrameError::Cut)
 }
 
 /// Checks that the payload is just what the message says it is, and hashes what is content.

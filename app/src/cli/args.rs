@@ -14,7 +14,7 @@ const ABOUT: &str = "Moves files straight from one computer to another: no serve
 const LONG_ABOUT: &str = "\
 Moves files straight from one computer to another: no server, no account.
 
-`handover send` prints a code. Whoever is given it runs `handover get` and has the files. Everything is encrypted from
+`handover send` prints a code. Whoever is given it runs `handover get` and has the files. Everything is encrypted from \
 end to end, and every byte is checked before it stands under its final name.";
 
 const EXAMPLES: &str = "\
@@ -35,8 +35,8 @@ Examples:
 Where standard output is not a terminal, the code goes there too, on a line of its own.";
 
 const GET_HELP: &str = "\
-Where the code comes from, the first of: the argument, the variable HANDOVER_CODE, the first line of standard input if
-that is not a terminal, a prompt. As an argument the code can be seen by everybody on this computer, in the list of
+Where the code comes from, the first of: the argument, the variable HANDOVER_CODE, the first line of standard input if \
+that is not a terminal, a prompt. As an argument the code can be seen by everybody on this computer, in the list of \
 processes, and it stays in the shell's history: where that matters, use one of the others.
 
 Examples:
@@ -79,7 +79,13 @@ pub(crate) struct Global {
     #[arg(long, short, global = true, action = ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Where this device keeps its identity
-    #[arg(long, global = true, value_name = "FOLDER", env = "HANDOVER_DATA_DIR")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FOLDER",
+        env = "HANDOVER_DATA_DIR",
+        hide_env_values = true
+    )]
     pub(crate) data_dir: Option<PathBuf>,
 }
 
@@ -109,7 +115,12 @@ pub(crate) struct Send {
     #[arg(long, value_name = "TEXT")]
     pub(crate) name: Option<String>,
     /// Tell receivers what it is
-    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(crate) description: String,
     /// Tell receivers who sends it [default: the name of this computer]
     #[arg(long, value_name = "TEXT")]
@@ -181,7 +192,12 @@ pub(crate) struct Network {
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<Multiaddr>,
     /// What to connect over
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "tcp,quic")]
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "tcp,quic"
+    )]
     pub(crate) transport: Vec<Transport>,
 }
 

@@ -20,7 +20,11 @@ pub(crate) fn choose(asked: Option<&Path>) -> Result<PathBuf, Failure> {
 
 /// By the XDG base directory specification on Linux and the like, by each vendor's rules elsewhere.
 fn system(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let folder = |name| variable(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    let folder = |name| {
+        variable(name)
+            .map(PathBuf::from)
+            .filter(|folder| folder.is_absolute())
+    };
     let base = if cfg!(windows) {
         folder("LOCALAPPDATA")
     } else if cfg!(target_os = "macos") {
@@ -39,13 +43,29 @@ mod tests {
     #[test]
     fn the_specification_is_followed() {
         let with = |set: &[(&str, &str)]| {
-            let set: Vec<_> = set.iter().map(|(name, value)| (name.to_string(), value.into())).collect();
-            system(move |name| set.iter().find(|(known, _)| known == name).map(|(_, value): &(_, OsString)| value.clone()))
+            let set: Vec<_> = set
+                .iter()
+                .map(|(name, value)| (name.to_string(), value.into()))
+                .collect();
+            system(move |name| {
+                set.iter()
+                    .find(|(known, _)| known == name)
+                    .map(|(_, value): &(_, OsString)| value.clone())
+            })
         };
-        assert_eq!(with(&[("HOME", "/h")]), Some("/h/.local/share/handover".into()));
-        assert_eq!(with(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]), Some("/d/handover".into()));
+        assert_eq!(
+            with(&[("HOME", "/h")]),
+            Some("/h/.local/share/handover".into())
+        );
+        assert_eq!(
+            with(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]),
+            Some("/d/handover".into())
+        );
         // A relative one is to be ignored, says the specification.
-        assert_eq!(with(&[("HOME", "/h"), ("XDG_DATA_HOME", "d")]), Some("/h/.local/share/handover".into()));
+        assert_eq!(
+            with(&[("HOME", "/h"), ("XDG_DATA_HOME", "d")]),
+            Some("/h/.local/share/handover".into())
+        );
         assert_eq!(with(&[]), None);
     }
 }

@@ -45,7 +45,10 @@ const MEANINGS: [(Exit, &str); 9] = [
         Exit::Incomplete,
         "it ended, but some files could not be sent or stored",
     ),
-    (Exit::Disk, "the disk here: no room, no permission, a broken drive"),
+    (
+        Exit::Disk,
+        "the disk here: no room, no permission, a broken drive",
+    ),
     (
         Exit::Peer,
         "the other side withdrew the share, no longer has it, or broke the protocol",

@@ -31,6 +31,8 @@ impl Failure {
     }
 
     /// Something broke that should not.
+    // By value: it is called with what `map_err` hands on.
+    #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn internal(what: impl ToString) -> Self {
         Self::new(Exit::Internal, what.to_string(), "")
     }
@@ -75,7 +77,9 @@ impl Failure {
 
     fn of_disk(error: &DiskError) -> Self {
         let advice = match error {
-            DiskError::Full => "Make room, or receive elsewhere with --to. Then run the same command again.",
+            DiskError::Full => {
+                "Make room, or receive elsewhere with --to. Then run the same command again."
+            }
             DiskError::Denied(_) => "Receive into a folder where you may write, with --to.",
             DiskError::NameTooLong => "Receive into a folder on another file system, with --to.",
             DiskError::Escape(_) => "Receive into an empty folder, with --to.",
@@ -129,21 +133,32 @@ mod tests {
             DiskError::Other("input/output error".to_string()),
         ];
         let mut failures = vec![
-            Failure::of_download(&DownloadError::Unreachable("connection refused".to_string())),
+            Failure::of_download(&DownloadError::Unreachable(
+                "connection refused".to_string(),
+            )),
             Failure::of_download(&DownloadError::NoSuchShare),
             Failure::of_download(&DownloadError::Withdrawn),
             Failure::of_download(&DownloadError::Violation("a\rb\u{1b}[2J".to_string())),
-            Failure::of_download(&DownloadError::Unsuitable("a pipe takes one file".to_string())),
+            Failure::of_download(&DownloadError::Unsuitable(
+                "a pipe takes one file".to_string(),
+            )),
             Failure::of_share(&ShareEnd::Failed("mods: not found".to_string())).unwrap(),
             CodeError::NotATicket.into(),
             ManagerError::NotRunning.into(),
         ];
-        failures.extend(disk.into_iter().map(|error| Failure::of_download(&error.into())));
+        failures.extend(
+            disk.into_iter()
+                .map(|error| Failure::of_download(&error.into())),
+        );
         let shown: Vec<String> = failures
             .iter()
             .map(|failure| {
                 let advice = trouble::advice(failure).unwrap_or_default();
-                format!("[{}] {}\n{advice}", failure.exit.code(), trouble::what(failure))
+                format!(
+                    "[{}] {}\n{advice}",
+                    failure.exit.code(),
+                    trouble::what(failure)
+                )
             })
             .collect();
         insta::assert_snapshot!(shown.join("\n"));

@@ -12,7 +12,8 @@ use handover::disk::DownloadTarget;
 use handover::{Config, FetchRequest, UnifiedP2PManager};
 use handover_core::code::ShareCode;
 use handover_core::engine::{
-    AcceptTerms, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchOptions, PathKind, Progress,
+    AcceptTerms, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchOptions, PathKind,
+    Progress,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -41,7 +42,8 @@ pub(crate) async fn run(
     let selection = Selection::parse(&args.select)?;
     let config = super::config(&args.network, global)?;
     let mut lines = Lines::default();
-    let Some(code) = input::code(args.code.as_deref(), screen, &mut lines, interrupts).await? else {
+    let Some(code) = input::code(args.code.as_deref(), screen, &mut lines, interrupts).await?
+    else {
         return Ok(Exit::Interrupted);
     };
     let options = FetchOptions {
@@ -52,8 +54,16 @@ pub(crate) async fn run(
     let target = target(args)?;
     let (mut manager, _borrowed) = peer(config, &code)?;
     manager.start().await?;
-    let mut events = manager.events().ok_or_else(|| Failure::internal("the peer's events are gone"))?;
-    let download = manager.fetch(FetchRequest { code, target, options }).await?;
+    let mut events = manager
+        .events()
+        .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
+    let download = manager
+        .fetch(FetchRequest {
+            code,
+            target,
+            options,
+        })
+        .await?;
     let mut getting = Getting {
         args,
         screen,
@@ -78,7 +88,10 @@ pub(crate) async fn run(
 /// What can be told to be wrong before anybody is called.
 fn check(args: &Get, screen: &Screen) -> Result<(), Failure> {
     if args.to_stdout() && screen.is_json() {
-        return Err(Failure::usage("--json and --output - both want standard output", "Leave one of them away."));
+        return Err(Failure::usage(
+            "--json and --output - both want standard output",
+            "Leave one of them away.",
+        ));
     }
     if !args.yes && !args.to_stdout() && !screen.can_ask() {
         return Err(Failure::usage(
@@ -94,13 +107,19 @@ fn target(args: &Get) -> Result<DownloadTarget, Failure> {
         return Ok(DownloadTarget::Folder(args.to.clone()));
     }
     // Not `Stdout`, which looks for the ends of lines in everything.
-    let descriptor = io::stdout().as_fd().try_clone_to_owned().map_err(Failure::internal)?;
+    let descriptor = io::stdout()
+        .as_fd()
+        .try_clone_to_owned()
+        .map_err(Failure::internal)?;
     Ok(DownloadTarget::Pipe(Box::new(File::from(descriptor))))
 }
 
 /// The peer that fetches. Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody
 /// can connect to their own identity.
-fn peer(config: Config, code: &ShareCode) -> Result<(UnifiedP2PManager, Option<tempfile::TempDir>), Failure> {
+fn peer(
+    config: Config,
+    code: &ShareCode,
+) -> Result<(UnifiedP2PManager, Option<tempfile::TempDir>), Failure> {
     let manager = UnifiedP2PManager::new(config.clone())?;
     let may_be_ours = match code.peer() {
         Some(peer) => peer == manager.peer(),
@@ -109,6 +128,8 @@ fn peer(config: Config, code: &ShareCode) -> Result<(UnifiedP2PManager, Option<t
     if !may_be_ours {
         return Ok((manager, None));
     }
+    // Its sockets may be wanted again.
+    drop(manager);
     let borrowed = tempfile::tempdir().map_err(Failure::internal)?;
     let data_dir = borrowed.path().to_path_buf();
     let manager = UnifiedP2PManager::new(Config { data_dir, ..config })?;
@@ -160,18 +181,26 @@ impl Getting<'_> {
         let screen = self.screen;
         screen.event(&json::event(&event));
         match event {
-            Event::Connecting { attempt, reason, .. } => {
-                screen.say(Tone::Plain, &receiving::connecting(attempt, reason.as_deref()));
+            Event::Connecting {
+                attempt, reason, ..
+            } => {
+                screen.say(
+                    Tone::Plain,
+                    &receiving::connecting(attempt, reason.as_deref()),
+                );
             }
-            Event::Connected { path, .. } => {
-                // Another link beside one that stands is not worth a line until it is used.
-                if self.path.is_none() {
-                    screen.say(Tone::Plain, &receiving::connected(path));
-                    self.path = Some(path);
-                }
+            // Another link beside one that stands is not worth a line until it is used.
+            Event::Connected { path, .. } if self.path.is_none() => {
+                screen.say(Tone::Plain, &receiving::connected(path));
+                self.path = Some(path);
             }
             Event::SharerPreparing { .. } => screen.say(Tone::Plain, receiving::preparing()),
-            Event::Offer { manifest, taken, free, .. } => {
+            Event::Offer {
+                manifest,
+                taken,
+                free,
+                ..
+            } => {
                 self.name = manifest.name().to_string();
                 let decision = self.answer.offered(manifest, taken, free);
                 self.decide(decision).await?;
@@ -187,12 +216,20 @@ impl Getting<'_> {
                 screen.say(Tone::Bad, &receiving::lost(&reason));
             }
             Event::FileSkipped { path, .. } => {
-                screen.say(Tone::Plain, &receiving::file_skipped(path.as_str(), screen.width()));
+                screen.say(
+                    Tone::Plain,
+                    &receiving::file_skipped(path.as_str(), screen.width()),
+                );
             }
             Event::FileFailed { path, reason, .. } => {
-                screen.need(Tone::Bad, &receiving::file_failed(path.as_str(), &reason, screen.width()));
+                screen.need(
+                    Tone::Bad,
+                    &receiving::file_failed(path.as_str(), &reason, screen.width()),
+                );
             }
-            Event::PeerBlamed { violation, .. } => screen.say(Tone::Bad, &receiving::blamed(&violation)),
+            Event::PeerBlamed { violation, .. } => {
+                screen.say(Tone::Bad, &receiving::blamed(&violation))
+            }
             Event::DownloadEnded { outcome, .. } => return Ok(Some(outcome)),
             _ => {}
         }
@@ -210,9 +247,14 @@ impl Getting<'_> {
         match decision {
             Decision::Later => {}
             Decision::Decline => self.manager.decline(self.download).await?,
-            Decision::Accept { select, on_conflict, executables } => {
+            Decision::Accept {
+                select,
+                on_conflict,
+                executables,
+            } => {
                 if let Some(summary) = self.answer.summary() {
-                    self.screen.say(Tone::Plain, &receiving::accepted(&summary, self.folder()));
+                    self.screen
+                        .say(Tone::Plain, &receiving::accepted(&summary, self.folder()));
                 }
                 let terms = AcceptTerms {
                     select,
@@ -234,13 +276,13 @@ impl Getting<'_> {
         match outcome {
             DownloadOutcome::Completed(done) => Ok(self.completed(done)),
             // What was declined because nobody could be asked has a reason to tell.
-            DownloadOutcome::Declined => match self.answer.refused.take() {
-                Some(failure) => Err(failure),
-                None => {
-                    self.screen.say(Tone::Plain, receiving::declined());
-                    Ok(Exit::Declined)
+            DownloadOutcome::Declined => {
+                if let Some(failure) = self.answer.refused.take() {
+                    return Err(failure);
                 }
-            },
+                self.screen.say(Tone::Plain, receiving::declined());
+                Ok(Exit::Declined)
+            }
             DownloadOutcome::Cancelled => Ok(Exit::Interrupted),
             DownloadOutcome::Failed(error) => Err(Failure::of_download(error)),
         }
@@ -249,7 +291,8 @@ impl Getting<'_> {
     fn completed(&self, done: &DownloadSummary) -> Exit {
         let failed = done.failed > 0;
         let tone = if failed { Tone::Bad } else { Tone::Good };
-        self.screen.say(tone, &receiving::closing(&self.name, done, self.folder()));
+        self.screen
+            .say(tone, &receiving::closing(&self.name, done, self.folder()));
         if failed { Exit::Incomplete } else { Exit::Done }
     }
 
@@ -260,7 +303,8 @@ impl Getting<'_> {
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
         self.status = None;
-        self.screen.say(Tone::Plain, &format!("\n{}", sending::stopping()));
+        self.screen
+            .say(Tone::Plain, &format!("\n{}", sending::stopping()));
         self.manager.cancel(self.download).await?;
         let ended = async {
             while let Some(event) = events.recv().await {

@@ -41,8 +41,14 @@ fn read_lines() -> mpsc::Receiver<String> {
 /// One line without its end, and no more of it than a code may be long.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = Vec::new();
-    let read = input.take(MAX_CODE as u64 + 2).read_until(b'\n', &mut line)?;
-    Ok((read > 0).then(|| String::from_utf8_lossy(&line).trim_end_matches(['\r', '\n']).to_string()))
+    let read = input
+        .take(MAX_CODE as u64 + 2)
+        .read_until(b'\n', &mut line)?;
+    Ok((read > 0).then(|| {
+        String::from_utf8_lossy(&line)
+            .trim_end_matches(['\r', '\n'])
+            .to_string()
+    }))
 }
 
 /// The code: the argument, else the variable, else the first line of standard input or, from a terminal, the answer to
@@ -53,7 +59,9 @@ pub(crate) async fn code(
     lines: &mut Lines,
     interrupts: &mut Interrupts,
 ) -> Result<Option<ShareCode>, Failure> {
-    let variable = std::env::var(CODE_VARIABLE).ok().filter(|code| !code.trim().is_empty());
+    let variable = std::env::var(CODE_VARIABLE)
+        .ok()
+        .filter(|code| !code.trim().is_empty());
     if let Some(code) = argument.map(str::to_string).or(variable) {
         return Ok(Some(ShareCode::parse(&code)?));
     }

@@ -6,7 +6,7 @@
 //!
 //! | `event` | fields |
 //! |---|---|
-//! | `share_open` | `share`, `code` (give it to the other side), `addresses`, `legacy` (if asked for); again when the addresses change |
+//! | `share_open` | `share`, `code` (give it to the other side), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change |
 //! | `share_scanned` | `share`, `files`, `folders`, `bytes`, `executables`, `stream`, `skipped`: [{`name`, `reason`}] |
 //! | `share_hashed` | `share`, `done`, `total` |
 //! | `share_ended` | `share`, `reason`: `stopped`, `used_up` or `failed`, `message` |
@@ -32,8 +32,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use handover_core::code::{LegacyCode, Ticket};
-use handover_core::engine::{DownloadId, DownloadOutcome, Event, ManifestSummary, ShareEnd, ShareId};
+use handover_core::code::Ticket;
+use handover_core::engine::{
+    DownloadId, DownloadOutcome, Event, ManifestSummary, ShareEnd, ShareId,
+};
 use handover_core::manifest::{Entry, EntryKind, Manifest};
 use serde_json::{Map, Value, json};
 
@@ -41,21 +43,20 @@ use super::failure::Failure;
 
 /// An event of the engine. Null for those that only the command itself acts on.
 pub(crate) fn event(event: &Event) -> Value {
-    share_event(event).or_else(|| download_event(event)).unwrap_or(Value::Null)
+    share_event(event)
+        .or_else(|| download_event(event))
+        .unwrap_or(Value::Null)
 }
 
-/// A share can be reached, by this code.
-pub(crate) fn share_open(share: ShareId, ticket: &Ticket, legacy: Option<Option<&LegacyCode>>) -> Value {
-    let mut object = json!({
+/// A share can be reached, by this code. `legacy` is the code in its old form, where that was asked for and there is one.
+pub(crate) fn share_open(share: ShareId, ticket: &Ticket, legacy: Option<&str>) -> Value {
+    json!({
         "event": "share_open",
         "share": share,
         "code": ticket.encode(),
         "addresses": ticket.addresses.len(),
-    });
-    if let Some(legacy) = legacy {
-        object["legacy"] = legacy.map(LegacyCode::encode).into();
-    }
-    object
+        "legacy": legacy,
+    })
 }
 
 /// The run failed.
@@ -75,42 +76,71 @@ pub(crate) fn demo_finished(files: u64, bytes: u64) -> Value {
 
 fn share_event(event: &Event) -> Option<Value> {
     Some(match event {
-        Event::ShareScanned { share, summary, skipped } => {
-            let skipped = skipped.iter().map(|(name, reason)| json!({ "name": name, "reason": reason }));
+        Event::ShareScanned {
+            share,
+            summary,
+            skipped,
+        } => {
+            let skipped = skipped
+                .iter()
+                .map(|(name, reason)| json!({ "name": name, "reason": reason }));
             let mut object = named("share_scanned", json!({ "share": share }));
             amounts(&mut object, summary);
             object["skipped"] = skipped.collect();
             object
         }
-        Event::ShareHashed { share, done, total } => {
-            named("share_hashed", json!({ "share": share, "done": done, "total": total }))
-        }
+        Event::ShareHashed { share, done, total } => named(
+            "share_hashed",
+            json!({ "share": share, "done": done, "total": total }),
+        ),
         Event::ShareEnded { share, reason } => {
             let (reason, message) = match reason {
                 ShareEnd::Stopped => ("stopped", None),
                 ShareEnd::UsedUp => ("used_up", None),
                 ShareEnd::Failed(message) => ("failed", Some(message)),
             };
-            named("share_ended", json!({ "share": share, "reason": reason, "message": message }))
+            named(
+                "share_ended",
+                json!({ "share": share, "reason": reason, "message": message }),
+            )
         }
         Event::ShareFileFailed { share, path, error } => {
             let fields = json!({ "share": share, "file": path, "message": error.to_string() });
             named("share_file_failed", fields)
         }
-        Event::ReceiverJoined { share, session, peer, name, path } => {
+        Event::ReceiverJoined {
+            share,
+            session,
+            peer,
+            name,
+            path,
+        } => {
             let peer = peer.to_string();
             let fields = json!({ "share": share, "receiver": session, "peer": peer, "name": name, "path": path });
             named("receiver_joined", fields)
         }
-        Event::ReceiverProgress { share, session, path, rtt, done, total } => {
+        Event::ReceiverProgress {
+            share,
+            session,
+            path,
+            rtt,
+            done,
+            total,
+        } => {
             let rtt = rtt.map(millis);
             let fields = json!({
                 "share": share, "receiver": session, "path": path, "rtt": rtt, "done": done, "total": total,
             });
             named("receiver_progress", fields)
         }
-        Event::ReceiverLeft { share, session, outcome, sent } => {
-            let fields = json!({ "share": share, "receiver": session, "outcome": outcome, "sent": sent });
+        Event::ReceiverLeft {
+            share,
+            session,
+            outcome,
+            sent,
+        } => {
+            let fields =
+                json!({ "share": share, "receiver": session, "outcome": outcome, "sent": sent });
             named("receiver_left", fields)
         }
         _ => return None,
@@ -119,14 +149,31 @@ fn share_event(event: &Event) -> Option<Value> {
 
 fn download_event(event: &Event) -> Option<Value> {
     Some(match event {
-        Event::Connecting { download, attempt, reason } => {
-            named("connecting", json!({ "download": download, "attempt": attempt, "reason": reason }))
+        Event::Connecting {
+            download,
+            attempt,
+            reason,
+        } => named(
+            "connecting",
+            json!({ "download": download, "attempt": attempt, "reason": reason }),
+        ),
+        Event::Connected {
+            download,
+            peer,
+            path,
+        } => named(
+            "connected",
+            json!({ "download": download, "peer": peer.to_string(), "path": path }),
+        ),
+        Event::SharerPreparing { download } => {
+            named("sharer_preparing", json!({ "download": download }))
         }
-        Event::Connected { download, peer, path } => {
-            named("connected", json!({ "download": download, "peer": peer.to_string(), "path": path }))
-        }
-        Event::SharerPreparing { download } => named("sharer_preparing", json!({ "download": download })),
-        Event::Offer { download, manifest, taken, free } => offer(*download, manifest, taken, *free),
+        Event::Offer {
+            download,
+            manifest,
+            taken,
+            free,
+        } => offer(*download, manifest, taken, *free),
         Event::Progress { download, progress } => {
             let fields = json!({
                 "download": download,
@@ -141,20 +188,38 @@ fn download_event(event: &Event) -> Option<Value> {
             });
             named("progress", fields)
         }
-        Event::PathChanged { download, path } => named("path_changed", json!({ "download": download, "path": path })),
-        Event::ConnectionLost { download, reason } => {
-            named("connection_lost", json!({ "download": download, "reason": reason }))
-        }
-        Event::FileDone { download, path, size } => {
-            named("file_done", json!({ "download": download, "file": path, "size": size }))
-        }
-        Event::FileSkipped { download, path } => named("file_skipped", json!({ "download": download, "file": path })),
-        Event::FileFailed { download, path, reason } => {
-            named("file_failed", json!({ "download": download, "file": path, "reason": reason }))
-        }
-        Event::PeerBlamed { peer, violation } => {
-            named("peer_blamed", json!({ "peer": peer.to_string(), "violation": violation }))
-        }
+        Event::PathChanged { download, path } => named(
+            "path_changed",
+            json!({ "download": download, "path": path }),
+        ),
+        Event::ConnectionLost { download, reason } => named(
+            "connection_lost",
+            json!({ "download": download, "reason": reason }),
+        ),
+        Event::FileDone {
+            download,
+            path,
+            size,
+        } => named(
+            "file_done",
+            json!({ "download": download, "file": path, "size": size }),
+        ),
+        Event::FileSkipped { download, path } => named(
+            "file_skipped",
+            json!({ "download": download, "file": path }),
+        ),
+        Event::FileFailed {
+            download,
+            path,
+            reason,
+        } => named(
+            "file_failed",
+            json!({ "download": download, "file": path, "reason": reason }),
+        ),
+        Event::PeerBlamed { peer, violation } => named(
+            "peer_blamed",
+            json!({ "peer": peer.to_string(), "violation": violation }),
+        ),
         Event::DownloadEnded { download, outcome } => ended(*download, outcome),
         _ => return None,
     })
@@ -171,7 +236,9 @@ fn offer(download: DownloadId, manifest: &Manifest, taken: &[u32], free: Option<
     let mut object = named("offer", fields);
     amounts(&mut object, &manifest.summary());
     let taken: BTreeSet<u32> = taken.iter().copied().collect();
-    let entries = (0..).zip(manifest.entries()).map(|(index, listed)| entry(listed, taken.contains(&index)));
+    let entries = (0..)
+        .zip(manifest.entries())
+        .map(|(index, listed)| entry(listed, taken.contains(&index)));
     object["entries"] = entries.collect();
     object
 }

@@ -34,7 +34,11 @@ pub(crate) fn main() -> ! {
     let screen = Screen::new(&args.global);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| perform(args, &screen)))
         // The panic has told its reason already.
-        .unwrap_or_else(|_| Err(Failure::internal("this is a bug in handover; please report it")));
+        .unwrap_or_else(|_| {
+            Err(Failure::internal(
+                "this is a bug in handover; please report it",
+            ))
+        });
     let exit = result.unwrap_or_else(|failure| {
         screen.fail(&failure);
         failure.exit
@@ -85,7 +89,11 @@ fn config(network: &Network, global: &Global) -> Result<handover::Config, Failur
 
 /// What this computer is called; empty if that can't be told.
 fn device_name() -> String {
-    rustix::system::uname().nodename().to_str().unwrap_or_default().to_string()
+    rustix::system::uname()
+        .nodename()
+        .to_str()
+        .unwrap_or_default()
+        .to_string()
 }
 
 /// Logs to standard error, if that was asked for. What is more than `debug` would have addresses of peers in it, and

@@ -26,8 +26,15 @@ impl Selection {
         let mut paths = GlobSetBuilder::new();
         for pattern in patterns {
             let bare = pattern.trim_start_matches("./").trim_matches('/');
-            let glob = GlobBuilder::new(bare).literal_separator(true).build().map_err(invalid)?;
-            let set = if bare.contains('/') { &mut paths } else { &mut names };
+            let glob = GlobBuilder::new(bare)
+                .literal_separator(true)
+                .build()
+                .map_err(invalid)?;
+            let set = if bare.contains('/') {
+                &mut paths
+            } else {
+                &mut names
+            };
             set.add(glob);
         }
         let [names, paths] = [names, paths].map(|set| set.build().map_err(invalid));
@@ -59,7 +66,10 @@ impl Selection {
             return true;
         }
         let below = top.and_then(|top| path.strip_prefix(top)?.strip_prefix('/'));
-        let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+        let ends = path
+            .match_indices('/')
+            .map(|(end, _)| end)
+            .chain([path.len()]);
         let skipped = path.len() - below.map_or(path.len(), str::len);
         !self.paths.is_empty()
             && ends.into_iter().any(|end| {
@@ -70,6 +80,8 @@ impl Selection {
     }
 }
 
+// By value: it is called with what `map_err` hands on.
+#[allow(clippy::needless_pass_by_value)]
 fn invalid(error: globset::Error) -> Failure {
     Failure::usage(
         format!("--select can't be read: {error}"),
@@ -79,7 +91,10 @@ fn invalid(error: globset::Error) -> Failure {
 
 /// The one folder that everything stands in, if there is one.
 fn only_top(manifest: &Manifest) -> Option<&str> {
-    let mut tops = manifest.entries().iter().map(|entry| entry.path.components().next());
+    let mut tops = manifest
+        .entries()
+        .iter()
+        .map(|entry| entry.path.components().next());
     let first = tops.next()??;
     tops.all(|top| top == Some(first)).then_some(first)
 }
@@ -110,12 +125,19 @@ mod tests {
         let keys = Keypair::ed25519_from_bytes([7; 32]).unwrap();
         let signed = SignedManifest::sign(parts, &keys, &Limits::default()).unwrap();
         let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
-        Selection::parse(&patterns)?.unwrap().choose(signed.manifest())
+        Selection::parse(&patterns)?
+            .unwrap()
+            .choose(signed.manifest())
     }
 
     #[test]
     fn names_and_paths_are_found() {
-        let mods = ["mods/a.pak", "mods/maps/b.map", "mods/maps/old/c.map", "mods/d.txt"];
+        let mods = [
+            "mods/a.pak",
+            "mods/maps/b.map",
+            "mods/maps/old/c.map",
+            "mods/d.txt",
+        ];
         for (patterns, expected) in [
             (&["*.map"][..], &[1, 2][..]),
             (&["maps"], &[1, 2]),

@@ -9,7 +9,8 @@ use handover::disk::ShareInput;
 use handover::{ShareInfo, ShareRequest, UnifiedP2PManager};
 use handover_core::code::{LegacyCode, Ticket};
 use handover_core::engine::{
-    Event, ManifestSummary, PathKind, ReceiverOutcome, SessionId, ShareEnd, ShareId, ShareLabel, ShareOptions,
+    Event, ManifestSummary, PathKind, ReceiverOutcome, SessionId, ShareEnd, ShareId, ShareLabel,
+    ShareOptions,
 };
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
@@ -43,7 +44,10 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let input = input(args)?;
     let config = super::config(&args.network, global)?;
-    let author = args.author.clone().unwrap_or_else(|| config.device_name.clone());
+    let author = args
+        .author
+        .clone()
+        .unwrap_or_else(|| config.device_name.clone());
     let label = ShareLabel {
         name: args.name.clone().unwrap_or_else(|| name_of(&args.paths)),
         description: args.description.clone(),
@@ -51,12 +55,20 @@ pub(crate) async fn run(
     };
     let mut manager = UnifiedP2PManager::new(config)?;
     manager.start().await?;
-    let mut events = manager.events().ok_or_else(|| Failure::internal("the peer's events are gone"))?;
+    let mut events = manager
+        .events()
+        .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
     let options = ShareOptions {
         uses: args.limit(),
         loopback: args.network.loopback,
     };
-    let opened = manager.share(ShareRequest { label, input, options }).await;
+    let opened = manager
+        .share(ShareRequest {
+            label,
+            input,
+            options,
+        })
+        .await;
     let mut sending = match opened {
         Ok(info) => Sending::new(args, screen, info),
         Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
@@ -87,13 +99,19 @@ fn input(args: &Send) -> Result<ShareInput, Failure> {
     if args.paths.iter().all(|path| path != stream) {
         for path in &args.paths {
             if let Err(error) = path.metadata() {
-                return Err(Failure::usage(format!("can't share {}: {error}", path.display()), ""));
+                return Err(Failure::usage(
+                    format!("can't share {}: {error}", path.display()),
+                    "",
+                ));
             }
         }
         return Ok(ShareInput::Paths(args.paths.clone()));
     }
     if args.paths.len() > 1 {
-        return Err(Failure::usage("a stream (-) can't be shared together with files", ""));
+        return Err(Failure::usage(
+            "a stream (-) can't be shared together with files",
+            "",
+        ));
     }
     if io::stdin().is_terminal() {
         return Err(Failure::usage(
@@ -116,8 +134,17 @@ fn name_of(paths: &[PathBuf]) -> String {
         return STREAM.to_string();
     }
     let named = first.file_name().map(ToOwned::to_owned);
-    let name = named.or_else(|| first.canonicalize().ok()?.file_name().map(ToOwned::to_owned));
-    let name = name.unwrap_or_else(|| first.clone().into()).to_string_lossy().into_owned();
+    let name = named.or_else(|| {
+        first
+            .canonicalize()
+            .ok()?
+            .file_name()
+            .map(ToOwned::to_owned)
+    });
+    let name = name
+        .unwrap_or_else(|| first.clone().into())
+        .to_string_lossy()
+        .into_owned();
     match paths.len() {
         1 => name,
         number => format!("{name} and {} more", number - 1),
@@ -169,7 +196,11 @@ impl<'a> Sending<'a> {
         }
     }
 
-    async fn serve(&mut self, events: &mut mpsc::Receiver<Event>, interrupts: &mut Interrupts) -> Result<Exit, Failure> {
+    async fn serve(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Failure> {
         let opened = Instant::now();
         let mut addressed = opened;
         loop {
@@ -199,7 +230,11 @@ impl<'a> Sending<'a> {
             return Some(opened.max(addressed) + NO_ADDRESS);
         }
         let settled = addressed + ADDRESSES_SETTLE;
-        let listed = if self.summary.is_some() { opened } else { opened + QUICK_LISTING };
+        let listed = if self.summary.is_some() {
+            opened
+        } else {
+            opened + QUICK_LISTING
+        };
         Some(settled.max(listed))
     }
 
@@ -208,17 +243,27 @@ impl<'a> Sending<'a> {
         let again = self.printed.is_some();
         let loopback = self.args.network.loopback;
         let code = self.ticket.encode();
-        let legacy = self.args.legacy.then(|| LegacyCode::of(&self.ticket));
-        screen.event(&json::share_open(self.share, &self.ticket, legacy.as_ref().map(Option::as_ref)));
+        let legacy = LegacyCode::of(&self.ticket)
+            .filter(|_| self.args.legacy)
+            .map(|code| code.encode());
+        screen.event(&json::share_open(
+            self.share,
+            &self.ticket,
+            legacy.as_deref(),
+        ));
         if self.ticket.addresses.is_empty() {
             screen.need(Tone::Bad, sending::no_addresses());
         }
-        let invitation = if again { sending::new_code() } else { sending::invitation(loopback) };
+        let invitation = if again {
+            sending::new_code()
+        } else {
+            sending::invitation(loopback)
+        };
         screen.say(Tone::Plain, &format!("{invitation}\n"));
         screen.need(Tone::Strong, &sending::command(&code, loopback));
         screen.say(Tone::Plain, "");
-        if let Some(legacy) = legacy {
-            screen.need(Tone::Plain, &sending::legacy(legacy.map(|code| code.encode()).as_deref()));
+        if self.args.legacy {
+            screen.need(Tone::Plain, &sending::legacy(legacy.as_deref()));
         }
         if !again {
             screen.say(Tone::Faint, sending::invitation_note());
@@ -235,22 +280,43 @@ impl<'a> Sending<'a> {
         self.screen.event(&json::event(&event));
         match event {
             Event::ShareOpen { ticket, .. } => self.ticket = ticket,
-            Event::ShareScanned { summary, skipped, .. } => {
+            Event::ShareScanned {
+                summary, skipped, ..
+            } => {
                 self.summary = Some(summary);
-                self.screen.say(Tone::Plain, &sending::scanned(&self.name, &summary));
+                self.screen
+                    .say(Tone::Plain, &sending::scanned(&self.name, &summary));
                 if let Some(left_out) = sending::left_out(&skipped, self.screen.width()) {
                     self.screen.need(Tone::Bad, &left_out);
                 }
             }
             Event::ShareHashed { done, total, .. } => self.hashed(done, total),
-            Event::ReceiverJoined { session, name, path, .. } => self.joined(session, &name, path),
-            Event::ReceiverProgress { session, path, rtt, done, total, .. } => {
+            Event::ReceiverJoined {
+                session,
+                name,
+                path,
+                ..
+            } => self.joined(session, &name, path),
+            Event::ReceiverProgress {
+                session,
+                path,
+                rtt,
+                done,
+                total,
+                ..
+            } => {
                 self.progress(session, path, rtt, (done, total));
             }
-            Event::ReceiverLeft { session, outcome, sent, .. } => self.left(session, &outcome, sent),
+            Event::ReceiverLeft {
+                session,
+                outcome,
+                sent,
+                ..
+            } => self.left(session, &outcome, sent),
             Event::ShareFileFailed { path, error, .. } => {
                 self.failed_files = true;
-                let line = sending::file_failed(path.as_str(), &error.to_string(), self.screen.width());
+                let line =
+                    sending::file_failed(path.as_str(), &error.to_string(), self.screen.width());
                 self.screen.need(Tone::Bad, &line);
             }
             Event::PeerBlamed { violation, .. } => {
@@ -296,15 +362,28 @@ impl<'a> Sending<'a> {
 
     /// Two receivers may have one name.
     fn tell_apart(&self, name: &str) -> String {
-        let used = |name: &str| self.receivers.values().any(|receiver| receiver.name == name);
+        let used = |name: &str| {
+            self.receivers
+                .values()
+                .any(|receiver| receiver.name == name)
+        };
         if !used(name) {
             return name.to_string();
         }
         let numbered = (2_u32..).map(|number| format!("{name} #{number}"));
-        numbered.into_iter().find(|name| !used(name)).unwrap_or_default()
+        numbered
+            .into_iter()
+            .find(|name| !used(name))
+            .unwrap_or_default()
     }
 
-    fn progress(&mut self, session: SessionId, path: PathKind, rtt: Option<Duration>, (done, total): (u64, u64)) {
+    fn progress(
+        &mut self,
+        session: SessionId,
+        path: PathKind,
+        rtt: Option<Duration>,
+        (done, total): (u64, u64),
+    ) {
         let Some(receiver) = self.receivers.get_mut(&session) else {
             return;
         };
@@ -322,7 +401,9 @@ impl<'a> Sending<'a> {
         (at.done, at.total) = (done, total);
         let (at, name) = (*at, &receiver.name);
         let drawn = |width| sending::progress(name, &at, width);
-        receiver.line.show(self.screen, drawn, || sending::progress_plain(name, &at));
+        receiver
+            .line
+            .show(self.screen, drawn, || sending::progress_plain(name, &at));
     }
 
     fn left(&mut self, session: SessionId, outcome: &ReceiverOutcome, sent: u64) {
@@ -337,7 +418,13 @@ impl<'a> Sending<'a> {
         if *outcome == ReceiverOutcome::Completed {
             self.completed += 1;
         }
-        let Receiver { name, at, since, line, .. } = receiver;
+        let Receiver {
+            name,
+            at,
+            since,
+            line,
+            ..
+        } = receiver;
         drop(line);
         let line = sending::left(&name, outcome, sent, since.elapsed(), at.path);
         self.screen.say(tone, &line);
@@ -352,7 +439,11 @@ impl<'a> Sending<'a> {
     }
 
     fn done(&self) -> Exit {
-        if self.failed_files { Exit::Incomplete } else { Exit::Done }
+        if self.failed_files {
+            Exit::Incomplete
+        } else {
+            Exit::Done
+        }
     }
 
     /// Ctrl-C is how a share usually ends. It interrupts something only while somebody fetches, or before anybody has.

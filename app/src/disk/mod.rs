@@ -36,6 +36,8 @@ use handover_core::manifest::{Entry, EntryKind};
 use handover_core::merkle;
 use handover_core::path::SafePath;
 
+use crate::buffers::Buffers;
+
 use self::pipe::{PipeSink, PipeSource};
 use self::serve::FileShare;
 use self::staging::FolderSink;
@@ -75,6 +77,7 @@ enum Download {
 #[derive(Default)]
 pub struct Disk {
     limits: Limits,
+    buffers: Arc<Buffers>,
     shares: Registry<ShareId, Share>,
     downloads: Registry<DownloadId, Download>,
 }
@@ -87,9 +90,10 @@ impl fmt::Debug for Disk {
 
 impl Disk {
     /// A disk that lists no more entries than `limits` has them.
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, buffers: Arc<Buffers>) -> Self {
         Self {
             limits,
+            buffers,
             ..Self::default()
         }
     }
@@ -97,7 +101,9 @@ impl Disk {
     /// Says what a share means. To be called before the engine is told to share it.
     pub fn register_share(&self, share: ShareId, input: ShareInput) {
         let input = match input {
-            ShareInput::Paths(paths) => Share::Files(FileShare::new(paths)),
+            ShareInput::Paths(paths) => {
+                Share::Files(FileShare::new(paths, Arc::clone(&self.buffers)))
+            }
             ShareInput::Pipe { reader, name } => Share::Pipe(PipeSource::new(reader, name)),
         };
         self.shares.insert(share, input);

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use handover_core::engine::{DiskError, GroupHash, Scanned, Segment};
 use handover_core::limits::{GROUP, LEAF, Limits};
 use handover_core::merkle::{self, Hash};
@@ -19,19 +19,22 @@ use super::error::disk_error;
 use super::handles::OpenFiles;
 use super::scan::{self, Listing, LocalFile};
 use super::{read_lock, write_lock};
+use crate::buffers::Buffers;
 
 /// Files and folders that are shared.
 #[derive(Debug)]
 pub(super) struct FileShare {
     paths: Vec<PathBuf>,
+    buffers: Arc<Buffers>,
     listing: RwLock<Arc<Listing>>,
     open: OpenFiles,
 }
 
 impl FileShare {
-    pub(super) fn new(paths: Vec<PathBuf>) -> Self {
+    pub(super) fn new(paths: Vec<PathBuf>, buffers: Arc<Buffers>) -> Self {
         Self {
             paths,
+            buffers,
             listing: RwLock::default(),
             open: OpenFiles::default(),
         }
@@ -52,14 +55,14 @@ impl FileShare {
     ) -> (Bytes, Vec<Result<Option<GroupHash>, DiskError>>) {
         let listing = Arc::clone(&read_lock(&self.listing));
         let total = segments.iter().map(|segment| segment.len as usize).sum();
-        let mut payload = BytesMut::zeroed(total);
+        let mut payload = self.buffers.take(total);
         let mut filled = 0;
         let mut scratch = Vec::new();
         let outcomes = segments
             .iter()
             .map(|segment| {
                 let end = filled + segment.len as usize;
-                let room = &mut payload[filled..end];
+                let room = &mut payload.as_mut()[filled..end];
                 let scratch = hash.then_some(&mut scratch);
                 let outcome = self.read_segment(&listing, segment, room, scratch)?;
                 filled = end;

@@ -7,12 +7,12 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::io::{ReadHalf, WriteHalf};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use handover_core::aead::AeadError;
 use handover_core::engine::{Input, LinkId};
-use handover_core::frame::{self, Frame, FrameError, LinkKeys, ReceiveKey, SendKey};
+use handover_core::frame::{self, Draft, Frame, FrameError, LinkKeys, ReceiveKey, SendKey};
 use handover_core::limits::{MAX_PLAIN_FRAME, MAX_SEALED_FRAME};
 use handover_core::message::Message;
 use handover_transports::Stream;
@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use super::Note;
 use super::opening::InOrder;
+use crate::buffers::{Buffer, Buffers};
 
 /// Orders that wait for a link's writer. The engine's limits keep bulk far below this; a peer that lets so many small
 /// answers pile up takes nothing any more.
@@ -70,7 +71,12 @@ pub(super) struct LinkTask {
 }
 
 impl LinkTask {
-    pub(super) fn spawn(link: LinkId, stream: Box<dyn Stream>, notes: mpsc::Sender<Note>) -> Self {
+    pub(super) fn spawn(
+        link: LinkId,
+        stream: Box<dyn Stream>,
+        notes: mpsc::Sender<Note>,
+        buffers: Arc<Buffers>,
+    ) -> Self {
         let (reading, writing) = stream.split();
         let (orders, orders_in) = mpsc::channel(ORDERS);
         // An order to read is given once before the keys and once with them.
@@ -81,11 +87,13 @@ impl LinkTask {
             stream: reading,
             notes: notes.clone(),
             reason: Arc::clone(&reason),
+            buffers: Arc::clone(&buffers),
         };
         let writer = Writer {
             link,
             stream: writing,
             notes,
+            buffers,
         };
         Self {
             orders,
@@ -100,7 +108,10 @@ impl LinkTask {
     pub(super) fn tell(&self, order: Order) -> bool {
         let told_reader = match &order {
             Order::AwaitPlain => return self.reads.try_send(ReadOrder::Plain).is_ok(),
-            Order::Keys(keys) => self.reads.try_send(ReadOrder::Keys(keys.receive.clone())).is_ok(),
+            Order::Keys(keys) => self
+                .reads
+                .try_send(ReadOrder::Keys(keys.receive.clone()))
+                .is_ok(),
             _ => true,
         };
         if matches!(order, Order::Close) {
@@ -128,6 +139,7 @@ struct Reader {
     stream: Reading,
     notes: mpsc::Sender<Note>,
     reason: Arc<Mutex<Option<String>>>,
+    buffers: Arc<Buffers>,
 }
 
 /// Why a reader ends.
@@ -169,7 +181,11 @@ impl Reader {
     }
 
     fn explain(&self, error: &io::Error) -> String {
-        let told = self.reason.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let told = self
+            .reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         told.unwrap_or_else(|| match error.kind() {
             io::ErrorKind::UnexpectedEof => "the other side closed the connection".to_string(),
             _ => error.to_string(),
@@ -180,7 +196,9 @@ impl Reader {
         loop {
             match orders.recv().await.ok_or(End::Unwanted)? {
                 ReadOrder::Plain => {
-                    let bytes = read_body(&mut self.stream, MAX_PLAIN_FRAME, None).await?.freeze();
+                    let bytes = read_body(&mut self.stream, MAX_PLAIN_FRAME, &self.buffers, None)
+                        .await?
+                        .freeze();
                     let link = self.link;
                     self.tell(Input::Plain { link, bytes }).await?;
                 }
@@ -197,7 +215,12 @@ impl Reader {
             link: self.link,
             notes: self.notes.clone(),
         };
-        let mut reading = Box::pin(read_body(&mut self.stream, MAX_SEALED_FRAME, Some(&beat)));
+        let mut reading = Box::pin(read_body(
+            &mut self.stream,
+            MAX_SEALED_FRAME,
+            &self.buffers,
+            Some(&beat),
+        ));
         loop {
             tokio::select! {
                 biased;
@@ -214,17 +237,21 @@ impl Reader {
                         }
                     };
                     let key = key.clone();
-                    opening.push(body.len(), move || frame::open(&key, seq, body));
+                    opening.push(body.as_ref().len(), move || frame::open(&key, seq, body));
                     seq += 1;
                     drop(reading);
-                    reading = Box::pin(read_body(&mut self.stream, MAX_SEALED_FRAME, Some(&beat)));
+                    reading = Box::pin(read_body(&mut self.stream, MAX_SEALED_FRAME, &self.buffers, Some(&beat)));
                 }
             }
         }
     }
 
     /// The stream has ended; what came before is still told.
-    async fn drain(&self, mut opening: InOrder<Result<Frame, FrameError>>, end: End) -> Result<(), End> {
+    async fn drain(
+        &self,
+        mut opening: InOrder<Result<Frame, FrameError>>,
+        end: End,
+    ) -> Result<(), End> {
         while !opening.is_empty() {
             let frame = opening.next().await?;
             let link = self.link;
@@ -234,7 +261,10 @@ impl Reader {
     }
 
     async fn tell(&self, input: Input) -> Result<(), End> {
-        self.notes.send(Note::Input(input)).await.map_err(|_| End::Unwanted)
+        self.notes
+            .send(Note::Input(input))
+            .await
+            .map_err(|_| End::Unwanted)
     }
 }
 
@@ -247,21 +277,29 @@ struct Beat {
 impl Beat {
     fn tell(&self) {
         // If the queue is full the engine has enough to go by.
-        let _ = self.notes.try_send(Note::Input(Input::Activity { link: self.link }));
+        let _ = self
+            .notes
+            .try_send(Note::Input(Input::Activity { link: self.link }));
     }
 }
 
 /// Reads one frame's body. Memory is set aside as bytes come, not as they are announced.
-async fn read_body(stream: &mut Reading, max: u32, beat: Option<&Beat>) -> Result<BytesMut, End> {
+async fn read_body(
+    stream: &mut Reading,
+    max: u32,
+    buffers: &Arc<Buffers>,
+    beat: Option<&Beat>,
+) -> Result<Buffer, End> {
     let mut prefix = [0; 4];
     stream.read_exact(&mut prefix).await?;
     let len = frame::read_len(prefix, max)?;
-    let mut body = BytesMut::zeroed(len.min(AHEAD));
+    let mut body = buffers.take(len.min(AHEAD));
     let mut filled = 0;
     let mut told = Instant::now();
     loop {
-        while filled < body.len() {
-            let read = stream.read(&mut body[filled..]).await?;
+        let room = body.as_mut();
+        while filled < room.len() {
+            let read = stream.read(&mut room[filled..]).await?;
             if read == 0 {
                 return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
             }
@@ -276,7 +314,10 @@ async fn read_body(stream: &mut Reading, max: u32, beat: Option<&Beat>) -> Resul
         if filled == len {
             return Ok(body);
         }
-        body.resize(len, 0);
+        // Enough of it came to believe the rest.
+        let mut whole = buffers.take(len);
+        whole.as_mut()[..filled].copy_from_slice(body.as_ref());
+        body = whole;
     }
 }
 
@@ -284,6 +325,7 @@ struct Writer {
     link: LinkId,
     stream: Writing,
     notes: mpsc::Sender<Note>,
+    buffers: Arc<Buffers>,
 }
 
 /// A frame that is ready to be written, with its number if it was sealed.
@@ -323,7 +365,7 @@ impl Writer {
                     Some(Order::Close) => return self.close(sealing).await,
                     // The link was dropped: nothing more is wanted of it.
                     None => return Ok(()),
-                    Some(order) => seal(order, &mut key, &mut sealing),
+                    Some(order) => seal(order, &mut key, &mut sealing, &self.buffers),
                 },
                 flushed = self.stream.flush(), if dirty && sealing.is_empty() => {
                     flushed?;
@@ -338,7 +380,10 @@ impl Writer {
         self.stream.write_all(&bytes).await?;
         if let Some(seq) = seq {
             let link = self.link;
-            let _ = self.notes.send(Note::Input(Input::Sent { link, seq })).await;
+            let _ = self
+                .notes
+                .send(Note::Input(Input::Sent { link, seq }))
+                .await;
         }
         Ok(())
     }
@@ -358,7 +403,12 @@ impl Writer {
     }
 }
 
-fn seal(order: Order, key: &mut Option<SendKey>, sealing: &mut InOrder<Sealed>) {
+fn seal(
+    order: Order,
+    key: &mut Option<SendKey>,
+    sealing: &mut InOrder<Sealed>,
+    buffers: &Arc<Buffers>,
+) {
     match order {
         Order::SendPlain(body) => sealing.push(0, move || (None, Ok(frame::plain(&body)))),
         Order::Keys(keys) => *key = Some(keys.send),
@@ -368,8 +418,12 @@ fn seal(order: Order, key: &mut Option<SendKey>, sealing: &mut InOrder<Sealed>) 
             payload,
         } => {
             if let Some(key) = key.clone() {
+                let buffers = Arc::clone(buffers);
                 sealing.push(payload.len(), move || {
-                    (Some(seq), frame::seal(&key, seq, &message, &payload))
+                    let draft = Draft::new(&message, &payload);
+                    let mut frame = buffers.take(draft.len());
+                    let sealed = draft.seal(&key, seq, frame.as_mut());
+                    (Some(seq), sealed.map(|()| frame.freeze()))
                 });
             }
         }

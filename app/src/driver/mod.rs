@@ -13,18 +13,19 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
+use handover_core::Keypair;
 use handover_core::code::Ticket;
 use handover_core::engine::{
-    Command, DownloadId, Engine, Event, Input, JobId, DiskWork, LinkId, Output, ShareId,
+    Command, DiskWork, DownloadId, Engine, Event, Input, JobId, LinkId, Output, ShareId,
 };
 use handover_core::limits::Limits;
 use handover_core::time::Time;
-use handover_core::Keypair;
 use handover_transports::{Transport, TransportEvent, next_event};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use self::link::LinkTask;
+use crate::buffers::Buffers;
 use crate::disk::{Disk, DownloadTarget, ShareInput};
 
 /// Notes on their way to the engine's task. Each may hold a frame's payload, so this is also a bound on memory.
@@ -79,11 +80,13 @@ pub(crate) fn start(
     let (requests, requests_in) = mpsc::channel(REQUESTS);
     let (events_out, events) = mpsc::channel(EVENTS);
     let (notes_out, notes) = mpsc::channel(NOTES);
+    let buffers = Arc::new(Buffers::default());
     let driver = Driver {
         engine: Engine::new(limits.clone(), identity, seed, Time::ZERO),
         started: Instant::now(),
         transport,
-        disk: Arc::new(Disk::new(limits)),
+        disk: Arc::new(Disk::new(limits, Arc::clone(&buffers))),
+        buffers,
         links: HashMap::new(),
         notes_out,
         events: events_out,
@@ -104,6 +107,7 @@ struct Driver {
     started: Instant,
     transport: Box<dyn Transport>,
     disk: Arc<Disk>,
+    buffers: Arc<Buffers>,
     links: HashMap<LinkId, LinkTask>,
     notes_out: mpsc::Sender<Note>,
     events: mpsc::Sender<Event>,
@@ -119,7 +123,10 @@ impl Driver {
         let mut owned = true;
         loop {
             let wake = self.perform_all().await;
-            if self.shut_down.is_some_and(|until| self.links.is_empty() || Instant::now() >= until) {
+            if self
+                .shut_down
+                .is_some_and(|until| self.links.is_empty() || Instant::now() >= until)
+            {
                 break;
             }
             tokio::select! {
@@ -302,7 +309,12 @@ impl Driver {
                     path: up.path,
                     dial: up.dial,
                 };
-                let task = LinkTask::spawn(up.id, up.stream, self.notes_out.clone());
+                let task = LinkTask::spawn(
+                    up.id,
+                    up.stream,
+                    self.notes_out.clone(),
+                    Arc::clone(&self.buffers),
+                );
                 self.links.insert(up.id, task);
                 self.input(input);
             }

@@ -87,6 +87,9 @@ mod tests {
         });
         work.push(INLINE, || 2);
         work.push(0, || 3);
-        assert_eq!((work.next().await, work.next().await, work.next().await), (1, 2, 3));
+        assert_eq!(
+            (work.next().await, work.next().await, work.next().await),
+            (1, 2, 3)
+        );
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use handover_core::engine::{
-    AcceptTerms, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId, Engine, Event, FetchOptions, FetchSource,
-    GroupHash, Input, JobId, LinkId, OnConflict, Output, PathKind, Published, Scanned, Segment, ShareId, ShareLabel,
-    ShareOptions, SinkKind,
+    AcceptTerms, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId, Engine, Event,
+    FetchOptions, FetchSource, GroupHash, Input, JobId, LinkId, OnConflict, Output, PathKind,
+    Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, SinkKind,
 };
 use handover_core::frame::{self, LinkKeys};
 use handover_core::handshake::{self, Initiator};
@@ -142,7 +142,10 @@ impl Play {
             assert!(count < MOST_OUTPUTS, "outputs without an end");
             match self.engine.poll_output() {
                 Output::Timeout(at) => {
-                    assert!(at > self.now || self.engine_is_late(at), "a wake-up in the past");
+                    assert!(
+                        at > self.now || self.engine_is_late(at),
+                        "a wake-up in the past"
+                    );
                     return;
                 }
                 Output::Disk { job, work } => self.jobs.push_back((job, work)),
@@ -216,10 +219,15 @@ impl Play {
     fn knock(&mut self, link: LinkId) {
         let secret = secret();
         let (psk, tag) = (secret.psk(), secret.tag());
-        let (initiator, noise) = Initiator::new(&psk, &tag, &self.peer, &self.engine.peer(), [3; 32]);
+        let (initiator, noise) =
+            Initiator::new(&psk, &tag, &self.peer, &self.engine.peer(), [3; 32]);
         if let Some(puppet) = self.links.get_mut(&link) {
             puppet.initiator = Some(initiator);
-            let knock = message::encode(&Knock { version: 1, tag, noise });
+            let knock = message::encode(&Knock {
+                version: 1,
+                tag,
+                noise,
+            });
             self.input(Input::Plain {
                 link,
                 bytes: knock.into(),
@@ -247,12 +255,22 @@ impl Play {
         }
         let link = LinkId(self.next_link & 7);
         self.link_up(Some(dial));
-        let knock = self.links.get_mut(&link).and_then(|puppet| puppet.knock.take());
+        let knock = self
+            .links
+            .get_mut(&link)
+            .and_then(|puppet| puppet.knock.take());
         let Some(Ok(knock)) = knock.map(|knock| message::decode::<Knock>(&knock)) else {
             return;
         };
         let psk = secret().psk();
-        let reply = handshake::respond(&psk, &knock.tag, &self.peer, &self.engine.peer(), &knock.noise, [4; 32]);
+        let reply = handshake::respond(
+            &psk,
+            &knock.tag,
+            &self.peer,
+            &self.engine.peer(),
+            &knock.noise,
+            [4; 32],
+        );
         if let Ok((noise, _)) = reply {
             let bytes = message::encode(&KnockReply::Noise(noise)).into();
             self.input(Input::Plain { link, bytes });
@@ -331,7 +349,15 @@ impl Play {
         if payload.len() <= GROUP as usize {
             let segments = served.into();
             let roots = None;
-            self.send(link, &Message::Data { id, segments, roots }, &payload);
+            self.send(
+                link,
+                &Message::Data {
+                    id,
+                    segments,
+                    roots,
+                },
+                &payload,
+            );
         }
     }
 
@@ -346,7 +372,9 @@ impl Play {
             2 => Message::Forget {
                 ids: vec![number].into(),
             },
-            3 => Message::GetRoot { entry: u32::from(arg >> 4) },
+            3 => Message::GetRoot {
+                entry: u32::from(arg >> 4),
+            },
             4 => Message::Have {
                 done: u64::MAX,
                 total: number,
@@ -354,7 +382,9 @@ impl Play {
             5 => Message::Leave {
                 outcome: message::Leave::Completed,
             },
-            6 => Message::Welcome { manifest: Some(number) },
+            6 => Message::Welcome {
+                manifest: Some(number),
+            },
             7 => Message::Welcome {
                 manifest: Some(signed().encoded().len() as u64),
             },
@@ -374,7 +404,11 @@ impl Play {
         let signed = signed();
         let encoded = signed.encoded();
         let total = encoded.len() as u64;
-        let end = if arg & 8 == 0 { encoded.len() } else { usize::from(arg).min(encoded.len()) };
+        let end = if arg & 8 == 0 {
+            encoded.len()
+        } else {
+            usize::from(arg).min(encoded.len())
+        };
         let offset = 0;
         self.send(link, &Message::Manifest { offset, total }, &encoded[..end]);
     }
@@ -414,7 +448,11 @@ impl Play {
             return;
         };
         let done = if arg & 3 == 3 {
-            DiskDone::Failed([DiskError::Full, DiskError::Changed, DiskError::NotFound][usize::from(take(bytes) % 3)].clone())
+            DiskDone::Failed(
+                [DiskError::Full, DiskError::Changed, DiskError::NotFound]
+                    [usize::from(take(bytes) % 3)]
+                .clone(),
+            )
         } else {
             well(&work, arg)
         };
@@ -437,7 +475,10 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
             };
             DiskDone::Read {
                 payload: vec![7; len].into(),
-                segments: segments.iter().map(|segment| Ok(hash.then(|| group(segment)))).collect(),
+                segments: segments
+                    .iter()
+                    .map(|segment| Ok(hash.then(|| group(segment))))
+                    .collect(),
             }
         }
         DiskWork::HashGroups { count, .. } => DiskDone::Hashed {
@@ -449,14 +490,22 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
             end: arg & 4 == 0,
         },
         DiskWork::Inspect { paths, .. } => DiskDone::Inspected {
-            taken: (0..paths.len()).filter(|at| arg >> 3 == *at as u8).collect(),
+            taken: (0..paths.len())
+                .filter(|at| arg >> 3 == *at as u8)
+                .collect(),
             free: None,
         },
-        DiskWork::Publish { files, .. } => {
-            DiskDone::Published(files.iter().map(|file| Ok(Published::At(file.path.clone()))).collect())
-        }
+        DiskWork::Publish { files, .. } => DiskDone::Published(
+            files
+                .iter()
+                .map(|file| Ok(Published::At(file.path.clone())))
+                .collect(),
+        ),
         DiskWork::Finish { .. } => DiskDone::Finished { failed: Vec::new() },
-        DiskWork::Stage { .. } | DiskWork::Write { .. } | DiskWork::Forget { .. } | DiskWork::Discard { .. } => DiskDone::Ok,
+        DiskWork::Stage { .. }
+        | DiskWork::Write { .. }
+        | DiskWork::Forget { .. }
+        | DiskWork::Discard { .. } => DiskDone::Ok,
     }
 }
 

@@ -29,7 +29,10 @@ pub fn codes(data: &[u8]) {
         assert!(vetted.dial.len() <= Limits::default().addresses);
     }
     if let Ok(path) = SafePath::parse(text) {
-        assert!(path.components().all(|part| !part.is_empty() && part != "." && part != ".."));
+        assert!(
+            path.components()
+                .all(|part| !part.is_empty() && part != "." && part != "..")
+        );
         let _ = (path.fold_key(), path.numbered(1), path.parent());
     }
 }
@@ -91,7 +94,8 @@ pub fn frames(data: &[u8]) {
         }
     }
     // A frame that opens, so that the fuzzer gets past the seal: `data` is its plaintext.
-    if let Ok(tag) = handover_core::aead::AeadKey::new([1; 32]).seal_in_place(0, &mut data.to_vec()) {
+    if let Ok(tag) = handover_core::aead::AeadKey::new([1; 32]).seal_in_place(0, &mut data.to_vec())
+    {
         let mut sealed = data.to_vec();
         let _ = handover_core::aead::AeadKey::new([1; 32]).seal_in_place(0, &mut sealed);
         sealed.extend_from_slice(&tag);

@@ -56,7 +56,12 @@ struct Offered {
 
 impl Offered {
     fn view(&self) -> View<'_> {
-        View::new(&self.manifest, self.select.as_deref(), &self.taken, self.free)
+        View::new(
+            &self.manifest,
+            self.select.as_deref(),
+            &self.taken,
+            self.free,
+        )
     }
 }
 
@@ -78,7 +83,12 @@ impl<'a> Answer<'a> {
     }
 
     /// An offer came. (It may come again, with other files, if the sender was restarted before the answer.)
-    pub(super) fn offered(&mut self, manifest: Arc<Manifest>, taken: Vec<u32>, free: Option<u64>) -> Decision {
+    pub(super) fn offered(
+        &mut self,
+        manifest: Arc<Manifest>,
+        taken: Vec<u32>,
+        free: Option<u64>,
+    ) -> Decision {
         let select = match &self.selection {
             None => None,
             Some(selection) => match selection.choose(&manifest) {
@@ -124,7 +134,8 @@ impl<'a> Answer<'a> {
             Some("x") if view.summary.executables > 0 => self.accepted(false),
             None | Some("" | "n" | "no" | "q") => self.decline(),
             Some("l") => {
-                self.screen.need(Tone::Plain, &offer::list(&view, self.screen.width()));
+                self.screen
+                    .need(Tone::Plain, &offer::list(&view, self.screen.width()));
                 self.ask(Asking::Accept)
             }
             Some(_) => {
@@ -171,7 +182,10 @@ impl<'a> Answer<'a> {
     fn settled(&mut self, on_conflict: OnConflict, executables: bool) -> Decision {
         self.asking = Asking::Nothing;
         Decision::Accept {
-            select: self.offered.as_ref().and_then(|offered| offered.select.clone()),
+            select: self
+                .offered
+                .as_ref()
+                .and_then(|offered| offered.select.clone()),
             on_conflict,
             executables,
         }

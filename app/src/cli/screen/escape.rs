@@ -148,7 +148,10 @@ mod tests {
     #[test]
     fn a_long_name_loses_its_middle() {
         let name = format!("{}.pdf.exe", "a".repeat(300));
-        assert_eq!(fit(&name, 30), format!("{}…{}.pdf.exe", "a".repeat(20), "a"));
+        assert_eq!(
+            fit(&name, 30),
+            format!("{}…{}.pdf.exe", "a".repeat(20), "a")
+        );
         assert_eq!(fit("short", 5), "short");
         assert_eq!(fit("文文文文", 8), "文文文文");
         let wide = fit("文文文文文", 8);
@@ -161,7 +164,10 @@ mod tests {
         let text = "\u{9b}31m \u{202e}x \u{e0041} ok 文 \n";
         let json = serde_json::to_string(text).unwrap();
         let escaped = escape_json(&json);
-        assert!(escaped.contains("\\u009b31m \\u202ex \\udb40\\udc41"), "{escaped}");
+        assert!(
+            escaped.contains("\\u009b31m \\u202ex \\udb40\\udc41"),
+            "{escaped}"
+        );
         assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
     }
 

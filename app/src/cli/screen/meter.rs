@@ -20,7 +20,12 @@ impl Meter {
         }
         self.0.push_back((now, done));
         // One sample older than the window stays, so that slow reports still have a past.
-        while self.0.len() > 2 && self.0.get(1).is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) {
+        while self.0.len() > 2
+            && self
+                .0
+                .get(1)
+                .is_some_and(|(at, _)| now.duration_since(*at) > WINDOW)
+        {
             self.0.pop_front();
         }
         let Some((since, before)) = self.0.front() else {
@@ -28,7 +33,9 @@ impl Meter {
         };
         let millis = now.duration_since(*since).as_millis();
         let grown = u128::from(done.saturating_sub(*before)) * 1000;
-        grown.checked_div(millis).map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
+        grown
+            .checked_div(millis)
+            .map_or(0, |rate| u64::try_from(rate).unwrap_or(u64::MAX))
     }
 }
 

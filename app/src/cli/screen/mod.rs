@@ -101,7 +101,9 @@ impl Screen {
 
     /// Columns for people.
     pub(crate) fn width(&self) -> usize {
-        let columns = Term::stderr().size_checked().map(|(_, columns)| usize::from(columns));
+        let columns = Term::stderr()
+            .size_checked()
+            .map(|(_, columns)| usize::from(columns));
         columns.unwrap_or(WIDTH).clamp(40, 160)
     }
 
@@ -137,6 +139,8 @@ impl Screen {
     }
 
     /// One line of data, on standard output.
+    // What prints goes by the screen, even where the screen's state does not matter.
+    #[allow(clippy::unused_self)]
     pub(crate) fn data(&self, line: &str) {
         let mut out = io::stdout().lock();
         // Whoever closed their end does not want it.
@@ -153,7 +157,8 @@ impl Screen {
     /// A new line that shows how something goes on.
     pub(crate) fn live(&self) -> Live {
         let bar = self.live.as_ref().map(|lines| {
-            let style = ProgressStyle::with_template("{msg}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+            let style = ProgressStyle::with_template("{msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_spinner());
             lines.add(ProgressBar::new_spinner().with_style(style))
         });
         Live {
@@ -193,7 +198,12 @@ pub(crate) struct Live {
 
 impl Live {
     /// Shows it, on a terminal as `drawn` has it for so many columns, elsewhere as `plain` does.
-    pub(crate) fn show(&mut self, screen: &Screen, drawn: impl FnOnce(usize) -> String, plain: impl FnOnce() -> String) {
+    pub(crate) fn show(
+        &mut self,
+        screen: &Screen,
+        drawn: impl FnOnce(usize) -> String,
+        plain: impl FnOnce() -> String,
+    ) {
         if let Some(bar) = &self.bar {
             bar.set_message(escape(&drawn(screen.width() - 1)));
             bar.tick();

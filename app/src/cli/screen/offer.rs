@@ -8,6 +8,8 @@ use super::units::{count, size, summary};
 
 /// Entries that are named without being asked for.
 const SHOWN: usize = 8;
+/// Programs that are named in the caution about them.
+const PROGRAMS: usize = 3;
 /// Lines of a description that are shown.
 const DESCRIPTION: usize = 6;
 
@@ -28,10 +30,18 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     /// `select` (in order) and `taken` hold indexes into the manifest; no selection means all of it.
-    pub(crate) fn new(manifest: &'a Manifest, select: Option<&[u32]>, taken: &[u32], free: Option<u64>) -> Self {
+    pub(crate) fn new(
+        manifest: &'a Manifest,
+        select: Option<&[u32]>,
+        taken: &[u32],
+        free: Option<u64>,
+    ) -> Self {
         let wanted: Vec<u32> = match select {
             Some(select) => select.to_vec(),
-            None => (0..).zip(manifest.entries()).map(|(index, _)| index).collect(),
+            None => (0..)
+                .zip(manifest.entries())
+                .map(|(index, _)| index)
+                .collect(),
         };
         let mut taken: Vec<u32> = taken.to_vec();
         taken.retain(|index| wanted.binary_search(index).is_ok());
@@ -83,7 +93,9 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
     lines.extend(description.iter().map(|line| format!("  “{line}”")));
     let many = view.wanted.len() > SHOWN;
     let mut shown: Vec<(u32, &Entry)> = if many {
-        view.entries().filter(|(_, entry)| !is_folder(entry)).collect()
+        view.entries()
+            .filter(|(_, entry)| !is_folder(entry))
+            .collect()
     } else {
         view.entries().collect()
     };
@@ -92,7 +104,11 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
         shown.sort_by_key(|(index, entry)| (std::cmp::Reverse(entry.size()), *index));
         shown.truncate(SHOWN);
     }
-    lines.extend(shown.iter().map(|(index, entry)| line(view, *index, entry, width)));
+    lines.extend(
+        shown
+            .iter()
+            .map(|(index, entry)| line(view, *index, entry, width)),
+    );
     let more = view.wanted.len() - shown.len();
     if more > 0 {
         let how = if ask { " (l to list)" } else { "" };
@@ -104,14 +120,21 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
 
 /// All that is wanted, a line each.
 pub(crate) fn list(view: &View, width: usize) -> String {
-    let lines: Vec<String> = view.entries().map(|(index, entry)| line(view, index, entry, width)).collect();
+    let lines: Vec<String> = view
+        .entries()
+        .map(|(index, entry)| line(view, index, entry, width))
+        .collect();
     lines.join("\n")
 }
 
 /// The question behind an offer; the capital letter is what Enter means.
 pub(crate) fn question(view: &View) -> String {
     let yes_no = if view.fits() { "Y/n" } else { "y/N" };
-    let without_programs = if view.summary.executables > 0 { "/x" } else { "" };
+    let without_programs = if view.summary.executables > 0 {
+        "/x"
+    } else {
+        ""
+    };
     format!("accept? [{yes_no}/l{without_programs}]")
 }
 
@@ -142,7 +165,11 @@ pub(crate) fn conflicts(view: &View, width: usize) -> String {
     if view.taken.len() > SHOWN {
         lines.push(format!("    … and {} more", view.taken.len() - SHOWN));
     }
-    format!("{} here already:\n{}", exist(view.taken.len() as u64), lines.join("\n"))
+    format!(
+        "{} here already:\n{}",
+        exist(view.taken.len() as u64),
+        lines.join("\n")
+    )
 }
 
 fn exist(number: u64) -> String {
@@ -181,7 +208,9 @@ fn line(view: &View, index: u32, entry: &Entry, width: usize) -> String {
         notes.push("exists".to_string());
     }
     let notes = notes.join(", ");
-    let room = width.saturating_sub(6 + console::measure_text_width(&notes)).max(20);
+    let room = width
+        .saturating_sub(6 + console::measure_text_width(&notes))
+        .max(20);
     let slash = if is_folder(entry) { "/" } else { "" };
     format!("    {}{slash}  {notes}", fit(entry.path.as_str(), room))
 }
@@ -192,17 +221,34 @@ fn is_folder(entry: &Entry) -> bool {
 
 fn cautions(view: &View) -> Vec<String> {
     let mut cautions = Vec::new();
-    match view.summary.executables {
-        0 => {}
-        1 => cautions.push("! 1 file is a program that could be run".to_string()),
-        programs => cautions.push(format!("! {programs} files are programs that could be run")),
+    if view.summary.executables > 0 {
+        let number = count(
+            view.summary.executables,
+            "file is a program",
+            "files are programs",
+        );
+        let programs = view.entries().filter(|(_, entry)| is_program(entry));
+        let mut names: Vec<String> = programs
+            .take(PROGRAMS + 1)
+            .map(|(_, entry)| fit(entry.path.as_str(), 50))
+            .collect();
+        if names.len() > PROGRAMS {
+            names[PROGRAMS] = "…".to_string();
+        }
+        cautions.push(format!(
+            "! {number} that could be run: {}",
+            names.join(", ")
+        ));
     }
     if !view.taken.is_empty() {
         cautions.push(format!("! {} here already", exist(view.taken.len() as u64)));
     }
     if let (false, Some(free)) = (view.fits(), view.free) {
         let needed = size(view.summary.bytes);
-        cautions.push(format!("! only {} are free on this disk, and {needed} are needed", size(free)));
+        cautions.push(format!(
+            "! only {} are free on this disk, and {needed} are needed",
+            size(free)
+        ));
     }
     cautions
 }
@@ -223,7 +269,11 @@ mod tests {
         let modified = Timestamp::default();
         Entry {
             path: SafePath::parse(path).unwrap(),
-            kind: EntryKind::File { size, mode, modified },
+            kind: EntryKind::File {
+                size,
+                mode,
+                modified,
+            },
         }
     }
 
@@ -236,7 +286,10 @@ mod tests {
             entries,
         };
         let keys = Keypair::ed25519_from_bytes([7; 32]).unwrap();
-        SignedManifest::sign(parts, &keys, &Limits::default()).unwrap().manifest().clone()
+        SignedManifest::sign(parts, &keys, &Limits::default())
+            .unwrap()
+            .manifest()
+            .clone()
     }
 
     fn mods() -> Arc<Manifest> {
@@ -246,14 +299,24 @@ mod tests {
             file("mods/install.sh", 900, 0o755),
         ];
         entries.extend((0..209).map(|n| file(&format!("mods/maps/{n:03}.map"), 4 << 20, 0o644)));
-        manifest("mods", "laptop", "The maps of last week.\nHave fun!", entries)
+        manifest(
+            "mods",
+            "laptop",
+            "The maps of last week.\nHave fun!",
+            entries,
+        )
     }
 
     #[test]
     fn a_large_offer() {
         let manifest = mods();
         let view = View::new(&manifest, None, &[1, 2], Some(600 << 20));
-        let screen = [offer(&view, true, 80), question(&view), help(&view), conflicts(&view, 80)];
+        let screen = [
+            offer(&view, true, 80),
+            question(&view),
+            help(&view),
+            conflicts(&view, 80),
+        ];
         insta::assert_snapshot!(screen.join("\n"));
     }
 

@@ -6,7 +6,9 @@ use std::time::Duration;
 use handover_core::engine::{DownloadSummary, ManifestSummary, PathKind, Progress};
 
 use super::escape::{escape, fit};
-use super::units::{average, count, eta, path, path_and_distance, percent, rate, size, summary, took};
+use super::units::{
+    average, count, eta, path, path_and_distance, percent, rate, size, summary, took,
+};
 
 /// Cells of a progress bar.
 const BAR: u64 = 16;
@@ -36,7 +38,11 @@ pub(crate) fn preparing() -> &'static str {
 /// The offer was accepted.
 pub(crate) fn accepted(what: &ManifestSummary, to: Option<&Path>) -> String {
     match to {
-        Some(folder) => format!("receiving {} into {}", summary(what, ", "), escape(&folder.display().to_string())),
+        Some(folder) => format!(
+            "receiving {} into {}",
+            summary(what, ", "),
+            escape(&folder.display().to_string())
+        ),
         None => "receiving to standard output".to_string(),
     }
 }
@@ -53,19 +59,31 @@ pub(crate) fn bar(done: u64, total: u64) -> String {
 pub(crate) fn progress(progress: &Progress, before: Option<PathKind>, width: usize) -> String {
     let mut parts = Vec::new();
     if let Some(total) = progress.total {
-        parts.push(format!("{}  {} / {}", bar(progress.done, total), size(progress.done), size(total)));
+        parts.push(format!(
+            "{}  {} / {}",
+            bar(progress.done, total),
+            size(progress.done),
+            size(total)
+        ));
     } else {
         parts.push(size(progress.done));
     }
     parts.extend(speed(progress));
     if progress.files_total > 1 {
-        parts.push(format!("{}/{} files", progress.files_done, progress.files_total));
+        parts.push(format!(
+            "{}/{} files",
+            progress.files_done, progress.files_total
+        ));
     }
     parts.push(way(progress, before));
     // On a narrow screen the end of the line is what can be missed.
     let mut line = String::new();
     for part in parts {
-        let longer = if line.is_empty() { part } else { format!("{line}  {part}") };
+        let longer = if line.is_empty() {
+            part
+        } else {
+            format!("{line}  {part}")
+        };
         if !line.is_empty() && console::measure_text_width(&longer) > width {
             break;
         }
@@ -79,7 +97,11 @@ pub(crate) fn progress_plain(progress: &Progress) -> String {
     let mut parts = Vec::new();
     if let Some(total) = progress.total {
         let percent = percent(progress.done, total);
-        parts.push(format!("{} / {} ({percent} %)", size(progress.done), size(total)));
+        parts.push(format!(
+            "{} / {} ({percent} %)",
+            size(progress.done),
+            size(total)
+        ));
     } else {
         parts.push(size(progress.done));
     }
@@ -93,7 +115,9 @@ fn speed(progress: &Progress) -> Vec<String> {
         return vec!["paused".to_string()];
     }
     let mut parts = vec![rate(progress.rate)];
-    let left = progress.total.and_then(|total| eta(progress.done, total, progress.rate));
+    let left = progress
+        .total
+        .and_then(|total| eta(progress.done, total, progress.rate));
     parts.extend(left.map(|left| format!("ETA {left}")));
     parts
 }
@@ -116,7 +140,10 @@ pub(crate) fn path_changed(before: Option<PathKind>, now: PathKind) -> String {
 
 /// The last link is gone.
 pub(crate) fn lost(reason: &str) -> String {
-    format!("connection lost ({}); looking for the other side again …", fit(reason, 160))
+    format!(
+        "connection lost ({}); looking for the other side again …",
+        fit(reason, 160)
+    )
 }
 
 /// A file can't be had.
@@ -126,12 +153,18 @@ pub(crate) fn file_failed(path: &str, reason: &str, width: usize) -> String {
 
 /// A file was left as it is.
 pub(crate) fn file_skipped(path: &str, width: usize) -> String {
-    format!("skipped, it exists: {}", fit(path, width.saturating_sub(20)))
+    format!(
+        "skipped, it exists: {}",
+        fit(path, width.saturating_sub(20))
+    )
 }
 
 /// A peer was dropped.
 pub(crate) fn blamed(violation: &str) -> String {
-    format!("a peer broke the protocol and was dropped: {}", fit(violation, 160))
+    format!(
+        "a peer broke the protocol and was dropped: {}",
+        fit(violation, 160)
+    )
 }
 
 /// `1.2 GiB in 28 s · 43 MiB/s · direct over the internet`.
@@ -158,10 +191,16 @@ pub(crate) fn closing(name: &str, done: &DownloadSummary, to: Option<&Path>) -> 
         lines.push(format!("  in {}", escape(&folder.display().to_string())));
     }
     if done.skipped > 0 {
-        lines.push(format!("  {} skipped: the name was taken", count(done.skipped, "file", "files")));
+        lines.push(format!(
+            "  {} skipped: the name was taken",
+            count(done.skipped, "file", "files")
+        ));
     }
     if done.failed > 0 {
-        lines.push(format!("  {} failed; see above", count(done.failed, "file", "files")));
+        lines.push(format!(
+            "  {} failed; see above",
+            count(done.failed, "file", "files")
+        ));
     }
     if done.executables_stripped > 0 {
         lines.push(format!(
@@ -222,7 +261,10 @@ mod tests {
             path: PathKind::Lan,
             ..halfway
         };
-        let paused = Progress { paused: true, ..halfway };
+        let paused = Progress {
+            paused: true,
+            ..halfway
+        };
         let stalled = Progress { rate: 0, ..halfway };
         let summary = ManifestSummary {
             files: 214,

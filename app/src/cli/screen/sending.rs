@@ -25,7 +25,9 @@ pub(crate) fn left_out(skipped: &[(String, String)], width: usize) -> Option<Str
     let mut lines = vec![format!("! {number} left out:")];
     for (name, why) in skipped.iter().take(SKIPPED) {
         let why = fit(why, 120);
-        let room = width.saturating_sub(6 + console::measure_text_width(&why)).max(30);
+        let room = width
+            .saturating_sub(6 + console::measure_text_width(&why))
+            .max(30);
         lines.push(format!("    {}: {why}", fit(name, room)));
     }
     if skipped.len() > SKIPPED {
@@ -58,7 +60,10 @@ pub(crate) fn invitation_note() -> &'static str {
 pub(crate) fn legacy(code: Option<&str>) -> String {
     match code {
         Some(code) => format!("In the old form, for this network only:\n\n    {code}\n"),
-        None => "! There is no code in the old form: this computer has no address that one could name.".to_string(),
+        None => {
+            "! There is no code in the old form: this computer has no address that one could name."
+                .to_string()
+        }
     }
 }
 
@@ -82,7 +87,10 @@ pub(crate) fn waiting(ways: usize) -> String {
 /// Hashing goes on meanwhile.
 pub(crate) fn hashing(done: u64, total: u64) -> String {
     let percent = percent(done, total);
-    format!("waiting for a receiver · reading ahead, {percent} % of {}", size(total))
+    format!(
+        "waiting for a receiver · reading ahead, {percent} % of {}",
+        size(total)
+    )
 }
 
 /// Somebody came with the right code.
@@ -108,7 +116,12 @@ pub(crate) fn progress(name: &str, at: &Receiving, width: usize) -> String {
     let name = fit(name, 24);
     let amount = match at.total {
         0 => size(at.done),
-        total => format!("{}  {} / {}", bar(at.done, total), size(at.done), size(total)),
+        total => format!(
+            "{}  {} / {}",
+            bar(at.done, total),
+            size(at.done),
+            size(total)
+        ),
     };
     let mut line = format!("{name} {amount}");
     for part in rest(at) {
@@ -125,14 +138,21 @@ pub(crate) fn progress(name: &str, at: &Receiving, width: usize) -> String {
 pub(crate) fn progress_plain(name: &str, at: &Receiving) -> String {
     let amount = match at.total {
         0 => size(at.done),
-        total => format!("{} / {} ({} %)", size(at.done), size(total), percent(at.done, total)),
+        total => format!(
+            "{} / {} ({} %)",
+            size(at.done),
+            size(total),
+            percent(at.done, total)
+        ),
     };
     format!("{}: {amount} · {}", fit(name, 24), rest(at).join(" · "))
 }
 
 fn rest(at: &Receiving) -> Vec<String> {
     let mut parts = vec![rate(at.rate)];
-    let left = (at.total > 0).then(|| eta(at.done, at.total, at.rate)).flatten();
+    let left = (at.total > 0)
+        .then(|| eta(at.done, at.total, at.rate))
+        .flatten();
     parts.extend(left.map(|left| format!("ETA {left}")));
     let now = path_and_distance(at.path, at.rtt);
     parts.push(match at.before {
@@ -143,23 +163,37 @@ fn rest(at: &Receiving) -> Vec<String> {
 }
 
 /// How a receiver left, and after how much.
-pub(crate) fn left(name: &str, outcome: &ReceiverOutcome, sent: u64, time: Duration, way: PathKind) -> String {
+pub(crate) fn left(
+    name: &str,
+    outcome: &ReceiverOutcome,
+    sent: u64,
+    time: Duration,
+    way: PathKind,
+) -> String {
     let name = fit(name, 40);
     let sent_words = size(sent);
     match outcome {
-        ReceiverOutcome::Completed => format!("✓ sent to {name} · {}", totals(sent, time, Some(way))),
+        ReceiverOutcome::Completed => {
+            format!("✓ sent to {name} · {}", totals(sent, time, Some(way)))
+        }
         ReceiverOutcome::Declined => format!("{name} said no"),
         ReceiverOutcome::Cancelled => format!("{name} gave up after {sent_words}"),
         ReceiverOutcome::Lost => {
             format!("{name} was lost after {sent_words}; the same code works if they come back")
         }
-        ReceiverOutcome::Violation => format!("✗ {name} broke the protocol after {sent_words} and was dropped"),
+        ReceiverOutcome::Violation => {
+            format!("✗ {name} broke the protocol after {sent_words} and was dropped")
+        }
     }
 }
 
 /// A file can't be served any more.
 pub(crate) fn file_failed(path: &str, error: &str, width: usize) -> String {
-    format!("✗ can't be sent any more: {}: {}", fit(path, width), fit(error, 160))
+    format!(
+        "✗ can't be sent any more: {}: {}",
+        fit(path, width),
+        fit(error, 160)
+    )
 }
 
 /// The share is over.
@@ -194,7 +228,12 @@ mod tests {
     #[test]
     fn the_code_and_what_it_opens() {
         let skipped: Vec<_> = (0..12)
-            .map(|n| (format!("mods/pipe\u{1b}[{n}"), "this is neither a file nor a folder".to_string()))
+            .map(|n| {
+                (
+                    format!("mods/pipe\u{1b}[{n}"),
+                    "this is neither a file nor a folder".to_string(),
+                )
+            })
             .collect();
         let screens = [
             scanned("mods", &mods()),

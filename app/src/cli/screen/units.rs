@@ -40,7 +40,10 @@ pub(crate) fn average(bytes: u64, took: Duration) -> Option<u64> {
 
 /// Time left, `m:ss` or `h:mm:ss`; `None` if it can't be told.
 pub(crate) fn eta(done: u64, total: u64, rate: u64) -> Option<String> {
-    let seconds = total.saturating_sub(done).checked_add(rate.checked_sub(1)?)?.checked_div(rate)?;
+    let seconds = total
+        .saturating_sub(done)
+        .checked_add(rate.checked_sub(1)?)?
+        .checked_div(rate)?;
     let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
     match hours {
         0 => Some(format!("{minutes}:{seconds:02}")),
@@ -49,11 +52,12 @@ pub(crate) fn eta(done: u64, total: u64, rate: u64) -> Option<String> {
     }
 }
 
-/// `0.8 s`, `28 s`, `2 min 5 s`, `1 h 3 min`.
+/// `55 ms`, `2.8 s`, `28 s`, `2 min 5 s`, `1 h 3 min`.
 pub(crate) fn took(time: Duration) -> String {
     let seconds = time.as_secs();
     match seconds {
-        0..10 => format!("{seconds}.{} s", time.subsec_millis() / 100),
+        0 => format!("{} ms", time.as_millis()),
+        1..10 => format!("{seconds}.{} s", time.subsec_millis() / 100),
         10..60 => format!("{seconds} s"),
         60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
         _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
@@ -138,8 +142,9 @@ mod tests {
     #[test]
     fn times_read_well() {
         for (millis, text) in [
-            (0, "0.0 s"),
-            (849, "0.8 s"),
+            (0, "0 ms"),
+            (849, "849 ms"),
+            (2849, "2.8 s"),
             (28_400, "28 s"),
             (125_000, "2 min 5 s"),
             (3_780_000, "1 h 3 min"),
@@ -155,7 +160,10 @@ mod tests {
 
     #[test]
     fn the_end_is_not_told_before_it_is_there() {
-        assert_eq!((percent(999, 1000), percent(5, 5), percent(0, 0)), (99, 100, 0));
+        assert_eq!(
+            (percent(999, 1000), percent(5, 5), percent(0, 0)),
+            (99, 100, 0)
+        );
         assert_eq!(percent(u64::MAX, u64::MAX), 100);
     }
 }

@@ -13,7 +13,7 @@ fn scan(paths: &[PathBuf]) -> Result<Scanned, DiskError> {
 }
 
 fn scan_with(paths: &[PathBuf], limits: Limits) -> Result<Scanned, DiskError> {
-    let disk = Disk::new(limits);
+    let disk = Disk::new(limits, Arc::default());
     disk.register_share(SHARE, ShareInput::Paths(paths.to_vec()));
     match disk.perform(DiskWork::Scan { share: SHARE }) {
         DiskDone::Scanned(scanned) => Ok(scanned),

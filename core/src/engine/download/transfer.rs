@@ -22,6 +22,10 @@ use crate::time::Time;
 
 /// Requests that are outstanding on one link at the most, whatever room the window has.
 const REQUESTS: usize = 64;
+/// Write jobs at once. More than two wait for each other in the kernel, for they mostly write to the same file.
+const WRITES: usize = 2;
+/// Bytes that one write job takes from those that wait, so that a disk that falls behind is called less often.
+const WRITE: usize = 1024 * 1024;
 /// Files in one publish job.
 const PUBLISH: usize = 256;
 /// How often the sharer is told how far we are.
@@ -126,6 +130,24 @@ impl Transfer {
 
     pub(super) fn report_due(&self) -> Time {
         self.report_due
+    }
+
+    /// What the next write job writes. A pipe takes one job after the other.
+    fn next_write(&mut self) -> Option<Vec<Piece>> {
+        if self.sink == SinkKind::Pipe && self.writes > 0 {
+            return None;
+        }
+        let mut pieces = self.to_write.pop_front()?;
+        let bytes = |pieces: &[Piece]| pieces.iter().map(|piece| piece.data.len()).sum::<usize>();
+        let mut total = bytes(&pieces);
+        while let Some(more) = self
+            .to_write
+            .pop_front_if(|more| total + bytes(more) <= WRITE)
+        {
+            total += bytes(&more);
+            pieces.extend(more);
+        }
+        Some(pieces)
     }
 
     /// Queues what came for the disk. A pipe takes it in order.
@@ -409,31 +431,19 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        // A pipe takes one thing after the other.
-        let most = if transfer.sink == SinkKind::Pipe {
-            1
-        } else {
-            cx.limits.disk_jobs
-        };
-        while transfer.writes < most
-            && let Some(pieces) = transfer.to_write.pop_front()
+        while transfer.writes < WRITES.min(cx.limits.disk_jobs)
+            && let Some(pieces) = transfer.next_write()
         {
             transfer.writes += 1;
-            let lens = pieces.iter().map(|piece| {
-                (
-                    piece.entry,
-                    u32::try_from(piece.data.len()).unwrap_or(GROUP),
-                )
-            });
+            let len = |piece: &Piece| u32::try_from(piece.data.len()).unwrap_or(GROUP);
+            let lens = pieces.iter().map(|piece| (piece.entry, len(piece)));
             let job = DownloadJob::Write {
                 pieces: lens.collect(),
             };
+            let download = id;
             cx.disk(
                 JobOwner::Download(id, job),
-                DiskWork::Write {
-                    download: id,
-                    pieces,
-                },
+                DiskWork::Write { download, pieces },
             );
         }
         if !transfer.publishing && transfer.staged {

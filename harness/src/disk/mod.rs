@@ -1,0 +1,337 @@
+//! A host's disk, in memory: it answers all disk work, in virtual time, with whatever faults a scenario asks for.
+
+mod landing;
+mod source;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use handover_core::engine::{
+    DiskDone, DiskError, DiskWork, DownloadId, JobId, Scanned, ShareId, SinkKind,
+};
+use handover_core::limits::GROUP;
+use handover_core::time::Timestamp;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+
+pub(crate) use landing::Landing;
+pub(crate) use source::{Source, SourceKind};
+
+use crate::tree::Tree;
+
+/// How long disk work takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DiskProfile {
+    /// To list a share.
+    pub scan: Duration,
+    /// To read a request's bytes.
+    pub read: Duration,
+    /// To hash the groups of one job.
+    pub hash: Duration,
+    /// To write the pieces of one job.
+    pub write: Duration,
+    /// To publish the files of one job, to stage, to finish and so on.
+    pub other: Duration,
+    /// Up to so much more, drawn for each job: so jobs end in another order than they began.
+    pub jitter: Duration,
+}
+
+impl DiskProfile {
+    /// No time at all, in order.
+    pub const INSTANT: Self = Self {
+        scan: Duration::ZERO,
+        read: Duration::ZERO,
+        hash: Duration::ZERO,
+        write: Duration::ZERO,
+        other: Duration::ZERO,
+        jitter: Duration::ZERO,
+    };
+}
+
+impl Default for DiskProfile {
+    /// A tenth of a millisecond, and up to half a millisecond more.
+    fn default() -> Self {
+        let quick = Duration::from_micros(100);
+        Self {
+            scan: quick,
+            read: quick,
+            hash: quick,
+            write: quick,
+            other: quick,
+            jitter: Duration::from_micros(500),
+        }
+    }
+}
+
+/// A kind of disk work, to let one fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum JobKind {
+    /// [`DiskWork::Scan`].
+    Scan,
+    /// [`DiskWork::Read`].
+    Read,
+    /// [`DiskWork::HashGroups`].
+    Hash,
+    /// [`DiskWork::ReadPipe`].
+    ReadPipe,
+    /// [`DiskWork::Inspect`].
+    Inspect,
+    /// [`DiskWork::Stage`].
+    Stage,
+    /// [`DiskWork::Write`].
+    Write,
+    /// [`DiskWork::Publish`].
+    Publish,
+    /// [`DiskWork::Finish`].
+    Finish,
+    /// [`DiskWork::Forget`] and [`DiskWork::Discard`].
+    Forget,
+}
+
+impl JobKind {
+    pub(crate) fn of(work: &DiskWork) -> Self {
+        match work {
+            DiskWork::Scan { .. } => Self::Scan,
+            DiskWork::Read { .. } => Self::Read,
+            DiskWork::HashGroups { .. } => Self::Hash,
+            DiskWork::ReadPipe { .. } => Self::ReadPipe,
+            DiskWork::Inspect { .. } => Self::Inspect,
+            DiskWork::Stage { .. } => Self::Stage,
+            DiskWork::Write { .. } => Self::Write,
+            DiskWork::Publish { .. } => Self::Publish,
+            DiskWork::Finish { .. } => Self::Finish,
+            DiskWork::Forget { .. } | DiskWork::Discard { .. } => Self::Forget,
+        }
+    }
+}
+
+/// A host's disk. A job's effect happens when it ends.
+#[derive(Default)]
+pub struct Disk {
+    /// How long work takes.
+    pub profile: DiskProfile,
+    /// Bytes that can still be written; `None` is as many as you like.
+    pub room: Option<u64>,
+    /// Names that can't be read or published.
+    pub denied: BTreeSet<String>,
+    /// Pipes close after so many bytes.
+    pub pipe_closes_after: Option<u64>,
+    /// The wall clock, which scans tell.
+    pub clock: Timestamp,
+    /// Jobs under way at the most, ever, per share or download.
+    pub(crate) most_jobs: usize,
+    failing: VecDeque<(JobKind, DiskError)>,
+    pub(crate) sources: BTreeMap<ShareId, Source>,
+    pub(crate) landings: BTreeMap<DownloadId, Landing>,
+    pending: BTreeMap<JobId, DiskWork>,
+}
+
+impl Disk {
+    /// The next job of this kind fails with this.
+    pub fn fail_next(&mut self, kind: JobKind, error: DiskError) {
+        self.failing.push_back((kind, error));
+    }
+
+    /// A shared file gets another content, and with it another modification time.
+    pub fn change(&mut self, share: ShareId, path: &str, bytes: impl Into<Bytes>) {
+        self.shared(share).change(path, bytes.into());
+    }
+
+    /// A shared file is removed.
+    pub fn remove(&mut self, share: ShareId, path: &str) {
+        let removed = self.shared(share).0.remove(path);
+        assert!(removed.is_some(), "{path} is not there to be removed");
+    }
+
+    /// What a download has published, or what was in its folder before.
+    pub fn folder(&self, download: DownloadId) -> &Tree {
+        &self.landing(download).folder
+    }
+
+    /// What went into a download's pipe.
+    pub fn pipe(&self, download: DownloadId) -> &[u8] {
+        &self.landing(download).pipe
+    }
+
+    /// Whether a download has a staging folder.
+    pub fn is_staged(&self, download: DownloadId) -> bool {
+        self.landing(download).is_staged()
+    }
+
+    fn landing(&self, download: DownloadId) -> &Landing {
+        let landing = self.landings.get(&download);
+        landing.expect("a download of this host")
+    }
+
+    fn shared(&mut self, share: ShareId) -> &mut Tree {
+        match self.sources.get_mut(&share).map(|source| &mut source.kind) {
+            Some(SourceKind::Tree(tree)) => tree,
+            _ => panic!("share {share} is no tree of this host"),
+        }
+    }
+
+    /// Begins a job; returns how long it takes.
+    pub(crate) fn begin(&mut self, job: JobId, work: DiskWork, rng: &mut ChaCha8Rng) -> Duration {
+        let took = match JobKind::of(&work) {
+            JobKind::Scan => self.profile.scan,
+            JobKind::Read | JobKind::ReadPipe => self.profile.read,
+            JobKind::Hash => self.profile.hash,
+            JobKind::Write => self.profile.write,
+            _ => self.profile.other,
+        };
+        if let DiskWork::ReadPipe { share, .. } = &work {
+            let busy = self.pending.values().any(
+                |other| matches!(other, DiskWork::ReadPipe { share: reads, .. } if reads == share),
+            );
+            assert!(!busy, "a pipe is read by two jobs at once");
+        }
+        let before = self.pending.insert(job, work);
+        assert!(before.is_none(), "job {job} was given out twice");
+        self.most_jobs = self.most_jobs.max(self.pending.len());
+        let jitter = u64::try_from(self.profile.jitter.as_nanos()).unwrap_or(u64::MAX);
+        let jitter = if jitter == 0 {
+            0
+        } else {
+            rng.next_u64() % jitter
+        };
+        took + Duration::from_nanos(jitter)
+    }
+
+    /// Bytes that wait to be written for a download.
+    pub(crate) fn unwritten(&self, download: DownloadId) -> u64 {
+        let waiting = self.pending.values().filter_map(|work| match work {
+            DiskWork::Write {
+                download: id,
+                pieces,
+            } if *id == download => Some(pieces),
+            _ => None,
+        });
+        let pieces = waiting.flatten();
+        pieces.map(|piece| piece.data.len() as u64).sum()
+    }
+
+    /// Jobs under way.
+    pub(crate) fn jobs(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Forgets all jobs: the machine has crashed.
+    pub(crate) fn crash(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Ends a job: does the work.
+    pub(crate) fn end(&mut self, job: JobId) -> DiskDone {
+        let work = self.pending.remove(&job).expect("a job that was begun");
+        let kind = JobKind::of(&work);
+        if let Some(at) = self.failing.iter().position(|(failing, _)| *failing == kind)
+            && let Some((_, error)) = self.failing.remove(at)
+        {
+            return DiskDone::Failed(error);
+        }
+        self.perform(work)
+            .unwrap_or_else(|error| DiskDone::Failed(error))
+    }
+
+    fn perform(&mut self, work: DiskWork) -> Result<DiskDone, DiskError> {
+        match work {
+            DiskWork::Scan { share } => Ok(DiskDone::Scanned(Scanned {
+                at: self.clock,
+                ..self.source(share)?.scan()
+            })),
+            DiskWork::Read {
+                share,
+                segments,
+                hash,
+            } => {
+                let denied = self.denied.clone();
+                Ok(self.source(share)?.read(&segments, hash, &denied))
+            }
+            DiskWork::HashGroups {
+                share,
+                entry,
+                first,
+                count,
+            } => {
+                let denied = self.denied.clone();
+                self.source(share)?.hash(entry, first, count, &denied)
+            }
+            DiskWork::ReadPipe {
+                share,
+                offset,
+                len,
+                keep_from,
+            } => {
+                assert!(len <= GROUP, "a pipe is read by {len} bytes");
+                Ok(self.source(share)?.read_pipe(offset, len, keep_from))
+            }
+            DiskWork::Forget { share } => {
+                // What a crash-and-return scenario shares again is kept; this only ends the reading.
+                self.source(share)?.forgotten = true;
+                Ok(DiskDone::Ok)
+            }
+            DiskWork::Inspect { download, paths } => {
+                let taken = self.landing(download).taken(&paths);
+                Ok(DiskDone::Inspected {
+                    taken,
+                    free: self.room,
+                })
+            }
+            DiskWork::Stage { download } => self.land(download, |landing, _| landing.stage()),
+            DiskWork::Write { download, pieces } => {
+                self.land(download, |landing, disk| landing.write(pieces, disk))
+            }
+            DiskWork::Publish { download, files } => {
+                self.land(download, |landing, disk| landing.publish(&files, disk))
+            }
+            DiskWork::Finish {
+                download,
+                folders,
+                symlinks,
+            } => self.land(download, |landing, _| landing.finish(&folders, &symlinks)),
+            DiskWork::Discard { download } => self.land(download, |landing, _| landing.discard()),
+        }
+    }
+
+    fn source(&mut self, share: ShareId) -> Result<&mut Source, DiskError> {
+        self.sources.get_mut(&share).ok_or(DiskError::NotFound)
+    }
+
+    /// Does something in a download's folder that the rest of the disk has a say in.
+    fn land(
+        &mut self,
+        download: DownloadId,
+        act: impl FnOnce(&mut Landing, &mut Self) -> Result<DiskDone, DiskError>,
+    ) -> Result<DiskDone, DiskError> {
+        let landing = self.landings.remove(&download);
+        let mut landing = landing.expect("a download of this host");
+        let done = act(&mut landing, self);
+        self.landings.insert(download, landing);
+        done
+    }
+
+    /// Takes room for bytes.
+    fn take_room(&mut self, bytes: u64) -> Result<(), DiskError> {
+        match &mut self.room {
+            Some(room) if *room < bytes => Err(DiskError::Full),
+            Some(room) => {
+                *room -= bytes;
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn add_landing(
+        &mut self,
+        download: DownloadId,
+        sink: SinkKind,
+        existing: Tree,
+        model: Option<Arc<SourceKind>>,
+    ) {
+        let landing = Landing::new(sink, existing, model);
+        self.landings.insert(download, landing);
+    }
+}

@@ -1,0 +1,31 @@
+//! Limits that are small, so that a short scenario meets every one of them.
+
+use std::time::Duration;
+
+use handover_core::limits::Limits;
+
+/// Windows of a few groups, queues of a few requests. Durations are those of real use: virtual time costs nothing.
+pub fn small_limits() -> Limits {
+    Limits {
+        links: 16,
+        links_in_handshake: 4,
+        handshake: Duration::from_secs(10),
+        manifest_bytes: 256 << 10,
+        manifest_entries: 1000,
+        path_bytes: 256,
+        path_depth: 8,
+        description_bytes: 256,
+        segments: 32,
+        requests: 16,
+        send_buffer: 512 << 10,
+        window: 1 << 20,
+        window_start: 128 << 10,
+        disk_jobs: 4,
+        bad_leaves: 3,
+        idle_messages: 64,
+        ping_after: Duration::from_secs(4),
+        dead_after: Duration::from_secs(15),
+        search: Duration::from_secs(30),
+        addresses: 8,
+    }
+}
