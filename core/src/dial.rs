@@ -23,7 +23,7 @@ pub struct Vetted {
 /// Why an address of a code is not dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Not `/ip4|ip6/…/tcp/…` or `/ip4|ip6/…/udp/…/quic-v1`.
+    /// Not `/ip4|ip6/…/tcp/…`, `/ip4|ip6/…/udp/…/quic-v1` or `/memory/…`.
     #[error("this kind of address is not supported")]
     Unsupported,
     /// This machine itself, and the user did not allow that.
@@ -127,6 +127,12 @@ fn endpoint(address: &Multiaddr) -> Option<(IpAddr, Transport, u16)> {
     let ip = match parts.next()? {
         Protocol::Ip4(ip) => IpAddr::V4(ip),
         Protocol::Ip6(ip) => IpAddr::V6(ip),
+        // A stream inside this process: the in-memory transport's loopback.
+        Protocol::Memory(port) => {
+            let alone = parts.next().is_none();
+            let port = u16::from(port != 0);
+            return alone.then_some((IpAddr::V4(Ipv4Addr::LOCALHOST), Transport::Tcp, port));
+        }
         _ => return None,
     };
     let (transport, port) = match (parts.next()?, parts.next()) {
@@ -262,7 +268,7 @@ mod tests {
             ("/ip4/192.168.1.2/tcp/1/ws", Unsupported),
             ("/ip4/192.168.1.2/udp/1/quic-v1/webtransport", Unsupported),
             ("/dns4/example.org/tcp/1", Unsupported),
-            ("/memory/7", Unsupported),
+            ("/memory/7", Loopback),
         ] {
             assert_eq!(verdict(text, false), Some(refused), "{text}");
         }
@@ -310,7 +316,7 @@ mod tests {
         let explained = [
             explain(&[]),
             explain(&["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1"]),
-            explain(&["/ip4/127.0.0.1/tcp/1", "/memory/1"]),
+            explain(&["/ip4/127.0.0.1/tcp/1", "/dns4/example.org/tcp/1"]),
         ];
         insta::assert_snapshot!(explained.join("\n"));
     }
@@ -319,7 +325,7 @@ mod tests {
     fn transports_are_told_apart() {
         let tcp = address("/ip4/192.0.2.1/tcp/1");
         let quic = address("/ip6/2001:db8::1/udp/1/quic-v1");
-        let both = [quic.clone(), address("/memory/1"), tcp.clone()];
+        let both = [quic.clone(), address("/dns4/example.org/tcp/1"), tcp.clone()];
         assert_eq!(split_by_transport(&both), (vec![tcp], vec![quic]));
     }
 

@@ -228,7 +228,7 @@ impl Getting<'_> {
                 );
             }
             Event::PeerBlamed { violation, .. } => {
-                screen.say(Tone::Bad, &receiving::blamed(&violation))
+                screen.say(Tone::Bad, &receiving::blamed(&violation));
             }
             Event::DownloadEnded { outcome, .. } => return Ok(Some(outcome)),
             _ => {}

@@ -70,11 +70,11 @@ pub(crate) async fn run(
         })
         .await;
     let mut sending = match opened {
-        Ok(info) => Sending::new(args, screen, info),
+        Ok(info) => Sending::new(args, screen, &manager, info),
         Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
     };
     let result = sending.serve(&mut events, interrupts).await;
-    sending.end();
+    drop(sending);
     drop(events);
     tokio::select! {
         _ = timeout(GOODBYE, manager.stop()) => {}
@@ -155,6 +155,7 @@ fn name_of(paths: &[PathBuf]) -> String {
 struct Sending<'a> {
     args: &'a Send,
     screen: &'a Screen,
+    manager: &'a UnifiedP2PManager,
     share: ShareId,
     name: String,
     ticket: Ticket,
@@ -180,10 +181,16 @@ struct Receiver {
 }
 
 impl<'a> Sending<'a> {
-    fn new(args: &'a Send, screen: &'a Screen, info: ShareInfo) -> Self {
+    fn new(
+        args: &'a Send,
+        screen: &'a Screen,
+        manager: &'a UnifiedP2PManager,
+        info: ShareInfo,
+    ) -> Self {
         Self {
             args,
             screen,
+            manager,
             share: info.share,
             name: info.label.name,
             ticket: info.ticket,
@@ -206,7 +213,7 @@ impl<'a> Sending<'a> {
         loop {
             let due = self.print_at(opened, addressed);
             tokio::select! {
-                () = interrupts.next() => return Ok(self.interrupted()),
+                () = interrupts.next() => return self.interrupted(events, interrupts).await,
                 event = events.recv() => {
                     let event = event.ok_or_else(|| Failure::internal("the peer ended unexpectedly"))?;
                     if matches!(event, Event::ShareOpen { .. }) {
@@ -447,19 +454,32 @@ impl<'a> Sending<'a> {
     }
 
     /// Ctrl-C is how a share usually ends. It interrupts something only while somebody fetches, or before anybody has.
-    fn interrupted(&self) -> Exit {
-        self.screen.say(Tone::Plain, sending::stopping());
-        if self.completed > 0 && self.receivers.is_empty() {
+    async fn interrupted(
+        &mut self,
+        events: &mut mpsc::Receiver<Event>,
+        interrupts: &mut Interrupts,
+    ) -> Result<Exit, Failure> {
+        let served = self.completed > 0 && self.receivers.is_empty();
+        let exit = if served {
             self.done()
         } else {
             Exit::Interrupted
+        };
+        self.screen.say(Tone::Plain, sending::stopping());
+        self.manager.stop_sharing(self.share).await?;
+        let ended = async {
+            while let Some(event) = events.recv().await {
+                if let Some(reason) = self.event(event) {
+                    self.screen.say(Tone::Plain, &sending::ended(&reason));
+                    break;
+                }
+            }
+        };
+        tokio::select! {
+            _ = timeout(GOODBYE, ended) => {}
+            () = interrupts.next() => {}
         }
-    }
-
-    /// Clears the lines that are redrawn.
-    fn end(&mut self) {
-        self.hashing = None;
-        self.receivers.clear();
+        Ok(exit)
     }
 }
 

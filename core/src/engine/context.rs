@@ -46,6 +46,7 @@ pub(super) enum ShareJob {
     Pipe {
         link: LinkId,
         id: u64,
+        offset: u64,
     },
     /// Hashes whole groups of one entry, from `first` on.
     HashGroups {

@@ -17,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
 pub(crate) use landing::Landing;
-pub(crate) use source::{Source, SourceKind};
+pub(crate) use source::{Source, SourceKind, wall_clock};
 
 use crate::tree::Tree;
 

@@ -100,6 +100,7 @@ impl Screen {
     }
 
     /// Columns for people.
+    #[allow(clippy::unused_self)]
     pub(crate) fn width(&self) -> usize {
         let columns = Term::stderr()
             .size_checked()
@@ -206,7 +207,6 @@ impl Live {
     ) {
         if let Some(bar) = &self.bar {
             bar.set_message(escape(&drawn(screen.width() - 1)));
-            bar.tick();
         } else if Instant::now() >= self.due {
             self.due = Instant::now() + PLAIN_EVERY;
             screen.say(Tone::Plain, &plain());

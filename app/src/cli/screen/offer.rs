@@ -99,6 +99,7 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
     } else {
         view.entries().collect()
     };
+    let all = shown.len();
     if many {
         // The largest say most about what it is.
         shown.sort_by_key(|(index, entry)| (std::cmp::Reverse(entry.size()), *index));
@@ -109,7 +110,7 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
             .iter()
             .map(|(index, entry)| line(view, *index, entry, width)),
     );
-    let more = view.wanted.len() - shown.len();
+    let more = all - shown.len();
     if more > 0 {
         let how = if ask { " (l to list)" } else { "" };
         lines.push(format!("    … and {more} more{how}"));

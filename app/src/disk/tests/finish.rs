@@ -41,6 +41,9 @@ fn folders_get_their_attributes_when_all_is_in_them() {
     }
     assert!(receiver.staging_folders().is_empty());
     receiver.assert_canary();
+    // Only root could remove what is in it as it is.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    fs::set_permissions(receiver.root.join("sealed"), open).unwrap();
 }
 
 #[test]

@@ -174,6 +174,11 @@ impl Files {
         Some((segments, cost))
     }
 
+    /// The first of what has to be asked for again.
+    pub(super) fn first_again(&self) -> Option<&Segment> {
+        self.again.first()
+    }
+
     fn next_again(&mut self, len: u32, most: usize) -> Option<Vec<Segment>> {
         let first = self.again.pop_first()?;
         if !self.is_small(&first) {
@@ -466,7 +471,7 @@ impl Files {
     pub(super) fn skip(&mut self, index: u32) {
         self.set(index, State::Skipped);
         self.count.skipped += 1;
-        self.count.done += 1;
+        self.count.wanted = self.count.wanted.saturating_sub(1);
     }
 
     /// Gives an entry up; says whether that is new.

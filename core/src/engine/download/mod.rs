@@ -214,7 +214,7 @@ impl Download {
             transfer.lost(fetching.flow);
         }
         if let Stage::Offer(offer) = &mut self.stage {
-            offer.lost();
+            offer.lost(link);
         }
         if self.is_ending() {
             return;
@@ -552,7 +552,7 @@ impl Download {
             return self.pump_disk(cx);
         };
         if let Stage::Offer(offer) = &mut self.stage {
-            if let Some(offset) = offer.wants() {
+            if let Some(offset) = offer.wants(best) {
                 cx.send(best, Message::GetManifest { offset });
             }
             return;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::Violation;
+use super::super::{LinkId, Violation};
 use crate::limits::Limits;
 use crate::manifest::{EntryKind, Manifest, SignedManifest};
 use crate::path::SafePath;
@@ -14,8 +14,8 @@ use crate::path::SafePath;
 pub(super) struct Offer {
     total: Option<u64>,
     encoded: BytesMut,
-    /// A part was asked for and is awaited.
-    asked: bool,
+    /// A part was asked for on this link and is awaited.
+    asked: Option<LinkId>,
     signed: Option<SignedManifest>,
     /// Indexes of the entries whose paths were looked at, in the order of the paths.
     looked_at: Vec<u32>,
@@ -37,18 +37,20 @@ impl Offer {
         Ok(())
     }
 
-    /// The link with the question is gone.
-    pub(super) fn lost(&mut self) {
-        self.asked = false;
+    /// A link is gone, perhaps with the question.
+    pub(super) fn lost(&mut self, link: LinkId) {
+        if self.asked == Some(link) {
+            self.asked = None;
+        }
     }
 
-    /// The offset to ask for now, if any. The next call says nothing until that is answered.
-    pub(super) fn wants(&mut self) -> Option<u64> {
+    /// The offset to ask for now on this link, if any. The next call says nothing until that is answered.
+    pub(super) fn wants(&mut self, link: LinkId) -> Option<u64> {
         let here = self.encoded.len() as u64;
-        if self.asked || self.signed.is_some() || self.total.is_none_or(|total| here >= total) {
+        if self.asked.is_some() || self.signed.is_some() || self.total.is_none_or(|total| here >= total) {
             return None;
         }
-        self.asked = true;
+        self.asked = Some(link);
         Some(here)
     }
 
@@ -60,7 +62,7 @@ impl Offer {
         part: &[u8],
     ) -> Result<Option<Bytes>, Violation> {
         let here = self.encoded.len() as u64;
-        if !self.asked || offset != here || Some(total) != self.total || part.is_empty() {
+        if self.asked.is_none() || offset != here || Some(total) != self.total || part.is_empty() {
             return Err(Violation::new(
                 "a part of a manifest that was not asked for",
             ));
@@ -68,7 +70,7 @@ impl Offer {
         if here + part.len() as u64 > total {
             return Err(Violation::new("a manifest longer than announced"));
         }
-        self.asked = false;
+        self.asked = None;
         self.encoded.extend_from_slice(part);
         let whole = self.encoded.len() as u64 == total;
         Ok(whole.then(|| std::mem::take(&mut self.encoded).freeze()))

@@ -132,6 +132,20 @@ impl Transfer {
         self.report_due
     }
 
+    /// Whether nothing goes on before one more request is made, however full the window is: nothing is on its way to
+    /// disk, and what comes next stands before all that is outstanding. What came early for a pipe, and what a stream
+    /// was asked for early, waits for that.
+    fn is_stuck(&self, flow: &Flow) -> bool {
+        let outstanding = flow.outstanding.values();
+        let first = outstanding.filter_map(|asked| asked.segments.first()).min();
+        let overdue = match (self.files.first_again(), first) {
+            (_, None) => true,
+            (Some(again), Some(first)) => again < first,
+            (None, Some(_)) => false,
+        };
+        overdue && self.writes == 0 && self.to_write.is_empty()
+    }
+
     /// What the next write job writes. A pipe takes one job after the other.
     fn next_write(&mut self) -> Option<Vec<Piece>> {
         if self.sink == SinkKind::Pipe && self.writes > 0 {
@@ -200,7 +214,7 @@ impl Download {
             let len = window.request_len();
             let held = cx.limits.window.saturating_sub(transfer.unwritten);
             let room = window.room().min(held);
-            if room < u64::from(len) && !(flow.outstanding.is_empty() && transfer.unwritten == 0) {
+            if room < u64::from(len) && !transfer.is_stuck(flow) {
                 break;
             }
             let Some((segments, cost)) = transfer.files.next(len, most) else {
@@ -533,7 +547,7 @@ impl Download {
         };
         let count = transfer.files.count;
         let summary = DownloadSummary {
-            files: count.done.saturating_sub(count.skipped.min(count.done)),
+            files: count.done,
             bytes: count.published,
             skipped: count.skipped,
             failed: count.failed + misplaced,

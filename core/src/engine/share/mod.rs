@@ -188,7 +188,7 @@ impl Share {
         match job {
             ShareJob::Scan => self.scanned(cx, done),
             ShareJob::Serve { link, id } => self.read(cx, link, id, done),
-            ShareJob::Pipe { link, id } => self.pipe_read(cx, link, id, done),
+            ShareJob::Pipe { link, id, offset } => self.pipe_read(cx, link, id, offset, done),
             ShareJob::HashGroups { entry, first } => self.groups_hashed(cx, entry, first, done),
             ShareJob::HashFiles { entries } => self.files_hashed(cx, &entries, done),
             ShareJob::Forget => {}

@@ -26,8 +26,8 @@ pub(super) struct Serving {
     /// Not read yet, in the order in which they came.
     waiting: VecDeque<(u64, Vec<Segment>)>,
     /// Being read.
-    reading: BTreeMap<u64, Vec<Segment>>,
-    /// Given to the link, not yet gone.
+    reading: BTreeMap<u64, Reading>,
+    /// Answers and parts of the manifest that were given to the link and are not yet gone.
     sending: VecDeque<Sending>,
     /// Bytes being read, and read but not gone.
     buffered: u64,
@@ -36,6 +36,13 @@ pub(super) struct Serving {
     told: Bits,
     /// Entries whose root was asked for before it was known.
     owed: Vec<u32>,
+}
+
+/// A request whose bytes are being read.
+struct Reading {
+    segments: Vec<Segment>,
+    /// Which of the segments the disk was asked for: the others had failed by then.
+    asked: Vec<bool>,
 }
 
 /// A frame on its way out.
@@ -55,6 +62,18 @@ impl Serving {
                     segment.len = 0;
                 }
             }
+        }
+    }
+
+    /// A frame was given to the link, if it still has one.
+    fn sends(&mut self, seq: Option<u64>, bytes: u64, content: bool) {
+        if let Some(seq) = seq {
+            self.sending.push_back(Sending {
+                seq,
+                bytes,
+                content,
+            });
+            self.buffered += bytes;
         }
     }
 
@@ -90,14 +109,8 @@ impl Share {
             return Err(Violation::new("asked for bytes behind the manifest"));
         };
         let bytes = part.len() as u64;
-        if let Some(seq) = cx.send_with(link, Message::Manifest { offset, total }, part) {
-            serving.sending.push_back(Sending {
-                seq,
-                bytes,
-                content: false,
-            });
-            serving.buffered += bytes;
-        }
+        let seq = cx.send_with(link, Message::Manifest { offset, total }, part);
+        serving.sends(seq, bytes, false);
         Ok(())
     }
 
@@ -119,12 +132,13 @@ impl Share {
         if serving.waiting.len() + serving.reading.len() >= limits.requests {
             return Err(Violation::new("too many requests at once"));
         }
+        // Answers without bytes fill no buffer, but are not for nothing either.
+        if serving.sending.len() >= limits.requests.saturating_mul(2) {
+            return Err(Violation::new("asks faster than it takes answers"));
+        }
         check(content, &segments, limits.segments)?;
         serving.last_id = Some(id);
         serving.waiting.push_back((id, segments));
-        if let Some(link) = cx.links.get_mut(link) {
-            link.progressed(&cx.limits);
-        }
         Ok(())
     }
 
@@ -196,46 +210,43 @@ impl Share {
         }
     }
 
-    /// Starts the read for one link's first waiting request, if its buffer has room; says whether it got anywhere.
+    /// Starts the read for the first of a link's waiting requests that can be, if its buffer has room; says whether it
+    /// got anywhere.
     fn start_read(&mut self, cx: &mut Context, link: LinkId) -> bool {
         let (Some(content), Some(serving)) = (&mut self.content, self.serving.get_mut(&link))
         else {
             return false;
         };
-        let Some((_, segments)) = serving.waiting.front() else {
+        let peer = cx.links.get(link).map(|link| link.peer);
+        let can_start = |(_, segments): &(u64, Vec<Segment>)| may_read(content, segments, peer);
+        let Some(at) = serving.waiting.iter().position(can_start) else {
+            return false;
+        };
+        let Some((_, segments)) = serving.waiting.get(at) else {
             return false;
         };
         let bytes = Serving::read_bytes(segments);
         if serving.buffered > 0 && serving.buffered + bytes > cx.limits.send_buffer {
             return false;
         }
-        if let Some(EntryState::Stream(stream)) = segments
-            .first()
-            .and_then(|first| content.entry(first.entry))
-            && stream.reading
-        {
-            return false;
-        }
-        let Some((id, segments)) = serving.waiting.pop_front() else {
+        let Some((id, segments)) = serving.waiting.remove(at) else {
             return false;
         };
-        let work = match plan_read(
-            content,
-            self.id,
-            &segments,
-            cx.links.get(link).map(|link| link.peer),
-        ) {
+        let work = match plan_read(content, self.id, &segments, peer) {
             Plan::Answer(served) => {
-                answer(cx, link, id, served, None, Bytes::new());
+                let seq = answer(cx, link, id, served, None, Bytes::new());
+                serving.sends(seq, 0, true);
                 return true;
             }
             Plan::Read(work) => work,
         };
+        let asked = segments.iter().map(|segment| is_servable(content, segment));
+        let asked = asked.collect();
         serving.buffered += bytes;
-        serving.reading.insert(id, segments);
+        serving.reading.insert(id, Reading { segments, asked });
         self.jobs += 1;
         let job = match work {
-            DiskWork::ReadPipe { .. } => ShareJob::Pipe { link, id },
+            DiskWork::ReadPipe { offset, .. } => ShareJob::Pipe { link, id, offset },
             _ => ShareJob::Serve { link, id },
         };
         cx.disk(JobOwner::Share(self.id, job), work);
@@ -248,38 +259,29 @@ impl Share {
             return;
         };
         let serving = self.serving.get_mut(&link);
-        let Some(segments) = serving.and_then(|serving| serving.reading.remove(&id)) else {
+        let Some(reading) = serving.and_then(|serving| serving.reading.remove(&id)) else {
             return; // The link went while its bytes were read.
         };
-        let readable: Vec<_> = segments
-            .iter()
-            .filter(|segment| is_servable(content, segment))
-            .copied()
-            .collect();
+        let Reading { segments, asked } = reading;
         let (payload, results) = match done {
             DiskDone::Read { payload, segments } => (payload, segments),
-            DiskDone::Failed(error) => (Bytes::new(), vec![Err(error); readable.len()]),
+            DiskDone::Failed(error) => (Bytes::new(), vec![Err(error); segments.len()]),
             _ => (Bytes::new(), Vec::new()),
         };
         let mut results = results.into_iter();
         let mut served = Vec::with_capacity(segments.len());
         let mut failed = Vec::new();
-        for segment in &segments {
-            let outcome = match content.entry(segment.entry) {
-                Some(EntryState::Failed { failure, .. }) => {
-                    if readable.contains(segment) {
-                        results.next();
-                    }
-                    Served::Failed(*failure)
+        for (segment, asked) in segments.iter().zip(asked) {
+            let result = if asked { results.next() } else { None };
+            let outcome = match (result, content.entry(segment.entry)) {
+                // An entry may have failed while this was read. Its bytes are in the payload all the same.
+                (Some(Ok(hash)), _) => served_bytes(content, segment, hash),
+                (_, Some(EntryState::Failed { failure, .. })) => Served::Failed(*failure),
+                (Some(Err(error)), _) => {
+                    failed.push((segment.entry, error.clone()));
+                    Served::Failed(content.fail(segment.entry, &error))
                 }
-                _ => match results.next() {
-                    Some(Ok(hash)) => served_bytes(content, segment, hash),
-                    Some(Err(error)) => {
-                        failed.push((segment.entry, error.clone()));
-                        Served::Failed(content.fail(segment.entry, &error))
-                    }
-                    None => Served::Failed(Failure::Unreadable),
-                },
+                (None, _) => Served::Failed(Failure::Unreadable),
             };
             served.push(outcome);
         }
@@ -288,25 +290,25 @@ impl Share {
         self.pay_roots(cx);
     }
 
-    /// The pipe was read for a request.
-    pub(super) fn pipe_read(&mut self, cx: &mut Context, link: LinkId, id: u64, done: DiskDone) {
+    /// The pipe was read at `at` for a request, whose link may be gone by now: what was read stays read.
+    pub(super) fn pipe_read(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        id: u64,
+        at: u64,
+        done: DiskDone,
+    ) {
         let Some(content) = &mut self.content else {
             return;
         };
-        let segments = self
-            .serving
-            .get_mut(&link)
-            .and_then(|serving| serving.reading.remove(&id));
-        let offset = segments
-            .as_ref()
-            .and_then(|segments| segments.first())
-            .map(|segment| segment.offset);
+        let serving = self.serving.get_mut(&link);
+        let reading = serving.and_then(|serving| serving.reading.remove(&id));
         let mut failed = Vec::new();
         let (served, payload) = match (content.entry_mut(0), done) {
             (Some(EntryState::Stream(stream)), DiskDone::PipeRead { payload, hash, end }) => {
                 stream.reading = false;
                 let len = u32::try_from(payload.len()).unwrap_or(GROUP);
-                let at = offset.unwrap_or(stream.read);
                 if at == stream.read && (len > 0 || at == 0) && stream.size.is_none() {
                     stream.tree.push(hash);
                     stream.read += u64::from(len);
@@ -328,7 +330,7 @@ impl Share {
             }
             _ => (Served::Failed(Failure::Unreadable), Bytes::new()),
         };
-        if let Some(segments) = segments {
+        if let Some(Reading { segments, .. }) = reading {
             self.send_data(cx, link, id, &segments, vec![served], payload);
         }
         self.report_failed(cx, failed);
@@ -352,16 +354,8 @@ impl Share {
         serving.buffered = serving
             .buffered
             .saturating_sub(Serving::read_bytes(segments));
-        if let Some(seq) = answer(cx, link, id, served, roots, payload)
-            && bytes > 0
-        {
-            serving.sending.push_back(Sending {
-                seq,
-                bytes,
-                content: true,
-            });
-            serving.buffered += bytes;
-        }
+        let seq = answer(cx, link, id, served, roots, payload);
+        serving.sends(seq, bytes, true);
     }
 
     fn report_failed(&self, cx: &mut Context, failed: Vec<(u32, DiskError)>) {
@@ -389,6 +383,11 @@ impl Share {
         while let Some(first) = serving.sending.pop_front_if(|first| first.seq <= seq) {
             serving.buffered = serving.buffered.saturating_sub(first.bytes);
             gone += if first.content { first.bytes } else { 0 };
+        }
+        if gone > 0
+            && let Some(state) = cx.links.get_mut(link)
+        {
+            state.progressed(&cx.limits);
         }
         self.sessions.sent(link, gone);
         self.pump(cx);
@@ -561,6 +560,20 @@ fn plan_read(
         segments: readable,
         hash,
     })
+}
+
+/// Whether a request's turn has come. A pipe has one reader at a time; and what stands ahead of where it was read waits
+/// for what lies between, which the same receiver has asked for over another link, or will ask for again.
+fn may_read(content: &Content, segments: &[Segment], peer: Option<crate::PeerId>) -> bool {
+    let Some(first) = segments.first() else {
+        return true;
+    };
+    let Some(EntryState::Stream(stream)) = content.entry(first.entry) else {
+        return true;
+    };
+    let near = stream.read.saturating_add(1)..=stream.read.saturating_add(PIPE_KEPT);
+    let ahead = stream.size.is_none() && stream.taken_by == peer && near.contains(&first.offset);
+    first.len == 0 || !(stream.reading || ahead)
 }
 
 fn plan_pipe(

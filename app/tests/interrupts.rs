@@ -1,0 +1,95 @@
+//! Ctrl-C: the first ends in order, the second at once.
+
+mod support;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use support::{Process, Scene, Sender, eventually, noise, run, tree};
+
+fn large() -> (Scene, Sender) {
+    let scene = Scene::new();
+    scene.file("sent/large", &noise(150_000_000, 1));
+    let sender = scene.send(&[&scene.path("sent")], &[]);
+    (scene, sender)
+}
+
+#[test]
+fn a_receiver_cleans_up_and_says_goodbye() {
+    let (scene, mut sender) = large();
+    for signal in [Signal::INT, Signal::TERM] {
+        let get = Process::start(scene.get(&sender.code, "here", &[]));
+        eventually("the transfer", || {
+            !tree::names(&scene.path("here")).is_empty()
+        });
+        let asked = Instant::now();
+        get.signal(signal);
+        let got = get.wait().expect(130);
+        assert!(asked.elapsed() < Duration::from_secs(5));
+        assert_eq!(got.event("download_ended")["outcome"], "cancelled");
+        assert!(
+            tree::names(&scene.path("here")).is_empty(),
+            "{:?}",
+            tree::names(&scene.path("here"))
+        );
+        assert_eq!(sender.await_event("receiver_left")["outcome"], "cancelled");
+    }
+    run(scene.get(&sender.code, "here", &[])).expect(0);
+}
+
+#[test]
+fn a_sender_withdraws_its_share() {
+    let (scene, mut sender) = large();
+    let get = Process::start(scene.get(&sender.code, "here", &[]));
+    sender.await_event("receiver_progress");
+    sender.signal(Signal::INT);
+    assert_eq!(sender.await_event("share_ended")["reason"], "stopped");
+    assert_eq!(sender.wait().0, Some(130));
+    let got = get.wait().expect(7);
+    assert!(got.stderr.contains("stopped sharing"), "{}", got.stderr);
+    assert!(tree::names(&scene.path("here")).is_empty());
+}
+
+#[test]
+fn a_second_one_ends_it_at_once() {
+    let (scene, sender) = large();
+    let get = Process::start(scene.get(&sender.code, "here", &[]));
+    eventually("the transfer", || {
+        !tree::names(&scene.path("here")).is_empty()
+    });
+    get.signal(Signal::INT);
+    get.signal(Signal::TERM);
+    get.wait_for(Duration::from_secs(5)).expect(130);
+}
+
+#[test]
+fn it_is_heard_while_standard_input_is_waited_for() {
+    let scene = Scene::new();
+    let mut get = scene.handover("receiver", &["get", "--yes"]);
+    get.stdin(Stdio::piped());
+    let get = Process::start(get);
+    std::thread::sleep(Duration::from_millis(300));
+    get.signal(Signal::INT);
+    get.wait_for(Duration::from_secs(3)).expect(130);
+
+    let mut send = scene.handover("sender", &["send", "--json", "-"]);
+    send.stdin(Stdio::piped());
+    let sender = Sender::start(send);
+    let get = Process::start(scene.get(&sender.code, "here", &[]));
+    eventually("the transfer", || scene.path("here").exists());
+    sender.signal(Signal::INT);
+    assert_eq!(sender.wait().0, Some(130));
+    get.wait().expect(7);
+}
+
+#[test]
+fn it_is_heard_while_nobody_answers() {
+    let (scene, sender) = large();
+    let code = sender.code.clone();
+    sender.kill();
+    let get = Process::start(scene.get(&code, "here", &[]));
+    std::thread::sleep(Duration::from_millis(500));
+    get.signal(Signal::INT);
+    get.wait_for(Duration::from_secs(5)).expect(130);
+}

@@ -1,0 +1,130 @@
+//! What a person at a terminal is asked, and what their answers do.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use support::terminal::Terminal;
+use support::{Scene, Sender, tree};
+
+fn scene() -> (Scene, Sender) {
+    let scene = Scene::new();
+    for n in 0..12 {
+        scene.file(&format!("sent/{n:02}.txt"), &vec![b'x'; 100 + n]);
+    }
+    let program = scene.file("sent/run.sh", b"#!/bin/sh\n");
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755)).unwrap();
+    let sender = scene.send(&[&scene.path("sent")], &["--author", "bob\u{1b}[2J"]);
+    (scene, sender)
+}
+
+fn get(scene: &Scene) -> Terminal {
+    Terminal::start(scene.handover("receiver", &["get", "--to", "here"]))
+}
+
+fn mode(scene: &Scene) -> u32 {
+    fs::metadata(scene.path("here/sent/run.sh"))
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o777
+}
+
+#[test]
+fn the_code_is_asked_for_and_the_offer_is_accepted_by_enter() {
+    let (scene, sender) = scene();
+    let mut get = get(&scene);
+    get.sees("code: ");
+    get.types("not a code");
+    get.sees("✗");
+    get.sees("code: ");
+    get.types(&format!("handover get {}", sender.code));
+    get.sees("bob\\u{1b}[2J wants to send \"sent\", 13 files");
+    get.sees("11.txt");
+    get.sees("more (l to list)");
+    get.sees("run.sh");
+    get.sees("accept? [Y/n/l/x] ");
+    get.types("what?");
+    get.sees("l lists everything");
+    get.sees("accept? [Y/n/l/x] ");
+    get.types("l");
+    get.sees("00.txt");
+    get.sees("accept? [Y/n/l/x] ");
+    get.types("");
+    get.sees("received \"sent\"");
+    let (exit, screen) = get.ends();
+    assert_eq!(exit, Some(0), "{screen}");
+    assert_eq!(
+        tree::read(&scene.path("here/sent")),
+        tree::read(&scene.path("sent"))
+    );
+}
+
+#[test]
+fn no_is_no() {
+    let (scene, mut sender) = scene();
+    let mut get = get(&scene);
+    get.sees("code: ");
+    get.types(&sender.code);
+    get.sees("accept?");
+    get.types("n");
+    let (exit, screen) = get.ends();
+    assert_eq!(exit, Some(4), "{screen}");
+    assert!(!scene.path("here").exists());
+    assert_eq!(sender.await_event("receiver_left")["outcome"], "declined");
+}
+
+#[test]
+fn x_takes_programs_without_their_bit() {
+    let (scene, sender) = scene();
+    let mut get = get(&scene);
+    get.sees("code: ");
+    get.types(&sender.code);
+    get.sees("accept?");
+    get.types("x");
+    let (exit, screen) = get.ends();
+    assert_eq!(exit, Some(0), "{screen}");
+    assert_eq!(mode(&scene), 0o644);
+}
+
+#[test]
+fn what_exists_is_asked_about_once() {
+    let (scene, sender) = scene();
+    for (answer, expected, exit) in [
+        ("c", "precious", 4),
+        ("", "precious", 0),
+        ("o", "#!/bin/sh\n", 0),
+    ] {
+        scene.file("here/sent/run.sh", b"precious");
+        let mut get = get(&scene);
+        get.sees("code: ");
+        get.types(&sender.code);
+        get.sees("here already");
+        get.sees("accept?");
+        get.types("y");
+        get.sees("here already:");
+        get.sees("[c]ancel? ");
+        get.types("perhaps");
+        get.sees("[c]ancel? ");
+        get.types(answer);
+        let (ended, screen) = get.ends();
+        assert_eq!(ended, Some(exit), "{screen}");
+        assert_eq!(
+            fs::read_to_string(scene.path("here/sent/run.sh")).unwrap(),
+            expected
+        );
+    }
+}
+
+#[test]
+fn a_withdrawn_offer_ends_the_question() {
+    let (scene, sender) = scene();
+    let mut get = get(&scene);
+    get.sees("code: ");
+    get.types(&sender.code);
+    get.sees("accept?");
+    sender.signal(rustix::process::Signal::INT);
+    get.sees("stopped sharing");
+    assert_eq!(get.ends().0, Some(7));
+}

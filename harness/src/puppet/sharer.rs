@@ -1,0 +1,217 @@
+//! A puppet that shares: all that a sharer must do, and one twist.
+
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use handover_core::code::Ticket;
+use handover_core::engine::{LinkId, Segment};
+use handover_core::frame::{Frame, plain};
+use handover_core::handshake;
+use handover_core::limits::{GROUP, Limits};
+use handover_core::manifest::{ManifestParts, SignedManifest, SignedRoots};
+use handover_core::merkle::{GroupTree, Hash, file_root, group_proof, hash_group};
+use handover_core::message::{self, Knock, KnockReply, Message, Served};
+use handover_core::secret::{ShareCodeLabel, ShareSecret};
+use handover_core::{Keypair, Multiaddr};
+use handover_transports::memory::HostId;
+
+use super::Say;
+use crate::World;
+use crate::disk::SourceKind;
+use crate::tree::Tree;
+
+/// What a puppet shares.
+#[derive(Debug, Clone)]
+pub struct Sharing {
+    /// What receivers are given.
+    pub ticket: Ticket,
+    /// Its manifest.
+    pub manifest: SignedManifest,
+    /// The puppet's identity.
+    pub keys: Keypair,
+    files: Arc<Vec<Bytes>>,
+}
+
+impl Sharing {
+    /// Signs roots.
+    pub fn sign(&self, roots: &[(u32, Hash)]) -> SignedRoots {
+        SignedRoots::sign(&self.manifest.id(), roots, &self.keys).expect("a few roots")
+    }
+
+    /// A file's root.
+    pub fn root(&self, entry: u32) -> Hash {
+        file_root(&self.files[entry as usize])
+    }
+
+    /// One segment with its whole proof.
+    fn serve(&self, segment: &Segment) -> (Bytes, Served) {
+        let file = &self.files[segment.entry as usize];
+        let mut tree = GroupTree::new(file.len() as u64);
+        for (index, group) in (0..).zip(file.chunks(GROUP as usize)) {
+            tree.insert(index, hash_group(group));
+        }
+        let start = usize::try_from(segment.offset).expect("an offset in memory");
+        let group = segment.offset / u64::from(GROUP);
+        let from = start - start % GROUP as usize;
+        let whole = file.slice(from..(from + GROUP as usize).min(file.len()));
+        let within = u32::try_from(start - from).expect("less than a group");
+        let mut proof = group_proof(&whole, within, segment.len);
+        proof.extend(tree.proof(group).expect("all of it is hashed"));
+        let served = Served::Bytes {
+            len: segment.len,
+            proof: Some(proof.into()),
+        };
+        (file.slice(start..start + segment.len as usize), served)
+    }
+}
+
+/// What a puppet does for its share.
+pub(super) struct Sharer {
+    sharing: Sharing,
+}
+
+impl Sharer {
+    /// What an honest sharer says to this; `told` are the entries whose roots went out on the link.
+    fn answer(&self, message: Message, told: &mut Vec<u32>) -> Option<(Message, Bytes)> {
+        let encoded = self.sharing.manifest.encoded();
+        match message {
+            Message::GetManifest { offset } => {
+                let start = usize::try_from(offset).expect("an offset in memory");
+                let end = (start + GROUP as usize).min(encoded.len());
+                let total = encoded.len() as u64;
+                let part = Message::Manifest { offset, total };
+                Some((part, encoded.slice(start..end)))
+            }
+            Message::Request { id, segments } => {
+                let mut payload = BytesMut::new();
+                let mut served = Vec::new();
+                let mut roots = Vec::new();
+                for segment in segments.iter() {
+                    let (bytes, outcome) = self.sharing.serve(segment);
+                    payload.extend_from_slice(&bytes);
+                    served.push(outcome);
+                    if !told.contains(&segment.entry) {
+                        told.push(segment.entry);
+                        roots.push((segment.entry, self.sharing.root(segment.entry)));
+                    }
+                }
+                let roots = (!roots.is_empty()).then(|| self.sharing.sign(&roots));
+                let segments = served.into();
+                let data = Message::Data {
+                    id,
+                    segments,
+                    roots,
+                };
+                Some((data, payload.freeze()))
+            }
+            Message::GetRoot { entry } => {
+                let roots = self.sharing.sign(&[(entry, self.sharing.root(entry))]);
+                Some((Message::Roots(roots), Bytes::new()))
+            }
+            Message::Ping { nonce } => Some((Message::Pong { nonce }, Bytes::new())),
+            _ => None,
+        }
+    }
+}
+
+impl World {
+    /// A puppet shares a tree of files, honestly until it gets a [twist](World::twist).
+    pub fn puppet_shares(&mut self, puppet: HostId, tree: Tree) -> Sharing {
+        let keys = self.puppet(puppet).keys.clone();
+        let signer = keys.clone();
+        self.puppet_shares_signed_by(puppet, tree, &signer)
+    }
+
+    /// A puppet shares a tree with a manifest that somebody else signed.
+    pub fn puppet_shares_signed_by(
+        &mut self,
+        puppet: HostId,
+        tree: Tree,
+        signer: &Keypair,
+    ) -> Sharing {
+        let parts = ManifestParts {
+            name: "a puppet's share".into(),
+            entries: tree.entries(),
+            ..ManifestParts::default()
+        };
+        let limits = Limits::default();
+        let manifest = SignedManifest::sign(parts, signer, &limits).expect("a good manifest");
+        let secret = ShareSecret::from_bytes(self.draw());
+        let keys = self.puppet(puppet).keys.clone();
+        let files = tree.iter().map(|(path, _)| tree.bytes(path).cloned());
+        let address: Multiaddr = Self::address(puppet);
+        let sharing = Sharing {
+            ticket: Ticket {
+                peer: keys.public().to_peer_id(),
+                addresses: vec![address],
+                share_code: ShareCodeLabel::of(&secret),
+                secret,
+            },
+            manifest,
+            keys,
+            files: Arc::new(files.map(Option::unwrap_or_default).collect()),
+        };
+        let tag = sharing.ticket.secret.tag();
+        self.models.insert(tag, Arc::new(SourceKind::Tree(tree)));
+        self.puppet_mut(puppet).sharer = Some(Sharer {
+            sharing: sharing.clone(),
+        });
+        sharing
+    }
+
+    /// From now on, what a sharing puppet would honestly say goes through this first.
+    pub fn twist(
+        &mut self,
+        puppet: HostId,
+        twist: impl FnMut(Message, Bytes) -> Vec<Say> + 'static,
+    ) {
+        self.puppet_mut(puppet).twist = Some(Box::new(twist));
+    }
+
+    pub(super) fn answer_knock(&mut self, place: HostId, link: LinkId, body: &[u8]) {
+        let knock: Knock = message::decode(body).expect("engines knock as they should");
+        let (seed, local) = (self.draw(), self.peer(place));
+        let puppet = self.puppet(place);
+        let Some(sharer) = &puppet.sharer else {
+            return;
+        };
+        let secret = sharer.sharing.ticket.secret.clone();
+        let total = sharer.sharing.manifest.encoded().len() as u64;
+        let (psk, peer) = (secret.psk(), puppet.links[&link].peer);
+        let answered = handshake::respond(&psk, &knock.tag, &local, &peer, &knock.noise, seed);
+        let (noise, keys) = answered.expect("engines know the secret");
+        self.say_raw(link, plain(&message::encode(&KnockReply::Noise(noise))));
+        let end = self.ends.get_mut(&link).expect("it stands");
+        end.wire.key(keys, &mut self.nonces);
+        let manifest = Some(total);
+        self.say_twisted(place, link, Message::Welcome { manifest }, Bytes::new());
+    }
+
+    pub(super) fn puppet_hears(&mut self, place: HostId, link: LinkId, frame: Frame) {
+        let puppet = self.puppet_mut(place);
+        let state = puppet.links.get_mut(&link).expect("a link that stands");
+        state.frames.push(frame.clone());
+        let answer = puppet
+            .sharer
+            .as_ref()
+            .and_then(|sharer| sharer.answer(frame.message, &mut state.told));
+        if let Some((message, payload)) = answer {
+            self.say_twisted(place, link, message, payload);
+        }
+    }
+
+    fn say_twisted(&mut self, place: HostId, link: LinkId, message: Message, payload: Bytes) {
+        let said = match &mut self.puppet_mut(place).twist {
+            Some(twist) => twist(message, payload),
+            None => vec![Say::Sealed(message, payload)],
+        };
+        for say in said {
+            match say {
+                Say::Sealed(message, payload) => {
+                    self.say_with(link, &message, &payload);
+                }
+                Say::Raw(bytes) => self.say_raw(link, bytes),
+            }
+        }
+    }
+}

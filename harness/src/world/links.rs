@@ -1,0 +1,416 @@
+//! Links: from a dial to the last byte.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use handover_core::engine::{DialId, Input, LinkId, PathKind};
+use handover_core::message::Message;
+use handover_core::time::Time;
+use handover_core::{Multiaddr, PeerId};
+use handover_transports::memory::{Death, HostId, LinkProfile, Pieces};
+
+use super::run::Task;
+use super::{Place, World};
+use crate::wire::Wire;
+
+/// How long a dial to nobody takes to fail.
+const NO_ANSWER: Duration = Duration::from_millis(500);
+/// How long a closed link may go on to write what was left.
+const LINGER: Duration = Duration::from_secs(10);
+/// A link says that it is active at most so often.
+const ACTIVITY_EVERY: Duration = Duration::from_secs(1);
+
+/// How an address is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Route {
+    /// What both ends take the link for.
+    pub path: PathKind,
+    /// What the link is like.
+    pub profile: LinkProfile,
+    /// How much longer than two delays a dial takes.
+    pub setup: Duration,
+    /// Whether anybody is there.
+    pub open: bool,
+}
+
+impl Route {
+    /// A local network, 0.2 ms.
+    pub fn lan() -> Self {
+        let pieces = Pieces::Random { max: 32 << 10 };
+        Self::new(
+            PathKind::Lan,
+            LinkProfile {
+                pieces,
+                ..LinkProfile::LAN
+            },
+        )
+    }
+
+    /// Straight over the internet, 50 ms.
+    pub fn wan() -> Self {
+        Self::new(PathKind::Direct, LinkProfile::WAN)
+    }
+
+    /// Any path and profile.
+    pub fn new(path: PathKind, profile: LinkProfile) -> Self {
+        Self {
+            path,
+            profile,
+            setup: Duration::ZERO,
+            open: true,
+        }
+    }
+
+    /// With so many bytes a second.
+    #[must_use]
+    pub fn with_bandwidth(mut self, bytes: u64) -> Self {
+        self.profile.bandwidth = Some(bytes);
+        self
+    }
+
+    /// With a dial that takes so much longer.
+    #[must_use]
+    pub fn with_setup(mut self, setup: Duration) -> Self {
+        self.setup = setup;
+        self
+    }
+}
+
+/// One end of a link that stands.
+pub(crate) struct End {
+    pub(crate) place: HostId,
+    pub(crate) wire: Wire,
+    /// It may read one more frame without keys.
+    awaiting: bool,
+    /// It was closed, and still has something to write.
+    closing: bool,
+    /// Its bytes were no frame: nothing more is read.
+    broken: bool,
+    active: Time,
+}
+
+/// One end of a link that does not stand yet.
+pub(crate) struct Coming {
+    pub(crate) place: HostId,
+    dial: Option<DialId>,
+    peer: PeerId,
+    path: PathKind,
+}
+
+/// Links that are made from now on die after so many bytes.
+pub(crate) struct Doom {
+    bytes: u64,
+    links: usize,
+}
+
+impl World {
+    /// Gives a host one more address, or makes an address it has another route. `None` of what stands is changed.
+    pub fn listen(&mut self, id: HostId, address: Multiaddr, route: Route) {
+        self.routes.insert(address, (id, route));
+        self.announce(id);
+    }
+
+    /// A host is at no address any more. It knows, so its tickets change.
+    pub fn unlisten(&mut self, id: HostId, address: &Multiaddr) {
+        self.routes.remove(address);
+        self.announce(id);
+    }
+
+    /// Whether anybody answers at a host's addresses from now on. The host doesn't know.
+    pub fn open_routes(&mut self, id: HostId, open: bool) {
+        let routes = self.routes.values_mut();
+        for (_, route) in routes.filter(|(host, _)| *host == id) {
+            route.open = open;
+        }
+    }
+
+    pub(super) fn announce(&mut self, id: HostId) {
+        let own = self.routes.iter().filter(|(_, (host, _))| *host == id);
+        let addresses = own.map(|(address, _)| address.clone()).collect();
+        if matches!(self.places[id.0 as usize], Place::Host(_)) {
+            self.feed(id, Input::Listening { addresses });
+        }
+    }
+
+    /// Links that stand at a place, oldest first.
+    pub fn links_of(&self, id: HostId) -> Vec<LinkId> {
+        let ends = self.ends.iter();
+        let own = ends.filter(|(_, end)| end.place == id && !end.closing);
+        own.map(|(link, _)| *link).collect()
+    }
+
+    pub(super) fn ends_of(&self, id: HostId) -> Vec<LinkId> {
+        let own = self.ends.iter().filter(|(_, end)| end.place == id);
+        own.map(|(link, _)| *link).collect()
+    }
+
+    /// A link dies now.
+    pub fn kill_link(&mut self, link: LinkId) {
+        self.network.kill_link(link, Death::At(self.network.now()));
+    }
+
+    /// All links of a place die now.
+    pub fn kill_links(&mut self, id: HostId) {
+        for link in self.ends_of(id) {
+            self.kill_link(link);
+        }
+    }
+
+    /// The next `links` links die once so many bytes were delivered over them, both directions summed.
+    pub fn kill_links_after_bytes(&mut self, bytes: u64, links: usize) {
+        self.doom = Some(Doom { bytes, links });
+    }
+
+    /// Nothing more arrives over a link, in either direction, and nobody is told.
+    pub fn silence(&mut self, link: LinkId) {
+        for end in [link, LinkId(link.0 ^ 1)] {
+            self.network.stall(end, Time::NEVER);
+        }
+    }
+
+    /// Nothing arrives over a link for so long, in either direction; then all of it does.
+    pub fn stall(&mut self, link: LinkId, time: Duration) {
+        let until = self.now() + time;
+        for end in [link, LinkId(link.0 ^ 1)] {
+            self.network.stall(end, until);
+        }
+    }
+
+    /// A dial of an engine: the first address where somebody is wins.
+    pub(super) fn dial(
+        &mut self,
+        host: HostId,
+        dial: DialId,
+        peer: Option<PeerId>,
+        addresses: &[Multiaddr],
+    ) {
+        let reached = addresses.iter().find_map(|address| {
+            let (to, route) = self.routes.get(address)?;
+            let there = route.open && self.is_up(*to);
+            (there && peer.is_none_or(|peer| peer == self.peer(*to))).then_some((*to, *route))
+        });
+        match reached {
+            Some((to, route)) => {
+                let task = Task::Connect {
+                    host,
+                    dial,
+                    to,
+                    route,
+                };
+                self.schedule(route.setup, task);
+            }
+            None => self.schedule(NO_ANSWER, Task::DialFailed { host, dial }),
+        }
+    }
+
+    fn is_up(&self, id: HostId) -> bool {
+        match &self.places[id.0 as usize] {
+            Place::Host(host) => host.is_up(),
+            Place::Puppet(_) => true,
+        }
+    }
+
+    /// How a place is reached that nobody named an address of.
+    pub(crate) fn route_to(&self, id: HostId) -> Route {
+        let mut routes = self.routes.values();
+        let own = routes.find(|(host, _)| *host == id);
+        own.map(|(_, route)| *route).expect("a place with a route")
+    }
+
+    pub(crate) fn connect(
+        &mut self,
+        from: HostId,
+        dial: Option<DialId>,
+        to: HostId,
+        route: Route,
+    ) {
+        let ends = self.network.connect(from, to, route.profile);
+        if let Some(doom) = &mut self.doom
+            && doom.links > 0
+        {
+            doom.links -= 1;
+            let death = Death::AfterBytes(doom.bytes);
+            self.network.kill_link(ends.dialler, death);
+        }
+        let coming = |place, dial, peer| Coming {
+            place,
+            dial,
+            peer,
+            path: route.path,
+        };
+        let dialler = coming(from, dial, self.peer(to));
+        let listener = coming(to, None, self.peer(from));
+        self.coming.insert(ends.dialler, dialler);
+        self.coming.insert(ends.listener, listener);
+    }
+
+    pub(super) fn on_up(&mut self, link: LinkId) {
+        let Some(coming) = self.coming.remove(&link) else {
+            return;
+        };
+        let place = coming.place;
+        let end = End {
+            place,
+            wire: Wire::new(link),
+            awaiting: false,
+            closing: false,
+            broken: false,
+            active: Time::ZERO,
+        };
+        self.ends.insert(link, end);
+        if let Place::Puppet(puppet) = &mut self.places[place.0 as usize] {
+            let listens = link.0 % 2 == 1;
+            return puppet.on_up(link, coming.peer, listens);
+        }
+        self.feed(
+            place,
+            Input::LinkUp {
+                link,
+                peer: coming.peer,
+                path: coming.path,
+                dial: coming.dial,
+            },
+        );
+    }
+
+    pub(super) fn on_down(&mut self, link: LinkId, reason: &str) {
+        let reason = reason.to_owned();
+        if let Some(Coming {
+            place,
+            dial: Some(dial),
+            ..
+        }) = self.coming.remove(&link)
+        {
+            return self.feed(place, Input::DialFailed { dial, reason });
+        }
+        let Some(end) = self.ends.remove(&link) else {
+            return;
+        };
+        match &mut self.places[end.place.0 as usize] {
+            Place::Puppet(puppet) => puppet.on_down(link),
+            Place::Host(_) if end.closing => {}
+            Place::Host(_) => self.feed(end.place, Input::LinkDown { link, reason }),
+        }
+    }
+
+    pub(super) fn on_bytes(&mut self, link: LinkId, bytes: Bytes) {
+        let Some(end) = self.ends.get_mut(&link) else {
+            return;
+        };
+        end.wire.hold(bytes);
+        let place = end.place;
+        if let Place::Puppet(puppet) = &self.places[place.0 as usize] {
+            if puppet.reads {
+                self.puppet_reads(link);
+            }
+            return;
+        }
+        let frames = self.drain(link);
+        let now = self.now();
+        if let Some(end) = self.ends.get_mut(&link)
+            && frames == 0
+            && now.since(end.active) >= ACTIVITY_EVERY
+        {
+            end.active = now;
+            self.host_mut(place)
+                .inputs
+                .push_back(Input::Activity { link });
+        }
+        self.settle(place);
+    }
+
+    /// Hands a host the frames that are whole, as far as it may read. Returns how many.
+    fn drain(&mut self, link: LinkId) -> usize {
+        let mut frames = 0;
+        while let Some(end) = self.ends.get_mut(&link) {
+            if end.closing || end.broken || !(end.wire.is_keyed() || end.awaiting) {
+                break;
+            }
+            end.wire.read(&mut self.network);
+            let place = end.place;
+            let input = match end.wire.next_body() {
+                Ok(None) => break,
+                Ok(Some(body)) if end.wire.is_keyed() => match end.wire.open(body) {
+                    Ok(frame) => {
+                        if matches!(frame.message, Message::Data { .. }) {
+                            let bytes = frame.payload.len() as u64;
+                            *self.received.entry(place).or_default() += bytes;
+                        }
+                        Input::Frame { link, frame }
+                    }
+                    Err(reason) => Input::BadFrame { link, reason },
+                },
+                Ok(Some(body)) => {
+                    end.awaiting = false;
+                    let bytes = body.freeze();
+                    Input::Plain { link, bytes }
+                }
+                Err(reason) => Input::BadFrame { link, reason },
+            };
+            end.broken = matches!(input, Input::BadFrame { .. });
+            frames += 1;
+            self.host_mut(place).inputs.push_back(input);
+        }
+        frames
+    }
+
+    /// A host may read one more frame without keys.
+    pub(super) fn await_plain(&mut self, link: LinkId) {
+        if let Some(end) = self.ends.get_mut(&link) {
+            end.awaiting = true;
+            self.drain(link);
+        }
+    }
+
+    /// A host's link has keys from now on.
+    pub(super) fn key(&mut self, link: LinkId, keys: handover_core::frame::LinkKeys) {
+        let end = self.ends.get_mut(&link).expect("keys for a link that is up");
+        end.wire.key(keys, &mut self.nonces);
+        self.drain(link);
+    }
+
+    /// Writes what waits, and tells the host which frames are gone.
+    pub(crate) fn flush(&mut self, link: LinkId) {
+        let Some(end) = self.ends.get_mut(&link) else {
+            return;
+        };
+        let (place, closing) = (end.place, end.closing);
+        let gone = end.wire.flush(&mut self.network);
+        if closing && end.wire.is_flushed() {
+            return self.give_up(link);
+        }
+        if let Place::Host(host) = &mut self.places[place.0 as usize]
+            && !closing
+        {
+            let sent = gone.into_iter().map(|seq| Input::Sent { link, seq });
+            host.inputs.extend(sent);
+            self.settle(place);
+        }
+    }
+
+    /// A host closes a link: what it was given before still goes out.
+    pub(crate) fn close(&mut self, link: LinkId) {
+        let Some(end) = self.ends.get_mut(&link) else {
+            return;
+        };
+        assert!(!end.closing, "link {link} is closed twice");
+        end.closing = true;
+        if end.wire.is_flushed() {
+            self.give_up(link);
+        } else {
+            self.schedule(LINGER, Task::Linger(link));
+        }
+    }
+
+    pub(super) fn give_up(&mut self, link: LinkId) {
+        if self.ends.remove(&link).is_some() {
+            self.network.reset(link);
+        }
+    }
+
+    /// The end of a link that may be sent on.
+    pub(super) fn open_end(&mut self, link: LinkId) -> &mut End {
+        let end = self.ends.get_mut(&link).filter(|end| !end.closing);
+        end.unwrap_or_else(|| panic!("something is sent on link {link}, which is gone"))
+    }
+}

@@ -1,0 +1,391 @@
+//! The world: hosts and puppets, the links between them, and one clock.
+
+mod host;
+mod links;
+mod run;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use handover_core::code::Ticket;
+use handover_core::engine::{
+    AcceptTerms, Command, DownloadId, DownloadOutcome, Event, FetchOptions, FetchSource, LinkId,
+    OnConflict, ShareId, ShareLabel, ShareOptions, SinkKind,
+};
+use handover_core::limits::Limits;
+use handover_core::secret::ShareSecret;
+use handover_core::time::Time;
+use handover_core::{Keypair, Multiaddr, PeerId};
+use handover_transports::memory::{Death, HostId, Network};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::disk::{Disk, Source, SourceKind};
+use crate::limits::small_limits;
+use crate::puppet::Puppet;
+use crate::trace::Trace;
+use crate::tree::Tree;
+use crate::wire::Nonces;
+use host::Host;
+pub use links::Route;
+use links::{Coming, Doom, End};
+use run::Task;
+
+/// What is done with an offer when it comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It is accepted.
+    Accept(AcceptTerms),
+    /// It is declined.
+    Decline,
+    /// Nothing; the scenario answers itself.
+    Wait,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self::Accept(AcceptTerms {
+            select: None,
+            on_conflict: OnConflict::Rename,
+            executables: true,
+        })
+    }
+}
+
+/// How a download is made.
+#[derive(Debug, Clone)]
+pub struct Fetch {
+    /// Where it goes.
+    pub sink: SinkKind,
+    /// What is in its folder before.
+    pub existing: Tree,
+    /// What is done with the offer.
+    pub answer: Answer,
+    /// The engine's own options.
+    pub options: FetchOptions,
+}
+
+impl Default for Fetch {
+    /// Into an empty folder; everything is accepted.
+    fn default() -> Self {
+        Self {
+            sink: SinkKind::Folder,
+            existing: Tree::new(),
+            answer: Answer::default(),
+            options: FetchOptions::default(),
+        }
+    }
+}
+
+impl Fetch {
+    /// Into a pipe.
+    pub fn to_pipe() -> Self {
+        Self {
+            sink: SinkKind::Pipe,
+            ..Self::default()
+        }
+    }
+
+    /// With this answer to the offer.
+    pub fn answered(answer: Answer) -> Self {
+        Self {
+            answer,
+            ..Self::default()
+        }
+    }
+}
+
+/// How a share is made.
+#[derive(Debug, Clone)]
+pub struct Offering {
+    kind: SourceKind,
+    /// The secret, if it is to be a certain one.
+    pub secret: Option<ShareSecret>,
+    /// The engine's own options.
+    pub options: ShareOptions,
+}
+
+impl Offering {
+    /// Of files and folders.
+    pub fn tree(tree: Tree) -> Self {
+        Self::of(SourceKind::Tree(tree))
+    }
+
+    /// Of bytes that come out of a pipe.
+    pub fn pipe(bytes: impl Into<bytes::Bytes>) -> Self {
+        Self::of(SourceKind::Pipe(bytes.into()))
+    }
+
+    /// With this secret.
+    #[must_use]
+    pub fn with_secret(mut self, secret: ShareSecret) -> Self {
+        self.secret = Some(secret);
+        self
+    }
+
+    /// For so many receivers.
+    #[must_use]
+    pub fn with_uses(mut self, uses: u32) -> Self {
+        self.options.uses = Some(uses);
+        self
+    }
+
+    fn of(kind: SourceKind) -> Self {
+        Self {
+            kind,
+            secret: None,
+            options: ShareOptions::default(),
+        }
+    }
+}
+
+/// Someone with an address.
+pub(crate) enum Place {
+    Host(Box<Host>),
+    Puppet(Box<Puppet>),
+}
+
+/// Hosts, puppets, links and a clock. The [crate] says what it watches.
+pub struct World {
+    pub(crate) network: Network,
+    pub(crate) places: Vec<Place>,
+    pub(crate) ends: BTreeMap<LinkId, End>,
+    coming: BTreeMap<LinkId, Coming>,
+    routes: BTreeMap<Multiaddr, (HostId, Route)>,
+    agenda: BinaryHeap<Reverse<(Time, u64)>>,
+    tasks: BTreeMap<u64, Task>,
+    pub(crate) nonces: Nonces,
+    trace: Trace,
+    /// What may come of a share, by its tag.
+    pub(crate) models: BTreeMap<[u8; 16], Arc<SourceKind>>,
+    pub(crate) rng: ChaCha8Rng,
+    limits: Limits,
+    doom: Option<Doom>,
+    next_id: u64,
+    /// Content that came in sealed frames, by host.
+    received: BTreeMap<HostId, u64>,
+}
+
+impl World {
+    /// An empty world with [small limits](small_limits).
+    pub fn new(seed: u64) -> Self {
+        Self::with_limits(seed, small_limits())
+    }
+
+    /// An empty world whose engines have these limits, unless they are told otherwise.
+    pub fn with_limits(seed: u64, limits: Limits) -> Self {
+        Self {
+            network: Network::new(seed),
+            places: Vec::new(),
+            ends: BTreeMap::new(),
+            coming: BTreeMap::new(),
+            routes: BTreeMap::new(),
+            agenda: BinaryHeap::new(),
+            tasks: BTreeMap::new(),
+            nonces: Nonces::default(),
+            trace: Trace::default(),
+            models: BTreeMap::new(),
+            rng: ChaCha8Rng::seed_from_u64(seed),
+            limits,
+            doom: None,
+            next_id: 0,
+            received: BTreeMap::new(),
+        }
+    }
+
+    /// A host on the local network, at [`World::address`].
+    pub fn add_host(&mut self) -> HostId {
+        self.add_host_with(self.limits.clone())
+    }
+
+    /// A host with limits of its own.
+    pub fn add_host_with(&mut self, limits: Limits) -> HostId {
+        let id = self.network.add_host();
+        let identity = self.draw_identity();
+        let seed = self.draw();
+        let host = Host::new(identity, limits, seed, self.now());
+        self.places.push(Place::Host(Box::new(host)));
+        self.listen(id, Self::address(id), Route::lan());
+        id
+    }
+
+    /// The address that a host has from the start.
+    pub fn address(id: HostId) -> Multiaddr {
+        let (high, low) = (id.0 / 250, id.0 % 250 + 1);
+        let address = format!("/ip4/10.0.{high}.{low}/tcp/4000");
+        address.parse().expect("an address")
+    }
+
+    /// The time.
+    pub fn now(&self) -> Time {
+        self.network.now()
+    }
+
+    /// A number for all that has happened in engines so far.
+    pub fn trace(&self) -> u64 {
+        self.trace.hash()
+    }
+
+    /// Inputs and outputs of all engines so far.
+    pub fn engine_events(&self) -> u64 {
+        self.trace.count
+    }
+
+    /// Offers a tree; returns as soon as there is a ticket.
+    pub fn share(&mut self, host: HostId, tree: Tree) -> (ShareId, Ticket) {
+        self.share_with(host, Offering::tree(tree))
+    }
+
+    /// Offers something; returns as soon as there is a ticket, which is at once.
+    pub fn share_with(&mut self, host: HostId, offering: Offering) -> (ShareId, Ticket) {
+        let share = ShareId(self.next_id());
+        let source = Source::new(offering.kind.clone());
+        self.host_mut(host).disk.sources.insert(share, source);
+        let label = ShareLabel {
+            name: "a share".into(),
+            ..ShareLabel::default()
+        };
+        let command = Command::Share {
+            share,
+            label,
+            secret: offering.secret,
+            options: offering.options,
+        };
+        self.command(host, command);
+        let opened = self.events(host).iter().find_map(|event| match event {
+            Event::ShareOpen { share: id, ticket } if *id == share => Some(ticket.clone()),
+            _ => None,
+        });
+        let ticket = opened.expect("a ticket comes at once, whatever there is to scan");
+        self.models
+            .insert(ticket.secret.tag(), Arc::new(offering.kind));
+        (share, ticket)
+    }
+
+    /// Fetches everything into an empty folder.
+    pub fn fetch(&mut self, host: HostId, ticket: &Ticket) -> DownloadId {
+        self.fetch_with(host, ticket, Fetch::default())
+    }
+
+    /// Fetches.
+    pub fn fetch_with(&mut self, host: HostId, ticket: &Ticket, fetch: Fetch) -> DownloadId {
+        let source = FetchSource {
+            peer: Some(ticket.peer),
+            addresses: ticket.addresses.clone(),
+            secret: ticket.secret.clone(),
+        };
+        self.fetch_from(host, source, fetch)
+    }
+
+    /// Fetches from a source that is no ticket.
+    pub fn fetch_from(&mut self, host: HostId, source: FetchSource, fetch: Fetch) -> DownloadId {
+        let download = DownloadId(self.next_id());
+        let model = self.models.get(&source.secret.tag()).cloned();
+        let state = self.host_mut(host);
+        state
+            .disk
+            .add_landing(download, fetch.sink, fetch.existing, model);
+        state.answers.insert(download, fetch.answer);
+        let command = Command::Fetch {
+            download,
+            source,
+            sink: fetch.sink,
+            options: fetch.options,
+        };
+        self.command(host, command);
+        download
+    }
+
+    /// Gives a command.
+    pub fn command(&mut self, host: HostId, command: Command) {
+        self.feed(host, handover_core::engine::Input::Command(command));
+    }
+
+    /// What a host's engine has told its user, from the beginning.
+    pub fn events(&self, host: HostId) -> &[Event] {
+        &self.host(host).events
+    }
+
+    /// How a download has ended, if it has.
+    pub fn outcome(&self, host: HostId, download: DownloadId) -> Option<&DownloadOutcome> {
+        self.host(host).outcomes.get(&download)
+    }
+
+    /// A host's disk.
+    pub fn disk(&self, host: HostId) -> &Disk {
+        &self.host(host).disk
+    }
+
+    /// A host's disk, to be tampered with.
+    pub fn disk_mut(&mut self, host: HostId) -> &mut Disk {
+        &mut self.host_mut(host).disk
+    }
+
+    /// A host's or puppet's identity.
+    pub fn peer(&self, id: HostId) -> PeerId {
+        match &self.places[id.0 as usize] {
+            Place::Host(host) => host.identity.public().to_peer_id(),
+            Place::Puppet(puppet) => puppet.peer(),
+        }
+    }
+
+    /// Bytes of content that came to a host, those that came twice counted twice.
+    pub fn received(&self, host: HostId) -> u64 {
+        self.received.get(&host).copied().unwrap_or(0)
+    }
+
+    /// A host loses power: its engine is gone, and its links with it. Its disk stays.
+    pub fn crash(&mut self, id: HostId) {
+        self.host_mut(id).crash();
+        let ends: Vec<_> = self.ends_of(id);
+        for end in ends {
+            self.ends.remove(&end);
+            self.network.kill_link(end, Death::At(self.network.now()));
+        }
+        self.coming.retain(|_, coming| coming.place != id);
+    }
+
+    /// A host that crashed has power again: a new engine with the same identity.
+    pub fn restart(&mut self, id: HostId) {
+        let (seed, now) = (self.draw(), self.now());
+        self.host_mut(id).restart(seed, now);
+        self.announce(id);
+    }
+
+    pub(crate) fn host(&self, id: HostId) -> &Host {
+        match &self.places[id.0 as usize] {
+            Place::Host(host) => host,
+            Place::Puppet(_) => panic!("{id:?} is a puppet"),
+        }
+    }
+
+    pub(crate) fn host_mut(&mut self, id: HostId) -> &mut Host {
+        match &mut self.places[id.0 as usize] {
+            Place::Host(host) => host,
+            Place::Puppet(_) => panic!("{id:?} is a puppet"),
+        }
+    }
+
+    pub(crate) fn draw(&mut self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        self.rng.fill_bytes(&mut bytes);
+        bytes
+    }
+
+    pub(crate) fn draw_identity(&mut self) -> Keypair {
+        Keypair::ed25519_from_bytes(self.draw()).expect("32 bytes make a key")
+    }
+
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id
+    }
+
+    fn schedule(&mut self, after: Duration, task: Task) {
+        let number = self.next_id();
+        self.agenda.push(Reverse((self.now() + after, number)));
+        self.tasks.insert(number, task);
+    }
+}

@@ -1,0 +1,149 @@
+//! Time goes on: the next thing happens, wherever it does.
+
+use std::cmp::Reverse;
+use std::time::Duration;
+
+use handover_core::engine::{DialId, DownloadId, DownloadOutcome, Input, JobId, LinkId};
+use handover_core::time::Time;
+use handover_transports::memory::{HostId, NetworkEvent};
+
+use super::links::Route;
+use super::{Place, World};
+
+/// Things that happen in one moment at the most: more are a busy loop.
+const MOST_AT_ONCE: u32 = 5_000_000;
+
+/// Something that happens at its time.
+pub(super) enum Task {
+    /// A dial's connection is made.
+    Connect {
+        host: HostId,
+        dial: DialId,
+        to: HostId,
+        route: Route,
+    },
+    /// A dial has come to nothing.
+    DialFailed { host: HostId, dial: DialId },
+    /// A disk job ends. A job of an engine that is gone by then never does.
+    Disk {
+        host: HostId,
+        life: u32,
+        job: JobId,
+    },
+    /// A closed link has had time to write what was left.
+    Linger(LinkId),
+    /// What a scenario has planned.
+    Act(Box<dyn FnOnce(&mut World)>),
+}
+
+impl World {
+    /// Lets time pass until something holds, `most` at the most. Whether it held.
+    pub fn run_until(&mut self, mut held: impl FnMut(&Self) -> bool, most: Duration) -> bool {
+        let end = self.now() + most;
+        let (mut moment, mut at_once) = (self.now(), 0);
+        loop {
+            if held(self) {
+                return true;
+            }
+            let Some(at) = self.next_at().filter(|at| *at <= end) else {
+                self.network.advance_to(end);
+                return held(self);
+            };
+            self.step(at);
+            at_once += 1;
+            if self.now() > moment {
+                (moment, at_once) = (self.now(), 0);
+            }
+            assert!(at_once < MOST_AT_ONCE, "time stands still at {moment:?}");
+        }
+    }
+
+    /// Lets so much time pass.
+    pub fn run_for(&mut self, time: Duration) {
+        self.run_until(|_| false, time);
+    }
+
+    /// Lets time pass until a download has ended, ten minutes at the most, and returns how.
+    pub fn run_to_end(&mut self, host: HostId, download: DownloadId) -> DownloadOutcome {
+        let ended = |world: &Self| world.outcome(host, download).is_some();
+        assert!(
+            self.run_until(ended, Duration::from_mins(10)),
+            "download {download} hangs; the last events: {:#?}",
+            self.events(host).iter().rev().take(5).collect::<Vec<_>>()
+        );
+        self.outcome(host, download).cloned().expect("it has ended")
+    }
+
+    /// Does something after so much time, while time passes.
+    pub fn after(&mut self, time: Duration, act: impl FnOnce(&mut Self) + 'static) {
+        self.schedule(time, Task::Act(Box::new(act)));
+    }
+
+    fn next_at(&self) -> Option<Time> {
+        let wakes = self.places.iter().filter_map(|place| match place {
+            Place::Host(host) => Some(host.wake),
+            Place::Puppet(_) => None,
+        });
+        let task = self.agenda.peek().map(|Reverse((at, _))| *at);
+        let times = wakes.chain(task).chain(self.network.next_event_at());
+        times.min().filter(|at| *at < Time::NEVER)
+    }
+
+    /// Does the one thing that happens next, at `at`.
+    fn step(&mut self, at: Time) {
+        if self.network.next_event_at().is_some_and(|next| next <= at) {
+            if let Some((_, event)) = self.network.step(at) {
+                self.on_network(event);
+            }
+            return;
+        }
+        self.network.advance_to(at);
+        if self.agenda.peek().is_some_and(|Reverse((due, _))| *due <= at)
+            && let Some(Reverse((_, number))) = self.agenda.pop()
+            && let Some(task) = self.tasks.remove(&number)
+        {
+            return self.perform_task(task);
+        }
+        let due = |place: &Place| matches!(place, Place::Host(host) if host.wake <= at);
+        if let Some(index) = self.places.iter().position(due) {
+            let id = HostId(u32::try_from(index).expect("few hosts"));
+            self.feed(id, Input::Tick);
+        }
+    }
+
+    fn perform_task(&mut self, task: Task) {
+        match task {
+            Task::Connect {
+                host,
+                dial,
+                to,
+                route,
+            } => self.connect(host, Some(dial), to, route),
+            Task::DialFailed { host, dial } => {
+                let reason = "nobody answers".to_owned();
+                self.feed(host, Input::DialFailed { dial, reason });
+            }
+            Task::Disk { host, life, job } => {
+                if self.host(host).life == life {
+                    let done = self.host_mut(host).disk.end(job);
+                    self.feed(host, Input::Disk { job, done });
+                }
+            }
+            Task::Linger(link) => self.give_up(link),
+            Task::Act(act) => act(self),
+        }
+    }
+
+    fn on_network(&mut self, event: NetworkEvent) {
+        match event {
+            NetworkEvent::Up { end } => self.on_up(end),
+            NetworkEvent::Delivered { end, bytes } => self.on_bytes(end, bytes),
+            NetworkEvent::Writable { end } => self.flush(end),
+            NetworkEvent::Ended { end } => {
+                self.network.reset(end);
+                self.on_down(end, "the other side closed the connection");
+            }
+            NetworkEvent::Down { end, cause } => self.on_down(end, &format!("{cause:?}")),
+        }
+    }
+}

@@ -1,0 +1,102 @@
+use std::time::Duration;
+
+use handover_core::Multiaddr;
+use handover_core::engine::{Event, PathKind};
+use handover_core::limits::GROUP;
+use handover_harness::{Fetch, HostId, Offering, Route, Tree, World, content, small_limits};
+use handover_transports::memory::LinkProfile;
+
+use crate::{assert_same, complete, count, pair};
+
+/// A host that answers soon over a relay, and later over the local network.
+fn two_ways(world: &mut World, host: HostId) {
+    world.unlisten(host, &World::address(host));
+    let address = |text: &str| text.parse::<Multiaddr>().unwrap();
+    let slow = LinkProfile { delay: Duration::from_millis(80), ..LinkProfile::WAN };
+    let relay = Route::new(PathKind::Relayed, slow).with_bandwidth(1_000_000);
+    world.listen(host, address("/ip4/1.2.3.4/tcp/1"), relay);
+    let lan = Route::lan().with_setup(Duration::from_millis(500));
+    world.listen(host, address("/ip4/10.9.9.9/udp/1/quic-v1"), lan);
+}
+
+#[test]
+fn the_transfer_moves_from_the_relay_to_the_local_network_and_loses_nothing() {
+    let (mut world, alice, bob) = pair(5);
+    two_ways(&mut world, alice);
+    let tree = Tree::one("f", content(1, 3_000_000));
+    let (_, ticket) = world.share(alice, tree.clone());
+    let download = world.fetch(bob, &ticket);
+    // The relay's link is up and busy when the other comes.
+    assert!(world.run_until(|world| world.links_of(bob).len() == 2, Duration::from_secs(10)));
+    assert!(world.received(bob) > 0, "the relayed link carried nothing");
+    let summary = complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree);
+    assert_eq!(summary.path, Some(PathKind::Lan));
+    let moved = |event: &Event| matches!(event, Event::PathChanged { path: PathKind::Lan, .. });
+    assert_eq!(count(&world, bob, moved), 1);
+    assert_eq!(world.received(bob), tree.size(), "nothing came twice");
+}
+
+#[test]
+fn the_relay_dies_as_the_local_network_takes_over() {
+    let (mut world, alice, bob) = pair(6);
+    two_ways(&mut world, alice);
+    let tree = Tree::one("f", content(1, 3_000_000));
+    let (_, ticket) = world.share(alice, tree.clone());
+    let download = world.fetch(bob, &ticket);
+    assert!(world.run_until(|world| world.links_of(bob).len() == 2, Duration::from_secs(10)));
+    let relayed = world.links_of(bob)[0];
+    world.after(Duration::from_millis(20), move |world| world.kill_link(relayed));
+    complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree);
+    let again = world.received(bob) - tree.size();
+    assert!(again <= small_limits().window, "{again} bytes came twice");
+}
+
+#[test]
+fn the_local_network_goes_and_the_relay_is_found_again() {
+    let (mut world, alice, bob) = pair(7);
+    two_ways(&mut world, alice);
+    let tree = Tree::one("f", content(1, 8_000_000));
+    let (_, ticket) = world.share(alice, tree.clone());
+    let download = world.fetch(bob, &ticket);
+    let moved = |event: &Event| matches!(event, Event::PathChanged { .. });
+    assert!(world.run_until(|world| count(world, bob, moved) == 1, Duration::from_secs(10)));
+    world.unlisten(alice, &"/ip4/10.9.9.9/udp/1/quic-v1".parse().unwrap());
+    world.kill_links(bob);
+    let summary = complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree);
+    assert_eq!(summary.path, Some(PathKind::Relayed));
+}
+
+/// What is asked for on the new link stands behind what the old one still waits for.
+#[test]
+fn a_stream_that_moves_to_a_better_path_is_not_taken_for_passed() {
+    let (mut world, alice, bob) = pair(8);
+    two_ways(&mut world, alice);
+    let bytes = content(3, 9 * GROUP as usize + 5);
+    let (_, ticket) = world.share_with(alice, Offering::pipe(bytes.clone()));
+    let download = world.fetch_with(bob, &ticket, Fetch::to_pipe());
+    let summary = complete(&mut world, bob, download);
+    assert_eq!(summary.failed, 0, "{:?}", world.events(bob));
+    assert!(world.disk(bob).pipe(download) == bytes);
+    assert_eq!(summary.path, Some(PathKind::Lan));
+}
+
+/// What came early over the new link fills the window while what the pipe waits for was lost with the old one.
+#[test]
+fn a_stream_does_not_hang_when_its_old_link_dies_after_a_better_path_took_over() {
+    for millis in [0, 5, 20, 60, 150, 400, 1000] {
+        let (mut world, alice, bob) = pair(9);
+        two_ways(&mut world, alice);
+        let bytes = content(3, 12 * GROUP as usize);
+        let (_, ticket) = world.share_with(alice, Offering::pipe(bytes.clone()));
+        let download = world.fetch_with(bob, &ticket, Fetch::to_pipe());
+        assert!(world.run_until(|world| world.links_of(bob).len() == 2, Duration::from_secs(10)));
+        let relayed = world.links_of(bob)[0];
+        world.after(Duration::from_millis(millis), move |world| world.kill_link(relayed));
+        let summary = complete(&mut world, bob, download);
+        assert_eq!(summary.failed, 0, "after {millis} ms");
+        assert!(world.disk(bob).pipe(download) == bytes, "after {millis} ms");
+    }
+}
