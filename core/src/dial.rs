@@ -325,7 +325,11 @@ mod tests {
     fn transports_are_told_apart() {
         let tcp = address("/ip4/192.0.2.1/tcp/1");
         let quic = address("/ip6/2001:db8::1/udp/1/quic-v1");
-        let both = [quic.clone(), address("/dns4/example.org/tcp/1"), tcp.clone()];
+        let both = [
+            quic.clone(),
+            address("/dns4/example.org/tcp/1"),
+            tcp.clone(),
+        ];
         assert_eq!(split_by_transport(&both), (vec![tcp], vec![quic]));
     }
 

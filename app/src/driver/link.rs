@@ -16,7 +16,7 @@ use handover_core::frame::{self, Draft, Frame, FrameError, LinkKeys, ReceiveKey,
 use handover_core::limits::{MAX_PLAIN_FRAME, MAX_SEALED_FRAME};
 use handover_core::message::Message;
 use handover_transports::Stream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Note;
@@ -58,6 +58,8 @@ pub(super) enum Order {
 enum ReadOrder {
     Plain,
     Keys(ReceiveKey),
+    /// Nothing that comes is wanted any more.
+    Discard,
 }
 
 /// A link's tasks. Dropping it ends them, whatever they are at.
@@ -82,6 +84,7 @@ impl LinkTask {
         // An order to read is given once before the keys and once with them.
         let (reads, reads_in) = mpsc::channel(8);
         let reason = Arc::new(Mutex::new(None));
+        let (read_all, all_read) = oneshot::channel();
         let reader = Reader {
             link,
             stream: reading,
@@ -92,6 +95,7 @@ impl LinkTask {
         let writer = Writer {
             link,
             stream: writing,
+            all_read,
             notes,
             buffers,
         };
@@ -99,7 +103,7 @@ impl LinkTask {
             orders,
             reads,
             reason,
-            reader: tokio::spawn(reader.run(reads_in)).abort_handle(),
+            reader: tokio::spawn(reader.run(reads_in, read_all)).abort_handle(),
             writer: tokio::spawn(writer.run(orders_in)).abort_handle(),
         }
     }
@@ -112,12 +116,13 @@ impl LinkTask {
                 .reads
                 .try_send(ReadOrder::Keys(keys.receive.clone()))
                 .is_ok(),
+            // A reader that is past its keys reads on by itself.
+            Order::Close => {
+                let _ = self.reads.try_send(ReadOrder::Discard);
+                true
+            }
             _ => true,
         };
-        if matches!(order, Order::Close) {
-            // Whatever still comes is not wanted, and must not keep the link.
-            self.reader.abort();
-        }
         told_reader && self.orders.try_send(order).is_ok()
     }
 
@@ -165,7 +170,8 @@ impl From<io::Error> for End {
 }
 
 impl Reader {
-    async fn run(mut self, orders: mpsc::Receiver<ReadOrder>) {
+    /// `_read_all` is dropped when nothing more comes.
+    async fn run(mut self, orders: mpsc::Receiver<ReadOrder>, _read_all: oneshot::Sender<()>) {
         let end = match self.read(orders).await {
             Ok(()) | Err(End::Unwanted) => return,
             Err(End::Frame(error)) => Input::BadFrame {
@@ -203,8 +209,15 @@ impl Reader {
                     self.tell(Input::Plain { link, bytes }).await?;
                 }
                 ReadOrder::Keys(key) => return self.read_sealed(&key).await,
+                ReadOrder::Discard => return self.discard().await,
             }
         }
+    }
+
+    async fn discard(&mut self) -> Result<(), End> {
+        let mut nothing = [0; 1024];
+        while self.stream.read(&mut nothing).await? > 0 {}
+        Ok(())
     }
 
     /// Reads and opens frames until the stream ends: reads ahead while earlier ones are being opened.
@@ -324,6 +337,8 @@ async fn read_body(
 struct Writer {
     link: LinkId,
     stream: Writing,
+    /// Ends when the reader does.
+    all_read: oneshot::Receiver<()>,
     notes: mpsc::Sender<Note>,
     buffers: Arc<Buffers>,
 }
@@ -395,7 +410,11 @@ impl Writer {
                 self.write_frame(sealed).await?;
             }
             self.stream.flush().await?;
-            self.stream.close().await
+            self.stream.close().await?;
+            // Closing a socket that holds unread bytes resets it, and a reset overtakes what was just sent. So what the
+            // peer still sends is read, until it closes its side too.
+            let _ = (&mut self.all_read).await;
+            io::Result::Ok(())
         };
         // Late or not, the link goes now; a peer that does not take its goodbye goes without.
         let _ = tokio::time::timeout(FLUSH, finish).await;

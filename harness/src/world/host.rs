@@ -236,7 +236,8 @@ impl World {
         let took = host.disk.begin(job, work, &mut host.rng);
         if let Some(download) = written_for {
             let unwritten = host.disk.unwritten(download);
-            let most = 2 * host.limits.window + u64::from(GROUP);
+            // What waits, and what was asked for meanwhile on each of two links.
+            let most = 3 * host.limits.window + u64::from(GROUP);
             assert!(unwritten <= most, "{unwritten} bytes wait for the disk");
         }
         let users = host.disk.sources.len() + host.disk.landings.len();

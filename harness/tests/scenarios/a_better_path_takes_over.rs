@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use handover_core::Multiaddr;
 use handover_core::engine::{Event, PathKind};
-use handover_core::limits::GROUP;
+use handover_core::limits::{GROUP, Limits};
 use handover_harness::{Fetch, HostId, Offering, Route, Tree, World, content, small_limits};
 use handover_transports::memory::LinkProfile;
 
@@ -72,7 +72,16 @@ fn the_local_network_goes_and_the_relay_is_found_again() {
 /// What is asked for on the new link stands behind what the old one still waits for.
 #[test]
 fn a_stream_that_moves_to_a_better_path_is_not_taken_for_passed() {
-    let (mut world, alice, bob) = pair(8);
+    // The sharer buffers less than the receiver asks for.
+    let group = u64::from(GROUP);
+    let limits = Limits {
+        window: 8 * group,
+        window_start: 4 * group,
+        send_buffer: group,
+        ..small_limits()
+    };
+    let mut world = World::with_limits(8, limits);
+    let (alice, bob) = (world.add_host(), world.add_host());
     two_ways(&mut world, alice);
     let bytes = content(3, 9 * GROUP as usize + 5);
     let (_, ticket) = world.share_with(alice, Offering::pipe(bytes.clone()));
@@ -98,5 +107,27 @@ fn a_stream_does_not_hang_when_its_old_link_dies_after_a_better_path_took_over()
         let summary = complete(&mut world, bob, download);
         assert_eq!(summary.failed, 0, "after {millis} ms");
         assert!(world.disk(bob).pipe(download) == bytes, "after {millis} ms");
+    }
+}
+
+/// The loss of a link that nothing was asked on made the receiver ask for the manifest twice, and then blame the sharer
+/// for answering twice.
+#[test]
+fn another_link_that_dies_during_the_offer_does_not_get_the_sharer_blamed() {
+    for millis in (600..1500).step_by(100) {
+        let (mut world, alice, bob) = pair(millis);
+        two_ways(&mut world, alice);
+        let address = "/ip4/1.2.3.4/tcp/1".parse::<Multiaddr>().unwrap();
+        let relay = Route::new(PathKind::Relayed, LinkProfile::WAN).with_bandwidth(20_000);
+        world.listen(alice, address, relay);
+        let tree = (0..400).fold(Tree::new(), |tree, n| tree.file(&format!("{n:060}"), "x"));
+        let (_, ticket) = world.share(alice, tree.clone());
+        let download = world.fetch(bob, &ticket);
+        world.after(Duration::from_millis(millis), move |world| {
+            let links = world.links_of(bob);
+            world.kill_link(links[links.len() - 1]);
+        });
+        complete(&mut world, bob, download);
+        assert_same(&world, bob, download, &tree);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either};
+use futures::io::BufReader;
 use futures::{AsyncRead, AsyncWrite, FutureExt, TryFutureExt};
 use futures_rustls::TlsStream;
 use libp2p::core::UpgradeInfo;
@@ -19,6 +20,10 @@ use super::tls::{Tls, TlsError};
 /// How long securing and multiplexing a fresh connection may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Bytes asked of a socket at once. TLS alone asks for one record of 16 KiB at a time, and each call has the kernel
+/// tell the other side of the room that it made. The memory is only touched as far as bytes come.
+const READ_AHEAD: usize = 256 << 10;
+
 /// The connections a swarm can make.
 pub(crate) fn build(
     keypair: &Keypair,
@@ -27,6 +32,7 @@ pub(crate) fn build(
 ) -> Result<Boxed<(PeerId, StreamMuxerBox)>, SecurityError> {
     let tcp = if tcp {
         let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+            .map(|socket, _| BufReader::with_capacity(READ_AHEAD, socket))
             .upgrade(Version::V1Lazy)
             .authenticate(Security::new(keypair)?)
             .multiplex(Yamux)

@@ -47,7 +47,10 @@ impl Offer {
     /// The offset to ask for now on this link, if any. The next call says nothing until that is answered.
     pub(super) fn wants(&mut self, link: LinkId) -> Option<u64> {
         let here = self.encoded.len() as u64;
-        if self.asked.is_some() || self.signed.is_some() || self.total.is_none_or(|total| here >= total) {
+        if self.asked.is_some()
+            || self.signed.is_some()
+            || self.total.is_none_or(|total| here >= total)
+        {
             return None;
         }
         self.asked = Some(link);

@@ -135,12 +135,14 @@ impl Transfer {
     /// Whether nothing goes on before one more request is made, however full the window is: nothing is on its way to
     /// disk, and what comes next stands before all that is outstanding. What came early for a pipe, and what a stream
     /// was asked for early, waits for that.
-    fn is_stuck(&self, flow: &Flow) -> bool {
-        let outstanding = flow.outstanding.values();
+    fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>) -> bool {
+        let outstanding = outstanding.values();
         let first = outstanding.filter_map(|asked| asked.segments.first()).min();
         let overdue = match (self.files.first_again(), first) {
-            (_, None) => true,
             (Some(again), Some(first)) => again < first,
+            (Some(_), None) => true,
+            // What is held waits for something that is outstanding on another link, which comes or is lost with it.
+            (None, None) => self.unwritten == 0,
             (None, Some(_)) => false,
         };
         overdue && self.writes == 0 && self.to_write.is_empty()
@@ -214,7 +216,7 @@ impl Download {
             let len = window.request_len();
             let held = cx.limits.window.saturating_sub(transfer.unwritten);
             let room = window.room().min(held);
-            if room < u64::from(len) && !transfer.is_stuck(flow) {
+            if room < u64::from(len) && !transfer.is_stuck(&flow.outstanding) {
                 break;
             }
             let Some((segments, cost)) = transfer.files.next(len, most) else {

@@ -9,6 +9,7 @@ mod sessions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use content::Content;
 use serve::Serving;
@@ -22,11 +23,14 @@ use super::{
 };
 use crate::code::Ticket;
 use crate::frame::Frame;
-use crate::manifest::{ManifestParts, SignedManifest};
+use crate::manifest::{EntryKind, ManifestParts, SignedManifest};
 use crate::message::{Leave, Message};
 use crate::secret::{ShareCodeLabel, ShareSecret};
-use crate::time::Time;
+use crate::time::{Time, Timestamp};
 use crate::{Multiaddr, dial};
+
+/// How often hashing is reported.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
 
 /// A share, from the command that made it to its withdrawal.
 pub(super) struct Share {
@@ -45,6 +49,9 @@ pub(super) struct Share {
     jobs: usize,
     /// A job hashes ahead.
     hashing: bool,
+    /// Hashed bytes that were last reported, and when they may next be.
+    reported: u64,
+    report_due: Time,
     /// Receivers that have it all.
     completed: u32,
     /// Set once it ends; it is dropped when this is told.
@@ -78,6 +85,8 @@ impl Share {
             sessions: Sessions::default(),
             jobs: 1,
             hashing: false,
+            reported: 0,
+            report_due: Time::ZERO,
             completed: 0,
             ended: None,
         }
@@ -239,7 +248,7 @@ impl Share {
             name: self.label.name.clone(),
             description: self.label.description.clone(),
             author: self.label.author.clone(),
-            created: scanned.at,
+            created: made_at(&scanned),
             entries: scanned.entries,
         };
         let signed = SignedManifest::sign(parts, &cx.identity, &cx.limits)
@@ -298,4 +307,14 @@ impl Share {
     pub(super) fn manifest(&self) -> Option<Arc<crate::manifest::Manifest>> {
         self.content.as_ref().map(Content::manifest)
     }
+}
+
+/// What a manifest gives as its date: that of the newest file, or now where nothing has a date. So files that were not
+/// touched have the same manifest, and the same signed roots, after the sharer was started again: receivers go on.
+fn made_at(scanned: &Scanned) -> Timestamp {
+    let dates = scanned.entries.iter().filter_map(|entry| match entry.kind {
+        EntryKind::File { modified, .. } | EntryKind::Folder { modified, .. } => Some(modified),
+        EntryKind::Symlink { .. } | EntryKind::Stream => None,
+    });
+    dates.max().unwrap_or(scanned.at)
 }

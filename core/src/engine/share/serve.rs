@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
 use super::super::{DiskDone, DiskError, DiskWork, Event, GroupHash, LinkId, Segment, Violation};
-use super::Share;
 use super::content::{Content, EntryState, group_len};
+use super::{REPORT_EVERY, Share};
 use crate::bounded::Bounded;
 use crate::limits::{GROUP, LEAF};
 use crate::manifest::SignedRoots;
@@ -287,7 +287,7 @@ impl Share {
         }
         self.send_data(cx, link, id, &segments, served, payload);
         self.report_failed(cx, failed);
-        self.pay_roots(cx);
+        self.hashed(cx);
     }
 
     /// The pipe was read at `at` for a request, whose link may be gone by now: what was read stays read.
@@ -466,9 +466,14 @@ impl Share {
         self.hashed(cx);
     }
 
-    /// Tells how far hashing is, and sends roots that were waited for.
+    /// Tells now and then how far hashing is, and sends roots that were waited for.
     fn hashed(&mut self, cx: &mut Context) {
-        if let Some(content) = &self.content {
+        if let Some(content) = &self.content
+            && content.hashed != self.reported
+            && (cx.now >= self.report_due || content.hashed == content.total)
+        {
+            self.reported = content.hashed;
+            self.report_due = cx.now + REPORT_EVERY;
             cx.event(Event::ShareHashed {
                 share: self.id,
                 done: content.hashed,
