@@ -128,7 +128,7 @@ impl ShareInfo {
 }
 
 enum State {
-    New(Box<dyn Transport>, handover_core::Keypair),
+    New(Box<dyn Transport>, Box<handover_core::Keypair>),
     Running(Handle),
     Stopped,
 }
@@ -172,7 +172,7 @@ impl UnifiedP2PManager {
         Self {
             config,
             peer: transport.local_peer(),
-            state: State::New(transport, keypair),
+            state: State::New(transport, Box::new(keypair)),
             events: None,
         }
     }
@@ -191,7 +191,7 @@ impl UnifiedP2PManager {
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::New(transport, keypair) => {
                 let mut handle =
-                    driver::start(keypair, seed, self.config.limits.clone(), transport);
+                    driver::start(*keypair, seed, self.config.limits.clone(), transport);
                 self.events = handle.events.take();
                 self.state = State::Running(handle);
                 Ok(())

@@ -16,7 +16,9 @@ fn merkle_trees(c: &mut Criterion) {
     let bytes = vec![7; GROUP as usize];
     let mut group = c.benchmark_group("merkle");
     group.throughput(Throughput::Bytes(u64::from(GROUP)));
-    group.bench_function("hash a group", |b| b.iter(|| merkle::hash_group(black_box(&bytes))));
+    group.bench_function("hash a group", |b| {
+        b.iter(|| merkle::hash_group(black_box(&bytes)))
+    });
 
     // A file of 4 GiB: the proof of one of its groups is fourteen hashes.
     let size = 4 << 30;
@@ -28,7 +30,9 @@ fn merkle_trees(c: &mut Criterion) {
     }
     let root = tree.root().expect("all groups are there");
     group.throughput(Throughput::Elements(1));
-    group.bench_function("prove a group of 4 GiB", |b| b.iter(|| tree.proof(black_box(groups / 3))));
+    group.bench_function("prove a group of 4 GiB", |b| {
+        b.iter(|| tree.proof(black_box(groups / 3)))
+    });
     let proof = tree.proof(groups / 3).expect("all groups are there");
     let offset = groups / 3 * u64::from(GROUP);
     group.bench_function("verify a hashed group of 4 GiB", |b| {
@@ -54,10 +58,18 @@ fn ciphers(c: &mut Criterion) {
         let tag = aws.seal_in_place(0, &mut sealed).expect("the key is fresh");
         sealed.extend_from_slice(&tag);
         group.bench_with_input(BenchmarkId::new("open, aws-lc-rs", size), &size, |b, _| {
-            b.iter_batched_ref(|| sealed.clone(), |sealed| aws.open_in_place(0, sealed), BatchSize::LargeInput);
+            b.iter_batched_ref(
+                || sealed.clone(),
+                |sealed| aws.open_in_place(0, sealed),
+                BatchSize::LargeInput,
+            );
         });
         group.bench_with_input(BenchmarkId::new("open, aes-gcm", size), &size, |b, _| {
-            b.iter_batched_ref(|| sealed.clone(), |sealed| rust.open_in_place(0, sealed), BatchSize::LargeInput);
+            b.iter_batched_ref(
+                || sealed.clone(),
+                |sealed| rust.open_in_place(0, sealed),
+                BatchSize::LargeInput,
+            );
         });
     }
     group.finish();
@@ -79,7 +91,9 @@ fn frames(c: &mut Criterion) {
     let sealed = frame::seal(&keys.send, 0, &message, &payload).expect("the key is fresh");
     let mut group = c.benchmark_group("frame of 256 KiB");
     group.throughput(Throughput::Bytes(u64::from(GROUP)));
-    group.bench_function("seal", |b| b.iter(|| frame::seal(&keys.send, 0, &message, black_box(&payload))));
+    group.bench_function("seal", |b| {
+        b.iter(|| frame::seal(&keys.send, 0, &message, black_box(&payload)))
+    });
     group.bench_function("open and hash", |b| {
         b.iter_batched(
             || BytesMut::from(&sealed[4..]),

@@ -8,7 +8,9 @@ fn engine(c: &mut Criterion) {
     let events = engine_events_per_second().events;
     group.throughput(Throughput::Elements(events));
     group.sample_size(20);
-    group.bench_function("events of a scenario in memory", |b| b.iter(engine_events_per_second));
+    group.bench_function("events of a scenario in memory", |b| {
+        b.iter(engine_events_per_second)
+    });
     group.finish();
 }
 

@@ -3,13 +3,13 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use handover_core::Keypair;
 use handover_core::code::{LegacyCode, ShareCode, Ticket};
 use handover_core::limits::Limits;
 use handover_core::manifest::{Entry, EntryKind, ManifestParts, SignedManifest};
 use handover_core::path::SafePath;
 use handover_core::secret::{ShareCodeLabel, ShareSecret};
 use handover_core::time::Timestamp;
-use handover_core::Keypair;
 
 fn keys() -> Keypair {
     Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a key")
@@ -20,7 +20,10 @@ fn ticket() -> Ticket {
     let addresses = ["/ip4/192.0.2.7/tcp/4001", "/ip4/192.0.2.7/udp/4001/quic-v1"];
     Ticket {
         peer: keys().public().to_peer_id(),
-        addresses: addresses.iter().map(|address| address.parse().expect("an address")).collect(),
+        addresses: addresses
+            .iter()
+            .map(|address| address.parse().expect("an address"))
+            .collect(),
         share_code: ShareCodeLabel::of(&secret),
         secret,
     }
@@ -58,11 +61,19 @@ fn parts() -> ManifestParts {
 fn codes(c: &mut Criterion) {
     let ticket = ticket();
     let text = ticket.encode();
-    let legacy = LegacyCode::of(&ticket).expect("an address to name").encode();
+    let legacy = LegacyCode::of(&ticket)
+        .expect("an address to name")
+        .encode();
     let mut group = c.benchmark_group("codes");
-    group.bench_function("parse a ticket", |b| b.iter(|| ShareCode::parse(black_box(&text))));
-    group.bench_function("parse a legacy code", |b| b.iter(|| ShareCode::parse(black_box(&legacy))));
-    group.bench_function("encode a ticket", |b| b.iter(|| black_box(&ticket).encode()));
+    group.bench_function("parse a ticket", |b| {
+        b.iter(|| ShareCode::parse(black_box(&text)))
+    });
+    group.bench_function("parse a legacy code", |b| {
+        b.iter(|| ShareCode::parse(black_box(&legacy)))
+    });
+    group.bench_function("encode a ticket", |b| {
+        b.iter(|| black_box(&ticket).encode())
+    });
     group.finish();
 }
 
@@ -74,7 +85,11 @@ fn manifests(c: &mut Criterion) {
     group.throughput(Throughput::Elements(10_000));
     group.sample_size(20);
     group.bench_function("encode and sign", |b| {
-        b.iter_batched(parts, |parts| SignedManifest::sign(parts, &keys, &limits), BatchSize::LargeInput);
+        b.iter_batched(
+            parts,
+            |parts| SignedManifest::sign(parts, &keys, &limits),
+            BatchSize::LargeInput,
+        );
     });
     group.bench_function("decode and check", |b| {
         b.iter(|| SignedManifest::decode(signed.encoded().clone(), &peer, &limits));

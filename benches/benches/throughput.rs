@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use handover::{Config, UnifiedP2PManager};
-use handover_core::engine::{AcceptTerms, DownloadOutcome, Event, OnConflict, PathKind};
 use handover_core::Keypair;
+use handover_core::engine::{AcceptTerms, DownloadOutcome, Event, OnConflict, PathKind};
 use handover_transports::memory::{LinkProfile, Route, Switchboard};
 use tempfile::TempDir;
 
@@ -77,15 +77,26 @@ impl Pair {
         let target = TempDir::new_in(self.folder.path()).expect("a folder to receive into");
         let started = Instant::now();
         let paths = vec![self.source.clone()];
-        let share = self.sharer.start_sharing("bench", "", paths, "").await.expect("a share");
+        let share = self
+            .sharer
+            .start_sharing("bench", "", paths, "")
+            .await
+            .expect("a share");
         self.fetch(&share.encode(), target.path()).await;
         let took = started.elapsed();
-        self.sharer.stop_sharing(share.share).await.expect("a running peer");
+        self.sharer
+            .stop_sharing(share.share)
+            .await
+            .expect("a running peer");
         took
     }
 
     async fn fetch(&mut self, code: &str, target: &Path) {
-        let id = self.receiver.start_receiving(code, target, "").await.expect("a download");
+        let id = self
+            .receiver
+            .start_receiving(code, target, "")
+            .await
+            .expect("a download");
         while let Some(event) = self.events.recv().await {
             match event {
                 Event::Offer { .. } => {
@@ -94,10 +105,16 @@ impl Pair {
                         on_conflict: OnConflict::Skip,
                         executables: false,
                     };
-                    self.receiver.accept(id, terms).await.expect("a running peer");
+                    self.receiver
+                        .accept(id, terms)
+                        .await
+                        .expect("a running peer");
                 }
                 Event::DownloadEnded { outcome, .. } => {
-                    assert!(matches!(outcome, DownloadOutcome::Completed(_)), "{outcome:?}");
+                    assert!(
+                        matches!(outcome, DownloadOutcome::Completed(_)),
+                        "{outcome:?}"
+                    );
                     return;
                 }
                 _ => {}

@@ -13,6 +13,9 @@
 //!
 //! PROTOCOL.md beside this crate is the wire format, written for a second implementation.
 
+// Peer data never panics.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::indexing_slicing))]
+
 pub mod aead;
 pub mod bounded;
 pub mod code;

@@ -1,5 +1,8 @@
 //! Everything that the fuzzers found worth keeping, once more; and a good many random bytes beside it.
 
+// The corpus is files, and tests of a pure crate may read them.
+#![allow(clippy::disallowed_methods, clippy::print_stdout)]
+
 #[path = "../fuzz/bodies/mod.rs"]
 mod bodies;
 

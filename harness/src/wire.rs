@@ -107,7 +107,10 @@ impl Wire {
         payload: &[u8],
         nonces: &mut Nonces,
     ) -> Bytes {
-        let (keys, name) = self.keys.as_ref().expect("frames are sealed on keyed links");
+        let (keys, name) = self
+            .keys
+            .as_ref()
+            .expect("frames are sealed on keyed links");
         nonces.seal(name, seq);
         let frame = seal(&keys.send, seq, message, payload).expect("no run exhausts a key");
         let bulk = payload.len() as u64;
@@ -159,7 +162,10 @@ impl Wire {
 
     /// Opens the next sealed frame's body.
     pub(crate) fn open(&mut self, body: BytesMut) -> Result<handover_core::frame::Frame, String> {
-        let (keys, _) = self.keys.as_ref().expect("frames are opened on keyed links");
+        let (keys, _) = self
+            .keys
+            .as_ref()
+            .expect("frames are opened on keyed links");
         let seq = self.opened;
         self.opened += 1;
         handover_core::frame::open(&keys.receive, seq, body).map_err(|error| error.to_string())

@@ -131,13 +131,12 @@ impl Driver {
             }
             tokio::select! {
                 biased;
-                request = requests.recv(), if owned => match request {
-                    Some(request) => self.request(request),
+                request = requests.recv(), if owned => if let Some(request) = request {
+                    self.request(request);
+                } else {
                     // Its owner is gone: end as if told to.
-                    None => {
-                        owned = false;
-                        self.input(Input::Command(Command::Shutdown));
-                    }
+                    owned = false;
+                    self.input(Input::Command(Command::Shutdown));
                 },
                 Some(note) = notes.recv() => self.note(note),
                 event = next_event(self.transport.as_mut()) => match event {

@@ -25,7 +25,7 @@ const MOST_OUTPUTS: usize = 20_000;
 
 /// Feeds an engine that shares, and one download of its own, whatever the bytes say. It must neither panic nor loop,
 /// nor ask to be woken in the past, and each share and download ends once.
-pub fn engine(data: &[u8]) {
+pub(crate) fn engine(data: &[u8]) {
     let mut play = Play::new();
     let mut bytes = data;
     for _ in 0..400 {
@@ -491,7 +491,7 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
         },
         DiskWork::Inspect { paths, .. } => DiskDone::Inspected {
             taken: (0..paths.len())
-                .filter(|at| arg >> 3 == *at as u8)
+                .filter(|at| usize::from(arg >> 3) == *at)
                 .collect(),
             free: None,
         },

@@ -2,7 +2,7 @@
 //! (`core/tests/corpus.rs`), so that nothing that was found once comes back unseen.
 
 // Each target uses one of these.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 mod engine;
 
@@ -15,10 +15,10 @@ use handover_core::message::{self, Knock, KnockReply, Message};
 use handover_core::path::SafePath;
 use handover_core::{Keypair, dial};
 
-pub use engine::engine;
+pub(crate) use engine::engine;
 
 /// Codes, and the addresses and paths in them: what is read is written and read again as the same.
-pub fn codes(data: &[u8]) {
+pub(crate) fn codes(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
@@ -38,7 +38,7 @@ pub fn codes(data: &[u8]) {
 }
 
 /// Manifests, with and without a right signature.
-pub fn manifest(data: &[u8]) {
+pub(crate) fn manifest(data: &[u8]) {
     let keys = keys(7);
     let peer = keys.public().to_peer_id();
     let limits = Limits {
@@ -75,7 +75,7 @@ fn sign_body(body: &[u8], keys: &Keypair) -> Bytes {
 }
 
 /// Frames off a stream, plain and sealed, and the messages in them.
-pub fn frames(data: &[u8]) {
+pub(crate) fn frames(data: &[u8]) {
     let _ = message::decode::<Knock>(data);
     let _ = message::decode::<KnockReply>(data);
     if let Ok(message) = message::decode::<Message>(data) {

@@ -188,7 +188,7 @@ impl Link {
     pub(super) fn saw_round_trip(&mut self, took: Duration) {
         // An answer may queue behind bulk bytes, so the least of what was seen lately is nearest to the path's own.
         self.rtt = Some(match self.rtt {
-            Some(rtt) if took > rtt => rtt + (took - rtt) / 32,
+            Some(rtt) if took > rtt => rtt + took.saturating_sub(rtt) / 32,
             _ => took,
         });
     }

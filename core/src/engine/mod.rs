@@ -182,14 +182,14 @@ impl Engine {
                 self.downloads.insert(download, opened);
             }
             Command::Accept { download, terms } => {
-                self.download(download, |download, cx| download.accept(cx, terms))
+                self.download(download, |download, cx| download.accept(cx, terms));
             }
             Command::Decline { download } => self.download(download, Download::decline),
             Command::Pause { download } => {
-                self.download(download, |download, cx| download.pause(cx, true))
+                self.download(download, |download, cx| download.pause(cx, true));
             }
             Command::Resume { download } => {
-                self.download(download, |download, cx| download.pause(cx, false))
+                self.download(download, |download, cx| download.pause(cx, false));
             }
             Command::Cancel { download } => self.download(download, Download::cancel),
             Command::Shutdown => self.shut_down(),
@@ -277,7 +277,7 @@ impl Engine {
         match std::mem::replace(&mut state.role, Role::Awaiting) {
             Role::Awaiting => self.knocked(link, bytes),
             Role::Knocking(download, dial, initiator) => {
-                self.replied(link, download, dial, *initiator, bytes)
+                self.replied(link, download, dial, *initiator, bytes);
             }
             keyed @ (Role::Serving(_) | Role::Fetching(_)) => {
                 state.role = keyed;
@@ -460,10 +460,10 @@ impl Engine {
                 }
             }
             Role::Fetching(id) => {
-                self.download(id, |download, cx| download.blamed(cx, link, violation))
+                self.download(id, |download, cx| download.blamed(cx, link, violation));
             }
             Role::Knocking(id, dial, _) => {
-                self.dial_failed(id, dial, "the other side does not speak this protocol")
+                self.dial_failed(id, dial, "the other side does not speak this protocol");
             }
             Role::Awaiting => {}
         }
@@ -480,7 +480,7 @@ impl Engine {
                 }
             }
             Role::Fetching(id) => {
-                self.download(id, |download, cx| download.link_down(cx, link, reason))
+                self.download(id, |download, cx| download.link_down(cx, link, reason));
             }
             Role::Knocking(id, dial, _) => {
                 self.download(id, |download, cx| download.dial_failed(cx, dial, reason));

@@ -1,5 +1,8 @@
 //! The tree that a sharer keeps of a file, to prove any group of it.
 
+// Every index in here is computed from a group that was checked against the tree's size first.
+#![allow(clippy::indexing_slicing)]
+
 use std::collections::BTreeMap;
 
 use super::proof::{levels, sibling};

@@ -160,7 +160,7 @@ impl Landing {
             OnConflict::Overwrite => Some(path.clone()),
             _ if is_free(path) => Some(path.clone()),
             OnConflict::Skip => None,
-            OnConflict::Rename => (1..).map(|n| path.numbered(n)).find(is_free),
+            OnConflict::Rename => (1..1000).map(|n| path.numbered(n)).find(is_free),
         }
     }
 
@@ -188,9 +188,9 @@ impl Landing {
         Ok(DiskDone::Finished { failed: Vec::new() })
     }
 
-    pub(super) fn discard(&mut self) -> Result<DiskDone, DiskError> {
+    pub(super) fn discard(&mut self) -> DiskDone {
         self.staging = None;
         self.over = true;
-        Ok(DiskDone::Ok)
+        DiskDone::Ok
     }
 }

@@ -226,13 +226,15 @@ impl Disk {
     pub(crate) fn end(&mut self, job: JobId) -> DiskDone {
         let work = self.pending.remove(&job).expect("a job that was begun");
         let kind = JobKind::of(&work);
-        if let Some(at) = self.failing.iter().position(|(failing, _)| *failing == kind)
+        if let Some(at) = self
+            .failing
+            .iter()
+            .position(|(failing, _)| *failing == kind)
             && let Some((_, error)) = self.failing.remove(at)
         {
             return DiskDone::Failed(error);
         }
-        self.perform(work)
-            .unwrap_or_else(|error| DiskDone::Failed(error))
+        self.perform(work).unwrap_or_else(DiskDone::Failed)
     }
 
     fn perform(&mut self, work: DiskWork) -> Result<DiskDone, DiskError> {
@@ -291,7 +293,9 @@ impl Disk {
                 folders,
                 symlinks,
             } => self.land(download, |landing, _| landing.finish(&folders, &symlinks)),
-            DiskWork::Discard { download } => self.land(download, |landing, _| landing.discard()),
+            DiskWork::Discard { download } => {
+                self.land(download, |landing, _| Ok(landing.discard()))
+            }
         }
     }
 

@@ -149,7 +149,11 @@ impl Source {
 }
 
 fn unchanged(same: bool) -> Result<(), DiskError> {
-    if same { Ok(()) } else { Err(DiskError::Changed) }
+    if same {
+        Ok(())
+    } else {
+        Err(DiskError::Changed)
+    }
 }
 
 /// A segment's bytes, and those of its whole group.

@@ -17,8 +17,8 @@ use handover_transports::memory::HostId;
 
 use crate::World;
 use crate::world::{Place, Route};
-pub use sharer::Sharing;
 use sharer::Sharer;
+pub use sharer::Sharing;
 
 /// How long a puppet waits for what should come at once.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -166,9 +166,7 @@ impl World {
         let state = puppet.links.get_mut(&link).expect("a puppet's link");
         let seq = state.next_seq;
         state.next_seq += 1;
-        let frame = end
-            .wire
-            .put_sealed(seq, message, payload, &mut self.nonces);
+        let frame = end.wire.put_sealed(seq, message, payload, &mut self.nonces);
         self.flush(link);
         frame
     }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use bytes::Bytes;
 use handover_core::Keypair;
 use handover_core::engine::{
-    Command, DiskWork, DownloadId, DownloadOutcome, Engine, Event, Input, JobId, LinkId, Output, ShareId,
+    Command, DiskWork, DownloadId, DownloadOutcome, Engine, Event, Input, JobId, LinkId, Output,
+    ShareId,
 };
 use handover_core::frame::plain;
 use handover_core::limits::{GROUP, Limits};
@@ -193,9 +194,7 @@ impl World {
         self.open_end(link);
         let limits = self.host(id).limits.clone();
         let end = self.ends.get_mut(&link).expect("it is open");
-        let frame = end
-            .wire
-            .put_sealed(seq, message, payload, &mut self.nonces);
+        let frame = end.wire.put_sealed(seq, message, payload, &mut self.nonces);
         self.trace.frame(self.network.now(), id.0, &frame);
         self.flush_quietly(link);
         let wire = &self.ends[&link].wire;

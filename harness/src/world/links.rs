@@ -217,13 +217,7 @@ impl World {
         own.map(|(_, route)| *route).expect("a place with a route")
     }
 
-    pub(crate) fn connect(
-        &mut self,
-        from: HostId,
-        dial: Option<DialId>,
-        to: HostId,
-        route: Route,
-    ) {
+    pub(crate) fn connect(&mut self, from: HostId, dial: Option<DialId>, to: HostId, route: Route) {
         let ends = self.network.connect(from, to, route.profile);
         if let Some(doom) = &mut self.doom
             && doom.links > 0
@@ -364,7 +358,10 @@ impl World {
 
     /// A host's link has keys from now on.
     pub(super) fn key(&mut self, link: LinkId, keys: handover_core::frame::LinkKeys) {
-        let end = self.ends.get_mut(&link).expect("keys for a link that is up");
+        let end = self
+            .ends
+            .get_mut(&link)
+            .expect("keys for a link that is up");
         end.wire.key(keys, &mut self.nonces);
         self.drain(link);
     }

@@ -25,11 +25,7 @@ pub(super) enum Task {
     /// A dial has come to nothing.
     DialFailed { host: HostId, dial: DialId },
     /// A disk job ends. A job of an engine that is gone by then never does.
-    Disk {
-        host: HostId,
-        life: u32,
-        job: JobId,
-    },
+    Disk { host: HostId, life: u32, job: JobId },
     /// A closed link has had time to write what was left.
     Linger(LinkId),
     /// What a scenario has planned.
@@ -98,7 +94,10 @@ impl World {
             return;
         }
         self.network.advance_to(at);
-        if self.agenda.peek().is_some_and(|Reverse((due, _))| *due <= at)
+        if self
+            .agenda
+            .peek()
+            .is_some_and(|Reverse((due, _))| *due <= at)
             && let Some(Reverse((_, number))) = self.agenda.pop()
             && let Some(task) = self.tasks.remove(&number)
         {

@@ -12,7 +12,10 @@ use crate::{assert_same, complete, count, pair};
 fn two_ways(world: &mut World, host: HostId) {
     world.unlisten(host, &World::address(host));
     let address = |text: &str| text.parse::<Multiaddr>().unwrap();
-    let slow = LinkProfile { delay: Duration::from_millis(80), ..LinkProfile::WAN };
+    let slow = LinkProfile {
+        delay: Duration::from_millis(80),
+        ..LinkProfile::WAN
+    };
     let relay = Route::new(PathKind::Relayed, slow).with_bandwidth(1_000_000);
     world.listen(host, address("/ip4/1.2.3.4/tcp/1"), relay);
     let lan = Route::lan().with_setup(Duration::from_millis(500));
@@ -27,12 +30,23 @@ fn the_transfer_moves_from_the_relay_to_the_local_network_and_loses_nothing() {
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
     // The relay's link is up and busy when the other comes.
-    assert!(world.run_until(|world| world.links_of(bob).len() == 2, Duration::from_secs(10)));
+    assert!(world.run_until(
+        |world| world.links_of(bob).len() == 2,
+        Duration::from_secs(10)
+    ));
     assert!(world.received(bob) > 0, "the relayed link carried nothing");
     let summary = complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree);
     assert_eq!(summary.path, Some(PathKind::Lan));
-    let moved = |event: &Event| matches!(event, Event::PathChanged { path: PathKind::Lan, .. });
+    let moved = |event: &Event| {
+        matches!(
+            event,
+            Event::PathChanged {
+                path: PathKind::Lan,
+                ..
+            }
+        )
+    };
     assert_eq!(count(&world, bob, moved), 1);
     assert_eq!(world.received(bob), tree.size(), "nothing came twice");
 }
@@ -44,9 +58,14 @@ fn the_relay_dies_as_the_local_network_takes_over() {
     let tree = Tree::one("f", content(1, 3_000_000));
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
-    assert!(world.run_until(|world| world.links_of(bob).len() == 2, Duration::from_secs(10)));
+    assert!(world.run_until(
+        |world| world.links_of(bob).len() == 2,
+        Duration::from_secs(10)
+    ));
     let relayed = world.links_of(bob)[0];
-    world.after(Duration::from_millis(20), move |world| world.kill_link(relayed));
+    world.after(Duration::from_millis(20), move |world| {
+        world.kill_link(relayed);
+    });
     complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree);
     let again = world.received(bob) - tree.size();
@@ -61,7 +80,10 @@ fn the_local_network_goes_and_the_relay_is_found_again() {
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
     let moved = |event: &Event| matches!(event, Event::PathChanged { .. });
-    assert!(world.run_until(|world| count(world, bob, moved) == 1, Duration::from_secs(10)));
+    assert!(world.run_until(
+        |world| count(world, bob, moved) == 1,
+        Duration::from_secs(10)
+    ));
     world.unlisten(alice, &"/ip4/10.9.9.9/udp/1/quic-v1".parse().unwrap());
     world.kill_links(bob);
     let summary = complete(&mut world, bob, download);
@@ -101,9 +123,14 @@ fn a_stream_does_not_hang_when_its_old_link_dies_after_a_better_path_took_over()
         let bytes = content(3, 12 * GROUP as usize);
         let (_, ticket) = world.share_with(alice, Offering::pipe(bytes.clone()));
         let download = world.fetch_with(bob, &ticket, Fetch::to_pipe());
-        assert!(world.run_until(|world| world.links_of(bob).len() == 2, Duration::from_secs(10)));
+        assert!(world.run_until(
+            |world| world.links_of(bob).len() == 2,
+            Duration::from_secs(10)
+        ));
         let relayed = world.links_of(bob)[0];
-        world.after(Duration::from_millis(millis), move |world| world.kill_link(relayed));
+        world.after(Duration::from_millis(millis), move |world| {
+            world.kill_link(relayed);
+        });
         let summary = complete(&mut world, bob, download);
         assert_eq!(summary.failed, 0, "after {millis} ms");
         assert!(world.disk(bob).pipe(download) == bytes, "after {millis} ms");

@@ -19,7 +19,13 @@ fn a_receiver_waits_for_the_list_and_fetches_files_that_nobody_has_hashed() {
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
     world.run_for(SECOND);
-    assert_eq!(count(&world, bob, |event| matches!(event, Event::SharerPreparing { .. })), 1);
+    assert_eq!(
+        count(&world, bob, |event| matches!(
+            event,
+            Event::SharerPreparing { .. }
+        )),
+        1
+    );
     complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree);
     let took = world.now().since(handover_core::time::Time::ZERO);

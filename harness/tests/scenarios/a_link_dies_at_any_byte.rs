@@ -26,7 +26,11 @@ fn the_transfer_goes_on_and_loses_a_window_at_the_most() {
         world.kill_links_after_bytes(bytes, 1);
         let download = world.fetch(bob, &ticket);
         let summary = complete(&mut world, bob, download);
-        assert_eq!((summary.files, summary.failed), (5, 0), "dead after {bytes} bytes");
+        assert_eq!(
+            (summary.files, summary.failed),
+            (5, 0),
+            "dead after {bytes} bytes"
+        );
         assert_same(&world, bob, download, &tree());
         let again = world.received(bob) - tree().size();
         assert!(again <= small_limits().window, "{again} bytes came twice");
@@ -53,7 +57,9 @@ fn links_that_die_again_and_again_delay_it_and_no_more() {
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
     for n in 1..20 {
-        world.after(Duration::from_millis(n * 37), move |world| world.kill_links(bob));
+        world.after(Duration::from_millis(n * 37), move |world| {
+            world.kill_links(bob);
+        });
     }
     complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree);

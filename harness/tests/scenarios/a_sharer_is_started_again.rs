@@ -18,5 +18,9 @@ fn receivers_go_on_where_they_were() {
     assert_eq!(same, ticket, "a share that comes back has the same ticket");
     complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree);
-    assert!(world.received(bob) < 7_000_000, "{} bytes came", world.received(bob));
+    assert!(
+        world.received(bob) < 7_000_000,
+        "{} bytes came",
+        world.received(bob)
+    );
 }

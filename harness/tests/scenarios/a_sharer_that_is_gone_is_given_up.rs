@@ -19,15 +19,23 @@ fn a_sharer_that_never_was_there_is_looked_for_as_long_as_asked() {
         let (_, ticket) = world.share(alice, Tree::one("f", "x"));
         world.open_routes(alice, false);
         let began = world.now();
-        let options = FetchOptions { search: patience, ..FetchOptions::default() };
-        let fetch = Fetch { options, ..Fetch::default() };
+        let options = FetchOptions {
+            search: patience,
+            ..FetchOptions::default()
+        };
+        let fetch = Fetch {
+            options,
+            ..Fetch::default()
+        };
         let download = world.fetch_with(bob, &ticket, fetch);
         let outcome = world.run_to_end(bob, download);
         assert_eq!(unreachable(&outcome), "nobody answers");
         let took = world.now().since(began);
         let patience = patience.unwrap_or(small_limits().search);
         assert!(took >= patience && took < patience + SECOND, "{took:?}");
-        let tried = count(&world, bob, |event| matches!(event, Event::Connecting { .. }));
+        let tried = count(&world, bob, |event| {
+            matches!(event, Event::Connecting { .. })
+        });
         assert!(tried > 2, "{tried} attempts");
     }
 }
@@ -43,8 +51,17 @@ fn a_sharer_that_goes_for_good_is_given_up_within_the_search_time() {
     let outcome = world.run_to_end(bob, download);
     assert!(!unreachable(&outcome).is_empty());
     assert!(world.now().since(began) < small_limits().search + 2 * SECOND);
-    assert_eq!(count(&world, bob, |event| matches!(event, Event::ConnectionLost { .. })), 1);
-    assert!(!world.disk(bob).is_staged(download), "staging is left behind");
+    assert_eq!(
+        count(&world, bob, |event| matches!(
+            event,
+            Event::ConnectionLost { .. }
+        )),
+        1
+    );
+    assert!(
+        !world.disk(bob).is_staged(download),
+        "staging is left behind"
+    );
 }
 
 #[test]
@@ -56,7 +73,13 @@ fn a_receiver_that_goes_for_good_is_told_as_lost() {
     world.crash(bob);
     world.run_for(small_limits().search + SECOND);
     let lost = |event: &Event| {
-        matches!(event, Event::ReceiverLeft { outcome: ReceiverOutcome::Lost, .. })
+        matches!(
+            event,
+            Event::ReceiverLeft {
+                outcome: ReceiverOutcome::Lost,
+                ..
+            }
+        )
     };
     assert_eq!(count(&world, alice, lost), 1);
 }
@@ -102,5 +125,11 @@ fn a_link_that_stalls_for_a_while_is_kept() {
     let link = world.links_of(bob)[0];
     world.stall(link, Duration::from_secs(12));
     complete(&mut world, bob, download);
-    assert_eq!(count(&world, bob, |event| matches!(event, Event::ConnectionLost { .. })), 0);
+    assert_eq!(
+        count(&world, bob, |event| matches!(
+            event,
+            Event::ConnectionLost { .. }
+        )),
+        0
+    );
 }

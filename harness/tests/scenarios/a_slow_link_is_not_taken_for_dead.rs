@@ -10,7 +10,12 @@ fn slow() -> (Multiaddr, Route) {
 }
 
 fn assert_never_lost(world: &handover_harness::World, host: handover_harness::HostId) {
-    let lost = |event: &Event| matches!(event, Event::ConnectionLost { .. } | Event::PeerBlamed { .. });
+    let lost = |event: &Event| {
+        matches!(
+            event,
+            Event::ConnectionLost { .. } | Event::PeerBlamed { .. }
+        )
+    };
     assert_eq!(count(world, host, lost), 0);
 }
 

@@ -27,7 +27,10 @@ fn every_size_arrives() {
         let download = world.fetch_with(bob, &ticket, Fetch::to_pipe());
         let summary = complete(&mut world, bob, download);
         assert!(world.disk(bob).pipe(download) == bytes, "{size} bytes");
-        assert_eq!((summary.files, summary.bytes, summary.failed), (1, size as u64, 0));
+        assert_eq!(
+            (summary.files, summary.bytes, summary.failed),
+            (1, size as u64, 0)
+        );
     }
 }
 
@@ -64,8 +67,16 @@ fn a_lost_link_in_the_middle_costs_no_byte() {
         world.kill_links_after_bytes(dies, 2);
         let download = world.fetch_with(bob, &ticket, Fetch::to_pipe());
         let summary = complete(&mut world, bob, download);
-        assert_eq!(summary.failed, 0, "dead after {dies} bytes: {:?}", world.events(bob));
-        assert!(world.disk(bob).pipe(download) == bytes, "dead after {dies} bytes");
+        assert_eq!(
+            summary.failed,
+            0,
+            "dead after {dies} bytes: {:?}",
+            world.events(bob)
+        );
+        assert!(
+            world.disk(bob).pipe(download) == bytes,
+            "dead after {dies} bytes"
+        );
     }
 }
 
@@ -83,7 +94,9 @@ fn a_lost_link_during_a_second_read_does_not_move_the_pipe() {
         let (_, ticket) = world.share_with(alice, Offering::pipe(bytes.clone()));
         let download = world.fetch_with(bob, &ticket, Fetch::to_pipe());
         for n in 1..12 {
-            world.after(Duration::from_millis(n * (61 + seed)), move |world| world.kill_links(bob));
+            world.after(Duration::from_millis(n * (61 + seed)), move |world| {
+                world.kill_links(bob);
+            });
         }
         complete(&mut world, bob, download);
         assert!(world.disk(bob).pipe(download) == bytes);
@@ -104,7 +117,11 @@ fn a_stream_goes_to_one_receiver() {
         Event::FileFailed { reason, .. } => Some(reason.as_str()),
         _ => None,
     });
-    assert_eq!(told, Some("it is a stream, and goes to one receiver once"), "{outcome:?}");
+    assert_eq!(
+        told,
+        Some("it is a stream, and goes to one receiver once"),
+        "{outcome:?}"
+    );
     assert!(matches!(outcome, DownloadOutcome::Completed(summary) if summary.failed == 1));
     complete(&mut world, bob, download);
     assert!(world.disk(bob).pipe(download) == bytes);

@@ -27,14 +27,26 @@ fn a_file_that_changes_while_it_is_sent_fails_alone() {
     let (share, ticket) = world.share(alice, tree());
     let download = world.fetch(bob, &ticket);
     assert!(world.run_until(|world| world.received(bob) > 500_000, 10 * SECOND));
-    world.disk_mut(alice).change(share, "m", content(9, 3_000_000));
+    world
+        .disk_mut(alice)
+        .change(share, "m", content(9, 3_000_000));
     let summary = complete(&mut world, bob, download);
     assert_eq!((summary.files, summary.failed), (2, 1));
     let reason = "it changed on the other side while it was being sent";
     assert_eq!(failures(&world, bob), [("m".to_owned(), reason.to_owned())]);
-    let rest = Tree::new().file("a", content(1, 100)).file("z", content(3, 100));
+    let rest = Tree::new()
+        .file("a", content(1, 100))
+        .file("z", content(3, 100));
     assert_same(&world, bob, download, &rest);
-    let told = |event: &Event| matches!(event, Event::ShareFileFailed { error: DiskError::Changed, .. });
+    let told = |event: &Event| {
+        matches!(
+            event,
+            Event::ShareFileFailed {
+                error: DiskError::Changed,
+                ..
+            }
+        )
+    };
     assert_eq!(count(&world, alice, told), 1);
 }
 
@@ -53,7 +65,11 @@ fn a_file_that_vanishes_or_is_denied_fails_alone() {
         }
         let summary = complete(&mut world, bob, download);
         assert_eq!((summary.files, summary.failed), (2, 1));
-        let reason = if denied { "the other side can't read it" } else { "it is gone on the other side" };
+        let reason = if denied {
+            "the other side can't read it"
+        } else {
+            "it is gone on the other side"
+        };
         assert_eq!(failures(&world, bob), [("m".to_owned(), reason.to_owned())]);
     }
 }
@@ -69,7 +85,9 @@ fn a_file_that_changes_under_several_reads_at_once_gets_nobody_blamed() {
             jitter: Duration::from_millis(20),
             ..DiskProfile::default()
         };
-        let small = (0..60).fold(tree(), |tree, n| tree.file(&format!("s{n}"), content(n, 5000)));
+        let small = (0..60).fold(tree(), |tree, n| {
+            tree.file(&format!("s{n}"), content(n, 5000))
+        });
         let (share, ticket) = world.share(alice, small);
         let downloads = [0; 3].map(|_| {
             let host = world.add_host();
@@ -77,9 +95,13 @@ fn a_file_that_changes_under_several_reads_at_once_gets_nobody_blamed() {
         });
         world.after(Duration::from_millis(30 + 3 * seed), move |world| {
             for n in 0..60 {
-                world.disk_mut(alice).change(share, &format!("s{n}"), content(99, 5000));
+                world
+                    .disk_mut(alice)
+                    .change(share, &format!("s{n}"), content(99, 5000));
             }
-            world.disk_mut(alice).change(share, "m", content(99, 3_000_000));
+            world
+                .disk_mut(alice)
+                .change(share, "m", content(99, 3_000_000));
         });
         for (host, download) in downloads {
             // That nobody is blamed, and nothing wrong is published, the world watches.
@@ -117,13 +139,22 @@ fn a_name_that_can_not_be_written_fails_alone() {
     let download = world.fetch(bob, &ticket);
     let summary = complete(&mut world, bob, download);
     assert_eq!((summary.files, summary.failed), (2, 1));
-    assert_eq!(failures(&world, bob), [("a".to_owned(), "permission denied: a".to_owned())]);
+    assert_eq!(
+        failures(&world, bob),
+        [("a".to_owned(), "permission denied: a".to_owned())]
+    );
 }
 
 /// THREATS row 30.
 #[test]
 fn each_kind_of_job_at_the_receiver_may_fail_and_the_download_ends() {
-    let kinds = [JobKind::Inspect, JobKind::Stage, JobKind::Write, JobKind::Publish, JobKind::Finish];
+    let kinds = [
+        JobKind::Inspect,
+        JobKind::Stage,
+        JobKind::Write,
+        JobKind::Publish,
+        JobKind::Finish,
+    ];
     for kind in kinds {
         let (mut world, alice, bob) = pair(35);
         let (_, ticket) = world.share(alice, tree());
@@ -131,7 +162,11 @@ fn each_kind_of_job_at_the_receiver_may_fail_and_the_download_ends() {
         world.disk_mut(bob).fail_next(kind, error.clone());
         let download = world.fetch(bob, &ticket);
         let outcome = world.run_to_end(bob, download);
-        assert_eq!(outcome, DownloadOutcome::Failed(DownloadError::Disk(error)), "{kind:?}");
+        assert_eq!(
+            outcome,
+            DownloadOutcome::Failed(DownloadError::Disk(error)),
+            "{kind:?}"
+        );
         world.run_for(SECOND);
         assert!(!world.disk(bob).is_staged(download), "{kind:?}");
         assert_eq!(world.links_of(bob), []);
@@ -141,21 +176,40 @@ fn each_kind_of_job_at_the_receiver_may_fail_and_the_download_ends() {
 #[test]
 fn a_share_that_can_not_be_listed_ends() {
     let (mut world, alice, bob) = pair(36);
-    world.disk_mut(alice).fail_next(JobKind::Scan, DiskError::NotFound);
+    world
+        .disk_mut(alice)
+        .fail_next(JobKind::Scan, DiskError::NotFound);
     let (_, ticket) = world.share(alice, tree());
     world.run_for(SECOND);
-    assert_eq!(count(&world, alice, |event| matches!(event, Event::ShareEnded { .. })), 1);
+    assert_eq!(
+        count(&world, alice, |event| matches!(
+            event,
+            Event::ShareEnded { .. }
+        )),
+        1
+    );
     let download = world.fetch(bob, &ticket);
-    assert!(matches!(world.run_to_end(bob, download), DownloadOutcome::Failed(_)));
+    assert!(matches!(
+        world.run_to_end(bob, download),
+        DownloadOutcome::Failed(_)
+    ));
 }
 
 #[test]
 fn a_failing_hash_of_a_file_that_nobody_asked_for_is_told() {
     let (mut world, alice, _) = pair(37);
-    world.disk_mut(alice).fail_next(JobKind::Hash, DiskError::Changed);
+    world
+        .disk_mut(alice)
+        .fail_next(JobKind::Hash, DiskError::Changed);
     world.share(alice, tree());
     world.run_for(SECOND);
-    assert_eq!(count(&world, alice, |event| matches!(event, Event::ShareFileFailed { .. })), 1);
+    assert_eq!(
+        count(&world, alice, |event| matches!(
+            event,
+            Event::ShareFileFailed { .. }
+        )),
+        1
+    );
 }
 
 #[test]
@@ -165,5 +219,8 @@ fn a_pipe_that_closes_at_the_receiver_ends_the_download() {
     world.disk_mut(bob).pipe_closes_after = Some(1_000_000);
     let download = world.fetch_with(bob, &ticket, Fetch::to_pipe());
     let outcome = world.run_to_end(bob, download);
-    assert_eq!(outcome, DownloadOutcome::Failed(DownloadError::Disk(DiskError::PipeClosed)));
+    assert_eq!(
+        outcome,
+        DownloadOutcome::Failed(DownloadError::Disk(DiskError::PipeClosed))
+    );
 }

@@ -36,7 +36,8 @@ fn complete(world: &mut World, host: HostId, download: DownloadId) -> DownloadSu
 /// A download's folder holds this and nothing else, whatever the attributes.
 fn assert_same(world: &World, host: HostId, download: DownloadId, tree: &Tree) {
     let folder = world.disk(host).folder(download);
-    let paths = |tree: &Tree| -> Vec<String> { tree.iter().map(|(path, _)| path.to_owned()).collect() };
+    let paths =
+        |tree: &Tree| -> Vec<String> { tree.iter().map(|(path, _)| path.to_owned()).collect() };
     assert_eq!(paths(folder), paths(tree));
     for (path, _) in tree.iter() {
         assert!(folder.bytes(path) == tree.bytes(path), "{path} differs");

@@ -9,7 +9,11 @@ use crate::{assert_same, complete};
 #[test]
 #[expect(clippy::print_stderr, reason = "the time is for who runs this")]
 fn a_hundred_thousand() {
-    let many = if cfg!(debug_assertions) { 10_000 } else { 100_000 };
+    let many = if cfg!(debug_assertions) {
+        10_000
+    } else {
+        100_000
+    };
     let mut world = World::with_limits(45, Limits::default());
     let (alice, bob) = (world.add_host(), world.add_host());
     for host in [alice, bob] {
@@ -22,7 +26,11 @@ fn a_hundred_thousand() {
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
     let summary = complete(&mut world, bob, download);
-    eprintln!("{many} files took {:?}, and {:?} on the simulated clock", began.elapsed(), summary.took);
+    eprintln!(
+        "{many} files took {:?}, and {:?} on the simulated clock",
+        began.elapsed(),
+        summary.took
+    );
     assert_eq!(summary.files, many);
     assert_same(&world, bob, download, &tree);
 }

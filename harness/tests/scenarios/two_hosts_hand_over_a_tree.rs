@@ -45,7 +45,8 @@ fn every_size_arrives() {
     assert_eq!((summary.failed, summary.skipped), (0, 0));
     assert_eq!(world.received(bob), tree.size(), "nothing came twice");
     world.run_for(crate::SECOND);
-    let joined = |event: &Event| matches!(event, Event::ReceiverJoined { share: id, .. } if *id == share);
+    let joined =
+        |event: &Event| matches!(event, Event::ReceiverJoined { share: id, .. } if *id == share);
     assert_eq!(count(&world, alice, joined), 1);
     let left = |event: &Event| match event {
         Event::ReceiverLeft { sent, .. } => *sent == tree.size(),

@@ -1,14 +1,19 @@
 use std::time::Duration;
 
 use handover_core::engine::{
-    AcceptTerms, Command, DownloadError, DownloadOutcome, Event, OnConflict, ReceiverOutcome, ShareEnd,
+    AcceptTerms, Command, DownloadError, DownloadOutcome, Event, OnConflict, ReceiverOutcome,
+    ShareEnd,
 };
 use handover_harness::{Answer, Fetch, Offering, Tree, World, content, small_limits};
 
 use crate::{SECOND, assert_same, complete, count, pair};
 
 fn terms(select: Option<Vec<u32>>, on_conflict: OnConflict) -> AcceptTerms {
-    AcceptTerms { select, on_conflict, executables: true }
+    AcceptTerms {
+        select,
+        on_conflict,
+        executables: true,
+    }
 }
 
 fn tree() -> Tree {
@@ -30,7 +35,13 @@ fn an_offer_that_is_declined_leaves_nothing() {
     assert_eq!(world.received(bob), 0);
     world.run_for(SECOND);
     let declined = |event: &Event| {
-        matches!(event, Event::ReceiverLeft { outcome: ReceiverOutcome::Declined, .. })
+        matches!(
+            event,
+            Event::ReceiverLeft {
+                outcome: ReceiverOutcome::Declined,
+                ..
+            }
+        )
     };
     assert_eq!(count(&world, alice, declined), 1);
 }
@@ -41,7 +52,10 @@ fn an_offer_waits_for_its_answer() {
     let (_, ticket) = world.share(alice, tree());
     let download = world.fetch_with(bob, &ticket, Fetch::answered(Answer::Wait));
     world.run_for(Duration::from_hours(1));
-    assert_eq!(count(&world, bob, |event| matches!(event, Event::Offer { .. })), 1);
+    assert_eq!(
+        count(&world, bob, |event| matches!(event, Event::Offer { .. })),
+        1
+    );
     let terms = terms(None, OnConflict::Rename);
     world.command(bob, Command::Accept { download, terms });
     complete(&mut world, bob, download);
@@ -80,9 +94,14 @@ fn executable_bits_are_kept_only_where_the_user_agrees() {
     use handover_harness::Node;
     for executables in [false, true] {
         let (mut world, alice, bob) = pair(24);
-        let tree = Tree::new().file_with_mode("run", "x", 0o755).file("text", "y");
+        let tree = Tree::new()
+            .file_with_mode("run", "x", 0o755)
+            .file("text", "y");
         let (_, ticket) = world.share(alice, tree);
-        let terms = AcceptTerms { executables, ..terms(None, OnConflict::Rename) };
+        let terms = AcceptTerms {
+            executables,
+            ..terms(None, OnConflict::Rename)
+        };
         let download = world.fetch_with(bob, &ticket, Fetch::answered(Answer::Accept(terms)));
         let summary = complete(&mut world, bob, download);
         assert_eq!(summary.executables_stripped, u64::from(!executables));
@@ -107,7 +126,13 @@ fn files_that_were_skipped_from_the_start_are_not_counted_twice() {
     let summary = complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree().file("a", "mine"));
     assert_eq!((summary.files, summary.skipped, summary.failed), (3, 1, 0));
-    assert_eq!(count(&world, bob, |event| matches!(event, Event::FileSkipped { .. })), 1);
+    assert_eq!(
+        count(&world, bob, |event| matches!(
+            event,
+            Event::FileSkipped { .. }
+        )),
+        1
+    );
 }
 
 #[test]
@@ -126,7 +151,12 @@ fn a_name_that_is_taken_is_kept_beside_or_replaced() {
         (world, bob, download)
     };
     let (world, bob, download) = run(OnConflict::Rename);
-    assert_same(&world, bob, download, &tree().file("a", "mine").file("a (1)", content(1, 10)));
+    assert_same(
+        &world,
+        bob,
+        download,
+        &tree().file("a", "mine").file("a (1)", content(1, 10)),
+    );
     let (world, bob, download) = run(OnConflict::Overwrite);
     assert_same(&world, bob, download, &tree());
 }
@@ -160,7 +190,10 @@ fn a_cancel_at_any_moment_leaves_no_staging() {
         world.run_for(Duration::from_millis(millis));
         world.command(bob, Command::Cancel { download });
         let outcome = world.run_to_end(bob, download);
-        let ended = matches!(outcome, DownloadOutcome::Cancelled | DownloadOutcome::Completed(_));
+        let ended = matches!(
+            outcome,
+            DownloadOutcome::Cancelled | DownloadOutcome::Completed(_)
+        );
         assert!(ended, "{outcome:?}");
         world.run_for(Duration::from_mins(1));
         assert!(!world.disk(bob).is_staged(download), "after {millis} ms");
@@ -177,7 +210,13 @@ fn a_share_that_is_withdrawn_ends_its_downloads() {
     world.command(alice, Command::Unshare { share });
     let outcome = world.run_to_end(bob, download);
     assert_eq!(outcome, DownloadOutcome::Failed(DownloadError::Withdrawn));
-    assert_eq!(count(&world, alice, |event| matches!(event, Event::ShareEnded { .. })), 1);
+    assert_eq!(
+        count(&world, alice, |event| matches!(
+            event,
+            Event::ShareEnded { .. }
+        )),
+        1
+    );
     let late = world.fetch(bob, &ticket);
     let outcome = world.run_to_end(bob, late);
     assert!(matches!(outcome, DownloadOutcome::Failed(_)), "{outcome:?}");
@@ -195,7 +234,15 @@ fn a_share_for_one_receiver_ends_with_it() {
     let download = world.fetch(bob, &ticket);
     complete(&mut world, bob, download);
     world.run_for(SECOND);
-    let used = |event: &Event| matches!(event, Event::ShareEnded { reason: ShareEnd::UsedUp, .. });
+    let used = |event: &Event| {
+        matches!(
+            event,
+            Event::ShareEnded {
+                reason: ShareEnd::UsedUp,
+                ..
+            }
+        )
+    };
     assert_eq!(count(&world, alice, used), 1);
     let late = world.fetch(carol, &ticket);
     let outcome = world.run_to_end(carol, late);
@@ -217,6 +264,9 @@ fn a_shutdown_ends_everything_and_says_so_once() {
     let outcome = world.run_to_end(alice, other);
     assert_eq!(outcome, DownloadOutcome::Failed(DownloadError::Withdrawn));
     world.run_for(SECOND);
-    assert_eq!(count(&world, bob, |event| matches!(event, Event::ShutDown)), 1);
+    assert_eq!(
+        count(&world, bob, |event| matches!(event, Event::ShutDown)),
+        1
+    );
     assert_eq!(world.links_of(bob), []);
 }

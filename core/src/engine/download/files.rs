@@ -338,11 +338,11 @@ impl Files {
                 Some(known) if *known != root => {
                     return Err(Violation::new("two roots for one file"));
                 }
-                Some(_) => {}
                 None if self.is(entry, State::Arriving) || self.is(entry, State::Waiting) => {
                     self.roots.insert(entry, root);
                 }
-                None => {}
+                // Known already, or of an entry that is past needing it.
+                _ => {}
             }
         }
         Ok(())

@@ -55,7 +55,7 @@ pub(super) struct Download {
 /// How far a download is.
 enum Stage {
     /// The manifest is being fetched, looked at, and waits for an answer.
-    Offer(Offer),
+    Offer(Box<Offer>),
     /// Accepted.
     Transfer(Box<Transfer>),
     /// Its last disk job is under way, or done.
@@ -91,7 +91,7 @@ impl Download {
             links: BTreeMap::new(),
             best: None,
             lost: None,
-            stage: Stage::Offer(Offer::default()),
+            stage: Stage::Offer(Box::default()),
             paused: false,
             ending: None,
             over: false,
@@ -282,7 +282,7 @@ impl Download {
         match message {
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
-                self.manifest_part(cx, offset, total, &payload)?
+                self.manifest_part(cx, offset, total, &payload)?;
             }
             Message::Data {
                 id,
@@ -352,13 +352,14 @@ impl Download {
             .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
         let paths = offer.decoded(signed);
         if self.sink == SinkKind::Pipe {
-            return self.offered(
+            self.offered(
                 cx,
                 DiskDone::Inspected {
                     taken: Vec::new(),
                     free: None,
                 },
             );
+            return Ok(());
         }
         cx.disk(
             JobOwner::Download(self.id, DownloadJob::Inspect),
@@ -371,9 +372,9 @@ impl Download {
     }
 
     /// The folder was looked at: the user is asked.
-    fn offered(&mut self, cx: &mut Context, done: DiskDone) -> Result<(), Violation> {
+    fn offered(&mut self, cx: &mut Context, done: DiskDone) {
         let Stage::Offer(offer) = &mut self.stage else {
-            return Ok(());
+            return;
         };
         match done {
             DiskDone::Inspected { taken, free } => {
@@ -389,7 +390,6 @@ impl Download {
             DiskDone::Failed(error) => self.fail(cx, error.into()),
             _ => {}
         }
-        Ok(())
     }
 
     /// The user takes the offer.
@@ -397,7 +397,7 @@ impl Download {
         let Stage::Offer(offer) = &mut self.stage else {
             return;
         };
-        let (Some(peer), Some((signed, taken))) = (self.source.peer, offer.accept()) else {
+        let Some((signed, taken)) = offer.accept() else {
             return;
         };
         let files = Files::new(signed.manifest().clone(), terms, &taken);
@@ -416,9 +416,7 @@ impl Download {
             );
             return self.fail(cx, DownloadError::Unsuitable(reason));
         }
-        self.stage = Stage::Transfer(Box::new(Transfer::new(
-            signed, peer, files, self.sink, cx.now,
-        )));
+        self.stage = Stage::Transfer(Box::new(Transfer::new(signed, files, self.sink, cx.now)));
         match self.sink {
             SinkKind::Pipe => self.pump(cx),
             SinkKind::Folder => cx.disk(
@@ -508,7 +506,7 @@ impl Download {
             return Ok(());
         }
         match job {
-            DownloadJob::Inspect => self.offered(cx, done)?,
+            DownloadJob::Inspect => self.offered(cx, done),
             DownloadJob::Stage => self.staged(cx, done),
             DownloadJob::Write { pieces } => self.write_done(cx, &pieces, done)?,
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),

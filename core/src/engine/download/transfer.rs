@@ -13,7 +13,6 @@ use super::super::{
 use super::files::{Files, Taken};
 use super::window::{Rate, Window};
 use super::{Download, REPORT_EVERY, Stage};
-use crate::PeerId;
 use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
 use crate::merkle::RangeHash;
@@ -34,8 +33,6 @@ const HAVE_EVERY: Duration = Duration::from_millis(500);
 /// An accepted download.
 pub(super) struct Transfer {
     signed: SignedManifest,
-    /// Whose signature the manifest bears, and roots must bear.
-    signer: PeerId,
     files: Files,
     sink: SinkKind,
     /// The staging folder stands.
@@ -93,16 +90,9 @@ impl Flow {
 }
 
 impl Transfer {
-    pub(super) fn new(
-        signed: SignedManifest,
-        signer: PeerId,
-        files: Files,
-        sink: SinkKind,
-        now: Time,
-    ) -> Self {
+    pub(super) fn new(signed: SignedManifest, files: Files, sink: SinkKind, now: Time) -> Self {
         Self {
             signed,
-            signer,
             files,
             sink,
             staged: sink == SinkKind::Pipe,
@@ -629,7 +619,7 @@ fn verified(
     roots: &SignedRoots,
 ) -> Result<Vec<(u32, crate::merkle::Hash)>, Violation> {
     roots
-        .verify(&transfer.signed.id(), &transfer.signer)
+        .verify(&transfer.signed.id(), &transfer.signed.signer())
         .map_err(|error| Violation::new(format!("its roots are refused: {error}")))
 }
 

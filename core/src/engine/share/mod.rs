@@ -145,7 +145,7 @@ impl Share {
             }
             Message::GetManifest { offset } => self.send_manifest(cx, link, offset)?,
             Message::Request { id, segments } => {
-                self.request(cx, link, id, segments.into_inner())?
+                self.request(cx, link, id, segments.into_inner())?;
             }
             Message::Forget { ids } => {
                 if let Some(serving) = self.serving.get_mut(&link) {

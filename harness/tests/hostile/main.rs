@@ -1,0 +1,31 @@
+//! What hostile peers try, and what becomes of them: each is dropped with a reason, everybody else goes on, and nothing
+//! grows past its limit, which the world watches. The rows are those of the bad-input catalogue.
+
+mod a_receiver_asks_for_what_it_must_not;
+mod a_receiver_floods_or_does_not_read;
+mod a_sharer_lies;
+mod limits_hold_at_n_and_end_at_one_more;
+mod strangers_knock;
+
+use std::time::Duration;
+
+use handover_core::engine::{DownloadId, DownloadOutcome, Event};
+use handover_harness::{HostId, World};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What a host says that its peers did wrong.
+fn blames(world: &World, host: HostId) -> Vec<String> {
+    let blamed = world.events(host).iter().filter_map(|event| match event {
+        Event::PeerBlamed { violation, .. } => Some(violation.clone()),
+        _ => None,
+    });
+    blamed.collect()
+}
+
+/// Runs an honest download to its good end.
+fn complete(world: &mut World, host: HostId, download: DownloadId) {
+    let outcome = world.run_to_end(host, download);
+    let all = matches!(outcome, DownloadOutcome::Completed(summary) if summary.failed == 0);
+    assert!(all, "{outcome:?}");
+}

@@ -1,0 +1,188 @@
+use std::time::Duration;
+
+use bytes::Bytes;
+use handover_core::engine::LinkId;
+use handover_core::frame::plain;
+use handover_core::handshake::Initiator;
+use handover_core::message::{self, Knock, KnockReply, Refusal};
+use handover_core::secret::ShareSecret;
+use handover_harness::{HostId, Tree, World, content, small_limits};
+
+use crate::{SECOND, blames, complete};
+
+struct Scene {
+    world: World,
+    alice: HostId,
+    mallory: HostId,
+    secret: ShareSecret,
+    ticket: handover_core::code::Ticket,
+}
+
+fn scene() -> Scene {
+    let mut world = World::new(90);
+    let (alice, mallory) = (world.add_host(), world.add_puppet());
+    let (_, ticket) = world.share(alice, Tree::one("f", content(1, 300_000)));
+    let secret = ticket.secret.clone();
+    Scene {
+        world,
+        alice,
+        mallory,
+        secret,
+        ticket,
+    }
+}
+
+impl Scene {
+    /// A knock as it should be, with this secret's key under that secret's tag.
+    fn knock(&self, link: LinkId, key: &ShareSecret, tag: [u8; 16]) -> Knock {
+        let seed = [u8::try_from(link.0 % 256).unwrap(); 32];
+        let (local, remote) = (self.world.peer(self.mallory), self.world.peer(self.alice));
+        let (_, noise) = Initiator::new(&key.psk(), &tag, &local, &remote, seed);
+        Knock {
+            version: 1,
+            tag,
+            noise,
+        }
+    }
+
+    fn replies(&mut self, link: LinkId, bytes: Bytes) -> Vec<KnockReply> {
+        self.world.say_raw(link, bytes);
+        self.world.run_for(SECOND);
+        // Behind a reply with keys come frames that this puppet can't read.
+        let plain = self.world.puppet_link(link).plain.first();
+        let reply = plain.map(|bytes| message::decode(bytes).unwrap());
+        reply.into_iter().collect()
+    }
+
+    fn assert_refused(&mut self, link: LinkId, knock: &[u8], refusal: Refusal) {
+        let replies = self.replies(link, plain(knock));
+        assert_eq!(replies, [KnockReply::Refused(refusal)]);
+        assert!(self.world.puppet_link(link).is_over);
+    }
+
+    fn assert_open_for_others(&mut self) {
+        let bob = self.world.add_host();
+        let download = self.world.fetch(bob, &self.ticket);
+        complete(&mut self.world, bob, download);
+    }
+}
+
+/// Whatever is wrong with a knock, the answer does not tell whether the share is there.
+#[test]
+fn a_bad_knock_is_refused() {
+    let mut scene = scene();
+    let secret = scene.secret.clone();
+    let wrong = ShareSecret::from_bytes([9; 32]);
+    let none = Refusal::NoSuchShare;
+
+    let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+    scene.assert_refused(link, b"garbage", none);
+
+    let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+    let knock = Knock {
+        version: 2,
+        ..scene.knock(link, &secret, secret.tag())
+    };
+    scene.assert_refused(link, &message::encode(&knock), Refusal::Version);
+
+    let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+    let knock = scene.knock(link, &wrong, wrong.tag());
+    scene.assert_refused(link, &message::encode(&knock), none);
+
+    let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+    let knock = scene.knock(link, &wrong, secret.tag());
+    scene.assert_refused(link, &message::encode(&knock), none);
+
+    for len in [0, 1, 47, 49] {
+        let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+        let mut knock = scene.knock(link, &secret, secret.tag());
+        knock.noise.resize(len, 0);
+        scene.assert_refused(link, &message::encode(&knock), none);
+    }
+    scene.assert_open_for_others();
+}
+
+/// Row 24: a knock is good for one link between two peers.
+#[test]
+fn a_knock_that_was_overheard_opens_nothing() {
+    let mut scene = scene();
+    let secret = scene.secret.clone();
+    let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+    let knock = message::encode(&scene.knock(link, &secret, secret.tag()));
+    let replies = scene.replies(link, plain(&knock));
+    assert!(matches!(replies[..], [KnockReply::Noise(_)]));
+    // Somebody else says the same.
+    let eve = scene.world.add_puppet();
+    let link = scene.world.puppet_dials(eve, scene.alice);
+    scene.assert_refused(link, &knock, Refusal::NoSuchShare);
+}
+
+/// Row 13.
+#[test]
+fn a_first_frame_of_a_wrong_length_ends_the_link() {
+    for (len, bytes) in [(0_u32, "0"), (1025, "1025"), (u32::MAX, "4294967295")] {
+        let mut scene = scene();
+        let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+        assert_eq!(scene.replies(link, len.to_be_bytes().to_vec().into()), []);
+        assert!(scene.world.puppet_link(link).is_over);
+        let reason = format!("a frame of {bytes} bytes, where 1024 are allowed");
+        assert_eq!(blames(&scene.world, scene.alice), [reason]);
+        scene.assert_open_for_others();
+    }
+    let mut scene = scene();
+    let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+    scene.assert_refused(link, &[0; 1024], Refusal::NoSuchShare);
+}
+
+/// Rows 14 and 17.
+#[test]
+fn links_that_never_knock_are_few_and_short_lived() {
+    let mut scene = scene();
+    let most = small_limits().links_in_handshake;
+    for _ in 0..1000 {
+        scene.world.puppet_dials(scene.mallory, scene.alice);
+        assert!(scene.world.links_of(scene.alice).len() <= most);
+    }
+    assert_eq!(scene.world.links_of(scene.alice).len(), most);
+    // An honest receiver comes in as soon as one of them is out of time.
+    scene.assert_open_for_others();
+    scene.world.run_for(small_limits().handshake + SECOND);
+    assert_eq!(scene.world.links_of(scene.alice), []);
+}
+
+/// A byte now and then buys no more time.
+#[test]
+fn a_knock_that_drips_is_cut_off() {
+    let mut scene = scene();
+    let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+    for _ in 0..30 {
+        scene.world.say_raw(link, vec![0]);
+        scene.world.say_raw(link, vec![0]);
+        scene.world.run_for(Duration::from_millis(500));
+    }
+    assert!(scene.world.puppet_link(link).is_over);
+}
+
+#[test]
+fn nobody_is_let_in_where_nothing_is_shared() {
+    let mut world = World::new(91);
+    let (alice, mallory) = (world.add_host(), world.add_puppet());
+    let link = world.puppet_dials(mallory, alice);
+    world.run_for(SECOND);
+    assert!(world.puppet_link(link).is_over);
+}
+
+/// Row 27: whoever answers at the address must be the peer that the ticket names, and know the secret.
+#[test]
+fn whoever_answers_without_the_secret_gets_nothing() {
+    let mut scene = scene();
+    let bob = scene.world.add_host();
+    // The puppet shares something else; its own secret is not the one that is asked for.
+    let mut ticket = scene.ticket.clone();
+    ticket.peer = scene.world.peer(scene.mallory);
+    ticket.addresses = vec![World::address(scene.mallory)];
+    let download = scene.world.fetch(bob, &ticket);
+    let outcome = scene.world.run_to_end(bob, download);
+    let reason = format!("{outcome:?}");
+    assert!(reason.contains("Unreachable"), "{reason}");
+}
