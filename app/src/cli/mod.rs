@@ -25,10 +25,11 @@ use self::interrupt::Interrupts;
 use self::screen::{Log, Screen};
 
 /// Threads for the disk and for cryptography.
-const BLOCKING_THREADS: usize = 6;
+const BLOCKING_THREADS: usize = 4;
 
 /// Runs the command that the command line holds, and ends the process.
 pub(crate) fn main() -> ! {
+    keep_freed_memory();
     let args = Args::parse();
     log(args.global.verbose);
     let screen = Screen::new(&args.global);
@@ -46,6 +47,13 @@ pub(crate) fn main() -> ! {
     let _ = std::io::stdout().flush();
     // A thread may be waiting for standard input for ever; returning would wait for it.
     std::process::exit(exit.code())
+}
+
+/// Has the allocator keep some freed memory. glibc gives what is free at the top of its heap back to the system beyond
+/// 128 KiB, and each frame that comes in would have the system clear the same pages again; it raises that bound once it
+/// has seen a larger piece of memory come and go. Where the allocator is another, this does nothing.
+fn keep_freed_memory() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(4 << 20)));
 }
 
 fn perform(args: Args, screen: &Screen) -> Result<Exit, Failure> {

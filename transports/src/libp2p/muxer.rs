@@ -23,7 +23,7 @@ const MAX_STREAMS: usize = 64;
 const RECEIVE_WINDOW: usize = 24 << 20;
 
 /// Payload of one frame. Each costs a header that TLS seals as a record of its own.
-const FRAME: usize = 128 << 10;
+const FRAME: usize = 64 << 10;
 
 /// Streams that the peer has opened and the swarm has not yet taken; one more is reset.
 const MAX_UNTAKEN: usize = 16;
