@@ -2,7 +2,7 @@
 //! (`core/tests/corpus.rs`), so that nothing that was found once comes back unseen.
 
 // Each target uses one of these.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unused_imports, unreachable_pub)]
 
 mod engine;
 

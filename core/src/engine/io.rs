@@ -674,7 +674,7 @@ pub enum DownloadOutcome {
 /// What came in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DownloadSummary {
-    /// Files published.
+    /// Files and symlinks in place.
     pub files: u64,
     /// Their bytes.
     pub bytes: u64,

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
 use handover_core::dial::path_kind;
-use handover_core::engine::{DialId, LinkId};
+use handover_core::engine::{DialId, LinkId, PathKind};
 use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::swarm::{self, ConnectionId, Swarm, SwarmEvent};
@@ -353,11 +353,25 @@ impl Libp2pTransport {
         self.ready.push_back(TransportEvent::LinkUp(Link {
             id,
             peer,
-            path: path_kind(&remote),
+            path: self.path_to(&remote),
             remote,
             dial,
             stream: Box::new(stream),
         }));
+    }
+
+    /// What an address means from here. One of this machine's own is on this machine, whichever network it belongs to.
+    fn path_to(&self, remote: &Multiaddr) -> PathKind {
+        let host = remote.iter().next();
+        let own = self
+            .swarm
+            .listeners()
+            .any(|address| address.iter().next() == host);
+        if own {
+            PathKind::Loopback
+        } else {
+            path_kind(remote)
+        }
     }
 
     /// Whether a deadline has passed; asks to be woken at the next one.

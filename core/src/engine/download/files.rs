@@ -54,6 +54,7 @@ pub(super) struct Files {
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Count {
     pub(super) wanted: u64,
+    /// Files published.
     pub(super) done: u64,
     pub(super) skipped: u64,
     pub(super) failed: u64,

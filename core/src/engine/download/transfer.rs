@@ -17,6 +17,7 @@ use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
 use crate::merkle::RangeHash;
 use crate::message::{Failure, Leave, MAX_SEGMENTS, Message, Served};
+use crate::path::SafePath;
 use crate::time::Time;
 
 /// Requests that are outstanding on one link at the most, whatever room the window has.
@@ -47,6 +48,8 @@ pub(super) struct Transfer {
     unwritten: u64,
     publishing: bool,
     finishing: bool,
+    /// Symlinks that were to be made at the end.
+    symlinks: u64,
     /// Roots that were asked for, with the link that was asked.
     asked_roots: BTreeMap<u32, LinkId>,
     started: Time,
@@ -103,6 +106,7 @@ impl Transfer {
             unwritten: 0,
             publishing: false,
             finishing: false,
+            symlinks: 0,
             asked_roots: BTreeMap::new(),
             started: now,
             rate: Rate::default(),
@@ -504,6 +508,7 @@ impl Download {
         }
         transfer.finishing = true;
         let (folders, symlinks) = rest_of(&transfer.files);
+        transfer.symlinks = symlinks.len() as u64;
         cx.disk(
             JobOwner::Download(self.id, DownloadJob::Finish),
             DiskWork::Finish {
@@ -522,6 +527,10 @@ impl Download {
             _ => Vec::new(),
         };
         let misplaced = failed.len() as u64;
+        let unlinked = failed
+            .iter()
+            .filter(|(path, _)| self.is_symlink(path))
+            .count() as u64;
         for (path, error) in failed {
             cx.event(Event::FileFailed {
                 download: self.id,
@@ -539,7 +548,7 @@ impl Download {
         };
         let count = transfer.files.count;
         let summary = DownloadSummary {
-            files: count.done,
+            files: count.done + transfer.symlinks.saturating_sub(unlinked),
             bytes: count.published,
             skipped: count.skipped,
             failed: count.failed + misplaced,
@@ -552,6 +561,16 @@ impl Download {
         self.stage = Stage::Ending;
         self.ending = Some(DownloadOutcome::Completed(summary));
         self.ended(cx);
+    }
+
+    fn is_symlink(&self, path: &SafePath) -> bool {
+        let Stage::Transfer(transfer) = &self.stage else {
+            return false;
+        };
+        let entries = transfer.signed.manifest().entries().iter();
+        entries
+            .filter(|entry| matches!(entry.kind, EntryKind::Symlink { .. }))
+            .any(|entry| entry.path == *path)
     }
 
     /// Reports progress to the user, and now and then to the sharer.
