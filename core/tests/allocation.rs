@@ -48,7 +48,9 @@ fn promising(before: &[u8]) -> Vec<Vec<u8>> {
         bytes.extend_from_slice(&[0; 40]);
         bytes
     };
-    let pairs = kinds.into_iter().flat_map(|kind| lengths.map(|length| (kind, length)));
+    let pairs = kinds
+        .into_iter()
+        .flat_map(|kind| lengths.map(|length| (kind, length)));
     pairs.map(|(kind, length)| promise(kind, length)).collect()
 }
 
@@ -90,11 +92,17 @@ fn nothing_is_set_aside_for_what_is_only_promised() {
         key("t"),
     ];
     for bytes in places.iter().flat_map(|place| promising(place)) {
-        costs("a message", bytes.len(), || message::decode::<Message>(&bytes));
+        costs("a message", bytes.len(), || {
+            message::decode::<Message>(&bytes)
+        });
         costs("a knock", bytes.len(), || message::decode::<Knock>(&bytes));
-        costs("a reply", bytes.len(), || message::decode::<KnockReply>(&bytes));
+        costs("a reply", bytes.len(), || {
+            message::decode::<KnockReply>(&bytes)
+        });
         let encoded = Bytes::from(bytes.clone());
-        costs("a manifest", bytes.len(), || SignedManifest::decode(encoded, &peer, &limits));
+        costs("a manifest", bytes.len(), || {
+            SignedManifest::decode(encoded, &peer, &limits)
+        });
     }
     for length in [1, 1000, MAX_SEALED_FRAME, MAX_SEALED_FRAME + 1, u32::MAX] {
         let prefix = length.to_be_bytes();
@@ -112,7 +120,9 @@ fn nothing_is_set_aside_for_what_is_only_promised() {
         let key = handover_core::aead::AeadKey::new([1; 32]);
         let tag = key.seal_in_place(0, &mut body).expect("the key is fresh");
         body.extend_from_slice(&tag);
-        costs("a frame", body.len(), || frame::open(&link.receive, 0, body.clone()));
+        costs("a frame", body.len(), || {
+            frame::open(&link.receive, 0, body.clone())
+        });
     }
     costs("a code", 20_000, || ShareCode::parse(&"A".repeat(20_000)));
 }

@@ -21,7 +21,9 @@
 
 mod bits;
 mod context;
+mod disk_work;
 mod download;
+mod event;
 mod io;
 mod links;
 mod share;
@@ -30,6 +32,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+pub use disk_work::*;
+pub use event::*;
 pub use io::*;
 
 use context::{Context, JobOwner};

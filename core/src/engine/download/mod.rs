@@ -5,6 +5,7 @@
 
 mod arrival;
 mod files;
+mod finish;
 mod offer;
 mod search;
 mod transfer;

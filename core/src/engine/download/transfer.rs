@@ -1,23 +1,20 @@
 //! An accepted download: asking for ranges, taking what comes, staging, publishing, finishing.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{
-    DiskDone, DiskError, DiskWork, DownloadOutcome, DownloadSummary, Event, LinkId, Piece,
-    Progress, PublishFolder, PublishSymlink, Published, Segment, SinkKind, Violation,
+    DiskDone, DiskError, DiskWork, Event, LinkId, Piece, Published, Segment, SinkKind, Violation,
 };
 use super::files::{Files, Taken};
 use super::window::{Rate, Window};
-use super::{Download, REPORT_EVERY, Stage};
+use super::{Download, Stage};
 use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
 use crate::merkle::RangeHash;
-use crate::message::{Failure, Leave, MAX_SEGMENTS, Message, Served};
-use crate::path::SafePath;
+use crate::message::{Failure, MAX_SEGMENTS, Message, Served};
 use crate::time::Time;
 
 /// Requests that are outstanding on one link at the most, whatever room the window has.
@@ -28,34 +25,32 @@ const WRITES: usize = 2;
 const WRITE: usize = 1024 * 1024;
 /// Files in one publish job.
 const PUBLISH: usize = 256;
-/// How often the sharer is told how far we are.
-const HAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// An accepted download.
 pub(super) struct Transfer {
-    signed: SignedManifest,
-    files: Files,
+    pub(super) signed: SignedManifest,
+    pub(super) files: Files,
     sink: SinkKind,
     /// The staging folder stands.
-    staged: bool,
+    pub(super) staged: bool,
     /// To be written, in the order in which it came.
-    to_write: VecDeque<Vec<Piece>>,
+    pub(super) to_write: VecDeque<Vec<Piece>>,
     /// For a pipe: what came early, and where the pipe stands.
     early: BTreeMap<u64, Piece>,
     pipe_at: u64,
-    writes: usize,
+    pub(super) writes: usize,
     /// Bytes received and not on disk yet.
     unwritten: u64,
-    publishing: bool,
-    finishing: bool,
+    pub(super) publishing: bool,
+    pub(super) finishing: bool,
     /// Symlinks that were to be made at the end.
-    symlinks: u64,
+    pub(super) symlinks: u64,
     /// Roots that were asked for, with the link that was asked.
     asked_roots: BTreeMap<u32, LinkId>,
-    started: Time,
-    rate: Rate,
-    report_due: Time,
-    have_due: Time,
+    pub(super) started: Time,
+    pub(super) rate: Rate,
+    pub(super) report_due: Time,
+    pub(super) have_due: Time,
 }
 
 /// What is asked for on one link.
@@ -496,141 +491,6 @@ impl Download {
             },
         );
     }
-
-    fn finish_if_complete(&mut self, cx: &mut Context) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let busy =
-            transfer.finishing || transfer.publishing || transfer.writes > 0 || !transfer.staged;
-        if busy || !transfer.to_write.is_empty() || !transfer.files.is_complete() {
-            return;
-        }
-        transfer.finishing = true;
-        let (folders, symlinks) = rest_of(&transfer.files);
-        transfer.symlinks = symlinks.len() as u64;
-        cx.disk(
-            JobOwner::Download(self.id, DownloadJob::Finish),
-            DiskWork::Finish {
-                download: self.id,
-                folders,
-                symlinks,
-            },
-        );
-    }
-
-    /// Everything is in its place.
-    pub(super) fn finished(&mut self, cx: &mut Context, done: DiskDone) {
-        let failed = match done {
-            DiskDone::Finished { failed } => failed,
-            DiskDone::Failed(error) => return self.fail(cx, error.into()),
-            _ => Vec::new(),
-        };
-        let misplaced = failed.len() as u64;
-        let unlinked = failed
-            .iter()
-            .filter(|(path, _)| self.is_symlink(path))
-            .count() as u64;
-        for (path, error) in failed {
-            cx.event(Event::FileFailed {
-                download: self.id,
-                path,
-                reason: error.to_string(),
-            });
-        }
-        self.report(cx);
-        let path = self
-            .best
-            .and_then(|link| cx.links.get(link))
-            .map(|link| link.path);
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let count = transfer.files.count;
-        let summary = DownloadSummary {
-            files: count.done + transfer.symlinks.saturating_sub(unlinked),
-            bytes: count.published,
-            skipped: count.skipped,
-            failed: count.failed + misplaced,
-            executables_stripped: count.stripped,
-            took: cx.now.since(transfer.started),
-            path,
-        };
-        self.have(cx);
-        self.leave(cx, Leave::Completed);
-        self.stage = Stage::Ending;
-        self.ending = Some(DownloadOutcome::Completed(summary));
-        self.ended(cx);
-    }
-
-    fn is_symlink(&self, path: &SafePath) -> bool {
-        let Stage::Transfer(transfer) = &self.stage else {
-            return false;
-        };
-        let entries = transfer.signed.manifest().entries().iter();
-        entries
-            .filter(|entry| matches!(entry.kind, EntryKind::Symlink { .. }))
-            .any(|entry| entry.path == *path)
-    }
-
-    /// Reports progress to the user, and now and then to the sharer.
-    pub(super) fn report_if_due(&mut self, cx: &mut Context) {
-        let due = |at: Time| at <= cx.now;
-        let (report, have) = match &self.stage {
-            Stage::Transfer(transfer) => (due(transfer.report_due), due(transfer.have_due)),
-            _ => return,
-        };
-        if report {
-            self.report(cx);
-        }
-        if have {
-            self.have(cx);
-        }
-    }
-
-    pub(super) fn report(&mut self, cx: &mut Context) {
-        let link = self.best.and_then(|link| cx.links.get(link));
-        let (path, rtt) = match link {
-            Some(link) => (link.path, link.rtt),
-            None => (super::super::PathKind::Direct, None),
-        };
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let count = transfer.files.count;
-        transfer.rate.sample(cx.now, count.here);
-        transfer.report_due = cx.now + REPORT_EVERY;
-        let progress = Progress {
-            done: count.here,
-            total: count.bytes,
-            files_done: count.done,
-            files_total: count.wanted,
-            rate: transfer.rate.now(),
-            rtt,
-            path,
-            paused: self.paused,
-        };
-        cx.event(Event::Progress {
-            download: self.id,
-            progress,
-        });
-    }
-
-    fn have(&mut self, cx: &mut Context) {
-        let (Some(best), Stage::Transfer(transfer)) = (self.best, &mut self.stage) else {
-            return;
-        };
-        transfer.have_due = cx.now + HAVE_EVERY;
-        let count = transfer.files.count;
-        let total = count.bytes.unwrap_or(0);
-        cx.send(
-            best,
-            Message::Have {
-                done: count.here,
-                total,
-            },
-        );
-    }
 }
 
 fn verified(
@@ -694,29 +554,4 @@ fn sort(files: &mut Files, segments: &[Segment], data: Data) -> Result<Sorted, V
         }
     }
     Ok((pieces, failed, bad))
-}
-
-/// Folders and symlinks that were selected.
-fn rest_of(files: &Files) -> (Vec<PublishFolder>, Vec<PublishSymlink>) {
-    let (mut folders, mut symlinks) = (Vec::new(), Vec::new());
-    for (index, entry) in (0..).zip(files.manifest().entries()) {
-        if !files.is_selected(index) {
-            continue;
-        }
-        match &entry.kind {
-            EntryKind::Folder { mode, modified } => folders.push(PublishFolder {
-                path: entry.path.clone(),
-                mode: *mode,
-                modified: *modified,
-            }),
-            EntryKind::Symlink { target } => symlinks.push(PublishSymlink {
-                entry: index,
-                path: entry.path.clone(),
-                target: target.clone(),
-                on_conflict: files.terms().on_conflict,
-            }),
-            EntryKind::File { .. } | EntryKind::Stream => {}
-        }
-    }
-    (folders, symlinks)
 }

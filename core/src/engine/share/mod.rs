@@ -4,6 +4,8 @@
 //! the screen.
 
 mod content;
+mod hashing;
+mod request;
 mod serve;
 mod sessions;
 

@@ -6,19 +6,13 @@ use bytes::Bytes;
 
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
-use super::super::{DiskDone, DiskError, DiskWork, Event, GroupHash, LinkId, Segment, Violation};
-use super::content::{Content, EntryState, group_len};
-use super::{REPORT_EVERY, Share};
-use crate::bounded::Bounded;
-use crate::limits::{GROUP, LEAF};
+use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, Segment, Violation};
+use super::Share;
+use super::content::{Content, EntryState};
+use super::request::{Plan, check, is_servable, may_read, plan_read, served_bytes};
+use crate::limits::GROUP;
 use crate::manifest::SignedRoots;
-use crate::merkle::Hash;
 use crate::message::{Failure, Message, Served};
-
-/// Bytes of a pipe that are kept behind what was read last: what a receiver may have asked for and lost with a link.
-const PIPE_KEPT: u64 = 16 * 1024 * 1024;
-/// Bytes hashed ahead in one job.
-const HASH_AHEAD: u64 = 4 * 1024 * 1024;
 
 /// One link's requests.
 #[derive(Default)]
@@ -174,7 +168,7 @@ impl Share {
     }
 
     /// Sends the roots that were asked for and are known by now.
-    fn pay_roots(&mut self, cx: &mut Context) {
+    pub(super) fn pay_roots(&mut self, cx: &mut Context) {
         let Some(content) = &self.content else {
             return;
         };
@@ -358,7 +352,7 @@ impl Share {
         serving.sends(seq, bytes, true);
     }
 
-    fn report_failed(&self, cx: &mut Context, failed: Vec<(u32, DiskError)>) {
+    pub(super) fn report_failed(&self, cx: &mut Context, failed: Vec<(u32, DiskError)>) {
         for (entry, error) in failed {
             let path = self
                 .content
@@ -392,271 +386,6 @@ impl Share {
         self.sessions.sent(link, gone);
         self.pump(cx);
     }
-
-    /// Hashes the next part that nobody has asked for yet.
-    pub(super) fn start_hashing(&mut self, cx: &mut Context) {
-        let busy = self.hashing;
-        let Some(content) = &mut self.content else {
-            return;
-        };
-        if busy || self.jobs >= cx.limits.disk_jobs {
-            return;
-        }
-        let Some(job) = next_to_hash(content, self.id, cx.limits.segments) else {
-            return;
-        };
-        self.hashing = true;
-        self.jobs += 1;
-        let (job, work) = job;
-        cx.disk(JobOwner::Share(self.id, job), work);
-    }
-
-    pub(super) fn groups_hashed(
-        &mut self,
-        cx: &mut Context,
-        entry: u32,
-        first: u64,
-        done: DiskDone,
-    ) {
-        self.hashing = false;
-        let Some(content) = &mut self.content else {
-            return;
-        };
-        match done {
-            DiskDone::Hashed { hashes } => {
-                for (group, hash) in (first..).zip(hashes) {
-                    content.insert(entry, group, hash);
-                }
-            }
-            DiskDone::Failed(error) => {
-                content.fail(entry, &error);
-                self.report_failed(cx, vec![(entry, error)]);
-            }
-            _ => {
-                content.fail(entry, &DiskError::NotFound);
-            }
-        }
-        self.hashed(cx);
-    }
-
-    pub(super) fn files_hashed(&mut self, cx: &mut Context, entries: &[u32], done: DiskDone) {
-        self.hashing = false;
-        let Some(content) = &mut self.content else {
-            return;
-        };
-        let results = match done {
-            DiskDone::Read { segments, .. } => segments,
-            DiskDone::Failed(error) => vec![Err(error); entries.len()],
-            _ => Vec::new(),
-        };
-        let mut failed = Vec::new();
-        for (entry, result) in entries.iter().zip(results) {
-            match result {
-                Ok(Some(GroupHash { hash, .. })) => {
-                    content.insert(*entry, 0, hash);
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    content.fail(*entry, &error);
-                    failed.push((*entry, error));
-                }
-            }
-        }
-        self.report_failed(cx, failed);
-        self.hashed(cx);
-    }
-
-    /// Tells now and then how far hashing is, and sends roots that were waited for.
-    fn hashed(&mut self, cx: &mut Context) {
-        if let Some(content) = &self.content
-            && content.hashed != self.reported
-            && (cx.now >= self.report_due || content.hashed == content.total)
-        {
-            self.reported = content.hashed;
-            self.report_due = cx.now + REPORT_EVERY;
-            cx.event(Event::ShareHashed {
-                share: self.id,
-                done: content.hashed,
-                total: content.total,
-            });
-        }
-        self.pay_roots(cx);
-    }
-}
-
-/// Whether a request asks only for what the manifest says is there, in one of the two shapes that requests have.
-fn check(content: &Content, segments: &[Segment], most: usize) -> Result<(), Violation> {
-    if segments.is_empty() || segments.len() > most {
-        return Err(Violation::new("a request with no or too many segments"));
-    }
-    let mut total = 0u64;
-    for segment in segments {
-        let size = match content.entry(segment.entry) {
-            Some(EntryState::File { size, .. } | EntryState::Failed { size, .. }) => *size,
-            Some(EntryState::Stream(_)) => u64::MAX,
-            Some(EntryState::Bare) | None => {
-                return Err(Violation::new("asked for what has no bytes"));
-            }
-        };
-        total += u64::from(segment.len);
-        let end = segment.offset.checked_add(u64::from(segment.len));
-        let in_group =
-            segment.offset % u64::from(GROUP) + u64::from(segment.len) <= u64::from(GROUP);
-        let aligned = segment.offset.is_multiple_of(u64::from(LEAF));
-        let ends_leaf = end.is_some_and(|end| end == size || end.is_multiple_of(u64::from(LEAF)));
-        if segment.len == 0
-            || end.is_none_or(|end| end > size)
-            || !in_group
-            || !aligned
-            || !ends_leaf
-        {
-            return Err(Violation::new("asked for a range that is not there"));
-        }
-        let whole = segment.offset == 0 && u64::from(segment.len) == size;
-        if segments.len() > 1 && !whole {
-            return Err(Violation::new("a request mixes ranges"));
-        }
-    }
-    if total > u64::from(GROUP) {
-        return Err(Violation::new("a request over a group"));
-    }
-    Ok(())
-}
-
-/// What to do for a request.
-enum Plan {
-    /// Answer at once.
-    Answer(Vec<Served>),
-    /// Read first.
-    Read(DiskWork),
-}
-
-fn plan_read(
-    content: &mut Content,
-    share: super::ShareId,
-    segments: &[Segment],
-    peer: Option<crate::PeerId>,
-) -> Plan {
-    if segments.iter().any(|segment| segment.len == 0) {
-        return Plan::Answer(vec![Served::Forgotten; segments.len()]);
-    }
-    if let Some(first) = segments.first()
-        && let Some(EntryState::Stream(stream)) = content.entry_mut(first.entry)
-    {
-        return plan_pipe(stream, share, *first, peer);
-    }
-    let readable: Vec<_> = segments
-        .iter()
-        .filter(|segment| is_servable(content, segment))
-        .copied()
-        .collect();
-    if readable.is_empty() {
-        let failed = segments
-            .iter()
-            .map(|segment| match content.entry(segment.entry) {
-                Some(EntryState::Failed { failure, .. }) => Served::Failed(*failure),
-                _ => Served::Failed(Failure::Unreadable),
-            });
-        return Plan::Answer(failed.collect());
-    }
-    let hash = readable.iter().any(|segment| wants_hash(content, segment));
-    Plan::Read(DiskWork::Read {
-        share,
-        segments: readable,
-        hash,
-    })
-}
-
-/// Whether a request's turn has come. A pipe has one reader at a time; and what stands ahead of where it was read waits
-/// for what lies between, which the same receiver has asked for over another link, or will ask for again.
-fn may_read(content: &Content, segments: &[Segment], peer: Option<crate::PeerId>) -> bool {
-    let Some(first) = segments.first() else {
-        return true;
-    };
-    let Some(EntryState::Stream(stream)) = content.entry(first.entry) else {
-        return true;
-    };
-    let near = stream.read.saturating_add(1)..=stream.read.saturating_add(PIPE_KEPT);
-    let ahead = stream.size.is_none() && stream.taken_by == peer && near.contains(&first.offset);
-    first.len == 0 || !(stream.reading || ahead)
-}
-
-fn plan_pipe(
-    stream: &mut super::content::StreamState,
-    share: super::ShareId,
-    segment: Segment,
-    peer: Option<crate::PeerId>,
-) -> Plan {
-    let passed = segment.offset.saturating_add(PIPE_KEPT) < stream.read
-        || segment.offset > stream.read
-        || !segment.offset.is_multiple_of(u64::from(GROUP));
-    let taken = stream.taken_by.is_some() && stream.taken_by != peer;
-    if let Some(size) = stream.size
-        && segment.offset > size
-    {
-        return Plan::Answer(vec![Served::End { len: 0, size }]);
-    }
-    if taken || passed {
-        return match stream.size {
-            Some(size) if !taken && segment.offset >= size => {
-                Plan::Answer(vec![Served::End { len: 0, size }])
-            }
-            _ => Plan::Answer(vec![Served::Failed(Failure::Passed)]),
-        };
-    }
-    stream.taken_by = peer;
-    stream.reading = true;
-    Plan::Read(DiskWork::ReadPipe {
-        share,
-        offset: segment.offset,
-        len: segment.len,
-        keep_from: stream.read.saturating_sub(PIPE_KEPT),
-    })
-}
-
-fn is_servable(content: &Content, segment: &Segment) -> bool {
-    matches!(content.entry(segment.entry), Some(EntryState::File { .. }))
-}
-
-/// Whether reading this segment should hash its group: the group is not hashed yet, or the proof starts inside it.
-fn wants_hash(content: &Content, segment: &Segment) -> bool {
-    let Some(EntryState::File { size, tree }) = content.entry(segment.entry) else {
-        return false;
-    };
-    let group = segment.offset / u64::from(GROUP);
-    !tree.has(group) || segment.len != group_len(*size, group)
-}
-
-/// Takes a read segment's hash into its tree, and says how it is served.
-fn served_bytes(content: &mut Content, segment: &Segment, hash: Option<GroupHash>) -> Served {
-    let group = segment.offset / u64::from(GROUP);
-    let mut inner = Vec::new();
-    if let Some(read) = hash {
-        content.insert(segment.entry, group, read.hash);
-        inner = read.inner;
-    }
-    let proof = match content.entry(segment.entry) {
-        Some(EntryState::File { size, tree }) => proof_of(tree.proof(group), inner, *size, segment),
-        _ => None,
-    };
-    Served::Bytes {
-        len: segment.len,
-        proof,
-    }
-}
-
-fn proof_of(
-    upper: Option<Vec<Hash>>,
-    mut inner: Vec<Hash>,
-    size: u64,
-    segment: &Segment,
-) -> Option<Bounded<Hash, { crate::message::MAX_PROOF }>> {
-    let whole = segment.len == group_len(size, segment.offset / u64::from(GROUP));
-    if whole {
-        inner.clear();
-    }
-    inner.extend(upper?);
-    Some(inner.into())
 }
 
 /// Roots of these segments' entries that are known and did not go out on this link yet.
@@ -702,59 +431,4 @@ fn answer(
         },
         payload,
     )
-}
-
-/// The next work that brings hashing forward: groups of one large file, or a handful of small files.
-fn next_to_hash(
-    content: &mut Content,
-    share: super::ShareId,
-    most: usize,
-) -> Option<(ShareJob, DiskWork)> {
-    let mut segments = Vec::new();
-    let mut bytes = 0;
-    while content.cursor < content.entry_count() && segments.len() < most {
-        let entry = content.cursor;
-        if let Some((size, first)) = content.unhashed(entry) {
-            if size > u64::from(GROUP) {
-                if segments.is_empty() {
-                    return Some(large_job(share, entry, size, first));
-                }
-                break;
-            }
-            if bytes + size > u64::from(GROUP) {
-                break;
-            }
-            bytes += size;
-            let len = u32::try_from(size).unwrap_or(GROUP);
-            segments.push(Segment {
-                entry,
-                offset: 0,
-                len,
-            });
-        }
-        content.cursor += 1;
-    }
-    if segments.is_empty() {
-        return None;
-    }
-    let entries = segments.iter().map(|segment| segment.entry).collect();
-    let work = DiskWork::Read {
-        share,
-        segments,
-        hash: true,
-    };
-    Some((ShareJob::HashFiles { entries }, work))
-}
-
-fn large_job(share: super::ShareId, entry: u32, size: u64, first: u64) -> (ShareJob, DiskWork) {
-    let groups = size.div_ceil(u64::from(GROUP));
-    let count = (groups - first).min(HASH_AHEAD / u64::from(GROUP));
-    let count = u32::try_from(count).unwrap_or(1);
-    let work = DiskWork::HashGroups {
-        share,
-        entry,
-        first,
-        count,
-    };
-    (ShareJob::HashGroups { entry, first }, work)
 }

@@ -1,0 +1,228 @@
+//! Disk work: what the engine asks of its driver's disk side, and how that ends.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{DownloadId, OnConflict, ShareId};
+use crate::manifest::Entry;
+use crate::merkle::Hash;
+use crate::path::SafePath;
+use crate::time::Timestamp;
+
+/// A range of one entry's bytes: whole leaves of one group, but for the end of the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Segment {
+    /// Index of the entry in the manifest.
+    #[serde(rename = "e")]
+    pub entry: u32,
+    /// Byte offset in the entry: a multiple of [`LEAF`](crate::limits::LEAF).
+    #[serde(rename = "o")]
+    pub offset: u64,
+    /// Bytes, at the most [`GROUP`](crate::limits::GROUP).
+    #[serde(rename = "l")]
+    pub len: u32,
+}
+
+/// Work for the driver's disk side.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
+#[derive(Debug)]
+pub enum DiskWork {
+    /// Walk what `share` means and list it. Does not open files.
+    Scan { share: ShareId },
+    /// Read these segments of a share, in order, into one payload. With `hash`, hash each segment's group too.
+    /// A file whose size or modification time is no longer what the scan saw fails with [`DiskError::Changed`].
+    Read {
+        share: ShareId,
+        segments: Vec<Segment>,
+        hash: bool,
+    },
+    /// Hash whole groups of one file of a share: `count` of them from group `first` on.
+    HashGroups {
+        share: ShareId,
+        entry: u32,
+        first: u64,
+        count: u32,
+    },
+    /// Read the next bytes of a share's pipe: up to `len`, fewer only at its end. `offset` is where they stand in the
+    /// stream. What lies below `keep_from` will never be asked for again; what lies above may be asked for once more.
+    ReadPipe {
+        share: ShareId,
+        offset: u64,
+        len: u32,
+        keep_from: u64,
+    },
+    /// Forget a share: close its files.
+    Forget { share: ShareId },
+    /// Look which of these paths exist below the download's folder, and how much room there is. For a pipe: nothing.
+    Inspect {
+        download: DownloadId,
+        paths: Vec<SafePath>,
+    },
+    /// Make the download's staging folder, next to where its files will be.
+    Stage { download: DownloadId },
+    /// Write pieces to staging (or to the pipe, where pieces come in order).
+    Write {
+        download: DownloadId,
+        pieces: Vec<Piece>,
+    },
+    /// Make staged files durable, then give each its attributes and its final name.
+    Publish {
+        download: DownloadId,
+        files: Vec<PublishFile>,
+    },
+    /// Make folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder.
+    Finish {
+        download: DownloadId,
+        folders: Vec<PublishFolder>,
+        symlinks: Vec<PublishSymlink>,
+    },
+    /// Remove the download's staging folder and forget the download.
+    Discard { download: DownloadId },
+}
+
+/// Verified or provisional bytes on their way to staging.
+#[derive(Debug, Clone)]
+pub struct Piece {
+    /// The entry's index in the manifest; also names its staging file.
+    pub entry: u32,
+    /// Where the bytes stand in the file.
+    pub offset: u64,
+    /// The bytes.
+    pub data: Bytes,
+}
+
+/// A staged file that is whole and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishFile {
+    /// The entry's index; names the staging file. An empty file may have none yet: it is made.
+    pub entry: u32,
+    /// Its final name below the download's folder; parents are made as needed.
+    pub path: SafePath,
+    /// Permission bits, already masked by what the user agreed to: `0o777` at the most.
+    pub mode: u32,
+    /// Its modification time.
+    pub modified: Timestamp,
+    /// What to do if the name is taken by now.
+    pub on_conflict: OnConflict,
+}
+
+/// A folder with its attributes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishFolder {
+    /// Below the download's folder.
+    pub path: SafePath,
+    /// Permission bits.
+    pub mode: u32,
+    /// Its modification time.
+    pub modified: Timestamp,
+}
+
+/// A symlink whose target was checked to stay inside the share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishSymlink {
+    /// The entry's index.
+    pub entry: u32,
+    /// Where the link stands.
+    pub path: SafePath,
+    /// What it holds, relative to its own folder.
+    pub target: String,
+    /// What to do if the name is taken by now.
+    pub on_conflict: OnConflict,
+}
+
+/// How a disk job ended.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
+#[derive(Debug)]
+pub enum DiskDone {
+    /// The whole job failed.
+    Failed(DiskError),
+    /// [`DiskWork::Scan`].
+    Scanned(Scanned),
+    /// [`DiskWork::Read`]: the payload is that of the segments that are `Ok`, in order. With `hash`, each is hashed.
+    Read {
+        payload: Bytes,
+        segments: Vec<Result<Option<GroupHash>, DiskError>>,
+    },
+    /// [`DiskWork::HashGroups`]: one hash a group.
+    Hashed { hashes: Vec<Hash> },
+    /// [`DiskWork::ReadPipe`]: fewer bytes than asked for are the last ones.
+    /// `hash` is the node of the group that the bytes are; `end` says that nothing follows them.
+    PipeRead {
+        payload: Bytes,
+        hash: Hash,
+        end: bool,
+    },
+    /// [`DiskWork::Inspect`]: indexes into `paths` that exist; `free` bytes of room, if known.
+    Inspected {
+        taken: Vec<usize>,
+        free: Option<u64>,
+    },
+    /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Forget`], [`DiskWork::Discard`].
+    Ok,
+    /// [`DiskWork::Publish`]: one outcome a file, in order.
+    Published(Vec<Result<Published, DiskError>>),
+    /// [`DiskWork::Finish`]: what could not be done, by path; the rest is done.
+    Finished { failed: Vec<(SafePath, DiskError)> },
+}
+
+/// The hash of the group a segment stands in, and what a proof of the segment inside its group needs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupHash {
+    /// The whole group's node.
+    pub hash: Hash,
+    /// Siblings from the segment's leaves up to the group's node; empty if the segment is the whole group.
+    pub inner: Vec<Hash>,
+}
+
+/// What became of a file that was to be published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Published {
+    /// It stands at this path (which is another than asked for if the name was taken and [`OnConflict::Rename`] held).
+    At(SafePath),
+    /// The name was taken and [`OnConflict::Skip`] held.
+    Skipped,
+}
+
+/// What a scan found. `entries` are in the order in which they will be fetched; the driver remembers which local file
+/// each index means.
+#[derive(Debug, Clone, Default)]
+pub struct Scanned {
+    /// Everything that can be shared.
+    pub entries: Vec<Entry>,
+    /// What can't be, and why: name (as the file system has it, lossy) and reason, for people.
+    pub skipped: Vec<(String, String)>,
+    /// The wall clock at the end of the scan.
+    pub at: Timestamp,
+}
+
+/// What can go wrong with files here, on this machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+pub enum DiskError {
+    /// There is no room.
+    #[error("no space left on the disk")]
+    Full,
+    /// Permission denied, or a read-only file system.
+    #[error("permission denied: {0}")]
+    Denied(String),
+    /// It is not there (any more).
+    #[error("not found")]
+    NotFound,
+    /// A shared file is not what it was when the share was made.
+    #[error("the file changed while it was being sent")]
+    Changed,
+    /// A name is too long for the file system here.
+    #[error("the name is too long for this file system")]
+    NameTooLong,
+    /// The other end of a pipe is gone.
+    #[error("the pipe was closed")]
+    PipeClosed,
+    /// A symlink or other thing in the way would lead out of the folder.
+    #[error("refused: {0}")]
+    Escape(String),
+    /// Anything else, in the system's words.
+    #[error("{0}")]
+    Other(String),
+}

@@ -1,0 +1,250 @@
+//! Events: what users are told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{DiskError, DownloadId, PathKind, SessionId, ShareId};
+use crate::PeerId;
+use crate::code::Ticket;
+use crate::manifest::Manifest;
+use crate::path::SafePath;
+
+/// What users are told. Names and texts in it come from peers: whoever prints them escapes them.
+// Each variant's sentence tells of its fields.
+#[allow(missing_docs)]
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A share can be reached: this is its ticket (again, when its addresses change).
+    ShareOpen { share: ShareId, ticket: Ticket },
+    /// A share's files are listed.
+    ShareScanned {
+        share: ShareId,
+        summary: ManifestSummary,
+        skipped: Vec<(String, String)>,
+    },
+    /// Hashing went on; `done == total` once.
+    ShareHashed {
+        share: ShareId,
+        done: u64,
+        total: u64,
+    },
+    /// A share could not be made, or was withdrawn.
+    ShareEnded { share: ShareId, reason: ShareEnd },
+    /// A receiver proved the share's key.
+    ReceiverJoined {
+        share: ShareId,
+        session: SessionId,
+        peer: PeerId,
+        name: String,
+        path: PathKind,
+    },
+    /// A receiver has so much (by its own account; `total` is what it selected).
+    ReceiverProgress {
+        share: ShareId,
+        session: SessionId,
+        path: PathKind,
+        rtt: Option<Duration>,
+        done: u64,
+        total: u64,
+    },
+    /// A receiver is through, gave up or was lost.
+    ReceiverLeft {
+        share: ShareId,
+        session: SessionId,
+        outcome: ReceiverOutcome,
+        /// Bytes of content sent to it.
+        sent: u64,
+    },
+    /// A file of a share can't be served any more.
+    ShareFileFailed {
+        share: ShareId,
+        path: SafePath,
+        error: DiskError,
+    },
+
+    /// A download looks for its peer: attempt 1, 2, ….
+    Connecting {
+        download: DownloadId,
+        attempt: u32,
+        /// Why the attempt before failed.
+        reason: Option<String>,
+    },
+    /// A link proved the key.
+    Connected {
+        download: DownloadId,
+        peer: PeerId,
+        path: PathKind,
+    },
+    /// The sharer is still listing its files.
+    SharerPreparing { download: DownloadId },
+    /// This is on offer; answer with [`Command::Accept`] or [`Command::Decline`].
+    Offer {
+        download: DownloadId,
+        manifest: Arc<Manifest>,
+        /// Indexes of entries whose name is taken here.
+        taken: Vec<u32>,
+        /// Room on the disk, if known.
+        free: Option<u64>,
+    },
+    /// The transfer goes on.
+    Progress {
+        download: DownloadId,
+        progress: Progress,
+    },
+    /// The transfer moved to another link.
+    PathChanged {
+        download: DownloadId,
+        path: PathKind,
+    },
+    /// The last link was lost; the download looks for the peer again.
+    ConnectionLost {
+        download: DownloadId,
+        reason: String,
+    },
+    /// A file stands under its final name.
+    FileDone {
+        download: DownloadId,
+        path: SafePath,
+        size: u64,
+    },
+    /// A file was not taken because its name is taken.
+    FileSkipped {
+        download: DownloadId,
+        path: SafePath,
+    },
+    /// A file can't be had, or can't be stored; the others go on.
+    FileFailed {
+        download: DownloadId,
+        path: SafePath,
+        reason: String,
+    },
+    /// A peer broke the protocol and was dropped.
+    PeerBlamed { peer: PeerId, violation: String },
+    /// A download has ended. Nothing about it comes after this.
+    DownloadEnded {
+        download: DownloadId,
+        outcome: DownloadOutcome,
+    },
+    /// [`Command::Shutdown`] is done.
+    ShutDown,
+}
+
+/// What a manifest amounts to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestSummary {
+    /// Files, with symlinks.
+    pub files: u64,
+    /// Folders.
+    pub folders: u64,
+    /// Bytes of all files whose size is known.
+    pub bytes: u64,
+    /// Files with an executable bit.
+    pub executables: u64,
+    /// There is an entry whose size is not known before its end.
+    pub stream: bool,
+}
+
+/// How far a download is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes here.
+    pub done: u64,
+    /// Bytes wanted; `None` if that is not known before the end.
+    pub total: Option<u64>,
+    /// Files under their final names.
+    pub files_done: u64,
+    /// Files wanted.
+    pub files_total: u64,
+    /// Bytes a second over the last few seconds.
+    pub rate: u64,
+    /// Round-trip time of the link, once measured.
+    pub rtt: Option<Duration>,
+    /// The path in use.
+    pub path: PathKind,
+    /// Paused by the user.
+    pub paused: bool,
+}
+
+/// Why a share ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShareEnd {
+    /// As commanded.
+    Stopped,
+    /// As many receivers as were asked for have completed it.
+    UsedUp,
+    /// It can't be offered.
+    Failed(String),
+}
+
+/// How a receiver left.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReceiverOutcome {
+    /// It has all it wanted.
+    Completed,
+    /// It said no to the offer.
+    Declined,
+    /// It gave up.
+    Cancelled,
+    /// Its links are gone and it did not come back in time.
+    Lost,
+    /// It broke the protocol.
+    Violation,
+}
+
+/// How a download ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DownloadOutcome {
+    /// All that was wanted is here, but for `failed` and `skipped` files.
+    Completed(DownloadSummary),
+    /// The user said no.
+    Declined,
+    /// The user gave up.
+    Cancelled,
+    /// It could not be done.
+    Failed(DownloadError),
+}
+
+/// What came in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DownloadSummary {
+    /// Files and symlinks in place.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Files left as they were because their name was taken.
+    pub skipped: u64,
+    /// Files that could not be had or stored; an event named each.
+    pub failed: u64,
+    /// Executable files whose bit was left off because the user had not agreed to it.
+    pub executables_stripped: u64,
+    /// From acceptance to the end.
+    pub took: Duration,
+    /// The path that brought the last byte.
+    pub path: Option<PathKind>,
+}
+
+/// Why a download failed as a whole.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DownloadError {
+    /// Nobody answered, or the peer was lost and not found again.
+    #[error("the other side could not be reached: {0}")]
+    Unreachable(String),
+    /// A peer answered, but it does not know this code (any more).
+    #[error("the other side no longer offers this; ask for a new code")]
+    NoSuchShare,
+    /// The sharer stopped offering it.
+    #[error("the other side stopped sharing")]
+    Withdrawn,
+    /// The peer broke the protocol.
+    #[error("the other side broke the protocol and was dropped: {0}")]
+    Violation(String),
+    /// Nothing in the offer can go where it should.
+    #[error("{0}")]
+    Unsuitable(String),
+    /// The disk here.
+    #[error("{0}")]
+    Disk(#[from] DiskError),
+}

@@ -1,0 +1,194 @@
+//! What a request means: whether it makes sense, what has to be read for it, and what proves what was read.
+
+use super::super::{DiskWork, GroupHash, Segment, Violation};
+use super::content::{Content, EntryState, group_len};
+use crate::bounded::Bounded;
+use crate::limits::{GROUP, LEAF};
+use crate::merkle::Hash;
+use crate::message::{Failure, Served};
+
+/// Bytes of a pipe that are kept behind what was read last: what a receiver may have asked for and lost with a link.
+const PIPE_KEPT: u64 = 16 * 1024 * 1024;
+
+/// Whether a request asks only for what the manifest says is there, in one of the two shapes that requests have.
+pub(super) fn check(content: &Content, segments: &[Segment], most: usize) -> Result<(), Violation> {
+    if segments.is_empty() || segments.len() > most {
+        return Err(Violation::new("a request with no or too many segments"));
+    }
+    let mut total = 0u64;
+    for segment in segments {
+        let size = match content.entry(segment.entry) {
+            Some(EntryState::File { size, .. } | EntryState::Failed { size, .. }) => *size,
+            Some(EntryState::Stream(_)) => u64::MAX,
+            Some(EntryState::Bare) | None => {
+                return Err(Violation::new("asked for what has no bytes"));
+            }
+        };
+        total += u64::from(segment.len);
+        let end = segment.offset.checked_add(u64::from(segment.len));
+        let in_group =
+            segment.offset % u64::from(GROUP) + u64::from(segment.len) <= u64::from(GROUP);
+        let aligned = segment.offset.is_multiple_of(u64::from(LEAF));
+        let ends_leaf = end.is_some_and(|end| end == size || end.is_multiple_of(u64::from(LEAF)));
+        if segment.len == 0
+            || end.is_none_or(|end| end > size)
+            || !in_group
+            || !aligned
+            || !ends_leaf
+        {
+            return Err(Violation::new("asked for a range that is not there"));
+        }
+        let whole = segment.offset == 0 && u64::from(segment.len) == size;
+        if segments.len() > 1 && !whole {
+            return Err(Violation::new("a request mixes ranges"));
+        }
+    }
+    if total > u64::from(GROUP) {
+        return Err(Violation::new("a request over a group"));
+    }
+    Ok(())
+}
+
+/// What to do for a request.
+pub(super) enum Plan {
+    /// Answer at once.
+    Answer(Vec<Served>),
+    /// Read first.
+    Read(DiskWork),
+}
+
+pub(super) fn plan_read(
+    content: &mut Content,
+    share: super::ShareId,
+    segments: &[Segment],
+    peer: Option<crate::PeerId>,
+) -> Plan {
+    if segments.iter().any(|segment| segment.len == 0) {
+        return Plan::Answer(vec![Served::Forgotten; segments.len()]);
+    }
+    if let Some(first) = segments.first()
+        && let Some(EntryState::Stream(stream)) = content.entry_mut(first.entry)
+    {
+        return plan_pipe(stream, share, *first, peer);
+    }
+    let readable: Vec<_> = segments
+        .iter()
+        .filter(|segment| is_servable(content, segment))
+        .copied()
+        .collect();
+    if readable.is_empty() {
+        let failed = segments
+            .iter()
+            .map(|segment| match content.entry(segment.entry) {
+                Some(EntryState::Failed { failure, .. }) => Served::Failed(*failure),
+                _ => Served::Failed(Failure::Unreadable),
+            });
+        return Plan::Answer(failed.collect());
+    }
+    let hash = readable.iter().any(|segment| wants_hash(content, segment));
+    Plan::Read(DiskWork::Read {
+        share,
+        segments: readable,
+        hash,
+    })
+}
+
+/// Whether a request's turn has come. A pipe has one reader at a time; and what stands ahead of where it was read waits
+/// for what lies between, which the same receiver has asked for over another link, or will ask for again.
+pub(super) fn may_read(
+    content: &Content,
+    segments: &[Segment],
+    peer: Option<crate::PeerId>,
+) -> bool {
+    let Some(first) = segments.first() else {
+        return true;
+    };
+    let Some(EntryState::Stream(stream)) = content.entry(first.entry) else {
+        return true;
+    };
+    let near = stream.read.saturating_add(1)..=stream.read.saturating_add(PIPE_KEPT);
+    let ahead = stream.size.is_none() && stream.taken_by == peer && near.contains(&first.offset);
+    first.len == 0 || !(stream.reading || ahead)
+}
+
+pub(super) fn plan_pipe(
+    stream: &mut super::content::StreamState,
+    share: super::ShareId,
+    segment: Segment,
+    peer: Option<crate::PeerId>,
+) -> Plan {
+    let passed = segment.offset.saturating_add(PIPE_KEPT) < stream.read
+        || segment.offset > stream.read
+        || !segment.offset.is_multiple_of(u64::from(GROUP));
+    let taken = stream.taken_by.is_some() && stream.taken_by != peer;
+    if let Some(size) = stream.size
+        && segment.offset > size
+    {
+        return Plan::Answer(vec![Served::End { len: 0, size }]);
+    }
+    if taken || passed {
+        return match stream.size {
+            Some(size) if !taken && segment.offset >= size => {
+                Plan::Answer(vec![Served::End { len: 0, size }])
+            }
+            _ => Plan::Answer(vec![Served::Failed(Failure::Passed)]),
+        };
+    }
+    stream.taken_by = peer;
+    stream.reading = true;
+    Plan::Read(DiskWork::ReadPipe {
+        share,
+        offset: segment.offset,
+        len: segment.len,
+        keep_from: stream.read.saturating_sub(PIPE_KEPT),
+    })
+}
+
+pub(super) fn is_servable(content: &Content, segment: &Segment) -> bool {
+    matches!(content.entry(segment.entry), Some(EntryState::File { .. }))
+}
+
+/// Whether reading this segment should hash its group: the group is not hashed yet, or the proof starts inside it.
+pub(super) fn wants_hash(content: &Content, segment: &Segment) -> bool {
+    let Some(EntryState::File { size, tree }) = content.entry(segment.entry) else {
+        return false;
+    };
+    let group = segment.offset / u64::from(GROUP);
+    !tree.has(group) || segment.len != group_len(*size, group)
+}
+
+/// Takes a read segment's hash into its tree, and says how it is served.
+pub(super) fn served_bytes(
+    content: &mut Content,
+    segment: &Segment,
+    hash: Option<GroupHash>,
+) -> Served {
+    let group = segment.offset / u64::from(GROUP);
+    let mut inner = Vec::new();
+    if let Some(read) = hash {
+        content.insert(segment.entry, group, read.hash);
+        inner = read.inner;
+    }
+    let proof = match content.entry(segment.entry) {
+        Some(EntryState::File { size, tree }) => proof_of(tree.proof(group), inner, *size, segment),
+        _ => None,
+    };
+    Served::Bytes {
+        len: segment.len,
+        proof,
+    }
+}
+
+pub(super) fn proof_of(
+    upper: Option<Vec<Hash>>,
+    mut inner: Vec<Hash>,
+    size: u64,
+    segment: &Segment,
+) -> Option<Bounded<Hash, { crate::message::MAX_PROOF }>> {
+    let whole = segment.len == group_len(size, segment.offset / u64::from(GROUP));
+    if whole {
+        inner.clear();
+    }
+    inner.extend(upper?);
+    Some(inner.into())
+}
