@@ -1,7 +1,7 @@
 //! Row 14. The limits on requests, names and frames stand with the scenes of who breaks them.
 
 use handover_core::Multiaddr;
-use handover_core::engine::{DownloadOutcome, FetchSource};
+use handover_core::engine::{DownloadOutcome, FetchSource, Segment};
 use handover_core::limits::Limits;
 use handover_core::message::{Message, Served};
 use handover_harness::{Fetch, Say, Tree, World, content, small_limits};
@@ -131,6 +131,25 @@ fn messages_without_progress() {
             world.say(link, &Message::Ping { nonce });
         }
         world.run_for(SECOND / 50);
+        assert_eq!(blames(&world, alice).is_empty(), good);
+    }
+}
+
+#[test]
+fn requests() {
+    for (many, good) in [(16, true), (17, false)] {
+        let mut world = World::new(109);
+        let (alice, mallory) = (world.add_host(), world.add_puppet());
+        let (_, ticket) = world.share(alice, Tree::one("f", content(1, 20_000)));
+        world.run_for(SECOND);
+        world.disk_mut(alice).profile.read = SECOND;
+        let link = world.puppet_joins(mallory, alice, &ticket);
+        for id in 0..many {
+            let (entry, offset, len) = (0, 0, 16 << 10);
+            let segments = vec![Segment { entry, offset, len }].into();
+            world.say(link, &Message::Request { id, segments });
+        }
+        world.run_for(SECOND / 2);
         assert_eq!(blames(&world, alice).is_empty(), good);
     }
 }
