@@ -45,6 +45,8 @@ pub struct Limits {
     pub requests: usize,
     /// Bytes that one link may have read from disk and not yet written to the transport.
     pub send_buffer: u64,
+    /// The same over all links of a share. A link that has nothing under way may always have one request read.
+    pub send_buffer_total: u64,
     /// Bytes that a download asks for ahead, at the most.
     pub window: u64,
     /// Bytes that a download asks for ahead, at first.
@@ -55,7 +57,7 @@ pub struct Limits {
     pub bad_leaves: u32,
     /// Messages in a row that bring neither side forward before the peer is dropped.
     pub idle_messages: u32,
-    /// Silence on a link after which it is asked whether it lives.
+    /// How often a link is asked whether it lives, which also measures its round trip.
     pub ping_after: Duration,
     /// Silence on a link after which it counts as dead.
     pub dead_after: Duration,
@@ -79,6 +81,7 @@ impl Default for Limits {
             segments: 256,
             requests: 256,
             send_buffer: 4 * 1024 * 1024,
+            send_buffer_total: 16 * 1024 * 1024,
             window: 12 * 1024 * 1024,
             window_start: 256 * 1024,
             disk_jobs: 16,

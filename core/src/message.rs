@@ -13,7 +13,7 @@ use crate::merkle::Hash;
 
 /// Segments in a request or an answer at the most, whatever [`crate::limits::Limits`] says.
 pub const MAX_SEGMENTS: usize = 256;
-/// Hashes in one proof at the most: four inside a group, and one for each halving of 2^64 bytes above it.
+/// Hashes in one proof at the most: six inside a group, and one for each of the 46 levels between it and 2^64 bytes.
 pub const MAX_PROOF: usize = 52;
 /// Bytes of a name or a reason in a message at the most.
 pub const MAX_TEXT: usize = 255;

@@ -18,6 +18,7 @@ pub fn small_limits() -> Limits {
         segments: 32,
         requests: 16,
         send_buffer: 512 << 10,
+        send_buffer_total: 2 << 20,
         window: 1 << 20,
         window_start: 128 << 10,
         disk_jobs: 4,

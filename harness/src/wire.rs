@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::{Buf, Bytes, BytesMut};
 use handover_core::engine::LinkId;
 use handover_core::frame::{Decoder, LinkKeys, seal};
-use handover_core::limits::MAX_SEALED_FRAME;
 use handover_core::message::Message;
 use handover_transports::memory::Network;
 
@@ -83,11 +82,11 @@ impl Wire {
     }
 
     /// From here on frames are sealed. A link gets keys once.
-    pub(crate) fn key(&mut self, keys: LinkKeys, nonces: &mut Nonces) {
+    pub(crate) fn key(&mut self, keys: LinkKeys, largest: u32, nonces: &mut Nonces) {
         assert!(self.keys.is_none(), "link {} was keyed twice", self.id);
         let name = nonces.keyed(&keys);
         self.keys = Some((keys, name));
-        self.decoder.set_limit(MAX_SEALED_FRAME);
+        self.decoder.set_limit(largest);
     }
 
     /// Takes bytes to be written as they are.

@@ -13,7 +13,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use handover_core::aead::AeadError;
 use handover_core::engine::{Input, LinkId};
 use handover_core::frame::{self, Draft, Frame, FrameError, LinkKeys, ReceiveKey, SendKey};
-use handover_core::limits::{MAX_PLAIN_FRAME, MAX_SEALED_FRAME};
+use handover_core::limits::MAX_PLAIN_FRAME;
 use handover_core::message::Message;
 use handover_transports::Stream;
 use tokio::sync::{mpsc, oneshot};
@@ -29,7 +29,7 @@ const ORDERS: usize = 4096;
 /// How long what was given to a link may take to go out once it is closed.
 const FLUSH: Duration = Duration::from_secs(2);
 /// Bytes set aside for a frame before its bytes come: a frame that is only announced costs no more.
-const AHEAD: usize = 32 * 1024;
+const AHEAD: usize = 8 * 1024;
 /// How often the engine is told that a frame is still coming.
 const ACTIVITY: Duration = Duration::from_secs(1);
 
@@ -43,7 +43,7 @@ pub(super) enum Order {
     /// Read one unsealed frame.
     AwaitPlain,
     /// Seal and open from here on.
-    Keys(LinkKeys),
+    Keys(LinkKeys, u32),
     /// Seal and send.
     Send {
         seq: u64,
@@ -57,7 +57,7 @@ pub(super) enum Order {
 /// What the reader is told.
 enum ReadOrder {
     Plain,
-    Keys(ReceiveKey),
+    Keys(ReceiveKey, u32),
     /// Nothing that comes is wanted any more.
     Discard,
 }
@@ -112,10 +112,10 @@ impl LinkTask {
     pub(super) fn tell(&self, order: Order) -> bool {
         let told_reader = match &order {
             Order::AwaitPlain => return self.reads.try_send(ReadOrder::Plain).is_ok(),
-            Order::Keys(keys) => self
-                .reads
-                .try_send(ReadOrder::Keys(keys.receive.clone()))
-                .is_ok(),
+            Order::Keys(keys, largest) => {
+                let order = ReadOrder::Keys(keys.receive.clone(), *largest);
+                self.reads.try_send(order).is_ok()
+            }
             // A reader that is past its keys reads on by itself.
             Order::Close => {
                 let _ = self.reads.try_send(ReadOrder::Discard);
@@ -208,7 +208,7 @@ impl Reader {
                     let link = self.link;
                     self.tell(Input::Plain { link, bytes }).await?;
                 }
-                ReadOrder::Keys(key) => return self.read_sealed(&key).await,
+                ReadOrder::Keys(key, largest) => return self.read_sealed(&key, largest).await,
                 ReadOrder::Discard => return self.discard().await,
             }
         }
@@ -221,7 +221,7 @@ impl Reader {
     }
 
     /// Reads and opens frames until the stream ends: reads ahead while earlier ones are being opened.
-    async fn read_sealed(&mut self, key: &ReceiveKey) -> Result<(), End> {
+    async fn read_sealed(&mut self, key: &ReceiveKey, largest: u32) -> Result<(), End> {
         let mut seq = 0;
         let mut opening = InOrder::<Result<Frame, FrameError>>::new();
         let beat = Beat {
@@ -230,7 +230,7 @@ impl Reader {
         };
         let mut reading = Box::pin(read_body(
             &mut self.stream,
-            MAX_SEALED_FRAME,
+            largest,
             &self.buffers,
             Some(&beat),
         ));
@@ -253,7 +253,7 @@ impl Reader {
                     opening.push(body.as_ref().len(), move || frame::open(&key, seq, body));
                     seq += 1;
                     drop(reading);
-                    reading = Box::pin(read_body(&mut self.stream, MAX_SEALED_FRAME, &self.buffers, Some(&beat)));
+                    reading = Box::pin(read_body(&mut self.stream, largest, &self.buffers, Some(&beat)));
                 }
             }
         }
@@ -430,7 +430,7 @@ fn seal(
 ) {
     match order {
         Order::SendPlain(body) => sealing.push(0, move || (None, Ok(frame::plain(&body)))),
-        Order::Keys(keys) => *key = Some(keys.send),
+        Order::Keys(keys, _) => *key = Some(keys.send),
         Order::Send {
             seq,
             message,

@@ -8,7 +8,7 @@
 mod link;
 mod opening;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -92,6 +92,7 @@ pub(crate) fn start(
         events: events_out,
         waiting: HashMap::new(),
         next_id: 0,
+        missed: VecDeque::new(),
         shut_down: None,
     };
     let task = tokio::spawn(driver.run(requests_in, notes));
@@ -114,6 +115,8 @@ struct Driver {
     /// Who waits for the ticket of a new share.
     waiting: HashMap<ShareId, oneshot::Sender<(ShareId, Ticket)>>,
     next_id: u64,
+    /// What performing an output led to, for the engine.
+    missed: VecDeque<Input>,
     /// The engine is done; links have until then to say goodbye.
     shut_down: Option<Instant>,
 }
@@ -166,7 +169,10 @@ impl Driver {
     async fn perform_all(&mut self) -> Option<Instant> {
         loop {
             match self.engine.poll_output() {
-                Output::Timeout(at) => return self.wake_at(at),
+                Output::Timeout(at) => match self.missed.pop_front() {
+                    Some(input) => self.input(input),
+                    None => return self.wake_at(at),
+                },
                 Output::Event(event) => self.event(event).await,
                 output => self.perform(output),
             }
@@ -189,7 +195,13 @@ impl Driver {
             Output::Close { link } => self.tell(link, link::Order::Close),
             Output::SendPlain { link, bytes } => self.tell(link, link::Order::SendPlain(bytes)),
             Output::AwaitPlain { link } => self.tell(link, link::Order::AwaitPlain),
-            Output::Keys { link, keys } => self.tell(link, link::Order::Keys(keys)),
+            Output::Keys {
+                link,
+                keys,
+                largest,
+            } => {
+                self.tell(link, link::Order::Keys(keys, largest));
+            }
             Output::Send {
                 link,
                 seq,
@@ -217,7 +229,8 @@ impl Driver {
             self.links.remove(&link);
             self.transport.close(link);
             let reason = "the connection does not take what is sent".to_string();
-            self.input(Input::LinkDown { link, reason });
+            // The engine is told once it has said all it wants now.
+            self.missed.push_back(Input::LinkDown { link, reason });
         }
     }
 

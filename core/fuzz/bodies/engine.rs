@@ -150,7 +150,7 @@ impl Play {
                 }
                 Output::Disk { job, work } => self.jobs.push_back((job, work)),
                 Output::Dial { dial, .. } => self.dials.push_back(dial),
-                Output::Keys { link, keys } => {
+                Output::Keys { link, keys, .. } => {
                     if let Some(puppet) = self.links.get_mut(&link) {
                         puppet.keys = Some(keys);
                     }

@@ -239,7 +239,12 @@ pub enum Output {
     /// Read one more unsealed frame from this link. A link that is up and was not told so yet reads nothing.
     AwaitPlain { link: LinkId },
     /// From here on the link's frames are sealed and opened with these keys, in both directions.
-    Keys { link: LinkId, keys: LinkKeys },
+    /// `largest` is how many bytes a sealed frame's body may have that comes: only a sharer sends bulk.
+    Keys {
+        link: LinkId,
+        keys: LinkKeys,
+        largest: u32,
+    },
     /// Seal and send. `seq` counts from 0 for each link and is the nonce: frames go out in its order.
     Send {
         link: LinkId,

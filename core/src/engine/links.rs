@@ -184,8 +184,7 @@ impl Link {
         }
     }
 
-    /// A round trip was measured: by a ping, or by a request and its answer.
-    pub(super) fn saw_round_trip(&mut self, took: Duration) {
+    fn saw_round_trip(&mut self, took: Duration) {
         // An answer may queue behind bulk bytes, so the least of what was seen lately is nearest to the path's own.
         self.rtt = Some(match self.rtt {
             Some(rtt) if took > rtt => rtt + took.saturating_sub(rtt) / 32,

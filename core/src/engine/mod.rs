@@ -43,7 +43,7 @@ use share::Share;
 
 use crate::frame::{Frame, LinkKeys};
 use crate::handshake::{self, Initiator};
-use crate::limits::Limits;
+use crate::limits::{Limits, MAX_PAYLOAD, MAX_SEALED_FRAME};
 use crate::manifest::Manifest;
 use crate::message::{self, Knock, KnockReply, Message, Refusal};
 use crate::time::Time;
@@ -295,7 +295,12 @@ impl Engine {
         match self.admit(link, bytes) {
             Ok((share, noise, keys)) => {
                 self.send_reply(link, &KnockReply::Noise(noise));
-                self.cx.push(Output::Keys { link, keys });
+                let largest = MAX_SEALED_FRAME - MAX_PAYLOAD;
+                self.cx.push(Output::Keys {
+                    link,
+                    keys,
+                    largest,
+                });
                 if let Some(state) = self.cx.links.get_mut(link) {
                     state.role = Role::Serving(share);
                 }
@@ -379,7 +384,12 @@ impl Engine {
         if !wanted {
             return self.cx.close(link);
         }
-        self.cx.push(Output::Keys { link, keys });
+        let largest = MAX_SEALED_FRAME;
+        self.cx.push(Output::Keys {
+            link,
+            keys,
+            largest,
+        });
         self.download(id, |download, cx| download.link_up(cx, link, peer));
     }
 

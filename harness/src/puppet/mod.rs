@@ -10,6 +10,7 @@ use handover_core::code::Ticket;
 use handover_core::engine::{LinkId, VERSION};
 use handover_core::frame::{Frame, plain};
 use handover_core::handshake::Initiator;
+use handover_core::limits::MAX_SEALED_FRAME;
 use handover_core::message::{self, Knock, KnockReply, Message};
 use handover_core::secret::ShareSecret;
 use handover_core::{Keypair, PeerId};
@@ -137,7 +138,7 @@ impl World {
         };
         let keys = initiator.finish(&noise).expect("the sharer has the secret");
         let end = self.ends.get_mut(&link).expect("it stands");
-        end.wire.key(keys, &mut self.nonces);
+        end.wire.key(keys, MAX_SEALED_FRAME, &mut self.nonces);
         self.puppet_reads(link);
     }
 

@@ -7,7 +7,7 @@ use handover_core::code::Ticket;
 use handover_core::engine::{LinkId, Segment};
 use handover_core::frame::{Frame, plain};
 use handover_core::handshake;
-use handover_core::limits::{GROUP, Limits};
+use handover_core::limits::{GROUP, Limits, MAX_SEALED_FRAME};
 use handover_core::manifest::{ManifestParts, SignedManifest, SignedRoots};
 use handover_core::merkle::{GroupTree, Hash, file_root, group_proof, hash_group};
 use handover_core::message::{self, Knock, KnockReply, Message, Served};
@@ -182,7 +182,7 @@ impl World {
         let (noise, keys) = answered.expect("engines know the secret");
         self.say_raw(link, plain(&message::encode(&KnockReply::Noise(noise))));
         let end = self.ends.get_mut(&link).expect("it stands");
-        end.wire.key(keys, &mut self.nonces);
+        end.wire.key(keys, MAX_SEALED_FRAME, &mut self.nonces);
         let manifest = Some(total);
         self.say_twisted(place, link, Message::Welcome { manifest }, Bytes::new());
     }

@@ -178,7 +178,11 @@ impl World {
                 self.flush_quietly(link);
             }
             Output::AwaitPlain { link } => self.await_plain(link),
-            Output::Keys { link, keys } => self.key(link, keys),
+            Output::Keys {
+                link,
+                keys,
+                largest,
+            } => self.key(link, keys, largest),
             Output::Send {
                 link,
                 seq,

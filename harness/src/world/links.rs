@@ -357,12 +357,12 @@ impl World {
     }
 
     /// A host's link has keys from now on.
-    pub(super) fn key(&mut self, link: LinkId, keys: handover_core::frame::LinkKeys) {
+    pub(super) fn key(&mut self, link: LinkId, keys: handover_core::frame::LinkKeys, largest: u32) {
         let end = self
             .ends
             .get_mut(&link)
             .expect("keys for a link that is up");
-        end.wire.key(keys, &mut self.nonces);
+        end.wire.key(keys, largest, &mut self.nonces);
         self.drain(link);
     }
 

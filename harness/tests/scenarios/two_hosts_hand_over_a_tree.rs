@@ -41,7 +41,7 @@ fn every_size_arrives() {
     let download = world.fetch(bob, &ticket);
     let summary = complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree);
-    assert_eq!((summary.files, summary.bytes), (14, tree.size()));
+    assert_eq!((summary.files, summary.bytes), (15, tree.size()));
     assert_eq!((summary.failed, summary.skipped), (0, 0));
     assert_eq!(world.received(bob), tree.size(), "nothing came twice");
     world.run_for(crate::SECOND);

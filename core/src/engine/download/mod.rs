@@ -48,6 +48,8 @@ pub(super) struct Download {
     lost: Option<String>,
     stage: Stage,
     paused: bool,
+    /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
+    bad: u32,
     /// How it will have ended, once its last disk job is done.
     ending: Option<DownloadOutcome>,
     over: bool,
@@ -94,6 +96,7 @@ impl Download {
             lost: None,
             stage: Stage::Offer(Box::default()),
             paused: false,
+            bad: 0,
             ending: None,
             over: false,
         };

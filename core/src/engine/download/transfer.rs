@@ -59,7 +59,6 @@ pub(super) struct Flow {
     window: Option<Window>,
     outstanding: BTreeMap<u64, Asked>,
     next_id: u64,
-    bad: u32,
 }
 
 struct Asked {
@@ -257,7 +256,9 @@ impl Download {
                 cx.now,
             );
         }
-        if let Some(state) = cx.links.get_mut(link) {
+        if !data.payload.is_empty()
+            && let Some(state) = cx.links.get_mut(link)
+        {
             state.progressed(&cx.limits);
         }
         if let Some(roots) = &data.roots {
@@ -268,11 +269,11 @@ impl Download {
         if !pieces.is_empty() {
             transfer.queue(pieces);
         }
-        flow.bad += bad;
-        if flow.bad >= cx.limits.bad_leaves {
+        self.bad += bad;
+        if self.bad >= cx.limits.bad_leaves {
             return Err(Violation::new(format!(
                 "{} pieces that do not match their root",
-                flow.bad
+                self.bad
             )));
         }
         for (entry, reason) in failed {
@@ -313,13 +314,9 @@ impl Download {
             if transfer.files.settle(*entry) {
                 continue;
             }
-            let Some(best) = self.best else { continue };
-            let Some(fetching) = self.links.get_mut(&best) else {
-                continue;
-            };
-            fetching.flow.bad += 1;
+            self.bad += 1;
             // A pipe can't take back what went through it.
-            if fetching.flow.bad >= cx.limits.bad_leaves || self.sink == SinkKind::Pipe {
+            if self.bad >= cx.limits.bad_leaves || self.sink == SinkKind::Pipe {
                 return Err(Violation::new("a file that does not match its root"));
             }
         }
@@ -517,9 +514,9 @@ fn sort(files: &mut Files, segments: &[Segment], data: Data) -> Result<Sorted, V
                 failed.push((segment.entry, reason));
                 continue;
             }
+            // Nothing was forgotten: this side never asks for that.
             Served::Forgotten => {
-                files.lost([*segment]);
-                continue;
+                return Err(Violation::new("forgot a request by itself"));
             }
         };
         let (Some(range), true) = (hashes.next(), len as usize <= payload.len()) else {

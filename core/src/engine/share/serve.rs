@@ -192,6 +192,7 @@ impl Share {
     /// Starts reads for waiting requests: one per link in turn, while there is room.
     pub(super) fn start_reads(&mut self, cx: &mut Context) {
         let mut started = true;
+        let mut total: u64 = self.serving.values().map(|serving| serving.buffered).sum();
         while started {
             started = false;
             let links: Vec<_> = self.serving.keys().copied().collect();
@@ -199,14 +200,14 @@ impl Share {
                 if self.jobs >= cx.limits.disk_jobs {
                     return;
                 }
-                started |= self.start_read(cx, link);
+                started |= self.start_read(cx, link, &mut total);
             }
         }
     }
 
     /// Starts the read for the first of a link's waiting requests that can be, if its buffer has room; says whether it
     /// got anywhere.
-    fn start_read(&mut self, cx: &mut Context, link: LinkId) -> bool {
+    fn start_read(&mut self, cx: &mut Context, link: LinkId, total: &mut u64) -> bool {
         let (Some(content), Some(serving)) = (&mut self.content, self.serving.get_mut(&link))
         else {
             return false;
@@ -220,7 +221,9 @@ impl Share {
             return false;
         };
         let bytes = Serving::read_bytes(segments);
-        if serving.buffered > 0 && serving.buffered + bytes > cx.limits.send_buffer {
+        let full = serving.buffered + bytes > cx.limits.send_buffer
+            || *total + bytes > cx.limits.send_buffer_total;
+        if serving.buffered > 0 && full {
             return false;
         }
         let Some((id, segments)) = serving.waiting.remove(at) else {
@@ -237,6 +240,7 @@ impl Share {
         let asked = segments.iter().map(|segment| is_servable(content, segment));
         let asked = asked.collect();
         serving.buffered += bytes;
+        *total += bytes;
         serving.reading.insert(id, Reading { segments, asked });
         self.jobs += 1;
         let job = match work {

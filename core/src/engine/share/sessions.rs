@@ -56,6 +56,7 @@ impl Sessions {
             self.by_link.insert(link, *id);
             return Ok(());
         }
+        self.make_room(cx);
         let id = cx.fresh_session();
         self.by_link.insert(link, id);
         self.sessions.insert(
@@ -77,6 +78,21 @@ impl Sessions {
             path: path_of(cx, link),
         });
         Ok(())
+    }
+
+    /// Receivers with links are bounded by those; of the others only so many are waited for.
+    fn make_room(&mut self, cx: &mut Context) {
+        while self.sessions.len() >= cx.limits.links {
+            let longest_lost = self
+                .sessions
+                .iter()
+                .filter(|(_, session)| session.lost_at.is_some());
+            let Some((id, _)) = longest_lost.min_by_key(|(_, session)| session.lost_at) else {
+                return;
+            };
+            let id = *id;
+            self.finish(cx, id, ReceiverOutcome::Lost);
+        }
     }
 
     /// So many bytes of content went out on a link.
