@@ -449,3 +449,76 @@ fn seal(
         Order::AwaitPlain | Order::Close => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use handover_core::limits::MAX_SEALED_FRAME;
+    use script::Script;
+
+    use super::*;
+
+    /// A stream that has some bytes to read and then waits for ever.
+    mod script {
+        use std::io;
+        use std::pin::Pin;
+        use std::task::{Context, Poll};
+
+        use futures::{AsyncRead, AsyncWrite};
+
+        pub(super) struct Script(pub(super) Vec<u8>);
+
+        impl AsyncRead for Script {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                buf: &mut [u8],
+            ) -> Poll<io::Result<usize>> {
+                let count = buf.len().min(self.0.len());
+                if count == 0 {
+                    return Poll::Pending;
+                }
+                buf[..count].copy_from_slice(&self.0[..count]);
+                self.0.drain(..count);
+                Poll::Ready(Ok(count))
+            }
+        }
+
+        impl AsyncWrite for Script {
+            fn poll_write(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                buf: &[u8],
+            ) -> Poll<io::Result<usize>> {
+                Poll::Ready(Ok(buf.len()))
+            }
+
+            fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+
+            fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
+    /// Row 13. A buffer of the stock holds on to it, so its count tells whether one is taken.
+    #[test]
+    fn a_frame_that_is_only_announced_takes_no_buffer() {
+        let buffers = Arc::new(Buffers::default());
+        let announced = MAX_SEALED_FRAME.to_be_bytes();
+        for (come, taken) in [(0, false), (AHEAD - 1, false), (AHEAD, true)] {
+            let mut bytes = announced.to_vec();
+            bytes.resize(announced.len() + come, 7);
+            let stream: Box<dyn Stream> = Box::new(Script(bytes));
+            let (mut reading, _writing) = stream.split();
+            let mut read = Box::pin(read_body(&mut reading, MAX_SEALED_FRAME, &buffers, None));
+            assert!(
+                (&mut read).now_or_never().is_none(),
+                "the frame is not whole"
+            );
+            assert_eq!(Arc::strong_count(&buffers) > 1, taken, "{come} bytes came");
+        }
+    }
+}

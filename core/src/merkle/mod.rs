@@ -63,7 +63,11 @@ pub fn group_count(size: u64) -> u64 {
 
 /// The hash of one leaf: at most [`LEAF`] bytes.
 pub fn hash_leaf(bytes: &[u8]) -> Hash {
-    debug_assert!(bytes.len() <= LEAF as usize);
+    assert!(
+        bytes.len() <= LEAF as usize,
+        "{} bytes in a leaf",
+        bytes.len()
+    );
     tagged(&LEAF_TAG, &[bytes])
 }
 

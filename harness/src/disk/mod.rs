@@ -107,7 +107,7 @@ impl JobKind {
     }
 }
 
-/// A host's disk. A job's effect happens when it ends.
+/// A host's disk. A job's effect happens when it ends; what a file is read for is seen when it begins.
 #[derive(Default)]
 pub struct Disk {
     /// How long work takes.
@@ -126,6 +126,8 @@ pub struct Disk {
     pub(crate) sources: BTreeMap<ShareId, Source>,
     pub(crate) landings: BTreeMap<DownloadId, Landing>,
     pending: BTreeMap<JobId, DiskWork>,
+    /// What pending reads have seen.
+    seen: BTreeMap<JobId, DiskDone>,
 }
 
 impl Disk {
@@ -143,6 +145,13 @@ impl Disk {
     pub fn remove(&mut self, share: ShareId, path: &str) {
         let removed = self.shared(share).0.remove(path);
         assert!(removed.is_some(), "{path} is not there to be removed");
+    }
+
+    /// Somebody else puts a file into a download's folder.
+    pub fn put(&mut self, download: DownloadId, path: &str, bytes: impl Into<Bytes>) {
+        let landing = self.landings.get_mut(&download);
+        let folder = &mut landing.expect("a download of this host").folder;
+        *folder = std::mem::take(folder).file(path, bytes);
     }
 
     /// What a download has published, or what was in its folder before.
@@ -187,6 +196,9 @@ impl Disk {
             );
             assert!(!busy, "a pipe is read by two jobs at once");
         }
+        if let Some(done) = self.look(&work) {
+            self.seen.insert(job, done);
+        }
         let before = self.pending.insert(job, work);
         assert!(before.is_none(), "job {job} was given out twice");
         self.most_jobs = self.most_jobs.max(self.pending.len());
@@ -220,11 +232,13 @@ impl Disk {
     /// Forgets all jobs: the machine has crashed.
     pub(crate) fn crash(&mut self) {
         self.pending.clear();
+        self.seen.clear();
     }
 
     /// Ends a job: does the work.
     pub(crate) fn end(&mut self, job: JobId) -> DiskDone {
         let work = self.pending.remove(&job).expect("a job that was begun");
+        let seen = self.seen.remove(&job);
         let kind = JobKind::of(&work);
         if let Some(at) = self
             .failing
@@ -234,7 +248,31 @@ impl Disk {
         {
             return DiskDone::Failed(error);
         }
-        self.perform(work).unwrap_or_else(DiskDone::Failed)
+        seen.unwrap_or_else(|| self.perform(work).unwrap_or_else(DiskDone::Failed))
+    }
+
+    /// Reads what a job reads of files, if it does.
+    fn look(&mut self, work: &DiskWork) -> Option<DiskDone> {
+        let denied = self.denied.clone();
+        let done = match work {
+            DiskWork::Read {
+                share,
+                segments,
+                hash,
+            } => self
+                .source(*share)
+                .map(|source| source.read(segments, *hash, &denied)),
+            DiskWork::HashGroups {
+                share,
+                entry,
+                first,
+                count,
+            } => self
+                .source(*share)
+                .and_then(|source| source.hash(*entry, *first, *count, &denied)),
+            _ => return None,
+        };
+        Some(done.unwrap_or_else(DiskDone::Failed))
     }
 
     fn perform(&mut self, work: DiskWork) -> Result<DiskDone, DiskError> {
@@ -243,22 +281,8 @@ impl Disk {
                 at: self.clock,
                 ..self.source(share)?.scan()
             })),
-            DiskWork::Read {
-                share,
-                segments,
-                hash,
-            } => {
-                let denied = self.denied.clone();
-                Ok(self.source(share)?.read(&segments, hash, &denied))
-            }
-            DiskWork::HashGroups {
-                share,
-                entry,
-                first,
-                count,
-            } => {
-                let denied = self.denied.clone();
-                self.source(share)?.hash(entry, first, count, &denied)
+            DiskWork::Read { .. } | DiskWork::HashGroups { .. } => {
+                unreachable!("it was looked at when it began")
             }
             DiskWork::ReadPipe {
                 share,

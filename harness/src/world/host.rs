@@ -6,7 +6,7 @@ use bytes::Bytes;
 use handover_core::Keypair;
 use handover_core::engine::{
     Command, DiskWork, DownloadId, DownloadOutcome, Engine, Event, Input, JobId, LinkId, Output,
-    ShareId,
+    Segment, ShareId,
 };
 use handover_core::frame::plain;
 use handover_core::limits::{GROUP, Limits};
@@ -16,6 +16,7 @@ use handover_transports::memory::HostId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::links::End;
 use super::run::Task;
 use super::{Answer, Place, World};
 use crate::disk::{Disk, JobKind, wall_clock};
@@ -115,6 +116,23 @@ fn download_of(event: &Event) -> Option<DownloadId> {
     }
 }
 
+impl End {
+    /// Watches a request: nothing is asked for twice at once, nor more than the window and a group over it, for a
+    /// stream goes by whole groups.
+    fn ask(&mut self, id: u64, segments: &[Segment], limits: &Limits) {
+        let outstanding = self.asked.values().flatten();
+        let twice = outstanding.clone().find(|asked| segments.contains(asked));
+        assert_eq!(twice, None, "something is asked for twice at once");
+        let bytes: u64 = outstanding
+            .chain(segments)
+            .map(|segment| u64::from(segment.len))
+            .sum();
+        let most = limits.window + 2 * u64::from(GROUP);
+        assert!(bytes <= most, "{bytes} bytes are asked for at once");
+        self.asked.insert(id, segments.to_vec());
+    }
+}
+
 impl World {
     /// Something happens at a host: its engine is told, and does what it then wants.
     pub(crate) fn feed(&mut self, id: HostId, input: Input) {
@@ -195,8 +213,11 @@ impl World {
     }
 
     fn send(&mut self, id: HostId, link: LinkId, seq: u64, message: &Message, payload: &Bytes) {
-        self.open_end(link);
         let limits = self.host(id).limits.clone();
+        let end = self.open_end(link);
+        if let Message::Request { id, segments } = message {
+            end.ask(*id, segments, &limits);
+        }
         let end = self.ends.get_mut(&link).expect("it is open");
         let frame = end.wire.put_sealed(seq, message, payload, &mut self.nonces);
         self.trace.frame(self.network.now(), id.0, &frame);

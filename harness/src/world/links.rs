@@ -1,9 +1,10 @@
 //! Links: from a dial to the last byte.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handover_core::engine::{DialId, Input, LinkId, PathKind};
+use handover_core::engine::{DialId, Input, LinkId, PathKind, Segment};
 use handover_core::message::Message;
 use handover_core::time::Time;
 use handover_core::{Multiaddr, PeerId};
@@ -80,6 +81,8 @@ impl Route {
 pub(crate) struct End {
     pub(crate) place: HostId,
     pub(crate) wire: Wire,
+    /// What a host has asked for over it, by the request's number.
+    pub(super) asked: BTreeMap<u64, Vec<Segment>>,
     /// It may read one more frame without keys.
     awaiting: bool,
     /// It was closed, and still has something to write.
@@ -176,7 +179,8 @@ impl World {
         }
     }
 
-    /// A dial of an engine: the first address where somebody is wins.
+    /// A dial of an engine: the first address where its peer is wins. Where that is nowhere, whoever answers does; the
+    /// engine must see for itself whom it got.
     pub(super) fn dial(
         &mut self,
         host: HostId,
@@ -184,12 +188,16 @@ impl World {
         peer: Option<PeerId>,
         addresses: &[Multiaddr],
     ) {
-        let reached = addresses.iter().find_map(|address| {
-            let (to, route) = self.routes.get(address)?;
-            let there = route.open && self.is_up(*to);
-            (there && peer.is_none_or(|peer| peer == self.peer(*to))).then_some((*to, *route))
-        });
-        match reached {
+        let routes = addresses
+            .iter()
+            .filter_map(|address| self.routes.get(address));
+        let there: Vec<_> = routes
+            .filter(|(to, route)| route.open && self.is_up(*to))
+            .copied()
+            .collect();
+        let is_right = |to: HostId| peer.is_none_or(|peer| peer == self.peer(to));
+        let right = there.iter().find(|(to, _)| is_right(*to));
+        match right.or(there.first()).copied() {
             Some((to, route)) => {
                 let task = Task::Connect {
                     host,
@@ -246,6 +254,7 @@ impl World {
         let end = End {
             place,
             wire: Wire::new(link),
+            asked: BTreeMap::new(),
             awaiting: false,
             closing: false,
             broken: false,
@@ -326,7 +335,8 @@ impl World {
                 Ok(None) => break,
                 Ok(Some(body)) if end.wire.is_keyed() => match end.wire.open(body) {
                     Ok(frame) => {
-                        if matches!(frame.message, Message::Data { .. }) {
+                        if let Message::Data { id, .. } = &frame.message {
+                            end.asked.remove(id);
                             let bytes = frame.payload.len() as u64;
                             *self.received.entry(place).or_default() += bytes;
                         }

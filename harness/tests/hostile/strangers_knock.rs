@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use handover_core::engine::LinkId;
+use handover_core::engine::{DownloadError, DownloadOutcome, LinkId};
 use handover_core::frame::plain;
 use handover_core::handshake::Initiator;
 use handover_core::message::{self, Knock, KnockReply, Refusal};
@@ -185,4 +185,19 @@ fn whoever_answers_without_the_secret_gets_nothing() {
     let outcome = scene.world.run_to_end(bob, download);
     let reason = format!("{outcome:?}");
     assert!(reason.contains("Unreachable"), "{reason}");
+}
+
+/// Row 27: that somebody at the address knows the secret does not make them the sharer.
+#[test]
+fn whoever_answers_for_another_gets_no_word() {
+    let mut scene = scene();
+    let (bob, eve) = (scene.world.add_host(), scene.world.add_puppet());
+    let mut sharing = scene.world.puppet_shares(eve, Tree::one("f", "false"));
+    sharing.ticket.peer = scene.world.peer(scene.alice);
+    let download = scene.world.fetch(bob, &sharing.ticket);
+    let outcome = scene.world.run_to_end(bob, download);
+    let reason = "another peer than the one that was called answered";
+    let unreachable = DownloadError::Unreachable(reason.to_owned());
+    assert_eq!(outcome, DownloadOutcome::Failed(unreachable));
+    assert_eq!(scene.world.received(bob), 0);
 }

@@ -135,6 +135,21 @@ fn files_that_were_skipped_from_the_start_are_not_counted_twice() {
     );
 }
 
+/// A name can also be taken while the file is on its way.
+#[test]
+fn files_whose_name_is_taken_meanwhile_are_skipped_and_counted_once() {
+    let (mut world, alice, bob) = pair(25);
+    let (_, ticket) = world.share(alice, tree());
+    let answer = Answer::Accept(terms(None, OnConflict::Skip));
+    let download = world.fetch_with(bob, &ticket, Fetch::answered(answer));
+    let offered = |event: &Event| matches!(event, Event::Offer { .. });
+    assert!(world.run_until(|world| count(world, bob, offered) == 1, SECOND));
+    world.disk_mut(bob).put(download, "b", "mine");
+    let summary = complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree().file("b", "mine"));
+    assert_eq!((summary.files, summary.skipped, summary.failed), (3, 1, 0));
+}
+
 #[test]
 fn a_name_that_is_taken_is_kept_beside_or_replaced() {
     let run = |on_conflict| {
