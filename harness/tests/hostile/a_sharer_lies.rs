@@ -1,3 +1,7 @@
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use handover_core::Keypair;
 use handover_core::engine::{DownloadError, DownloadOutcome};
@@ -7,6 +11,8 @@ use handover_core::message::{Failure, Message, Served};
 use handover_harness::{HostId, Say, Sharing, Tree, World, content};
 
 use crate::{blames, complete};
+
+const MINUTE: Duration = Duration::from_secs(60);
 
 fn tree() -> Tree {
     Tree::new()
@@ -475,4 +481,45 @@ fn a_sealed_frame_that_is_garbage_ends_the_link() {
     scene.twist_once(is_data, vec![Say::Raw(garbage)]);
     scene.run();
     assert_eq!(blames(&scene.world, scene.bob).len(), 1);
+}
+
+/// Row 19: each such answer was asked for again, for ever.
+#[test]
+fn an_answer_that_forgets_by_itself_is_refused() {
+    let mut scene = Scene::new();
+    scene.twist_data(|segments, payload| {
+        segments.fill(Served::Forgotten);
+        payload.clear();
+    });
+    scene.assert_blamed("forgot a request by itself");
+}
+
+/// Row 23: bad pieces were counted by the link, so a sharer that changed links was never dropped.
+#[test]
+fn changing_links_does_not_make_bad_pieces_good() {
+    let mut scene = Scene::new();
+    let spoil = Rc::new(Cell::new(true));
+    let armed = Rc::clone(&spoil);
+    scene.twist_data(move |_, payload| {
+        if armed.replace(false) {
+            payload[5] ^= 1;
+        }
+    });
+    let download = scene.world.fetch(scene.bob, &scene.sharing.ticket);
+    for _ in 0..2 {
+        let spoiled = Rc::clone(&spoil);
+        assert!(scene.world.run_until(move |_| !spoiled.get(), MINUTE));
+        scene.world.run_for(Duration::from_millis(1));
+        if scene.world.outcome(scene.bob, download).is_some() {
+            break;
+        }
+        scene.world.kill_links(scene.mallory);
+        spoil.set(true);
+    }
+    let outcome = scene.world.run_to_end(scene.bob, download);
+    let reason = "3 pieces that do not match their root".to_owned();
+    assert_eq!(
+        outcome,
+        DownloadOutcome::Failed(DownloadError::Violation(reason))
+    );
 }
