@@ -133,6 +133,9 @@ impl End {
     }
 }
 
+/// Shares that one host has in any scene, at the most.
+const SHARES: u64 = 3;
+
 impl World {
     /// Something happens at a host: its engine is told, and does what it then wants.
     pub(crate) fn feed(&mut self, id: HostId, input: Input) {
@@ -229,6 +232,14 @@ impl World {
             "{} bytes wait for link {link}",
             wire.bulk
         );
+        let ends = self.ends.values().filter(|end| end.place == id);
+        let (links, total) = ends.fold((0, 0), |(links, total), end| {
+            (links + 1, total + end.wire.bulk)
+        });
+        // A link with nothing under way has one request read, and a few parts of the manifest at the most.
+        let most = SHARES * limits.send_buffer_total + links * 4 * u64::from(GROUP);
+        assert!(total <= most, "{total} bytes wait in all");
+        let wire = &self.ends[&link].wire;
         let idle = usize::try_from(limits.idle_messages).unwrap_or(usize::MAX);
         let most = (idle + 8) * (limits.requests + 2);
         let waiting = wire.waiting();

@@ -14,6 +14,10 @@ use crate::limits::GROUP;
 use crate::manifest::SignedRoots;
 use crate::message::{Failure, Message, Served};
 
+/// Parts of the manifest that may wait for a link. Who asks for the next one when it has the last needs one; that the
+/// last is gone may be heard a little later.
+const MANIFEST_PARTS: usize = 2;
+
 /// One link's requests.
 #[derive(Default)]
 pub(super) struct Serving {
@@ -93,7 +97,8 @@ impl Share {
                 "asked for a manifest that was not announced",
             ));
         };
-        if serving.buffered > cx.limits.send_buffer {
+        let parts = serving.sending.iter().filter(|sending| !sending.content);
+        if parts.count() > MANIFEST_PARTS {
             return Err(Violation::new(
                 "asks for the manifest faster than it takes it",
             ));
