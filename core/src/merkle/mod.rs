@@ -61,7 +61,10 @@ pub fn group_count(size: u64) -> u64 {
     size.div_ceil(u64::from(GROUP)).max(1)
 }
 
-/// The hash of one leaf: at most [`LEAF`] bytes.
+/// The hash of one leaf.
+///
+/// # Panics
+/// If it is over [`LEAF`] bytes.
 pub fn hash_leaf(bytes: &[u8]) -> Hash {
     assert!(
         bytes.len() <= LEAF as usize,

@@ -12,7 +12,7 @@ use handover_harness::{HostId, Say, Sharing, Tree, World, content};
 
 use crate::{blames, complete};
 
-const MINUTE: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_mins(1);
 
 fn tree() -> Tree {
     Tree::new()
