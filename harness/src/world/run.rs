@@ -13,7 +13,7 @@ use super::{Place, World};
 /// Things that happen in one moment at the most: more are a busy loop.
 const MOST_AT_ONCE: u32 = 500_000;
 /// Things that happen in one run at the most: more are no progress.
-const MOST_IN_ALL: u32 = 5_000_000;
+const MOST_IN_ALL: u32 = 3_000_000;
 
 /// Something that happens at its time.
 pub(super) enum Task {

@@ -1,9 +1,11 @@
 use std::time::Duration;
 
 use handover_core::Multiaddr;
-use handover_core::engine::{Event, PathKind};
+use handover_core::engine::{AcceptTerms, Command, Event, OnConflict, PathKind};
 use handover_core::limits::{GROUP, Limits};
-use handover_harness::{Fetch, HostId, Offering, Route, Tree, World, content, small_limits};
+use handover_harness::{
+    Answer, Fetch, HostId, Offering, Route, Tree, World, content, small_limits,
+};
 use handover_transports::memory::LinkProfile;
 
 use crate::{assert_same, complete, count, pair};
@@ -171,11 +173,20 @@ fn another_link_that_dies_during_the_offer_does_not_get_the_sharer_blamed() {
         relay(&mut world, alice, 20_000, 1 << 20);
         let tree = (0..400).fold(Tree::new(), |tree, n| tree.file(&format!("{n:060}"), "x"));
         let (_, ticket) = world.share(alice, tree.clone());
-        let download = world.fetch(bob, &ticket);
+        let fetch = Fetch::answered(Answer::Wait);
+        let download = world.fetch_with(bob, &ticket, fetch);
         world.after(Duration::from_millis(millis), move |world| {
             let links = world.links_of(bob);
             world.kill_link(links[links.len() - 1]);
         });
+        // The user takes time to read, in which a second answer would come.
+        world.run_for(Duration::from_secs(30));
+        let terms = AcceptTerms {
+            select: None,
+            on_conflict: OnConflict::Rename,
+            executables: false,
+        };
+        world.command(bob, Command::Accept { download, terms });
         complete(&mut world, bob, download);
         assert_same(&world, bob, download, &tree);
     }

@@ -5,15 +5,11 @@ use handover_harness::{DiskProfile, Tree, World, content, engine_events_per_seco
 
 use crate::{assert_same, complete};
 
-/// The time is printed and not asserted: it is the machine's. A debug build takes fewer files.
+/// The time is printed and not asserted: it is the machine's.
 #[test]
 #[expect(clippy::print_stderr, reason = "the time is for who runs this")]
 fn a_hundred_thousand() {
-    let many = if cfg!(debug_assertions) {
-        10_000
-    } else {
-        100_000
-    };
+    let many = 100_000;
     let mut world = World::with_limits(45, Limits::default());
     let (alice, bob) = (world.add_host(), world.add_host());
     for host in [alice, bob] {
