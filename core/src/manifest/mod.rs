@@ -52,7 +52,7 @@ pub struct ManifestParts {
     /// Who offers it: [`MAX_LABEL`] bytes at the most. May be empty.
     #[serde(rename = "a", default)]
     pub author: String,
-    /// When it was made.
+    /// What the share gives as its date: the newest file's, so that the same files make the same manifest again.
     #[serde(rename = "t")]
     pub created: Timestamp,
     /// What is in it, in the order in which it will be fetched.
@@ -125,7 +125,7 @@ impl Manifest {
         &self.author
     }
 
-    /// When it was made, by the sharer's clock.
+    /// The share's date: the newest file's, by the sharer's word.
     pub fn created(&self) -> Timestamp {
         self.created
     }
