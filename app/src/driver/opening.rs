@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 /// Frames smaller than this are worked on right where they are: a thread's wake-up costs more.
 pub(super) const INLINE: usize = 16 * 1024;
 /// Frames of one link and direction that are worked on at once.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 
 /// Work in progress whose results come out in the order in which it went in.
 pub(super) struct InOrder<T> {
