@@ -9,7 +9,7 @@ use std::sync::{Arc, RwLock};
 use bytes::Bytes;
 use handover_core::engine::{DiskError, GroupHash, Scanned, Segment};
 use handover_core::limits::{GROUP, LEAF, Limits};
-use handover_core::merkle::{self, Hash};
+use handover_core::merkle::{self, Hash, RangeHash};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
@@ -87,11 +87,11 @@ impl FileShare {
             return Err(outside());
         }
         let handle = self.open(&listing, entry, file)?;
-        let mut buffer = vec![0; group_len(0, file.size) as usize];
+        let mut buffer = vec![0; merkle::group_len(file.size, 0) as usize];
         let mut hashes = Vec::with_capacity(count as usize);
         for group in first..first + u64::from(count) {
             let start = group * u64::from(GROUP);
-            let room = &mut buffer[..group_len(start, file.size) as usize];
+            let room = &mut buffer[..merkle::group_len(file.size, group) as usize];
             self.fill(entry, file, &handle, room, start)?;
             hashes.push(merkle::hash_group(room));
         }
@@ -126,9 +126,10 @@ impl FileShare {
                 let after = &mut scratch[to..];
                 let end = segment.offset + u64::from(segment.len);
                 self.fill(segment.entry, file, &handle, after, end)?;
+                let leaves = RangeHash::of(scratch);
                 Some(GroupHash {
-                    hash: merkle::hash_group(scratch),
-                    inner: merkle::group_proof(scratch, group.offset, segment.len),
+                    hash: leaves.node(),
+                    inner: leaves.proof(group.offset, segment.len),
                 })
             }
         };
@@ -205,11 +206,6 @@ fn outside() -> DiskError {
     DiskError::Other("this range does not lie within one group of the file".to_owned())
 }
 
-/// Bytes of the group at `start`.
-fn group_len(start: u64, size: u64) -> u32 {
-    u32::try_from(size - start).map_or(GROUP, |rest| rest.min(GROUP))
-}
-
 /// The group that a segment stands in.
 struct Group {
     start: u64,
@@ -226,7 +222,7 @@ impl Group {
         if start > size {
             return None;
         }
-        let len = group_len(start, size);
+        let len = merkle::group_len(size, start / u64::from(GROUP));
         let end = offset.checked_add(segment.len)?;
         let leaves =
             offset.is_multiple_of(LEAF) && (end == len || segment.len.is_multiple_of(LEAF));

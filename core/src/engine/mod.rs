@@ -30,7 +30,6 @@ mod share;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
 
 pub use disk_work::*;
 pub use event::*;
@@ -44,7 +43,6 @@ use share::Share;
 use crate::frame::{Frame, LinkKeys};
 use crate::handshake::{self, Initiator};
 use crate::limits::{Limits, MAX_PAYLOAD, MAX_SEALED_FRAME};
-use crate::manifest::Manifest;
 use crate::message::{self, Knock, KnockReply, Message, Refusal};
 use crate::time::Time;
 use crate::{Keypair, Multiaddr, PeerId};
@@ -93,11 +91,6 @@ impl Engine {
     /// The identity that this engine signs with.
     pub fn peer(&self) -> PeerId {
         self.cx.peer
-    }
-
-    /// What a share offers, once it is listed.
-    pub fn manifest(&self, share: ShareId) -> Option<Arc<Manifest>> {
-        self.shares.get(&share)?.manifest()
     }
 
     /// Takes in what has happened by `now`.

@@ -61,6 +61,17 @@ pub fn group_count(size: u64) -> u64 {
     size.div_ceil(u64::from(GROUP)).max(1)
 }
 
+/// Bytes in one group of a file of `size` bytes: none in a group that it does not have.
+pub fn group_len(size: u64, group: u64) -> u32 {
+    let start = group.saturating_mul(u64::from(GROUP));
+    u32::try_from(size.saturating_sub(start)).map_or(GROUP, |rest| rest.min(GROUP))
+}
+
+/// Leaves in one group of a file of `size` bytes: at least one, as in [`group_count`].
+pub(crate) fn leaves_in_group(size: u64, group: u64) -> usize {
+    group_len(size, group).div_ceil(LEAF).max(1) as usize
+}
+
 /// The hash of one leaf.
 ///
 /// # Panics

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Hash, fold, group_count, hash_leaf, hash_node, hash_root, split};
-use crate::limits::{GROUP, LEAF, LEAVES_PER_GROUP};
+use super::{Hash, fold, group_count, hash_leaf, hash_node, hash_root, leaves_in_group, split};
+use crate::limits::{GROUP, LEAF};
 
 /// The hashes of a range of leaves that lie in one group, as computed from their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,15 +113,6 @@ pub fn verify_range(
 pub(super) fn sibling(level: u32, index: u64, count: u64) -> Option<u64> {
     let sibling = index ^ 1;
     (sibling << level < count).then_some(sibling)
-}
-
-/// Leaves in one group of a file.
-fn leaves_in_group(size: u64, group: u64) -> usize {
-    let rest = size.saturating_sub(group.saturating_mul(u64::from(GROUP)));
-    let leaves = rest
-        .div_ceil(u64::from(LEAF))
-        .clamp(1, u64::from(LEAVES_PER_GROUP));
-    usize::try_from(leaves).unwrap_or(LEAVES_PER_GROUP as usize)
 }
 
 fn collect_siblings(leaves: &[Hash], first: usize, range: &Range<usize>, out: &mut Vec<Hash>) {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::Segment;
 use crate::limits::{GROUP, LEAF, LEAVES_PER_GROUP};
-use crate::merkle::{Hash, PartialTree, RangeHash, StreamTree, group_node};
+use crate::merkle::{Hash, PartialTree, RangeHash, StreamTree, group_node, leaves_in_group};
 
 /// A file on its way in.
 pub(super) struct Arrival {
@@ -125,12 +125,9 @@ impl Arrival {
     }
 
     fn leaves_in(&self, group: u64) -> usize {
-        let start = group.saturating_mul(u64::from(GROUP));
-        let bytes = self
-            .size()
-            .map_or(u64::from(GROUP), |size| size.saturating_sub(start));
-        let leaves = bytes.min(u64::from(GROUP)).div_ceil(u64::from(LEAF)).max(1);
-        usize::try_from(leaves).unwrap_or(LEAVES_PER_GROUP as usize)
+        let most = LEAVES_PER_GROUP as usize;
+        self.size()
+            .map_or(most, |size| leaves_in_group(size, group))
     }
 
     /// A stream ends at `size`; `false` if it has ended somewhere else before, or has more than that already.

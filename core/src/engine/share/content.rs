@@ -1,13 +1,11 @@
 //! What a share holds: its signed manifest, and the Merkle tree of each file as far as it is hashed.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 
 use super::super::DiskError;
 use crate::limits::GROUP;
-use crate::manifest::{EntryKind, Manifest, SignedManifest};
-use crate::merkle::{GroupTree, Hash, StreamTree};
+use crate::manifest::{EntryKind, SignedManifest};
+use crate::merkle::{GroupTree, Hash, StreamTree, group_len};
 use crate::message::Failure;
 use crate::{Keypair, manifest::SignedRoots};
 
@@ -64,10 +62,6 @@ impl Content {
             hashed: 0,
             cursor: 0,
         }
-    }
-
-    pub(super) fn manifest(&self) -> Arc<Manifest> {
-        self.signed.manifest().clone()
     }
 
     /// Bytes of the encoded, signed manifest.
@@ -166,10 +160,4 @@ fn state_of(kind: &EntryKind) -> EntryState {
         EntryKind::Stream => EntryState::Stream(StreamState::default()),
         EntryKind::Folder { .. } | EntryKind::Symlink { .. } => EntryState::Bare,
     }
-}
-
-/// Bytes in one group of a file.
-pub(super) fn group_len(size: u64, group: u64) -> u32 {
-    let start = group.saturating_mul(u64::from(GROUP));
-    u32::try_from(size.saturating_sub(start).min(u64::from(GROUP))).unwrap_or(GROUP)
 }

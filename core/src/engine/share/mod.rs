@@ -10,7 +10,6 @@ mod serve;
 mod sessions;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use content::Content;
@@ -303,11 +302,6 @@ impl Share {
         if self.serving.values().all(Serving::is_idle) {
             self.start_hashing(cx);
         }
-    }
-
-    /// What a receiver would be shown.
-    pub(super) fn manifest(&self) -> Option<Arc<crate::manifest::Manifest>> {
-        self.content.as_ref().map(Content::manifest)
     }
 }
 

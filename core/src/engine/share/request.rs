@@ -1,10 +1,10 @@
 //! What a request means: whether it makes sense, what has to be read for it, and what proves what was read.
 
 use super::super::{DiskWork, GroupHash, Segment, Violation};
-use super::content::{Content, EntryState, group_len};
+use super::content::{Content, EntryState};
 use crate::bounded::Bounded;
 use crate::limits::{GROUP, LEAF};
-use crate::merkle::Hash;
+use crate::merkle::{Hash, group_len};
 use crate::message::{Failure, Served};
 
 /// Bytes of a pipe that are kept behind what was read last: what a receiver may have asked for and lost with a link.
