@@ -23,6 +23,7 @@
 
 mod disk;
 mod limits;
+mod network;
 mod pace;
 mod puppet;
 mod trace;

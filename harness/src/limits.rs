@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use handover_core::limits::Limits;
+use handover_core::limits::{self, Limits};
+
+const GROUP: u64 = limits::GROUP as u64;
 
 /// Windows of a few groups, queues of a few requests. Durations are those of real use: virtual time costs nothing.
 pub fn small_limits() -> Limits {
@@ -17,10 +19,10 @@ pub fn small_limits() -> Limits {
         description_bytes: 256,
         segments: 32,
         requests: 16,
-        send_buffer: 512 << 10,
-        send_buffer_total: 2 << 20,
-        window: 1 << 20,
-        window_start: 128 << 10,
+        send_buffer: 2 * GROUP,
+        send_buffer_total: 8 * GROUP,
+        window: 4 * GROUP,
+        window_start: GROUP / 2,
         disk_jobs: 4,
         bad_leaves: 3,
         idle_messages: 64,

@@ -6,7 +6,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use handover_core::engine::LinkId;
 use handover_core::frame::{Decoder, LinkKeys, seal};
 use handover_core::message::Message;
-use handover_transports::memory::Network;
+
+use crate::network::Network;
 
 /// Which keys sealed which numbers, over all links of all hosts, restarted ones too.
 #[derive(Default)]

@@ -8,7 +8,7 @@ use handover_core::engine::{DialId, Input, LinkId, PathKind, Segment};
 use handover_core::message::Message;
 use handover_core::time::Time;
 use handover_core::{Multiaddr, PeerId};
-use handover_transports::memory::{Death, HostId, LinkProfile, Pieces};
+use handover_transports::memory::{HostId, LinkProfile, Pieces};
 
 use super::run::Task;
 use super::{Place, World};
@@ -42,6 +42,8 @@ impl Route {
             PathKind::Lan,
             LinkProfile {
                 pieces,
+                // A few groups: what is not read is noticed soon.
+                window: 64 << 10,
                 ..LinkProfile::LAN
             },
         )
@@ -149,7 +151,7 @@ impl World {
 
     /// A link dies now.
     pub fn kill_link(&mut self, link: LinkId) {
-        self.network.kill_link(link, Death::At(self.network.now()));
+        self.network.kill(link);
     }
 
     /// All links of a place die now.
@@ -231,8 +233,7 @@ impl World {
             && doom.links > 0
         {
             doom.links -= 1;
-            let death = Death::AfterBytes(doom.bytes);
-            self.network.kill_link(ends.dialler, death);
+            self.network.kill_after_bytes(ends.dialler, doom.bytes);
         }
         let coming = |place, dial, peer| Coming {
             place,

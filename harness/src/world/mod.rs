@@ -18,12 +18,13 @@ use handover_core::limits::Limits;
 use handover_core::secret::ShareSecret;
 use handover_core::time::Time;
 use handover_core::{Keypair, Multiaddr, PeerId};
-use handover_transports::memory::{Death, HostId, Network};
+use handover_transports::memory::HostId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::disk::{Disk, Source, SourceKind};
 use crate::limits::small_limits;
+use crate::network::Network;
 use crate::puppet::Puppet;
 use crate::trace::Trace;
 use crate::tree::Tree;
@@ -342,7 +343,7 @@ impl World {
         let ends: Vec<_> = self.ends_of(id);
         for end in ends {
             self.ends.remove(&end);
-            self.network.kill_link(end, Death::At(self.network.now()));
+            self.network.kill(end);
         }
         self.coming.retain(|_, coming| coming.place != id);
     }

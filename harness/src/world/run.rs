@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use handover_core::engine::{DialId, DownloadId, DownloadOutcome, Input, JobId, LinkId};
 use handover_core::time::Time;
-use handover_transports::memory::{HostId, NetworkEvent};
+use handover_transports::memory::HostId;
 
 use super::links::Route;
 use super::{Place, World};
+use crate::network::NetworkEvent;
 
 /// Things that happen in one moment at the most: more are a busy loop.
 const MOST_AT_ONCE: u32 = 500_000;
@@ -91,7 +92,7 @@ impl World {
     /// Does the one thing that happens next, at `at`.
     fn step(&mut self, at: Time) {
         if self.network.next_event_at().is_some_and(|next| next <= at) {
-            if let Some((_, event)) = self.network.step(at) {
+            if let Some(event) = self.network.step(at) {
                 self.on_network(event);
             }
             return;

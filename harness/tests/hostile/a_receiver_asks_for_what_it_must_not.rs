@@ -8,13 +8,16 @@ use handover_harness::{HostId, Tree, World, content};
 
 use crate::{SECOND, blames, complete};
 
-/// By index: a folder, three files of 100 kB, one of several groups, a stream's worth of small ones.
+/// Bytes of a file, three of which are more than a group.
+const SMALL: u32 = GROUP / 5 * 2;
+
+/// By index: a folder, three files that are less than a group, one of several groups, many that are tiny.
 fn tree() -> Tree {
     let mut tree = Tree::new()
         .folder("a")
-        .file("b1", content(1, 100_000))
-        .file("b2", content(2, 100_000))
-        .file("b3", content(3, 100_000))
+        .file("b1", content(1, SMALL as usize))
+        .file("b2", content(2, SMALL as usize))
+        .file("b3", content(3, SMALL as usize))
         .file("c", content(4, 3 * GROUP as usize + 100));
     for n in 0..40 {
         tree = tree.file(&format!("d{n:02}"), content(n, 10));
@@ -104,8 +107,8 @@ fn ranges_that_are_not_there() {
         (4, u64::MAX - 2 * group + 1, GROUP),
         (4, 1 << 63, LEAF),
         (1, 0, u32::MAX),
-        (1, 0, 100_001),
-        (1, 0, 99_999),
+        (1, 0, SMALL + 1),
+        (1, 0, SMALL - 1),
     ];
     for case in cases {
         let mut scene = scene();
@@ -139,7 +142,7 @@ fn requests_of_the_wrong_shape() {
         (&small, "a request with no or too many segments"),
         (&[], "a request with no or too many segments"),
         (
-            &[(1, 0, 100_000), (2, 0, 100_000), (3, 0, 100_000)],
+            &[(1, 0, SMALL), (2, 0, SMALL), (3, 0, SMALL)],
             "a request over a group",
         ),
         (&[(4, 0, LEAF), (5, 0, 10)], "a request mixes ranges"),

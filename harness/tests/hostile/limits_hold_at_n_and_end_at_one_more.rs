@@ -2,7 +2,7 @@
 
 use handover_core::Multiaddr;
 use handover_core::engine::{DownloadOutcome, FetchSource, Segment};
-use handover_core::limits::Limits;
+use handover_core::limits::{LEAF, Limits};
 use handover_core::message::{Message, Served};
 use handover_harness::{Fetch, Say, Tree, World, content, small_limits};
 
@@ -145,7 +145,7 @@ fn requests() {
         world.disk_mut(alice).profile.read = SECOND;
         let link = world.puppet_joins(mallory, alice, &ticket);
         for id in 0..many {
-            let (entry, offset, len) = (0, 0, 16 << 10);
+            let (entry, offset, len) = (0, 0, LEAF);
             let segments = vec![Segment { entry, offset, len }].into();
             world.say(link, &Message::Request { id, segments });
         }

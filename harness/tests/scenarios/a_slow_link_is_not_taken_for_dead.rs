@@ -33,7 +33,8 @@ fn eight_kilobytes_a_second_are_enough() {
     assert_same(&world, bob, download, &tree);
     assert_never_lost(&world, bob);
     assert!(summary.took > 100 * SECOND, "{:?}", summary.took);
-    assert!(summary.took < 150 * SECOND, "{:?}", summary.took);
+    // Small leaves go with long proofs here.
+    assert!(summary.took < 200 * SECOND, "{:?}", summary.took);
 }
 
 /// A stream goes by whole groups: each takes half a minute here.

@@ -6,8 +6,8 @@ use super::content::Content;
 use super::{REPORT_EVERY, Share};
 use crate::limits::GROUP;
 
-/// Bytes hashed ahead in one job.
-const HASH_AHEAD: u64 = 4 * 1024 * 1024;
+/// Groups hashed ahead in one job: 4 MiB.
+const HASH_AHEAD: u64 = 16;
 
 impl Share {
     /// Hashes the next part that nobody has asked for yet.
@@ -145,7 +145,7 @@ fn next_to_hash(
 
 fn large_job(share: super::ShareId, entry: u32, size: u64, first: u64) -> (ShareJob, DiskWork) {
     let groups = size.div_ceil(u64::from(GROUP));
-    let count = (groups - first).min(HASH_AHEAD / u64::from(GROUP));
+    let count = (groups - first).min(HASH_AHEAD);
     let count = u32::try_from(count).unwrap_or(1);
     let work = DiskWork::HashGroups {
         share,

@@ -7,8 +7,9 @@ use crate::limits::{GROUP, LEAF};
 use crate::merkle::{Hash, group_len};
 use crate::message::{Failure, Served};
 
-/// Bytes of a pipe that are kept behind what was read last: what a receiver may have asked for and lost with a link.
-const PIPE_KEPT: u64 = 16 * 1024 * 1024;
+/// Bytes of a pipe that are kept behind what was read last, 64 groups: what a receiver may have asked for and lost with
+/// a link.
+const PIPE_KEPT: u64 = 64 * GROUP as u64;
 
 /// Whether a request asks only for what the manifest says is there, in one of the two shapes that requests have.
 pub(super) fn check(content: &Content, segments: &[Segment], most: usize) -> Result<(), Violation> {

@@ -1,0 +1,128 @@
+//! The network of `handover-transports`, in the types of the core that runs here.
+//!
+//! That crate stands on the core that ships, this one on its copy with small leaves: the same names, but other types.
+
+use bytes::Bytes;
+use handover_core::engine::LinkId;
+use handover_core::time::Time;
+use handover_transports::memory::{self, Death, DownCause, HostId, LinkProfile};
+use shipped_core::engine::LinkId as TheirId;
+use shipped_core::time::Time as TheirTime;
+
+/// Hosts and links in virtual time.
+pub(crate) struct Network(memory::Network);
+
+/// What happened at one end of a link.
+pub(crate) enum NetworkEvent {
+    Up { end: LinkId },
+    Delivered { end: LinkId, bytes: Bytes },
+    Writable { end: LinkId },
+    Ended { end: LinkId },
+    Down { end: LinkId, cause: DownCause },
+}
+
+/// The ends of a link.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ends {
+    pub(crate) dialler: LinkId,
+    pub(crate) listener: LinkId,
+}
+
+/// Nothing can be sent any more.
+pub(crate) struct Closed;
+
+impl Network {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(memory::Network::new(seed))
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        time(self.0.now())
+    }
+
+    pub(crate) fn add_host(&mut self) -> HostId {
+        self.0.add_host()
+    }
+
+    pub(crate) fn connect(&mut self, from: HostId, to: HostId, profile: LinkProfile) -> Ends {
+        let ends = self.0.connect(from, to, profile);
+        Ends {
+            dialler: id(ends.dialler),
+            listener: id(ends.listener),
+        }
+    }
+
+    /// The host at an end, and the one across, while the link stands.
+    pub(crate) fn hosts(&self, end: LinkId) -> Option<(HostId, HostId)> {
+        self.0.hosts(their_id(end))
+    }
+
+    /// How many of these bytes were taken.
+    pub(crate) fn send(&mut self, from: LinkId, bytes: &Bytes) -> Result<usize, Closed> {
+        self.0.send(their_id(from), bytes).map_err(|_| Closed)
+    }
+
+    pub(crate) fn consumed(&mut self, at: LinkId, bytes: usize) {
+        self.0.consumed(their_id(at), bytes);
+    }
+
+    pub(crate) fn reset(&mut self, end: LinkId) {
+        self.0.reset(their_id(end));
+    }
+
+    /// A link dies now.
+    pub(crate) fn kill(&mut self, end: LinkId) {
+        self.0.kill_link(their_id(end), Death::At(self.0.now()));
+    }
+
+    /// A link dies once so many bytes were delivered over it, both directions summed.
+    pub(crate) fn kill_after_bytes(&mut self, end: LinkId, bytes: u64) {
+        self.0.kill_link(their_id(end), Death::AfterBytes(bytes));
+    }
+
+    pub(crate) fn stall(&mut self, end: LinkId, until: Time) {
+        self.0.stall(their_id(end), their_time(until));
+    }
+
+    pub(crate) fn next_event_at(&self) -> Option<Time> {
+        self.0.next_event_at().map(time)
+    }
+
+    /// Goes on to `until`, before which nothing happens.
+    pub(crate) fn advance_to(&mut self, until: Time) {
+        self.0.advance_to(their_time(until));
+    }
+
+    pub(crate) fn step(&mut self, until: Time) -> Option<NetworkEvent> {
+        let (_, event) = self.0.step(their_time(until))?;
+        Some(match event {
+            memory::NetworkEvent::Up { end } => NetworkEvent::Up { end: id(end) },
+            memory::NetworkEvent::Delivered { end, bytes } => NetworkEvent::Delivered {
+                end: id(end),
+                bytes,
+            },
+            memory::NetworkEvent::Writable { end } => NetworkEvent::Writable { end: id(end) },
+            memory::NetworkEvent::Ended { end } => NetworkEvent::Ended { end: id(end) },
+            memory::NetworkEvent::Down { end, cause } => NetworkEvent::Down {
+                end: id(end),
+                cause,
+            },
+        })
+    }
+}
+
+fn id(end: TheirId) -> LinkId {
+    LinkId(end.0)
+}
+
+fn their_id(end: LinkId) -> TheirId {
+    TheirId(end.0)
+}
+
+fn time(at: TheirTime) -> Time {
+    Time::from_nanos(at.as_nanos())
+}
+
+fn their_time(at: Time) -> TheirTime {
+    TheirTime::from_nanos(at.as_nanos())
+}
