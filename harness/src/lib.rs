@@ -22,10 +22,15 @@
 )]
 
 mod disk;
+pub mod explore;
+pub mod ledger;
 mod limits;
 mod network;
 mod pace;
+pub mod plan;
 mod puppet;
+pub mod report;
+pub mod sim;
 mod trace;
 mod tree;
 mod wire;
@@ -35,6 +40,6 @@ pub use disk::{Disk, DiskProfile, JobKind};
 pub use handover_transports::memory::HostId;
 pub use limits::small_limits;
 pub use pace::{Pace, engine_events_per_second};
-pub use puppet::{PuppetLink, Say, Sharing};
+pub use puppet::{Attack, EVIL, Lie, PuppetLink, Say, Sharing};
 pub use tree::{Node, Tree, content};
-pub use world::{Answer, Fetch, Offering, Route, World};
+pub use world::{Answer, Depends, DhtMood, Fetch, Nat, Offering, Relay, Route, World};

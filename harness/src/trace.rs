@@ -1,5 +1,6 @@
 //! What happened, folded into one number.
 
+use std::fmt::Write;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use handover_core::engine::Event;
@@ -11,6 +12,8 @@ pub(crate) struct Trace {
     hasher: DefaultHasher,
     /// Inputs and outputs so far.
     pub(crate) count: u64,
+    /// The last event, in words; empty where it was none.
+    words: String,
 }
 
 impl Trace {
@@ -29,11 +32,22 @@ impl Trace {
     }
 
     pub(crate) fn event(&mut self, at: Time, host: u32, event: &Event) {
+        self.words.clear();
         match event {
             // Its manifest came over the wire and was noted there.
             Event::Offer { taken, free, .. } => self.note(at, host, ("offer", taken, free)),
-            event => self.note(at, host, format!("{event:?}")),
+            event => {
+                let _ = write!(self.words, "{event:?}");
+                self.count += 1;
+                (at.as_nanos(), host).hash(&mut self.hasher);
+                self.words.hash(&mut self.hasher);
+            }
         }
+    }
+
+    /// The last event in words, if it has some that anybody might read.
+    pub(crate) fn last_words(&self) -> Option<&str> {
+        Some(self.words.as_str()).filter(|words| !words.is_empty())
     }
 
     pub(crate) fn hash(&self) -> u64 {

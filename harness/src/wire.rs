@@ -7,6 +7,7 @@ use handover_core::engine::LinkId;
 use handover_core::frame::{Decoder, LinkKeys, seal};
 use handover_core::message::Message;
 
+use crate::ledger::promise;
 use crate::network::Network;
 
 /// Which keys sealed which numbers, over all links of all hosts, restarted ones too.
@@ -21,19 +22,27 @@ impl Nonces {
         // What a key makes of a known frame names it, and never goes out.
         let name = seal(&keys.send, 0, &Message::Withdrawn, b"").expect("a new key seals");
         let before = self.next.insert(name.clone(), 0);
-        assert_eq!(before, None, "a link was given a key that was used before");
+        promise!(
+            Nonces,
+            before.is_none(),
+            "a link was given a key that was used before"
+        );
         name
     }
 
     fn seal(&mut self, name: &Bytes, seq: u64) {
         let next = self.next.get_mut(name).expect("a key that was taken in");
-        assert_eq!(
-            *next, seq,
-            "a frame is sealed with a number that is not the next"
+        promise!(
+            Nonces,
+            *next == seq,
+            "a frame is sealed with the number {seq}, and {next} is the next"
         );
         *next += 1;
     }
 }
+
+/// One frame of so many is searched for what it should hide.
+const SAMPLE: u64 = 16;
 
 /// A frame that waits to be written.
 struct Waiting {
@@ -77,6 +86,11 @@ impl Wire {
         self.outbox.is_empty()
     }
 
+    /// Sealed frames that were opened.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened
+    }
+
     /// Frames that wait to be written.
     pub(crate) fn waiting(&self) -> usize {
         self.outbox.len()
@@ -113,6 +127,12 @@ impl Wire {
             .expect("frames are sealed on keyed links");
         nonces.seal(name, seq);
         let frame = seal(&keys.send, seq, message, payload).expect("no run exhausts a key");
+        if let Some(begin) = payload.first_chunk::<16>()
+            && seq.is_multiple_of(SAMPLE)
+        {
+            let shown = frame.windows(16).any(|window| window == begin);
+            promise!(Secrets, !shown, "a sealed frame shows what is in it");
+        }
         let bulk = payload.len() as u64;
         self.bulk += bulk;
         self.outbox.push_back(Waiting {

@@ -1,7 +1,6 @@
 //! The writing side: a download's staging folder, its files under their final names, its pipe.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use handover_core::engine::{
@@ -9,28 +8,41 @@ use handover_core::engine::{
     SinkKind,
 };
 use handover_core::path::{MAX_COMPONENT, SafePath};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
 
-use super::{Disk, SourceKind};
+use super::{Disk, Model, SourceKind};
+use crate::ledger::{Fault, happened, promise};
 use crate::tree::{Node, Tree};
+
+/// What a disk writes at once: a crash tears writes there.
+const BLOCK: usize = 512;
 
 /// Where a download goes.
 pub(crate) struct Landing {
     sink: SinkKind,
     pub(super) folder: Tree,
+    /// Names that were there before, or that others have put there.
+    theirs: BTreeSet<String>,
     pub(super) pipe: Vec<u8>,
     staging: Option<BTreeMap<u32, Vec<u8>>>,
+    /// Files of the last publish job, for a disk that forgets to sync.
+    fresh: Vec<String>,
     over: bool,
     /// What may come out of it; nothing may where there is none.
-    model: Option<Arc<SourceKind>>,
+    model: Option<Model>,
 }
 
 impl Landing {
-    pub(super) fn new(sink: SinkKind, folder: Tree, model: Option<Arc<SourceKind>>) -> Self {
+    pub(super) fn new(sink: SinkKind, folder: Tree, model: Option<Model>) -> Self {
+        let theirs = folder.iter().map(|(path, _)| path.to_owned()).collect();
         Self {
             sink,
             folder,
+            theirs,
             pipe: Vec::new(),
             staging: None,
+            fresh: Vec::new(),
             over: false,
             model,
         }
@@ -38,6 +50,12 @@ impl Landing {
 
     pub(super) fn is_staged(&self) -> bool {
         self.staging.is_some()
+    }
+
+    /// Somebody else puts a file there.
+    pub(super) fn put(&mut self, path: &str, bytes: Bytes) {
+        self.theirs.insert(path.to_owned());
+        self.folder = std::mem::take(&mut self.folder).file(path, bytes);
     }
 
     pub(super) fn taken(&self, paths: &[SafePath]) -> Vec<usize> {
@@ -80,16 +98,14 @@ impl Landing {
             return Err(DiskError::PipeClosed);
         }
         self.pipe.extend_from_slice(&piece.data);
-        let expected = match self.model.as_deref() {
-            Some(SourceKind::Pipe(bytes)) => Some(bytes),
-            Some(SourceKind::Tree(tree)) => {
+        let right = self.any_version(|version| match version {
+            SourceKind::Pipe(bytes) => bytes.starts_with(&self.pipe),
+            SourceKind::Tree(tree) => {
                 let mut files = tree.iter().filter_map(|(path, _)| tree.bytes(path));
-                files.find(|bytes| bytes.starts_with(&self.pipe))
+                files.any(|bytes| bytes.starts_with(&self.pipe))
             }
-            None => None,
-        };
-        let right = expected.is_some_and(|bytes| bytes.starts_with(&self.pipe));
-        assert!(right, "wrong bytes went into a pipe at {at}");
+        });
+        promise!(Verified, right, "wrong bytes went into a pipe at {at}");
         Ok(())
     }
 
@@ -114,11 +130,12 @@ impl Landing {
         if self.staging.is_none() {
             return Err(DiskError::NotFound);
         }
+        self.fresh.clear();
         let published = files.iter().map(|file| self.publish_one(file, disk));
         Ok(DiskDone::Published(published.collect()))
     }
 
-    fn publish_one(&mut self, file: &PublishFile, disk: &Disk) -> Result<Published, DiskError> {
+    fn publish_one(&mut self, file: &PublishFile, disk: &mut Disk) -> Result<Published, DiskError> {
         let path = file.path.as_str();
         if disk.denied.contains(path) {
             return Err(DiskError::Denied(path.to_owned()));
@@ -126,9 +143,16 @@ impl Landing {
         if file.path.file_name().len() > MAX_COMPONENT {
             return Err(DiskError::NameTooLong);
         }
+        if disk.renames_fail > 0 {
+            disk.renames_fail -= 1;
+            happened(Fault::RenameFails);
+            return Err(DiskError::Other("the rename failed".into()));
+        }
+        self.stays_inside(path)?;
         let staging = self.staging.as_mut().ok_or(DiskError::NotFound)?;
         let bytes = Bytes::from(staging.remove(&file.entry).unwrap_or_default());
-        self.check(path, &bytes);
+        let right = self.any_version(|version| is_of(version, path, &bytes));
+        promise!(Published, right, "{path} is published with wrong bytes");
         let Some(name) = self.free_name(&file.path, file.on_conflict) else {
             return Ok(Published::Skipped);
         };
@@ -137,21 +161,32 @@ impl Landing {
             mode: file.mode,
             modified: file.modified,
         };
+        self.fresh.push(name.as_str().to_owned());
+        self.theirs.remove(name.as_str());
         self.folder.0.insert(name.as_str().to_owned(), node);
         Ok(Published::At(name))
     }
 
-    /// What gets a final name must be what the sharer has under it.
-    fn check(&self, path: &str, bytes: &Bytes) {
-        let expected = match self.model.as_deref() {
-            Some(SourceKind::Tree(tree)) => tree.bytes(path),
-            Some(SourceKind::Pipe(bytes)) => Some(bytes),
-            None => None,
-        };
-        match expected {
-            Some(expected) => assert!(bytes == expected, "{path} was published with wrong bytes"),
-            None => panic!("{path} was published, and nobody shares it"),
+    /// Whether something holds for any of the things that may come of the share.
+    fn any_version(&self, is: impl Fn(&SourceKind) -> bool) -> bool {
+        let model = self.model.as_ref();
+        model.is_some_and(|model| model.borrow().iter().any(is))
+    }
+
+    /// A path leads nowhere else: by its text, and by the symlinks on the way. Those that were there before are the
+    /// disk's to refuse; of the others there must be none.
+    fn stays_inside(&self, path: &str) -> Result<(), DiskError> {
+        promise!(Inside, is_plain(path), "{path:?} leads out of the folder");
+        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        for folder in above {
+            if !matches!(self.folder.get(folder), Some(Node::Symlink { .. })) {
+                continue;
+            }
+            let planted = self.theirs.contains(folder);
+            promise!(Inside, planted, "{path:?} is written through a symlink");
+            return Err(DiskError::Escape(folder.to_owned()));
         }
+        Ok(())
     }
 
     fn free_name(&self, path: &SafePath, on_conflict: OnConflict) -> Option<SafePath> {
@@ -174,12 +209,18 @@ impl Landing {
         }
         for folder in folders {
             let path = folder.path.as_str().to_owned();
-            self.folder.0.insert(path, Node::Folder);
+            promise!(Inside, is_plain(&path), "{path:?} leads out of the folder");
+            self.folder.0.entry(path).or_insert(Node::Folder);
         }
         for link in symlinks {
+            let path = link.path.as_str();
+            promise!(Inside, is_plain(path), "{path:?} leads out of the folder");
+            let inside = target_stays_inside(path, &link.target);
+            promise!(Inside, inside, "{path:?} points to {:?}", link.target);
             if let Some(name) = self.free_name(&link.path, link.on_conflict) {
                 let target = link.target.clone();
                 let path = name.as_str().to_owned();
+                self.theirs.remove(&path);
                 self.folder.0.insert(path, Node::Symlink { target });
             }
         }
@@ -193,4 +234,93 @@ impl Landing {
         self.over = true;
         DiskDone::Ok
     }
+
+    /// The machine has lost power: what was staged was never synced, so any block of it may be lost.
+    pub(super) fn crash(&mut self, rng: &mut ChaCha8Rng, forgets_to_sync: bool) {
+        for file in self.staging.iter_mut().flat_map(BTreeMap::values_mut) {
+            happened(Fault::LostWrites);
+            tear(file, rng);
+        }
+        for path in std::mem::take(&mut self.fresh) {
+            if forgets_to_sync && let Some(Node::File { bytes, .. }) = self.folder.0.get_mut(&path)
+            {
+                let mut torn = bytes.to_vec();
+                tear(&mut torn, rng);
+                *bytes = torn.into();
+            }
+        }
+        self.over = true;
+    }
+
+    /// Whether a file stands at a path as it was shared, or as it was before.
+    pub(super) fn holds(&self, path: &str) -> bool {
+        let Some(bytes) = self.folder.bytes(path) else {
+            return self.sink == SinkKind::Pipe || self.folder.get(path).is_some();
+        };
+        self.theirs.contains(path)
+            || self.any_version(|version| is_of(version, path, bytes))
+            || self.any_version(|version| is_of_any(version, bytes))
+    }
+
+    /// Looks at everything in the folder.
+    pub(super) fn look(&self) {
+        for (path, node) in self.folder.iter() {
+            promise!(Inside, is_plain(path), "{path:?} is outside of the folder");
+            if matches!(node, Node::File { .. }) {
+                promise!(
+                    Verified,
+                    self.holds(path),
+                    "{path} stands there, and is not what was shared"
+                );
+            }
+        }
+    }
+}
+
+/// Loses any blocks of a file; the others stay.
+fn tear(file: &mut [u8], rng: &mut ChaCha8Rng) {
+    let mut kept = 0;
+    let mut lost = 0;
+    for block in file.chunks_mut(BLOCK) {
+        if rng.next_u32().is_multiple_of(2) {
+            block.fill(0);
+            lost += 1;
+        } else {
+            kept += 1;
+        }
+    }
+    if kept > 0 && lost > 0 {
+        happened(Fault::TornWrites);
+    }
+}
+
+/// Whether these are the bytes that a share has under a path.
+fn is_of(version: &SourceKind, path: &str, bytes: &Bytes) -> bool {
+    match version {
+        SourceKind::Tree(tree) => tree.bytes(path) == Some(bytes),
+        SourceKind::Pipe(all) => all == bytes,
+    }
+}
+
+/// Whether these are the bytes of any file of a share: under another name, if its own was taken.
+fn is_of_any(version: &SourceKind, bytes: &Bytes) -> bool {
+    match version {
+        SourceKind::Tree(tree) => tree.iter().any(|(path, _)| tree.bytes(path) == Some(bytes)),
+        SourceKind::Pipe(all) => all == bytes,
+    }
+}
+
+/// Whether a path is names below the folder and nothing else. Written anew, and not core's own rule, which it watches.
+fn is_plain(path: &str) -> bool {
+    let bad = |name: &str| name.is_empty() || name == "." || name == "..";
+    !path.split('/').any(bad) && !path.contains(['\\', '\0'])
+}
+
+/// Whether a symlink's target stays in the folder. A name that is followed may be a symlink itself, so nothing may go
+/// up behind one.
+fn target_stays_inside(path: &str, target: &str) -> bool {
+    let depth = path.matches('/').count();
+    let ups = target.split('/').take_while(|name| *name == "..").count();
+    let up_again = target.split('/').skip(ups).any(|name| name == "..");
+    !target.starts_with('/') && !target.contains(['\\', '\0']) && ups <= depth && !up_again
 }

@@ -4,7 +4,6 @@ mod landing;
 mod source;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -17,8 +16,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
 pub(crate) use landing::Landing;
-pub(crate) use source::{Source, SourceKind, wall_clock};
+pub(crate) use source::{Model, Source, SourceKind, wall_clock};
 
+use crate::ledger::{Fault, happened};
 use crate::tree::Tree;
 
 /// How long disk work takes.
@@ -118,6 +118,10 @@ pub struct Disk {
     pub denied: BTreeSet<String>,
     /// Pipes close after so many bytes.
     pub pipe_closes_after: Option<u64>,
+    /// So many renames to final names fail.
+    pub renames_fail: u32,
+    /// Files get their final names before they are on the disk: a guard on the simulator, which must notice.
+    pub forgets_to_sync: bool,
     /// The wall clock, which scans tell.
     pub clock: Timestamp,
     /// Jobs under way at the most, ever, per share or download.
@@ -147,11 +151,60 @@ impl Disk {
         assert!(removed.is_some(), "{path} is not there to be removed");
     }
 
+    /// A bit of a shared file turns over, and nothing else tells: not even the modification time. What the file is now.
+    pub(crate) fn rot(&mut self, share: ShareId, path: &str, at: usize) -> Option<SourceKind> {
+        let tree = self.shared(share);
+        let Some(crate::Node::File { bytes, .. }) = tree.0.get_mut(path) else {
+            return None;
+        };
+        let mut rotten = bytes.to_vec();
+        let len = rotten.len();
+        *rotten.get_mut(at % len.max(1))? ^= 1;
+        *bytes = rotten.into();
+        happened(Fault::Rot);
+        Some(SourceKind::Tree(tree.clone()))
+    }
+
+    /// What a share is made of now.
+    pub(crate) fn shared_now(&self, share: ShareId) -> &SourceKind {
+        &self.sources[&share].kind
+    }
+
+    /// Whether a file that a download has published, or that was there before, stands there whole.
+    pub(crate) fn holds(&self, download: DownloadId, path: &str) -> bool {
+        self.landing(download).holds(path)
+    }
+
+    /// Looks at every file in a download's folder: each was there before, or is what was shared.
+    pub(crate) fn look_at_folder(&self, download: DownloadId) {
+        self.landing(download).look();
+    }
+
+    /// The same for all downloads.
+    pub(crate) fn look_at_folders(&self) {
+        for landing in self.landings.values() {
+            landing.look();
+        }
+    }
+
+    /// Whether a download is this host's.
+    pub(crate) fn has(&self, download: DownloadId) -> bool {
+        self.landings.contains_key(&download)
+    }
+
+    /// Nothing fails any more.
+    pub(crate) fn heal(&mut self) {
+        self.room = None;
+        self.denied.clear();
+        self.renames_fail = 0;
+        self.failing.clear();
+    }
+
     /// Somebody else puts a file into a download's folder.
     pub fn put(&mut self, download: DownloadId, path: &str, bytes: impl Into<Bytes>) {
         let landing = self.landings.get_mut(&download);
-        let folder = &mut landing.expect("a download of this host").folder;
-        *folder = std::mem::take(folder).file(path, bytes);
+        let landing = landing.expect("a download of this host");
+        landing.put(path, bytes.into());
     }
 
     /// What a download has published, or what was in its folder before.
@@ -229,10 +282,25 @@ impl Disk {
         self.pending.len()
     }
 
-    /// Forgets all jobs: the machine has crashed.
-    pub(crate) fn crash(&mut self) {
-        self.pending.clear();
+    /// The machine has lost power. Jobs under way are forgotten, but publishing may have got somewhere; what was not
+    /// synced is lost or torn.
+    pub(crate) fn crash(&mut self, rng: &mut ChaCha8Rng) {
+        let pending = std::mem::take(&mut self.pending);
         self.seen.clear();
+        self.failing.clear();
+        for work in pending.into_values() {
+            if let DiskWork::Publish { download, files } = work {
+                let some = draw_below(rng, files.len() + 1);
+                happened(Fault::CrashInPublish);
+                let _ = self.land(download, |landing, disk| {
+                    landing.publish(&files[..some], disk)
+                });
+            }
+        }
+        let forgets = self.forgets_to_sync;
+        for landing in self.landings.values_mut() {
+            landing.crash(rng, forgets);
+        }
     }
 
     /// Ends a job: does the work.
@@ -246,6 +314,7 @@ impl Disk {
             .position(|(failing, _)| *failing == kind)
             && let Some((_, error)) = self.failing.remove(at)
         {
+            happened(Fault::IoError);
             return DiskDone::Failed(error);
         }
         seen.unwrap_or_else(|| self.perform(work).unwrap_or_else(DiskDone::Failed))
@@ -343,7 +412,10 @@ impl Disk {
     /// Takes room for bytes.
     fn take_room(&mut self, bytes: u64) -> Result<(), DiskError> {
         match &mut self.room {
-            Some(room) if *room < bytes => Err(DiskError::Full),
+            Some(room) if *room < bytes => {
+                happened(Fault::DiskFull);
+                Err(DiskError::Full)
+            }
             Some(room) => {
                 *room -= bytes;
                 Ok(())
@@ -357,9 +429,15 @@ impl Disk {
         download: DownloadId,
         sink: SinkKind,
         existing: Tree,
-        model: Option<Arc<SourceKind>>,
+        model: Option<Model>,
     ) {
         let landing = Landing::new(sink, existing, model);
         self.landings.insert(download, landing);
     }
+}
+
+/// A number below `most`, which is not zero.
+fn draw_below(rng: &mut ChaCha8Rng, most: usize) -> usize {
+    let most = most as u64;
+    usize::try_from(rng.next_u64() % most).unwrap_or_default()
 }

@@ -1,6 +1,8 @@
 //! The reading side: a share's tree or pipe.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use bytes::{Bytes, BytesMut};
 use handover_core::engine::{DiskDone, DiskError, GroupHash, Scanned, Segment};
@@ -20,6 +22,9 @@ pub(crate) enum SourceKind {
     /// Bytes that come out of a pipe, once.
     Pipe(Bytes),
 }
+
+/// What may come of a share: what it was each time that it was made, and what rot has made of it.
+pub(crate) type Model = Rc<RefCell<Vec<SourceKind>>>;
 
 /// A share, and what its scan saw.
 pub(crate) struct Source {

@@ -1,5 +1,8 @@
 //! Puppets: they know the wire and the secret, and keep no promise but the scenario's.
 
+mod attack;
+mod forge;
+mod lie;
 mod sharer;
 
 use std::collections::BTreeMap;
@@ -18,6 +21,10 @@ use handover_transports::memory::HostId;
 
 use crate::World;
 use crate::world::{Place, Route};
+pub use attack::Attack;
+use attack::Attacker;
+pub use forge::EVIL;
+pub use lie::Lie;
 use sharer::Sharer;
 pub use sharer::Sharing;
 
@@ -31,6 +38,11 @@ pub enum Say {
     Sealed(Message, Bytes),
     /// These bytes, as they are.
     Raw(Bytes),
+    /// A sealed message that its receiver must see through: it weighs so much. A bad piece weighs one, anything else
+    /// is enough by itself.
+    Lie(Message, Bytes, u32),
+    /// Nothing more: the link is dropped.
+    HangUp,
 }
 
 /// Turns what an honest sharer would say into what this one says.
@@ -44,6 +56,7 @@ pub(crate) struct Puppet {
     links: BTreeMap<LinkId, PuppetLink>,
     sharer: Option<Sharer>,
     twist: Option<Twist>,
+    attacker: Option<Attacker>,
 }
 
 /// A puppet's end of a link.
@@ -96,6 +109,7 @@ impl World {
             links: BTreeMap::new(),
             sharer: None,
             twist: None,
+            attacker: None,
         };
         self.places.push(Place::Puppet(Box::new(puppet)));
         self.listen(id, Self::address(id), Route::lan());
@@ -206,9 +220,10 @@ impl World {
                 let state = self.puppet_mut(place).links.get_mut(&link);
                 let state = state.expect("a link that stands");
                 state.plain.push(body.clone());
-                if state.listens {
+                let listens = state.listens;
+                if listens {
                     self.answer_knock(place, link, &body);
-                } else {
+                } else if !self.attacker_hears_reply(place, link, &body) {
                     return; // What follows is sealed with keys that are on their way.
                 }
             }

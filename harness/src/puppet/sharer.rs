@@ -10,7 +10,7 @@ use handover_core::handshake;
 use handover_core::limits::{GROUP, Limits, MAX_SEALED_FRAME};
 use handover_core::manifest::{ManifestParts, SignedManifest, SignedRoots};
 use handover_core::merkle::{GroupTree, Hash, file_root, group_proof, hash_group};
-use handover_core::message::{self, Knock, KnockReply, Message, Served};
+use handover_core::message::{self, Failure, Knock, KnockReply, Message, Served};
 use handover_core::secret::{ShareCodeLabel, ShareSecret};
 use handover_core::{Keypair, Multiaddr};
 use handover_transports::memory::HostId;
@@ -30,6 +30,8 @@ pub struct Sharing {
     /// The puppet's identity.
     pub keys: Keypair,
     files: Arc<Vec<Bytes>>,
+    /// What it gives out as its manifest, if that is another.
+    pub(super) forged: Option<Bytes>,
 }
 
 impl Sharing {
@@ -38,14 +40,25 @@ impl Sharing {
         SignedRoots::sign(&self.manifest.id(), roots, &self.keys).expect("a few roots")
     }
 
+    /// What it gives out as its manifest.
+    pub(super) fn encoded(&self) -> &Bytes {
+        self.forged.as_ref().unwrap_or(self.manifest.encoded())
+    }
+
     /// A file's root.
     pub fn root(&self, entry: u32) -> Hash {
         file_root(&self.files[entry as usize])
     }
 
+    fn has(&self, entry: u32) -> bool {
+        self.files.len() > entry as usize
+    }
+
     /// One segment with its whole proof.
     fn serve(&self, segment: &Segment) -> (Bytes, Served) {
-        let file = &self.files[segment.entry as usize];
+        let Some(file) = self.files.get(segment.entry as usize) else {
+            return (Bytes::new(), Served::Failed(Failure::Gone));
+        };
         let mut tree = GroupTree::new(file.len() as u64);
         for (index, group) in (0..).zip(file.chunks(GROUP as usize)) {
             tree.insert(index, hash_group(group));
@@ -71,9 +84,13 @@ pub(super) struct Sharer {
 }
 
 impl Sharer {
+    pub(super) fn sharing_mut(&mut self) -> &mut Sharing {
+        &mut self.sharing
+    }
+
     /// What an honest sharer says to this; `told` are the entries whose roots went out on the link.
     fn answer(&self, message: Message, told: &mut Vec<u32>) -> Option<(Message, Bytes)> {
-        let encoded = self.sharing.manifest.encoded();
+        let encoded = self.sharing.encoded();
         match message {
             Message::GetManifest { offset } => {
                 let start = usize::try_from(offset).expect("an offset in memory");
@@ -90,7 +107,7 @@ impl Sharer {
                     let (bytes, outcome) = self.sharing.serve(segment);
                     payload.extend_from_slice(&bytes);
                     served.push(outcome);
-                    if !told.contains(&segment.entry) {
+                    if !told.contains(&segment.entry) && self.sharing.has(segment.entry) {
                         told.push(segment.entry);
                         roots.push((segment.entry, self.sharing.root(segment.entry)));
                     }
@@ -104,7 +121,7 @@ impl Sharer {
                 };
                 Some((data, payload.freeze()))
             }
-            Message::GetRoot { entry } => {
+            Message::GetRoot { entry } if self.sharing.has(entry) => {
                 let roots = self.sharing.sign(&[(entry, self.sharing.root(entry))]);
                 Some((Message::Roots(roots), Bytes::new()))
             }
@@ -149,10 +166,10 @@ impl World {
             },
             manifest,
             keys,
+            forged: None,
             files: Arc::new(files.map(Option::unwrap_or_default).collect()),
         };
-        let tag = sharing.ticket.secret.tag();
-        self.models.insert(tag, Arc::new(SourceKind::Tree(tree)));
+        self.add_version(&sharing.ticket.secret, SourceKind::Tree(tree));
         self.puppet_mut(puppet).sharer = Some(Sharer {
             sharing: sharing.clone(),
         });
@@ -176,7 +193,7 @@ impl World {
             return;
         };
         let secret = sharer.sharing.ticket.secret.clone();
-        let total = sharer.sharing.manifest.encoded().len() as u64;
+        let total = sharer.sharing.encoded().len() as u64;
         let (psk, peer) = (secret.psk(), puppet.links[&link].peer);
         let answered = handshake::respond(&psk, &knock.tag, &local, &peer, &knock.noise, seed);
         let (noise, keys) = answered.expect("engines know the secret");
@@ -191,6 +208,9 @@ impl World {
         let puppet = self.puppet_mut(place);
         let state = puppet.links.get_mut(&link).expect("a link that stands");
         state.frames.push(frame.clone());
+        if puppet.attacker.is_some() {
+            return self.attacker_hears(place, link, &frame.message);
+        }
         let answer = puppet
             .sharer
             .as_ref()
@@ -211,6 +231,11 @@ impl World {
                     self.say_with(link, &message, &payload);
                 }
                 Say::Raw(bytes) => self.say_raw(link, bytes),
+                Say::Lie(message, payload, weight) => {
+                    self.lie(link, weight);
+                    self.say_with(link, &message, &payload);
+                }
+                Say::HangUp => self.give_up(link),
             }
         }
     }

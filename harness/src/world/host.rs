@@ -1,9 +1,9 @@
 //! A host: its engine, its disk, its user's screen; and the engine's driver, which watches what it does.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
 
 use bytes::Bytes;
-use handover_core::Keypair;
 use handover_core::engine::{
     Command, DiskWork, DownloadId, DownloadOutcome, Engine, Event, Input, JobId, LinkId, Output,
     Segment, ShareId,
@@ -12,6 +12,7 @@ use handover_core::frame::plain;
 use handover_core::limits::{GROUP, Limits};
 use handover_core::message::Message;
 use handover_core::time::Time;
+use handover_core::{Keypair, PeerId};
 use handover_transports::memory::HostId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -20,6 +21,7 @@ use super::links::End;
 use super::run::Task;
 use super::{Answer, Place, World};
 use crate::disk::{Disk, JobKind, wall_clock};
+use crate::ledger::{Fault, happened, promise};
 
 /// Outputs of one input at the most.
 const MOST_OUTPUTS: u32 = 300_000;
@@ -40,7 +42,20 @@ pub(crate) struct Host {
     /// How often it was started.
     pub(super) life: u32,
     pub(super) outcomes: BTreeMap<DownloadId, DownloadOutcome>,
-    ended_shares: BTreeSet<ShareId>,
+    pub(crate) ended_shares: BTreeSet<ShareId>,
+    /// Until then it neither hears nor does anything.
+    pub(super) asleep_until: Time,
+    /// Its driver's clock is behind by so much, for so many inputs.
+    pub(super) clock_back: (u32, Duration),
+    /// Its files have rotted: what it serves may be wrong without its knowing.
+    pub(crate) rotten: bool,
+    /// Downloads that their user has cancelled or refused.
+    cancelled: BTreeSet<DownloadId>,
+    /// What each download calls itself to its sharer.
+    pub(crate) sessions: BTreeMap<DownloadId, u64>,
+    greeting: u64,
+    /// The share that each download is of.
+    pub(super) tags: BTreeMap<DownloadId, [u8; 16]>,
 }
 
 impl Host {
@@ -61,6 +76,13 @@ impl Host {
             life: 0,
             outcomes: BTreeMap::new(),
             ended_shares: BTreeSet::new(),
+            asleep_until: Time::ZERO,
+            clock_back: (0, Duration::ZERO),
+            rotten: false,
+            cancelled: BTreeSet::new(),
+            sessions: BTreeMap::new(),
+            greeting: 0,
+            tags: BTreeMap::new(),
         }
     }
 
@@ -73,7 +95,8 @@ impl Host {
         self.wake = Time::NEVER;
         self.life += 1;
         self.inputs.clear();
-        self.disk.crash();
+        self.asleep_until = Time::ZERO;
+        self.disk.crash(&mut self.rng);
     }
 
     pub(super) fn restart(&mut self, seed: [u8; 32], now: Time) {
@@ -84,19 +107,49 @@ impl Host {
         self.disk.clock = wall_clock(up_for + 1);
     }
 
+    /// What its driver takes for the time: it may be behind for a moment.
+    fn clock(&mut self, now: Time) -> Time {
+        let (inputs, behind) = &mut self.clock_back;
+        if *inputs == 0 {
+            return now;
+        }
+        *inputs -= 1;
+        Time::from_nanos(now.as_nanos().saturating_sub(nanos(*behind)))
+    }
+
+    /// A command is on its way to the engine.
+    pub(super) fn note_command(&mut self, command: &Command) {
+        if let Command::Cancel { download } | Command::Decline { download } = command
+            && self.engine.is_some()
+        {
+            self.cancelled.insert(*download);
+        }
+    }
+
     /// Watches an event: one end each, and nothing after it.
     fn watch(&mut self, event: &Event) {
         let download = download_of(event);
         let ended = download.is_some_and(|id| self.outcomes.contains_key(&id));
-        assert!(!ended, "an event of a download that has ended: {event:?}");
+        promise!(
+            EndsOnce,
+            !ended,
+            "an event of a download that has ended: {event:?}"
+        );
         if let Event::DownloadEnded { download, outcome } = event {
             self.outcomes.insert(*download, outcome.clone());
         }
+        if let Event::Connected { download, .. } = event {
+            self.sessions.insert(*download, self.greeting);
+        }
         if let Event::ShareEnded { share, .. } = event {
             let first = self.ended_shares.insert(*share);
-            assert!(first, "share {share} ended twice");
+            promise!(EndsOnce, first, "share {share} ended twice");
         }
     }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn download_of(event: &Event) -> Option<DownloadId> {
@@ -116,23 +169,6 @@ fn download_of(event: &Event) -> Option<DownloadId> {
     }
 }
 
-impl End {
-    /// Watches a request: nothing is asked for twice at once, nor more than the window and a group over it, for a
-    /// stream goes by whole groups.
-    fn ask(&mut self, id: u64, segments: &[Segment], limits: &Limits) {
-        let outstanding = self.asked.values().flatten();
-        let twice = outstanding.clone().find(|asked| segments.contains(asked));
-        assert_eq!(twice, None, "something is asked for twice at once");
-        let bytes: u64 = outstanding
-            .chain(segments)
-            .map(|segment| u64::from(segment.len))
-            .sum();
-        let most = limits.window + 2 * u64::from(GROUP);
-        assert!(bytes <= most, "{bytes} bytes are asked for at once");
-        self.asked.insert(id, segments.to_vec());
-    }
-}
-
 /// Shares that one host has in any scene, at the most.
 const SHARES: u64 = 3;
 
@@ -145,8 +181,12 @@ impl World {
 
     /// Hands a host's engine what waits for it.
     pub(super) fn settle(&mut self, id: HostId) {
+        let world_now = self.now();
+        if self.host(id).asleep_until > world_now {
+            return;
+        }
         while let Some(input) = self.host_mut(id).inputs.pop_front() {
-            let now = self.now();
+            let now = self.host_mut(id).clock(world_now);
             self.note_input(id, &input);
             let Some(engine) = &mut self.host_mut(id).engine else {
                 self.host_mut(id).inputs.clear();
@@ -155,6 +195,7 @@ impl World {
             engine.handle_input(now, input);
             self.drain_outputs(id, now);
         }
+        self.look_for_lies(id);
     }
 
     fn drain_outputs(&mut self, id: HostId, now: Time) {
@@ -164,18 +205,19 @@ impl World {
             };
             match engine.poll_output() {
                 Output::Timeout(at) => {
-                    assert!(at > now, "a timeout at {at:?}, and it is {now:?}");
+                    promise!(Progress, at > now, "a timeout at {at:?}, and it is {now:?}");
                     self.host_mut(id).wake = at;
                     return;
                 }
                 output => self.perform(id, output),
             }
         }
-        panic!("poll_output does not end");
+        promise!(Progress, false, "poll_output does not end");
     }
 
     /// Only queues inputs for the engine; the engine is told once it is through.
     fn perform(&mut self, id: HostId, output: Output) {
+        self.narrate_output(id, &output);
         match output {
             Output::Timeout(_) => unreachable!("it ends the outputs"),
             Output::Dial {
@@ -216,18 +258,33 @@ impl World {
     }
 
     fn send(&mut self, id: HostId, link: LinkId, seq: u64, message: &Message, payload: &Bytes) {
-        let limits = self.host(id).limits.clone();
-        let end = self.open_end(link);
-        if let Message::Request { id, segments } = message {
-            end.ask(*id, segments, &limits);
+        self.open_end(link);
+        match message {
+            Message::Request {
+                id: number,
+                segments,
+            } => self.ask(id, link, *number, segments),
+            Message::Hello { session, .. } => {
+                self.host_mut(id).greeting = *session;
+                self.open_end(link).session = Some(*session);
+            }
+            _ => {}
         }
+        self.outgoing(link);
         let end = self.ends.get_mut(&link).expect("it is open");
         let frame = end.wire.put_sealed(seq, message, payload, &mut self.nonces);
         self.trace.frame(self.network.now(), id.0, &frame);
         self.flush_quietly(link);
+        self.look_at_buffers(id, link);
+    }
+
+    /// What waits to be written stays inside the limits.
+    fn look_at_buffers(&self, id: HostId, link: LinkId) {
+        let limits = &self.host(id).limits;
         let wire = &self.ends[&link].wire;
-        let most = limits.send_buffer + u64::from(GROUP);
-        assert!(
+        let most = limits.send_buffer.max(u64::from(GROUP)) + u64::from(GROUP);
+        promise!(
+            Bounded,
             wire.bulk <= most,
             "{} bytes wait for link {link}",
             wire.bulk
@@ -238,12 +295,43 @@ impl World {
         });
         // A link with nothing under way has one request read, and a few parts of the manifest at the most.
         let most = SHARES * limits.send_buffer_total + links * 4 * u64::from(GROUP);
-        assert!(total <= most, "{total} bytes wait in all");
-        let wire = &self.ends[&link].wire;
+        promise!(Bounded, total <= most, "{total} bytes wait in all");
         let idle = usize::try_from(limits.idle_messages).unwrap_or(usize::MAX);
         let most = (idle + 8) * (limits.requests + 2);
         let waiting = wire.waiting();
-        assert!(waiting <= most, "{waiting} frames wait for link {link}");
+        promise!(
+            Bounded,
+            waiting <= most,
+            "{waiting} frames wait for link {link}"
+        );
+    }
+
+    /// Watches a request: nothing is asked for twice at once, over all links of a download; nor more than the window
+    /// and a group over it, for a stream goes by whole groups.
+    fn ask(&mut self, host: HostId, link: LinkId, number: u64, segments: &[Segment]) {
+        let session = self.ends[&link].session;
+        let same = |end: &&End| end.place == host && end.session == session && !end.closing;
+        let ends = self.ends.values().filter(same);
+        let outstanding = ends.flat_map(|end| end.asked.values().flatten());
+        let overlap = |a: &Segment, b: &Segment| {
+            let (a_end, b_end) = (a.offset + u64::from(a.len), b.offset + u64::from(b.len));
+            a.entry == b.entry && a.offset < b_end && b.offset < a_end
+        };
+        for asked in outstanding {
+            let twice = segments.iter().find(|segment| overlap(segment, asked));
+            promise!(
+                Once,
+                twice.is_none(),
+                "{twice:?} is asked for while {asked:?} is awaited"
+            );
+        }
+        let own = self.ends[&link].asked.values().flatten();
+        let bytes = own.chain(segments).map(|segment| u64::from(segment.len));
+        let bytes: u64 = bytes.sum();
+        let most = self.host(host).limits.window + 2 * u64::from(GROUP);
+        promise!(Bounded, bytes <= most, "{bytes} bytes are asked for at once");
+        let end = self.open_end(link);
+        end.asked.insert(number, segments.to_vec());
     }
 
     /// Writes what waits. The engine hears of what is gone later: it is in the middle of something.
@@ -261,23 +349,37 @@ impl World {
             .note(self.network.now(), id.0, ("disk", job, kind));
         let host = self.host_mut(id);
         let written_for = match &work {
-            DiskWork::Write { download, .. } => Some(*download),
+            DiskWork::Write { download, .. }
+            | DiskWork::Publish { download, .. }
+            | DiskWork::Stage { download }
+            | DiskWork::Finish { download, .. } => Some(*download),
             _ => None,
         };
         if let Some(download) = written_for {
             let ended = host.outcomes.contains_key(&download);
-            assert!(!ended, "a write for a download that has ended");
+            promise!(
+                EndsOnce,
+                !ended,
+                "{kind:?} for a download that has ended"
+            );
+            let cancelled = host.cancelled.contains(&download);
+            promise!(Cancelled, !cancelled, "{kind:?} after a cancel");
         }
         let took = host.disk.begin(job, work, &mut host.rng);
         if let Some(download) = written_for {
             let unwritten = host.disk.unwritten(download);
             // What waits, and what was asked for meanwhile on each of two links.
             let most = 3 * host.limits.window + u64::from(GROUP);
-            assert!(unwritten <= most, "{unwritten} bytes wait for the disk");
+            promise!(
+                Bounded,
+                unwritten <= most,
+                "{unwritten} bytes wait for the disk"
+            );
         }
         let users = host.disk.sources.len() + host.disk.landings.len();
         let most = users * (host.limits.disk_jobs + 3);
-        assert!(host.disk.jobs() <= most, "{} disk jobs", host.disk.jobs());
+        let jobs = host.disk.jobs();
+        promise!(Bounded, jobs <= most, "{jobs} disk jobs");
         let life = host.life;
         self.schedule(
             took,
@@ -291,16 +393,29 @@ impl World {
 
     fn on_event(&mut self, id: HostId, event: Event) {
         self.trace.event(self.network.now(), id.0, &event);
-        if let Event::PeerBlamed { peer, violation } = &event {
-            let honest = self.places.iter().any(|place| {
-                matches!(place, Place::Host(host) if host.identity.public().to_peer_id() == *peer)
-            });
-            assert!(!honest, "an honest host is blamed: {violation}");
+        self.tell_of(id, || format!("▸ {event:?}"));
+        self.look_for_secrets(&event);
+        self.endings += u64::from(matches!(
+            event,
+            Event::DownloadEnded { .. } | Event::ShareEnded { .. } | Event::ShutDown
+        ));
+        match &event {
+            Event::PeerBlamed { peer, violation } => self.judge_blame(*peer, violation),
+            Event::ShareOpen { ticket, .. } => self.dht.publish(ticket),
+            Event::PathChanged { .. } => happened(Fault::BetterPath),
+            Event::Offer { download, .. } => {
+                let tag = self.host(id).tags.get(download);
+                let forged = tag.is_some_and(|tag| self.forged.contains(tag));
+                promise!(Dropped, !forged, "a forged manifest is shown to the user");
+            }
+            Event::FileDone { download, path, .. } => self.look_at_file(id, *download, path.as_str()),
+            _ => {}
         }
         let host = self.host_mut(id);
         host.watch(&event);
         if let Event::Offer { download, .. } = &event {
             let download = *download;
+
             let command = match host.answers.get(&download) {
                 Some(Answer::Accept(terms)) => Some(Command::Accept {
                     download,
@@ -309,12 +424,52 @@ impl World {
                 Some(Answer::Decline) => Some(Command::Decline { download }),
                 Some(Answer::Wait) | None => None,
             };
-            host.inputs.extend(command.map(Input::Command));
+            if let Some(command) = command {
+                host.note_command(&command);
+                host.inputs.push_back(Input::Command(command));
+            }
         }
         host.events.push(event);
     }
 
+    /// Who is blamed is not honest, or has rotten files and does not know.
+    fn judge_blame(&self, peer: PeerId, violation: &str) {
+        let honest = self.places.iter().any(|place| match place {
+            Place::Host(host) => host.identity.public().to_peer_id() == peer && !host.rotten,
+            Place::Puppet(_) => false,
+        });
+        promise!(Honest, !honest, "an honest host is blamed: {violation}");
+    }
+
+    /// What users are shown holds no secret that was not meant for them.
+    fn look_for_secrets(&self, event: &Event) {
+        let Some(text) = self.trace.last_words() else {
+            return;
+        };
+        let told = self.secrets.iter().find(|secret| text.contains(*secret));
+        promise!(Secrets, told.is_none(), "{event:?} tells a secret");
+    }
+
+    /// Who sends lies that can be seen at once is dropped once there were enough.
+    fn look_for_lies(&self, id: HostId) {
+        if self.liars == 0 {
+            return;
+        }
+        let most = self.host(id).limits.bad_leaves;
+        let ends = self.ends.values();
+        for end in ends.filter(|end| end.place == id && end.lies > 0 && !end.closing) {
+            promise!(
+                Dropped,
+                end.lies < most,
+                "{} lies came from {:?}, and it is still connected",
+                end.lies,
+                end.across
+            );
+        }
+    }
+
     fn note_input(&mut self, id: HostId, input: &Input) {
+        self.narrate_input(id, input);
         let now = self.network.now();
         let trace = &mut self.trace;
         match input {

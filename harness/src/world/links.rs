@@ -11,7 +11,9 @@ use handover_core::{Multiaddr, PeerId};
 use handover_transports::memory::{HostId, LinkProfile, Pieces};
 
 use super::run::Task;
+use super::reach::Barrier;
 use super::{Place, World};
+use crate::ledger::{Fault, happened};
 use crate::wire::Wire;
 
 /// How long a dial to nobody takes to fail.
@@ -32,6 +34,8 @@ pub struct Route {
     pub setup: Duration,
     /// Whether anybody is there.
     pub open: bool,
+    /// The relay that it leads through.
+    pub relay: Option<usize>,
 }
 
 impl Route {
@@ -61,6 +65,7 @@ impl Route {
             profile,
             setup: Duration::ZERO,
             open: true,
+            relay: None,
         }
     }
 
@@ -68,6 +73,13 @@ impl Route {
     #[must_use]
     pub fn with_bandwidth(mut self, bytes: u64) -> Self {
         self.profile.bandwidth = Some(bytes);
+        self
+    }
+
+    /// Through this relay of the world's.
+    #[must_use]
+    pub fn through(mut self, relay: usize) -> Self {
+        self.relay = Some(relay);
         self
     }
 
@@ -88,10 +100,20 @@ pub(crate) struct End {
     /// It may read one more frame without keys.
     awaiting: bool,
     /// It was closed, and still has something to write.
-    closing: bool,
+    pub(super) closing: bool,
     /// Its bytes were no frame: nothing more is read.
     broken: bool,
     active: Time,
+    /// Who is across.
+    pub(super) across: HostId,
+    pub(super) path: PathKind,
+    pub(super) relay: Option<usize>,
+    /// When bytes last went in or out.
+    pub(super) touched: Time,
+    /// What the receiver at it calls its download, once it has greeted.
+    pub(crate) session: Option<u64>,
+    /// Answers that came over it and were lies that can be seen at once.
+    pub(super) lies: u32,
 }
 
 /// One end of a link that does not stand yet.
@@ -99,7 +121,8 @@ pub(crate) struct Coming {
     pub(crate) place: HostId,
     dial: Option<DialId>,
     peer: PeerId,
-    path: PathKind,
+    across: HostId,
+    route: Route,
 }
 
 /// Links that are made from now on die after so many bytes.
@@ -151,6 +174,7 @@ impl World {
 
     /// A link dies now.
     pub fn kill_link(&mut self, link: LinkId) {
+        self.killed.insert(link.0 / 2);
         self.network.kill(link);
     }
 
@@ -194,7 +218,7 @@ impl World {
             .iter()
             .filter_map(|address| self.routes.get(address));
         let there: Vec<_> = routes
-            .filter(|(to, route)| route.open && self.is_up(*to))
+            .filter(|(to, route)| self.lets_in(host, *to, route))
             .copied()
             .collect();
         let is_right = |to: HostId| peer.is_none_or(|peer| peer == self.peer(to));
@@ -213,9 +237,18 @@ impl World {
         }
     }
 
-    fn is_up(&self, id: HostId) -> bool {
+    /// Whether a dial gets there.
+    fn lets_in(&self, from: HostId, to: HostId, route: &Route) -> bool {
+        let barrier = self.reach.barrier(from, to, route, self.now());
+        if let Some(Barrier::Fault(fault)) = barrier {
+            happened(fault);
+        }
+        route.open && self.is_up(to) && barrier.is_none()
+    }
+
+    pub(super) fn is_up(&self, id: HostId) -> bool {
         match &self.places[id.0 as usize] {
-            Place::Host(host) => host.is_up(),
+            Place::Host(host) => host.is_up() && host.asleep_until <= self.now(),
             Place::Puppet(_) => true,
         }
     }
@@ -235,14 +268,19 @@ impl World {
             doom.links -= 1;
             self.network.kill_after_bytes(ends.dialler, doom.bytes);
         }
-        let coming = |place, dial, peer| Coming {
+        if let Some(relay) = route.relay {
+            self.limit_circuit(ends.dialler, relay);
+        }
+        self.reach.sends(from, to, self.network.now());
+        let coming = |place, across, dial, peer| Coming {
             place,
             dial,
             peer,
-            path: route.path,
+            across,
+            route,
         };
-        let dialler = coming(from, dial, self.peer(to));
-        let listener = coming(to, None, self.peer(from));
+        let dialler = coming(from, to, dial, self.peer(to));
+        let listener = coming(to, from, None, self.peer(from));
         self.coming.insert(ends.dialler, dialler);
         self.coming.insert(ends.listener, listener);
     }
@@ -260,24 +298,36 @@ impl World {
             closing: false,
             broken: false,
             active: Time::ZERO,
+            across: coming.across,
+            path: coming.route.path,
+            relay: coming.route.relay,
+            touched: self.now(),
+            session: None,
+            lies: 0,
         };
         self.ends.insert(link, end);
+        note_profile(&coming.route);
         if let Place::Puppet(puppet) = &mut self.places[place.0 as usize] {
             let listens = link.0 % 2 == 1;
-            return puppet.on_up(link, coming.peer, listens);
+            puppet.on_up(link, coming.peer, listens);
+            if !listens {
+                self.attacker_is_up(place, link);
+            }
+            return;
         }
         self.feed(
             place,
             Input::LinkUp {
                 link,
                 peer: coming.peer,
-                path: coming.path,
+                path: coming.route.path,
                 dial: coming.dial,
             },
         );
     }
 
     pub(super) fn on_down(&mut self, link: LinkId, reason: &str) {
+        self.note_lost_circuit(link);
         let reason = reason.to_owned();
         if let Some(Coming {
             place,
@@ -290,6 +340,9 @@ impl World {
         let Some(end) = self.ends.remove(&link) else {
             return;
         };
+        if let Some(session) = end.session {
+            *self.losses.entry((end.place, session)).or_default() += 1;
+        }
         match &mut self.places[end.place.0 as usize] {
             Place::Puppet(puppet) => puppet.on_down(link),
             Place::Host(_) if end.closing => {}
@@ -302,7 +355,13 @@ impl World {
             return;
         };
         end.wire.hold(bytes);
+        end.touched = self.network.now();
         let place = end.place;
+        if let Place::Host(host) = &self.places[place.0 as usize]
+            && host.asleep_until > self.network.now()
+        {
+            return;
+        }
         if let Place::Puppet(puppet) = &self.places[place.0 as usize] {
             if puppet.reads {
                 self.puppet_reads(link);
@@ -324,7 +383,7 @@ impl World {
     }
 
     /// Hands a host the frames that are whole, as far as it may read. Returns how many.
-    fn drain(&mut self, link: LinkId) -> usize {
+    pub(super) fn drain(&mut self, link: LinkId) -> usize {
         let mut frames = 0;
         while let Some(end) = self.ends.get_mut(&link) {
             if end.closing || end.broken || !(end.wire.is_keyed() || end.awaiting) {
@@ -340,6 +399,11 @@ impl World {
                             end.asked.remove(id);
                             let bytes = frame.payload.len() as u64;
                             *self.received.entry(place).or_default() += bytes;
+                            let session = end.session.unwrap_or_default();
+                            *self.fetched.entry((place, session)).or_default() += bytes;
+                        }
+                        if let Some(weight) = self.lies.remove(&(link, end.wire.opened())) {
+                            end.lies = end.lies.saturating_add(weight);
                         }
                         Input::Frame { link, frame }
                     }
@@ -383,6 +447,10 @@ impl World {
             return;
         };
         let (place, closing) = (end.place, end.closing);
+        self.outgoing(link);
+        let Some(end) = self.ends.get_mut(&link) else {
+            return;
+        };
         let gone = end.wire.flush(&mut self.network);
         if closing && end.wire.is_flushed() {
             return self.give_up(link);
@@ -393,6 +461,58 @@ impl World {
             let sent = gone.into_iter().map(|seq| Input::Sent { link, seq });
             host.inputs.extend(sent);
             self.settle(place);
+        }
+    }
+
+    /// Bytes are about to go out: a NAT that has been idle for too long has forgotten where they belong.
+    pub(super) fn outgoing(&mut self, link: LinkId) {
+        let now = self.now();
+        let other = self.ends.get(&LinkId(link.0 ^ 1)).map(|end| end.touched);
+        let Some(end) = self.ends.get_mut(&link) else {
+            return;
+        };
+        if end.wire.is_flushed() {
+            return;
+        }
+        let last = end.touched.max(other.unwrap_or(Time::ZERO));
+        end.touched = now;
+        let (place, across) = (end.place, end.across);
+        if end.path != PathKind::Direct {
+            return;
+        }
+        self.reach.sends(place, across, now);
+        let expiry = self.reach.expiry([place, across]);
+        if expiry.is_some_and(|expiry| now.since(last) > expiry) {
+            happened(Fault::NatExpiry);
+            self.silence(link);
+        }
+    }
+
+    /// A circuit stands within its relay's limits.
+    fn limit_circuit(&mut self, link: LinkId, relay: usize) {
+        let relay = self.reach.relays[relay];
+        if let Some(bytes) = relay.bytes {
+            self.network.kill_after_bytes(link, bytes);
+        }
+        if let Some(time) = relay.time {
+            self.schedule(time, Task::EndCircuit(link));
+        }
+    }
+
+    /// A circuit's time is over.
+    pub(super) fn end_circuit(&mut self, link: LinkId) {
+        if self.network.hosts(link).is_some() {
+            happened(Fault::RelayTime);
+            self.kill_link(link);
+        }
+    }
+
+    /// A circuit that nobody killed has carried its bytes.
+    fn note_lost_circuit(&self, link: LinkId) {
+        let limited = self.ends.get(&link).and_then(|end| end.relay);
+        let limited = limited.is_some_and(|relay| self.reach.relays[relay].bytes.is_some());
+        if limited && !self.killed.contains(&(link.0 / 2)) {
+            happened(Fault::RelayBytes);
         }
     }
 
@@ -410,7 +530,7 @@ impl World {
         }
     }
 
-    pub(super) fn give_up(&mut self, link: LinkId) {
+    pub(crate) fn give_up(&mut self, link: LinkId) {
         if self.ends.remove(&link).is_some() {
             self.network.reset(link);
         }
@@ -420,5 +540,20 @@ impl World {
     pub(super) fn open_end(&mut self, link: LinkId) -> &mut End {
         let end = self.ends.get_mut(&link).filter(|end| !end.closing);
         end.unwrap_or_else(|| panic!("something is sent on link {link}, which is gone"))
+    }
+}
+
+/// Counts what a link is like.
+fn note_profile(route: &Route) {
+    let LinkProfile {
+        delay, bandwidth, ..
+    } = route.profile;
+    if delay >= Duration::from_millis(200) {
+        happened(Fault::Satellite);
+    } else if delay > Duration::ZERO {
+        happened(Fault::Delay);
+    }
+    if bandwidth.is_some_and(|bandwidth| bandwidth < 64_000) {
+        happened(Fault::Narrow);
     }
 }

@@ -1,12 +1,15 @@
 //! The world: hosts and puppets, the links between them, and one clock.
 
+mod dht;
 mod host;
 mod links;
+mod narrate;
+mod reach;
 mod run;
+mod trouble;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::time::Duration;
 
 use handover_core::code::Ticket;
@@ -22,16 +25,21 @@ use handover_transports::memory::HostId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::disk::{Disk, Source, SourceKind};
+use crate::disk::{Disk, Model, Source, SourceKind};
 use crate::limits::small_limits;
 use crate::network::Network;
 use crate::puppet::Puppet;
 use crate::trace::Trace;
 use crate::tree::Tree;
 use crate::wire::Nonces;
+use dht::Dht;
+pub use dht::DhtMood;
 use host::Host;
 pub use links::Route;
 use links::{Coming, Doom, End};
+use narrate::Listener;
+use reach::Reach;
+pub use reach::{Depends, Nat, Relay};
 use run::Task;
 
 /// What is done with an offer when it comes.
@@ -133,7 +141,7 @@ impl Offering {
         self
     }
 
-    fn of(kind: SourceKind) -> Self {
+    pub(crate) fn of(kind: SourceKind) -> Self {
         Self {
             kind,
             secret: None,
@@ -160,13 +168,32 @@ pub struct World {
     pub(crate) nonces: Nonces,
     trace: Trace,
     /// What may come of a share, by its tag.
-    pub(crate) models: BTreeMap<[u8; 16], Arc<SourceKind>>,
+    pub(crate) models: BTreeMap<[u8; 16], Model>,
     pub(crate) rng: ChaCha8Rng,
     limits: Limits,
     doom: Option<Doom>,
     next_id: u64,
+    pub(crate) reach: Reach,
+    pub(crate) dht: Dht,
+    /// Links that were killed, or ended by one side, by half the number of their ends.
+    killed: BTreeSet<u64>,
     /// Content that came in sealed frames, by host.
     received: BTreeMap<HostId, u64>,
+    /// The same by host and by what the download calls itself.
+    fetched: BTreeMap<(HostId, u64), u64>,
+    /// Links that a download lost.
+    losses: BTreeMap<(HostId, u64), u64>,
+    /// What nobody may be shown.
+    secrets: Vec<String>,
+    /// Peers that lie, and their frames that are lies which can be seen at once: the end that they come to, and the
+    /// how many-th frame there. With how much each weighs: a bad piece is one, anything else is enough by itself.
+    pub(crate) liars: u32,
+    pub(crate) lies: BTreeMap<(LinkId, u64), u32>,
+    /// Shares, by their tag, whose manifest no receiver may show to anybody.
+    pub(crate) forged: BTreeSet<[u8; 16]>,
+    /// Downloads, shares and engines that have ended.
+    pub(crate) endings: u64,
+    listener: Option<Listener>,
 }
 
 impl World {
@@ -192,7 +219,18 @@ impl World {
             limits,
             doom: None,
             next_id: 0,
+            reach: Reach::default(),
+            dht: Dht::default(),
+            killed: BTreeSet::new(),
             received: BTreeMap::new(),
+            fetched: BTreeMap::new(),
+            losses: BTreeMap::new(),
+            secrets: Vec::new(),
+            liars: 0,
+            lies: BTreeMap::new(),
+            forged: BTreeSet::new(),
+            endings: 0,
+            listener: None,
         }
     }
 
@@ -260,8 +298,7 @@ impl World {
             _ => None,
         });
         let ticket = opened.expect("a ticket comes at once, whatever there is to scan");
-        self.models
-            .insert(ticket.secret.tag(), Arc::new(offering.kind));
+        self.add_version(&ticket.secret, offering.kind);
         (share, ticket)
     }
 
@@ -283,8 +320,10 @@ impl World {
     /// Fetches from a source that is no ticket.
     pub fn fetch_from(&mut self, host: HostId, source: FetchSource, fetch: Fetch) -> DownloadId {
         let download = DownloadId(self.next_id());
-        let model = self.models.get(&source.secret.tag()).cloned();
+        let tag = source.secret.tag();
+        let model = self.models.get(&tag).cloned();
         let state = self.host_mut(host);
+        state.tags.insert(download, tag);
         state
             .disk
             .add_landing(download, fetch.sink, fetch.existing, model);
@@ -299,8 +338,20 @@ impl World {
         download
     }
 
+    /// What is shared under a secret may from now on be this too.
+    pub(crate) fn add_version(&mut self, secret: &ShareSecret, kind: SourceKind) {
+        for mark in marks(secret) {
+            if !self.secrets.contains(&mark) {
+                self.secrets.push(mark);
+            }
+        }
+        let model = self.models.entry(secret.tag()).or_default();
+        model.borrow_mut().push(kind);
+    }
+
     /// Gives a command.
     pub fn command(&mut self, host: HostId, command: Command) {
+        self.host_mut(host).note_command(&command);
         self.feed(host, handover_core::engine::Input::Command(command));
     }
 
@@ -389,4 +440,12 @@ impl World {
         self.agenda.push(Reverse((self.now() + after, number)));
         self.tasks.insert(number, task);
     }
+}
+
+/// How a secret would look if somebody printed it: as a list of numbers, or in hexadecimal.
+fn marks(secret: &ShareSecret) -> [String; 2] {
+    let begin = &secret.as_bytes()[..8];
+    let list = format!("{begin:?}");
+    let hex = begin.iter().map(|byte| format!("{byte:02x}"));
+    [list.trim_matches(['[', ']']).to_owned(), hex.collect()]
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use handover_core::engine::{DialId, DownloadId, DownloadOutcome, Input, JobId, LinkId};
 use handover_core::time::Time;
-use handover_transports::memory::HostId;
+use handover_transports::memory::{DownCause, HostId};
 
 use super::links::Route;
 use super::{Place, World};
@@ -29,6 +29,8 @@ pub(super) enum Task {
     DialFailed { host: HostId, dial: DialId },
     /// A disk job ends. A job of an engine that is gone by then never does.
     Disk { host: HostId, life: u32, job: JobId },
+    /// A circuit's time is over.
+    EndCircuit(LinkId),
     /// A closed link has had time to write what was left.
     Linger(LinkId),
     /// What a scenario has planned.
@@ -110,6 +112,9 @@ impl World {
         let due = |place: &Place| matches!(place, Place::Host(host) if host.wake <= at);
         if let Some(index) = self.places.iter().position(due) {
             let id = HostId(u32::try_from(index).expect("few hosts"));
+            if self.host(id).asleep_until > Time::ZERO {
+                self.wake_up(id);
+            }
             self.feed(id, Input::Tick);
         }
     }
@@ -132,6 +137,7 @@ impl World {
                     self.feed(host, Input::Disk { job, done });
                 }
             }
+            Task::EndCircuit(link) => self.end_circuit(link),
             Task::Linger(link) => self.give_up(link),
             Task::Act(act) => act(self),
         }
@@ -143,10 +149,16 @@ impl World {
             NetworkEvent::Delivered { end, bytes } => self.on_bytes(end, bytes),
             NetworkEvent::Writable { end } => self.flush(end),
             NetworkEvent::Ended { end } => {
+                self.killed.insert(end.0 / 2);
                 self.network.reset(end);
                 self.on_down(end, "the other side closed the connection");
             }
-            NetworkEvent::Down { end, cause } => self.on_down(end, &format!("{cause:?}")),
+            NetworkEvent::Down { end, cause } => {
+                if cause == DownCause::Reset {
+                    self.killed.insert(end.0 / 2);
+                }
+                self.on_down(end, &format!("{cause:?}"));
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) struct Download {
     options: FetchOptions,
     /// Tells the sharer which links are one download's.
     nonce: u64,
-    /// Under way while no link stands.
+    /// Under way while no link stands, and kept until a link has brought something.
     search: Option<Search>,
     links: BTreeMap<LinkId, Fetching>,
     /// The link in use.
@@ -126,8 +126,12 @@ impl Download {
         self.over || self.ending.is_some()
     }
 
-    /// Starts to look for the peer.
+    /// Looks for the peer: from the beginning, or on if the last link brought nothing.
     fn look(&mut self, cx: &mut Context) {
+        if let Some(search) = &mut self.search {
+            search.resume(cx.now);
+            return;
+        }
         let vetted = dial::vet(&self.source.addresses, self.options.loopback, &cx.limits);
         if vetted.dial.is_empty() {
             let reason = dial::explain_none(&vetted.refused);
@@ -192,7 +196,9 @@ impl Download {
         let Some(path) = cx.links.get(link).map(|link| link.path) else {
             return;
         };
-        self.search = None;
+        if let Some(search) = &mut self.search {
+            search.rest(cx.now);
+        }
         self.source.peer = Some(peer);
         self.links.insert(link, Fetching::default());
         cx.send(
@@ -346,7 +352,9 @@ impl Download {
         let Stage::Offer(offer) = &mut self.stage else {
             return Ok(()); // A late answer, asked for again over another link.
         };
-        let Some(encoded) = offer.part(offset, total, part)? else {
+        let encoded = offer.part(offset, total, part)?;
+        self.search = None;
+        let Some(encoded) = encoded else {
             return Ok(());
         };
         let Some(peer) = self.source.peer else {
@@ -354,6 +362,9 @@ impl Download {
         };
         let signed = SignedManifest::decode(encoded, &peer, &cx.limits)
             .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
+        let Stage::Offer(offer) = &mut self.stage else {
+            return Ok(());
+        };
         let paths = offer.decoded(signed);
         if self.sink == SinkKind::Pipe {
             self.offered(

@@ -15,7 +15,8 @@ const QUIC_AFTER: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(4);
 
-/// A search, from the loss of the last link (or the start) until a link proves the key.
+/// A search, from the loss of the last link (or the start) until a link proves the key, and on from there if that link
+/// is lost before it brought anything: so a peer that only ever hangs up is dialled ever more rarely, and then given up.
 #[derive(Debug)]
 pub(super) struct Search {
     tcp: Vec<Multiaddr>,
@@ -30,6 +31,8 @@ pub(super) struct Search {
     dials: BTreeSet<DialId>,
     pause: Duration,
     last_failure: Option<String>,
+    /// A link stands: what is left of the patience.
+    resting: Option<Duration>,
 }
 
 /// How a search goes on.
@@ -62,11 +65,35 @@ impl Search {
             dials: BTreeSet::new(),
             pause: FIRST_PAUSE,
             last_failure: None,
+            resting: None,
         }
     }
 
     pub(super) fn deadline(&self) -> Time {
+        if self.resting.is_some() {
+            return Time::NEVER;
+        }
         self.due.min(self.ends)
+    }
+
+    /// A link proved the key.
+    pub(super) fn rest(&mut self, now: Time) {
+        self.resting = Some(self.resting.unwrap_or(self.ends.since(now)));
+    }
+
+    /// That link was lost, and brought nothing.
+    pub(super) fn resume(&mut self, now: Time) {
+        if let Some(left) = self.resting.take() {
+            self.ends = now + left;
+            self.wait(now);
+        }
+    }
+
+    /// The next attempt comes after a pause.
+    fn wait(&mut self, now: Time) {
+        self.due = now + self.pause;
+        self.pause = (self.pause * 2).min(LAST_PAUSE);
+        self.quic_dialled = true;
     }
 
     /// Why the last dial failed.
@@ -80,13 +107,11 @@ impl Search {
             self.dials.remove(&dial);
         }
         self.last_failure = Some(reason);
-        if !self.dials.is_empty() {
+        if !self.dials.is_empty() || self.resting.is_some() {
             return;
         }
         if self.quic_dialled || self.quic.is_empty() {
-            self.due = now + self.pause;
-            self.pause = (self.pause * 2).min(LAST_PAUSE);
-            self.quic_dialled = true;
+            self.wait(now);
         } else {
             self.due = now;
         }
@@ -94,6 +119,9 @@ impl Search {
 
     /// Does what is due.
     pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId) -> Step {
+        if self.resting.is_some() {
+            return Step::Wait;
+        }
         if cx.now >= self.ends {
             let reason = self
                 .last_failure

@@ -268,6 +268,7 @@ impl Download {
         let (pieces, failed, bad) = sort(&mut transfer.files, &asked.segments, data)?;
         if !pieces.is_empty() {
             transfer.queue(pieces);
+            self.search = None;
         }
         self.bad += bad;
         if self.bad >= cx.limits.bad_leaves {

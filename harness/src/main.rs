@@ -1,0 +1,254 @@
+//! `cargo run -p handover-harness -- explore|replay|shrink`: the simulator by hand.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use clap::{Parser, Subcommand};
+use handover_core::mutant;
+use handover_harness::explore::{Tally, Until, explore};
+use handover_harness::plan::{Plan, file, shrink::shrink};
+use handover_harness::sim::{Failure, run, run_narrated};
+use handover_harness::{report, sim};
+
+/// The engine under faults, in virtual time.
+#[derive(Parser)]
+#[command(name = "handover-harness")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the plans of fresh seeds, and save those that fail.
+    Explore {
+        /// For so long.
+        #[arg(long, default_value_t = 1.0, value_parser = minutes)]
+        minutes: f64,
+        /// No more than so many seeds.
+        #[arg(long, default_value_t = u64::MAX)]
+        seeds: u64,
+        /// The first seed; without it, the time of day decides.
+        #[arg(long)]
+        from: Option<u64>,
+        /// On so many threads; without it, one a core.
+        #[arg(long)]
+        threads: Option<usize>,
+        /// Where plans go that fail.
+        #[arg(long, default_value = "target/simulator")]
+        out: PathBuf,
+    },
+    /// Run one plan again and tell all that happens in it.
+    Replay {
+        /// A seed, or a plan's file.
+        plan: String,
+        /// Only say how it ends.
+        #[arg(long)]
+        quiet: bool,
+        /// With this mutant of the engine.
+        #[arg(long)]
+        mutant: Option<String>,
+    },
+    /// Make a plan that fails smaller.
+    Shrink {
+        /// A seed, or a plan's file.
+        plan: String,
+        /// Where the smaller plan goes; without it, beside the plan, or to target/simulator.
+        #[arg(long)]
+        out: Option<PathBuf>,
+        /// Tries at the most.
+        #[arg(long, default_value_t = 3000)]
+        runs: u32,
+        /// With this mutant of the engine.
+        #[arg(long)]
+        mutant: Option<String>,
+    },
+    /// Save the plan of a seed, to be read or changed.
+    Draw {
+        /// The seed.
+        seed: u64,
+        /// Where it goes.
+        out: PathBuf,
+    },
+}
+
+fn minutes(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(minutes) if minutes > 0.0 && minutes < 1e6 => Ok(minutes),
+        _ => Err("a number of minutes above 0".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().command {
+        Command::Explore {
+            minutes,
+            seeds,
+            from,
+            threads,
+            out,
+        } => {
+            let until = Until {
+                seeds,
+                time: Duration::from_secs_f64(minutes * 60.0),
+                failures: 20,
+            };
+            Ok(explore_all(from, until, threads, &out))
+        }
+        Command::Replay {
+            plan,
+            quiet,
+            mutant,
+        } => replay(&plan, quiet, mutant.as_deref()),
+        Command::Shrink {
+            plan,
+            out,
+            runs,
+            mutant,
+        } => shrink_one(&plan, out, runs, mutant.as_deref()),
+        Command::Draw { seed, out } => file::write(&Plan::draw(seed), &out)
+            .map(|()| true)
+            .map_err(|error| format!("{} can't be written: {error}", out.display())),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(words) => {
+            eprintln!("{words}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// A plan by its seed or its file.
+fn load(plan: &str) -> Result<Plan, String> {
+    if let Ok(seed) = plan.parse() {
+        return Ok(Plan::draw(seed));
+    }
+    file::read(Path::new(plan)).map_err(|error| error.to_string())
+}
+
+fn wake(mutant: Option<&str>) -> Result<Option<mutant::Awake>, String> {
+    let Some(name) = mutant else {
+        return Ok(None);
+    };
+    let names = mutant::MUTANTS.iter().map(|mutant| mutant.name);
+    match mutant::wake(name) {
+        Some(awake) => Ok(Some(awake)),
+        None => Err(format!(
+            "there is no mutant {name}; there are: {}",
+            names.collect::<Vec<_>>().join(", ")
+        )),
+    }
+}
+
+fn explore_all(from: Option<u64>, until: Until, threads: Option<usize>, out: &Path) -> bool {
+    let first = from.unwrap_or_else(time_of_day);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("seeds from {first} on");
+    let told = std::sync::Mutex::new(Duration::ZERO);
+    let tally = explore(first, until, threads.unwrap_or(cores), |tally| {
+        let mut last = told.lock().expect("it only prints");
+        if tally.spent >= *last + Duration::from_secs(20) {
+            *last = tally.spent;
+            eprintln!("{}; {} failed", report::summary(tally), tally.failures.len());
+        }
+    });
+    for (seed, failure) in &tally.failures {
+        save(*seed, failure, out);
+    }
+    print!("{}", report::coverage(&tally.ledger));
+    println!("{}", report::summary(&tally));
+    let missed = report::never_met(&tally.ledger);
+    if !missed.is_empty() {
+        println!("never met: {}", missed.join(", "));
+    }
+    println!("{} passed, {} failed", tally.scenarios, tally.failures.len());
+    tally.failures.is_empty()
+}
+
+fn save(seed: u64, failure: &Failure, out: &Path) {
+    let path = out.join(format!("seed-{seed}.json"));
+    println!("seed {seed}: {failure}");
+    match file::write(&Plan::draw(seed), &path) {
+        Ok(()) => println!(
+            "  cargo run -p handover-harness -- shrink {}",
+            path.display()
+        ),
+        Err(error) => println!("  {} can't be written: {error}", path.display()),
+    }
+}
+
+fn time_of_day() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs() * 1_000_000)
+}
+
+fn replay(plan: &str, quiet: bool, mutant: Option<&str>) -> Result<bool, String> {
+    let plan = load(plan)?;
+    let _awake = wake(mutant)?;
+    let result = if quiet {
+        run(&plan)
+    } else {
+        run_narrated(&plan, |line| println!("{line}"))
+    };
+    Ok(tell(&result))
+}
+
+fn tell(result: &Result<sim::Run, Failure>) -> bool {
+    match result {
+        Ok(run) => {
+            let mut tally = Tally {
+                scenarios: 1,
+                events: run.events,
+                simulated: run.took,
+                ..Tally::default()
+            };
+            tally.ledger.add(&run.ledger);
+            println!(
+                "every promise is kept: {} engine events in {:.1} simulated seconds; trace {:016x}",
+                run.events,
+                run.took.as_secs_f64(),
+                run.trace
+            );
+            true
+        }
+        Err(failure) => {
+            println!("{failure}");
+            false
+        }
+    }
+}
+
+fn shrink_one(
+    name: &str,
+    out: Option<PathBuf>,
+    runs: u32,
+    mutant: Option<&str>,
+) -> Result<bool, String> {
+    let plan = load(name)?;
+    let _awake = wake(mutant)?;
+    let Err(first) = run(&plan) else {
+        return Err(format!("{name} keeps every promise: there is nothing to shrink"));
+    };
+    println!("{first}");
+    let (small, tried) = shrink(plan, runs, |plan| {
+        run(plan).is_err_and(|failure| failure.is_like(&first))
+    });
+    let out = out.unwrap_or_else(|| beside(name));
+    file::write(&small, &out).map_err(|error| format!("{} can't be written: {error}", out.display()))?;
+    print!("{}", file::text(&small));
+    println!("after {tried} runs; {}", out.display());
+    Ok(true)
+}
+
+/// Where a plan's smaller form goes.
+fn beside(name: &str) -> PathBuf {
+    if name.parse::<u64>().is_ok() {
+        return PathBuf::from(format!("target/simulator/seed-{name}.small.json"));
+    }
+    Path::new(name).with_extension("small.json")
+}

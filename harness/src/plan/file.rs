@@ -1,0 +1,149 @@
+//! Plans in files: JSON, for people to read, change and keep.
+
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde::Deserialize;
+
+use super::{Plan, VERSION};
+
+/// Bytes of a plan's file at the most.
+const MOST_BYTES: u64 = 1 << 20;
+
+/// Why a file is no plan that can be run.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// It can't be read.
+    #[error("{path} can't be read: {error}")]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// What the system says.
+        error: io::Error,
+    },
+    /// It is far too long.
+    #[error("{path} is {bytes} bytes long; no plan is longer than {MOST_BYTES}")]
+    TooLong {
+        /// Which file.
+        path: PathBuf,
+        /// How long it is.
+        bytes: u64,
+    },
+    /// It ends in the middle.
+    #[error(
+        "{path} is cut short: it ends in line {line} before the plan does. Save it again, or draw it anew from its seed"
+    )]
+    CutShort {
+        /// Which file.
+        path: PathBuf,
+        /// Where it ends.
+        line: usize,
+    },
+    /// It is no JSON, or not that of a plan.
+    #[error("{path} is no plan: {words}")]
+    NoPlan {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it, and where.
+        words: String,
+    },
+    /// It was made by another version of the simulator.
+    #[error(
+        "{path} is a plan of version {version}, and this simulator reads version {VERSION}: replay it with the commit that made it"
+    )]
+    OtherVersion {
+        /// Which file.
+        path: PathBuf,
+        /// The version that it names.
+        version: u32,
+    },
+    /// It is a plan, but makes no sense.
+    #[error("{path} can't be run: {words}")]
+    Nonsense {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        words: String,
+    },
+}
+
+/// All that is read of a plan before it is known to be one of ours.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// Reads a plan.
+pub fn read(path: &Path) -> Result<Plan, PlanError> {
+    let unreadable = |error| PlanError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let bytes = fs::metadata(path).map_err(unreadable)?.len();
+    if bytes > MOST_BYTES {
+        let path = path.to_owned();
+        return Err(PlanError::TooLong { path, bytes });
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    parse(&text, path)
+}
+
+/// Reads a plan's text; `path` is for the errors.
+pub fn parse(text: &str, path: &Path) -> Result<Plan, PlanError> {
+    let path = path.to_owned();
+    let versioned: Versioned = match serde_json::from_str(text) {
+        Ok(versioned) => versioned,
+        Err(error) => return Err(explain(&error, path)),
+    };
+    if versioned.version != VERSION {
+        let version = versioned.version;
+        return Err(PlanError::OtherVersion { path, version });
+    }
+    let plan: Plan = match serde_json::from_str(text) {
+        Ok(plan) => plan,
+        Err(error) => return Err(explain(&error, path)),
+    };
+    match plan.fault() {
+        Some(words) => Err(PlanError::Nonsense { path, words }),
+        None => Ok(plan),
+    }
+}
+
+fn explain(error: &serde_json::Error, path: PathBuf) -> PlanError {
+    if error.is_eof() {
+        let line = error.line();
+        return PlanError::CutShort { path, line };
+    }
+    let words = error.to_string();
+    PlanError::NoPlan { path, words }
+}
+
+/// A plan's text: one thing a line, so that plans can be compared.
+///
+/// # Panics
+/// Never: a plan always has a text.
+pub fn text(plan: &Plan) -> String {
+    let value = serde_json::to_value(plan).expect("a plan is plain data");
+    let mut text = String::from("{\n");
+    let fields = value.as_object().expect("a plan is a map");
+    for (at, (name, value)) in fields.iter().enumerate() {
+        let comma = if at + 1 < fields.len() { "," } else { "" };
+        match value.as_array() {
+            Some(list) if !list.is_empty() => {
+                let lines: Vec<_> = list.iter().map(|item| format!("    {item}")).collect();
+                text.push_str(&format!("  \"{name}\": [\n{}\n  ]{comma}\n", lines.join(",\n")));
+            }
+            _ => text.push_str(&format!("  \"{name}\": {value}{comma}\n")),
+        }
+    }
+    text.push_str("}\n");
+    text
+}
+
+/// Saves a plan.
+pub fn write(plan: &Plan, path: &Path) -> io::Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    fs::write(path, text(plan))
+}

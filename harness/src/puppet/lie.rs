@@ -1,0 +1,335 @@
+//! Lies: what a malicious sharer says instead of the truth.
+
+use bytes::{Bytes, BytesMut};
+use handover_core::engine::LinkId;
+use handover_core::merkle::Hash;
+use handover_core::message::{Failure, Message, Served};
+use handover_transports::memory::HostId;
+use serde::{Deserialize, Serialize};
+
+use super::forge::{self, EVIL};
+use super::{Say, Sharing};
+use crate::World;
+use crate::ledger::{Fault, happened};
+
+/// Weighs more than any limit of bad pieces.
+const ENOUGH: u32 = 1000;
+
+/// A way to lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lie {
+    /// A byte of an answer is another.
+    BadLeaf,
+    /// A hash of a proof is another.
+    BadProof,
+    /// Bytes are others, and come without proof and root: only the whole file shows it.
+    Unproved,
+    /// The root is another, signed.
+    WrongRoot,
+    /// Two roots for one file.
+    TwoRoots,
+    /// An answer says more bytes than it has.
+    ShortPayload,
+    /// An answer that nobody asked for.
+    Unasked,
+    /// An answer comes twice.
+    Twice,
+    /// Nothing was forgotten, but it says so.
+    Forgets,
+    /// No answer to any request, while pings are answered.
+    SlowLoris,
+    /// The link is dropped.
+    EarlyEnd,
+    /// The link is dropped in the middle of a frame.
+    CutFrame,
+    /// A frame of four gigabytes is announced.
+    HugeFrame,
+    /// Bytes that are no frame.
+    Garbage,
+    /// A manifest of an endless length is announced.
+    HugeManifest,
+    /// Another manifest comes than was announced.
+    OtherManifest,
+    /// A manifest without a signature.
+    Unsigned,
+    /// A manifest with paths that lead elsewhere: which of [`EVIL`].
+    EvilPaths(u8),
+    /// Files that are there are said to be gone.
+    FalseFailure,
+    /// Pings without end.
+    Flood,
+    /// A message that only receivers send.
+    OtherRole,
+    /// The share is withdrawn in mid-transfer.
+    Withdraws,
+}
+
+impl Lie {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::BadLeaf,
+        Self::BadProof,
+        Self::Unproved,
+        Self::WrongRoot,
+        Self::TwoRoots,
+        Self::ShortPayload,
+        Self::Unasked,
+        Self::Twice,
+        Self::Forgets,
+        Self::SlowLoris,
+        Self::EarlyEnd,
+        Self::CutFrame,
+        Self::HugeFrame,
+        Self::Garbage,
+        Self::HugeManifest,
+        Self::OtherManifest,
+        Self::Unsigned,
+        Self::EvilPaths(0),
+        Self::FalseFailure,
+        Self::Flood,
+        Self::OtherRole,
+        Self::Withdraws,
+    ];
+
+    /// Whether it stands in the manifest, so that nobody may ever be shown an offer.
+    pub fn forges(self) -> bool {
+        matches!(self, Self::Unsigned | Self::EvilPaths(_))
+    }
+}
+
+impl World {
+    /// A sharing puppet tells a lie: with each message that it fits into, after `truths` messages that it leaves alone.
+    pub fn puppet_lies(&mut self, puppet: HostId, lie: Lie, truths: u32) {
+        self.liars += 1;
+        let sharing = self.forge_manifest(puppet, lie);
+        let mut told = 0;
+        self.twist(puppet, move |message, payload| {
+            told += 1;
+            if told <= truths {
+                return vec![Say::Sealed(message, payload)];
+            }
+            match twist(lie, &sharing, message, payload) {
+                Twisted::Truth(message, payload) => vec![Say::Sealed(message, payload)],
+                Twisted::Lie(said) => {
+                    happened(Fault::Lie);
+                    said
+                }
+            }
+        });
+    }
+
+    fn forge_manifest(&mut self, puppet: HostId, lie: Lie) -> Sharing {
+        let puppet = self.puppet_mut(puppet);
+        let sharer = puppet.sharer.as_mut().expect("only sharers lie");
+        let sharing = sharer.sharing_mut();
+        sharing.forged = match lie {
+            Lie::EvilPaths(which) => {
+                let paths = EVIL[usize::from(which) % EVIL.len()];
+                Some(forge::manifest_of(paths, &sharing.keys))
+            }
+            Lie::Unsigned => Some(forge::unsigned(&["unsigned"], &sharing.keys)),
+            _ => None,
+        };
+        let sharing = sharing.clone();
+        if lie.forges() {
+            happened(Fault::Lie);
+            self.forged.insert(sharing.ticket.secret.tag());
+        }
+        sharing
+    }
+
+    /// The next sealed frame on a puppet's link is a lie that can be seen at once.
+    pub(super) fn lie(&mut self, link: LinkId, weight: u32) {
+        let across = LinkId(link.0 ^ 1);
+        let number = self.puppet_link(link).next_seq + 1;
+        self.lies.insert((across, number), weight);
+    }
+}
+
+/// What became of a message.
+enum Twisted {
+    /// The lie does not fit it.
+    Truth(Message, Bytes),
+    Lie(Vec<Say>),
+}
+
+fn twist(lie: Lie, sharing: &Sharing, message: Message, payload: Bytes) -> Twisted {
+    match (lie, message) {
+        (Lie::HugeManifest, Message::Welcome { .. }) => {
+            let manifest = Some(u64::MAX);
+            lie_of([Message::Welcome { manifest }])
+        }
+        (Lie::OtherManifest, Message::Manifest { offset, total }) => {
+            let other = vec![7; payload.len()];
+            let part = Message::Manifest { offset, total };
+            Twisted::Lie(vec![Say::Sealed(part, other.into())])
+        }
+        (Lie::Flood, Message::Manifest { .. }) => {
+            lie_of((0..2000).map(|nonce| Message::Ping { nonce }))
+        }
+        (Lie::OtherRole, Message::Manifest { .. }) => {
+            lie_of([Message::GetManifest { offset: 0 }])
+        }
+        (
+            lie,
+            Message::Data {
+                id,
+                segments,
+                roots,
+            },
+        ) if !payload.is_empty() => {
+            let data = Data {
+                id,
+                served: segments.into_inner(),
+                roots,
+                payload,
+            };
+            twist_data(lie, sharing, data)
+        }
+        (_, message) => Twisted::Truth(message, payload),
+    }
+}
+
+fn lie_of(messages: impl IntoIterator<Item = Message>) -> Twisted {
+    let said = messages.into_iter();
+    Twisted::Lie(said.map(|message| Say::Sealed(message, Bytes::new())).collect())
+}
+
+/// An answer, taken apart.
+struct Data {
+    id: u64,
+    served: Vec<Served>,
+    roots: Option<handover_core::manifest::SignedRoots>,
+    payload: Bytes,
+}
+
+impl Data {
+    fn message(self) -> (Message, Bytes) {
+        let data = Message::Data {
+            id: self.id,
+            segments: self.served.into(),
+            roots: self.roots,
+        };
+        (data, self.payload)
+    }
+
+    fn truth(self) -> Twisted {
+        let (message, payload) = self.message();
+        Twisted::Truth(message, payload)
+    }
+
+    /// It is said, and then more.
+    fn with(self, more: Vec<Say>) -> Twisted {
+        let (message, payload) = self.message();
+        let mut said = vec![Say::Sealed(message, payload)];
+        said.extend(more);
+        Twisted::Lie(said)
+    }
+
+    /// It is a lie that can be seen at once.
+    fn lie(self, weight: u32) -> Twisted {
+        let (message, payload) = self.message();
+        Twisted::Lie(vec![Say::Lie(message, payload, weight)])
+    }
+
+    fn flip(&mut self) {
+        let mut bytes = BytesMut::from(&self.payload[..]);
+        bytes[0] ^= 1;
+        self.payload = bytes.freeze();
+    }
+
+    fn proofs(&mut self) -> impl Iterator<Item = &mut Option<Proof>> {
+        self.served.iter_mut().filter_map(|served| match served {
+            Served::Bytes { proof, .. } => Some(proof),
+            _ => None,
+        })
+    }
+}
+
+type Proof = handover_core::bounded::Bounded<Hash, { handover_core::message::MAX_PROOF }>;
+
+fn twist_data(lie: Lie, sharing: &Sharing, mut data: Data) -> Twisted {
+    match lie {
+        Lie::BadLeaf => {
+            data.flip();
+            data.lie(1)
+        }
+        Lie::BadProof => {
+            let Some(proof) = data.proofs().find_map(Option::as_mut) else {
+                return data.truth();
+            };
+            let mut hashes = proof.clone().into_inner();
+            let Some(first) = hashes.first_mut() else {
+                return data.truth();
+            };
+            first.0[0] ^= 1;
+            *proof = hashes.into();
+            data.lie(1)
+        }
+        Lie::Unproved => {
+            data.flip();
+            data.roots = None;
+            data.proofs().for_each(|proof| *proof = None);
+            data.with(Vec::new())
+        }
+        Lie::WrongRoot => {
+            data.roots = Some(sharing.sign(&[(first_file(sharing), Hash([9; 32]))]));
+            data.with(Vec::new())
+        }
+        Lie::TwoRoots => {
+            let other = sharing.sign(&[(first_file(sharing), Hash([8; 32]))]);
+            data.with(vec![Say::Sealed(Message::Roots(other), Bytes::new())])
+        }
+        Lie::ShortPayload => {
+            if let Some(Served::Bytes { len, .. }) = data.served.first_mut() {
+                *len = len.saturating_add(1);
+            }
+            data.with(Vec::new())
+        }
+        Lie::Unasked => {
+            data.id += 1_000_000;
+            data.lie(ENOUGH)
+        }
+        Lie::Twice => {
+            let (message, payload) = data.message();
+            Twisted::Lie(vec![
+                Say::Sealed(message.clone(), payload.clone()),
+                Say::Lie(message, payload, ENOUGH),
+            ])
+        }
+        Lie::Forgets => {
+            data.served.fill(Served::Forgotten);
+            data.payload = Bytes::new();
+            data.lie(ENOUGH)
+        }
+        Lie::FalseFailure => {
+            data.served.fill(Served::Failed(Failure::Gone));
+            data.payload = Bytes::new();
+            data.with(Vec::new())
+        }
+        other => twist_link(other, data),
+    }
+}
+
+/// Lies that are about the link and not about the answer.
+fn twist_link(lie: Lie, data: Data) -> Twisted {
+    let raw = |bytes: &'static [u8]| Say::Raw(Bytes::from_static(bytes));
+    match lie {
+        Lie::SlowLoris => Twisted::Lie(Vec::new()),
+        Lie::EarlyEnd => Twisted::Lie(vec![Say::HangUp]),
+        Lie::CutFrame => Twisted::Lie(vec![raw(&[0, 0, 16, 0, 1, 2, 3]), Say::HangUp]),
+        Lie::HugeFrame => Twisted::Lie(vec![raw(&[0xff; 4])]),
+        // A length of 40, and bytes that nobody has sealed.
+        Lie::Garbage => Twisted::Lie(vec![raw(&[0, 0, 0, 40]), raw(&[0x5a; 40])]),
+        Lie::Withdraws => data.with(vec![Say::Sealed(Message::Withdrawn, Bytes::new())]),
+        _ => data.truth(),
+    }
+}
+
+/// The first entry that has bytes.
+fn first_file(sharing: &Sharing) -> u32 {
+    let entries = sharing.manifest.manifest().entries();
+    let at = entries.iter().position(|entry| entry.size() > Some(0));
+    u32::try_from(at.unwrap_or_default()).unwrap_or_default()
+}

@@ -1,0 +1,350 @@
+//! The plan's orders: downloads, and the users who made them. A user whose download fails tries again.
+
+use std::time::Duration;
+
+use handover_core::engine::{
+    AcceptTerms, Command, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchOptions,
+    FetchSource, OnConflict, SinkKind,
+};
+use handover_core::limits::GROUP;
+
+use super::setup::file_name;
+use super::{ASLEEP, Act, Sim, millis};
+use crate::disk::SourceKind;
+use crate::ledger::{Fault, happened, promise};
+use crate::plan::{ConflictPlan, FromPlan, UserPlan};
+use crate::tree::{Tree, content};
+use crate::world::{Answer, Fetch};
+
+/// How often a user tries again while nothing is well.
+const PATIENCE: u64 = 6;
+
+/// An order, over all its downloads.
+#[derive(Default)]
+pub(super) struct Order {
+    /// The download that is under way.
+    pub(super) download: Option<DownloadId>,
+    /// Downloads so far.
+    pub(super) attempts: u64,
+    /// Downloads since everything was healed.
+    pub(super) attempts_in_health: u64,
+    /// What is in its folder, once that was made.
+    pub(super) folder: Option<Tree>,
+    /// The user wants nothing more: it is here, or they gave up.
+    pub(super) settled: bool,
+    /// The user has said that they don't want it.
+    pub(super) unwanted: bool,
+}
+
+/// What a user does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum UserAct {
+    Accept,
+    Cancel,
+    Pause,
+    GoOn,
+}
+
+impl Sim<'_> {
+    /// Places an order.
+    pub(super) fn order(&mut self, at: usize) {
+        let plan = &self.plan.orders[at];
+        let host_at = usize::from(plan.host);
+        let host = self.hosts[host_at];
+        let order = &self.orders[at];
+        if order.settled || order.download.is_some() || !self.world.is_running(host) {
+            return;
+        }
+        if !self.world.is_awake(host) {
+            return self.plan_act(ASLEEP, Act::Order(at));
+        }
+        let Some(source) = self.source(at) else {
+            // Whoever shares has not yet said the code.
+            if !self.orders[at].settled {
+                self.plan_act(Duration::from_millis(500), Act::Order(at));
+            }
+            return;
+        };
+        let again = self.orders[at].attempts > 0;
+        let fetch = self.fetch(at, again);
+        let download = self.world.fetch_from(host, source, fetch);
+        let order = &mut self.orders[at];
+        order.download = Some(download);
+        order.attempts += 1;
+        order.attempts_in_health += u64::from(self.healed);
+        let attempt = order.attempts;
+        if !again {
+            self.plan_user(at, attempt);
+        }
+        self.hear_order(at);
+    }
+
+    /// Where an order's bytes are to come from.
+    fn source(&mut self, at: usize) -> Option<FetchSource> {
+        let plan = &self.plan.orders[at];
+        match plan.from {
+            FromPlan::Liar(liar) => {
+                let ticket = &self.liars[usize::from(liar)].1.ticket;
+                Some(FetchSource {
+                    peer: Some(ticket.peer),
+                    addresses: ticket.addresses.clone(),
+                    secret: ticket.secret.clone(),
+                })
+            }
+            FromPlan::Share(share) => {
+                self.hear_share(share.into());
+                let share = &self.shares[usize::from(share)];
+                let Some(ticket) = &share.ticket else {
+                    self.orders[at].settled |= share.over;
+                    return None;
+                };
+                let addresses = if plan.dht && !self.healed {
+                    self.world.look_up(&ticket.secret)
+                } else {
+                    ticket.addresses.clone()
+                };
+                Some(FetchSource {
+                    peer: Some(ticket.peer),
+                    addresses,
+                    secret: ticket.secret.clone(),
+                })
+            }
+        }
+    }
+
+    fn fetch(&self, at: usize, again: bool) -> Fetch {
+        let plan = &self.plan.orders[at];
+        let order = &self.orders[at];
+        let on_conflict = match plan.conflict {
+            // What is there already is not fetched again.
+            _ if again => OnConflict::Skip,
+            ConflictPlan::Rename => OnConflict::Rename,
+            ConflictPlan::Skip => OnConflict::Skip,
+            ConflictPlan::Overwrite => OnConflict::Overwrite,
+        };
+        let entries = self.entries(plan.from);
+        let terms = AcceptTerms {
+            select: plan.some.then(|| (0..entries).step_by(2).collect()),
+            on_conflict,
+            executables: true,
+        };
+        let answer = match plan.user {
+            UserPlan::Declines if !again => Answer::Decline,
+            UserPlan::Dithers(_) if !again => Answer::Wait,
+            _ => Answer::Accept(terms),
+        };
+        Fetch {
+            sink: if plan.to_pipe { SinkKind::Pipe } else { SinkKind::Folder },
+            existing: order.folder.clone().unwrap_or_else(|| existing(plan)),
+            answer,
+            options: FetchOptions::default(),
+        }
+    }
+
+    /// How many entries a share has.
+    fn entries(&self, from: FromPlan) -> u32 {
+        let entries = match from {
+            FromPlan::Liar(liar) => {
+                let manifest = self.liars[usize::from(liar)].1.manifest.manifest();
+                manifest.entries().len()
+            }
+            FromPlan::Share(share) => match &self.shares[usize::from(share)].kind {
+                SourceKind::Tree(tree) => tree.iter().count(),
+                SourceKind::Pipe(_) => 1,
+            },
+        };
+        u32::try_from(entries).unwrap_or(u32::MAX)
+    }
+
+    /// Plans what an order's user does beside waiting.
+    fn plan_user(&mut self, at: usize, attempt: u64) {
+        let user = self.plan.orders[at].user;
+        let mut act = |after: u32, act| self.plan_act(millis(after), Act::User(at, attempt, act));
+        match user {
+            UserPlan::Patient | UserPlan::Declines => {}
+            UserPlan::Dithers(time) => act(time, UserAct::Accept),
+            UserPlan::Cancels(after) => act(after, UserAct::Cancel),
+            UserPlan::Pauses(after, time) => {
+                act(after, UserAct::Pause);
+                act(after.saturating_add(time), UserAct::GoOn);
+            }
+        }
+    }
+
+    pub(super) fn user_acts(&mut self, at: usize, attempt: u64, act: UserAct) {
+        let order = &self.orders[at];
+        let (Some(download), true) = (order.download, order.attempts == attempt) else {
+            return;
+        };
+        let host = self.hosts[usize::from(self.plan.orders[at].host)];
+        match act {
+            UserAct::Accept => {
+                let offered = |event: &Event| {
+                    matches!(event, Event::Offer { download: offered, .. } if *offered == download)
+                };
+                if !self.world.events(host).iter().any(offered) {
+                    // Nothing to accept yet: they look again later.
+                    let again = Act::User(at, attempt, UserAct::Accept);
+                    return self.plan_act(Duration::from_millis(700), again);
+                }
+                happened(Fault::Dither);
+                let Answer::Accept(terms) = self.fetch(at, true).answer else {
+                    return;
+                };
+                let accept = Command::Accept { download, terms };
+                self.world.command(host, accept);
+            }
+            UserAct::Cancel => {
+                happened(Fault::Cancel);
+                self.orders[at].unwanted = true;
+                self.world.command(host, Command::Cancel { download });
+            }
+            UserAct::Pause => {
+                happened(Fault::Pause);
+                self.world.command(host, Command::Pause { download });
+            }
+            UserAct::GoOn => self.world.command(host, Command::Resume { download }),
+        }
+        self.hear_order(at);
+    }
+
+    /// Downloads may have ended.
+    pub(super) fn hear_orders(&mut self) {
+        for at in 0..self.orders.len() {
+            self.hear_order(at);
+        }
+    }
+
+    fn hear_order(&mut self, at: usize) {
+        let host = self.hosts[usize::from(self.plan.orders[at].host)];
+        let Some(download) = self.orders[at].download else {
+            return;
+        };
+        let Some(outcome) = self.world.outcome(host, download).cloned() else {
+            return;
+        };
+        self.take_folder(at, download);
+        match outcome {
+            DownloadOutcome::Completed(summary) => {
+                self.judge_summary(at, download, &summary);
+                self.orders[at].settled = true;
+            }
+            DownloadOutcome::Declined => {
+                happened(Fault::Decline);
+                self.orders[at].unwanted = true;
+                self.orders[at].settled = true;
+            }
+            DownloadOutcome::Cancelled if self.orders[at].unwanted => {
+                self.orders[at].settled = true;
+            }
+            DownloadOutcome::Cancelled | DownloadOutcome::Failed(_) => self.try_again(at),
+        }
+    }
+
+    /// A download is over, in whatever way: its folder is the user's again.
+    pub(super) fn take_folder(&mut self, at: usize, download: DownloadId) {
+        let plan = &self.plan.orders[at];
+        let disk = self.world.disk(self.hosts[usize::from(plan.host)]);
+        disk.look_at_folder(download);
+        let folder = disk.folder(download).clone();
+        let order = &mut self.orders[at];
+        order.folder = Some(folder);
+        order.download = None;
+    }
+
+    /// A download came to nothing.
+    pub(super) fn try_again(&mut self, at: usize) {
+        let order = &mut self.orders[at];
+        let from_liar = matches!(self.plan.orders[at].from, FromPlan::Liar(_));
+        let gave_up = !self.healed && order.attempts >= PATIENCE;
+        let no_use = self.healed && order.attempts_in_health >= 3;
+        order.settled |= from_liar || order.unwanted || no_use;
+        if !order.settled && !gave_up {
+            self.plan_act(Duration::from_secs(1), Act::Order(at));
+        }
+    }
+
+    /// A download that says it has all must have it.
+    fn judge_summary(&self, at: usize, download: DownloadId, summary: &DownloadSummary) {
+        let plan = &self.plan.orders[at];
+        let host = self.hosts[usize::from(plan.host)];
+        let count = Counted::of(self.world.events(host), download);
+        let told = (summary.files, summary.skipped, summary.failed);
+        promise!(
+            Accounted,
+            summary.files >= count.done && summary.skipped == count.skipped
+                && summary.failed == count.failed,
+            "the summary says {told:?} and the events {count:?}"
+        );
+        let FromPlan::Share(share) = plan.from else {
+            return;
+        };
+        let share = &self.shares[usize::from(share)];
+        promise!(
+            Accounted,
+            count.done + count.skipped + count.failed >= count.wanted,
+            "{} files were wanted, and these came of it: {count:?}",
+            count.wanted
+        );
+        let explained = share.spoilt
+            || plan.planted
+            || self.troubled.contains(&usize::from(plan.host))
+            || self.troubled.contains(&share.host)
+            || (share.is_pipe() && self.orders.len() > 1);
+        promise!(
+            Accounted,
+            count.failed == 0 || explained,
+            "{} files failed, and nothing was wrong with them",
+            count.failed
+        );
+        let (again, losses) = self.world.fetched_again(host, download, count.bytes);
+        let window = self.plan.limits.limits().window + 2 * u64::from(GROUP);
+        promise!(
+            Frugal,
+            again <= losses * window || share.spoilt,
+            "{again} bytes came again, and {losses} links were lost"
+        );
+    }
+}
+
+/// What events say of a download.
+#[derive(Debug, Default)]
+struct Counted {
+    wanted: u64,
+    /// Bytes of files that were wanted, as far as their size is known.
+    bytes: u64,
+    done: u64,
+    skipped: u64,
+    failed: u64,
+}
+
+impl Counted {
+    fn of(events: &[Event], id: DownloadId) -> Self {
+        let mut count = Self::default();
+        for event in events {
+            match event {
+                Event::Progress { download, progress } if *download == id => {
+                    count.bytes = count.bytes.max(progress.total.unwrap_or_default());
+                    count.wanted = count.wanted.max(progress.files_total);
+                }
+                Event::FileDone { download, .. } if *download == id => count.done += 1,
+                Event::FileSkipped { download, .. } if *download == id => count.skipped += 1,
+                Event::FileFailed { download, .. } if *download == id => count.failed += 1,
+                _ => {}
+            }
+        }
+        count
+    }
+}
+
+/// What an order's folder holds before.
+fn existing(plan: &crate::plan::OrderPlan) -> Tree {
+    let mut tree = Tree::new();
+    if plan.taken {
+        tree = tree.file(&file_name(0), content(7, 77));
+    }
+    if plan.planted {
+        tree = tree.symlink("folder", "..");
+    }
+    tree
+}

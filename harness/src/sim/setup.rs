@@ -1,0 +1,218 @@
+//! Building a plan's world.
+
+use std::collections::{BTreeSet, BinaryHeap};
+use std::time::Duration;
+
+use handover_core::Multiaddr;
+use handover_core::engine::PathKind;
+use handover_core::secret::ShareSecret;
+use handover_core::time::Time;
+use handover_transports::memory::{HostId, LinkProfile, Pieces};
+
+use super::{Act, Order, Share, Sim, millis};
+use crate::disk::DiskProfile;
+use crate::plan::{HostPlan, LiarPlan, PathPlan, Plan, WayPlan};
+use crate::puppet::Sharing;
+use crate::tree::{Tree, content};
+use crate::world::{Nat, Relay, Route, World};
+
+/// How malicious peers are reached: at once.
+const AT_ONCE: LinkProfile = LinkProfile {
+    delay: Duration::from_millis(1),
+    jitter: Duration::ZERO,
+    bandwidth: None,
+    window: 32 << 10,
+    pieces: Pieces::Whole,
+};
+
+impl<'a> Sim<'a> {
+    pub(super) fn new(plan: &'a Plan) -> Self {
+        let mut world = World::with_limits(plan.seed, plan.limits.limits());
+        for relay in &plan.relays {
+            let limit = |number: u32| (number > 0).then_some(number);
+            world.add_relay(Relay {
+                bytes: limit(relay.bytes).map(u64::from),
+                time: limit(relay.time).map(millis),
+                ..Relay::default()
+            });
+        }
+        let hosts = plan.hosts.iter().enumerate();
+        let hosts: Vec<_> = hosts
+            .map(|(at, host)| add_host(&mut world, at, host))
+            .collect();
+        let liars: Vec<_> = plan
+            .liars
+            .iter()
+            .map(|liar| add_liar(&mut world, liar))
+            .collect();
+        let attackers = plan.attackers.iter();
+        let attackers: Vec<_> = attackers.map(|_| add_puppet(&mut world)).collect();
+        world.dht.planted = planted(&liars, &attackers);
+        let shares = plan.shares.iter().enumerate();
+        let shares = shares
+            .map(|(at, share)| Share::new(at, share, ShareSecret::from_bytes(world.draw())))
+            .collect();
+        let mut sim = Self {
+            plan,
+            world,
+            moves: vec![0; hosts.len()],
+            hosts,
+            liars,
+            attackers,
+            shares,
+            orders: plan.orders.iter().map(|_| Order::default()).collect(),
+            agenda: BinaryHeap::new(),
+            next: 0,
+            troubled: BTreeSet::new(),
+            healed: false,
+        };
+        sim.fill_agenda();
+        sim
+    }
+
+    fn fill_agenda(&mut self) {
+        let plan = self.plan;
+        for (at, share) in plan.shares.iter().enumerate() {
+            self.plan_act(millis(share.at), Act::Open(at));
+        }
+        for (at, order) in plan.orders.iter().enumerate() {
+            self.plan_act(millis(order.at), Act::Order(at));
+        }
+        for (at, attacker) in plan.attackers.iter().enumerate() {
+            self.plan_act(millis(attacker.at), Act::Attack(at, attacker.times));
+        }
+        for (at, fault) in plan.faults.iter().enumerate() {
+            self.plan_act(millis(fault.at), Act::Fault(at));
+        }
+        self.plan_act(millis(plan.heals_at), Act::Heal);
+    }
+}
+
+fn add_host(world: &mut World, at: usize, plan: &HostPlan) -> HostId {
+    let host = world.add_host();
+    world.unlisten(host, &World::address(host));
+    world.set_lan(host, plan.lan);
+    world.set_nat(
+        host,
+        plan.nat.map(|nat| Nat {
+            mapping: nat.mapping,
+            filtering: nat.filtering,
+            expiry: Duration::from_secs(nat.expiry.into()),
+        }),
+    );
+    world.disk_mut(host).profile = disk_profile(plan.disk);
+    for (address, route) in ways(at, plan, 0) {
+        world.listen(host, address, route);
+    }
+    host
+}
+
+/// A disk whose jobs take about so many microseconds.
+pub(super) fn disk_profile(micros: u32) -> DiskProfile {
+    let took = Duration::from_micros(micros.into());
+    DiskProfile {
+        scan: took,
+        read: took,
+        hash: took,
+        write: took,
+        other: took,
+        jitter: took * 2,
+    }
+}
+
+/// The addresses of a host that has moved so often.
+pub(super) fn ways(host: usize, plan: &HostPlan, moves: u8) -> Vec<(Multiaddr, Route)> {
+    let ways = plan.ways.iter().enumerate();
+    ways.map(|(at, way)| (address(host, at, way, moves), route(way)))
+        .collect()
+}
+
+fn address(host: usize, at: usize, way: &WayPlan, moves: u8) -> Multiaddr {
+    let net = match way.path {
+        PathPlan::Lan => 10,
+        PathPlan::Direct => 200,
+        PathPlan::Relayed(_) => 50,
+    };
+    let end = if way.quic { "udp/4000/quic-v1" } else { "tcp/4000" };
+    let text = format!("/ip4/{net}.{moves}.{host}.{}/{end}", at + 1);
+    text.parse().expect("an address")
+}
+
+fn route(way: &WayPlan) -> Route {
+    let path = match way.path {
+        PathPlan::Lan => PathKind::Lan,
+        PathPlan::Direct => PathKind::Direct,
+        PathPlan::Relayed(_) => PathKind::Relayed,
+    };
+    let profile = LinkProfile {
+        delay: millis(way.delay.into()),
+        jitter: millis(way.jitter.into()),
+        bandwidth: (way.rate > 0).then_some(way.rate.into()),
+        window: usize::try_from(way.window).unwrap_or(usize::MAX),
+        pieces: match way.pieces {
+            0 => Pieces::Whole,
+            max => Pieces::Random { max: max.into() },
+        },
+    };
+    let route = Route::new(path, profile).with_setup(millis(way.setup.into()));
+    match way.path {
+        PathPlan::Relayed(relay) => route.through(relay.into()),
+        _ => route,
+    }
+}
+
+fn add_puppet(world: &mut World) -> HostId {
+    let puppet = world.add_puppet();
+    let route = Route::new(PathKind::Direct, AT_ONCE);
+    world.listen(puppet, World::address(puppet), route);
+    puppet
+}
+
+fn add_liar(world: &mut World, plan: &LiarPlan) -> (HostId, Sharing) {
+    let puppet = add_puppet(world);
+    let tree = files(1000, &plan.files);
+    let sharing = world.puppet_shares(puppet, tree);
+    world.puppet_lies(puppet, plan.lie, plan.truths.into());
+    (puppet, sharing)
+}
+
+/// A tree of files of these sizes, whose content is the same for the same `mark`.
+pub(super) fn files(mark: u64, sizes: &[u32]) -> Tree {
+    let sizes = (0_u64..).zip(sizes);
+    sizes.fold(Tree::new(), |tree, (at, size)| {
+        let bytes = content(mark + at, usize::try_from(*size).unwrap_or_default());
+        tree.file(&file_name(at), bytes)
+    })
+}
+
+/// What a share's files are called.
+pub(super) fn file_name(at: u64) -> String {
+    if at.is_multiple_of(3) {
+        format!("file-{at:03}")
+    } else {
+        format!("folder/file-{at:03}")
+    }
+}
+
+/// What hostile nodes of the DHT tell: places that must not be dialled, malicious peers, and a crowd.
+fn planted(liars: &[(HostId, Sharing)], attackers: &[HostId]) -> Vec<Multiaddr> {
+    let bad = [
+        "/ip4/127.0.0.1/tcp/22",
+        "/ip4/0.0.0.0/tcp/80",
+        "/ip4/169.254.1.1/tcp/80",
+        "/ip4/224.0.0.1/udp/4000/quic-v1",
+        "/ip4/255.255.255.255/tcp/1",
+        "/ip4/8.8.8.8/tcp/0",
+    ];
+    let bad = bad.iter().map(|text| text.parse().expect("an address"));
+    let liars = liars.iter().map(|(liar, _)| *liar);
+    let peers = liars.chain(attackers.iter().copied()).map(World::address);
+    let crowd = (0..3).map(|at| {
+        let text = format!("/ip4/203.0.113.{at}/tcp/4000");
+        text.parse().expect("an address")
+    });
+    bad.chain(peers).chain(crowd).collect()
+}
+
+/// The beginning of a run.
+pub(super) const START: Time = Time::ZERO;

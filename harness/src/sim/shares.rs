@@ -1,0 +1,151 @@
+//! The plan's shares: made, lost with their host, made again, withdrawn.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use handover_core::code::Ticket;
+use handover_core::engine::{Command, Event, ShareEnd, ShareId};
+use handover_core::secret::ShareSecret;
+
+use super::setup::files;
+use super::{ASLEEP, Act, Sim};
+use crate::disk::SourceKind;
+use crate::plan::SharePlan;
+use crate::tree::{Tree, content};
+use crate::world::Offering;
+
+/// A share, over all lives of its host.
+pub(super) struct Share {
+    pub(super) host: usize,
+    pub(super) secret: ShareSecret,
+    pub(super) uses: u8,
+    /// What is shared, while its host is down or it is not made yet.
+    pub(super) kind: SourceKind,
+    /// What it is on its host, while that runs.
+    pub(super) id: Option<ShareId>,
+    pub(super) ticket: Option<Ticket>,
+    /// It will not come back.
+    pub(super) over: bool,
+    /// Some of its files may fail.
+    pub(super) spoilt: bool,
+    /// Files that have rotted: once each.
+    pub(super) rotten: BTreeSet<String>,
+}
+
+impl Share {
+    pub(super) fn new(at: usize, plan: &SharePlan, secret: ShareSecret) -> Self {
+        let mark = 100 * (at as u64 + 1);
+        let kind = match plan.pipe {
+            Some(size) => SourceKind::Pipe(content(mark, size as usize)),
+            None => SourceKind::Tree(tree(mark, plan)),
+        };
+        Self {
+            host: plan.host.into(),
+            secret,
+            uses: plan.uses,
+            kind,
+            id: None,
+            ticket: None,
+            over: false,
+            spoilt: false,
+            rotten: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn is_pipe(&self) -> bool {
+        matches!(self.kind, SourceKind::Pipe(_))
+    }
+
+    /// Nothing can be fetched from it, even if all is well.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(&self.kind, SourceKind::Tree(tree) if tree.iter().next().is_none())
+    }
+}
+
+fn tree(mark: u64, plan: &SharePlan) -> Tree {
+    let tree = files(mark, &plan.files);
+    if plan.extras {
+        tree.folder("empty folder").symlink("link", "empty folder")
+    } else {
+        tree
+    }
+}
+
+impl Sim<'_> {
+    /// Makes a share, if its host runs and it is not there.
+    pub(super) fn open(&mut self, at: usize) {
+        let share = &self.shares[at];
+        let host = self.hosts[share.host];
+        if share.over || share.id.is_some() || !self.world.is_running(host) {
+            return;
+        }
+        if !self.world.is_awake(host) {
+            return self.plan_act(ASLEEP, Act::Open(at));
+        }
+        let mut offering = Offering::of(share.kind.clone()).with_secret(share.secret.clone());
+        offering.options.uses = (share.uses > 0).then_some(share.uses.into());
+        let (id, ticket) = self.world.share_with(host, offering);
+        let share = &mut self.shares[at];
+        share.id = Some(id);
+        share.ticket = Some(ticket);
+    }
+
+    pub(super) fn withdraw(&mut self, at: usize) {
+        let host = self.hosts[self.shares[at].host];
+        if let Some(share) = self.shares[at].id {
+            crate::ledger::happened(crate::ledger::Fault::Withdrawn);
+            self.world.command(host, Command::Unshare { share });
+        }
+        self.shares[at].over = true;
+    }
+
+    /// A host is gone: its shares come back with it, but for pipes.
+    pub(super) fn lose_shares(&mut self, host: usize) {
+        for share in self.shares.iter_mut().filter(|share| share.host == host) {
+            if let Some(id) = share.id.take() {
+                share.kind = self.world.disk(self.hosts[host]).shared_now(id).clone();
+                share.over |= share.is_pipe();
+            }
+        }
+    }
+
+    /// Shares may have ended, or be at other addresses.
+    pub(super) fn hear_shares(&mut self) {
+        for at in 0..self.shares.len() {
+            self.hear_share(at);
+        }
+    }
+
+    pub(super) fn hear_share(&mut self, at: usize) {
+        let share = &self.shares[at];
+        let Some(id) = share.id else {
+            return;
+        };
+        let host = self.hosts[share.host];
+        let mut ended = None;
+        let mut ticket = None;
+        for event in self.world.events(host).iter().rev() {
+            match event {
+                Event::ShareEnded { share, reason } if *share == id => ended = Some(reason.clone()),
+                Event::ShareOpen { share, ticket: new } if *share == id && ticket.is_none() => {
+                    ticket = Some(new.clone());
+                }
+                _ => {}
+            }
+        }
+        let share = &mut self.shares[at];
+        share.ticket = ticket.or(share.ticket.take());
+        match ended {
+            // Its user tries again.
+            Some(ShareEnd::Failed(_)) if !share.is_empty() => {
+                share.kind = self.world.disk(host).shared_now(id).clone();
+                share.id = None;
+                self.plan_act(Duration::from_secs(1), Act::Open(at));
+            }
+            // A program that is ended in order takes its shares up again when it is started.
+            Some(ShareEnd::Stopped) if !share.over => {}
+            Some(_) => share.over = true,
+            None => {}
+        }
+    }
+}
