@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::bounded::Bounded;
 use crate::engine::Segment;
 use crate::limits::MAX_HEADER;
-use crate::manifest::SignedRoots;
+use crate::manifest::{ManifestId, SignedRoots};
 use crate::merkle::Hash;
 
 /// Segments in a request or an answer at the most, whatever [`crate::limits::Limits`] says.
@@ -90,8 +90,8 @@ pub enum Message {
     // From the sharer.
     /// First message of the sharer on each link.
     Welcome {
-        /// Bytes of the encoded, signed manifest; `None` while files are still being listed.
-        manifest: Option<u64>,
+        /// The manifest that follows; `None` while files are still being listed.
+        manifest: Option<Announced>,
     },
     /// Payload: bytes of the encoded, signed manifest from `offset` on.
     Manifest { offset: u64, total: u64 },
@@ -114,6 +114,17 @@ pub enum Message {
     Ping { nonce: u64 },
     /// It is.
     Pong { nonce: u64 },
+}
+
+/// A manifest before it is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// Bytes of the encoded, signed manifest.
+    #[serde(rename = "l")]
+    pub len: u64,
+    /// Which manifest it is: a sharer that was started again over other files has another.
+    #[serde(rename = "i")]
+    pub id: ManifestId,
 }
 
 /// One segment of an answer.
@@ -226,14 +237,17 @@ mod tests {
     use super::*;
     use crate::manifest::{ManifestParts, SignedManifest};
 
+    fn keys() -> Keypair {
+        Keypair::ed25519_from_bytes([7; 32]).unwrap()
+    }
+
+    fn signed() -> SignedManifest {
+        let limits = crate::limits::Limits::default();
+        SignedManifest::sign(ManifestParts::default(), &keys(), &limits).unwrap()
+    }
+
     fn roots() -> SignedRoots {
-        let keys = Keypair::ed25519_from_bytes([7; 32]).unwrap();
-        let signed = SignedManifest::sign(
-            ManifestParts::default(),
-            &keys,
-            &crate::limits::Limits::default(),
-        );
-        SignedRoots::sign(&signed.unwrap().id(), &[(3, Hash([5; 32]))], &keys).unwrap()
+        SignedRoots::sign(&signed().id(), &[(3, Hash([5; 32]))], &keys()).unwrap()
     }
 
     fn segment() -> Segment {
@@ -287,7 +301,10 @@ mod tests {
         samples.extend([
             Message::Welcome { manifest: None },
             Message::Welcome {
-                manifest: Some(512),
+                manifest: Some(Announced {
+                    len: 512,
+                    id: signed().id(),
+                }),
             },
             Message::Manifest {
                 offset: 0,

@@ -61,6 +61,10 @@ impl Failure {
                 Exit::Peer,
                 "Ask the sender to run `handover send` again, and use the new code.",
             ),
+            DownloadError::OtherFiles => (
+                Exit::Peer,
+                "What is here already stays. Run the same command again to see what is offered now.",
+            ),
             DownloadError::Violation(_) => (
                 Exit::Peer,
                 "Nothing is kept that was not checked. Use the same version of handover on both sides; if that does\n\
@@ -138,6 +142,7 @@ mod tests {
             )),
             Failure::of_download(&DownloadError::NoSuchShare),
             Failure::of_download(&DownloadError::Withdrawn),
+            Failure::of_download(&DownloadError::OtherFiles),
             Failure::of_download(&DownloadError::Violation("a\rb\u{1b}[2J".to_string())),
             Failure::of_download(&DownloadError::Unsuitable(
                 "a pipe takes one file".to_string(),

@@ -383,10 +383,16 @@ impl Play {
                 outcome: message::Leave::Completed,
             },
             6 => Message::Welcome {
-                manifest: Some(number),
+                manifest: Some(message::Announced {
+                    len: number,
+                    id: signed().id(),
+                }),
             },
             7 => Message::Welcome {
-                manifest: Some(signed().encoded().len() as u64),
+                manifest: Some(message::Announced {
+                    len: signed().encoded().len() as u64,
+                    id: signed().id(),
+                }),
             },
             8 => Message::Failed {
                 entry: u32::from(arg >> 4),

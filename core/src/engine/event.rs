@@ -238,6 +238,9 @@ pub enum DownloadError {
     /// The sharer stopped offering it.
     #[error("the other side stopped sharing")]
     Withdrawn,
+    /// The sharer was started again over other files than were on offer.
+    #[error("the other side now offers other files than before")]
+    OtherFiles,
     /// The peer broke the protocol.
     #[error("the other side broke the protocol and was dropped: {0}")]
     Violation(String),

@@ -120,6 +120,8 @@ pub struct Disk {
     pub pipe_closes_after: Option<u64>,
     /// So many renames to final names fail.
     pub renames_fail: u32,
+    /// Wrong bytes may go into pipes, as long as the download does not complete.
+    pub pipes_may_be_wrong: bool,
     /// Files get their final names before they are on the disk: a guard on the simulator, which must notice.
     pub forgets_to_sync: bool,
     /// The wall clock, which scans tell.
@@ -173,6 +175,11 @@ impl Disk {
     /// Whether a file that a download has published, or that was there before, stands there whole.
     pub(crate) fn holds(&self, download: DownloadId, path: &str) -> bool {
         self.landing(download).holds(path)
+    }
+
+    /// Whether all of a pipe went through, and nothing else.
+    pub(crate) fn pipe_is_whole(&self, download: DownloadId) -> bool {
+        self.landing(download).pipe_is_whole()
     }
 
     /// Looks at every file in a download's folder: each was there before, or is what was shared.
@@ -275,6 +282,14 @@ impl Disk {
         });
         let pieces = waiting.flatten();
         pieces.map(|piece| piece.data.len() as u64).sum()
+    }
+
+    /// The share that a job lists, if it does.
+    pub(crate) fn scans(&self, job: JobId) -> Option<ShareId> {
+        match self.pending.get(&job) {
+            Some(DiskWork::Scan { share }) => Some(*share),
+            _ => None,
+        }
     }
 
     /// Jobs under way.

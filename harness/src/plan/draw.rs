@@ -28,8 +28,8 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
     from.turn_to(Stream::Topology);
     let limits = limits(from);
     let relays = many(from, 2, relay);
-    // One network in three is calm and quick: what happens there is up to users and peers.
-    let calm = from.one_in(3);
+    // One network in five is calm and quick: what happens there is up to users and peers.
+    let calm = from.one_in(5);
     let hosts: Vec<_> = (0..from.range(2, 4))
         .map(|_| host(from, relays.len(), calm))
         .collect();
@@ -136,7 +136,7 @@ fn nat(from: &mut Entropy<'_>) -> NatPlan {
     NatPlan {
         mapping,
         filtering: from.pick(&depends),
-        expiry: short(from.range(2, 60)),
+        expiry: short(from.magnitude(1, 60)),
     }
 }
 
@@ -172,7 +172,7 @@ fn size(from: &mut Entropy<'_>) -> u32 {
         1 => from.range(1, 300),
         2 => GROUP * from.range(1, 3),
         3..=5 => from.range(1, 3 * GROUP),
-        _ => from.range(GROUP, 12 * GROUP),
+        _ => from.range(GROUP, 16 * GROUP),
     }
 }
 
@@ -186,7 +186,7 @@ fn files(from: &mut Entropy<'_>) -> Vec<u32> {
 
 fn share(from: &mut Entropy<'_>, hosts: usize) -> SharePlan {
     let host = from.index(hosts);
-    let at = if from.one_in(4) { from.below(2_000) } else { 0 };
+    let at = if from.one_in(6) { from.below(2_000) } else { 0 };
     let uses = if from.one_in(6) { byte(from.range(1, 2)) } else { 0 };
     if from.one_in(8) {
         return SharePlan {
@@ -265,13 +265,24 @@ fn faults(from: &mut Entropy<'_>, plan: &Plan) -> Vec<FaultPlan> {
     }
     let mut faults: Vec<_> = (0..from.range(1, 7))
         .map(|_| FaultPlan {
-            // Most strike early, while much is under way.
-            at: from.magnitude(64, plan.heals_at.min(12_000)),
+            at: when(from, plan),
             what: trouble(from, plan),
         })
         .collect();
     faults.sort_by_key(|fault| fault.at);
     faults
+}
+
+/// Most strike soon after something was ordered, while it is under way.
+fn when(from: &mut Entropy<'_>, plan: &Plan) -> u32 {
+    let at = if from.one_in(4) {
+        from.magnitude(1, plan.heals_at)
+    } else {
+        let order = from.index(plan.orders.len());
+        let begun = plan.orders.get(usize::from(order)).map(|order| order.at);
+        begun.unwrap_or_default() + from.magnitude(8, 6_000)
+    };
+    at.min(plan.heals_at - 1)
 }
 
 fn trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {

@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use handover_core::engine::LinkId;
 use handover_core::merkle::Hash;
-use handover_core::message::{Failure, Message, Served};
+use handover_core::message::{Announced, Failure, Message, Served};
 use handover_transports::memory::HostId;
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,8 @@ pub enum Lie {
     EvilPaths(u8),
     /// Files that are there are said to be gone.
     FalseFailure,
+    /// Files that were served are said to have failed.
+    FailsLate,
     /// Pings without end.
     Flood,
     /// A message that only receivers send.
@@ -87,6 +89,7 @@ impl Lie {
         Self::Unsigned,
         Self::EvilPaths(0),
         Self::FalseFailure,
+        Self::FailsLate,
         Self::Flood,
         Self::OtherRole,
         Self::Withdraws,
@@ -157,7 +160,8 @@ enum Twisted {
 fn twist(lie: Lie, sharing: &Sharing, message: Message, payload: Bytes) -> Twisted {
     match (lie, message) {
         (Lie::HugeManifest, Message::Welcome { .. }) => {
-            let manifest = Some(u64::MAX);
+            let id = sharing.manifest.id();
+            let manifest = Some(Announced { len: u64::MAX, id });
             lie_of([Message::Welcome { manifest }])
         }
         (Lie::OtherManifest, Message::Manifest { offset, total }) => {
@@ -308,12 +312,12 @@ fn twist_data(lie: Lie, sharing: &Sharing, mut data: Data) -> Twisted {
             data.payload = Bytes::new();
             data.with(Vec::new())
         }
-        other => twist_link(other, data),
+        other => twist_link(other, data, sharing.manifest.manifest().entries().len()),
     }
 }
 
 /// Lies that are about the link and not about the answer.
-fn twist_link(lie: Lie, data: Data) -> Twisted {
+fn twist_link(lie: Lie, data: Data, files: usize) -> Twisted {
     let raw = |bytes: &'static [u8]| Say::Raw(Bytes::from_static(bytes));
     match lie {
         Lie::SlowLoris => Twisted::Lie(Vec::new()),
@@ -322,6 +326,14 @@ fn twist_link(lie: Lie, data: Data) -> Twisted {
         Lie::HugeFrame => Twisted::Lie(vec![raw(&[0xff; 4])]),
         // A length of 40, and bytes that nobody has sealed.
         Lie::Garbage => Twisted::Lie(vec![raw(&[0, 0, 0, 40]), raw(&[0x5a; 40])]),
+        Lie::FailsLate => {
+            let entries = 0..u32::try_from(files).unwrap_or_default();
+            let failed = entries.map(|entry| Message::Failed {
+                entry,
+                reason: Failure::Gone,
+            });
+            data.with(failed.map(|message| Say::Sealed(message, Bytes::new())).collect())
+        }
         Lie::Withdraws => data.with(vec![Say::Sealed(Message::Withdrawn, Bytes::new())]),
         _ => data.truth(),
     }

@@ -10,7 +10,7 @@ use handover_core::handshake;
 use handover_core::limits::{GROUP, Limits, MAX_SEALED_FRAME};
 use handover_core::manifest::{ManifestParts, SignedManifest, SignedRoots};
 use handover_core::merkle::{GroupTree, Hash, file_root, group_proof, hash_group};
-use handover_core::message::{self, Failure, Knock, KnockReply, Message, Served};
+use handover_core::message::{self, Announced, Failure, Knock, KnockReply, Message, Served};
 use handover_core::secret::{ShareCodeLabel, ShareSecret};
 use handover_core::{Keypair, Multiaddr};
 use handover_transports::memory::HostId;
@@ -169,7 +169,9 @@ impl World {
             forged: None,
             files: Arc::new(files.map(Option::unwrap_or_default).collect()),
         };
-        self.add_version(&sharing.ticket.secret, SourceKind::Tree(tree));
+        let secret = &sharing.ticket.secret;
+        self.keep_secret(secret);
+        self.add_version(secret.tag(), SourceKind::Tree(tree));
         self.puppet_mut(puppet).sharer = Some(Sharer {
             sharing: sharing.clone(),
         });
@@ -194,13 +196,14 @@ impl World {
         };
         let secret = sharer.sharing.ticket.secret.clone();
         let total = sharer.sharing.encoded().len() as u64;
+        let id = sharer.sharing.manifest.id();
         let (psk, peer) = (secret.psk(), puppet.links[&link].peer);
         let answered = handshake::respond(&psk, &knock.tag, &local, &peer, &knock.noise, seed);
         let (noise, keys) = answered.expect("engines know the secret");
         self.say_raw(link, plain(&message::encode(&KnockReply::Noise(noise))));
         let end = self.ends.get_mut(&link).expect("it stands");
         end.wire.key(keys, MAX_SEALED_FRAME, &mut self.nonces);
-        let manifest = Some(total);
+        let manifest = Some(Announced { len: total, id });
         self.say_twisted(place, link, Message::Welcome { manifest }, Bytes::new());
     }
 

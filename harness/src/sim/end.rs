@@ -7,7 +7,7 @@ use handover_core::engine::Command;
 use super::setup::disk_profile;
 use super::{Act, Sim};
 use crate::ledger::promise;
-use crate::plan::{FromPlan, PathPlan, UserPlan};
+use crate::plan::{FromPlan, UserPlan};
 use crate::disk::SourceKind;
 
 /// How long whoever is malicious may stay connected, once it has shown itself.
@@ -22,6 +22,10 @@ impl Sim<'_> {
         self.world.heal();
         for at in 0..self.hosts.len() {
             let host = self.hosts[at];
+            self.world.rouse(host);
+            if self.ending.remove(&at) {
+                self.fall(at);
+            }
             self.restart(at);
             self.world.disk_mut(host).heal();
             self.world.disk_mut(host).profile = disk_profile(self.plan.hosts[at].disk);
@@ -75,7 +79,7 @@ impl Sim<'_> {
             return false;
         };
         let share = &self.shares[usize::from(share)];
-        let once = share.is_pipe() && (self.orders.len() > 1 || self.orders[at].attempts > 1);
+        let once = share.is_pipe() && (self.others_want_it() || self.orders[at].attempts > 1);
         let unsuitable = plan.to_pipe && !share.is_pipe();
         let rotten = !share.rotten.is_empty();
         let unwanted = self.orders[at].unwanted || plan.user == UserPlan::Declines;
@@ -140,8 +144,6 @@ impl Sim<'_> {
         for host in self.hosts.clone() {
             self.world.command(host, Command::Shutdown);
         }
-        let relays = self.plan.hosts.iter().flat_map(|host| &host.ways);
-        let _ = relays.filter(|way| matches!(way.path, PathPlan::Relayed(_)));
         self.wait_for(LAST_ORDERS);
         for at in 0..self.hosts.len() {
             let host = self.hosts[at];

@@ -66,6 +66,8 @@ struct Sim<'a> {
     next: u64,
     /// Hosts whose disk had trouble: files may fail there.
     troubled: BTreeSet<usize>,
+    /// Hosts whose programs were told to end, and are not off yet.
+    ending: BTreeSet<usize>,
     /// How often each host has moved.
     moves: Vec<u8>,
     healed: bool,

@@ -264,6 +264,11 @@ impl Sim<'_> {
         }
     }
 
+    /// A pipe goes to who asks first, and there may be others.
+    pub(super) fn others_want_it(&self) -> bool {
+        self.orders.len() > 1 || !self.attackers.is_empty()
+    }
+
     /// A download that says it has all must have it.
     fn judge_summary(&self, at: usize, download: DownloadId, summary: &DownloadSummary) {
         let plan = &self.plan.orders[at];
@@ -276,21 +281,29 @@ impl Sim<'_> {
                 && summary.failed == count.failed,
             "the summary says {told:?} and the events {count:?}"
         );
+        promise!(
+            Accounted,
+            count.done + count.late + count.failed == count.wanted,
+            "{} files were wanted, and these came of it: {count:?}",
+            count.wanted
+        );
+        let whole = !plan.to_pipe
+            || summary.failed > 0
+            || self.world.disk(host).pipe_is_whole(download);
+        promise!(
+            Verified,
+            whole,
+            "a pipe is said to be through, and is not what was shared"
+        );
         let FromPlan::Share(share) = plan.from else {
             return;
         };
         let share = &self.shares[usize::from(share)];
-        promise!(
-            Accounted,
-            count.done + count.skipped + count.failed >= count.wanted,
-            "{} files were wanted, and these came of it: {count:?}",
-            count.wanted
-        );
         let explained = share.spoilt
             || plan.planted
             || self.troubled.contains(&usize::from(plan.host))
             || self.troubled.contains(&share.host)
-            || (share.is_pipe() && self.orders.len() > 1);
+            || (share.is_pipe() && self.others_want_it());
         promise!(
             Accounted,
             count.failed == 0 || explained,
@@ -315,20 +328,27 @@ struct Counted {
     bytes: u64,
     done: u64,
     skipped: u64,
+    /// Those of them that were skipped at the last moment.
+    late: u64,
     failed: u64,
 }
 
 impl Counted {
     fn of(events: &[Event], id: DownloadId) -> Self {
         let mut count = Self::default();
+        let mut begun = false;
         for event in events {
             match event {
                 Event::Progress { download, progress } if *download == id => {
+                    begun = true;
                     count.bytes = count.bytes.max(progress.total.unwrap_or_default());
                     count.wanted = count.wanted.max(progress.files_total);
                 }
                 Event::FileDone { download, .. } if *download == id => count.done += 1,
-                Event::FileSkipped { download, .. } if *download == id => count.skipped += 1,
+                Event::FileSkipped { download, .. } if *download == id => {
+                    count.skipped += 1;
+                    count.late += u64::from(begun);
+                }
                 Event::FileFailed { download, .. } if *download == id => count.failed += 1,
                 _ => {}
             }

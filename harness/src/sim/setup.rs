@@ -11,7 +11,7 @@ use handover_transports::memory::{HostId, LinkProfile, Pieces};
 
 use super::{Act, Order, Share, Sim, millis};
 use crate::disk::DiskProfile;
-use crate::plan::{HostPlan, LiarPlan, PathPlan, Plan, WayPlan};
+use crate::plan::{HostPlan, LiarPlan, Lie, PathPlan, Plan, WayPlan};
 use crate::puppet::Sharing;
 use crate::tree::{Tree, content};
 use crate::world::{Nat, Relay, Route, World};
@@ -36,9 +36,10 @@ impl<'a> Sim<'a> {
                 ..Relay::default()
             });
         }
+        let unproved = plan.liars.iter().any(|liar| liar.lie == Lie::Unproved);
         let hosts = plan.hosts.iter().enumerate();
         let hosts: Vec<_> = hosts
-            .map(|(at, host)| add_host(&mut world, at, host))
+            .map(|(at, host)| add_host(&mut world, at, host, unproved))
             .collect();
         let liars: Vec<_> = plan
             .liars
@@ -64,6 +65,7 @@ impl<'a> Sim<'a> {
             agenda: BinaryHeap::new(),
             next: 0,
             troubled: BTreeSet::new(),
+            ending: BTreeSet::new(),
             healed: false,
         };
         sim.fill_agenda();
@@ -88,7 +90,7 @@ impl<'a> Sim<'a> {
     }
 }
 
-fn add_host(world: &mut World, at: usize, plan: &HostPlan) -> HostId {
+fn add_host(world: &mut World, at: usize, plan: &HostPlan, may_be_wrong: bool) -> HostId {
     let host = world.add_host();
     world.unlisten(host, &World::address(host));
     world.set_lan(host, plan.lan);
@@ -101,6 +103,7 @@ fn add_host(world: &mut World, at: usize, plan: &HostPlan) -> HostId {
         }),
     );
     world.disk_mut(host).profile = disk_profile(plan.disk);
+    world.disk_mut(host).pipes_may_be_wrong = may_be_wrong;
     for (address, route) in ways(at, plan, 0) {
         world.listen(host, address, route);
     }

@@ -128,7 +128,7 @@ impl Sim<'_> {
                     return;
                 }
                 if let Some(kind) = disk.rot(id, &path, byte as usize) {
-                    self.world.add_version(&share.secret, kind);
+                    self.world.add_version(share.secret.tag(), kind);
                     self.world.host_mut(host).rotten = true;
                 }
             }
@@ -212,12 +212,13 @@ impl Sim<'_> {
         if self.shares.iter().any(|share| share.host == host && share.id.is_some()) {
             happened(Fault::SharerCrash);
         }
+        self.ending.remove(&host);
         self.fall(host);
         self.plan_act(millis(time), Act::Restart(host));
     }
 
     /// A host is off, with all that it did.
-    fn fall(&mut self, host: usize) {
+    pub(super) fn fall(&mut self, host: usize) {
         let id = self.hosts[host];
         self.world.crash(id);
         self.lose_shares(host);
@@ -236,14 +237,14 @@ impl Sim<'_> {
         if self.world.is_running(id) {
             happened(Fault::Shutdown);
             self.world.command(id, Command::Shutdown);
+            self.ending.insert(host);
             self.hear_orders();
             self.plan_act(END_IN_ORDER, Act::PowerOff(host, time));
         }
     }
 
     pub(super) fn power_off(&mut self, host: usize, time: u32) {
-        let id = self.hosts[host];
-        if self.world.is_running(id) {
+        if self.ending.remove(&host) {
             self.hear_orders();
             self.fall(host);
             self.plan_act(millis(time), Act::Restart(host));

@@ -43,6 +43,8 @@ pub(crate) struct Host {
     pub(super) life: u32,
     pub(super) outcomes: BTreeMap<DownloadId, DownloadOutcome>,
     pub(crate) ended_shares: BTreeSet<ShareId>,
+    /// Links that are gone, and it was not told yet: what it still wants of them comes to nothing.
+    pub(super) untold: BTreeSet<LinkId>,
     /// Until then it neither hears nor does anything.
     pub(super) asleep_until: Time,
     /// Its driver's clock is behind by so much, for so many inputs.
@@ -54,6 +56,8 @@ pub(crate) struct Host {
     /// What each download calls itself to its sharer.
     pub(crate) sessions: BTreeMap<DownloadId, u64>,
     greeting: u64,
+    /// The tag of each share that it has made.
+    pub(super) shares: BTreeMap<ShareId, [u8; 16]>,
     /// The share that each download is of.
     pub(super) tags: BTreeMap<DownloadId, [u8; 16]>,
 }
@@ -76,12 +80,14 @@ impl Host {
             life: 0,
             outcomes: BTreeMap::new(),
             ended_shares: BTreeSet::new(),
+            untold: BTreeSet::new(),
             asleep_until: Time::ZERO,
             clock_back: (0, Duration::ZERO),
             rotten: false,
             cancelled: BTreeSet::new(),
             sessions: BTreeMap::new(),
             greeting: 0,
+            shares: BTreeMap::new(),
             tags: BTreeMap::new(),
         }
     }
@@ -96,6 +102,7 @@ impl Host {
         self.life += 1;
         self.inputs.clear();
         self.asleep_until = Time::ZERO;
+        self.untold.clear();
         self.disk.crash(&mut self.rng);
     }
 
@@ -117,8 +124,8 @@ impl Host {
         Time::from_nanos(now.as_nanos().saturating_sub(nanos(*behind)))
     }
 
-    /// A command is on its way to the engine.
-    pub(super) fn note_command(&mut self, command: &Command) {
+    /// The engine is given a command.
+    fn note_command(&mut self, command: &Command) {
         if let Command::Cancel { download } | Command::Decline { download } = command
             && self.engine.is_some()
         {
@@ -188,6 +195,13 @@ impl World {
         while let Some(input) = self.host_mut(id).inputs.pop_front() {
             let now = self.host_mut(id).clock(world_now);
             self.note_input(id, &input);
+            match &input {
+                Input::LinkDown { link, .. } => {
+                    self.host_mut(id).untold.remove(link);
+                }
+                Input::Command(command) => self.host_mut(id).note_command(command),
+                _ => {}
+            }
             let Some(engine) = &mut self.host_mut(id).engine else {
                 self.host_mut(id).inputs.clear();
                 return;
@@ -218,6 +232,14 @@ impl World {
     /// Only queues inputs for the engine; the engine is told once it is through.
     fn perform(&mut self, id: HostId, output: Output) {
         self.narrate_output(id, &output);
+        if let Output::SendPlain { link, .. }
+        | Output::AwaitPlain { link }
+        | Output::Keys { link, .. }
+        | Output::Send { link, .. } = &output
+            && self.host(id).untold.contains(link)
+        {
+            return;
+        }
         match output {
             Output::Timeout(_) => unreachable!("it ends the outputs"),
             Output::Dial {
@@ -282,7 +304,8 @@ impl World {
     fn look_at_buffers(&self, id: HostId, link: LinkId) {
         let limits = &self.host(id).limits;
         let wire = &self.ends[&link].wire;
-        let most = limits.send_buffer.max(u64::from(GROUP)) + u64::from(GROUP);
+        // One request at least, and three parts of the manifest beside it.
+        let most = limits.send_buffer.max(u64::from(GROUP)) + 3 * u64::from(GROUP);
         promise!(
             Bounded,
             wire.bulk <= most,
@@ -424,10 +447,7 @@ impl World {
                 Some(Answer::Decline) => Some(Command::Decline { download }),
                 Some(Answer::Wait) | None => None,
             };
-            if let Some(command) = command {
-                host.note_command(&command);
-                host.inputs.push_back(Input::Command(command));
-            }
+            host.inputs.extend(command.map(Input::Command));
         }
         host.events.push(event);
     }

@@ -346,7 +346,10 @@ impl World {
         match &mut self.places[end.place.0 as usize] {
             Place::Puppet(puppet) => puppet.on_down(link),
             Place::Host(_) if end.closing => {}
-            Place::Host(_) => self.feed(end.place, Input::LinkDown { link, reason }),
+            Place::Host(host) => {
+                host.untold.insert(link);
+                self.feed(end.place, Input::LinkDown { link, reason });
+            }
         }
     }
 
@@ -523,6 +526,9 @@ impl World {
         };
         assert!(!end.closing, "link {link} is closed twice");
         end.closing = true;
+        if let (Some(session), false) = (end.session, end.asked.is_empty()) {
+            *self.losses.entry((end.place, session)).or_default() += 1;
+        }
         if end.wire.is_flushed() {
             self.give_up(link);
         } else {

@@ -298,7 +298,10 @@ impl World {
             _ => None,
         });
         let ticket = opened.expect("a ticket comes at once, whatever there is to scan");
-        self.add_version(&ticket.secret, offering.kind);
+        self.keep_secret(&ticket.secret);
+        let tag = ticket.secret.tag();
+        let state = self.host_mut(host);
+        state.shares.insert(share, tag);
         (share, ticket)
     }
 
@@ -321,12 +324,12 @@ impl World {
     pub fn fetch_from(&mut self, host: HostId, source: FetchSource, fetch: Fetch) -> DownloadId {
         let download = DownloadId(self.next_id());
         let tag = source.secret.tag();
-        let model = self.models.get(&tag).cloned();
+        let model = self.models.entry(tag).or_default().clone();
         let state = self.host_mut(host);
         state.tags.insert(download, tag);
         state
             .disk
-            .add_landing(download, fetch.sink, fetch.existing, model);
+            .add_landing(download, fetch.sink, fetch.existing, Some(model));
         state.answers.insert(download, fetch.answer);
         let command = Command::Fetch {
             download,
@@ -338,20 +341,23 @@ impl World {
         download
     }
 
-    /// What is shared under a secret may from now on be this too.
-    pub(crate) fn add_version(&mut self, secret: &ShareSecret, kind: SourceKind) {
+    /// What is shared under a tag may from now on be this too.
+    pub(crate) fn add_version(&mut self, tag: [u8; 16], kind: SourceKind) {
+        let model = self.models.entry(tag).or_default();
+        model.borrow_mut().push(kind);
+    }
+
+    /// From now on nobody may be shown this secret.
+    pub(crate) fn keep_secret(&mut self, secret: &ShareSecret) {
         for mark in marks(secret) {
             if !self.secrets.contains(&mark) {
                 self.secrets.push(mark);
             }
         }
-        let model = self.models.entry(secret.tag()).or_default();
-        model.borrow_mut().push(kind);
     }
 
     /// Gives a command.
     pub fn command(&mut self, host: HostId, command: Command) {
-        self.host_mut(host).note_command(&command);
         self.feed(host, handover_core::engine::Input::Command(command));
     }
 

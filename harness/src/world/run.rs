@@ -3,7 +3,9 @@
 use std::cmp::Reverse;
 use std::time::Duration;
 
-use handover_core::engine::{DialId, DownloadId, DownloadOutcome, Input, JobId, LinkId};
+use handover_core::engine::{
+    DialId, DiskDone, DownloadId, DownloadOutcome, Input, JobId, LinkId, ShareId,
+};
 use handover_core::time::Time;
 use handover_transports::memory::{DownCause, HostId};
 
@@ -133,7 +135,11 @@ impl World {
             }
             Task::Disk { host, life, job } => {
                 if self.host(host).life == life {
+                    let scanned = self.host(host).disk.scans(job);
                     let done = self.host_mut(host).disk.end(job);
+                    if let (Some(share), DiskDone::Scanned(_)) = (scanned, &done) {
+                        self.note_scan(host, share);
+                    }
                     self.feed(host, Input::Disk { job, done });
                 }
             }
@@ -141,6 +147,14 @@ impl World {
             Task::Linger(link) => self.give_up(link),
             Task::Act(act) => act(self),
         }
+    }
+
+    /// What a scan has seen is what may come of the share.
+    fn note_scan(&mut self, host: HostId, share: ShareId) {
+        let state = self.host(host);
+        let kind = state.disk.shared_now(share).clone();
+        let tag = state.shares[&share];
+        self.add_version(tag, kind);
     }
 
     fn on_network(&mut self, event: NetworkEvent) {

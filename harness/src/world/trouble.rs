@@ -120,6 +120,16 @@ impl World {
         }
     }
 
+    /// A host that sleeps is woken.
+    pub fn rouse(&mut self, id: HostId) {
+        let now = self.now();
+        let host = self.host_mut(id);
+        if host.asleep_until > now {
+            host.asleep_until = now;
+            host.wake = now;
+        }
+    }
+
     /// A host that slept until now reads what has come.
     pub(super) fn wake_up(&mut self, id: HostId) {
         self.host_mut(id).asleep_until = Time::ZERO;

@@ -7,7 +7,7 @@ use handover_core::Keypair;
 use handover_core::engine::{DownloadError, DownloadOutcome};
 use handover_core::limits::GROUP;
 use handover_core::merkle::Hash;
-use handover_core::message::{Failure, Message, Served};
+use handover_core::message::{Announced, Failure, Message, Served};
 use handover_harness::{HostId, Say, Sharing, Tree, World, content};
 
 use crate::{blames, complete};
@@ -351,8 +351,11 @@ fn a_manifest_that_claims_to_be_huge_is_refused() {
     for bytes in [u64::MAX, 1 << 40, (256 << 10) + 1, 0] {
         let mut scene = Scene::new();
         scene.twist(move |message, payload| match message {
-            Message::Welcome { .. } => sealed(Message::Welcome {
-                manifest: Some(bytes),
+            Message::Welcome { manifest } => sealed(Message::Welcome {
+                manifest: manifest.map(|announced| Announced {
+                    len: bytes,
+                    ..announced
+                }),
             }),
             other => vec![Say::Sealed(other, payload)],
         });
@@ -380,7 +383,10 @@ fn a_manifest_with_another_length_than_announced_is_refused() {
     let mut scene = Scene::new();
     scene.twist(|message, payload| match message {
         Message::Welcome { manifest } => sealed(Message::Welcome {
-            manifest: manifest.map(|len| len - 1),
+            manifest: manifest.map(|announced| Announced {
+                len: announced.len - 1,
+                ..announced
+            }),
         }),
         Message::Manifest { offset, total } => {
             vec![Say::Sealed(
@@ -421,7 +427,8 @@ fn endless_welcomes_of_nothing_are_a_flood() {
 
 #[test]
 fn a_second_welcome_and_receivers_messages_are_refused() {
-    let manifest = Some(100);
+    let id = Scene::new().sharing.manifest.id();
+    let manifest = Some(Announced { len: 100, id });
     let cases = [
         (
             Message::Welcome { manifest },

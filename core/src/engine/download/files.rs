@@ -426,6 +426,11 @@ impl Files {
         matches
     }
 
+    /// Whether an entry is whole and checked, and on its way to its final name.
+    pub(super) fn is_whole(&self, entry: u32) -> bool {
+        self.is(entry, State::Publishing)
+    }
+
     /// Whole files whose root is not known.
     pub(super) fn rootless(&self) -> Vec<u32> {
         self.rootless.iter().copied().collect()

@@ -26,7 +26,7 @@ use super::{
 };
 use crate::frame::Frame;
 use crate::manifest::SignedManifest;
-use crate::message::{Leave, MAX_TEXT, Message, Refusal};
+use crate::message::{Announced, Leave, MAX_TEXT, Message, Refusal};
 use crate::secret::ShareSecret;
 use crate::time::Time;
 use crate::{PeerId, dial};
@@ -321,7 +321,7 @@ impl Download {
         &mut self,
         cx: &mut Context,
         link: LinkId,
-        manifest: Option<u64>,
+        manifest: Option<Announced>,
     ) -> Result<(), Violation> {
         let Some(fetching) = self.links.get_mut(&link) else {
             return Ok(());
@@ -329,15 +329,20 @@ impl Download {
         if fetching.manifest.is_some() {
             return Err(Violation::new("a second welcome on one link"));
         }
-        let Some(bytes) = manifest else {
+        let Some(announced) = manifest else {
             cx.event(Event::SharerPreparing { download: self.id });
             return Ok(());
         };
-        fetching.manifest = Some(bytes);
+        fetching.manifest = Some(announced.len);
         fetching.flow.start(&cx.limits, cx.now);
         self.choose(cx);
-        if let Stage::Offer(offer) = &mut self.stage {
-            offer.announced(bytes, &cx.limits)?;
+        let same = match &mut self.stage {
+            Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
+            Stage::Transfer(transfer) => transfer.signed.id() == announced.id,
+            Stage::Ending => true,
+        };
+        if !same {
+            self.fail(cx, DownloadError::OtherFiles);
         }
         Ok(())
     }
@@ -365,7 +370,7 @@ impl Download {
         let Stage::Offer(offer) = &mut self.stage else {
             return Ok(());
         };
-        let paths = offer.decoded(signed);
+        let paths = offer.decoded(signed)?;
         if self.sink == SinkKind::Pipe {
             self.offered(
                 cx,

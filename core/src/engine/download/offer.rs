@@ -7,12 +7,13 @@ use bytes::{Bytes, BytesMut};
 use super::super::{LinkId, Violation};
 use crate::limits::Limits;
 use crate::manifest::{EntryKind, Manifest, SignedManifest};
+use crate::message::Announced;
 use crate::path::SafePath;
 
 /// What is known of an offer.
 #[derive(Default)]
 pub(super) struct Offer {
-    total: Option<u64>,
+    announced: Option<Announced>,
     encoded: BytesMut,
     /// A part was asked for on this link and is awaited.
     asked: Option<LinkId>,
@@ -24,17 +25,30 @@ pub(super) struct Offer {
 }
 
 impl Offer {
-    /// The sharer says how long its manifest is.
-    pub(super) fn announced(&mut self, bytes: u64, limits: &Limits) -> Result<(), Violation> {
+    /// The sharer says which manifest it has. `false`: it is another one than is here, and perhaps before the user's
+    /// eyes: a yes that was meant for one must not be taken for the other.
+    pub(super) fn announced(
+        &mut self,
+        announced: Announced,
+        limits: &Limits,
+    ) -> Result<bool, Violation> {
+        let bytes = announced.len;
         if bytes > limits.manifest_bytes || bytes == 0 {
             return Err(Violation::new(format!("a manifest of {bytes} bytes")));
         }
-        if self.total.is_some_and(|total| total != bytes) {
-            // The sharer was restarted over other files. Nothing was accepted yet, so begin anew.
+        if self.announced.is_some_and(|before| before != announced) {
+            if self.signed.is_some() {
+                return Ok(false);
+            }
+            // The sharer was started again over other files. Nobody has seen the ones before, so begin anew.
             *self = Self::default();
         }
-        self.total = Some(bytes);
-        Ok(())
+        self.announced = Some(announced);
+        Ok(true)
+    }
+
+    fn total(&self) -> Option<u64> {
+        self.announced.map(|announced| announced.len)
     }
 
     /// A link is gone, perhaps with the question.
@@ -49,7 +63,7 @@ impl Offer {
         let here = self.encoded.len() as u64;
         if self.asked.is_some()
             || self.signed.is_some()
-            || self.total.is_none_or(|total| here >= total)
+            || self.total().is_none_or(|total| here >= total)
         {
             return None;
         }
@@ -65,7 +79,7 @@ impl Offer {
         part: &[u8],
     ) -> Result<Option<Bytes>, Violation> {
         let here = self.encoded.len() as u64;
-        if self.asked.is_none() || offset != here || Some(total) != self.total || part.is_empty() {
+        if self.asked.is_none() || offset != here || Some(total) != self.total() || part.is_empty() {
             return Err(Violation::new(
                 "a part of a manifest that was not asked for",
             ));
@@ -80,7 +94,10 @@ impl Offer {
     }
 
     /// The manifest is decoded. Returns the paths to look for at their destination.
-    pub(super) fn decoded(&mut self, signed: SignedManifest) -> Vec<SafePath> {
+    pub(super) fn decoded(&mut self, signed: SignedManifest) -> Result<Vec<SafePath>, Violation> {
+        if self.announced.map(|announced| announced.id) != Some(signed.id()) {
+            return Err(Violation::new("another manifest than announced"));
+        }
         let mut paths = Vec::new();
         for (index, entry) in (0..).zip(signed.manifest().entries()) {
             if !matches!(entry.kind, EntryKind::Folder { .. }) {
@@ -89,7 +106,7 @@ impl Offer {
             }
         }
         self.signed = Some(signed);
-        paths
+        Ok(paths)
     }
 
     /// The destination was looked at: these of the paths exist. Returns what the user is shown.

@@ -324,8 +324,11 @@ impl Download {
         Ok(())
     }
 
-    /// The sharer can't serve an entry.
+    /// The sharer can't serve an entry. It has no say any more in one that is whole and checked.
     pub(super) fn entry_failed(&mut self, cx: &mut Context, entry: u32, reason: Failure) {
+        if matches!(&self.stage, Stage::Transfer(transfer) if transfer.files.is_whole(entry)) {
+            return;
+        }
         let reason = match reason {
             Failure::Changed => "it changed on the other side while it was being sent",
             Failure::Gone => "it is gone on the other side",

@@ -6,7 +6,7 @@ use super::super::DiskError;
 use crate::limits::GROUP;
 use crate::manifest::{EntryKind, SignedManifest};
 use crate::merkle::{GroupTree, Hash, StreamTree, group_len};
-use crate::message::Failure;
+use crate::message::{Announced, Failure};
 use crate::{Keypair, manifest::SignedRoots};
 
 /// The files of a share, by entry.
@@ -61,6 +61,14 @@ impl Content {
             total,
             hashed: 0,
             cursor: 0,
+        }
+    }
+
+    /// What receivers are told of the manifest before they have it.
+    pub(super) fn announced(&self) -> Announced {
+        Announced {
+            len: self.manifest_bytes(),
+            id: self.signed.id(),
         }
     }
 

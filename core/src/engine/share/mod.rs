@@ -122,7 +122,7 @@ impl Share {
     }
 
     fn welcome(&self, cx: &mut Context, link: LinkId) {
-        let manifest = self.content.as_ref().map(Content::manifest_bytes);
+        let manifest = self.content.as_ref().map(Content::announced);
         cx.send(link, Message::Welcome { manifest });
     }
 
