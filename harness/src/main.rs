@@ -66,6 +66,14 @@ enum Command {
         #[arg(long)]
         mutant: Option<String>,
     },
+    /// Wake a mutant of the engine, and look how many seeds it takes to notice.
+    Hunt {
+        /// Which; without it, all of them.
+        mutant: Option<String>,
+        /// Seeds at the most, for each.
+        #[arg(long, default_value_t = 20_000)]
+        seeds: u64,
+    },
     /// Save the plan of a seed, to be read or changed.
     Draw {
         /// The seed.
@@ -109,6 +117,7 @@ fn main() -> ExitCode {
             runs,
             mutant,
         } => shrink_one(&plan, out, runs, mutant.as_deref()),
+        Command::Hunt { mutant, seeds } => hunt(mutant.as_deref(), seeds),
         Command::Draw { seed, out } => file::write(&Plan::draw(seed), &out)
             .map(|()| true)
             .map_err(|error| format!("{} can't be written: {error}", out.display())),
@@ -243,6 +252,31 @@ fn shrink_one(
     print!("{}", file::text(&small));
     println!("after {tried} runs; {}", out.display());
     Ok(true)
+}
+
+fn hunt(name: Option<&str>, seeds: u64) -> Result<bool, String> {
+    if name.is_some() {
+        wake(name)?;
+    }
+    let mut all = true;
+    for mutant in mutant::MUTANTS {
+        if name.is_some_and(|name| name != mutant.name) {
+            continue;
+        }
+        let _awake = wake(Some(mutant.name))?;
+        let caught = (0..seeds).find_map(|seed| Some((seed, run(&Plan::draw(seed)).err()?)));
+        match caught {
+            Some((seed, failure)) => {
+                println!("{:<24} seed {seed:<6} of {:<6} {failure}", mutant.name, mutant.within);
+                all &= seed < mutant.within;
+            }
+            None => {
+                println!("{:<24} not noticed in {seeds} seeds", mutant.name);
+                all = false;
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// Where a plan's smaller form goes.

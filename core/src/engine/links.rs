@@ -12,6 +12,11 @@ use crate::time::Time;
 /// Messages without progress that a link may send in a second, in the long run.
 const IDLE_MESSAGES_PER_SECOND: u64 = 16;
 
+/// Who looks so much later than it was due has slept: what peers said meanwhile may still wait to be read.
+const SLEPT: Duration = Duration::from_millis(100);
+/// How long a link may then take to say something.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// What a link is for.
 pub(super) enum Role {
     /// The other side dialled; its knock is awaited.
@@ -32,12 +37,18 @@ pub(super) struct Link {
     pub(super) rtt: Option<Duration>,
     opened: Time,
     last_in: Time,
+    /// It had its grace after a sleep.
+    excused: bool,
     next_seq: u64,
     ping: Option<(u64, Time)>,
     ping_due: Time,
     /// Messages without progress that it may still send, and when that was last counted.
     budget: u64,
     counted: Time,
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// What a link needs now.
@@ -76,6 +87,7 @@ impl Links {
                 rtt: None,
                 opened: now,
                 last_in: now,
+                excused: false,
                 next_seq: 0,
                 ping: None,
                 ping_due: now,
@@ -133,8 +145,13 @@ impl Links {
         if !link.is_keyed() {
             return Some(Care::HandshakeOver);
         }
-        if now >= link.last_in + limits.dead_after {
+        let dead = link.last_in + limits.dead_after;
+        if now >= dead && !link.is_excused(now.since(dead)) {
             return Some(Care::Dead);
+        }
+        if now >= dead {
+            link.last_in = Time::from_nanos(now.as_nanos().saturating_sub(nanos(limits.dead_after)))
+                + GRACE.min(limits.dead_after);
         }
         let nonce = now.as_nanos();
         link.ping = Some((nonce, now));
@@ -169,9 +186,15 @@ impl Link {
         }
     }
 
+    /// Whether its silence may be this side's own: it is looked at so much too late. That goes once.
+    fn is_excused(&mut self, late: Duration) -> bool {
+        late > SLEPT && !std::mem::replace(&mut self.excused, true)
+    }
+
     /// Something came.
     pub(super) fn heard(&mut self, now: Time) {
         self.last_in = now;
+        self.excused = false;
     }
 
     /// A pong came: measures the round trip if it answers our last ping.

@@ -5,13 +5,7 @@
 //! until [`mutant::wake`] is called on the thread that runs it. Core itself knows nothing of either.
 
 // The copy is core's; it is linted there.
-#![allow(
-    clippy::all,
-    clippy::pedantic,
-    missing_docs,
-    unreachable_pub,
-    dead_code
-)]
+#![allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, unused)]
 
 pub mod mutant;
 

@@ -108,6 +108,9 @@ fn relay(from: &mut Entropy<'_>) -> RelayPlan {
 }
 
 fn host(from: &mut Entropy<'_>, relays: usize, calm: bool) -> HostPlan {
+    if from.one_in(4) {
+        return host_of_two_ways(from, relays);
+    }
     let mut ways = vec![way(from, PathPlan::Lan, calm), way(from, PathPlan::Direct, calm)];
     if from.one_in(3) {
         ways.remove(0);
@@ -119,10 +122,34 @@ fn host(from: &mut Entropy<'_>, relays: usize, calm: bool) -> HostPlan {
         }
     }
     HostPlan {
-        lan: byte(from.below(2)),
+        lan: byte(u32::from(from.one_in(3))),
         nat: from.one_in(4).then(|| nat(from)),
         ways,
         disk: if calm { 20 } else { from.magnitude(10, 20_000) },
+    }
+}
+
+/// A host that is found over a slow way first, and over a quick one while files already flow.
+fn host_of_two_ways(from: &mut Entropy<'_>, relays: usize) -> HostPlan {
+    let slow = if relays > 0 { PathPlan::Relayed(0) } else { PathPlan::Direct };
+    let slow = WayPlan {
+        quic: false,
+        delay: short(from.range(30, 120)),
+        setup: 0,
+        ..way(from, slow, false)
+    };
+    let quick = if relays > 0 { PathPlan::Direct } else { PathPlan::Lan };
+    let quick = WayPlan {
+        quic: true,
+        setup: short(from.below(800)),
+        delay: short(from.range(1, 10)),
+        ..way(from, quick, false)
+    };
+    HostPlan {
+        lan: 0,
+        nat: None,
+        ways: vec![slow, quick],
+        disk: from.magnitude(10, 20_000),
     }
 }
 
@@ -188,7 +215,7 @@ fn share(from: &mut Entropy<'_>, hosts: usize) -> SharePlan {
     let host = from.index(hosts);
     let at = if from.one_in(6) { from.below(2_000) } else { 0 };
     let uses = if from.one_in(6) { byte(from.range(1, 2)) } else { 0 };
-    if from.one_in(8) {
+    if from.one_in(6) {
         return SharePlan {
             host,
             at,
@@ -246,7 +273,7 @@ fn liar(from: &mut Entropy<'_>) -> LiarPlan {
     LiarPlan {
         lie,
         truths: if from.one_in(2) { short(from.below(20)) } else { 0 },
-        files: (0..from.range(1, 3)).map(|_| size(from).max(1)).collect(),
+        files: (0..from.range(1, 4)).map(|_| size(from).max(1)).collect(),
     }
 }
 

@@ -5,6 +5,8 @@
 use bytes::Bytes;
 use ciborium::Value;
 use handover_core::Keypair;
+use handover_core::manifest::ManifestId;
+use sha2::{Digest, Sha256};
 
 /// What stands before the body of a manifest when it is signed.
 const SIGNED: &[u8] = b"handover manifest v1\0";
@@ -32,8 +34,18 @@ pub const EVIL: &[&[&str]] = &[
     &["a -> b/../../.."],
 ];
 
+/// What stands before the body when it is hashed.
+const HASHED: &[u8] = b"handover manifest id v1\0";
+
+/// A manifest that nobody should believe, as it goes over a link, and the name that it has.
+#[derive(Debug, Clone)]
+pub(super) struct Forged {
+    pub(super) encoded: Bytes,
+    pub(super) id: ManifestId,
+}
+
 /// A manifest of files with these paths, 100 bytes each, signed as it should be.
-pub(super) fn manifest_of(paths: &[&str], keys: &Keypair) -> Bytes {
+pub(super) fn manifest_of(paths: &[&str], keys: &Keypair) -> Forged {
     let time = map([("s", Value::from(1_700_000_000))]);
     let entries = paths.iter().map(|path| entry(path, &time)).collect();
     let body = map([
@@ -47,8 +59,8 @@ pub(super) fn manifest_of(paths: &[&str], keys: &Keypair) -> Bytes {
 }
 
 /// A manifest with a signature that is none.
-pub(super) fn unsigned(paths: &[&str], keys: &Keypair) -> Bytes {
-    let signed = manifest_of(paths, keys);
+pub(super) fn unsigned(paths: &[&str], keys: &Keypair) -> Forged {
+    let signed = manifest_of(paths, keys).encoded;
     let value: Value = ciborium::from_reader(&signed[..]).expect("it was just encoded");
     let body = value.as_map().and_then(|fields| fields[0].1.as_bytes());
     let body = body.expect("the body comes first").clone();
@@ -68,13 +80,18 @@ fn entry(path: &str, time: &Value) -> Value {
     map([("p", Value::from(path)), ("k", map([("f", file)]))])
 }
 
-fn envelope(body: Vec<u8>, keys: &Keypair, signature: Vec<u8>) -> Bytes {
+fn envelope(body: Vec<u8>, keys: &Keypair, signature: Vec<u8>) -> Forged {
+    let hash = Sha256::new().chain_update(HASHED).chain_update(&body);
+    let id = Value::Bytes(hash.finalize().to_vec());
     let envelope = map([
         ("m", Value::Bytes(body)),
         ("k", Value::Bytes(keys.public().encode_protobuf())),
         ("s", Value::Bytes(signature)),
     ]);
-    encode(&envelope).into()
+    Forged {
+        encoded: encode(&envelope).into(),
+        id: id.deserialized().expect("32 bytes are an id"),
+    }
 }
 
 fn map<const N: usize>(fields: [(&str, Value); N]) -> Value {
@@ -99,8 +116,12 @@ mod tests {
     fn what_is_forged_is_refused_for_its_paths_or_its_signature_and_nothing_else() {
         let keys = Keypair::ed25519_from_bytes([1; 32]).expect("a key");
         let peer = keys.public().to_peer_id();
-        let decode = |bytes| SignedManifest::decode(bytes, &peer, &Limits::default());
-        decode(manifest_of(&["good", "link -> good"], &keys)).expect("a good one is taken");
+        let decode =
+            |forged: Forged| SignedManifest::decode(forged.encoded, &peer, &Limits::default());
+        let good = manifest_of(&["good", "link -> good"], &keys);
+        let id = good.id;
+        let taken = decode(good).expect("a good one is taken");
+        assert_eq!(taken.id(), id);
         assert!(decode(unsigned(&["good"], &keys)).is_err());
         for paths in EVIL {
             assert!(decode(manifest_of(paths, &keys)).is_err(), "{paths:?}");

@@ -8,7 +8,7 @@ use handover_core::engine::{LinkId, Segment};
 use handover_core::frame::{Frame, plain};
 use handover_core::handshake;
 use handover_core::limits::{GROUP, Limits, MAX_SEALED_FRAME};
-use handover_core::manifest::{ManifestParts, SignedManifest, SignedRoots};
+use handover_core::manifest::{ManifestId, ManifestParts, SignedManifest, SignedRoots};
 use handover_core::merkle::{GroupTree, Hash, file_root, group_proof, hash_group};
 use handover_core::message::{self, Announced, Failure, Knock, KnockReply, Message, Served};
 use handover_core::secret::{ShareCodeLabel, ShareSecret};
@@ -16,6 +16,7 @@ use handover_core::{Keypair, Multiaddr};
 use handover_transports::memory::HostId;
 
 use super::Say;
+use super::forge::Forged;
 use crate::World;
 use crate::disk::SourceKind;
 use crate::tree::Tree;
@@ -31,7 +32,7 @@ pub struct Sharing {
     pub keys: Keypair,
     files: Arc<Vec<Bytes>>,
     /// What it gives out as its manifest, if that is another.
-    pub(super) forged: Option<Bytes>,
+    pub(super) forged: Option<Forged>,
 }
 
 impl Sharing {
@@ -42,7 +43,14 @@ impl Sharing {
 
     /// What it gives out as its manifest.
     pub(super) fn encoded(&self) -> &Bytes {
-        self.forged.as_ref().unwrap_or(self.manifest.encoded())
+        let forged = self.forged.as_ref();
+        forged.map_or(self.manifest.encoded(), |forged| &forged.encoded)
+    }
+
+    /// Which manifest it says that is.
+    fn id(&self) -> ManifestId {
+        let forged = self.forged.as_ref();
+        forged.map_or(self.manifest.id(), |forged| forged.id)
     }
 
     /// A file's root.
@@ -196,7 +204,7 @@ impl World {
         };
         let secret = sharer.sharing.ticket.secret.clone();
         let total = sharer.sharing.encoded().len() as u64;
-        let id = sharer.sharing.manifest.id();
+        let id = sharer.sharing.id();
         let (psk, peer) = (secret.psk(), puppet.links[&link].peer);
         let answered = handshake::respond(&psk, &knock.tag, &local, &peer, &knock.noise, seed);
         let (noise, keys) = answered.expect("engines know the secret");

@@ -79,7 +79,7 @@ impl Sim<'_> {
             return false;
         };
         let share = &self.shares[usize::from(share)];
-        let once = share.is_pipe() && (self.others_want_it() || self.orders[at].attempts > 1);
+        let once = share.is_pipe() && (self.others_want_it(plan.from) || self.orders[at].attempts > 1);
         let unsuitable = plan.to_pipe && !share.is_pipe();
         let rotten = !share.rotten.is_empty();
         let unwanted = self.orders[at].unwanted || plan.user == UserPlan::Declines;

@@ -12,7 +12,7 @@ use super::setup::file_name;
 use super::{ASLEEP, Act, Sim, millis};
 use crate::disk::SourceKind;
 use crate::ledger::{Fault, happened, promise};
-use crate::plan::{ConflictPlan, FromPlan, UserPlan};
+use crate::plan::{AttackerPlan, ConflictPlan, FromPlan, UserPlan};
 use crate::tree::{Tree, content};
 use crate::world::{Answer, Fetch};
 
@@ -265,8 +265,10 @@ impl Sim<'_> {
     }
 
     /// A pipe goes to who asks first, and there may be others.
-    pub(super) fn others_want_it(&self) -> bool {
-        self.orders.len() > 1 || !self.attackers.is_empty()
+    pub(super) fn others_want_it(&self, from: FromPlan) -> bool {
+        let orders = self.plan.orders.iter().filter(|order| order.from == from);
+        let attacked = |attacker: &AttackerPlan| from == FromPlan::Share(attacker.share);
+        orders.count() > 1 || self.plan.attackers.iter().any(attacked)
     }
 
     /// A download that says it has all must have it.
@@ -303,7 +305,7 @@ impl Sim<'_> {
             || plan.planted
             || self.troubled.contains(&usize::from(plan.host))
             || self.troubled.contains(&share.host)
-            || (share.is_pipe() && self.others_want_it());
+            || (share.is_pipe() && self.others_want_it(plan.from));
         promise!(
             Accounted,
             count.failed == 0 || explained,

@@ -56,6 +56,8 @@ pub(crate) struct Host {
     /// What each download calls itself to its sharer.
     pub(crate) sessions: BTreeMap<DownloadId, u64>,
     greeting: u64,
+    /// Dials so far.
+    dials: u64,
     /// The tag of each share that it has made.
     pub(super) shares: BTreeMap<ShareId, [u8; 16]>,
     /// The share that each download is of.
@@ -87,6 +89,7 @@ impl Host {
             cancelled: BTreeSet::new(),
             sessions: BTreeMap::new(),
             greeting: 0,
+            dials: 0,
             shares: BTreeMap::new(),
             tags: BTreeMap::new(),
         }
@@ -200,6 +203,7 @@ impl World {
                     self.host_mut(id).untold.remove(link);
                 }
                 Input::Command(command) => self.host_mut(id).note_command(command),
+                Input::Frame { link, frame } => self.note_message(id, *link, frame),
                 _ => {}
             }
             let Some(engine) = &mut self.host_mut(id).engine else {
@@ -248,8 +252,7 @@ impl World {
                 addresses,
             } => {
                 self.trace.note(self.network.now(), id.0, ("dial", dial));
-                let most = self.host(id).limits.addresses;
-                assert!(addresses.len() <= most, "too many addresses are dialled");
+                self.look_at_dials(id, addresses.len());
                 self.dial(id, dial, peer, &addresses);
             }
             Output::Close { link } => {
@@ -288,16 +291,34 @@ impl World {
             } => self.ask(id, link, *number, segments),
             Message::Hello { session, .. } => {
                 self.host_mut(id).greeting = *session;
-                self.open_end(link).session = Some(*session);
+                self.greeted.insert(link, *session);
             }
             _ => {}
         }
-        self.outgoing(link);
         let end = self.ends.get_mut(&link).expect("it is open");
         let frame = end.wire.put_sealed(seq, message, payload, &mut self.nonces);
         self.trace.frame(self.network.now(), id.0, &frame);
+        self.outgoing(link);
         self.flush_quietly(link);
         self.look_at_buffers(id, link);
+    }
+
+    /// Nobody is dialled at too many addresses, nor again and again without a pause.
+    fn look_at_dials(&mut self, id: HostId, addresses: usize) {
+        let minutes = self.now().as_nanos() / 60_000_000_000;
+        let host = self.host_mut(id);
+        let most = host.limits.addresses;
+        promise!(Bounded, addresses <= most, "{addresses} addresses are dialled");
+        host.dials += 1;
+        // An attempt is two dials; after a loss there is one at once, and a transfer may lose many links as it goes on.
+        let downloads = host.tags.len() as u64;
+        let most = downloads * (200 + 60 * minutes);
+        promise!(
+            Bounded,
+            host.dials <= most,
+            "{} dials for {downloads} downloads after {minutes} minutes",
+            host.dials
+        );
     }
 
     /// What waits to be written stays inside the limits.
@@ -332,10 +353,12 @@ impl World {
     /// Watches a request: nothing is asked for twice at once, over all links of a download; nor more than the window
     /// and a group over it, for a stream goes by whole groups.
     fn ask(&mut self, host: HostId, link: LinkId, number: u64, segments: &[Segment]) {
-        let session = self.ends[&link].session;
-        let same = |end: &&End| end.place == host && end.session == session && !end.closing;
-        let ends = self.ends.values().filter(same);
-        let outstanding = ends.flat_map(|end| end.asked.values().flatten());
+        let session = self.greeted.get(&link);
+        let same = |(other, end): &(&LinkId, &End)| {
+            end.place == host && !end.closing && self.greeted.get(other) == session
+        };
+        let ends = self.ends.iter().filter(same);
+        let outstanding = ends.flat_map(|(_, end)| end.asked.values().flatten());
         let overlap = |a: &Segment, b: &Segment| {
             let (a_end, b_end) = (a.offset + u64::from(a.len), b.offset + u64::from(b.len));
             a.entry == b.entry && a.offset < b_end && b.offset < a_end

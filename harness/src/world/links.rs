@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use handover_core::engine::{DialId, Input, LinkId, PathKind, Segment};
+use handover_core::frame::Frame;
 use handover_core::message::Message;
 use handover_core::time::Time;
 use handover_core::{Multiaddr, PeerId};
@@ -110,8 +111,6 @@ pub(crate) struct End {
     pub(super) relay: Option<usize>,
     /// When bytes last went in or out.
     pub(super) touched: Time,
-    /// What the receiver at it calls its download, once it has greeted.
-    pub(crate) session: Option<u64>,
     /// Answers that came over it and were lies that can be seen at once.
     pub(super) lies: u32,
 }
@@ -302,7 +301,6 @@ impl World {
             path: coming.route.path,
             relay: coming.route.relay,
             touched: self.now(),
-            session: None,
             lies: 0,
         };
         self.ends.insert(link, end);
@@ -340,9 +338,7 @@ impl World {
         let Some(end) = self.ends.remove(&link) else {
             return;
         };
-        if let Some(session) = end.session {
-            *self.losses.entry((end.place, session)).or_default() += 1;
-        }
+        self.note_loss(link, end.place);
         match &mut self.places[end.place.0 as usize] {
             Place::Puppet(puppet) => puppet.on_down(link),
             Place::Host(_) if end.closing => {}
@@ -398,13 +394,6 @@ impl World {
                 Ok(None) => break,
                 Ok(Some(body)) if end.wire.is_keyed() => match end.wire.open(body) {
                     Ok(frame) => {
-                        if let Message::Data { id, .. } = &frame.message {
-                            end.asked.remove(id);
-                            let bytes = frame.payload.len() as u64;
-                            *self.received.entry(place).or_default() += bytes;
-                            let session = end.session.unwrap_or_default();
-                            *self.fetched.entry((place, session)).or_default() += bytes;
-                        }
                         if let Some(weight) = self.lies.remove(&(link, end.wire.opened())) {
                             end.lies = end.lies.saturating_add(weight);
                         }
@@ -424,6 +413,28 @@ impl World {
             self.host_mut(place).inputs.push_back(input);
         }
         frames
+    }
+
+    /// A host's engine is about to hear a message.
+    pub(super) fn note_message(&mut self, place: HostId, link: LinkId, frame: &Frame) {
+        let Message::Data { id, .. } = &frame.message else {
+            return;
+        };
+        if let Some(end) = self.ends.get_mut(&link) {
+            end.asked.remove(id);
+        }
+        let bytes = frame.payload.len() as u64;
+        *self.received.entry(place).or_default() += bytes;
+        if let Some(session) = self.greeted.get(&link) {
+            *self.fetched.entry((place, *session)).or_default() += bytes;
+        }
+    }
+
+    /// A download loses a link with what it had asked for.
+    fn note_loss(&mut self, link: LinkId, place: HostId) {
+        if let Some(session) = self.greeted.get(&link) {
+            *self.losses.entry((place, *session)).or_default() += 1;
+        }
     }
 
     /// A host may read one more frame without keys.
@@ -526,9 +537,13 @@ impl World {
         };
         assert!(!end.closing, "link {link} is closed twice");
         end.closing = true;
-        if let (Some(session), false) = (end.session, end.asked.is_empty()) {
-            *self.losses.entry((end.place, session)).or_default() += 1;
+        let place = end.place;
+        if !end.asked.is_empty() {
+            self.note_loss(link, place);
         }
+        let Some(end) = self.ends.get_mut(&link) else {
+            return;
+        };
         if end.wire.is_flushed() {
             self.give_up(link);
         } else {

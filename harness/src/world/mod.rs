@@ -179,7 +179,9 @@ pub struct World {
     killed: BTreeSet<u64>,
     /// Content that came in sealed frames, by host.
     received: BTreeMap<HostId, u64>,
-    /// The same by host and by what the download calls itself.
+    /// What the download calls itself that each link belongs to, by the receiver's end.
+    greeted: BTreeMap<LinkId, u64>,
+    /// Content that came, by host and by what the download calls itself.
     fetched: BTreeMap<(HostId, u64), u64>,
     /// Links that a download lost.
     losses: BTreeMap<(HostId, u64), u64>,
@@ -223,6 +225,7 @@ impl World {
             dht: Dht::default(),
             killed: BTreeSet::new(),
             received: BTreeMap::new(),
+            greeted: BTreeMap::new(),
             fetched: BTreeMap::new(),
             losses: BTreeMap::new(),
             secrets: Vec::new(),
