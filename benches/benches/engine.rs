@@ -1,16 +1,23 @@
-//! What the engine costs by itself: whole scenarios in virtual time, without sockets and disks.
+//! What the engine costs by itself: the simulator's scenarios, one after the other on one core.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use handover_harness::engine_events_per_second;
+use handover_harness::pace;
+
+/// The scenarios that are run.
+const SEEDS: std::ops::Range<u64> = 0..200;
 
 fn engine(c: &mut Criterion) {
-    let mut group = c.benchmark_group("engine");
-    let events = engine_events_per_second().events;
-    group.throughput(Throughput::Elements(events));
-    group.sample_size(20);
-    group.bench_function("events of a scenario in memory", |b| {
-        b.iter(engine_events_per_second)
-    });
+    let mut group = c.benchmark_group("simulator");
+    let total = pace(SEEDS);
+    group.sample_size(10);
+    // Two names for one thing: criterion says its throughput in one unit only.
+    for (name, elements) in [
+        ("scenarios", total.scenarios),
+        ("engine events", total.events),
+    ] {
+        group.throughput(Throughput::Elements(elements));
+        group.bench_function(name, |b| b.iter(|| pace(SEEDS)));
+    }
     group.finish();
 }
 

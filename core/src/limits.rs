@@ -61,6 +61,8 @@ pub struct Limits {
     pub ping_after: Duration,
     /// Silence on a link after which it counts as dead.
     pub dead_after: Duration,
+    /// How long a sharer that is alive may leave everything unanswered that it was asked for.
+    pub stalled: Duration,
     /// How long a download looks for its peer, at first and after every loss, before it gives up.
     pub search: Duration,
     /// Addresses of one code that are dialled.
@@ -89,6 +91,7 @@ impl Default for Limits {
             idle_messages: 1024,
             ping_after: Duration::from_secs(4),
             dead_after: Duration::from_secs(15),
+            stalled: Duration::from_secs(30),
             search: Duration::from_secs(30),
             addresses: 32,
         }

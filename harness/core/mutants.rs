@@ -50,7 +50,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/files.rs",
         stands: "found == *root",
         instead: "true",
-        within: 100,
+        within: 1500,
     },
     Mutant {
         name: "liars-forgiven",
@@ -114,7 +114,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "manifest/signed.rs",
         stands: "!key.verify(&[SIGNED, &envelope.body].concat(), &envelope.signature)",
         instead: "false",
-        within: 1000,
+        within: 500,
     },
     Mutant {
         name: "symlinks-lead-out",
@@ -122,7 +122,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "path.rs",
         stands: "folders_above = folders_above.checked_sub(1).ok_or(PathError::LeavesRoot)?;",
         instead: "folders_above = folders_above.saturating_sub(1);",
-        within: 2000,
+        within: 2500,
     },
     Mutant {
         name: "files-below-files",
@@ -130,7 +130,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "manifest/validate.rs",
         stands: r#"rest.starts_with('\0') && !matches!(above.kind, EntryKind::Folder { .. })"#,
         instead: "false",
-        within: 3000,
+        within: 2500,
     },
     Mutant {
         name: "floods-are-welcome",
@@ -146,7 +146,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/links.rs",
         stands: "now >= dead && !link.is_excused(now.since(dead))",
         instead: "false",
-        within: 500,
+        within: 200,
     },
     Mutant {
         name: "mute-is-polite",
@@ -154,7 +154,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/links.rs",
         stands: "return Some(Care::HandshakeOver);",
         instead: "return None;",
-        within: 500,
+        within: 200,
     },
     Mutant {
         name: "buffers-never-drain",
@@ -170,7 +170,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/share/serve.rs",
         stands: "serving.buffered > 0 && full",
         instead: "false",
-        within: 200,
+        within: 1000,
     },
     Mutant {
         name: "links-closed-too-soon",
@@ -202,7 +202,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/search.rs",
         stands: "cx.now >= self.ends",
         instead: "false",
-        within: 1000,
+        within: 100,
     },
     Mutant {
         name: "dials-in-anger",
@@ -210,7 +210,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/search.rs",
         stands: "now + self.pause",
         instead: "now",
-        within: 1000,
+        within: 100,
     },
     Mutant {
         name: "failures-count-twice",
@@ -218,7 +218,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/transfer.rs",
         stands: "transfer.files.is_whole(entry)",
         instead: "false",
-        within: 3000,
+        within: 12000,
     },
     Mutant {
         name: "streams-in-any-order",
@@ -226,7 +226,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/share/request.rs",
         stands: "stream.taken_by.is_none() || stream.taken_by == peer",
         instead: "stream.taken_by == peer",
-        within: 30000,
+        within: 500,
     },
     Mutant {
         name: "other-files-unnoticed",
@@ -234,6 +234,6 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/mod.rs",
         stands: "transfer.signed.id() == announced.id",
         instead: "true",
-        within: 3000,
+        within: 6000,
     },
 ];

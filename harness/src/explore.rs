@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::ledger::Ledger;
 use crate::plan::Plan;
-use crate::sim::{Failure, run};
+use crate::sim::{Class, Failure, Run, run};
 
 /// What a number of runs amounted to.
 #[derive(Debug, Clone, Default)]
@@ -27,10 +27,16 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Runs a seed's plan and adds what came of it.
-    pub fn run_seed(&mut self, seed: u64) {
+    /// Runs a seed's plan, twice if that is wanted, and adds what came of it.
+    pub fn run_seed(&mut self, seed: u64, twice: bool) {
+        let plan = Plan::draw(seed);
         let begun = Instant::now();
-        match run(&Plan::draw(seed)) {
+        let result = run(&plan);
+        self.spent += begun.elapsed();
+        if twice && let Some(differs) = differs(&result, &run(&plan)) {
+            self.failures.push((seed, differs));
+        }
+        match result {
             Ok(run) => {
                 self.scenarios += 1;
                 self.events += run.events;
@@ -39,7 +45,6 @@ impl Tally {
             }
             Err(failure) => self.failures.push((seed, failure)),
         }
-        self.spent += begun.elapsed();
     }
 
     fn add(&mut self, other: Self) {
@@ -53,9 +58,32 @@ impl Tally {
     }
 }
 
-/// When to stop.
+/// How two runs of one plan differ, if they do.
+fn differs(first: &Result<Run, Failure>, second: &Result<Run, Failure>) -> Option<Failure> {
+    if first == second {
+        return None;
+    }
+    let trace = |result: &Result<Run, Failure>| match result {
+        Ok(run) => format!("{:016x} after {} events", run.trace, run.events),
+        Err(failure) => failure.to_string(),
+    };
+    Some(Failure {
+        class: Class::Crash,
+        promise: None,
+        words: format!(
+            "twice the same plan: {}; then {}",
+            trace(first),
+            trace(second)
+        ),
+        place: "the simulator is not deterministic".to_owned(),
+    })
+}
+
+/// When to stop, and how to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Until {
+    /// Each plan is run twice, and both runs must be the same.
+    pub twice: bool,
     /// After so many seeds.
     pub seeds: u64,
     /// After so long.
@@ -65,12 +93,7 @@ pub struct Until {
 }
 
 /// Runs the plans of the seeds from `first` on, on so many threads; `told` now and then hears how far it is.
-pub fn explore(
-    first: u64,
-    until: Until,
-    threads: usize,
-    told: impl Fn(&Tally) + Sync,
-) -> Tally {
+pub fn explore(first: u64, until: Until, threads: usize, told: impl Fn(&Tally) + Sync) -> Tally {
     let next = AtomicU64::new(first);
     let total = Mutex::new(Tally::default());
     let begun = Instant::now();
@@ -79,7 +102,9 @@ pub fn explore(
             scope.spawn(|| work(&next, first, until, begun, &total, &told));
         }
     });
-    total.into_inner().unwrap_or_else(|poison| poison.into_inner())
+    total
+        .into_inner()
+        .unwrap_or_else(|poison| poison.into_inner())
 }
 
 /// Seeds that a thread runs before it reports.
@@ -96,12 +121,14 @@ fn work(
     loop {
         let mut tally = Tally::default();
         let start = next.fetch_add(BATCH, Ordering::Relaxed);
-        let end = start.saturating_add(BATCH).min(first.saturating_add(until.seeds));
+        let end = start
+            .saturating_add(BATCH)
+            .min(first.saturating_add(until.seeds));
         for seed in start..end {
             if begun.elapsed() >= until.time {
                 break;
             }
-            tally.run_seed(seed);
+            tally.run_seed(seed, until.twice);
         }
         let mut total = total.lock().unwrap_or_else(|poison| poison.into_inner());
         total.add(tally);

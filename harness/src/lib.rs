@@ -39,7 +39,7 @@ mod world;
 pub use disk::{Disk, DiskProfile, JobKind};
 pub use handover_transports::memory::HostId;
 pub use limits::small_limits;
-pub use pace::{Pace, engine_events_per_second};
+pub use pace::{Pace, pace};
 pub use puppet::{Attack, EVIL, Lie, PuppetLink, Say, Sharing};
 pub use tree::{Node, Tree, content};
 pub use world::{Answer, Depends, DhtMood, Fetch, Nat, Offering, Relay, Route, World};

@@ -100,6 +100,7 @@ fn main() -> ExitCode {
             out,
         } => {
             let until = Until {
+                twice: false,
                 seeds,
                 time: Duration::from_secs_f64(minutes * 60.0),
                 failures: 20,
@@ -163,7 +164,11 @@ fn explore_all(from: Option<u64>, until: Until, threads: Option<usize>, out: &Pa
         let mut last = told.lock().expect("it only prints");
         if tally.spent >= *last + Duration::from_secs(20) {
             *last = tally.spent;
-            eprintln!("{}; {} failed", report::summary(tally), tally.failures.len());
+            eprintln!(
+                "{}; {} failed",
+                report::summary(tally),
+                tally.failures.len()
+            );
         }
     });
     for (seed, failure) in &tally.failures {
@@ -175,7 +180,11 @@ fn explore_all(from: Option<u64>, until: Until, threads: Option<usize>, out: &Pa
     if !missed.is_empty() {
         println!("never met: {}", missed.join(", "));
     }
-    println!("{} passed, {} failed", tally.scenarios, tally.failures.len());
+    println!(
+        "{} passed, {} failed",
+        tally.scenarios,
+        tally.failures.len()
+    );
     tally.failures.is_empty()
 }
 
@@ -241,14 +250,17 @@ fn shrink_one(
     let plan = load(name)?;
     let _awake = wake(mutant)?;
     let Err(first) = run(&plan) else {
-        return Err(format!("{name} keeps every promise: there is nothing to shrink"));
+        return Err(format!(
+            "{name} keeps every promise: there is nothing to shrink"
+        ));
     };
     println!("{first}");
     let (small, tried) = shrink(plan, runs, |plan| {
         run(plan).is_err_and(|failure| failure.is_like(&first))
     });
     let out = out.unwrap_or_else(|| beside(name));
-    file::write(&small, &out).map_err(|error| format!("{} can't be written: {error}", out.display()))?;
+    file::write(&small, &out)
+        .map_err(|error| format!("{} can't be written: {error}", out.display()))?;
     print!("{}", file::text(&small));
     println!("after {tried} runs; {}", out.display());
     Ok(true)
@@ -267,7 +279,10 @@ fn hunt(name: Option<&str>, seeds: u64) -> Result<bool, String> {
         let caught = (0..seeds).find_map(|seed| Some((seed, run(&Plan::draw(seed)).err()?)));
         match caught {
             Some((seed, failure)) => {
-                println!("{:<24} seed {seed:<6} of {:<6} {failure}", mutant.name, mutant.within);
+                println!(
+                    "{:<24} seed {seed:<6} of {:<6} {failure}",
+                    mutant.name, mutant.within
+                );
                 all &= seed < mutant.within;
             }
             None => {

@@ -150,8 +150,9 @@ impl Links {
             return Some(Care::Dead);
         }
         if now >= dead {
-            link.last_in = Time::from_nanos(now.as_nanos().saturating_sub(nanos(limits.dead_after)))
-                + GRACE.min(limits.dead_after);
+            link.last_in =
+                Time::from_nanos(now.as_nanos().saturating_sub(nanos(limits.dead_after)))
+                    + GRACE.min(limits.dead_after);
         }
         let nonce = now.as_nanos();
         link.ping = Some((nonce, now));

@@ -116,8 +116,11 @@ impl Engine {
             Input::Frame { link, frame } => self.frame(link, frame),
             Input::BadFrame { link, reason } => self.blame(link, &Violation::new(reason)),
             Input::Activity { link } => {
-                if let Some(link) = self.cx.links.get_mut(link) {
-                    link.heard(self.cx.now);
+                if let Some(state) = self.cx.links.get_mut(link) {
+                    state.heard(self.cx.now);
+                    if let Role::Fetching(id) = state.role {
+                        self.download(id, |download, cx| download.active(link, cx.now));
+                    }
                 }
             }
             Input::Sent { link, seq } => {
@@ -141,7 +144,11 @@ impl Engine {
         }
         let links = self.cx.links.deadline(&self.cx.limits);
         let shares = self.shares.values().map(Share::deadline);
-        let downloads = self.downloads.values().map(Download::deadline);
+        let stalled = self.cx.limits.stalled;
+        let downloads = self
+            .downloads
+            .values()
+            .map(|download| download.deadline(stalled));
         let next = shares
             .chain(downloads)
             .chain([links])

@@ -102,8 +102,16 @@ fn limits(from: &mut Entropy<'_>) -> LimitsPlan {
 }
 
 fn relay(from: &mut Entropy<'_>) -> RelayPlan {
-    let bytes = if from.one_in(2) { 0 } else { from.magnitude(8 << 10, 128 << 10) };
-    let time = if from.one_in(2) { 0 } else { from.magnitude(500, 20_000) };
+    let bytes = if from.one_in(2) {
+        0
+    } else {
+        from.magnitude(8 << 10, 128 << 10)
+    };
+    let time = if from.one_in(2) {
+        0
+    } else {
+        from.magnitude(500, 20_000)
+    };
     RelayPlan { bytes, time }
 }
 
@@ -111,7 +119,10 @@ fn host(from: &mut Entropy<'_>, relays: usize, calm: bool) -> HostPlan {
     if from.one_in(4) {
         return host_of_two_ways(from, relays);
     }
-    let mut ways = vec![way(from, PathPlan::Lan, calm), way(from, PathPlan::Direct, calm)];
+    let mut ways = vec![
+        way(from, PathPlan::Lan, calm),
+        way(from, PathPlan::Direct, calm),
+    ];
     if from.one_in(3) {
         ways.remove(0);
     }
@@ -131,14 +142,22 @@ fn host(from: &mut Entropy<'_>, relays: usize, calm: bool) -> HostPlan {
 
 /// A host that is found over a slow way first, and over a quick one while files already flow.
 fn host_of_two_ways(from: &mut Entropy<'_>, relays: usize) -> HostPlan {
-    let slow = if relays > 0 { PathPlan::Relayed(0) } else { PathPlan::Direct };
+    let slow = if relays > 0 {
+        PathPlan::Relayed(0)
+    } else {
+        PathPlan::Direct
+    };
     let slow = WayPlan {
         quic: false,
         delay: short(from.range(30, 120)),
         setup: 0,
         ..way(from, slow, false)
     };
-    let quick = if relays > 0 { PathPlan::Direct } else { PathPlan::Lan };
+    let quick = if relays > 0 {
+        PathPlan::Direct
+    } else {
+        PathPlan::Lan
+    };
     let quick = WayPlan {
         quic: true,
         setup: short(from.below(800)),
@@ -159,7 +178,11 @@ fn nat(from: &mut Entropy<'_>) -> NatPlan {
         Depends::Address,
         Depends::AddressAndPort,
     ];
-    let mapping = if from.one_in(3) { from.pick(&depends) } else { depends[0] };
+    let mapping = if from.one_in(3) {
+        from.pick(&depends)
+    } else {
+        depends[0]
+    };
     NatPlan {
         mapping,
         filtering: from.pick(&depends),
@@ -188,8 +211,16 @@ fn way(from: &mut Entropy<'_>, path: PathPlan, calm: bool) -> WayPlan {
         jitter: short(from.below(delay / 4 + 1)),
         rate,
         window: from.magnitude(4 << 10, 64 << 10),
-        pieces: if from.one_in(3) { short(from.magnitude(1 << 8, 1 << 14)) } else { 0 },
-        setup: if from.one_in(3) { short(from.below(2_000)) } else { 0 },
+        pieces: if from.one_in(3) {
+            short(from.magnitude(1 << 8, 1 << 14))
+        } else {
+            0
+        },
+        setup: if from.one_in(3) {
+            short(from.below(2_000))
+        } else {
+            0
+        },
     }
 }
 
@@ -214,7 +245,11 @@ fn files(from: &mut Entropy<'_>) -> Vec<u32> {
 fn share(from: &mut Entropy<'_>, hosts: usize) -> SharePlan {
     let host = from.index(hosts);
     let at = if from.one_in(6) { from.below(2_000) } else { 0 };
-    let uses = if from.one_in(6) { byte(from.range(1, 2)) } else { 0 };
+    let uses = if from.one_in(6) {
+        byte(from.range(1, 2))
+    } else {
+        0
+    };
     if from.one_in(6) {
         return SharePlan {
             host,
@@ -272,7 +307,11 @@ fn liar(from: &mut Entropy<'_>) -> LiarPlan {
     };
     LiarPlan {
         lie,
-        truths: if from.one_in(2) { short(from.below(20)) } else { 0 },
+        truths: if from.one_in(2) {
+            short(from.below(20))
+        } else {
+            0
+        },
         files: (0..from.range(1, 4)).map(|_| size(from).max(1)).collect(),
     }
 }
@@ -326,9 +365,15 @@ fn network_trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
     let relay = from.index(plan.relays.len());
     match from.below(12) {
         0 => Trouble::Stall { host, time },
-        1 => Trouble::Loss { host, time: time / 4 },
+        1 => Trouble::Loss {
+            host,
+            time: time / 4,
+        },
         2 => Trouble::Silence { host },
-        3 => Trouble::Split { time, one_way: from.one_in(2) },
+        3 => Trouble::Split {
+            time,
+            one_way: from.one_in(2),
+        },
         4 => Trouble::Isolate { host, time },
         5 => Trouble::Rebind { host },
         6 => Trouble::Roam { host },
@@ -360,7 +405,9 @@ fn host_trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
             inputs: byte(from.range(1, 20)),
             by: short(from.magnitude(1, 5_000)),
         },
-        _ => Trouble::Withdraw { share: from.index(plan.shares.len()) },
+        _ => Trouble::Withdraw {
+            share: from.index(plan.shares.len()),
+        },
     }
 }
 
@@ -374,15 +421,28 @@ fn disk_trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
             let room = from.below(8 * GROUP);
             Trouble::DiskFull { host, room, time }
         }
-        1 => Trouble::IoError { host, job: job(from) },
+        1 => Trouble::IoError {
+            host,
+            job: job(from),
+        },
         2 => Trouble::ShortRead { host },
-        3 => Trouble::Rot { share, file, byte: from.below(1 << 16) },
+        3 => Trouble::Rot {
+            share,
+            file,
+            byte: from.below(1 << 16),
+        },
         4 => {
             let micros = from.magnitude(1_000, 500_000);
             Trouble::SlowDisk { host, micros, time }
         }
-        5 => Trouble::RenameFails { host, times: byte(from.range(1, 3)) },
-        6 => Trouble::NameTaken { order: from.index(plan.orders.len()), file },
+        5 => Trouble::RenameFails {
+            host,
+            times: byte(from.range(1, 3)),
+        },
+        6 => Trouble::NameTaken {
+            order: from.index(plan.orders.len()),
+            file,
+        },
         7 => Trouble::RemoveFile { share, file },
         8 => Trouble::ChangeFile { share, file },
         _ => Trouble::Crash { host, time },

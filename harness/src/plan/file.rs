@@ -131,7 +131,10 @@ pub fn text(plan: &Plan) -> String {
         match value.as_array() {
             Some(list) if !list.is_empty() => {
                 let lines: Vec<_> = list.iter().map(|item| format!("    {item}")).collect();
-                text.push_str(&format!("  \"{name}\": [\n{}\n  ]{comma}\n", lines.join(",\n")));
+                text.push_str(&format!(
+                    "  \"{name}\": [\n{}\n  ]{comma}\n",
+                    lines.join(",\n")
+                ));
             }
             _ => text.push_str(&format!("  \"{name}\": {value}{comma}\n")),
         }

@@ -341,6 +341,8 @@ pub enum Trouble {
     RemoveFile { share: u8, file: u8 },
     /// A share is withdrawn.
     Withdraw { share: u8 },
+    /// A host's disk gives files their names before they are on it. Never drawn: what the canary is made of.
+    ForgetsToSync { host: u8 },
 }
 
 /// A kind of disk job that can fail.

@@ -1,8 +1,6 @@
 //! Making a plan that fails smaller, as long as it fails the same way.
 
-use super::{
-    ConflictPlan, FromPlan, LimitsPlan, PathPlan, Plan, Trouble, UserPlan, WayPlan,
-};
+use super::{ConflictPlan, FromPlan, LimitsPlan, PathPlan, Plan, Trouble, UserPlan, WayPlan};
 
 /// Makes a plan smaller: tries one thing after the other, and keeps what `fails` still. Stops when nothing helps, or
 /// after `runs` tries. Returns the plan and how many tries it took.
@@ -186,9 +184,11 @@ fn remove_order(plan: &mut Plan, gone: usize) {
 
 fn remove_liar(plan: &mut Plan, gone: usize) {
     plan.liars.remove(gone);
-    while let Some(at) = plan.orders.iter().position(
-        |order| matches!(order.from, FromPlan::Liar(liar) if usize::from(liar) == gone),
-    ) {
+    while let Some(at) = plan
+        .orders
+        .iter()
+        .position(|order| matches!(order.from, FromPlan::Liar(liar) if usize::from(liar) == gone))
+    {
         remove_order(plan, at);
     }
     for order in &mut plan.orders {
@@ -267,7 +267,8 @@ fn host_of(what: &mut Trouble) -> Option<&mut u8> {
         | Trouble::IoError { host, .. }
         | Trouble::ShortRead { host }
         | Trouble::SlowDisk { host, .. }
-        | Trouble::RenameFails { host, .. } => Some(host),
+        | Trouble::RenameFails { host, .. }
+        | Trouble::ForgetsToSync { host } => Some(host),
         _ => None,
     }
 }

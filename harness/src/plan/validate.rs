@@ -120,7 +120,8 @@ impl Plan {
             | Trouble::IoError { host, .. }
             | Trouble::ShortRead { host }
             | Trouble::SlowDisk { host, .. }
-            | Trouble::RenameFails { host, .. } => named("host", host, self.hosts.len()),
+            | Trouble::RenameFails { host, .. }
+            | Trouble::ForgetsToSync { host } => named("host", host, self.hosts.len()),
             Trouble::RelayGone { relay, .. } | Trouble::RelayRefuses { relay, .. } => {
                 named("relay", relay, self.relays.len())
             }
@@ -138,13 +139,17 @@ fn named(what: &str, number: u8, many: usize) -> Result<(), String> {
     if usize::from(number) < many {
         Ok(())
     } else {
-        Err(format!("names {what} {number}, and there are {many}, counted from 0"))
+        Err(format!(
+            "names {what} {number}, and there are {many}, counted from 0"
+        ))
     }
 }
 
 fn check_sizes<'a>(mut sizes: impl Iterator<Item = &'a u32>) -> Result<(), String> {
     match sizes.find(|size| **size > MOST_BYTES) {
-        Some(size) => Err(format!("has {size} bytes in one file, and {MOST_BYTES} are the most")),
+        Some(size) => Err(format!(
+            "has {size} bytes in one file, and {MOST_BYTES} are the most"
+        )),
         None => Ok(()),
     }
 }

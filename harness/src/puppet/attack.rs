@@ -191,12 +191,7 @@ impl World {
             self.say(link, &Message::Pong { nonce });
             return;
         }
-        let welcome = matches!(
-            message,
-            Message::Welcome {
-                manifest: Some(_)
-            }
-        );
+        let welcome = matches!(message, Message::Welcome { manifest: Some(_) });
         let Some(attacker) = &mut self.puppet_mut(place).attacker else {
             return;
         };

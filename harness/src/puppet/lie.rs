@@ -57,7 +57,7 @@ pub enum Lie {
     EvilPaths(u8),
     /// Files that are there are said to be gone.
     FalseFailure,
-    /// Files that were served are said to have failed.
+    /// The first file is said to have failed, again and again.
     FailsLate,
     /// Pings without end.
     Flood,
@@ -172,9 +172,7 @@ fn twist(lie: Lie, sharing: &Sharing, message: Message, payload: Bytes) -> Twist
         (Lie::Flood, Message::Manifest { .. }) => {
             lie_of((0..2000).map(|nonce| Message::Ping { nonce }))
         }
-        (Lie::OtherRole, Message::Manifest { .. }) => {
-            lie_of([Message::GetManifest { offset: 0 }])
-        }
+        (Lie::OtherRole, Message::Manifest { .. }) => lie_of([Message::GetManifest { offset: 0 }]),
         (
             lie,
             Message::Data {
@@ -197,7 +195,10 @@ fn twist(lie: Lie, sharing: &Sharing, message: Message, payload: Bytes) -> Twist
 
 fn lie_of(messages: impl IntoIterator<Item = Message>) -> Twisted {
     let said = messages.into_iter();
-    Twisted::Lie(said.map(|message| Say::Sealed(message, Bytes::new())).collect())
+    Twisted::Lie(
+        said.map(|message| Say::Sealed(message, Bytes::new()))
+            .collect(),
+    )
 }
 
 /// An answer, taken apart.
@@ -312,12 +313,12 @@ fn twist_data(lie: Lie, sharing: &Sharing, mut data: Data) -> Twisted {
             data.payload = Bytes::new();
             data.with(Vec::new())
         }
-        other => twist_link(other, data, sharing.manifest.manifest().entries().len()),
+        other => twist_link(other, data, first_file(sharing)),
     }
 }
 
 /// Lies that are about the link and not about the answer.
-fn twist_link(lie: Lie, data: Data, files: usize) -> Twisted {
+fn twist_link(lie: Lie, data: Data, first: u32) -> Twisted {
     let raw = |bytes: &'static [u8]| Say::Raw(Bytes::from_static(bytes));
     match lie {
         Lie::SlowLoris => Twisted::Lie(Vec::new()),
@@ -326,13 +327,13 @@ fn twist_link(lie: Lie, data: Data, files: usize) -> Twisted {
         Lie::HugeFrame => Twisted::Lie(vec![raw(&[0xff; 4])]),
         // A length of 40, and bytes that nobody has sealed.
         Lie::Garbage => Twisted::Lie(vec![raw(&[0, 0, 0, 40]), raw(&[0x5a; 40])]),
-        Lie::FailsLate => {
-            let entries = 0..u32::try_from(files).unwrap_or_default();
-            let failed = entries.map(|entry| Message::Failed {
-                entry,
+        // By the third answer the first file may be whole.
+        Lie::FailsLate if data.id % 4 >= 2 => {
+            let failed = Message::Failed {
+                entry: first,
                 reason: Failure::Gone,
-            });
-            data.with(failed.map(|message| Say::Sealed(message, Bytes::new())).collect())
+            };
+            data.with(vec![Say::Sealed(failed, Bytes::new())])
         }
         Lie::Withdraws => data.with(vec![Say::Sealed(Message::Withdrawn, Bytes::new())]),
         _ => data.truth(),

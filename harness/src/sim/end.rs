@@ -6,9 +6,9 @@ use handover_core::engine::Command;
 
 use super::setup::disk_profile;
 use super::{Act, Sim};
+use crate::disk::SourceKind;
 use crate::ledger::promise;
 use crate::plan::{FromPlan, UserPlan};
-use crate::disk::SourceKind;
 
 /// How long whoever is malicious may stay connected, once it has shown itself.
 const GRACE: Duration = Duration::from_secs(20);
@@ -79,7 +79,8 @@ impl Sim<'_> {
             return false;
         };
         let share = &self.shares[usize::from(share)];
-        let once = share.is_pipe() && (self.others_want_it(plan.from) || self.orders[at].attempts > 1);
+        let once =
+            share.is_pipe() && (self.others_want_it(plan.from) || self.orders[at].attempts > 1);
         let unsuitable = plan.to_pipe && !share.is_pipe();
         let rotten = !share.rotten.is_empty();
         let unwanted = self.orders[at].unwanted || plan.user == UserPlan::Declines;
@@ -91,9 +92,15 @@ impl Sim<'_> {
         let ways = self.plan.hosts.iter().flat_map(|host| &host.ways);
         let rates = ways.map(|way| {
             let window = u64::from(way.window) * 1000 / (2 * u64::from(way.delay.max(1)));
-            let rate = if way.rate == 0 { u64::MAX } else { way.rate.into() };
+            let rate = if way.rate == 0 {
+                u64::MAX
+            } else {
+                way.rate.into()
+            };
             // A window of four leaves is the least that is asked for ahead.
-            window.min(rate).min(1024 * 1000 / (2 * u64::from(way.delay.max(1))))
+            window
+                .min(rate)
+                .min(1024 * 1000 / (2 * u64::from(way.delay.max(1))))
         });
         let rate = rates.min().unwrap_or(1).max(1);
         let bytes: u64 = self.shares.iter().map(size_of).sum();
@@ -107,6 +114,11 @@ impl Sim<'_> {
     fn judge_order(&self, at: usize) {
         let order = &self.orders[at];
         let plan = &self.plan.orders[at];
+        if let FromPlan::Liar(liar) = plan.from {
+            let lie = self.plan.liars[usize::from(liar)].lie;
+            let ended = order.download.is_none();
+            promise!(EndsOnce, ended, "a download from {lie:?} has no end");
+        }
         if !self.is_owed(at) {
             return;
         }

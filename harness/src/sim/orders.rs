@@ -134,7 +134,11 @@ impl Sim<'_> {
             _ => Answer::Accept(terms),
         };
         Fetch {
-            sink: if plan.to_pipe { SinkKind::Pipe } else { SinkKind::Folder },
+            sink: if plan.to_pipe {
+                SinkKind::Pipe
+            } else {
+                SinkKind::Folder
+            },
             existing: order.folder.clone().unwrap_or_else(|| existing(plan)),
             answer,
             options: FetchOptions::default(),
@@ -179,9 +183,7 @@ impl Sim<'_> {
         let host = self.hosts[usize::from(self.plan.orders[at].host)];
         match act {
             UserAct::Accept => {
-                let offered = |event: &Event| {
-                    matches!(event, Event::Offer { download: offered, .. } if *offered == download)
-                };
+                let offered = |event: &Event| matches!(event, Event::Offer { download: offered, .. } if *offered == download);
                 if !self.world.events(host).iter().any(offered) {
                     // Nothing to accept yet: they look again later.
                     let again = Act::User(at, attempt, UserAct::Accept);
@@ -279,7 +281,8 @@ impl Sim<'_> {
         let told = (summary.files, summary.skipped, summary.failed);
         promise!(
             Accounted,
-            summary.files >= count.done && summary.skipped == count.skipped
+            summary.files >= count.done
+                && summary.skipped == count.skipped
                 && summary.failed == count.failed,
             "the summary says {told:?} and the events {count:?}"
         );
@@ -289,9 +292,8 @@ impl Sim<'_> {
             "{} files were wanted, and these came of it: {count:?}",
             count.wanted
         );
-        let whole = !plan.to_pipe
-            || summary.failed > 0
-            || self.world.disk(host).pipe_is_whole(download);
+        let whole =
+            !plan.to_pipe || summary.failed > 0 || self.world.disk(host).pipe_is_whole(download);
         promise!(
             Verified,
             whole,

@@ -136,7 +136,11 @@ fn address(host: usize, at: usize, way: &WayPlan, moves: u8) -> Multiaddr {
         PathPlan::Direct => 200,
         PathPlan::Relayed(_) => 50,
     };
-    let end = if way.quic { "udp/4000/quic-v1" } else { "tcp/4000" };
+    let end = if way.quic {
+        "udp/4000/quic-v1"
+    } else {
+        "tcp/4000"
+    };
     let text = format!("/ip4/{net}.{moves}.{host}.{}/{end}", at + 1);
     text.parse().expect("an address")
 }

@@ -90,6 +90,9 @@ impl Sim<'_> {
                 self.troubled.insert(host.into());
                 self.world.disk_mut(self.at(host)).renames_fail += u32::from(times);
             }
+            Trouble::ForgetsToSync { host } => {
+                self.world.disk_mut(self.at(host)).forgets_to_sync = true;
+            }
             Trouble::NameTaken { order, file } => self.take_name(order.into(), file),
             other => self.make_share_trouble(other),
         }
@@ -194,12 +197,17 @@ impl Sim<'_> {
         self.world.roam(id, &to);
         // Where it was, somebody else is soon.
         let other = (host + 1) % self.hosts.len();
-        let before = ways(host, &self.plan.hosts[host], self.moves[host].wrapping_sub(1));
+        let before = ways(
+            host,
+            &self.plan.hosts[host],
+            self.moves[host].wrapping_sub(1),
+        );
         if let Some((address, route)) = before.first()
             && other != host
             && self.world.is_running(self.hosts[other])
         {
-            self.world.listen(self.hosts[other], address.clone(), *route);
+            self.world
+                .listen(self.hosts[other], address.clone(), *route);
         }
         self.hear_shares();
     }
@@ -209,7 +217,11 @@ impl Sim<'_> {
         if !self.world.is_running(id) {
             return;
         }
-        if self.shares.iter().any(|share| share.host == host && share.id.is_some()) {
+        if self
+            .shares
+            .iter()
+            .any(|share| share.host == host && share.id.is_some())
+        {
             happened(Fault::SharerCrash);
         }
         self.ending.remove(&host);

@@ -102,10 +102,7 @@ pub fn run(plan: &Plan) -> Result<Run, Failure> {
 }
 
 /// Runs a plan and tells all that happens, line by line.
-pub fn run_narrated(
-    plan: &Plan,
-    listener: impl FnMut(&str) + 'static,
-) -> Result<Run, Failure> {
+pub fn run_narrated(plan: &Plan, listener: impl FnMut(&str) + 'static) -> Result<Run, Failure> {
     judge(|| go(plan, Some(Box::new(listener))))
 }
 

@@ -308,7 +308,11 @@ impl World {
         let minutes = self.now().as_nanos() / 60_000_000_000;
         let host = self.host_mut(id);
         let most = host.limits.addresses;
-        promise!(Bounded, addresses <= most, "{addresses} addresses are dialled");
+        promise!(
+            Bounded,
+            addresses <= most,
+            "{addresses} addresses are dialled"
+        );
         host.dials += 1;
         // An attempt is two dials; after a loss there is one at once, and a transfer may lose many links as it goes on.
         let downloads = host.tags.len() as u64;
@@ -375,7 +379,11 @@ impl World {
         let bytes = own.chain(segments).map(|segment| u64::from(segment.len));
         let bytes: u64 = bytes.sum();
         let most = self.host(host).limits.window + 2 * u64::from(GROUP);
-        promise!(Bounded, bytes <= most, "{bytes} bytes are asked for at once");
+        promise!(
+            Bounded,
+            bytes <= most,
+            "{bytes} bytes are asked for at once"
+        );
         let end = self.open_end(link);
         end.asked.insert(number, segments.to_vec());
     }
@@ -403,11 +411,7 @@ impl World {
         };
         if let Some(download) = written_for {
             let ended = host.outcomes.contains_key(&download);
-            promise!(
-                EndsOnce,
-                !ended,
-                "{kind:?} for a download that has ended"
-            );
+            promise!(EndsOnce, !ended, "{kind:?} for a download that has ended");
             let cancelled = host.cancelled.contains(&download);
             promise!(Cancelled, !cancelled, "{kind:?} after a cancel");
         }
@@ -454,7 +458,9 @@ impl World {
                 let forged = tag.is_some_and(|tag| self.forged.contains(tag));
                 promise!(Dropped, !forged, "a forged manifest is shown to the user");
             }
-            Event::FileDone { download, path, .. } => self.look_at_file(id, *download, path.as_str()),
+            Event::FileDone { download, path, .. } => {
+                self.look_at_file(id, *download, path.as_str())
+            }
             _ => {}
         }
         let host = self.host_mut(id);

@@ -11,8 +11,8 @@ use handover_core::time::Time;
 use handover_core::{Multiaddr, PeerId};
 use handover_transports::memory::{HostId, LinkProfile, Pieces};
 
-use super::run::Task;
 use super::reach::Barrier;
+use super::run::Task;
 use super::{Place, World};
 use crate::ledger::{Fault, happened};
 use crate::wire::Wire;

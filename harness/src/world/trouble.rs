@@ -87,8 +87,9 @@ impl World {
     /// A host's NAT forgets everything.
     pub fn rebind(&mut self, host: HostId) {
         self.reach.forget(host);
-        let direct =
-            |end: &super::End| end.place == host && end.path == handover_core::engine::PathKind::Direct;
+        let direct = |end: &super::End| {
+            end.place == host && end.path == handover_core::engine::PathKind::Direct
+        };
         for link in self.ends_that(direct) {
             happened(Fault::NatRebind);
             self.silence(link);
@@ -202,11 +203,20 @@ impl World {
             return;
         };
         let stands = state.disk.holds(download, path);
-        promise!(Kept, stands, "{path} is reported to be done, and is not there");
+        promise!(
+            Kept,
+            stands,
+            "{path} is reported to be done, and is not there"
+        );
     }
 
     /// Content that came in for a download and was not needed, in bytes; and how many links it lost.
-    pub(crate) fn fetched_again(&self, host: HostId, download: DownloadId, needed: u64) -> (u64, u64) {
+    pub(crate) fn fetched_again(
+        &self,
+        host: HostId,
+        download: DownloadId,
+        needed: u64,
+    ) -> (u64, u64) {
         let session = self.host(host).sessions.get(&download).copied();
         let key = (host, session.unwrap_or_default());
         let came = self.fetched.get(&key).copied().unwrap_or_default();

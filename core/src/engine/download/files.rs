@@ -219,7 +219,7 @@ impl Files {
         segment.offset == 0 && size == Some(u64::from(segment.len))
     }
 
-    fn is_stream(&self, entry: u32) -> bool {
+    pub(super) fn is_stream(&self, entry: u32) -> bool {
         matches!(
             self.entry(entry),
             Some(Entry {

@@ -72,6 +72,8 @@ struct Fetching {
     manifest: Option<u64>,
     /// Ranges asked for on this link.
     flow: transfer::Flow,
+    /// Since when everything that was asked for is unanswered.
+    waiting: Option<Time>,
 }
 
 impl Download {
@@ -289,6 +291,7 @@ impl Download {
             payload,
             hashes,
         } = frame;
+        let answers = matches!(message, Message::Data { .. } | Message::Manifest { .. });
         match message {
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
@@ -313,6 +316,7 @@ impl Download {
             Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
             _ => return Err(Violation::new("a receiver's message from a sharer")),
         }
+        self.wait(cx.now, answers.then_some(link));
         self.pump(cx);
         Ok(())
     }
@@ -537,7 +541,7 @@ impl Download {
         Ok(())
     }
 
-    pub(super) fn deadline(&self) -> Time {
+    pub(super) fn deadline(&self, stalled: Duration) -> Time {
         if self.is_ending() {
             return Time::NEVER;
         }
@@ -546,7 +550,60 @@ impl Download {
             Stage::Transfer(transfer) => transfer.report_due(),
             _ => Time::NEVER,
         };
-        search.min(report)
+        let waiting = self.links.values().filter_map(|link| link.waiting);
+        let stalled = waiting.min().map_or(Time::NEVER, |since| since + stalled);
+        search.min(report).min(stalled)
+    }
+
+    /// Whether an answer is owed on a link, and may be waited for only so long. A stream's source takes its own time.
+    fn is_owed(&self, link: LinkId) -> bool {
+        match &self.stage {
+            Stage::Offer(offer) => offer.awaits(link),
+            Stage::Transfer(transfer) => {
+                let first = self
+                    .links
+                    .get(&link)
+                    .and_then(|link| link.flow.first_asked());
+                first.is_some_and(|entry| !transfer.files.is_stream(entry))
+            }
+            Stage::Ending => false,
+        }
+    }
+
+    /// Takes note of since when answers are owed. `answered`: one has just come on this link.
+    fn wait(&mut self, now: Time, answered: Option<LinkId>) {
+        let links: Vec<LinkId> = self.links.keys().copied().collect();
+        for link in links {
+            let owed = self.is_owed(link);
+            if let Some(state) = self.links.get_mut(&link) {
+                let since = state.waiting.filter(|_| answered != Some(link));
+                state.waiting = owed.then(|| since.unwrap_or(now));
+            }
+        }
+    }
+
+    /// Bytes of an answer that is not whole yet came over a link.
+    pub(super) fn active(&mut self, link: LinkId, now: Time) {
+        self.wait(now, Some(link));
+    }
+
+    /// Gives up a link whose peer is alive and answers nothing.
+    fn drop_stalled(&mut self, cx: &mut Context) {
+        let stalled = cx.limits.stalled;
+        let over = |state: &Fetching| state.waiting.is_some_and(|since| cx.now >= since + stalled);
+        let Some(link) = self
+            .links
+            .iter()
+            .find(|(_, state)| over(state))
+            .map(|(id, _)| *id)
+        else {
+            return;
+        };
+        if let Some(search) = &mut self.search {
+            search.charge(stalled);
+        }
+        cx.close(link);
+        self.link_down(cx, link, search::NOTHING_CAME.to_string());
     }
 
     /// Time has passed.
@@ -554,6 +611,7 @@ impl Download {
         if self.is_ending() {
             return;
         }
+        self.drop_stalled(cx);
         if self
             .search
             .as_ref()
@@ -573,12 +631,13 @@ impl Download {
             if let Some(offset) = offer.wants(best) {
                 cx.send(best, Message::GetManifest { offset });
             }
-            return;
+            return self.wait(cx.now, None);
         }
         if !self.paused {
             self.ask(cx, best);
         }
         self.release_others(cx, best);
+        self.wait(cx.now, None);
         self.pump_disk(cx);
     }
 

@@ -58,6 +58,11 @@ impl Offer {
         }
     }
 
+    /// Whether a part was asked for on this link and has not come.
+    pub(super) fn awaits(&self, link: LinkId) -> bool {
+        self.asked == Some(link)
+    }
+
     /// The offset to ask for now on this link, if any. The next call says nothing until that is answered.
     pub(super) fn wants(&mut self, link: LinkId) -> Option<u64> {
         let here = self.encoded.len() as u64;
@@ -79,7 +84,8 @@ impl Offer {
         part: &[u8],
     ) -> Result<Option<Bytes>, Violation> {
         let here = self.encoded.len() as u64;
-        if self.asked.is_none() || offset != here || Some(total) != self.total() || part.is_empty() {
+        if self.asked.is_none() || offset != here || Some(total) != self.total() || part.is_empty()
+        {
             return Err(Violation::new(
                 "a part of a manifest that was not asked for",
             ));

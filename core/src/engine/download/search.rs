@@ -15,6 +15,9 @@ const QUIC_AFTER: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(4);
 
+/// Why a link was given up whose peer is alive.
+pub(super) const NOTHING_CAME: &str = "it was connected, but sent nothing of what it was asked for";
+
 /// A search, from the loss of the last link (or the start) until a link proves the key, and on from there if that link
 /// is lost before it brought anything: so a peer that only ever hangs up is dialled ever more rarely, and then given up.
 #[derive(Debug)]
@@ -86,6 +89,14 @@ impl Search {
         if let Some(left) = self.resting.take() {
             self.ends = now + left;
             self.wait(now);
+        }
+    }
+
+    /// A link stood for so long and nothing came of it: that was no better than looking.
+    pub(super) fn charge(&mut self, time: Duration) {
+        if let Some(left) = &mut self.resting {
+            *left = left.saturating_sub(time);
+            self.last_failure = Some(NOTHING_CAME.to_string());
         }
     }
 

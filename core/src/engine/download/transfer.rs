@@ -84,6 +84,12 @@ impl Flow {
     pub(super) fn is_idle(&self) -> bool {
         self.outstanding.is_empty()
     }
+
+    /// The entry that is asked for first of all.
+    pub(super) fn first_asked(&self) -> Option<u32> {
+        let asked = self.outstanding.values().next()?;
+        asked.segments.first().map(|segment| segment.entry)
+    }
 }
 
 impl Transfer {

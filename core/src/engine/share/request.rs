@@ -110,7 +110,8 @@ pub(super) fn may_read(
     let near = stream.read.saturating_add(1)..=stream.read.saturating_add(PIPE_KEPT);
     // What was asked for over the faster of two links may come before the stream's beginning was asked for.
     let may_have = stream.taken_by.is_none() || stream.taken_by == peer;
-    let ahead = stream.size.is_none() && may_have && near.contains(&first.offset);
+    let whole = first.offset.is_multiple_of(u64::from(GROUP));
+    let ahead = stream.size.is_none() && may_have && whole && near.contains(&first.offset);
     first.len == 0 || !(stream.reading || ahead)
 }
 
