@@ -202,7 +202,7 @@ fn way(from: &mut Entropy<'_>, path: PathPlan, calm: bool) -> WayPlan {
         (true, _) => 0,
         _ if from.one_in(10) => from.magnitude(8_000, 64_000),
         (_, false) => from.magnitude(64_000, 16_000_000),
-        _ => from.magnitude(32_000, 1_000_000),
+        _ => from.magnitude(64_000, 1_000_000),
     };
     WayPlan {
         path,
@@ -229,8 +229,8 @@ fn size(from: &mut Entropy<'_>) -> u32 {
         0 => 0,
         1 => from.range(1, 300),
         2 => GROUP * from.range(1, 3),
-        3..=5 => from.range(1, 3 * GROUP),
-        _ => from.range(GROUP, 16 * GROUP),
+        3 | 4 => from.range(1, 3 * GROUP),
+        _ => from.range(GROUP, 64 * GROUP),
     }
 }
 

@@ -206,7 +206,9 @@ impl Download {
             }
         }
         let most = cx.limits.segments.min(MAX_SEGMENTS);
-        while flow.outstanding.len() < REQUESTS.min(cx.limits.requests) {
+        // One is kept back for what all the others wait for.
+        let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
+        while flow.outstanding.len() < at_once || transfer.is_stuck(&flow.outstanding) {
             let len = window.request_len();
             let held = cx.limits.window.saturating_sub(transfer.unwritten);
             let room = window.room().min(held);
