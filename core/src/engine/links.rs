@@ -236,3 +236,55 @@ impl Link {
         self.budget = u64::from(limits.idle_messages);
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    const LINK: LinkId = LinkId(1);
+
+    fn at(millis: u64) -> Time {
+        Time::ZERO + Duration::from_millis(millis)
+    }
+
+    /// A keyed link that was heard at zero and has been asked since whether it lives.
+    fn asked() -> (Links, Limits) {
+        let limits = Limits::default();
+        let mut links = Links::default();
+        let peer = PeerId::from_bytes(&[0, 1, 7]).unwrap();
+        let role = Role::Serving(ShareId(1));
+        links.insert(LINK, peer, PathKind::Direct, role, Time::ZERO, &limits);
+        let ping = links.care(LINK, at(4_000), &limits);
+        assert_eq!(ping, Some(Care::Ping(at(4_000).as_nanos())));
+        (links, limits)
+    }
+
+    #[test]
+    fn silence_is_death_at_the_deadline() {
+        let (mut links, limits) = asked();
+        assert_eq!(links.care(LINK, at(14_999), &limits), None);
+        assert_eq!(links.care(LINK, at(15_000), &limits), Some(Care::Dead));
+    }
+
+    /// Row 28.
+    #[test]
+    fn who_has_slept_asks_once_more_and_then_believes_it() {
+        let (mut links, limits) = asked();
+        let woken = 3_600_000;
+        let ping = links.care(LINK, at(woken), &limits);
+        assert_eq!(ping, Some(Care::Ping(at(woken).as_nanos())));
+        assert_eq!(links.care(LINK, at(woken + 4_999), &limits), None);
+        let over = links.care(LINK, at(woken + 5_000), &limits);
+        assert_eq!(over, Some(Care::Dead));
+    }
+
+    #[test]
+    fn who_says_something_after_a_sleep_lives_and_may_be_slept_through_again() {
+        let (mut links, limits) = asked();
+        assert!(links.care(LINK, at(60_000), &limits).is_some());
+        links.get_mut(LINK).unwrap().heard(at(61_000));
+        let ping = links.care(LINK, at(900_000), &limits);
+        assert_eq!(ping, Some(Care::Ping(at(900_000).as_nanos())));
+    }
+}
