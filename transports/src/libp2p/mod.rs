@@ -24,7 +24,8 @@ use std::time::Duration;
 use futures::{FutureExt, StreamExt};
 use handover_core::dial::path_kind;
 use handover_core::engine::{DialId, LinkId, PathKind};
-use libp2p::core::transport::ListenerId;
+use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::{Boxed, ListenerId};
 use libp2p::identity::Keypair;
 use libp2p::swarm::{self, ConnectionId, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
@@ -144,6 +145,14 @@ impl Libp2pTransport {
     /// Binds the sockets. To be called in the tokio runtime (with time and I/O) that is to run the connections.
     pub fn new(config: &Libp2pConfig) -> Result<Self, Libp2pError> {
         let transport = stack::build(&config.keypair, config.tcp, config.quic)?;
+        Self::over(transport, config)
+    }
+
+    /// The same over connections of another kind, which the configuration's `tcp` and `quic` then say nothing of.
+    pub fn over(
+        transport: Boxed<(PeerId, StreamMuxerBox)>,
+        config: &Libp2pConfig,
+    ) -> Result<Self, Libp2pError> {
         let local = config.keypair.public();
         let peer = local.to_peer_id();
         let node = Node::new(local, &config.bounds);
