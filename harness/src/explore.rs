@@ -1,7 +1,7 @@
 //! Running many plans, one after the other, on every core that is given.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,9 +102,7 @@ pub fn explore(first: u64, until: Until, threads: usize, told: impl Fn(&Tally) +
             scope.spawn(|| work(&next, first, until, begun, &total, &told));
         }
     });
-    total
-        .into_inner()
-        .unwrap_or_else(|poison| poison.into_inner())
+    total.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Seeds that a thread runs before it reports.
@@ -130,7 +128,7 @@ fn work(
             }
             tally.run_seed(seed, until.twice);
         }
-        let mut total = total.lock().unwrap_or_else(|poison| poison.into_inner());
+        let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
         total.add(tally);
         told(&total);
         let enough = total.failures.len() >= until.failures;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
 use handover_core::mutant;
-use handover_harness::explore::{Tally, Until, explore};
+use handover_harness::explore::{Until, explore};
 use handover_harness::plan::{Plan, file, shrink::shrink};
 use handover_harness::sim::{Failure, run, run_narrated};
 use handover_harness::{report, sim};
@@ -219,13 +219,6 @@ fn replay(plan: &str, quiet: bool, mutant: Option<&str>) -> Result<bool, String>
 fn tell(result: &Result<sim::Run, Failure>) -> bool {
     match result {
         Ok(run) => {
-            let mut tally = Tally {
-                scenarios: 1,
-                events: run.events,
-                simulated: run.took,
-                ..Tally::default()
-            };
-            tally.ledger.add(&run.ledger);
             println!(
                 "every promise is kept: {} engine events in {:.1} simulated seconds; trace {:016x}",
                 run.events,
@@ -277,18 +270,15 @@ fn hunt(name: Option<&str>, seeds: u64) -> Result<bool, String> {
         }
         let _awake = wake(Some(mutant.name))?;
         let caught = (0..seeds).find_map(|seed| Some((seed, run(&Plan::draw(seed)).err()?)));
-        match caught {
-            Some((seed, failure)) => {
-                println!(
-                    "{:<24} seed {seed:<6} of {:<6} {failure}",
-                    mutant.name, mutant.within
-                );
-                all &= seed < mutant.within;
-            }
-            None => {
-                println!("{:<24} not noticed in {seeds} seeds", mutant.name);
-                all = false;
-            }
+        if let Some((seed, failure)) = caught {
+            println!(
+                "{:<24} seed {seed:<6} of {:<6} {failure}",
+                mutant.name, mutant.within
+            );
+            all &= seed < mutant.within;
+        } else {
+            println!("{:<24} not noticed in {seeds} seeds", mutant.name);
+            all = false;
         }
     }
     Ok(all)

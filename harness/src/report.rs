@@ -6,6 +6,7 @@ use crate::explore::Tally;
 use crate::ledger::{Fault, Ledger, Promise};
 
 /// How many scenarios, hours and events, and how fast.
+#[expect(clippy::cast_precision_loss, reason = "the figures are for people")]
 pub fn summary(tally: &Tally) -> String {
     let hours = tally.simulated.as_secs_f64() / 3600.0;
     let spent = tally.spent.as_secs_f64().max(1e-9);

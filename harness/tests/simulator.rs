@@ -36,12 +36,13 @@ fn main() {
 
 fn folder(name: &str) -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    let entries = fs::read_dir(&folder).unwrap_or_else(|error| panic!("{folder:?}: {error}"));
+    let entries =
+        fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<_> = entries
         .map(|entry| entry.expect("an entry").path())
         .collect();
     files.sort();
-    assert!(!files.is_empty(), "{folder:?} is empty");
+    assert!(!files.is_empty(), "{} is empty", folder.display());
     files
 }
 

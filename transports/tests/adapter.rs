@@ -139,14 +139,32 @@ async fn dials_to_nobody_and_to_somebody_else_fail_once() {
     let nobody: Multiaddr = "/memory/4711".parse().unwrap();
     a.dial(DialId(1), Some(b.local_peer()), vec![nobody]);
     let failed = event(&mut a).await;
-    assert!(matches!(failed, TransportEvent::DialFailed { dial: DialId(1), .. }), "{failed:?}");
+    assert!(
+        matches!(
+            failed,
+            TransportEvent::DialFailed {
+                dial: DialId(1),
+                ..
+            }
+        ),
+        "{failed:?}"
+    );
 
     a.dial(DialId(2), Some(PeerId::random()), vec![at.clone()]);
     let failed = tokio::select! {
         event = event(&mut a) => event,
         event = next_event(&mut b) => panic!("{event:?}"),
     };
-    assert!(matches!(failed, TransportEvent::DialFailed { dial: DialId(2), .. }), "{failed:?}");
+    assert!(
+        matches!(
+            failed,
+            TransportEvent::DialFailed {
+                dial: DialId(2),
+                ..
+            }
+        ),
+        "{failed:?}"
+    );
     // Neither is in the way of what comes after.
     connect(&mut a, &mut b, &at, 3).await;
 }
@@ -170,7 +188,16 @@ async fn a_peer_has_so_many_connections_and_no_more() {
         event = event(&mut a) => event,
         event = next_event(&mut b) => panic!("{event:?}"),
     };
-    assert!(matches!(told, TransportEvent::DialFailed { dial: DialId(99), .. }), "{told:?}");
+    assert!(
+        matches!(
+            told,
+            TransportEvent::DialFailed {
+                dial: DialId(99),
+                ..
+            }
+        ),
+        "{told:?}"
+    );
     let (here, there) = &mut held[0];
     exchange((&mut a, here), (&mut b, there), b"those that stand go on").await;
 }

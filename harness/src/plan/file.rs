@@ -1,5 +1,6 @@
 //! Plans in files: JSON, for people to read, change and keep.
 
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -131,12 +132,12 @@ pub fn text(plan: &Plan) -> String {
         match value.as_array() {
             Some(list) if !list.is_empty() => {
                 let lines: Vec<_> = list.iter().map(|item| format!("    {item}")).collect();
-                text.push_str(&format!(
-                    "  \"{name}\": [\n{}\n  ]{comma}\n",
-                    lines.join(",\n")
-                ));
+                let lines = lines.join(",\n");
+                let _ = writeln!(text, "  \"{name}\": [\n{lines}\n  ]{comma}");
             }
-            _ => text.push_str(&format!("  \"{name}\": {value}{comma}\n")),
+            _ => {
+                let _ = writeln!(text, "  \"{name}\": {value}{comma}");
+            }
         }
     }
     text.push_str("}\n");

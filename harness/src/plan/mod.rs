@@ -177,6 +177,10 @@ pub struct SharePlan {
 /// What a user orders: a download, and how they deal with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a choice of its own that a shrinker takes back"
+)]
 pub struct OrderPlan {
     /// The host that receives.
     pub host: u8,

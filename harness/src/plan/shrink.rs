@@ -72,7 +72,10 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     found
 }
 
-fn simpler(plan: &Plan, with: &mut dyn FnMut(&dyn Fn(&mut Plan))) {
+/// Takes in a change of the plan as one more candidate.
+type With<'a> = &'a mut dyn FnMut(&dyn Fn(&mut Plan));
+
+fn simpler(plan: &Plan, with: With<'_>) {
     for at in 0..plan.hosts.len() {
         with(&|plan| plan.hosts[at].nat = None);
         with(&|plan| plan.hosts[at].ways = vec![PLAIN]);
@@ -114,7 +117,7 @@ fn simpler(plan: &Plan, with: &mut dyn FnMut(&dyn Fn(&mut Plan))) {
     with(&|plan| plan.heals_at = plan.heals_at / 2 + 1000);
 }
 
-fn simpler_share(plan: &Plan, at: usize, with: &mut dyn FnMut(&dyn Fn(&mut Plan))) {
+fn simpler_share(plan: &Plan, at: usize, with: With<'_>) {
     with(&|plan| plan.shares[at].extras = false);
     with(&|plan| plan.shares[at].uses = 0);
     with(&|plan| plan.shares[at].at = 0);

@@ -11,6 +11,7 @@ use super::Sim;
 use super::setup::START;
 use crate::ledger::{self, Ledger, Promise};
 use crate::plan::Plan;
+use crate::world::Listener;
 
 /// A run that kept every promise.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,7 +107,7 @@ pub fn run_narrated(plan: &Plan, listener: impl FnMut(&str) + 'static) -> Result
     judge(|| go(plan, Some(Box::new(listener))))
 }
 
-fn go(plan: &Plan, listener: Option<Box<dyn FnMut(&str)>>) -> Run {
+fn go(plan: &Plan, listener: Option<Listener>) -> Run {
     let mut sim = Sim::new(plan);
     if let Some(listener) = listener {
         sim.world.narrate_to(listener);

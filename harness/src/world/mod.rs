@@ -37,7 +37,7 @@ pub use dht::DhtMood;
 use host::Host;
 pub use links::Route;
 use links::{Coming, Doom, End};
-use narrate::Listener;
+pub(crate) use narrate::Listener;
 use reach::Reach;
 pub use reach::{Depends, Nat, Relay};
 use run::Task;

@@ -50,8 +50,9 @@ pub struct Relay {
     pub refuses_until: Time,
 }
 
-/// A host that is behind a NAT says something to the outside at least so often: to relays, to the DHT.
-const SAYS_SOMETHING_EVERY: Duration = Duration::from_secs(20);
+/// A host that is behind a NAT says something to the outside at least so often, in nanoseconds: to
+/// relays, to the DHT.
+const SAYS_SOMETHING_EVERY: u64 = 20_000_000_000;
 
 /// What stands between hosts.
 #[derive(Default)]
@@ -148,7 +149,7 @@ impl Reach {
         }
         let fresh = |at: &Time| now.since(*at) < nat.expiry;
         let is_open = if nat.filtering == Depends::EndpointIndependent {
-            let since = now.as_nanos() % SAYS_SOMETHING_EVERY.as_nanos() as u64;
+            let since = now.as_nanos() % SAYS_SOMETHING_EVERY;
             let own = self.sent.iter().filter(|((host, _), _)| *host == to);
             Duration::from_nanos(since) < nat.expiry || own.map(|(_, at)| at).any(fresh)
         } else {
