@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use handover_core::code::{CodeError, LegacyCode, ShareCode, Ticket};
+use handover_core::code::{CodeError, LegacyCode, ShareCode, ShortCode, Ticket};
 use handover_core::engine::{
-    AcceptTerms, Command, DownloadId, Event, FetchOptions, FetchSource, ShareId, ShareLabel,
-    ShareOptions, SinkKind,
+    AcceptTerms, Command, DownloadId, Event, FetchKey, FetchOptions, FetchSource, ShareId,
+    ShareLabel, ShareOptions, SinkKind,
 };
 use handover_core::limits::Limits;
 use handover_core::{Multiaddr, PeerId};
@@ -28,6 +28,8 @@ pub struct Config {
     pub tcp: bool,
     /// Use QUIC.
     pub quic: bool,
+    /// Find peers on the local network, and be found there.
+    pub nearby: bool,
     /// Put this machine's own loopback addresses into tickets, and dial those of others' codes.
     pub loopback: bool,
     /// What other sides are told this device is called. May be empty.
@@ -43,6 +45,7 @@ impl Default for Config {
             listen: Vec::new(),
             tcp: true,
             quic: true,
+            nearby: true,
             loopback: false,
             device_name: String::new(),
             limits: Limits::default(),
@@ -109,8 +112,10 @@ pub struct FetchRequest {
 pub struct ShareInfo {
     /// Names it in events and commands.
     pub share: ShareId,
-    /// What to read out to the other side.
+    /// What to give to the other side.
     pub ticket: Ticket,
+    /// What to read out, if it has a short code.
+    pub short: Option<ShortCode>,
     /// How it presents itself.
     pub label: ShareLabel,
 }
@@ -156,6 +161,7 @@ impl UnifiedP2PManager {
         let mut network = Libp2pConfig::new(keypair.clone());
         network.tcp = config.tcp;
         network.quic = config.quic;
+        network.nearby = config.nearby;
         if !config.listen.is_empty() {
             network.listen = Listen::At(config.listen.clone());
         }
@@ -254,10 +260,11 @@ impl UnifiedP2PManager {
             reply,
         })
         .await?;
-        let (share, ticket) = answer.await.map_err(|_| ManagerError::ShareFailed)?;
+        let (share, ticket, short) = answer.await.map_err(|_| ManagerError::ShareFailed)?;
         Ok(ShareInfo {
             share,
             ticket,
+            short,
             label,
         })
     }
@@ -288,12 +295,17 @@ impl UnifiedP2PManager {
             ShareCode::Ticket(ticket) => FetchSource {
                 peer: Some(ticket.peer),
                 addresses: ticket.addresses,
-                secret: ticket.secret,
+                key: FetchKey::Secret(ticket.secret),
             },
             ShareCode::Legacy(code) => FetchSource {
                 peer: None,
                 addresses: code.addresses(),
-                secret: code.secret,
+                key: FetchKey::Secret(code.secret),
+            },
+            ShareCode::Short(code) => FetchSource {
+                peer: None,
+                addresses: Vec::new(),
+                key: FetchKey::Short(code),
             },
         };
         let sink = match &request.target {

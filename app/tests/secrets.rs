@@ -91,7 +91,8 @@ fn logs_have_no_secrets_and_above_debug_no_addresses() {
             .wait()
             .expect(0);
         let (_, sent) = sender.wait();
-        let secret = *ShareCode::parse(&code).unwrap().secret().as_bytes();
+        let parsed = ShareCode::parse(&code).unwrap();
+        let secret = *parsed.secret().unwrap().as_bytes();
         let hex = secret
             .iter()
             .fold(String::new(), |hex, byte| format!("{hex}{byte:02x}"));

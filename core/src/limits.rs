@@ -61,6 +61,10 @@ pub struct Limits {
     pub ping_after: Duration,
     /// Silence on a link after which it counts as dead.
     pub dead_after: Duration,
+    /// Wrong guesses of a short code's words, after which it is dead.
+    pub guesses: u32,
+    /// Peers on the local network that are remembered.
+    pub nearby: usize,
     /// How long a sharer that is alive may leave everything unanswered that it was asked for.
     pub stalled: Duration,
     /// How long a download looks for its peer, at first and after every loss, before it gives up.
@@ -91,6 +95,8 @@ impl Default for Limits {
             idle_messages: 1024,
             ping_after: Duration::from_secs(4),
             dead_after: Duration::from_secs(15),
+            guesses: 5,
+            nearby: 32,
             stalled: Duration::from_secs(30),
             search: Duration::from_secs(30),
             addresses: 32,

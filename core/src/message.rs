@@ -4,6 +4,7 @@
 //! Fields that a reader does not know are ignored; so a later version may add some.
 
 use serde::{Deserialize, Serialize};
+use zeroize::ZeroizeOnDrop;
 
 use crate::bounded::Bounded;
 use crate::engine::Segment;
@@ -32,12 +33,46 @@ pub struct Knock {
     pub noise: Vec<u8>,
 }
 
-/// The answer to a [`Knock`].
+/// The first frame of a link by who has a short code, which names the share by its public number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShortKnock {
+    /// Version of the protocol; this is 1.
+    #[serde(rename = "v")]
+    pub version: u32,
+    /// The code's number.
+    #[serde(rename = "c")]
+    pub number: u32,
+    /// The receiver's point, see [`crate::pake`].
+    #[serde(rename = "p", with = "serde_bytes")]
+    pub point: Vec<u8>,
+}
+
+/// The first frame of a link, whichever it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Opening {
+    /// By who has the share's secret.
+    Secret(Knock),
+    /// By who has its short code.
+    Short(ShortKnock),
+}
+
+/// What follows [`KnockReply::Point`]: the handshake's first message, keyed by what the points and the words make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// First message of the Noise handshake.
+    #[serde(rename = "n", with = "serde_bytes")]
+    pub noise: Vec<u8>,
+}
+
+/// The answer to a [`Knock`], a [`ShortKnock`] or a [`Proof`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KnockReply {
     /// Second message of the Noise handshake; from here on all frames are sealed.
     Noise(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// The sharer's point, see [`crate::pake`]. A [`Proof`] is awaited.
+    Point(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The link ends here.
     Refused(Refusal),
 }
@@ -48,6 +83,8 @@ pub enum KnockReply {
 pub enum Refusal {
     /// No share with that tag and key is offered here (any more).
     NoSuchShare,
+    /// The short code is offered here, with other words. That was one guess.
+    WrongWords,
     /// Not this version of the protocol.
     Version,
     /// Too many links or receivers right now; later may do.
@@ -88,6 +125,12 @@ pub enum Message {
     Leave { outcome: Leave },
 
     // From the sharer.
+    /// Before anything else on a link that was opened with a short code: the share's secret, so that the receiver can
+    /// come back without the code.
+    Secret {
+        #[serde(rename = "k")]
+        secret: SecretBytes,
+    },
     /// First message of the sharer on each link.
     Welcome {
         /// The manifest that follows; `None` while files are still being listed.
@@ -114,6 +157,17 @@ pub enum Message {
     Ping { nonce: u64 },
     /// It is.
     Pong { nonce: u64 },
+}
+
+/// A share's secret on its way. It is not shown, and wiped when it is dropped.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct SecretBytes(#[serde(with = "serde_bytes")] pub [u8; 32]);
+
+impl std::fmt::Debug for SecretBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SecretBytes(..)")
+    }
 }
 
 /// A manifest before it is there.
@@ -299,6 +353,9 @@ mod tests {
         let leaves = [Leave::Completed, Leave::Declined, Leave::Cancelled];
         samples.extend(leaves.map(|outcome| Message::Leave { outcome }));
         samples.extend([
+            Message::Secret {
+                secret: SecretBytes([6; 32]),
+            },
             Message::Welcome { manifest: None },
             Message::Welcome {
                 manifest: Some(Announced {

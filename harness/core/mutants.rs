@@ -146,7 +146,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/links.rs",
         stands: "now >= dead && !link.is_excused(now.since(dead))",
         instead: "false",
-        within: 200,
+        within: 2000,
     },
     Mutant {
         name: "mute-is-polite",
@@ -170,7 +170,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/share/serve.rs",
         stands: "serving.buffered > 0 && full",
         instead: "false",
-        within: 1000,
+        within: 600,
     },
     Mutant {
         name: "links-closed-too-soon",
@@ -213,6 +213,22 @@ pub const MUTANTS: &[Mutant] = &[
         within: 100,
     },
     Mutant {
+        name: "guesses-are-free",
+        mistake: "wrong guesses of a short code are not counted",
+        file: "engine/share/mod.rs",
+        stands: "self.guesses = self.guesses.saturating_add(1);",
+        instead: "let _ = &cx;",
+        within: 2500,
+    },
+    Mutant {
+        name: "dead-codes-open",
+        mistake: "a short code that is dead still lets in",
+        file: "engine/share/mod.rs",
+        stands: "self.short = None;",
+        instead: "let _ = &cx;",
+        within: 2500,
+    },
+    Mutant {
         name: "failures-count-twice",
         mistake: "a sharer may fail a file that is being published",
         file: "engine/download/transfer.rs",
@@ -226,7 +242,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/share/request.rs",
         stands: "stream.taken_by.is_none() || stream.taken_by == peer",
         instead: "stream.taken_by == peer",
-        within: 500,
+        within: 1500,
     },
     Mutant {
         name: "other-files-unnoticed",

@@ -124,6 +124,10 @@ counted!(
     Withdrawn = "share withdrawn",
     /// A program was ended in order.
     Shutdown = "shut down",
+    /// A short code was tried with wrong words.
+    WrongWords = "wrong words",
+    /// A short code was used by who had nothing else.
+    ShortCode = "short code alone",
     /// A malicious sharer lied.
     Lie = "lying sharer",
     /// A malicious receiver attacked.
@@ -153,6 +157,8 @@ counted!(
     Dropped = "dropped",
     /// Nothing is asked for twice at once.
     Once = "once",
+    /// A short code's words are guessed wrong only so often, over all links and restarts.
+    Guesses = "guesses",
     /// Who does not know the secret gets no key and no byte.
     Strangers = "strangers",
     /// No secret goes where people or eavesdroppers can see it.

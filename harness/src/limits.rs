@@ -28,6 +28,8 @@ pub fn small_limits() -> Limits {
         idle_messages: 64,
         ping_after: Duration::from_secs(4),
         dead_after: Duration::from_secs(15),
+        guesses: 3,
+        nearby: 8,
         stalled: Duration::from_secs(30),
         search: Duration::from_secs(30),
         addresses: 8,

@@ -71,6 +71,18 @@ impl fmt::Debug for Link {
 pub enum TransportEvent {
     /// This peer can be reached here: the whole list as it is now, without `/p2p`.
     Listening(Vec<Multiaddr>),
+    /// This peer is on the local network, at these addresses: all that are known of it now.
+    Nearby {
+        /// Who.
+        peer: PeerId,
+        /// Where, without `/p2p`.
+        addresses: Vec<Multiaddr>,
+    },
+    /// It is not there any more.
+    NearbyGone {
+        /// Who.
+        peer: PeerId,
+    },
     /// A link stands.
     LinkUp(Link),
     /// What carried a link is gone. Its stream tells too, by an error or an end of file; which of the two is seen first

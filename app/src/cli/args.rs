@@ -188,6 +188,9 @@ pub(crate) struct Network {
     /// The other side is on this computer: let the code's addresses name it
     #[arg(long)]
     pub(crate) loopback: bool,
+    /// Neither look for the other side on the local network nor be found there
+    #[arg(long)]
+    pub(crate) no_mdns: bool,
     /// Listen here only, such as /ip4/192.168.1.20/tcp/47820; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<Multiaddr>,
@@ -202,6 +205,11 @@ pub(crate) struct Network {
 }
 
 impl Network {
+    /// Whether the local network is to find it; one computer needs none.
+    pub(crate) fn nearby(&self) -> bool {
+        !(self.no_mdns || self.loopback)
+    }
+
     pub(crate) fn tcp(&self) -> bool {
         self.transport.contains(&Transport::Tcp)
     }

@@ -61,6 +61,11 @@ impl Failure {
                 Exit::Peer,
                 "Ask the sender to run `handover send` again, and use the new code.",
             ),
+            DownloadError::WrongWords => (
+                Exit::Peer,
+                "Ask the sender to spell the two words, and run the same command again. After a few wrong tries the code\n\
+                 opens nothing any more; the long code always does.",
+            ),
             DownloadError::OtherFiles => (
                 Exit::Peer,
                 "What is here already stays. Run the same command again to see what is offered now.",
@@ -143,6 +148,7 @@ mod tests {
             Failure::of_download(&DownloadError::NoSuchShare),
             Failure::of_download(&DownloadError::Withdrawn),
             Failure::of_download(&DownloadError::OtherFiles),
+            Failure::of_download(&DownloadError::WrongWords),
             Failure::of_download(&DownloadError::Violation("a\rb\u{1b}[2J".to_string())),
             Failure::of_download(&DownloadError::Unsuitable(
                 "a pipe takes one file".to_string(),

@@ -46,6 +46,7 @@ pub(crate) async fn run(
     else {
         return Ok(Exit::Interrupted);
     };
+    can_look(&code, args)?;
     let options = FetchOptions {
         name: config.device_name.clone(),
         loopback: args.network.loopback,
@@ -97,6 +98,17 @@ fn check(args: &Get, screen: &Screen) -> Result<(), Failure> {
         return Err(Failure::usage(
             "nobody can be asked here whether to accept what is offered",
             "To accept it unseen, run the same with --yes.",
+        ));
+    }
+    Ok(())
+}
+
+/// A short code names no address: without the local network there is nobody to ask.
+fn can_look(code: &ShareCode, args: &Get) -> Result<(), Failure> {
+    if matches!(code, ShareCode::Short(_)) && !args.network.nearby() {
+        return Err(Failure::usage(
+            "a short code is looked for on the local network, and that is left out here",
+            "Leave --no-mdns and --loopback away, or ask the sender for the long code.",
         ));
     }
     Ok(())

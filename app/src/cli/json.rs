@@ -49,13 +49,19 @@ pub(crate) fn event(event: &Event) -> Value {
 }
 
 /// A share can be reached, by this code. `legacy` is the code in its old form, where that was asked for and there is one.
-pub(crate) fn share_open(share: ShareId, ticket: &Ticket, legacy: Option<&str>) -> Value {
+pub(crate) fn share_open(
+    share: ShareId,
+    ticket: &Ticket,
+    legacy: Option<&str>,
+    short: Option<&str>,
+) -> Value {
     json!({
         "event": "share_open",
         "share": share,
         "code": ticket.encode(),
         "addresses": ticket.addresses.len(),
         "legacy": legacy,
+        "short": short,
     })
 }
 
@@ -104,6 +110,10 @@ fn share_event(event: &Event) -> Option<Value> {
                 json!({ "share": share, "reason": reason, "message": message }),
             )
         }
+        Event::WrongWords { share, left } => {
+            named("wrong_words", json!({ "share": share, "left": left }))
+        }
+        Event::CodeBurnt { share } => named("code_burnt", json!({ "share": share })),
         Event::ShareFileFailed { share, path, error } => {
             let fields = json!({ "share": share, "file": path, "message": error.to_string() });
             named("share_file_failed", fields)

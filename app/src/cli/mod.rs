@@ -89,6 +89,7 @@ fn config(network: &Network, global: &Global) -> Result<handover::Config, Failur
         listen: network.listen.clone(),
         tcp: network.tcp(),
         quic: network.quic(),
+        nearby: network.nearby(),
         loopback: network.loopback,
         device_name: device_name(),
         ..handover::Config::default()

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use handover::disk::ShareInput;
 use handover::{ShareInfo, ShareRequest, UnifiedP2PManager};
-use handover_core::code::{LegacyCode, Ticket};
+use handover_core::code::{LegacyCode, ShortCode, Ticket};
 use handover_core::engine::{
     Event, ManifestSummary, PathKind, ReceiverOutcome, SessionId, ShareEnd, ShareId, ShareLabel,
-    ShareOptions,
+    ShareOptions, Short,
 };
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
@@ -61,6 +61,12 @@ pub(crate) async fn run(
     let options = ShareOptions {
         uses: args.limit(),
         loopback: args.network.loopback,
+        // Only the local network can be asked who has a number.
+        short: if args.network.nearby() {
+            Short::New
+        } else {
+            Short::None
+        },
     };
     let opened = manager
         .share(ShareRequest {
@@ -159,6 +165,7 @@ struct Sending<'a> {
     share: ShareId,
     name: String,
     ticket: Ticket,
+    short: Option<ShortCode>,
     /// The ticket whose code was printed.
     printed: Option<Ticket>,
     summary: Option<ManifestSummary>,
@@ -194,6 +201,7 @@ impl<'a> Sending<'a> {
             share: info.share,
             name: info.label.name,
             ticket: info.ticket,
+            short: info.short,
             printed: None,
             summary: None,
             hashing: None,
@@ -257,6 +265,7 @@ impl<'a> Sending<'a> {
             self.share,
             &self.ticket,
             legacy.as_deref(),
+            self.short.as_ref().map(ShortCode::encode).as_deref(),
         ));
         if self.ticket.addresses.is_empty() {
             screen.need(Tone::Bad, sending::no_addresses());
@@ -269,6 +278,9 @@ impl<'a> Sending<'a> {
         screen.say(Tone::Plain, &format!("{invitation}\n"));
         screen.need(Tone::Strong, &sending::command(&code, loopback));
         screen.say(Tone::Plain, "");
+        if let Some(short) = &self.short {
+            screen.need(Tone::Plain, &sending::short_code(&short.encode()));
+        }
         if self.args.legacy {
             screen.need(Tone::Plain, &sending::legacy(legacy.as_deref()));
         }
@@ -286,7 +298,13 @@ impl<'a> Sending<'a> {
     fn event(&mut self, event: Event) -> Option<ShareEnd> {
         self.screen.event(&json::event(&event));
         match event {
-            Event::ShareOpen { ticket, .. } => self.ticket = ticket,
+            Event::ShareOpen { ticket, short, .. } => {
+                self.ticket = ticket;
+                self.short = short;
+            }
+            Event::WrongWords { left, .. } => {
+                self.screen.need(Tone::Bad, &sending::wrong_words(left));
+            }
             Event::ShareScanned {
                 summary, skipped, ..
             } => {

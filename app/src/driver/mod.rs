@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use handover_core::Keypair;
-use handover_core::code::Ticket;
+use handover_core::code::{ShortCode, Ticket};
 use handover_core::engine::{
     Command, DiskWork, DownloadId, Engine, Event, Input, JobId, LinkId, Output, ShareId,
 };
@@ -45,13 +45,16 @@ enum Note {
     Closed(LinkId),
 }
 
+/// What a share is called and opened with.
+pub(crate) type Opened = (ShareId, Ticket, Option<ShortCode>);
+
 /// What users ask of a driver.
 pub(crate) enum Request {
     /// Offer `input`; the ticket is answered as soon as there is one, before anything is read.
     Share {
         command: Box<dyn FnOnce(ShareId) -> Command + Send>,
         input: ShareInput,
-        reply: oneshot::Sender<(ShareId, Ticket)>,
+        reply: oneshot::Sender<Opened>,
     },
     /// Fetch into `target`.
     Fetch {
@@ -113,7 +116,7 @@ struct Driver {
     notes_out: mpsc::Sender<Note>,
     events: mpsc::Sender<Event>,
     /// Who waits for the ticket of a new share.
-    waiting: HashMap<ShareId, oneshot::Sender<(ShareId, Ticket)>>,
+    waiting: HashMap<ShareId, oneshot::Sender<Opened>>,
     next_id: u64,
     /// What performing an output led to, for the engine.
     missed: VecDeque<Input>,
@@ -247,9 +250,13 @@ impl Driver {
 
     async fn event(&mut self, event: Event) {
         match &event {
-            Event::ShareOpen { share, ticket } => {
+            Event::ShareOpen {
+                share,
+                ticket,
+                short,
+            } => {
                 if let Some(reply) = self.waiting.remove(share) {
-                    let _ = reply.send((*share, ticket.clone()));
+                    let _ = reply.send((*share, ticket.clone(), short.clone()));
                 }
             }
             Event::ShareEnded { share, .. } => {
@@ -337,6 +344,10 @@ impl Driver {
                     task.explain(reason);
                 }
             }
+            TransportEvent::Nearby { peer, addresses } => {
+                self.input(Input::Nearby { peer, addresses });
+            }
+            TransportEvent::NearbyGone { peer } => self.input(Input::NearbyGone { peer }),
             TransportEvent::DialFailed { dial, reason } => {
                 self.input(Input::DialFailed { dial, reason });
             }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use handover_core::engine::{
     AcceptTerms, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId, Engine, Event,
-    FetchOptions, FetchSource, GroupHash, Input, JobId, LinkId, OnConflict, Output, PathKind,
-    Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, SinkKind,
+    FetchKey, FetchOptions, FetchSource, GroupHash, Input, JobId, LinkId, OnConflict, Output,
+    PathKind, Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, SinkKind,
 };
 use handover_core::frame::{self, LinkKeys};
 use handover_core::handshake::{self, Initiator};
@@ -93,7 +93,7 @@ impl Play {
             source: FetchSource {
                 peer: Some(play.peer),
                 addresses: vec!["/ip4/10.0.0.2/tcp/1".parse().expect("an address")],
-                secret: secret(),
+                key: FetchKey::Secret(secret()),
             },
             sink: SinkKind::Folder,
             options: FetchOptions::default(),

@@ -11,9 +11,12 @@ use crate::secret::{ShareCodeLabel, ShareSecret};
 use crate::{Multiaddr, PeerId};
 
 mod legacy;
+mod short;
 mod ticket;
+pub mod words;
 
 pub use legacy::LegacyCode;
+pub use short::ShortCode;
 pub use ticket::Ticket;
 
 /// Bytes of a code's text at the most.
@@ -30,6 +33,8 @@ pub enum ShareCode {
     Ticket(Ticket),
     /// `SHARECODE:ENCRYPTIONKEY:IP:PORT`, for the local network.
     Legacy(LegacyCode),
+    /// A number and words, to be read out.
+    Short(ShortCode),
 }
 
 impl ShareCode {
@@ -46,7 +51,7 @@ impl ShareCode {
         } else if ShareCodeLabel::parse(&code).is_ok() {
             Err(CodeError::OnlyLabel)
         } else if is_short(&code) {
-            Err(CodeError::Short)
+            ShortCode::parse(&code).map(Self::Short)
         } else {
             Ticket::parse(&code).map(Self::Ticket)
         }
@@ -57,6 +62,7 @@ impl ShareCode {
         match self {
             Self::Ticket(ticket) => ticket.encode(),
             Self::Legacy(code) => code.encode(),
+            Self::Short(code) => code.encode(),
         }
     }
 
@@ -64,7 +70,7 @@ impl ShareCode {
     pub fn peer(&self) -> Option<PeerId> {
         match self {
             Self::Ticket(ticket) => Some(ticket.peer),
-            Self::Legacy(_) => None,
+            Self::Legacy(_) | Self::Short(_) => None,
         }
     }
 
@@ -73,22 +79,25 @@ impl ShareCode {
         match self {
             Self::Ticket(ticket) => ticket.addresses.clone(),
             Self::Legacy(code) => code.addresses(),
+            Self::Short(_) => Vec::new(),
         }
     }
 
-    /// The share's secret.
-    pub fn secret(&self) -> &ShareSecret {
+    /// The share's secret, if the code holds it.
+    pub fn secret(&self) -> Option<&ShareSecret> {
         match self {
-            Self::Ticket(ticket) => &ticket.secret,
-            Self::Legacy(code) => &code.secret,
+            Self::Ticket(ticket) => Some(&ticket.secret),
+            Self::Legacy(code) => Some(&code.secret),
+            Self::Short(_) => None,
         }
     }
 
-    /// The share's public label.
-    pub fn share_code(&self) -> &ShareCodeLabel {
+    /// The share's public label, if the code names it.
+    pub fn share_code(&self) -> Option<&ShareCodeLabel> {
         match self {
-            Self::Ticket(ticket) => &ticket.share_code,
-            Self::Legacy(code) => &code.share_code,
+            Self::Ticket(ticket) => Some(&ticket.share_code),
+            Self::Legacy(code) => Some(&code.share_code),
+            Self::Short(_) => None,
         }
     }
 }
@@ -102,11 +111,19 @@ pub enum CodeError {
     /// Over [`MAX_CODE`].
     #[error("this is too long to be a code; paste the code alone")]
     TooLong,
-    /// Digits and words.
+    /// A short code's number.
     #[error(
-        "this looks like a short code, which this version of handover does not know yet; ask the sender for a ticket"
+        "the number of this code should have seven digits; ask the sender to read it out again"
     )]
-    Short,
+    ShortNumber,
+    /// A short code with other than two words.
+    #[error(
+        "a short code is a number and two words, such as 4827193-amber-otter, and this is not; ask the sender to read it out again"
+    )]
+    ShortParts,
+    /// A word that no short code has.
+    #[error("the {0} word of this code is none that handover uses; ask the sender to spell it")]
+    ShortWord(&'static str),
     /// A [`ShareCodeLabel`] alone.
     #[error("this is only a share's label, which opens nothing; ask the sender for the whole code")]
     OnlyLabel,
@@ -264,7 +281,8 @@ mod tests {
         }
         assert_eq!(code.encode(), LEGACY);
         assert_eq!(code.peer(), None);
-        assert_eq!(code.share_code().as_str(), "GAZ3-VTDS-YQP7");
+        let label = code.share_code().map(ShareCodeLabel::as_str);
+        assert_eq!(label, Some("GAZ3-VTDS-YQP7"));
     }
 
     #[test]
@@ -273,8 +291,7 @@ mod tests {
             ("", CodeError::Empty),
             (" \n\"\" ", CodeError::Empty),
             ("handover get", CodeError::Empty),
-            ("4827193-amber-otter", CodeError::Short),
-            ("handover get 7-Guitarist", CodeError::Short),
+            ("handover get 7-Guitarist", CodeError::ShortNumber),
             ("gaz3-vtds-yqp7", CodeError::OnlyLabel),
             ("no code at all!", CodeError::NotBase64),
             ("hello", CodeError::NotATicket),
@@ -300,7 +317,9 @@ mod tests {
         for error in [
             CodeError::Empty,
             CodeError::TooLong,
-            CodeError::Short,
+            CodeError::ShortNumber,
+            CodeError::ShortParts,
+            CodeError::ShortWord("first"),
             CodeError::OnlyLabel,
             CodeError::NotBase64,
             CodeError::NotATicket,

@@ -10,7 +10,7 @@ use super::{DialId, DiskWork, DownloadId, Event, JobId, LinkId, Output, SessionI
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::time::Time;
-use crate::{Keypair, PeerId};
+use crate::{Keypair, Multiaddr, PeerId};
 
 /// Shared by shares and downloads, one at a time.
 pub(super) struct Context {
@@ -19,6 +19,8 @@ pub(super) struct Context {
     pub(super) identity: Keypair,
     pub(super) peer: PeerId,
     pub(super) links: Links,
+    /// Peers on the local network, and where they are.
+    pub(super) nearby: BTreeMap<PeerId, Vec<Multiaddr>>,
     rng: ChaCha20Rng,
     outputs: VecDeque<Output>,
     jobs: BTreeMap<JobId, JobOwner>,
@@ -84,6 +86,7 @@ impl Context {
             peer: identity.public().to_peer_id(),
             identity,
             links: Links::default(),
+            nearby: BTreeMap::new(),
             rng: ChaCha20Rng::from_seed(seed),
             outputs: VecDeque::new(),
             jobs: BTreeMap::new(),
@@ -172,7 +175,7 @@ impl Context {
         &mut self,
         download: DownloadId,
         peer: Option<PeerId>,
-        addresses: Vec<crate::Multiaddr>,
+        addresses: Vec<Multiaddr>,
     ) -> DialId {
         let dial = DialId(self.fresh());
         self.dials.insert(dial, download);

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{DiskError, DownloadId, PathKind, SessionId, ShareId};
 use crate::PeerId;
-use crate::code::Ticket;
+use crate::code::{ShortCode, Ticket};
 use crate::manifest::Manifest;
 use crate::path::SafePath;
 
@@ -16,8 +16,16 @@ use crate::path::SafePath;
 #[allow(missing_docs)]
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A share can be reached: this is its ticket (again, when its addresses change).
-    ShareOpen { share: ShareId, ticket: Ticket },
+    /// A share can be reached: this is its ticket (again, when its addresses change), and its short code if it has one.
+    ShareOpen {
+        share: ShareId,
+        ticket: Ticket,
+        short: Option<ShortCode>,
+    },
+    /// Somebody tried a share's short code with other words; so many more guesses, and it is dead.
+    WrongWords { share: ShareId, left: u32 },
+    /// A share's short code is dead, after too many wrong guesses. Who has been let in stays; the ticket still opens it.
+    CodeBurnt { share: ShareId },
     /// A share's files are listed.
     ShareScanned {
         share: ShareId,
@@ -235,6 +243,9 @@ pub enum DownloadError {
     /// A peer answered, but it does not know this code (any more).
     #[error("the other side no longer offers this; ask for a new code")]
     NoSuchShare,
+    /// The words of the short code are not the sharer's.
+    #[error("the words of this code are not the ones that the other side has")]
+    WrongWords,
     /// The sharer stopped offering it.
     #[error("the other side stopped sharing")]
     Withdrawn,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{DiskDone, DiskWork, Event};
+use crate::code::ShortCode;
 use crate::frame::{Frame, LinkKeys};
 use crate::message::Message;
 use crate::secret::ShareSecret;
@@ -101,6 +102,13 @@ pub enum Input {
     Sent { link: LinkId, seq: u64 },
     /// A disk job has ended.
     Disk { job: JobId, done: DiskDone },
+    /// A peer is on the local network, at these addresses. Again, when they change.
+    Nearby {
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    /// It is not there any more.
+    NearbyGone { peer: PeerId },
     /// Time has passed: [`Output::Timeout`]'s moment is here.
     Tick,
 }
@@ -162,6 +170,25 @@ pub struct ShareOptions {
     pub uses: Option<u32>,
     /// Put loopback addresses into the ticket: the receiver is on this machine.
     pub loopback: bool,
+    /// Open it to a short code too.
+    pub short: Short,
+}
+
+/// Whether a share has a short code.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Short {
+    /// It has none.
+    #[default]
+    None,
+    /// A new one is drawn.
+    New,
+    /// The one that it had before, with as many wrong guesses as there were.
+    Again {
+        /// The code.
+        code: ShortCode,
+        /// Wrong guesses so far.
+        wrong: u32,
+    },
 }
 
 /// Whom to fetch from, and with what key.
@@ -169,10 +196,19 @@ pub struct ShareOptions {
 pub struct FetchSource {
     /// The sharer's identity. A legacy code does not name it: whoever proves the key at the address is it.
     pub peer: Option<PeerId>,
-    /// Where to dial.
+    /// Where to dial. Peers on the local network are tried beside them.
     pub addresses: Vec<Multiaddr>,
-    /// The share's secret.
-    pub secret: ShareSecret,
+    /// What opens it.
+    pub key: FetchKey,
+}
+
+/// What opens a share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchKey {
+    /// Its secret.
+    Secret(ShareSecret),
+    /// Its short code.
+    Short(ShortCode),
 }
 
 /// Where a download goes.

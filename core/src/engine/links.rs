@@ -7,6 +7,7 @@ use super::{DialId, DownloadId, LinkId, PathKind, ShareId};
 use crate::PeerId;
 use crate::handshake::Initiator;
 use crate::limits::Limits;
+use crate::pake::{Pake, PakeKey};
 use crate::time::Time;
 
 /// Messages without progress that a link may send in a second, in the long run.
@@ -21,6 +22,10 @@ const GRACE: Duration = Duration::from_secs(5);
 pub(super) enum Role {
     /// The other side dialled; its knock is awaited.
     Awaiting,
+    /// The other side knocked with a short code and was told our point; its proof is awaited, under this key.
+    Pairing(ShareId, PakeKey),
+    /// We dialled for a download and knocked with a short code; the sharer's point is awaited.
+    Asking(DownloadId, DialId, Box<Pake>),
     /// We dialled for a download and knocked; the reply is awaited.
     Knocking(DownloadId, DialId, Box<Initiator>),
     /// Keyed: the other side fetches from this share.
@@ -121,7 +126,7 @@ impl Links {
     pub(super) fn awaiting(&self) -> usize {
         self.links
             .values()
-            .filter(|link| matches!(link.role, Role::Awaiting))
+            .filter(|link| matches!(link.role, Role::Awaiting | Role::Pairing(..)))
             .count()
     }
 

@@ -25,6 +25,7 @@ mod disk_work;
 mod download;
 mod event;
 mod io;
+mod knock;
 mod links;
 mod share;
 
@@ -40,10 +41,10 @@ use download::Download;
 use links::{Care, Role};
 use share::Share;
 
-use crate::frame::{Frame, LinkKeys};
-use crate::handshake::{self, Initiator};
-use crate::limits::{Limits, MAX_PAYLOAD, MAX_SEALED_FRAME};
-use crate::message::{self, Knock, KnockReply, Message, Refusal};
+use crate::dial;
+use crate::frame::Frame;
+use crate::limits::Limits;
+use crate::message::Message;
 use crate::time::Time;
 use crate::{Keypair, Multiaddr, PeerId};
 
@@ -131,6 +132,10 @@ impl Engine {
                 }
             }
             Input::Disk { job, done } => self.disk_done(job, done),
+            Input::Nearby { peer, addresses } => self.nearby(peer, addresses),
+            Input::NearbyGone { peer } => {
+                self.cx.nearby.remove(&peer);
+            }
             Input::Tick => {}
         }
         self.tick();
@@ -223,174 +228,21 @@ impl Engine {
         }
     }
 
-    fn link_up(&mut self, link: LinkId, peer: PeerId, path: PathKind, dial: Option<DialId>) {
+    /// Somebody is on the local network. Whoever is looked for may be it.
+    fn nearby(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         let cx = &mut self.cx;
-        let download = dial.and_then(|dial| cx.dial_done(dial));
-        let (Some(id), Some(dial)) = (download, dial) else {
-            let full = cx.links.len() >= cx.limits.links
-                || cx.links.awaiting() >= cx.limits.links_in_handshake;
-            if full || dial.is_some() || self.shares.is_empty() {
-                return cx.push(Output::Close { link });
-            }
-            cx.links
-                .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
-            return cx.push(Output::AwaitPlain { link });
-        };
-        let wanted = self.downloads.get(&id).filter(|download| {
-            download.wants_link(cx, path) && download.peer().is_none_or(|expected| expected == peer)
-        });
-        let Some(download) = wanted else {
-            cx.push(Output::Close { link });
-            return self.dial_failed(
-                id,
-                dial,
-                "another peer than the one that was called answered",
-            );
-        };
-        let tag = download.secret().tag();
-        let psk = download.secret().psk();
-        let seed = cx.draw();
-        let (initiator, noise) = Initiator::new(&psk, &tag, &cx.peer, &peer, seed);
-        let role = Role::Knocking(id, dial, Box::new(initiator));
-        cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
-        let version = VERSION;
-        let knock = message::encode(&Knock {
-            version,
-            tag,
-            noise,
-        });
-        cx.push(Output::SendPlain {
-            link,
-            bytes: knock.into(),
-        });
-        cx.push(Output::AwaitPlain { link });
-    }
-
-    fn dial_failed(&mut self, download: DownloadId, dial: DialId, reason: &str) {
-        if let Some(download) = self.downloads.get_mut(&download) {
-            download.dial_failed(&mut self.cx, dial, reason.to_string());
-        }
-    }
-
-    /// A frame came on a link without keys: a knock, or the reply to ours.
-    fn plain(&mut self, link: LinkId, bytes: &[u8]) {
-        let Some(state) = self.cx.links.get_mut(link) else {
+        if cx.nearby.len() >= cx.limits.nearby && !cx.nearby.contains_key(&peer) {
             return;
-        };
-        state.heard(self.cx.now);
-        match std::mem::replace(&mut state.role, Role::Awaiting) {
-            Role::Awaiting => self.knocked(link, bytes),
-            Role::Knocking(download, dial, initiator) => {
-                self.replied(link, download, dial, *initiator, bytes);
-            }
-            keyed @ (Role::Serving(_) | Role::Fetching(_)) => {
-                state.role = keyed;
-                self.blame(link, &Violation::new("an unsealed frame on a keyed link"));
-            }
         }
-    }
-
-    /// Somebody dialled us and says which share they want.
-    fn knocked(&mut self, link: LinkId, bytes: &[u8]) {
-        match self.admit(link, bytes) {
-            Ok((share, noise, keys)) => {
-                self.send_reply(link, &KnockReply::Noise(noise));
-                let largest = MAX_SEALED_FRAME - MAX_PAYLOAD;
-                self.cx.push(Output::Keys {
-                    link,
-                    keys,
-                    largest,
-                });
-                if let Some(state) = self.cx.links.get_mut(link) {
-                    state.role = Role::Serving(share);
-                }
-                if let Some(share) = self.shares.get_mut(&share) {
-                    share.link_up(&mut self.cx, link);
-                }
-            }
-            Err(refusal) => {
-                self.send_reply(link, &KnockReply::Refused(refusal));
-                self.cx.close(link);
-            }
-        }
-    }
-
-    fn send_reply(&mut self, link: LinkId, reply: &KnockReply) {
-        let bytes = message::encode(reply).into();
-        self.cx.push(Output::SendPlain { link, bytes });
-    }
-
-    /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
-    fn admit(
-        &mut self,
-        link: LinkId,
-        bytes: &[u8],
-    ) -> Result<(ShareId, Vec<u8>, LinkKeys), Refusal> {
-        let knock: Knock = message::decode(bytes).map_err(|_| Refusal::NoSuchShare)?;
-        if knock.version != VERSION {
-            return Err(Refusal::Version);
-        }
-        let open = |share: &Share| !share.is_over() && share.secret().tag() == knock.tag;
-        let found = self.shares.iter().find(|(_, share)| open(share));
-        let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
-        let seed = self.cx.draw();
-        let peer = self
-            .cx
-            .links
-            .get(link)
-            .map(|link| link.peer)
-            .ok_or(Refusal::Busy)?;
-        let psk = share.secret().psk();
-        let (reply, keys) =
-            handshake::respond(&psk, &knock.tag, &self.cx.peer, &peer, &knock.noise, seed)
-                .map_err(|_| Refusal::NoSuchShare)?;
-        Ok((*id, reply, keys))
-    }
-
-    /// The reply to our knock.
-    fn replied(
-        &mut self,
-        link: LinkId,
-        id: DownloadId,
-        dial: DialId,
-        initiator: Initiator,
-        bytes: &[u8],
-    ) {
-        let keys = match message::decode(bytes) {
-            Ok(KnockReply::Noise(noise)) => initiator.finish(&noise).ok(),
-            Ok(KnockReply::Refused(refusal)) => {
-                self.cx.close(link);
-                return self.download(id, |download, cx| download.refused(cx, dial, refusal));
-            }
-            Err(_) => None,
-        };
-        let Some(keys) = keys else {
-            self.cx.close(link);
-            return self.dial_failed(
-                id,
-                dial,
-                "the other side does not know the key of this code",
-            );
-        };
-        let Some(state) = self.cx.links.get_mut(link) else {
+        // They are the peer's own word too: vetted like a code's.
+        let vetted = dial::vet(&addresses, false, &cx.limits).dial;
+        if vetted.is_empty() || peer == cx.peer || cx.nearby.get(&peer) == Some(&vetted) {
             return;
-        };
-        let (peer, path) = (state.peer, state.path);
-        state.role = Role::Fetching(id);
-        let wanted = self
-            .downloads
-            .get(&id)
-            .is_some_and(|download| download.wants_link(&self.cx, path));
-        if !wanted {
-            return self.cx.close(link);
         }
-        let largest = MAX_SEALED_FRAME;
-        self.cx.push(Output::Keys {
-            link,
-            keys,
-            largest,
-        });
-        self.download(id, |download, cx| download.link_up(cx, link, peer));
+        cx.nearby.insert(peer, vetted);
+        for download in self.downloads.values_mut() {
+            download.nearby(cx, peer);
+        }
     }
 
     /// A frame came on a keyed link.
@@ -432,7 +284,7 @@ impl Engine {
                 Some(download) => download.message(&mut self.cx, link, frame),
                 None => Ok(()),
             },
-            Role::Awaiting | Role::Knocking(..) => {
+            Role::Awaiting | Role::Pairing(..) | Role::Asking(..) | Role::Knocking(..) => {
                 Err(Violation::new("a sealed frame before the keys"))
             }
         };
@@ -476,10 +328,10 @@ impl Engine {
             Role::Fetching(id) => {
                 self.download(id, |download, cx| download.blamed(cx, link, violation));
             }
-            Role::Knocking(id, dial, _) => {
+            Role::Knocking(id, dial, _) | Role::Asking(id, dial, _) => {
                 self.dial_failed(id, dial, "the other side does not speak this protocol");
             }
-            Role::Awaiting => {}
+            Role::Awaiting | Role::Pairing(..) => {}
         }
     }
 
@@ -496,10 +348,10 @@ impl Engine {
             Role::Fetching(id) => {
                 self.download(id, |download, cx| download.link_down(cx, link, reason));
             }
-            Role::Knocking(id, dial, _) => {
+            Role::Knocking(id, dial, _) | Role::Asking(id, dial, _) => {
                 self.download(id, |download, cx| download.dial_failed(cx, dial, reason));
             }
-            Role::Awaiting => {}
+            Role::Awaiting | Role::Pairing(..) => {}
         }
     }
 

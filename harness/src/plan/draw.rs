@@ -258,6 +258,7 @@ fn share(from: &mut Entropy<'_>, hosts: usize) -> SharePlan {
             pipe: Some(size(from)),
             files: Vec::new(),
             extras: false,
+            short: from.one_in(3),
         };
     }
     SharePlan {
@@ -267,6 +268,7 @@ fn share(from: &mut Entropy<'_>, hosts: usize) -> SharePlan {
         pipe: None,
         files: files(from),
         extras: from.one_in(3),
+        short: from.one_in(3),
     }
 }
 
@@ -281,6 +283,7 @@ fn order(from: &mut Entropy<'_>, hosts: usize, source: FromPlan) -> OrderPlan {
         from: source,
         at: from.below(1_500),
         dht: from.one_in(4),
+        short: from.one_in(2),
         to_pipe: from.one_in(12),
         some: from.one_in(5),
         conflict: from.pick(&conflicts),
@@ -321,7 +324,7 @@ fn attacker(from: &mut Entropy<'_>, shares: usize) -> AttackerPlan {
         attack: from.pick(Attack::ALL),
         share: from.index(shares),
         at: from.below(5_000),
-        times: byte(from.range(1, 3)),
+        times: byte(from.range(1, 5)),
     }
 }
 
@@ -437,7 +440,7 @@ fn disk_trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
         }
         5 => Trouble::RenameFails {
             host,
-            times: byte(from.range(1, 3)),
+            times: byte(from.range(1, 5)),
         },
         6 => Trouble::NameTaken {
             order: from.index(plan.orders.len()),

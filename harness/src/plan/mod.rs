@@ -172,6 +172,9 @@ pub struct SharePlan {
     /// It also has a folder and a symlink.
     #[serde(default)]
     pub extras: bool,
+    /// It has a short code.
+    #[serde(default)]
+    pub short: bool,
 }
 
 /// What a user orders: a download, and how they deal with it.
@@ -191,6 +194,9 @@ pub struct OrderPlan {
     /// Addresses come from the DHT, not from the ticket.
     #[serde(default)]
     pub dht: bool,
+    /// With the share's short code, if it has one.
+    #[serde(default)]
+    pub short: bool,
     /// Into a pipe.
     #[serde(default)]
     pub to_pipe: bool,

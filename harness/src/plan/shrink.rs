@@ -105,6 +105,7 @@ fn simpler(plan: &Plan, with: With<'_>) {
         with(&|plan| plan.orders[at].user = UserPlan::Patient);
         with(&|plan| plan.orders[at].dht = false);
         with(&|plan| plan.orders[at].some = false);
+        with(&|plan| plan.orders[at].short = false);
         with(&|plan| plan.orders[at].taken = false);
         with(&|plan| plan.orders[at].planted = false);
         with(&|plan| plan.orders[at].at = 0);
@@ -120,6 +121,7 @@ fn simpler(plan: &Plan, with: With<'_>) {
 fn simpler_share(plan: &Plan, at: usize, with: With<'_>) {
     with(&|plan| plan.shares[at].extras = false);
     with(&|plan| plan.shares[at].uses = 0);
+    with(&|plan| plan.shares[at].short = false);
     with(&|plan| plan.shares[at].at = 0);
     let files = plan.shares[at].files.len();
     if files > 1 {

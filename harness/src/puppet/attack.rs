@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use handover_core::code::ShortCode;
 use handover_core::engine::{LinkId, Segment, VERSION};
 use handover_core::frame::plain;
 use handover_core::handshake::Initiator;
 use handover_core::limits::{GROUP, LEAF, MAX_SEALED_FRAME};
-use handover_core::message::{self, Knock, KnockReply, Leave, Message};
+use handover_core::message::{self, Knock, KnockReply, Leave, Message, Proof, ShortKnock};
+use handover_core::pake::Pake;
 use handover_core::secret::ShareSecret;
 use handover_transports::memory::HostId;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::SeedableRng;
 use serde::{Deserialize, Serialize};
 
 use crate::World;
@@ -29,6 +33,8 @@ pub enum Attack {
     NeverReads,
     /// Knocks without the secret.
     Stranger,
+    /// Knocks with the short code's number and words of its own.
+    Guesses,
     /// Bytes that are no knock.
     Garbage,
     /// Connects and says nothing.
@@ -61,6 +67,7 @@ impl Attack {
         Self::BadRanges,
         Self::NeverReads,
         Self::Stranger,
+        Self::Guesses,
         Self::Garbage,
         Self::Mute,
         Self::HugeFrame,
@@ -89,7 +96,10 @@ pub(super) struct Attacker {
     secret: ShareSecret,
     /// Entries of the share with bytes, and how many.
     files: Vec<(u32, u64)>,
+    /// The number of its short code, if it has one, with other words.
+    guess: Option<ShortCode>,
     /// Handshakes under way.
+    asking: BTreeMap<LinkId, Pake>,
     knocking: BTreeMap<LinkId, Initiator>,
     begun: bool,
 }
@@ -102,12 +112,23 @@ impl World {
         host: HostId,
         attack: Attack,
         secret: &ShareSecret,
+        short: Option<&ShortCode>,
         files: &[(u32, u64)],
     ) {
         if !self.is_running(host) {
             return;
         }
+        let guess = short.map(|code| {
+            loop {
+                let guess = code.with_new_words(&mut ChaCha20Rng::from_seed(self.draw()));
+                if guess != *code {
+                    break guess;
+                }
+            }
+        });
         self.puppet_mut(puppet).attacker = Some(Attacker {
+            guess,
+            asking: BTreeMap::new(),
             attack,
             secret: secret.clone(),
             files: files.to_vec(),
@@ -139,6 +160,19 @@ impl World {
             }
             _ => {}
         }
+        if attacker.attack == Attack::Guesses {
+            let Some(guess) = &attacker.guess else {
+                return;
+            };
+            let (pake, point) = Pake::receiver(guess, &local, &peer, seed);
+            let knock = ShortKnock {
+                version: VERSION,
+                number: guess.number(),
+                point,
+            };
+            attacker.asking.insert(link, pake);
+            return self.say_raw(link, plain(&message::encode(&knock)));
+        }
         let psk = if attacker.attack == Attack::Stranger {
             happened(Fault::Attack);
             ShareSecret::from_bytes(seed).psk()
@@ -166,12 +200,17 @@ impl World {
             return false;
         };
         let (attack, initiator) = (attacker.attack, attacker.knocking.remove(&link));
+        let asking = attacker.asking.remove(&link);
         let reply = message::decode::<KnockReply>(body);
+        if let (Some(pake), Ok(KnockReply::Point(point))) = (asking, &reply) {
+            self.guess(place, link, pake, point);
+            return false;
+        }
         let (Some(initiator), Ok(KnockReply::Noise(noise))) = (initiator, reply) else {
             return false;
         };
         let keys = initiator.finish(&noise);
-        if attack == Attack::Stranger {
+        if matches!(attack, Attack::Stranger | Attack::Guesses) {
             promise!(Strangers, keys.is_err(), "a stranger got keys");
         }
         let Ok(keys) = keys else {
@@ -182,6 +221,25 @@ impl World {
         let (session, name) = (link.0, "attacker".to_owned());
         self.say(link, &Message::Hello { session, name });
         true
+    }
+
+    /// The sharer's point: what a guess makes of it is put to the proof.
+    fn guess(&mut self, place: HostId, link: LinkId, pake: Pake, point: &[u8]) {
+        let (seed, local) = (self.draw(), self.peer(place));
+        let puppet = self.puppet_mut(place);
+        let peer = puppet.links[&link].peer;
+        let Some(attacker) = &mut puppet.attacker else {
+            return;
+        };
+        let (Ok(key), Some(guess)) = (pake.finish(point), &attacker.guess) else {
+            return;
+        };
+        let tag = u128::from(guess.number()).to_be_bytes();
+        let (initiator, noise) = Initiator::new(&key, &tag, &local, &peer, seed);
+        attacker.knocking.insert(link, initiator);
+        happened(Fault::Attack);
+        happened(Fault::WrongWords);
+        self.say_raw(link, plain(&message::encode(&Proof { noise })));
     }
 
     /// Something came over an attacker's link. Once it is welcome, the attack begins.
@@ -229,7 +287,7 @@ impl World {
                 let frame = self.say(link, &Message::Have { done: 1, total: 2 });
                 self.say_raw(link, frame);
             }
-            Attack::Stranger | Attack::Garbage | Attack::Mute => {}
+            Attack::Stranger | Attack::Guesses | Attack::Garbage | Attack::Mute => {}
             flood => {
                 for number in 0..MANY {
                     self.say(link, &one_of(flood, number, files));

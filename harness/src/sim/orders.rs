@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use handover_core::engine::{
-    AcceptTerms, Command, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchOptions,
-    FetchSource, OnConflict, SinkKind,
+    AcceptTerms, Command, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchKey,
+    FetchOptions, FetchSource, OnConflict, SinkKind,
 };
 use handover_core::limits::GROUP;
 
@@ -88,7 +88,7 @@ impl Sim<'_> {
                 Some(FetchSource {
                     peer: Some(ticket.peer),
                     addresses: ticket.addresses.clone(),
-                    secret: ticket.secret.clone(),
+                    key: FetchKey::Secret(ticket.secret.clone()),
                 })
             }
             FromPlan::Share(share) => {
@@ -98,6 +98,14 @@ impl Sim<'_> {
                     self.orders[at].settled |= share.over;
                     return None;
                 };
+                if let (Some(code), true, false) = (&share.short, plan.short, self.healed) {
+                    happened(Fault::ShortCode);
+                    return Some(FetchSource {
+                        peer: None,
+                        addresses: Vec::new(),
+                        key: FetchKey::Short(code.clone()),
+                    });
+                }
                 let addresses = if plan.dht && !self.healed {
                     self.world.look_up(&ticket.secret)
                 } else {
@@ -106,7 +114,7 @@ impl Sim<'_> {
                 Some(FetchSource {
                     peer: Some(ticket.peer),
                     addresses,
-                    secret: ticket.secret.clone(),
+                    key: FetchKey::Secret(ticket.secret.clone()),
                 })
             }
         }

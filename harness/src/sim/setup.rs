@@ -68,6 +68,7 @@ impl<'a> Sim<'a> {
             ending: BTreeSet::new(),
             healed: false,
         };
+        sim.world.make_neighbourly();
         sim.fill_agenda();
         sim
     }

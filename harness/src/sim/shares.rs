@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use handover_core::code::Ticket;
-use handover_core::engine::{Command, Event, ShareEnd, ShareId};
+use handover_core::code::{ShortCode, Ticket};
+use handover_core::engine::{Command, Event, ShareEnd, ShareId, Short};
 use handover_core::secret::ShareSecret;
 
 use super::setup::files;
@@ -24,10 +24,17 @@ pub(super) struct Share {
     /// What it is on its host, while that runs.
     pub(super) id: Option<ShareId>,
     pub(super) ticket: Option<Ticket>,
+    /// Its short code, once it was made, and how often that was guessed wrong.
+    pub(super) short: Option<ShortCode>,
+    pub(super) wrong: u32,
+    /// It has one.
+    has_short: bool,
     /// It will not come back.
     pub(super) over: bool,
     /// Some of its files may fail.
     pub(super) spoilt: bool,
+    /// Wrong guesses in its host's present life that were counted.
+    heard_wrong: u32,
     /// Files that have rotted: once each.
     pub(super) rotten: BTreeSet<String>,
 }
@@ -46,8 +53,12 @@ impl Share {
             kind,
             id: None,
             ticket: None,
+            short: None,
+            wrong: 0,
+            has_short: plan.short,
             over: false,
             spoilt: false,
+            heard_wrong: 0,
             rotten: BTreeSet::new(),
         }
     }
@@ -84,6 +95,14 @@ impl Sim<'_> {
         }
         let mut offering = Offering::of(share.kind.clone()).with_secret(share.secret.clone());
         offering.options.uses = (share.uses > 0).then_some(share.uses.into());
+        offering.options.short = match &share.short {
+            _ if !share.has_short => Short::None,
+            None => Short::New,
+            Some(code) => Short::Again {
+                code: code.clone(),
+                wrong: share.wrong,
+            },
+        };
         let (id, ticket) = self.world.share_with(host, offering);
         let share = &mut self.shares[at];
         share.id = Some(id);
@@ -102,6 +121,7 @@ impl Sim<'_> {
     /// A host is gone: its shares come back with it, but for pipes.
     pub(super) fn lose_shares(&mut self, host: usize) {
         for share in self.shares.iter_mut().filter(|share| share.host == host) {
+            share.heard_wrong = 0;
             if let Some(id) = share.id.take() {
                 share.kind = self.world.disk(self.hosts[host]).shared_now(id).clone();
                 share.over |= share.is_pipe();
@@ -123,23 +143,35 @@ impl Sim<'_> {
         };
         let host = self.hosts[share.host];
         let mut ended = None;
+        let mut wrong = 0;
         let mut ticket = None;
         for event in self.world.events(host).iter().rev() {
             match event {
                 Event::ShareEnded { share, reason } if *share == id => ended = Some(reason.clone()),
-                Event::ShareOpen { share, ticket: new } if *share == id && ticket.is_none() => {
-                    ticket = Some(new.clone());
+                Event::ShareOpen {
+                    share,
+                    ticket: new,
+                    short,
+                } if *share == id && ticket.is_none() => {
+                    ticket = Some((new.clone(), short.clone()))
                 }
+                Event::WrongWords { share, .. } if *share == id => wrong += 1,
                 _ => {}
             }
         }
         let share = &mut self.shares[at];
-        share.ticket = ticket.or(share.ticket.take());
+        if let Some((ticket, short)) = ticket {
+            share.ticket = Some(ticket);
+            share.short = share.short.take().or(short);
+        }
+        share.wrong += wrong - share.heard_wrong;
+        share.heard_wrong = wrong;
         match ended {
             // Its user tries again.
             Some(ShareEnd::Failed(_)) if !share.is_empty() => {
                 share.kind = self.world.disk(host).shared_now(id).clone();
                 share.id = None;
+                share.heard_wrong = 0;
                 self.plan_act(Duration::from_secs(1), Act::Open(at));
             }
             // A program that is ended in order takes its shares up again when it is started.

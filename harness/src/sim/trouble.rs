@@ -299,6 +299,7 @@ impl Sim<'_> {
         let plan = self.plan.attackers[attacker];
         let share = &self.shares[usize::from(plan.share)];
         let (host, secret) = (self.hosts[share.host], share.secret.clone());
+        let short = share.short.clone();
         let files = match &share.kind {
             SourceKind::Tree(tree) => {
                 let files = (0..).zip(tree.iter());
@@ -313,7 +314,7 @@ impl Sim<'_> {
         if share.id.is_some() {
             let puppet = self.attackers[attacker];
             self.world
-                .puppet_attacks(puppet, host, plan.attack, &secret, &files);
+                .puppet_attacks(puppet, host, plan.attack, &secret, short.as_ref(), &files);
         }
         self.plan_act(Duration::from_secs(1), Act::Attack(attacker, more - 1));
     }

@@ -60,6 +60,8 @@ pub(crate) struct Host {
     dials: u64,
     /// The tag of each share that it has made.
     pub(super) shares: BTreeMap<ShareId, [u8; 16]>,
+    /// Shares whose short code is alive, and how often it was guessed wrong.
+    pub(super) codes: BTreeMap<ShareId, u32>,
     /// The share that each download is of.
     pub(super) tags: BTreeMap<DownloadId, [u8; 16]>,
 }
@@ -91,6 +93,7 @@ impl Host {
             greeting: 0,
             dials: 0,
             shares: BTreeMap::new(),
+            codes: BTreeMap::new(),
             tags: BTreeMap::new(),
         }
     }
@@ -106,6 +109,7 @@ impl Host {
         self.inputs.clear();
         self.asleep_until = Time::ZERO;
         self.untold.clear();
+        self.codes.clear();
         self.disk.crash(&mut self.rng);
     }
 
@@ -136,8 +140,31 @@ impl Host {
         }
     }
 
+    /// Watches guesses: there are only so many.
+    fn watch_guesses(&mut self, event: &Event) {
+        match event {
+            Event::WrongWords { share, left } => {
+                let most = self.limits.guesses;
+                let wrong = self.codes.get_mut(share).map(|wrong| {
+                    *wrong += 1;
+                    *wrong
+                });
+                promise!(
+                    Guesses,
+                    wrong.is_some_and(|wrong| wrong <= most && *left < most),
+                    "guess {wrong:?} of {most} was answered, and {left} are said to be left"
+                );
+            }
+            Event::CodeBurnt { share } | Event::ShareEnded { share, .. } => {
+                self.codes.remove(share);
+            }
+            _ => {}
+        }
+    }
+
     /// Watches an event: one end each, and nothing after it.
     fn watch(&mut self, event: &Event) {
+        self.watch_guesses(event);
         let download = download_of(event);
         let ended = download.is_some_and(|id| self.outcomes.contains_key(&id));
         promise!(
@@ -289,6 +316,10 @@ impl World {
                 id: number,
                 segments,
             } => self.ask(id, link, *number, segments),
+            Message::Secret { .. } => {
+                let alive = !self.host(id).codes.is_empty();
+                promise!(Guesses, alive, "a code that is dead lets somebody in");
+            }
             Message::Hello { session, .. } => {
                 self.host_mut(id).greeting = *session;
                 self.greeted.insert(link, *session);
@@ -535,6 +566,8 @@ impl World {
             Input::Activity { link } => trace.note(now, id.0, ("active", link)),
             Input::Sent { link, seq } => trace.note(now, id.0, (link, seq)),
             Input::Disk { job, .. } => trace.note(now, id.0, job),
+            Input::Nearby { addresses, .. } => trace.note(now, id.0, ("near", addresses)),
+            Input::NearbyGone { .. } => trace.note(now, id.0, "gone"),
             Input::Tick => trace.note(now, id.0, "tick"),
         }
     }

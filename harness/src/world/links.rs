@@ -156,6 +156,42 @@ impl World {
         let addresses = own.map(|(address, _)| address.clone()).collect();
         if matches!(self.places[id.0 as usize], Place::Host(_)) {
             self.feed(id, Input::Listening { addresses });
+            self.tell_neighbours();
+        }
+    }
+
+    /// From now on hosts on one local network hear of each other.
+    pub fn make_neighbourly(&mut self) {
+        self.neighbourly = true;
+        self.tell_neighbours();
+    }
+
+    /// Hosts on one local network hear where the others are on it.
+    fn tell_neighbours(&mut self) {
+        if !self.neighbourly {
+            return;
+        }
+        let on_lan = |(_, (host, route)): &(&Multiaddr, &(HostId, Route))| {
+            (route.path == PathKind::Lan).then_some(*host)
+        };
+        let mut by_host: BTreeMap<HostId, Vec<Multiaddr>> = BTreeMap::new();
+        for item in &self.routes {
+            if let Some(host) = on_lan(&item) {
+                by_host.entry(host).or_default().push(item.0.clone());
+            }
+        }
+        let hosts: Vec<_> = by_host.keys().copied().collect();
+        for listener in (0..self.places.len()).map(|at| HostId(u32::try_from(at).unwrap_or(0))) {
+            if !matches!(&self.places[listener.0 as usize], Place::Host(host) if host.is_up()) {
+                continue;
+            }
+            for host in hosts.iter().copied().filter(|host| *host != listener) {
+                if self.reach.lan(host) != self.reach.lan(listener) {
+                    continue;
+                }
+                let (peer, addresses) = (self.peer(host), by_host[&host].clone());
+                self.feed(listener, Input::Nearby { peer, addresses });
+            }
         }
     }
 

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use handover_core::code::Ticket;
 use handover_core::engine::{
-    AcceptTerms, Command, DownloadId, DownloadOutcome, Event, FetchOptions, FetchSource, LinkId,
-    OnConflict, ShareId, ShareLabel, ShareOptions, SinkKind,
+    AcceptTerms, Command, DownloadId, DownloadOutcome, Event, FetchKey, FetchOptions, FetchSource,
+    LinkId, OnConflict, ShareId, ShareLabel, ShareOptions, SinkKind,
 };
 use handover_core::limits::Limits;
 use handover_core::secret::ShareSecret;
@@ -185,6 +185,10 @@ pub struct World {
     fetched: BTreeMap<(HostId, u64), u64>,
     /// Links that a download lost.
     losses: BTreeMap<(HostId, u64), u64>,
+    /// Which share each short code's number stands for.
+    short_codes: BTreeMap<u32, [u8; 16]>,
+    /// Hosts on one local network hear of each other.
+    neighbourly: bool,
     /// What nobody may be shown.
     secrets: Vec<String>,
     /// Peers that lie, and their frames that are lies which can be seen at once: the end that they come to, and the
@@ -228,6 +232,8 @@ impl World {
             greeted: BTreeMap::new(),
             fetched: BTreeMap::new(),
             losses: BTreeMap::new(),
+            short_codes: BTreeMap::new(),
+            neighbourly: false,
             secrets: Vec::new(),
             liars: 0,
             lies: BTreeMap::new(),
@@ -297,14 +303,22 @@ impl World {
         };
         self.command(host, command);
         let opened = self.events(host).iter().find_map(|event| match event {
-            Event::ShareOpen { share: id, ticket } if *id == share => Some(ticket.clone()),
+            Event::ShareOpen {
+                share: id,
+                ticket,
+                short,
+            } if *id == share => Some((ticket.clone(), short.clone())),
             _ => None,
         });
-        let ticket = opened.expect("a ticket comes at once, whatever there is to scan");
+        let (ticket, short) = opened.expect("a ticket comes at once, whatever there is to scan");
         self.keep_secret(&ticket.secret);
         let tag = ticket.secret.tag();
         let state = self.host_mut(host);
         state.shares.insert(share, tag);
+        if let Some(code) = short {
+            state.codes.insert(share, 0);
+            self.short_codes.insert(code.number(), tag);
+        }
         (share, ticket)
     }
 
@@ -318,7 +332,7 @@ impl World {
         let source = FetchSource {
             peer: Some(ticket.peer),
             addresses: ticket.addresses.clone(),
-            secret: ticket.secret.clone(),
+            key: FetchKey::Secret(ticket.secret.clone()),
         };
         self.fetch_from(host, source, fetch)
     }
@@ -326,7 +340,10 @@ impl World {
     /// Fetches from a source that is no ticket.
     pub fn fetch_from(&mut self, host: HostId, source: FetchSource, fetch: Fetch) -> DownloadId {
         let download = DownloadId(self.next_id());
-        let tag = source.secret.tag();
+        let tag = match &source.key {
+            FetchKey::Secret(secret) => secret.tag(),
+            FetchKey::Short(code) => self.short_codes[&code.number()],
+        };
         let model = self.models.entry(tag).or_default().clone();
         let state = self.host_mut(host);
         state.tags.insert(download, tag);

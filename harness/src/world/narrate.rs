@@ -64,6 +64,8 @@ fn words_of_input(input: &Input) -> String {
         Input::Activity { link } => format!("link {link} is active"),
         Input::Sent { link, seq } => format!("link {link}: frame {seq} is gone"),
         Input::Disk { job, done } => format!("job {job} ended: {}", words_of_done(done)),
+        Input::Nearby { addresses, .. } => format!("somebody is near, at {addresses:?}"),
+        Input::NearbyGone { .. } => "somebody is near no more".to_owned(),
         Input::Tick => "tick".to_owned(),
     }
 }

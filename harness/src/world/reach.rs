@@ -71,7 +71,7 @@ impl Reach {
         self.lans.insert(host, lan);
     }
 
-    fn lan(&self, host: HostId) -> u8 {
+    pub(crate) fn lan(&self, host: HostId) -> u8 {
         self.lans.get(&host).copied().unwrap_or_default()
     }
 

@@ -1,7 +1,7 @@
 //! Row 14. The limits on requests, names and frames stand with the scenes of who breaks them.
 
 use handover_core::Multiaddr;
-use handover_core::engine::{DownloadOutcome, FetchSource, Segment};
+use handover_core::engine::{DownloadOutcome, FetchKey, FetchSource, Segment};
 use handover_core::limits::{LEAF, Limits};
 use handover_core::message::{Message, Served};
 use handover_harness::{Fetch, Say, Tree, World, content, small_limits};
@@ -239,7 +239,7 @@ fn addresses_of_a_code() {
         let source = FetchSource {
             peer: Some(ticket.peer),
             addresses: nobody.chain(ticket.addresses.clone()).collect(),
-            secret: ticket.secret.clone(),
+            key: FetchKey::Secret(ticket.secret.clone()),
         };
         let download = world.fetch_from(bob, source, Fetch::default());
         let outcome = world.run_to_end(bob, download);

@@ -5,6 +5,7 @@ mod a_code_is_there_before_anything_is_listed_or_hashed;
 mod a_link_dies_at_any_byte;
 mod a_sharer_is_started_again;
 mod a_sharer_that_is_gone_is_given_up;
+mod a_short_code_is_enough_on_a_local_network;
 mod a_slow_link_is_not_taken_for_dead;
 mod a_stream_goes_from_pipe_to_pipe;
 mod files_and_disks_fail;

@@ -5,7 +5,8 @@ use std::time::Duration;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::identity::PublicKey;
 use libp2p::swarm::NetworkBehaviour;
-use libp2p::{identify, memory_connection_limits, ping};
+use libp2p::swarm::behaviour::toggle::Toggle;
+use libp2p::{PeerId, identify, mdns, memory_connection_limits, ping};
 
 use super::link;
 
@@ -14,6 +15,9 @@ const PROTOCOL_VERSION: &str = "/handover/1.0.0";
 
 /// What identify names the program.
 const AGENT: &str = concat!("handover/", env!("CARGO_PKG_VERSION"));
+
+/// How often the local network is asked again who is there, beside the quick first times.
+const ASK_AGAIN: Duration = Duration::from_secs(20);
 
 /// Bounds on what other peers can make this one hold.
 #[derive(Debug, Clone)]
@@ -48,14 +52,16 @@ pub(crate) struct Node {
     pub(crate) link: link::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
+    mdns: Toggle<mdns::tokio::Behaviour>,
 }
 
 impl Node {
-    pub(crate) fn new(key: PublicKey, bounds: &ConnectionBounds) -> Self {
+    pub(crate) fn new(key: PublicKey, bounds: &ConnectionBounds, nearby: bool) -> Self {
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(bounds.pending_incoming))
             .with_max_established_per_peer(Some(bounds.per_peer))
             .with_max_established(Some(bounds.total));
+        let peer = key.to_peer_id();
         // Addresses of this machine are told through codes, to those who have one; not to everybody who connects.
         let identify = identify::Config::new(PROTOCOL_VERSION.into(), key)
             .with_agent_version(AGENT.into())
@@ -70,6 +76,22 @@ impl Node {
             link: link::Behaviour::default(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
+            mdns: nearby.then(|| neighbours(peer)).flatten().into(),
+        }
+    }
+}
+
+/// What finds and is found on the local network. Where that can't be had, all else goes on without.
+fn neighbours(peer: PeerId) -> Option<mdns::tokio::Behaviour> {
+    let config = mdns::Config {
+        query_interval: ASK_AGAIN,
+        ..mdns::Config::default()
+    };
+    match mdns::tokio::Behaviour::new(config, peer) {
+        Ok(behaviour) => Some(behaviour),
+        Err(error) => {
+            tracing::warn!(%error, "peers on the local network can't be looked for");
+            None
         }
     }
 }

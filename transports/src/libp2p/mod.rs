@@ -9,6 +9,7 @@ mod dials;
 pub mod link;
 mod listen;
 mod muxer;
+mod neighbours;
 mod reason;
 mod stack;
 pub mod tls;
@@ -34,6 +35,7 @@ use tokio::time::{Instant, Sleep};
 use self::behaviour::{Node, NodeEvent};
 use self::dials::{Dials, Step};
 use self::link::{Fate, LinkEvent, LinkStream};
+use self::neighbours::Neighbours;
 use crate::{Link, Transport, TransportEvent, next_link_id};
 
 pub use self::behaviour::ConnectionBounds;
@@ -64,18 +66,21 @@ pub struct Libp2pConfig {
     pub tcp: bool,
     /// Use QUIC.
     pub quic: bool,
+    /// Find peers on the local network by mDNS, and be found.
+    pub nearby: bool,
     /// What other peers can make it hold.
     pub bounds: ConnectionBounds,
 }
 
 impl Libp2pConfig {
-    /// TCP and QUIC on every address, on a port that is free.
+    /// TCP and QUIC on every address, on a port that is free; nobody on the local network hears of it.
     pub fn new(keypair: Keypair) -> Self {
         Self {
             keypair,
             listen: Listen::Port(0),
             tcp: true,
             quic: true,
+            nearby: false,
             bounds: ConnectionBounds::default(),
         }
     }
@@ -100,6 +105,7 @@ pub struct Libp2pTransport {
     swarm: Swarm<Node>,
     listeners: Vec<ListenerId>,
     dials: Dials,
+    neighbours: Neighbours,
     /// Every connection, with the links on it.
     connections: BTreeMap<ConnectionId, Carrier>,
     /// Answers that were ready at once; each is owed to a call of the owner, or to one event of the swarm.
@@ -155,7 +161,7 @@ impl Libp2pTransport {
     ) -> Result<Self, Libp2pError> {
         let local = config.keypair.public();
         let peer = local.to_peer_id();
-        let node = Node::new(local, &config.bounds);
+        let node = Node::new(local, &config.bounds, config.nearby);
         let buffer = NonZeroUsize::new(EVENT_BUFFER).unwrap_or(NonZeroUsize::MIN);
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -166,6 +172,7 @@ impl Libp2pTransport {
             swarm: Swarm::new(transport, node, peer, swarm_config),
             listeners: Vec::new(),
             dials: Dials::default(),
+            neighbours: Neighbours::default(),
             connections: BTreeMap::new(),
             ready: VecDeque::new(),
             listening_changed: false,
@@ -233,6 +240,9 @@ impl Libp2pTransport {
     fn on_swarm_event(&mut self, event: SwarmEvent<NodeEvent>) {
         match event {
             SwarmEvent::Behaviour(NodeEvent::Link(event)) => self.on_link_event(event),
+            SwarmEvent::Behaviour(NodeEvent::Mdns(event)) => {
+                self.ready.extend(self.neighbours.heard(event));
+            }
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,

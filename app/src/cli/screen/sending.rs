@@ -56,6 +56,23 @@ pub(crate) fn invitation_note() -> &'static str {
     "Where others use that computer too, run `handover get` alone and paste the code when it asks."
 }
 
+/// The short code, where it is enough.
+pub(crate) fn short_code(code: &str) -> String {
+    format!("On the same local network, a short code is enough:\n\n    handover get {code}\n")
+}
+
+/// Somebody had the number and other words.
+pub(crate) fn wrong_words(left: u32) -> String {
+    if left == 0 {
+        return "! The short code was tried with wrong words too often, and opens nothing any more. The long one does."
+            .to_string();
+    }
+    let tries = count(left.into(), "try", "tries");
+    format!(
+        "! Somebody tried the short code with wrong words. {tries} more, and it opens nothing any more."
+    )
+}
+
 /// The code in its old form.
 pub(crate) fn legacy(code: Option<&str>) -> String {
     match code {

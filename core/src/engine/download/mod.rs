@@ -22,11 +22,11 @@ use transfer::Transfer;
 use super::context::{Context, DownloadJob, JobOwner};
 use super::{
     AcceptTerms, DialId, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event,
-    FetchOptions, FetchSource, LinkId, SinkKind, Violation,
+    FetchKey, FetchOptions, FetchSource, LinkId, SinkKind, Violation,
 };
 use crate::frame::Frame;
 use crate::manifest::SignedManifest;
-use crate::message::{Announced, Leave, MAX_TEXT, Message, Refusal};
+use crate::message::{Announced, Leave, MAX_TEXT, Message, Refusal, SecretBytes};
 use crate::secret::ShareSecret;
 use crate::time::Time;
 use crate::{PeerId, dial};
@@ -106,8 +106,15 @@ impl Download {
         download
     }
 
-    pub(super) fn secret(&self) -> &ShareSecret {
-        &self.source.secret
+    pub(super) fn key(&self) -> &FetchKey {
+        &self.source.key
+    }
+
+    /// Somebody is on the local network who may be the peer.
+    pub(super) fn nearby(&mut self, cx: &mut Context, peer: PeerId) {
+        if let Some(search) = &mut self.search {
+            search.nearby(cx, self.id, peer);
+        }
     }
 
     /// The peer that this download's links must lead to, if it is known by now.
@@ -135,7 +142,8 @@ impl Download {
             return;
         }
         let vetted = dial::vet(&self.source.addresses, self.options.loopback, &cx.limits);
-        if vetted.dial.is_empty() {
+        // Without any address the local network may still have the peer; what the code has must not be all refused.
+        if vetted.dial.is_empty() && !vetted.refused.is_empty() {
             let reason = dial::explain_none(&vetted.refused);
             return self.fail(cx, DownloadError::Unreachable(reason));
         }
@@ -182,7 +190,14 @@ impl Download {
     /// The sharer does not let us in.
     pub(super) fn refused(&mut self, cx: &mut Context, dial: DialId, refusal: Refusal) {
         match refusal {
+            // Whoever is near is asked: most of them have something else, or nothing.
+            Refusal::NoSuchShare
+                if self.source.peer.is_none() && self.source.addresses.is_empty() =>
+            {
+                self.dial_failed(cx, dial, "nobody near here has this code".into());
+            }
             Refusal::NoSuchShare => self.fail(cx, DownloadError::NoSuchShare),
+            Refusal::WrongWords => self.fail(cx, DownloadError::WrongWords),
             Refusal::Version => self.fail(
                 cx,
                 DownloadError::Violation(
@@ -291,6 +306,9 @@ impl Download {
             payload,
             hashes,
         } = frame;
+        if let Message::Secret { secret } = message {
+            return self.told_secret(&secret);
+        }
         let answers = matches!(message, Message::Data { .. } | Message::Manifest { .. });
         match message {
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
@@ -318,6 +336,15 @@ impl Download {
         }
         self.wait(cx.now, answers.then_some(link));
         self.pump(cx);
+        Ok(())
+    }
+
+    /// The sharer trusts us with the share's secret: from now on that opens links.
+    fn told_secret(&mut self, secret: &SecretBytes) -> Result<(), Violation> {
+        if matches!(self.source.key, FetchKey::Secret(_)) {
+            return Err(Violation::new("a secret to who has it"));
+        }
+        self.source.key = FetchKey::Secret(ShareSecret::from_bytes(secret.0));
         Ok(())
     }
 

@@ -15,6 +15,9 @@ const QUIC_AFTER: Duration = Duration::from_millis(250);
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(4);
 
+/// Peers on the local network that one attempt asks, where a code does not say whom.
+const NEARBY: usize = 16;
+
 /// Why a link was given up whose peer is alive.
 pub(super) const NOTHING_CAME: &str = "it was connected, but sent nothing of what it was asked for";
 
@@ -151,17 +154,36 @@ impl Search {
             return Step::Wait;
         }
         self.attempt += 1;
-        if self.tcp.is_empty() {
-            self.dial(cx, download, self.quic.clone());
-            self.quic_dialled = true;
-        } else {
+        self.quic_dialled = self.tcp.is_empty() || self.quic.is_empty();
+        if !self.tcp.is_empty() {
             self.dial(cx, download, self.tcp.clone());
-            self.quic_dialled = self.quic.is_empty();
-            if !self.quic_dialled {
-                self.due = cx.now + QUIC_AFTER;
-            }
+        } else if !self.quic.is_empty() {
+            self.dial(cx, download, self.quic.clone());
+        }
+        if !self.quic_dialled {
+            self.due = cx.now + QUIC_AFTER;
+        }
+        let near: Vec<_> = cx.nearby.keys().copied().take(NEARBY).collect();
+        for peer in near {
+            self.nearby(cx, download, peer);
+        }
+        if self.dials.is_empty() {
+            // Nobody to ask yet.
+            self.wait(cx.now);
         }
         Step::Attempt(self.attempt)
+    }
+
+    /// Somebody is on the local network: dialled, if it is the peer, or if nothing else says who that is.
+    pub(super) fn nearby(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
+        let anybody = self.peer.is_none() && self.tcp.is_empty() && self.quic.is_empty();
+        if self.resting.is_some() || !(anybody || self.peer == Some(peer)) {
+            return;
+        }
+        if let Some(addresses) = cx.nearby.get(&peer).cloned() {
+            let dial = cx.dial(download, Some(peer), addresses);
+            self.dials.insert(dial);
+        }
     }
 
     fn dial(&mut self, cx: &mut Context, download: DownloadId, addresses: Vec<Multiaddr>) {

@@ -20,12 +20,12 @@ use super::Violation;
 use super::context::{Context, JobOwner, ShareJob};
 use super::{
     DiskDone, DiskWork, Event, LinkId, ReceiverOutcome, Scanned, ShareEnd, ShareId, ShareLabel,
-    ShareOptions,
+    ShareOptions, Short,
 };
-use crate::code::Ticket;
+use crate::code::{ShortCode, Ticket};
 use crate::frame::Frame;
 use crate::manifest::{EntryKind, ManifestParts, SignedManifest};
-use crate::message::{Leave, Message};
+use crate::message::{Leave, Message, SecretBytes};
 use crate::secret::{ShareCodeLabel, ShareSecret};
 use crate::time::{Time, Timestamp};
 use crate::{Multiaddr, dial};
@@ -40,6 +40,9 @@ pub(super) struct Share {
     secret: ShareSecret,
     code: ShareCodeLabel,
     options: ShareOptions,
+    /// Its short code, while it has one and that is alive; and wrong guesses of it.
+    short: Option<ShortCode>,
+    guesses: u32,
     /// The ticket that was announced last.
     announced: Option<Ticket>,
     /// What is shared; nothing before it is listed.
@@ -70,6 +73,12 @@ impl Share {
         let secret = secret.unwrap_or_else(|| ShareSecret::draw(cx.rng()));
         // The label is public and follows from the secret, so a share that comes back has the same.
         let code = ShareCodeLabel::of(&secret);
+        let (short, guesses) = match &options.short {
+            Short::None => (None, 0),
+            Short::New => (Some(ShortCode::draw(cx.rng())), 0),
+            Short::Again { code, wrong } => (Some(code.clone()), *wrong),
+        };
+        let short = short.filter(|_| guesses < cx.limits.guesses);
         cx.disk(
             JobOwner::Share(id, ShareJob::Scan),
             DiskWork::Scan { share: id },
@@ -80,6 +89,8 @@ impl Share {
             secret,
             code,
             options,
+            short,
+            guesses,
             announced: None,
             content: None,
             serving: BTreeMap::new(),
@@ -97,6 +108,25 @@ impl Share {
         &self.secret
     }
 
+    /// Its short code, if it has one that is alive.
+    pub(super) fn short(&self) -> Option<&ShortCode> {
+        self.short.as_ref()
+    }
+
+    /// Somebody has tried other words. After a few of them the code is dead.
+    pub(super) fn guessed_wrong(&mut self, cx: &mut Context) {
+        self.guesses = self.guesses.saturating_add(1);
+        let left = cx.limits.guesses.saturating_sub(self.guesses);
+        cx.event(Event::WrongWords {
+            share: self.id,
+            left,
+        });
+        if left == 0 {
+            self.short = None;
+            cx.event(Event::CodeBurnt { share: self.id });
+        }
+    }
+
     /// Announces the ticket, if it is a new one.
     pub(super) fn announce(&mut self, cx: &mut Context, addresses: &[Multiaddr]) {
         let addresses = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
@@ -111,13 +141,18 @@ impl Share {
             cx.event(Event::ShareOpen {
                 share: self.id,
                 ticket,
+                short: self.short.clone(),
             });
         }
     }
 
-    /// A link proved this share's key.
-    pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId) {
+    /// A link proved this share's key, or its short code: who did that is given the key.
+    pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, short: bool) {
         self.serving.insert(link, Serving::default());
+        if short {
+            let secret = SecretBytes(*self.secret.as_bytes());
+            cx.send(link, Message::Secret { secret });
+        }
         self.welcome(cx, link);
     }
 

@@ -1,0 +1,178 @@
+//! Two computers on one local network, with no internet and nothing else between them: two network namespaces and a
+//! cable. Making those takes root and the `ip` program; without root there is nothing to see here.
+
+mod support;
+
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use support::Scene;
+
+/// Two namespaces with a cable between them, which go when this does.
+struct Cable {
+    names: [String; 2],
+}
+
+impl Cable {
+    /// `None` for who may not make any.
+    fn new(mark: &str) -> Option<Self> {
+        if !rustix::process::geteuid().is_root() {
+            eprintln!("only root can make network namespaces; nothing was tested");
+            return None;
+        }
+        let own = std::process::id();
+        let names = ["a", "b"].map(|end| format!("ho{own}{mark}{end}"));
+        let cable = Self { names };
+        let [a, b] = &cable.names;
+        for name in [a, b] {
+            ip(&["netns", "add", name]);
+        }
+        ip(&[
+            "-n", a, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", b,
+        ]);
+        for (name, address) in [(a, "10.77.0.1/24"), (b, "10.77.0.2/24")] {
+            ip(&["-n", name, "addr", "add", address, "dev", "cable"]);
+            ip(&["-n", name, "link", "set", "lo", "up"]);
+            ip(&["-n", name, "link", "set", "cable", "up"]);
+            ip(&["-n", name, "route", "add", "224.0.0.0/4", "dev", "cable"]);
+        }
+        Some(cable)
+    }
+
+    /// A command at one end.
+    fn at(&self, end: usize, command: &Command) -> Command {
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", &self.names[end]]);
+        inside.arg(command.get_program()).args(command.get_args());
+        if let Some(folder) = command.get_current_dir() {
+            inside.current_dir(folder);
+        }
+        inside.env_remove("HANDOVER_CODE");
+        inside
+    }
+}
+
+impl Drop for Cable {
+    fn drop(&mut self) {
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+fn ip(arguments: &[&str]) {
+    let output = Command::new("ip").args(arguments).output();
+    let output = output.expect("the ip program; Debian's package is iproute2");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments:?}: {words}");
+}
+
+/// A sharer that runs until it is dropped, and its short code.
+struct Sharer {
+    process: std::process::Child,
+    code: String,
+}
+
+impl Drop for Sharer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn share(scene: &Scene, cable: &Cable, path: &str) -> Sharer {
+    let data = scene.path("sharer");
+    let data = data.to_str().unwrap();
+    let said = scene.path("said");
+    let mut send = cable.at(
+        0,
+        &scene.bare(&["send", path, "--json", "--data-dir", data]),
+    );
+    send.stdout(std::fs::File::create(&said).unwrap());
+    send.stderr(std::process::Stdio::null());
+    let process = send.spawn().expect("ip runs");
+    let mut sharer = Sharer {
+        process,
+        code: String::new(),
+    };
+    let begun = Instant::now();
+    while sharer.code.is_empty() {
+        assert!(begun.elapsed() < support::PATIENCE, "no short code");
+        std::thread::sleep(Duration::from_millis(20));
+        let text = std::fs::read_to_string(&said).unwrap();
+        let open = text.lines().filter_map(|line| {
+            let event: serde_json::Value = serde_json::from_str(line).ok()?;
+            event["short"].as_str().map(str::to_owned)
+        });
+        sharer.code = open.last().unwrap_or_default();
+    }
+    sharer
+}
+
+fn get(scene: &Scene, cable: &Cable, code: &str) -> Output {
+    let data = scene.path("receiver");
+    let arguments = [
+        "get",
+        code,
+        "--yes",
+        "--to",
+        "in",
+        "--data-dir",
+        data.to_str().unwrap(),
+    ];
+    let mut get = cable.at(1, &scene.bare(&arguments));
+    get.output().expect("ip runs")
+}
+
+#[test]
+fn a_short_code_is_enough() {
+    let Some(cable) = Cable::new("s") else {
+        return;
+    };
+    let scene = Scene::new();
+    let bytes: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
+    scene.file("mods/sky.pak", &bytes);
+    scene.file("mods/readme", b"hello");
+    let sharer = share(&scene, &cable, "mods");
+    let got = get(&scene, &cable, &sharer.code);
+    let words = String::from_utf8_lossy(&got.stderr).into_owned();
+    assert!(got.status.success(), "{words}");
+    assert!(words.contains("local network"), "{words}");
+    let arrived = std::fs::read(scene.path("in/mods/sky.pak")).unwrap();
+    assert!(arrived == bytes);
+    assert_eq!(
+        std::fs::read(scene.path("in/mods/readme")).unwrap(),
+        b"hello"
+    );
+}
+
+/// Row 9.
+#[test]
+fn wrong_words_are_refused_and_then_the_code_is_dead() {
+    let Some(cable) = Cable::new("w") else {
+        return;
+    };
+    let scene = Scene::new();
+    scene.file("file", b"bytes");
+    let sharer = share(&scene, &cable, "file");
+    let (number, words) = sharer.code.split_once('-').unwrap();
+    let guess = ["amber-otter", "otter-amber"]
+        .into_iter()
+        .find(|guess| *guess != words);
+    let guess = format!("{number}-{}", guess.unwrap());
+    for _ in 0..5 {
+        let got = get(&scene, &cable, &guess);
+        let said = String::from_utf8_lossy(&got.stderr).into_owned();
+        assert_eq!(got.status.code(), Some(7), "{said}");
+        assert!(said.contains("words of this code"), "{said}");
+    }
+    let arguments = ["--wait", "3"];
+    let data = scene.path("receiver");
+    let mut all = vec!["get", &sharer.code, "--yes", "--to", "in", "--data-dir"];
+    all.push(data.to_str().unwrap());
+    all.extend(arguments);
+    let got = cable.at(1, &scene.bare(&all)).output().unwrap();
+    let said = String::from_utf8_lossy(&got.stderr).into_owned();
+    assert!(!got.status.success(), "a dead code lets in: {said}");
+    assert!(!scene.path("in/file").exists());
+}

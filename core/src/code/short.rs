@@ -1,0 +1,160 @@
+//! Short codes, to be read out: `4827193-amber-otter`.
+//!
+//! The number is public: it names the share to whom the code is tried on, and where to look for it. The words are
+//! secret, eighteen bits of them, and only ever go into a PAKE ([`crate::pake`]): who guesses has to ask the sharer, who
+//! counts. So nothing that leaves this machine may be derived from them in any other way.
+
+use std::fmt;
+
+use rand_chacha::rand_core::CryptoRng;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
+
+use super::{CodeError, words};
+
+/// The least and the greatest number.
+const NUMBERS: std::ops::RangeInclusive<u32> = 1_000_000..=9_999_999;
+
+/// A short code.
+#[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
+pub struct ShortCode {
+    #[zeroize(skip)]
+    number: u32,
+    words: [u16; 2],
+}
+
+impl ShortCode {
+    /// A new code.
+    pub fn draw(rng: &mut impl CryptoRng) -> Self {
+        Self {
+            number: NUMBERS.start() + below(rng, 9_000_000),
+            words: [0; 2].map(|_: u16| u16::try_from(below(rng, 512)).unwrap_or_default()),
+        }
+    }
+
+    /// A code with this number and other words.
+    pub fn with_new_words(&self, rng: &mut impl CryptoRng) -> Self {
+        let number = self.number;
+        Self {
+            number,
+            ..Self::draw(rng)
+        }
+    }
+
+    /// Reads a code without anything around it. Small and capital letters are the same.
+    pub(super) fn parse(code: &str) -> Result<Self, CodeError> {
+        let mut parts = code.split('-');
+        let number = parts.next().unwrap_or_default();
+        let number = number
+            .parse()
+            .ok()
+            .filter(|number| NUMBERS.contains(number));
+        let number = number.ok_or(CodeError::ShortNumber)?;
+        let (Some(first), Some(second), None) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(CodeError::ShortParts);
+        };
+        let first = words::number(first).ok_or(CodeError::ShortWord("first"))?;
+        let second = words::number(second).ok_or(CodeError::ShortWord("second"))?;
+        let words = [first, second];
+        Ok(Self { number, words })
+    }
+
+    /// The code as it is read out.
+    pub fn encode(&self) -> String {
+        format!("{}-{}", self.number, self.password().as_str())
+    }
+
+    /// Its public part.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Its secret part, as it goes into the PAKE: both words, in small letters.
+    pub(crate) fn password(&self) -> Zeroizing<String> {
+        let words = self
+            .words
+            .map(|number| words::word(number).unwrap_or_default());
+        Zeroizing::new(words.join("-"))
+    }
+}
+
+/// Shows its public part only.
+impl fmt::Debug for ShortCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ShortCode({}-..)", self.number)
+    }
+}
+
+/// A number below `most`, all of them equally likely.
+fn below(rng: &mut impl CryptoRng, most: u32) -> u32 {
+    loop {
+        let drawn = rng.next_u32();
+        // Beyond the last whole multiple, small numbers would be a little more likely.
+        if drawn < u32::MAX - u32::MAX % most {
+            return drawn % most;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_chacha::rand_core::SeedableRng;
+
+    use super::super::ShareCode;
+    use super::*;
+
+    fn parse(text: &str) -> Result<ShortCode, CodeError> {
+        match ShareCode::parse(text)? {
+            ShareCode::Short(code) => Ok(code),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_drawn_is_read_again() {
+        let mut rng = ChaCha20Rng::from_seed([3; 32]);
+        for _ in 0..500 {
+            let code = ShortCode::draw(&mut rng);
+            assert_eq!(parse(&code.encode()), Ok(code.clone()));
+            assert!(NUMBERS.contains(&code.number()));
+            let other = code.with_new_words(&mut rng);
+            assert_eq!(other.number(), code.number());
+        }
+    }
+
+    #[test]
+    fn it_is_read_as_people_write_it() {
+        let code = parse("4827193-amber-otter").unwrap();
+        assert_eq!(code.number(), 4_827_193);
+        assert_eq!(code.password().as_str(), "amber-otter");
+        for text in [
+            " 4827193-Amber-OTTER \n",
+            "handover get 4827193-amber-otter",
+            "“4827193-amber-otter”",
+            "4827193 - amber - otter",
+        ] {
+            assert_eq!(parse(text), Ok(code.clone()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_noticed_before_anything_goes_out() {
+        let cases = [
+            ("4827193-ambre-otter", CodeError::ShortWord("first")),
+            ("4827193-amber-oter", CodeError::ShortWord("second")),
+            ("482719-amber-otter", CodeError::ShortNumber),
+            ("48271930-amber-otter", CodeError::ShortNumber),
+            ("4827193-amber", CodeError::ShortParts),
+            ("4827193-amber-otter-otter", CodeError::ShortParts),
+        ];
+        for (text, error) in cases {
+            assert_eq!(parse(text), Err(error), "{text}");
+        }
+    }
+
+    #[test]
+    fn its_words_are_not_shown() {
+        let code = parse("4827193-amber-otter").unwrap();
+        assert_eq!(format!("{code:?}"), "ShortCode(4827193-..)");
+    }
+}

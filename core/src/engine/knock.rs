@@ -1,0 +1,310 @@
+//! How a link gets its keys: knocks, with a share's secret or with a short code, and the answers to them.
+//!
+//! With the secret it is one frame each way. With a short code there are two more before: each side's point
+//! ([`crate::pake`]), after which the words of both have become a key, which is proved like a secret. The sharer counts
+//! proofs that fail: each is one guess at the words.
+
+use super::context::Context;
+use super::links::Role;
+use super::share::Share;
+use super::{
+    DialId, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId, VERSION, Violation,
+};
+use crate::PeerId;
+use crate::frame::LinkKeys;
+use crate::handshake::{self, Initiator};
+use crate::limits::{MAX_PAYLOAD, MAX_SEALED_FRAME};
+use crate::message::{self, Knock, KnockReply, Opening, Proof, Refusal, ShortKnock};
+use crate::pake::{Pake, PakeKey};
+
+impl Engine {
+    pub(super) fn link_up(
+        &mut self,
+        link: LinkId,
+        peer: PeerId,
+        path: PathKind,
+        dial: Option<DialId>,
+    ) {
+        let cx = &mut self.cx;
+        let download = dial.and_then(|dial| cx.dial_done(dial));
+        let (Some(id), Some(dial)) = (download, dial) else {
+            let full = cx.links.len() >= cx.limits.links
+                || cx.links.awaiting() >= cx.limits.links_in_handshake;
+            if full || dial.is_some() || self.shares.is_empty() {
+                return cx.push(Output::Close { link });
+            }
+            cx.links
+                .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
+            return cx.push(Output::AwaitPlain { link });
+        };
+        let wanted = self.downloads.get(&id).filter(|download| {
+            download.wants_link(cx, path) && download.peer().is_none_or(|expected| expected == peer)
+        });
+        let Some(download) = wanted else {
+            cx.push(Output::Close { link });
+            return self.dial_failed(
+                id,
+                dial,
+                "another peer than the one that was called answered",
+            );
+        };
+        let (role, knock) = match download.key() {
+            FetchKey::Secret(secret) => {
+                let (tag, seed) = (secret.tag(), cx.draw());
+                let (initiator, noise) = Initiator::new(&secret.psk(), &tag, &cx.peer, &peer, seed);
+                let version = VERSION;
+                let knock = message::encode(&Knock {
+                    version,
+                    tag,
+                    noise,
+                });
+                (Role::Knocking(id, dial, Box::new(initiator)), knock)
+            }
+            FetchKey::Short(code) => {
+                let seed = cx.draw();
+                let (pake, point) = Pake::receiver(code, &cx.peer, &peer, seed);
+                let knock = message::encode(&ShortKnock {
+                    version: VERSION,
+                    number: code.number(),
+                    point,
+                });
+                (Role::Asking(id, dial, Box::new(pake)), knock)
+            }
+        };
+        cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
+        cx.push(Output::SendPlain {
+            link,
+            bytes: knock.into(),
+        });
+        cx.push(Output::AwaitPlain { link });
+    }
+
+    pub(super) fn dial_failed(&mut self, download: DownloadId, dial: DialId, reason: &str) {
+        if let Some(download) = self.downloads.get_mut(&download) {
+            download.dial_failed(&mut self.cx, dial, reason.to_string());
+        }
+    }
+
+    /// A frame came on a link without keys: a knock, or the reply to ours.
+    pub(super) fn plain(&mut self, link: LinkId, bytes: &[u8]) {
+        let Some(state) = self.cx.links.get_mut(link) else {
+            return;
+        };
+        state.heard(self.cx.now);
+        match std::mem::replace(&mut state.role, Role::Awaiting) {
+            Role::Awaiting => self.knocked(link, bytes),
+            Role::Pairing(share, key) => self.proved(link, share, &key, bytes),
+            Role::Asking(download, dial, pake) => {
+                self.pointed(link, download, dial, *pake, bytes);
+            }
+            Role::Knocking(download, dial, initiator) => {
+                self.replied(link, download, dial, *initiator, bytes);
+            }
+            keyed @ (Role::Serving(_) | Role::Fetching(_)) => {
+                state.role = keyed;
+                self.blame(link, &Violation::new("an unsealed frame on a keyed link"));
+            }
+        }
+    }
+
+    /// Somebody dialled us and says which share they want.
+    fn knocked(&mut self, link: LinkId, bytes: &[u8]) {
+        let outcome = match message::decode(bytes) {
+            Ok(Opening::Secret(knock)) => self.admit(link, &knock),
+            Ok(Opening::Short(knock)) => self.pair(link, &knock),
+            Err(_) => Err(Refusal::NoSuchShare),
+        };
+        if let Err(refusal) = outcome {
+            self.refuse(link, refusal);
+        }
+    }
+
+    fn send_reply(&mut self, link: LinkId, reply: &KnockReply) {
+        let bytes = message::encode(reply).into();
+        self.cx.push(Output::SendPlain { link, bytes });
+    }
+
+    fn refuse(&mut self, link: LinkId, refusal: Refusal) {
+        self.send_reply(link, &KnockReply::Refused(refusal));
+        self.cx.close(link);
+    }
+
+    /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
+    fn admit(&mut self, link: LinkId, knock: &Knock) -> Result<(), Refusal> {
+        check_version(knock.version)?;
+        let open = |share: &Share| !share.is_over() && share.secret().tag() == knock.tag;
+        let found = self.shares.iter().find(|(_, share)| open(share));
+        let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
+        let (id, psk) = (*id, share.secret().psk());
+        let (reply, keys) = respond(&mut self.cx, link, &psk, &knock.tag, &knock.noise)?;
+        self.let_in(link, id, false, reply, keys);
+        Ok(())
+    }
+
+    /// Somebody knocks with a short code: they get our point, and have to prove that they know the words.
+    fn pair(&mut self, link: LinkId, knock: &ShortKnock) -> Result<(), Refusal> {
+        check_version(knock.version)?;
+        let open = |share: &Share| {
+            let number = share.short().map(|code| code.number());
+            !share.is_over() && number == Some(knock.number)
+        };
+        let found = self.shares.iter().find(|(_, share)| open(share));
+        let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
+        let code = share.short().ok_or(Refusal::NoSuchShare)?;
+        let peer = peer_of(&self.cx, link)?;
+        let seed = self.cx.draw();
+        let (pake, point) = Pake::sharer(code, &peer, &self.cx.peer, seed);
+        let key = pake
+            .finish(&knock.point)
+            .map_err(|_| Refusal::NoSuchShare)?;
+        let id = *id;
+        if let Some(state) = self.cx.links.get_mut(link) {
+            state.role = Role::Pairing(id, key);
+        }
+        self.send_reply(link, &KnockReply::Point(point));
+        self.cx.push(Output::AwaitPlain { link });
+        Ok(())
+    }
+
+    /// Somebody who knows our number proves that they know the words too; or that was a guess.
+    fn proved(&mut self, link: LinkId, id: ShareId, key: &PakeKey, bytes: &[u8]) {
+        // However many tries are under way at once: those that end after the code is dead prove nothing.
+        let share = self.shares.get_mut(&id);
+        let Some(code) = share.as_ref().and_then(|share| share.short()) else {
+            return self.refuse(link, Refusal::NoSuchShare);
+        };
+        let tag = short_tag(code.number());
+        let noise = message::decode::<Proof>(bytes).map(|proof| proof.noise);
+        let noise = noise.unwrap_or_default();
+        match respond(&mut self.cx, link, key, &tag, &noise) {
+            Ok((reply, keys)) => self.let_in(link, id, true, reply, keys),
+            Err(_) => {
+                if let Some(share) = share {
+                    share.guessed_wrong(&mut self.cx);
+                }
+                self.refuse(link, Refusal::WrongWords);
+            }
+        }
+    }
+
+    /// A link has proved that it may have a share.
+    fn let_in(&mut self, link: LinkId, id: ShareId, short: bool, reply: Vec<u8>, keys: LinkKeys) {
+        self.send_reply(link, &KnockReply::Noise(reply));
+        let largest = MAX_SEALED_FRAME - MAX_PAYLOAD;
+        self.cx.push(Output::Keys {
+            link,
+            keys,
+            largest,
+        });
+        if let Some(state) = self.cx.links.get_mut(link) {
+            state.role = Role::Serving(id);
+        }
+        if let Some(share) = self.shares.get_mut(&id) {
+            share.link_up(&mut self.cx, link, short);
+        }
+    }
+
+    /// The sharer's point: with it the words become a key, which is proved.
+    fn pointed(&mut self, link: LinkId, id: DownloadId, dial: DialId, pake: Pake, bytes: &[u8]) {
+        let key = match message::decode(bytes) {
+            Ok(KnockReply::Point(point)) => pake.finish(&point).ok(),
+            Ok(KnockReply::Refused(refusal)) => return self.turned_away(link, id, dial, refusal),
+            _ => None,
+        };
+        let download = self.downloads.get(&id);
+        let code = download.and_then(|download| match download.key() {
+            FetchKey::Short(code) => Some(code),
+            // Another link was quicker, and the secret has come over it.
+            FetchKey::Secret(_) => None,
+        });
+        let (Some(key), Some(code), Ok(peer)) = (key, code, peer_of(&self.cx, link)) else {
+            self.cx.close(link);
+            return self.dial_failed(id, dial, "the other side does not speak this protocol");
+        };
+        let (tag, seed) = (short_tag(code.number()), self.cx.draw());
+        let (initiator, noise) = Initiator::new(&key, &tag, &self.cx.peer, &peer, seed);
+        if let Some(state) = self.cx.links.get_mut(link) {
+            state.role = Role::Knocking(id, dial, Box::new(initiator));
+        }
+        let bytes = message::encode(&Proof { noise }).into();
+        self.cx.push(Output::SendPlain { link, bytes });
+        self.cx.push(Output::AwaitPlain { link });
+    }
+
+    /// The reply to our knock.
+    fn replied(
+        &mut self,
+        link: LinkId,
+        id: DownloadId,
+        dial: DialId,
+        initiator: Initiator,
+        bytes: &[u8],
+    ) {
+        let keys = match message::decode(bytes) {
+            Ok(KnockReply::Noise(noise)) => initiator.finish(&noise).ok(),
+            Ok(KnockReply::Refused(refusal)) => return self.turned_away(link, id, dial, refusal),
+            _ => None,
+        };
+        let Some(keys) = keys else {
+            self.cx.close(link);
+            return self.dial_failed(
+                id,
+                dial,
+                "the other side does not know the key of this code",
+            );
+        };
+        let Some(state) = self.cx.links.get_mut(link) else {
+            return;
+        };
+        let (peer, path) = (state.peer, state.path);
+        state.role = Role::Fetching(id);
+        let wanted = self
+            .downloads
+            .get(&id)
+            .is_some_and(|download| download.wants_link(&self.cx, path));
+        if !wanted {
+            return self.cx.close(link);
+        }
+        let largest = MAX_SEALED_FRAME;
+        self.cx.push(Output::Keys {
+            link,
+            keys,
+            largest,
+        });
+        self.download(id, |download, cx| download.link_up(cx, link, peer));
+    }
+
+    fn turned_away(&mut self, link: LinkId, id: DownloadId, dial: DialId, refusal: Refusal) {
+        self.cx.close(link);
+        self.download(id, |download, cx| download.refused(cx, dial, refusal));
+    }
+}
+
+fn check_version(version: u32) -> Result<(), Refusal> {
+    if version == VERSION {
+        Ok(())
+    } else {
+        Err(Refusal::Version)
+    }
+}
+
+fn peer_of(cx: &Context, link: LinkId) -> Result<PeerId, Refusal> {
+    let peer = cx.links.get(link).map(|link| link.peer);
+    peer.ok_or(Refusal::Busy)
+}
+
+fn respond(
+    cx: &mut Context,
+    link: LinkId,
+    psk: &[u8; 32],
+    tag: &[u8; 16],
+    noise: &[u8],
+) -> Result<(Vec<u8>, LinkKeys), Refusal> {
+    let (peer, seed) = (peer_of(cx, link)?, cx.draw());
+    handshake::respond(psk, tag, &cx.peer, &peer, noise, seed).map_err(|_| Refusal::NoSuchShare)
+}
+
+/// What stands where a share's tag does in the handshake of a short code: its number.
+fn short_tag(number: u32) -> [u8; 16] {
+    u128::from(number).to_be_bytes()
+}

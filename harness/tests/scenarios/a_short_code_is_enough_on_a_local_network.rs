@@ -1,0 +1,178 @@
+use handover_core::code::{ShareCode, ShortCode, Ticket};
+use handover_core::engine::{
+    DownloadError, DownloadId, DownloadOutcome, Event, FetchKey, FetchSource, Short,
+};
+use handover_core::limits::GROUP;
+use handover_harness::{Fetch, HostId, Offering, Tree, World, content, small_limits};
+
+use crate::{assert_same, complete, count, pair};
+
+/// Two hosts that hear of each other, and a share of the first with a short code.
+fn scene(seed: u64, tree: &Tree) -> (World, HostId, HostId, Ticket, ShortCode) {
+    let (mut world, alice, bob) = pair(seed);
+    world.make_neighbourly();
+    let mut offering = Offering::tree(tree.clone());
+    offering.options.short = Short::New;
+    let (_, ticket) = world.share_with(alice, offering);
+    let code = code_of(&world, alice);
+    (world, alice, bob, ticket, code)
+}
+
+fn code_of(world: &World, host: HostId) -> ShortCode {
+    let mut events = world.events(host).iter().rev();
+    let code = events.find_map(|event| match event {
+        Event::ShareOpen { short, .. } => short.clone(),
+        _ => None,
+    });
+    code.expect("a share with a short code")
+}
+
+/// The same number with other words.
+fn wrong(code: &ShortCode) -> ShortCode {
+    let words = ["amber-otter", "otter-amber"];
+    let mut codes = words
+        .iter()
+        .map(|words| format!("{}-{words}", code.number()));
+    let other = codes
+        .find(|other| *other != code.encode())
+        .expect("another");
+    match ShareCode::parse(&other) {
+        Ok(ShareCode::Short(code)) => code,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn fetch(world: &mut World, host: HostId, code: &ShortCode) -> DownloadId {
+    let source = FetchSource {
+        peer: None,
+        addresses: Vec::new(),
+        key: FetchKey::Short(code.clone()),
+    };
+    world.fetch_from(host, source, Fetch::default())
+}
+
+fn tree() -> Tree {
+    Tree::one("f", content(1, 40 * GROUP as usize)).file("g", "x")
+}
+
+#[test]
+fn nothing_but_the_code_is_needed() {
+    let (mut world, alice, bob, _, code) = scene(200, &tree());
+    let download = fetch(&mut world, bob, &code);
+    complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree());
+    assert_eq!(
+        count(&world, alice, |event| matches!(
+            event,
+            Event::WrongWords { .. }
+        )),
+        0
+    );
+}
+
+#[test]
+fn others_on_the_network_do_not_matter() {
+    let (mut world, _, bob, _, code) = scene(201, &tree());
+    for _ in 0..3 {
+        let carol = world.add_host();
+        world.share(carol, Tree::one("h", "x"));
+    }
+    let download = fetch(&mut world, bob, &code);
+    complete(&mut world, bob, download);
+}
+
+#[test]
+fn whoever_comes_up_later_is_found() {
+    let (mut world, alice, bob, _, code) = scene(202, &tree());
+    world.open_routes(alice, false);
+    let download = fetch(&mut world, bob, &code);
+    world.after(std::time::Duration::from_secs(9), move |world| {
+        world.open_routes(alice, true);
+    });
+    complete(&mut world, bob, download);
+}
+
+/// Row 9: told apart at both ends, and dead after a few.
+#[test]
+fn wrong_words_are_counted_and_the_code_dies_of_them() {
+    let (mut world, alice, bob, ticket, code) = scene(203, &tree());
+    let most = small_limits().guesses;
+    for guess in 1..=most {
+        let download = fetch(&mut world, bob, &wrong(&code));
+        let outcome = world.run_to_end(bob, download);
+        assert_eq!(outcome, DownloadOutcome::Failed(DownloadError::WrongWords));
+        let told = |event: &Event| matches!(event, Event::WrongWords { left, .. } if *left == most - guess);
+        assert_eq!(count(&world, alice, told), 1);
+    }
+    let burnt = |event: &Event| matches!(event, Event::CodeBurnt { .. });
+    assert_eq!(count(&world, alice, burnt), 1);
+    // From now on the right words are worth nothing, and the ticket is what it was.
+    let download = fetch(&mut world, bob, &code);
+    let outcome = world.run_to_end(bob, download);
+    assert!(
+        matches!(
+            outcome,
+            DownloadOutcome::Failed(DownloadError::Unreachable(_))
+        ),
+        "{outcome:?}"
+    );
+    let download = world.fetch(bob, &ticket);
+    complete(&mut world, bob, download);
+}
+
+/// Row 9: over a restart of the sharer.
+#[test]
+fn guesses_are_remembered_over_a_restart() {
+    let (mut world, alice, bob, ticket, code) = scene(204, &tree());
+    for _ in 0..2 {
+        let download = fetch(&mut world, bob, &wrong(&code));
+        world.run_to_end(bob, download);
+    }
+    world.crash(alice);
+    world.restart(alice);
+    let mut offering = Offering::tree(tree()).with_secret(ticket.secret.clone());
+    offering.options.short = Short::Again {
+        code: code.clone(),
+        wrong: 2,
+    };
+    world.share_with(alice, offering);
+    let download = fetch(&mut world, bob, &wrong(&code));
+    world.run_to_end(bob, download);
+    let burnt = |event: &Event| matches!(event, Event::CodeBurnt { .. });
+    assert_eq!(count(&world, alice, burnt), 1);
+}
+
+/// Row 9: a hundred tries at once are no more than a few.
+#[test]
+fn guesses_at_once_are_counted_together() {
+    let (mut world, alice, _, _, code) = scene(205, &tree());
+    let most = usize::try_from(small_limits().guesses).expect("a few");
+    let guessers: Vec<_> = (0..12).map(|_| world.add_host()).collect();
+    let downloads: Vec<_> = guessers
+        .iter()
+        .map(|host| fetch(&mut world, *host, &wrong(&code)))
+        .collect();
+    for (host, download) in guessers.into_iter().zip(downloads) {
+        world.run_to_end(host, download);
+    }
+    let guesses = |event: &Event| matches!(event, Event::WrongWords { .. });
+    assert_eq!(count(&world, alice, guesses), most);
+}
+
+#[test]
+fn who_was_let_in_comes_back_without_the_code() {
+    let (mut world, alice, bob, _, code) = scene(206, &tree());
+    let carol = world.add_host();
+    let download = fetch(&mut world, bob, &code);
+    assert!(world.run_until(
+        |world| world.received(bob) > 3 * u64::from(GROUP),
+        std::time::Duration::from_mins(1)
+    ));
+    for _ in 0..small_limits().guesses {
+        let guess = fetch(&mut world, carol, &wrong(&code));
+        world.run_to_end(carol, guess);
+    }
+    world.kill_links(alice);
+    complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree());
+}

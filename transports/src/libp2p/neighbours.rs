@@ -1,0 +1,121 @@
+//! Who is on the local network, as mDNS tells it: an address at a time, from whoever likes to say something.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use libp2p::mdns::Event;
+use libp2p::{Multiaddr, PeerId};
+
+use super::dials::split;
+use crate::TransportEvent;
+
+/// Peers that are remembered; what further ones say is not heard.
+const PEERS: usize = 64;
+/// Addresses of one peer that are remembered.
+const ADDRESSES: usize = 16;
+
+/// Peers on the local network, and where each is.
+#[derive(Debug, Default)]
+pub(super) struct Neighbours(BTreeMap<PeerId, Vec<Multiaddr>>);
+
+impl Neighbours {
+    /// What changes with this, each peer once.
+    pub(super) fn heard(&mut self, event: Event) -> Vec<TransportEvent> {
+        let mut changed = BTreeSet::new();
+        match event {
+            Event::Discovered(found) => {
+                for (peer, address) in found {
+                    if self.add(peer, split(&address).0) {
+                        changed.insert(peer);
+                    }
+                }
+            }
+            Event::Expired(gone) => {
+                for (peer, address) in gone {
+                    let (address, _) = split(&address);
+                    if let Some(known) = self.0.get_mut(&peer) {
+                        known.retain(|other| *other != address);
+                        changed.insert(peer);
+                    }
+                }
+            }
+        }
+        changed.into_iter().map(|peer| self.tell(peer)).collect()
+    }
+
+    /// Whether that is new, and there was room for it.
+    fn add(&mut self, peer: PeerId, address: Multiaddr) -> bool {
+        if self.0.len() >= PEERS && !self.0.contains_key(&peer) {
+            return false;
+        }
+        let known = self.0.entry(peer).or_default();
+        let new = known.len() < ADDRESSES && !known.contains(&address);
+        if new {
+            known.push(address);
+        }
+        new
+    }
+
+    fn tell(&mut self, peer: PeerId) -> TransportEvent {
+        match self.0.get(&peer) {
+            Some(addresses) if !addresses.is_empty() => TransportEvent::Nearby {
+                peer,
+                addresses: addresses.clone(),
+            },
+            _ => {
+                self.0.remove(&peer);
+                TransportEvent::NearbyGone { peer }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: usize) -> Multiaddr {
+        format!("/ip4/192.168.1.2/tcp/{port}").parse().unwrap()
+    }
+
+    #[test]
+    fn each_change_is_told_once_with_all_that_is_known() {
+        let mut neighbours = Neighbours::default();
+        let peer = PeerId::random();
+        let told = neighbours.heard(Event::Discovered(vec![(peer, at(1)), (peer, at(2))]));
+        assert!(
+            matches!(&told[..], [TransportEvent::Nearby { addresses, .. }] if *addresses == [at(1), at(2)]),
+            "{told:?}"
+        );
+        assert!(
+            neighbours
+                .heard(Event::Discovered(vec![(peer, at(1))]))
+                .is_empty()
+        );
+        let told = neighbours.heard(Event::Expired(vec![(peer, at(1))]));
+        assert!(
+            matches!(&told[..], [TransportEvent::Nearby { addresses, .. }] if *addresses == [at(2)]),
+            "{told:?}"
+        );
+        let told = neighbours.heard(Event::Expired(vec![(peer, at(2))]));
+        assert!(
+            matches!(&told[..], [TransportEvent::NearbyGone { .. }]),
+            "{told:?}"
+        );
+    }
+
+    /// Row 17.
+    #[test]
+    fn a_crowd_is_not_remembered() {
+        let mut neighbours = Neighbours::default();
+        for _ in 0..PEERS {
+            let found = Event::Discovered(vec![(PeerId::random(), at(1))]);
+            assert_eq!(neighbours.heard(found).len(), 1);
+        }
+        let one_more = Event::Discovered(vec![(PeerId::random(), at(1))]);
+        assert!(neighbours.heard(one_more).is_empty());
+        let peer = *neighbours.0.keys().next().unwrap();
+        let many = (0..100).map(|port| (peer, at(port))).collect();
+        neighbours.heard(Event::Discovered(many));
+        assert_eq!(neighbours.0[&peer].len(), ADDRESSES);
+    }
+}
