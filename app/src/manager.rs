@@ -19,6 +19,7 @@ use crate::driver::{self, Handle, Request};
 
 /// How a peer is set up.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Config {
     /// Where its identity is kept, so that it is the same peer after a restart. Made if missing.
     pub data_dir: PathBuf,

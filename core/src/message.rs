@@ -400,14 +400,32 @@ mod tests {
             tag: [3; 16],
             noise: vec![4; 48],
         };
-        let refusals =
-            [Refusal::NoSuchShare, Refusal::Version, Refusal::Busy].map(KnockReply::Refused);
+        let refusals = [
+            Refusal::NoSuchShare,
+            Refusal::Version,
+            Refusal::Busy,
+            Refusal::WrongWords,
+        ]
+        .map(KnockReply::Refused);
         let mut lines = vec![
             HEXLOWER.encode(&encode(&knock)),
             HEXLOWER.encode(&encode(&KnockReply::Noise(vec![4; 48]))),
         ];
         lines.extend(refusals.iter().map(|reply| HEXLOWER.encode(&encode(reply))));
+        let short = ShortKnock {
+            version: 1,
+            number: 4_827_193,
+            point: vec![5; 33],
+        };
+        let proof = Proof { noise: vec![4; 48] };
+        lines.push(HEXLOWER.encode(&encode(&short)));
+        lines.push(HEXLOWER.encode(&encode(&KnockReply::Point(vec![6; 33]))));
+        lines.push(HEXLOWER.encode(&encode(&proof)));
         insta::assert_snapshot!(lines.join("\n"));
+        // Either is told by its fields.
+        assert_eq!(decode(&encode(&knock)), Ok(Opening::Secret(knock)));
+        assert_eq!(decode(&encode(&short)), Ok(Opening::Short(short)));
+        assert!(decode::<Opening>(&encode(&proof)).is_err());
     }
 
     #[test]
@@ -470,7 +488,8 @@ mod tests {
         #[test]
         fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..512)) {
             let _ = decode::<Message>(&bytes);
-            let _ = decode::<Knock>(&bytes);
+            let _ = decode::<Opening>(&bytes);
+            let _ = decode::<Proof>(&bytes);
             let _ = decode::<KnockReply>(&bytes);
         }
 

@@ -38,6 +38,7 @@ const EVENTS: usize = 1024;
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What comes to the engine's task from the tasks that work for it.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are inputs")]
 enum Note {
     /// For the engine.
     Input(Input),

@@ -32,6 +32,7 @@ impl ShortCode {
     }
 
     /// A code with this number and other words.
+    #[must_use]
     pub fn with_new_words(&self, rng: &mut impl CryptoRng) -> Self {
         let number = self.number;
         Self {

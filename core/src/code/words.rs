@@ -72,13 +72,18 @@ fn words() -> impl Iterator<Item = &'static str> {
 fn is_one_slip(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };
-    let same = long.iter().zip(short).take_while(|(x, y)| x == y).count();
+    let pairs = long.iter().zip(short);
+    let same = pairs.take_while(|(one, other)| one == other).count();
     let (Some(long), Some(short)) = (long.get(same..), short.get(same..)) else {
         return false;
     };
     match (long, short) {
         ([_, rest @ ..], short) if long.len() == short.len() + 1 => rest == short,
-        ([x, y, rest @ ..], [p, q, others @ ..]) if (x, y) == (q, p) => rest == others,
+        ([one, two, rest @ ..], [other, another, others @ ..])
+            if (one, two) == (another, other) =>
+        {
+            rest == others
+        }
         ([_, rest @ ..], [_, others @ ..]) => rest == others,
         _ => false,
     }

@@ -11,6 +11,7 @@ use super::{
     DialId, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId, VERSION, Violation,
 };
 use crate::PeerId;
+use crate::code::ShortCode;
 use crate::frame::LinkKeys;
 use crate::handshake::{self, Initiator};
 use crate::limits::{MAX_PAYLOAD, MAX_SEALED_FRAME};
@@ -145,7 +146,7 @@ impl Engine {
     fn pair(&mut self, link: LinkId, knock: &ShortKnock) -> Result<(), Refusal> {
         check_version(knock.version)?;
         let open = |share: &Share| {
-            let number = share.short().map(|code| code.number());
+            let number = share.short().map(ShortCode::number);
             !share.is_over() && number == Some(knock.number)
         };
         let found = self.shares.iter().find(|(_, share)| open(share));
@@ -176,15 +177,13 @@ impl Engine {
         let tag = short_tag(code.number());
         let noise = message::decode::<Proof>(bytes).map(|proof| proof.noise);
         let noise = noise.unwrap_or_default();
-        match respond(&mut self.cx, link, key, &tag, &noise) {
-            Ok((reply, keys)) => self.let_in(link, id, true, reply, keys),
-            Err(_) => {
-                if let Some(share) = share {
-                    share.guessed_wrong(&mut self.cx);
-                }
-                self.refuse(link, Refusal::WrongWords);
-            }
+        if let Ok((reply, keys)) = respond(&mut self.cx, link, key, &tag, &noise) {
+            return self.let_in(link, id, true, reply, keys);
         }
+        if let Some(share) = share {
+            share.guessed_wrong(&mut self.cx);
+        }
+        self.refuse(link, Refusal::WrongWords);
     }
 
     /// A link has proved that it may have a share.

@@ -132,7 +132,7 @@ impl Engine {
                 }
             }
             Input::Disk { job, done } => self.disk_done(job, done),
-            Input::Nearby { peer, addresses } => self.nearby(peer, addresses),
+            Input::Nearby { peer, addresses } => self.nearby(peer, &addresses),
             Input::NearbyGone { peer } => {
                 self.cx.nearby.remove(&peer);
             }
@@ -229,13 +229,13 @@ impl Engine {
     }
 
     /// Somebody is on the local network. Whoever is looked for may be it.
-    fn nearby(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+    fn nearby(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
         let cx = &mut self.cx;
         if cx.nearby.len() >= cx.limits.nearby && !cx.nearby.contains_key(&peer) {
             return;
         }
         // They are the peer's own word too: vetted like a code's.
-        let vetted = dial::vet(&addresses, false, &cx.limits).dial;
+        let vetted = dial::vet(addresses, false, &cx.limits).dial;
         if vetted.is_empty() || peer == cx.peer || cx.nearby.get(&peer) == Some(&vetted) {
             return;
         }
