@@ -147,12 +147,12 @@ fn guesses_are_remembered_over_a_restart() {
 fn guesses_at_once_are_counted_together() {
     let (mut world, alice, _, _, code) = scene(205, &tree());
     let most = usize::try_from(small_limits().guesses).expect("a few");
-    let guessers: Vec<_> = (0..12).map(|_| world.add_host()).collect();
-    let downloads: Vec<_> = guessers
+    let crowd: Vec<_> = (0..12).map(|_| world.add_host()).collect();
+    let downloads: Vec<_> = crowd
         .iter()
         .map(|host| fetch(&mut world, *host, &wrong(&code)))
         .collect();
-    for (host, download) in guessers.into_iter().zip(downloads) {
+    for (host, download) in crowd.into_iter().zip(downloads) {
         world.run_to_end(host, download);
     }
     let guesses = |event: &Event| matches!(event, Event::WrongWords { .. });
