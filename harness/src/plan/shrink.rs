@@ -220,11 +220,7 @@ fn remove_share(plan: &mut Plan, gone: usize) {
         Some(())
     });
     keep(&mut plan.faults, |fault| {
-        if let Trouble::Rot { share, .. }
-        | Trouble::ChangeFile { share, .. }
-        | Trouble::RemoveFile { share, .. }
-        | Trouble::Withdraw { share } = &mut fault.what
-        {
+        if let Some(share) = fault.what.share_mut() {
             *share = renumber(*share, gone)?;
         }
         Some(())
@@ -247,35 +243,11 @@ fn remove_host(plan: &mut Plan, gone: usize) {
         order.host = renumber(order.host, gone).unwrap_or_default();
     }
     keep(&mut plan.faults, |fault| {
-        if let Some(host) = host_of(&mut fault.what) {
+        if let Some(host) = fault.what.host_mut() {
             *host = renumber(*host, gone)?;
         }
         Some(())
     });
-}
-
-fn host_of(what: &mut Trouble) -> Option<&mut u8> {
-    match what {
-        Trouble::Stall { host, .. }
-        | Trouble::Loss { host, .. }
-        | Trouble::Reset { host }
-        | Trouble::Silence { host }
-        | Trouble::Isolate { host, .. }
-        | Trouble::Rebind { host }
-        | Trouble::Roam { host }
-        | Trouble::Crash { host, .. }
-        | Trouble::Shutdown { host, .. }
-        | Trouble::Sleep { host, .. }
-        | Trouble::WallClock { host, .. }
-        | Trouble::ClockBack { host, .. }
-        | Trouble::DiskFull { host, .. }
-        | Trouble::IoError { host, .. }
-        | Trouble::ShortRead { host }
-        | Trouble::SlowDisk { host, .. }
-        | Trouble::RenameFails { host, .. }
-        | Trouble::ForgetsToSync { host } => Some(host),
-        _ => None,
-    }
 }
 
 /// Without relays, and what needs them.

@@ -45,7 +45,7 @@ impl Plan {
         self.check_shares()?;
         self.check_orders()?;
         for (at, fault) in self.faults.iter().enumerate() {
-            self.check_trouble(&fault.what)
+            self.check_trouble(fault.what)
                 .map_err(|why| format!("fault {at} {why}"))?;
         }
         Ok(())
@@ -102,35 +102,19 @@ impl Plan {
         Ok(())
     }
 
-    fn check_trouble(&self, what: &Trouble) -> Result<(), String> {
-        match *what {
-            Trouble::Stall { host, .. }
-            | Trouble::Loss { host, .. }
-            | Trouble::Reset { host }
-            | Trouble::Silence { host }
-            | Trouble::Isolate { host, .. }
-            | Trouble::Rebind { host }
-            | Trouble::Roam { host }
-            | Trouble::Crash { host, .. }
-            | Trouble::Shutdown { host, .. }
-            | Trouble::Sleep { host, .. }
-            | Trouble::WallClock { host, .. }
-            | Trouble::ClockBack { host, .. }
-            | Trouble::DiskFull { host, .. }
-            | Trouble::IoError { host, .. }
-            | Trouble::ShortRead { host }
-            | Trouble::SlowDisk { host, .. }
-            | Trouble::RenameFails { host, .. }
-            | Trouble::ForgetsToSync { host } => named("host", host, self.hosts.len()),
+    fn check_trouble(&self, mut what: Trouble) -> Result<(), String> {
+        if let Some(host) = what.host_mut() {
+            named("host", *host, self.hosts.len())?;
+        }
+        if let Some(share) = what.share_mut() {
+            named("share", *share, self.shares.len())?;
+        }
+        match what {
             Trouble::RelayGone { relay, .. } | Trouble::RelayRefuses { relay, .. } => {
                 named("relay", relay, self.relays.len())
             }
-            Trouble::Rot { share, .. }
-            | Trouble::ChangeFile { share, .. }
-            | Trouble::RemoveFile { share, .. }
-            | Trouble::Withdraw { share } => named("share", share, self.shares.len()),
             Trouble::NameTaken { order, .. } => named("order", order, self.orders.len()),
-            Trouble::Split { .. } | Trouble::Dht { .. } => Ok(()),
+            _ => Ok(()),
         }
     }
 }

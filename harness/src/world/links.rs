@@ -160,41 +160,6 @@ impl World {
         }
     }
 
-    /// From now on hosts on one local network hear of each other.
-    pub fn make_neighbourly(&mut self) {
-        self.neighbourly = true;
-        self.tell_neighbours();
-    }
-
-    /// Hosts on one local network hear where the others are on it.
-    fn tell_neighbours(&mut self) {
-        if !self.neighbourly {
-            return;
-        }
-        let on_lan = |(_, (host, route)): &(&Multiaddr, &(HostId, Route))| {
-            (route.path == PathKind::Lan).then_some(*host)
-        };
-        let mut by_host: BTreeMap<HostId, Vec<Multiaddr>> = BTreeMap::new();
-        for item in &self.routes {
-            if let Some(host) = on_lan(&item) {
-                by_host.entry(host).or_default().push(item.0.clone());
-            }
-        }
-        let hosts: Vec<_> = by_host.keys().copied().collect();
-        for listener in (0..self.places.len()).map(|at| HostId(u32::try_from(at).unwrap_or(0))) {
-            if !matches!(&self.places[listener.0 as usize], Place::Host(host) if host.is_up()) {
-                continue;
-            }
-            for host in hosts.iter().copied().filter(|host| *host != listener) {
-                if self.reach.lan(host) != self.reach.lan(listener) {
-                    continue;
-                }
-                let (peer, addresses) = (self.peer(host), by_host[&host].clone());
-                self.feed(listener, Input::Nearby { peer, addresses });
-            }
-        }
-    }
-
     /// Links that stand at a place, oldest first.
     pub fn links_of(&self, id: HostId) -> Vec<LinkId> {
         let ends = self.ends.iter();
@@ -511,58 +476,6 @@ impl World {
             let sent = gone.into_iter().map(|seq| Input::Sent { link, seq });
             host.inputs.extend(sent);
             self.settle(place);
-        }
-    }
-
-    /// Bytes are about to go out: a NAT that has been idle for too long has forgotten where they belong.
-    pub(super) fn outgoing(&mut self, link: LinkId) {
-        let now = self.now();
-        let other = self.ends.get(&LinkId(link.0 ^ 1)).map(|end| end.touched);
-        let Some(end) = self.ends.get_mut(&link) else {
-            return;
-        };
-        if end.wire.is_flushed() {
-            return;
-        }
-        let last = end.touched.max(other.unwrap_or(Time::ZERO));
-        end.touched = now;
-        let (place, across) = (end.place, end.across);
-        if end.path != PathKind::Direct {
-            return;
-        }
-        self.reach.sends(place, across, now);
-        let expiry = self.reach.expiry([place, across]);
-        if expiry.is_some_and(|expiry| now.since(last) > expiry) {
-            happened(Fault::NatExpiry);
-            self.silence(link);
-        }
-    }
-
-    /// A circuit stands within its relay's limits.
-    fn limit_circuit(&mut self, link: LinkId, relay: usize) {
-        let relay = self.reach.relays[relay];
-        if let Some(bytes) = relay.bytes {
-            self.network.kill_after_bytes(link, bytes);
-        }
-        if let Some(time) = relay.time {
-            self.schedule(time, Task::EndCircuit(link));
-        }
-    }
-
-    /// A circuit's time is over.
-    pub(super) fn end_circuit(&mut self, link: LinkId) {
-        if self.network.hosts(link).is_some() {
-            happened(Fault::RelayTime);
-            self.kill_link(link);
-        }
-    }
-
-    /// A circuit that nobody killed has carried its bytes.
-    fn note_lost_circuit(&self, link: LinkId) {
-        let limited = self.ends.get(&link).and_then(|end| end.relay);
-        let limited = limited.is_some_and(|relay| self.reach.relays[relay].bytes.is_some());
-        if limited && !self.killed.contains(&(link.0 / 2)) {
-            happened(Fault::RelayBytes);
         }
     }
 

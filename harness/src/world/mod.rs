@@ -1,5 +1,6 @@
 //! The world: hosts and puppets, the links between them, and one clock.
 
+mod between;
 mod dht;
 mod host;
 mod links;

@@ -8,6 +8,7 @@ mod files;
 mod finish;
 mod offer;
 mod search;
+mod stall;
 mod transfer;
 mod window;
 
@@ -580,57 +581,6 @@ impl Download {
         let waiting = self.links.values().filter_map(|link| link.waiting);
         let stalled = waiting.min().map_or(Time::NEVER, |since| since + stalled);
         search.min(report).min(stalled)
-    }
-
-    /// Whether an answer is owed on a link, and may be waited for only so long. A stream's source takes its own time.
-    fn is_owed(&self, link: LinkId) -> bool {
-        match &self.stage {
-            Stage::Offer(offer) => offer.awaits(link),
-            Stage::Transfer(transfer) => {
-                let first = self
-                    .links
-                    .get(&link)
-                    .and_then(|link| link.flow.first_asked());
-                first.is_some_and(|entry| !transfer.files.is_stream(entry))
-            }
-            Stage::Ending => false,
-        }
-    }
-
-    /// Takes note of since when answers are owed. `answered`: one has just come on this link.
-    fn wait(&mut self, now: Time, answered: Option<LinkId>) {
-        let links: Vec<LinkId> = self.links.keys().copied().collect();
-        for link in links {
-            let owed = self.is_owed(link);
-            if let Some(state) = self.links.get_mut(&link) {
-                let since = state.waiting.filter(|_| answered != Some(link));
-                state.waiting = owed.then(|| since.unwrap_or(now));
-            }
-        }
-    }
-
-    /// Bytes of an answer that is not whole yet came over a link.
-    pub(super) fn active(&mut self, link: LinkId, now: Time) {
-        self.wait(now, Some(link));
-    }
-
-    /// Gives up a link whose peer is alive and answers nothing.
-    fn drop_stalled(&mut self, cx: &mut Context) {
-        let stalled = cx.limits.stalled;
-        let over = |state: &Fetching| state.waiting.is_some_and(|since| cx.now >= since + stalled);
-        let Some(link) = self
-            .links
-            .iter()
-            .find(|(_, state)| over(state))
-            .map(|(id, _)| *id)
-        else {
-            return;
-        };
-        if let Some(search) = &mut self.search {
-            search.charge(stalled);
-        }
-        cx.close(link);
-        self.link_down(cx, link, search::NOTHING_CAME.to_string());
     }
 
     /// Time has passed.
