@@ -218,7 +218,7 @@ impl Engine {
         });
         let (Some(key), Some(code), Ok(peer)) = (key, code, peer_of(&self.cx, link)) else {
             self.cx.close(link);
-            return self.dial_failed(id, dial, "the other side does not speak this protocol");
+            return self.dial_failed(id, dial, "the other side did not say what was due");
         };
         let (tag, seed) = (short_tag(code.number()), self.cx.draw());
         let (initiator, noise) = Initiator::new(&key, &tag, &self.cx.peer, &peer, seed);

@@ -18,6 +18,9 @@ const LAST_PAUSE: Duration = Duration::from_secs(4);
 /// Peers on the local network that one attempt asks, where a code does not say whom.
 const NEARBY: usize = 16;
 
+/// Why nobody was dialled.
+const NOBODY_NEAR: &str = "nobody was found on the local network, and the code names no address";
+
 /// Why a link was given up whose peer is alive.
 pub(super) const NOTHING_CAME: &str = "it was connected, but sent nothing of what it was asked for";
 
@@ -169,6 +172,7 @@ impl Search {
         }
         if self.dials.is_empty() {
             // Nobody to ask yet.
+            self.last_failure = Some(NOBODY_NEAR.to_string());
             self.wait(cx.now);
         }
         Step::Attempt(self.attempt)
