@@ -1,7 +1,9 @@
 //! `cargo run -p handover-harness -- explore|replay|shrink`: the simulator by hand.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
+#![allow(clippy::print_stderr, reason = "it is a command")]
 
+use std::fmt::Display;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -133,6 +135,13 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints a line. Who reads it may have had enough: then that is the end.
+fn say(words: impl Display) {
+    if writeln!(io::stdout(), "{words}").is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// A plan by its seed or its file.
 fn load(plan: &str) -> Result<Plan, String> {
     if let Ok(seed) = plan.parse() {
@@ -158,7 +167,7 @@ fn wake(mutant: Option<&str>) -> Result<Option<mutant::Awake>, String> {
 fn explore_all(from: Option<u64>, until: Until, threads: Option<usize>, out: &Path) -> bool {
     let first = from.unwrap_or_else(time_of_day);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    println!("seeds from {first} on");
+    say(format_args!("seeds from {first} on"));
     let told = std::sync::Mutex::new(Duration::ZERO);
     let tally = explore(first, until, threads.unwrap_or(cores), |tally| {
         let mut last = told.lock().expect("it only prints");
@@ -174,29 +183,32 @@ fn explore_all(from: Option<u64>, until: Until, threads: Option<usize>, out: &Pa
     for (seed, failure) in &tally.failures {
         save(*seed, failure, out);
     }
-    print!("{}", report::coverage(&tally.ledger));
-    println!("{}", report::summary(&tally));
+    say(report::coverage(&tally.ledger).trim_end());
+    say(format_args!("{}", report::summary(&tally)));
     let missed = report::never_met(&tally.ledger);
     if !missed.is_empty() {
-        println!("never met: {}", missed.join(", "));
+        say(format_args!("never met: {}", missed.join(", ")));
     }
-    println!(
+    say(format_args!(
         "{} passed, {} failed",
         tally.scenarios,
         tally.failures.len()
-    );
+    ));
     tally.failures.is_empty()
 }
 
 fn save(seed: u64, failure: &Failure, out: &Path) {
     let path = out.join(format!("seed-{seed}.json"));
-    println!("seed {seed}: {failure}");
+    say(format_args!("seed {seed}: {failure}"));
     match file::write(&Plan::draw(seed), &path) {
-        Ok(()) => println!(
+        Ok(()) => say(format_args!(
             "  cargo run -p handover-harness -- shrink {}",
             path.display()
-        ),
-        Err(error) => println!("  {} can't be written: {error}", path.display()),
+        )),
+        Err(error) => say(format_args!(
+            "  {} can't be written: {error}",
+            path.display()
+        )),
     }
 }
 
@@ -211,7 +223,7 @@ fn replay(plan: &str, quiet: bool, mutant: Option<&str>) -> Result<bool, String>
     let result = if quiet {
         run(&plan)
     } else {
-        run_narrated(&plan, |line| println!("{line}"))
+        run_narrated(&plan, |line| say(line))
     };
     Ok(tell(&result))
 }
@@ -219,16 +231,16 @@ fn replay(plan: &str, quiet: bool, mutant: Option<&str>) -> Result<bool, String>
 fn tell(result: &Result<sim::Run, Failure>) -> bool {
     match result {
         Ok(run) => {
-            println!(
+            say(format_args!(
                 "every promise is kept: {} engine events in {:.1} simulated seconds; trace {:016x}",
                 run.events,
                 run.took.as_secs_f64(),
                 run.trace
-            );
+            ));
             true
         }
         Err(failure) => {
-            println!("{failure}");
+            say(format_args!("{failure}"));
             false
         }
     }
@@ -247,15 +259,15 @@ fn shrink_one(
             "{name} keeps every promise: there is nothing to shrink"
         ));
     };
-    println!("{first}");
+    say(format_args!("{first}"));
     let (small, tried) = shrink(plan, runs, |plan| {
         run(plan).is_err_and(|failure| failure.is_like(&first))
     });
     let out = out.unwrap_or_else(|| beside(name));
     file::write(&small, &out)
         .map_err(|error| format!("{} can't be written: {error}", out.display()))?;
-    print!("{}", file::text(&small));
-    println!("after {tried} runs; {}", out.display());
+    say(file::text(&small).trim_end());
+    say(format_args!("after {tried} runs; {}", out.display()));
     Ok(true)
 }
 
@@ -271,13 +283,16 @@ fn hunt(name: Option<&str>, seeds: u64) -> Result<bool, String> {
         let _awake = wake(Some(mutant.name))?;
         let caught = (0..seeds).find_map(|seed| Some((seed, run(&Plan::draw(seed)).err()?)));
         if let Some((seed, failure)) = caught {
-            println!(
+            say(format_args!(
                 "{:<24} seed {seed:<6} of {:<6} {failure}",
                 mutant.name, mutant.within
-            );
+            ));
             all &= seed < mutant.within;
         } else {
-            println!("{:<24} not noticed in {seeds} seeds", mutant.name);
+            say(format_args!(
+                "{:<24} not noticed in {seeds} seeds",
+                mutant.name
+            ));
             all = false;
         }
     }
