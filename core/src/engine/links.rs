@@ -52,10 +52,6 @@ pub(super) struct Link {
     counted: Time,
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 /// What a link needs now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Care {
@@ -155,9 +151,8 @@ impl Links {
             return Some(Care::Dead);
         }
         if now >= dead {
-            link.last_in =
-                Time::from_nanos(now.as_nanos().saturating_sub(nanos(limits.dead_after)))
-                    + GRACE.min(limits.dead_after);
+            let ago = limits.dead_after.saturating_sub(GRACE);
+            link.last_in = Time::ZERO + now.since(Time::ZERO).saturating_sub(ago);
         }
         let nonce = now.as_nanos();
         link.ping = Some((nonce, now));

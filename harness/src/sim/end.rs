@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use handover_core::engine::Command;
+use handover_core::engine::{Command, Event};
+use handover_transports::memory::HostId;
 
 use super::setup::disk_profile;
 use super::{Act, Sim};
@@ -171,6 +172,13 @@ impl Sim<'_> {
                 promise!(EndsOnce, !running, "a download has no end");
             }
         }
+    }
+
+    /// A program that was told to end has ended.
+    fn judge_shutdown(&self, host: HostId) {
+        let ended = |event: &Event| matches!(event, Event::ShutDown);
+        let ended = self.world.events(host).iter().rev().take(50).any(ended);
+        promise!(EndsOnce, ended, "{host:?} was told to end, and has not");
     }
 }
 

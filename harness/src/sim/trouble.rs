@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use handover_core::engine::{Command, DiskError, Event};
+use handover_core::engine::{Command, DiskError};
 use handover_transports::memory::HostId;
 
 use super::setup::{disk_profile, file_name, ways};
 use super::{Act, Sim, millis};
 use crate::disk::{JobKind, SourceKind};
-use crate::ledger::{Fault, happened, promise};
+use crate::ledger::{Fault, happened};
 use crate::plan::{JobPlan, Trouble};
 use crate::tree::content;
 
@@ -232,6 +232,8 @@ impl Sim<'_> {
     /// A host is off, with all that it did.
     pub(super) fn fall(&mut self, host: usize) {
         let id = self.hosts[host];
+        // What users were told until now is remembered, guesses at their codes above all.
+        self.hear_shares();
         self.world.crash(id);
         self.lose_shares(host);
         for at in 0..self.orders.len() {
@@ -317,13 +319,6 @@ impl Sim<'_> {
                 .puppet_attacks(puppet, host, plan.attack, &secret, short.as_ref(), &files);
         }
         self.plan_act(Duration::from_secs(1), Act::Attack(attacker, more - 1));
-    }
-
-    /// A program that was told to end has ended.
-    pub(super) fn judge_shutdown(&self, host: HostId) {
-        let ended = |event: &Event| matches!(event, Event::ShutDown);
-        let ended = self.world.events(host).iter().rev().take(50).any(ended);
-        promise!(EndsOnce, ended, "{host:?} was told to end, and has not");
     }
 }
 

@@ -4,22 +4,21 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use handover_core::Keypair;
 use handover_core::engine::{
     Command, DiskWork, DownloadId, DownloadOutcome, Engine, Event, Input, JobId, LinkId, Output,
-    Segment, ShareId,
+    ShareId,
 };
 use handover_core::frame::plain;
 use handover_core::limits::{GROUP, Limits};
 use handover_core::message::Message;
 use handover_core::time::Time;
-use handover_core::{Keypair, PeerId};
 use handover_transports::memory::HostId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-use super::links::End;
 use super::run::Task;
-use super::{Answer, Place, World};
+use super::{Answer, World};
 use crate::disk::{Disk, JobKind, wall_clock};
 use crate::ledger::{Fault, happened, promise};
 
@@ -57,7 +56,7 @@ pub(crate) struct Host {
     pub(crate) sessions: BTreeMap<DownloadId, u64>,
     greeting: u64,
     /// Dials so far.
-    dials: u64,
+    pub(super) dials: u64,
     /// The tag of each share that it has made.
     pub(super) shares: BTreeMap<ShareId, [u8; 16]>,
     /// Shares whose short code is alive, and how often it was guessed wrong.
@@ -128,7 +127,7 @@ impl Host {
             return now;
         }
         *inputs -= 1;
-        Time::from_nanos(now.as_nanos().saturating_sub(nanos(*behind)))
+        Time::ZERO + now.since(Time::ZERO).saturating_sub(*behind)
     }
 
     /// The engine is given a command.
@@ -185,10 +184,6 @@ impl Host {
     }
 }
 
-fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
 fn download_of(event: &Event) -> Option<DownloadId> {
     match event {
         Event::Connecting { download, .. }
@@ -205,9 +200,6 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         _ => None,
     }
 }
-
-/// Shares that one host has in any scene, at the most.
-const SHARES: u64 = 3;
 
 impl World {
     /// Something happens at a host: its engine is told, and does what it then wants.
@@ -334,91 +326,6 @@ impl World {
         self.look_at_buffers(id, link);
     }
 
-    /// Nobody is dialled at too many addresses, nor again and again without a pause.
-    fn look_at_dials(&mut self, id: HostId, addresses: usize) {
-        let minutes = self.now().as_nanos() / 60_000_000_000;
-        let host = self.host_mut(id);
-        let most = host.limits.addresses;
-        promise!(
-            Bounded,
-            addresses <= most,
-            "{addresses} addresses are dialled"
-        );
-        host.dials += 1;
-        // An attempt is two dials; after a loss there is one at once, and a transfer may lose many links as it goes on.
-        let downloads = host.tags.len() as u64;
-        let most = downloads * (200 + 60 * minutes);
-        promise!(
-            Bounded,
-            host.dials <= most,
-            "{} dials for {downloads} downloads after {minutes} minutes",
-            host.dials
-        );
-    }
-
-    /// What waits to be written stays inside the limits.
-    fn look_at_buffers(&self, id: HostId, link: LinkId) {
-        let limits = &self.host(id).limits;
-        let wire = &self.ends[&link].wire;
-        // One request at least, and three parts of the manifest beside it.
-        let most = limits.send_buffer.max(u64::from(GROUP)) + 3 * u64::from(GROUP);
-        promise!(
-            Bounded,
-            wire.bulk <= most,
-            "{} bytes wait for link {link}",
-            wire.bulk
-        );
-        let ends = self.ends.values().filter(|end| end.place == id);
-        let (links, total) = ends.fold((0, 0), |(links, total), end| {
-            (links + 1, total + end.wire.bulk)
-        });
-        // A link with nothing under way has one request read, and a few parts of the manifest at the most.
-        let most = SHARES * limits.send_buffer_total + links * 4 * u64::from(GROUP);
-        promise!(Bounded, total <= most, "{total} bytes wait in all");
-        let idle = usize::try_from(limits.idle_messages).unwrap_or(usize::MAX);
-        let most = (idle + 8) * (limits.requests + 2);
-        let waiting = wire.waiting();
-        promise!(
-            Bounded,
-            waiting <= most,
-            "{waiting} frames wait for link {link}"
-        );
-    }
-
-    /// Watches a request: nothing is asked for twice at once, over all links of a download; nor more than the window
-    /// and a group over it, for a stream goes by whole groups.
-    fn ask(&mut self, host: HostId, link: LinkId, number: u64, segments: &[Segment]) {
-        let session = self.greeted.get(&link);
-        let same = |(other, end): &(&LinkId, &End)| {
-            end.place == host && !end.closing && self.greeted.get(other) == session
-        };
-        let ends = self.ends.iter().filter(same);
-        let outstanding = ends.flat_map(|(_, end)| end.asked.values().flatten());
-        let overlap = |a: &Segment, b: &Segment| {
-            let (a_end, b_end) = (a.offset + u64::from(a.len), b.offset + u64::from(b.len));
-            a.entry == b.entry && a.offset < b_end && b.offset < a_end
-        };
-        for asked in outstanding {
-            let twice = segments.iter().find(|segment| overlap(segment, asked));
-            promise!(
-                Once,
-                twice.is_none(),
-                "{twice:?} is asked for while {asked:?} is awaited"
-            );
-        }
-        let own = self.ends[&link].asked.values().flatten();
-        let bytes = own.chain(segments).map(|segment| u64::from(segment.len));
-        let bytes: u64 = bytes.sum();
-        let most = self.host(host).limits.window + 2 * u64::from(GROUP);
-        promise!(
-            Bounded,
-            bytes <= most,
-            "{bytes} bytes are asked for at once"
-        );
-        let end = self.open_end(link);
-        end.asked.insert(number, segments.to_vec());
-    }
-
     /// Writes what waits. The engine hears of what is gone later: it is in the middle of something.
     fn flush_quietly(&mut self, link: LinkId) {
         let end = self.ends.get_mut(&link).expect("it is open");
@@ -510,42 +417,6 @@ impl World {
             host.inputs.extend(command.map(Input::Command));
         }
         host.events.push(event);
-    }
-
-    /// Who is blamed is not honest, or has rotten files and does not know.
-    fn judge_blame(&self, peer: PeerId, violation: &str) {
-        let honest = self.places.iter().any(|place| match place {
-            Place::Host(host) => host.identity.public().to_peer_id() == peer && !host.rotten,
-            Place::Puppet(_) => false,
-        });
-        promise!(Honest, !honest, "an honest host is blamed: {violation}");
-    }
-
-    /// What users are shown holds no secret that was not meant for them.
-    fn look_for_secrets(&self, event: &Event) {
-        let Some(text) = self.trace.last_words() else {
-            return;
-        };
-        let told = self.secrets.iter().find(|secret| text.contains(*secret));
-        promise!(Secrets, told.is_none(), "{event:?} tells a secret");
-    }
-
-    /// Who sends lies that can be seen at once is dropped once there were enough.
-    fn look_for_lies(&self, id: HostId) {
-        if self.liars == 0 {
-            return;
-        }
-        let most = self.host(id).limits.bad_leaves;
-        let ends = self.ends.values();
-        for end in ends.filter(|end| end.place == id && end.lies > 0 && !end.closing) {
-            promise!(
-                Dropped,
-                end.lies < most,
-                "{} lies came from {:?}, and it is still connected",
-                end.lies,
-                end.across
-            );
-        }
     }
 
     fn note_input(&mut self, id: HostId, input: &Input) {

@@ -8,6 +8,7 @@ mod narrate;
 mod reach;
 mod run;
 mod trouble;
+mod watch;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -16,7 +17,7 @@ use std::time::Duration;
 use handover_core::code::Ticket;
 use handover_core::engine::{
     AcceptTerms, Command, DownloadId, DownloadOutcome, Event, FetchKey, FetchOptions, FetchSource,
-    LinkId, OnConflict, ShareId, ShareLabel, ShareOptions, SinkKind,
+    LinkId, OnConflict, ShareId, ShareLabel, ShareOptions, Short, SinkKind,
 };
 use handover_core::limits::Limits;
 use handover_core::secret::ShareSecret;
@@ -300,7 +301,7 @@ impl World {
             share,
             label,
             secret: offering.secret,
-            options: offering.options,
+            options: offering.options.clone(),
         };
         self.command(host, command);
         let opened = self.events(host).iter().find_map(|event| match event {
@@ -317,7 +318,11 @@ impl World {
         let state = self.host_mut(host);
         state.shares.insert(share, tag);
         if let Some(code) = short {
-            state.codes.insert(share, 0);
+            let before = match offering.options.short {
+                Short::Again { wrong, .. } => wrong,
+                Short::None | Short::New => 0,
+            };
+            state.codes.insert(share, before);
             self.short_codes.insert(code.number(), tag);
         }
         (share, ticket)

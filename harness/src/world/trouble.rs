@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
+use handover_core::Multiaddr;
 use handover_core::engine::LinkId;
 use handover_core::secret::ShareSecret;
 use handover_core::time::Time;
-use handover_core::{Multiaddr, engine::DownloadId};
 use handover_transports::memory::HostId;
 
-use super::{DhtMood, Nat, Place, Relay, Route, World};
-use crate::ledger::{Fault, happened, promise};
+use super::{DhtMood, Nat, Relay, Route, World};
+use crate::ledger::{Fault, happened};
 
 impl World {
     /// Puts a host on another local network than the first.
@@ -181,46 +181,8 @@ impl World {
         }
     }
 
-    fn ends_that(&self, is: impl Fn(&super::End) -> bool) -> Vec<LinkId> {
+    pub(super) fn ends_that(&self, is: impl Fn(&super::End) -> bool) -> Vec<LinkId> {
         let ends = self.ends.iter().filter(|(_, end)| is(end));
         ends.map(|(link, _)| *link).collect()
-    }
-
-    /// Links of a host to somebody.
-    pub(crate) fn links_between(&self, host: HostId, other: HostId) -> usize {
-        let between = |end: &super::End| end.place == host && end.across == other && !end.closing;
-        self.ends_that(between).len()
-    }
-
-    /// A host had nothing to end: it neither shares nor fetches.
-    pub(crate) fn is_idle(&self, host: HostId) -> bool {
-        self.host(host).events.is_empty()
-    }
-
-    /// A file is reported to be done: it stands there, whole.
-    pub(super) fn look_at_file(&self, host: HostId, download: DownloadId, path: &str) {
-        let Place::Host(state) = &self.places[host.0 as usize] else {
-            return;
-        };
-        let stands = state.disk.holds(download, path);
-        promise!(
-            Kept,
-            stands,
-            "{path} is reported to be done, and is not there"
-        );
-    }
-
-    /// Content that came in for a download and was not needed, in bytes; and how many links it lost.
-    pub(crate) fn fetched_again(
-        &self,
-        host: HostId,
-        download: DownloadId,
-        needed: u64,
-    ) -> (u64, u64) {
-        let session = self.host(host).sessions.get(&download).copied();
-        let key = (host, session.unwrap_or_default());
-        let came = self.fetched.get(&key).copied().unwrap_or_default();
-        let losses = self.losses.get(&key).copied().unwrap_or_default();
-        (came.saturating_sub(needed), losses)
     }
 }

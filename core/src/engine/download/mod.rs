@@ -401,9 +401,6 @@ impl Download {
         };
         let signed = SignedManifest::decode(encoded, &peer, &cx.limits)
             .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
-        let Stage::Offer(offer) = &mut self.stage else {
-            return Ok(());
-        };
         let paths = offer.decoded(signed)?;
         if self.sink == SinkKind::Pipe {
             self.offered(
