@@ -4,14 +4,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handover_core::code::{CodeError, LegacyCode, ShareCode, ShortCode, Ticket};
+use handover_core::dial::path_kind;
 use handover_core::engine::{
-    AcceptTerms, Command, DownloadId, Event, FetchKey, FetchOptions, FetchSource, ShareId,
-    ShareLabel, ShareOptions, SinkKind,
+    AcceptTerms, Command, DownloadId, Event, FetchKey, FetchOptions, FetchSource, PathKind,
+    ShareId, ShareLabel, ShareOptions, Short, SinkKind,
 };
 use handover_core::limits::Limits;
 use handover_core::{Multiaddr, PeerId};
-use handover_transports::libp2p::{Libp2pConfig, Libp2pError, Libp2pTransport, Listen};
+use handover_transports::libp2p::{
+    Libp2pConfig, Libp2pError, Libp2pTransport, Listen, PUBLIC_BOOTSTRAP, Reachable, Serve,
+};
 use handover_transports::{Transport, identity};
+use multiaddr::Protocol;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{DownloadTarget, ShareInput};
@@ -33,6 +37,23 @@ pub struct Config {
     pub nearby: bool,
     /// Put this machine's own loopback addresses into tickets, and dial those of others' codes.
     pub loopback: bool,
+    /// Put addresses of the local network into tickets.
+    pub lan: bool,
+    /// Find peers in the DHT, and be found there.
+    pub dht: bool,
+    /// Nodes of the DHT to begin with, each ending in `/p2p/ID`. With none it is the public libp2p network; with
+    /// `loopback` it is no DHT then.
+    pub bootstrap: Vec<Multiaddr>,
+    /// Relays to be reachable through before any that are met, each ending in `/p2p/ID`.
+    pub relays: Vec<Multiaddr>,
+    /// Serve the DHT and relay for others, within small quotas, while this machine is reachable itself.
+    pub serve: bool,
+    /// Let other peers see relays only, and never this machine's address. (Relays and nodes of the DHT see it.)
+    pub hide_address: bool,
+    /// Talk to other peers straight where that is possible.
+    pub direct: bool,
+    /// Ask the router for a port.
+    pub port_mapping: bool,
     /// What other sides are told this device is called. May be empty.
     pub device_name: String,
     /// What peers may make grow, and how far.
@@ -48,10 +69,116 @@ impl Default for Config {
             quic: true,
             nearby: true,
             loopback: false,
+            lan: false,
+            dht: true,
+            bootstrap: Vec::new(),
+            relays: Vec::new(),
+            serve: true,
+            hide_address: false,
+            direct: true,
+            port_mapping: true,
             device_name: String::new(),
             limits: Limits::default(),
         }
     }
+}
+
+/// Relays that a peer is reachable through at once, while it is not reachable itself.
+const RESERVATIONS: usize = 3;
+/// How long peers are looked for where the DHT is asked: the sharer may still be coming up, and announcements take a
+/// while to go round.
+const DHT_PATIENCE: Duration = Duration::from_mins(2);
+
+impl Config {
+    /// Whether there is a DHT to ask.
+    pub fn has_dht(&self) -> bool {
+        self.dht && !(self.loopback && self.bootstrap.is_empty())
+    }
+
+    /// Whether a short code is enough to be found.
+    pub fn has_short_codes(&self) -> bool {
+        self.has_dht() || (self.nearby && !self.hide_address)
+    }
+
+    fn relayed_only(&self) -> bool {
+        self.hide_address || !self.direct
+    }
+
+    /// How a share is served here, unless it is said otherwise.
+    pub fn share_options(&self) -> ShareOptions {
+        ShareOptions {
+            uses: None,
+            expires: None,
+            loopback: self.loopback,
+            lan: self.lan,
+            dht: self.has_dht(),
+            relayed_only: self.relayed_only(),
+            short: if self.has_short_codes() {
+                Short::New
+            } else {
+                Short::None
+            },
+        }
+    }
+
+    /// How a download is made here, unless it is said otherwise.
+    pub fn fetch_options(&self) -> FetchOptions {
+        FetchOptions {
+            name: self.device_name.clone(),
+            loopback: self.loopback,
+            dht: self.has_dht(),
+            relayed_only: self.relayed_only(),
+            search: self.has_dht().then_some(DHT_PATIENCE),
+        }
+    }
+
+    /// How the network is used.
+    pub fn network(&self, keypair: handover_core::Keypair) -> Libp2pConfig {
+        let mut network = Libp2pConfig::new(keypair);
+        network.tcp = self.tcp;
+        network.quic = self.quic;
+        network.nearby = self.nearby;
+        if !self.listen.is_empty() {
+            network.listen = Listen::At(self.listen.clone());
+        }
+        network.dht = self.has_dht();
+        network.relays.clone_from(&self.relays);
+        network.bootstrap = if network.dht && self.bootstrap.is_empty() {
+            public_bootstrap()
+        } else {
+            self.bootstrap.clone()
+        };
+        let private = !network.bootstrap.is_empty() && network.bootstrap.iter().all(is_private);
+        if private || self.loopback {
+            // There is nobody to ask who would see another address than this machine does.
+            network.reachable = Reachable::Listening;
+        }
+        if self.serve && network.dht && !private {
+            network.serve = Serve::WhenReachable;
+        }
+        network.direct = !self.hide_address;
+        network.punch = self.direct && !self.loopback && network.dht;
+        network.port_mapping = self.port_mapping && !self.loopback && network.dht;
+        network.reservations = if network.dht { RESERVATIONS } else { 0 };
+        network
+    }
+}
+
+fn public_bootstrap() -> Vec<Multiaddr> {
+    let nodes = PUBLIC_BOOTSTRAP.iter();
+    nodes.filter_map(|node| node.parse().ok()).collect()
+}
+
+/// An address that only holds on one machine or network.
+fn is_private(address: &Multiaddr) -> bool {
+    matches!(path_kind(address), PathKind::Loopback | PathKind::Lan) && !is_named(address)
+}
+
+fn is_named(address: &Multiaddr) -> bool {
+    matches!(
+        address.iter().next(),
+        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
+    )
 }
 
 /// What can go wrong between a program and the peer that it runs.
@@ -80,9 +207,9 @@ pub enum ManagerError {
     /// The share could not be opened; an [`Event::ShareEnded`] says why.
     #[error("the share could not be opened")]
     ShareFailed,
-    /// This version does not do that.
-    #[error("{0} is not possible yet: it comes with a later version")]
-    NotYet(&'static str),
+    /// A relay's address does not say who that is.
+    #[error("the relay address {0} does not end in /p2p/ and the relay's identity")]
+    Relay(Multiaddr),
     /// The operating system gives no randomness.
     #[error("no randomness from the operating system: {0}")]
     Randomness(String),
@@ -159,14 +286,7 @@ impl UnifiedP2PManager {
                 dir: config.data_dir.clone(),
                 error,
             })?;
-        let mut network = Libp2pConfig::new(keypair.clone());
-        network.tcp = config.tcp;
-        network.quic = config.quic;
-        network.nearby = config.nearby;
-        if !config.listen.is_empty() {
-            network.listen = Listen::At(config.listen.clone());
-        }
-        let transport = Libp2pTransport::new(&network)?;
+        let transport = Libp2pTransport::new(&config.network(keypair.clone()))?;
         Ok(Self::over(Box::new(transport), keypair, config))
     }
 
@@ -228,10 +348,7 @@ impl UnifiedP2PManager {
             description: description.to_string(),
             author: author.to_string(),
         };
-        let options = ShareOptions {
-            loopback: self.config.loopback,
-            ..ShareOptions::default()
-        };
+        let options = self.config.share_options();
         let input = ShareInput::Paths(paths);
         self.share(ShareRequest {
             label,
@@ -283,8 +400,7 @@ impl UnifiedP2PManager {
             target: DownloadTarget::Folder(folder.to_path_buf()),
             options: FetchOptions {
                 name: name.to_string(),
-                loopback: self.config.loopback,
-                search: None,
+                ..self.config.fetch_options()
             },
         })
         .await
@@ -363,10 +479,13 @@ impl UnifiedP2PManager {
         self.command(Command::Unshare { share }).await
     }
 
-    /// Uses a relay. Not yet: this version reaches peers straight, at the addresses in their codes.
-    #[allow(clippy::unused_async)]
-    pub async fn connect_to_relay(&self, _address: &Multiaddr) -> Result<(), ManagerError> {
-        Err(ManagerError::NotYet("going through a relay"))
+    /// Has this peer be reachable through a relay too; the address ends in `/p2p/` and the relay's identity. Once it has
+    /// a place there, tickets name that way.
+    pub async fn connect_to_relay(&self, address: &Multiaddr) -> Result<(), ManagerError> {
+        if !matches!(address.iter().last(), Some(Protocol::P2p(_))) {
+            return Err(ManagerError::Relay(address.clone()));
+        }
+        self.request(Request::UseRelay(address.clone())).await
     }
 
     /// Ends everything: shares are withdrawn, downloads cancelled, peers told. Takes a few seconds at the most.

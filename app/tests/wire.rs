@@ -8,8 +8,9 @@ use std::task::{Context, Poll};
 use futures::{AsyncRead, AsyncWrite};
 use handover::{Config, UnifiedP2PManager};
 use handover_core::engine::{
-    AcceptTerms, DialId, DownloadOutcome, Event, LinkId, OnConflict, PathKind,
+    AcceptTerms, DialId, DownloadOutcome, Event, LinkId, LookUpId, OnConflict, PathKind,
 };
+use handover_core::secret::MeetingPoint;
 use handover_core::{Keypair, Multiaddr, PeerId};
 use handover_transports::memory::{LinkProfile, MemoryTransport, Route, Switchboard};
 use handover_transports::{Stream, Transport, TransportEvent};
@@ -29,6 +30,30 @@ impl Transport for Tapped {
 
     fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
         self.transport.dial(dial, peer, addresses);
+    }
+
+    fn announce(&mut self, point: MeetingPoint) {
+        self.transport.announce(point);
+    }
+
+    fn withdraw(&mut self, point: MeetingPoint) {
+        self.transport.withdraw(point);
+    }
+
+    fn look_up(&mut self, lookup: LookUpId, point: MeetingPoint) {
+        self.transport.look_up(lookup, point);
+    }
+
+    fn end_look_up(&mut self, lookup: LookUpId) {
+        self.transport.end_look_up(lookup);
+    }
+
+    fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        self.transport.reach(peer, addresses);
+    }
+
+    fn use_relay(&mut self, address: Multiaddr) {
+        self.transport.use_relay(address);
     }
 
     fn close(&mut self, link: LinkId) {

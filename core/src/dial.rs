@@ -1,7 +1,8 @@
 //! Which addresses of a code are dialled.
 //!
 //! A code is somebody else's word: dialled as it stands, it could make this machine knock at services of its own, at
-//! its router or at whole networks. So only plain addresses of other machines are dialled, and only so many.
+//! its router or at whole networks. So only plain addresses of other machines are dialled, or of relays that lead there,
+//! and only so many.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,7 +24,8 @@ pub struct Vetted {
 /// Why an address of a code is not dialled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
-    /// Not `/ip4|ip6/…/tcp/…`, `/ip4|ip6/…/udp/…/quic-v1` or `/memory/…`.
+    /// Not `/ip4|ip6/…/tcp/…`, `/ip4|ip6/…/udp/…/quic-v1` or `/memory/…`, nor one of these followed by
+    /// `/p2p/…/p2p-circuit`.
     #[error("this kind of address is not supported")]
     Unsupported,
     /// This machine itself, and the user did not allow that.
@@ -81,23 +83,64 @@ pub fn explain_none(refused: &[(Multiaddr, Refused)]) -> String {
     )
 }
 
-/// Addresses over TCP, and addresses over QUIC, each in their order. Others are left out.
-pub fn split_by_transport(addresses: &[Multiaddr]) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
-    let of = |wanted| {
-        let matching = addresses.iter().filter(move |address| {
-            endpoint(address).is_some_and(|(_, transport, _)| transport == wanted)
-        });
-        matching.cloned().collect()
+/// Addresses by what they lead over, each in their order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ways {
+    /// Straight, over TCP.
+    pub tcp: Vec<Multiaddr>,
+    /// Straight, over QUIC.
+    pub quic: Vec<Multiaddr>,
+    /// Through a relay.
+    pub relayed: Vec<Multiaddr>,
+}
+
+/// Sorts addresses by what they lead over. Those that are not supported are left out.
+pub fn ways(addresses: &[Multiaddr]) -> Ways {
+    let mut ways = Ways::default();
+    for address in addresses {
+        let way = match (is_relayed(address), endpoint(address)) {
+            (_, None) => continue,
+            (true, _) => &mut ways.relayed,
+            (false, Some((_, Transport::Tcp, _))) => &mut ways.tcp,
+            (false, Some((_, Transport::Quic, _))) => &mut ways.quic,
+        };
+        way.push(address.clone());
+    }
+    ways
+}
+
+/// Addresses that lead through relays, by relay: each relay's own, in the order in which relays come first.
+pub fn by_relay(addresses: Vec<Multiaddr>) -> Vec<Vec<Multiaddr>> {
+    let relay_of = |address: &Multiaddr| {
+        address.iter().find_map(|part| match part {
+            Protocol::P2p(relay) => Some(relay),
+            _ => None,
+        })
     };
-    (of(Transport::Tcp), of(Transport::Quic))
+    let mut relays: Vec<Vec<Multiaddr>> = Vec::new();
+    for address in addresses {
+        let relay = relay_of(&address);
+        let known = relays
+            .iter_mut()
+            .find(|known| known.first().and_then(relay_of) == relay);
+        match known {
+            Some(known) => known.push(address),
+            None => relays.push(vec![address]),
+        }
+    }
+    relays
+}
+
+/// Whether an address leads through a relay.
+pub fn is_relayed(address: &Multiaddr) -> bool {
+    address
+        .iter()
+        .any(|part| matches!(part, Protocol::P2pCircuit))
 }
 
 /// How a link reaches its peer, by the peer's address.
 pub fn path_kind(address: &Multiaddr) -> PathKind {
-    if address
-        .iter()
-        .any(|part| matches!(part, Protocol::P2pCircuit))
-    {
+    if is_relayed(address) {
         return PathKind::Relayed;
     }
     let ip = address.iter().find_map(|part| match part {
@@ -121,7 +164,7 @@ enum Transport {
     Quic,
 }
 
-/// An address taken apart, if it has one of the supported shapes.
+/// An address taken apart, if it has one of the supported shapes; of one that leads through a relay, where that is.
 fn endpoint(address: &Multiaddr) -> Option<(IpAddr, Transport, u16)> {
     let mut parts = address.iter();
     let ip = match parts.next()? {
@@ -129,18 +172,27 @@ fn endpoint(address: &Multiaddr) -> Option<(IpAddr, Transport, u16)> {
         Protocol::Ip6(ip) => IpAddr::V6(ip),
         // A stream inside this process: the in-memory transport's loopback.
         Protocol::Memory(port) => {
-            let alone = parts.next().is_none();
+            let alone = ends(parts);
             let port = u16::from(port != 0);
             return alone.then_some((IpAddr::V4(Ipv4Addr::LOCALHOST), Transport::Tcp, port));
         }
         _ => return None,
     };
-    let (transport, port) = match (parts.next()?, parts.next()) {
-        (Protocol::Tcp(port), None) => (Transport::Tcp, port),
-        (Protocol::Udp(port), Some(Protocol::QuicV1)) => (Transport::Quic, port),
+    let (transport, port) = match parts.next()? {
+        Protocol::Tcp(port) => (Transport::Tcp, port),
+        Protocol::Udp(port) if parts.next() == Some(Protocol::QuicV1) => (Transport::Quic, port),
         _ => return None,
     };
-    parts.next().is_none().then_some((ip, transport, port))
+    ends(parts).then_some((ip, transport, port))
+}
+
+/// Whether nothing is left of an address, or only that it leads through a relay.
+fn ends<'a>(mut parts: impl Iterator<Item = Protocol<'a>>) -> bool {
+    let rest = (parts.next(), parts.next(), parts.next());
+    matches!(
+        rest,
+        (None, ..) | (Some(Protocol::P2p(_)), Some(Protocol::P2pCircuit), None)
+    )
 }
 
 fn judge(address: &Multiaddr, allow_loopback: bool) -> Result<(), Refused> {
@@ -233,6 +285,8 @@ mod tests {
             "/ip6/2001:db8::1/tcp/1",
             "/ip6/fd00::1/udp/65535/quic-v1",
             "/ip6/64:ff9b::203.0.113.9/tcp/1",
+            &format!("/ip4/203.0.113.9/tcp/1/p2p/{PEER}/p2p-circuit"),
+            &format!("/ip4/203.0.113.9/udp/1/quic-v1/p2p/{PEER}/p2p-circuit"),
         ] {
             assert_eq!(verdict(text, false), None, "{text}");
         }
@@ -272,8 +326,20 @@ mod tests {
         ] {
             assert_eq!(verdict(text, false), Some(refused), "{text}");
         }
-        let relay = format!("/ip4/203.0.113.9/tcp/1/p2p/{PEER}/p2p-circuit");
-        assert_eq!(verdict(&relay, true), Some(Unsupported));
+        // A relay is dialled too.
+        for (relay, refused) in [
+            ("/ip4/127.0.0.1/tcp/1", Loopback),
+            ("/ip4/203.0.113.9/tcp/0", PortZero),
+            ("/dns4/example.org/tcp/1", Unsupported),
+            ("", Unsupported),
+        ] {
+            let text = format!("{relay}/p2p/{PEER}/p2p-circuit");
+            assert_eq!(verdict(&text, false), Some(refused), "{text}");
+        }
+        for behind in ["/p2p-circuit", "/tcp/1", &format!("/p2p/{PEER}")] {
+            let text = format!("/ip4/203.0.113.9/tcp/1/p2p/{PEER}/p2p-circuit{behind}");
+            assert_eq!(verdict(&text, false), Some(Unsupported), "{text}");
+        }
     }
 
     #[test]
@@ -325,12 +391,32 @@ mod tests {
     fn transports_are_told_apart() {
         let tcp = address("/ip4/192.0.2.1/tcp/1");
         let quic = address("/ip6/2001:db8::1/udp/1/quic-v1");
-        let both = [
+        let relayed = address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{PEER}/p2p-circuit"));
+        let all = [
             quic.clone(),
             address("/dns4/example.org/tcp/1"),
+            relayed.clone(),
             tcp.clone(),
         ];
-        assert_eq!(split_by_transport(&both), (vec![tcp], vec![quic]));
+        let sorted = Ways {
+            tcp: vec![tcp],
+            quic: vec![quic],
+            relayed: vec![relayed],
+        };
+        assert_eq!(ways(&all), sorted);
+    }
+
+    #[test]
+    fn relays_are_told_apart() {
+        const OTHER: &str = "12D3KooWPjceQrSwdWXPyLLeABRXmuqt69Rg3sBYbU1Nft9HyQ6X";
+        let at = |port, relay| {
+            address(&format!(
+                "/ip4/192.0.2.1/tcp/{port}/p2p/{relay}/p2p-circuit"
+            ))
+        };
+        let all = vec![at(1, PEER), at(2, OTHER), at(3, PEER)];
+        let relays = by_relay(all);
+        assert_eq!(relays, [vec![at(1, PEER), at(3, PEER)], vec![at(2, OTHER)]]);
     }
 
     #[test]

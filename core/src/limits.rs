@@ -9,6 +9,9 @@ pub const LEAF: u32 = 16 * 1024;
 pub const LEAVES_PER_GROUP: u32 = 16;
 /// Bytes in a full group: 256 KiB.
 pub const GROUP: u32 = LEAF * LEAVES_PER_GROUP;
+/// Bytes that one request asks for at the most where a relay is between: it may hang up after 128 KiB, and what has come
+/// of an answer by then is lost.
+pub const RELAYED_PIECE: u32 = LEAF;
 /// Bytes of one frame's header (the CBOR message) at the most.
 pub const MAX_HEADER: u32 = 64 * 1024;
 /// Bytes of one frame's payload at the most.
@@ -69,8 +72,18 @@ pub struct Limits {
     pub stalled: Duration,
     /// How long a download looks for its peer, at first and after every loss, before it gives up.
     pub search: Duration,
-    /// Addresses of one code that are dialled.
+    /// The same after the loss of a link through a relay, if that is more: relays that have carried enough for somebody
+    /// let them wait, some for two minutes.
+    pub relay_search: Duration,
+    /// Addresses of one code that are dialled, or of one peer that was found otherwise.
     pub addresses: usize,
+    /// Peers that one download finds in the DHT and dials.
+    pub found: usize,
+    /// How often a share is announced again in the DHT, whose nodes come and go. (They keep what they are told for a day
+    /// or two.)
+    pub announce_again: Duration,
+    /// How long a new short code waits to hear whether its number is taken.
+    pub number_check: Duration,
 }
 
 impl Default for Limits {
@@ -99,7 +112,11 @@ impl Default for Limits {
             nearby: 32,
             stalled: Duration::from_secs(30),
             search: Duration::from_secs(30),
+            relay_search: Duration::from_mins(5),
             addresses: 32,
+            found: 20,
+            announce_again: Duration::from_mins(30),
+            number_check: Duration::from_secs(3),
         }
     }
 }

@@ -4,9 +4,11 @@
 //! Fields that a reader does not know are ignored; so a later version may add some.
 
 use serde::{Deserialize, Serialize};
+use serde_bytes::ByteBuf;
 use zeroize::ZeroizeOnDrop;
 
 use crate::bounded::Bounded;
+use crate::code::MAX_ADDRESSES;
 use crate::engine::Segment;
 use crate::limits::MAX_HEADER;
 use crate::manifest::{ManifestId, SignedRoots};
@@ -153,6 +155,12 @@ pub enum Message {
     Withdrawn,
 
     // From either.
+    /// Where the sender of this can be dialled without a relay, by its own word. Said on links through a relay, whose
+    /// other end is known by then, and again when it changes.
+    Addresses {
+        #[serde(rename = "a")]
+        addresses: Bounded<ByteBuf, MAX_ADDRESSES>,
+    },
     /// Is the link alive? Answered by [`Message::Pong`] with the same number.
     Ping { nonce: u64 },
     /// It is.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use data_encoding::HEXLOWER;
 use hkdf::Hkdf;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{CryptoRng, SeedableRng};
@@ -49,16 +50,27 @@ impl ShareSecret {
     }
 
     /// Where the share's peers find each other in the DHT: only who knows the secret knows where to look.
-    pub fn meeting_point(&self) -> [u8; 32] {
+    pub fn meeting_point(&self) -> MeetingPoint {
         let mut point = [0; 32];
         self.derive(b"handover/1 meeting point", &mut point);
-        point
+        MeetingPoint(point)
     }
 
     fn derive(&self, purpose: &[u8], key: &mut [u8]) {
         Hkdf::<Sha256>::new(None, &self.0)
             .expand(purpose, key)
             .expect("HKDF-SHA256 gives up to 8160 bytes");
+    }
+}
+
+/// A point in the DHT where peers find each other: a key of 32 bytes that says nothing to who does not know of what.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MeetingPoint(pub [u8; 32]);
+
+impl fmt::Debug for MeetingPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (start, _) = self.0.split_at(4);
+        write!(f, "MeetingPoint({}..)", HEXLOWER.encode(start))
     }
 }
 
@@ -163,7 +175,6 @@ pub struct LabelError;
 
 #[cfg(test)]
 mod tests {
-    use data_encoding::HEXLOWER;
     use proptest::prelude::*;
 
     use super::*;
@@ -174,7 +185,7 @@ mod tests {
         let keys = [
             HEXLOWER.encode(&secret.tag()),
             HEXLOWER.encode(secret.psk().as_ref()),
-            HEXLOWER.encode(&secret.meeting_point()),
+            HEXLOWER.encode(&secret.meeting_point().0),
             ShareCodeLabel::of(&secret).to_string(),
         ];
         insta::assert_snapshot!(keys.join("\n"));

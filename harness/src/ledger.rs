@@ -108,6 +108,12 @@ counted!(
     DhtStale = "DHT stale",
     /// A look-up found what somebody else put there.
     DhtHostile = "DHT hostile",
+    /// No node of the DHT answered.
+    DhtGone = "DHT gone",
+    /// A link went over a connection that the other side had made.
+    CalledBack = "called back",
+    /// Somebody stood in for the sharer of a short code.
+    StandIn = "stand-in for a sharer",
     /// The user paused and went on.
     Pause = "user pauses",
     /// The user cancelled.

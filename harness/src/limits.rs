@@ -32,6 +32,10 @@ pub fn small_limits() -> Limits {
         nearby: 8,
         stalled: Duration::from_secs(30),
         search: Duration::from_secs(30),
+        relay_search: Duration::from_secs(30),
+        found: 6,
+        announce_again: Duration::from_mins(2),
+        number_check: Duration::from_secs(3),
         addresses: 8,
     }
 }

@@ -18,7 +18,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
-use handover_core::engine::{DialId, LinkId, PathKind};
+use handover_core::engine::{DialId, LinkId, LookUpId, PathKind};
+use handover_core::secret::MeetingPoint;
 use handover_core::{Multiaddr, PeerId};
 
 /// How long a dial may take before it has failed, from the call to the negotiated stream.
@@ -83,6 +84,36 @@ pub enum TransportEvent {
         /// Who.
         peer: PeerId,
     },
+    /// An announcement has gone round; `reached` says whether any node of the DHT has taken it.
+    Announced {
+        /// Where.
+        point: MeetingPoint,
+        /// Whether anybody there knows now.
+        reached: bool,
+    },
+    /// Somebody announced themselves where a look-up looks. The same peer may be told again, with other addresses.
+    Found {
+        /// Which look-up.
+        lookup: LookUpId,
+        /// Who.
+        peer: PeerId,
+        /// Where they are said to be, without their `/p2p`. May be empty.
+        addresses: Vec<Multiaddr>,
+    },
+    /// A look-up has ended; `reached` says whether any node of the DHT has answered it.
+    LookedUp {
+        /// Which look-up.
+        lookup: LookUpId,
+        /// Whether there was anybody to ask.
+        reached: bool,
+    },
+    /// A connection to this peer stands that no link was asked for: a dial of it without addresses would run over this.
+    Path {
+        /// Who.
+        peer: PeerId,
+        /// How that gets there.
+        path: PathKind,
+    },
     /// A link stands.
     LinkUp(Link),
     /// What carried a link is gone. Its stream tells too, by an error or an end of file; which of the two is seen first
@@ -112,8 +143,30 @@ pub trait Transport: Send {
     fn local_peer(&self) -> PeerId;
 
     /// Reach a peer at any of these addresses, which are tried at once. Without `peer`, whoever answers is it. Is answered
-    /// exactly once, within [`DIAL_TIMEOUT`]: by [`TransportEvent::LinkUp`] or [`TransportEvent::DialFailed`].
+    /// exactly once, within [`DIAL_TIMEOUT`]: by [`TransportEvent::LinkUp`] or [`TransportEvent::DialFailed`]. Without
+    /// addresses, the link runs over the best connection to the peer that stands.
     fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>);
+
+    /// Be found at this meeting point by who looks there, and tell once how that went. Again, to announce again: what
+    /// nodes of the DHT know of it wears off, and has the addresses of the moment.
+    fn announce(&mut self, point: MeetingPoint);
+
+    /// Don't be found there any more. What nodes of the DHT know already wears off.
+    fn withdraw(&mut self, point: MeetingPoint);
+
+    /// Look who is at a meeting point. Is answered by any number of [`TransportEvent::Found`] and one
+    /// [`TransportEvent::LookedUp`].
+    fn look_up(&mut self, lookup: LookUpId, point: MeetingPoint);
+
+    /// Nobody waits for this look-up any more; nothing more is told of it. An unknown one is ignored.
+    fn end_look_up(&mut self, lookup: LookUpId);
+
+    /// Make a connection to this peer at any of these addresses, without a link: the other side will open that. What
+    /// comes of it is only told as [`TransportEvent::Path`].
+    fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>);
+
+    /// Be reachable through this relay too; its address ends in `/p2p/` and its identity. One without that is ignored.
+    fn use_relay(&mut self, address: Multiaddr);
 
     /// Give up what carries a link, if no other link uses it. Close the link's stream before (and await that): what was
     /// written to it then still arrives, as it does if [`shutdown`](Transport::shutdown) follows. An unknown link is

@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,6 +34,12 @@ Examples:
   handover send ./mods --json             one JSON object a line, for programs
 
 Where standard output is not a terminal, the code goes there too, on a line of its own.";
+
+const NODE_EXAMPLES: &str = "\
+Examples:
+  handover node --external /ip4/203.0.113.9/tcp/4001 --external /ip4/203.0.113.9/udp/4001/quic-v1
+  handover node --private                 for a network of one's own, with addresses of that network
+  handover send ./mods --bootstrap /ip4/203.0.113.9/tcp/4001/p2p/12D3Koo…";
 
 const GET_HELP: &str = "\
 Where the code comes from, the first of: the argument, the variable HANDOVER_CODE, the first line of standard input if \
@@ -97,6 +104,9 @@ pub(crate) enum Command {
     /// Fetch what a code stands for
     #[command(after_help = GET_HELP)]
     Get(Get),
+    /// Serve others: a bootstrap node, a server of the DHT and a relay
+    #[command(after_help = NODE_EXAMPLES)]
+    Node(Node),
     /// Hand a small folder from one peer to another, both on this computer
     Demo,
     /// Print a completion script for a shell
@@ -107,6 +117,10 @@ pub(crate) enum Command {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(crate) struct Send {
     /// Files and folders; `-` for standard input
     #[arg(required = true, value_name = "PATH")]
@@ -129,8 +143,20 @@ pub(crate) struct Send {
     #[arg(long, conflicts_with = "uses")]
     pub(crate) once: bool,
     /// End when this many receivers have it all
-    #[arg(long, value_name = "COUNT", hide = true, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) uses: Option<u32>,
+    /// End after so long, such as 45m, 12h or 2d
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    pub(crate) expires: Option<Duration>,
+    /// Print a long code, which needs no DHT: it names this computer and holds the whole key
+    #[arg(long)]
+    pub(crate) ticket: bool,
+    /// Draw the code as a QR code as well
+    #[arg(long)]
+    pub(crate) qr: bool,
+    /// Name addresses of the local network in the long code
+    #[arg(long)]
+    pub(crate) lan: bool,
     /// Print a code in the old form as well: SHARECODE:ENCRYPTIONKEY:IP:PORT
     #[arg(long)]
     pub(crate) legacy: bool,
@@ -181,9 +207,78 @@ impl Get {
     }
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Node {
+    /// The port to listen on, TCP and QUIC
+    #[arg(long, value_name = "PORT", default_value_t = 4001)]
+    pub(crate) port: u16,
+    /// Listen here only, such as /ip4/192.168.1.20/tcp/4001; may be repeated
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "port")]
+    pub(crate) listen: Vec<Multiaddr>,
+    /// Others reach this node here; may be repeated [default: what other nodes find out]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) external: Vec<Multiaddr>,
+    /// Join nobody but the --bootstrap nodes, and count every address of this computer as reachable
+    #[arg(long)]
+    pub(crate) private: bool,
+    /// Join through this node instead of the public ones; may be repeated
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "HANDOVER_BOOTSTRAP",
+        value_delimiter = ','
+    )]
+    pub(crate) bootstrap: Vec<Multiaddr>,
+    /// Serve counters for Prometheus here, under /metrics; such as 127.0.0.1:9100
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) metrics: Option<SocketAddr>,
+    /// Connections at once
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 1024,
+        help_heading = "Quotas"
+    )]
+    pub(crate) connections: u32,
+    /// Peers that may be reachable through this node at once; 0 relays nothing
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 256,
+        help_heading = "Quotas"
+    )]
+    pub(crate) reservations: usize,
+    /// Circuits at once
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 64,
+        help_heading = "Quotas"
+    )]
+    pub(crate) circuits: usize,
+    /// Circuits of one peer at once
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 8,
+        help_heading = "Quotas"
+    )]
+    pub(crate) circuits_per_peer: usize,
+    /// KiB that one circuit carries, both ways together; 0 is without end
+    #[arg(long, value_name = "KIB", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(0..=1 << 40), help_heading = "Quotas")]
+    pub(crate) circuit_kib: u64,
+    /// Seconds that one circuit lasts
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600, value_parser = clap::value_parser!(u64).range(1..=86_400), help_heading = "Quotas")]
+    pub(crate) circuit_seconds: u64,
+}
+
 /// How this side uses the network.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(crate) struct Network {
     /// The other side is on this computer: let the code's addresses name it
     #[arg(long)]
@@ -191,6 +286,33 @@ pub(crate) struct Network {
     /// Neither look for the other side on the local network nor be found there
     #[arg(long)]
     pub(crate) no_mdns: bool,
+    /// Neither look for the other side in the DHT nor be found there
+    #[arg(long)]
+    pub(crate) no_dht: bool,
+    /// Begin with this node of the DHT instead of the public ones: an address that ends in /p2p/ and the node's
+    /// identity; may be repeated
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        env = "HANDOVER_BOOTSTRAP",
+        value_delimiter = ','
+    )]
+    pub(crate) bootstrap: Vec<Multiaddr>,
+    /// Be reachable through this relay before others; an address like that of --bootstrap; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) relay: Vec<Multiaddr>,
+    /// Don't relay for others while this computer can be reached
+    #[arg(long)]
+    pub(crate) no_relay: bool,
+    /// Go through relays even where a direct way is possible
+    #[arg(long)]
+    pub(crate) no_direct: bool,
+    /// Go through relays only, so that the other side does not learn this computer's address
+    #[arg(long)]
+    pub(crate) hide_ip: bool,
+    /// Don't ask the router for a port
+    #[arg(long)]
+    pub(crate) no_port_mapping: bool,
     /// Listen here only, such as /ip4/192.168.1.20/tcp/47820; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) listen: Vec<Multiaddr>,
@@ -251,6 +373,25 @@ impl Conflict {
     }
 }
 
+/// A time with a unit: `90s`, `45m`, `12h`, `2d`.
+fn span(text: &str) -> Result<Duration, String> {
+    let wrong = || "not a time such as 90s, 45m, 12h or 2d".to_string();
+    let (number, unit) = text
+        .split_at_checked(text.len().saturating_sub(1))
+        .ok_or_else(wrong)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err(wrong()),
+    };
+    match number.parse::<u32>() {
+        Ok(number) if number > 0 => Ok(Duration::from_secs(u64::from(number) * seconds)),
+        _ => Err(wrong()),
+    }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<u64>() {
         Ok(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
@@ -286,6 +427,7 @@ mod tests {
         insta::assert_snapshot!("help", help(None));
         insta::assert_snapshot!("help_send", help(Some("send")));
         insta::assert_snapshot!("help_get", help(Some("get")));
+        insta::assert_snapshot!("help_node", help(Some("node")));
     }
 
     #[test]
@@ -294,6 +436,10 @@ mod tests {
             "handover send",
             "handover send a --once --uses 2",
             "handover send a --uses 0",
+            "handover send a --expires 5",
+            "handover send a --expires 0m",
+            "handover send a --expires é",
+            "handover send a --relay here",
             "handover get --exec",
             "handover get --output file",
             "handover get --output - --to there",

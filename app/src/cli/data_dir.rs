@@ -1,9 +1,16 @@
 //! Where this device keeps its identity.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use super::failure::Failure;
+
+/// Says which process uses the identity beside it.
+const LOCK: &str = "lock";
 
 /// The folder that was asked for, or the one that the system has for such things.
 pub(crate) fn choose(asked: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -16,6 +23,40 @@ pub(crate) fn choose(asked: Option<&Path>) -> Result<PathBuf, Failure> {
             "Name a folder for it with --data-dir or HANDOVER_DATA_DIR.",
         )
     })
+}
+
+/// An identity in use by this process alone.
+pub(crate) struct Claim {
+    /// Held for as long as the process runs.
+    _lock: Option<File>,
+    /// An identity of its own, which goes with it.
+    _borrowed: Option<tempfile::TempDir>,
+}
+
+/// Claims the identity in `folder`. Where another process has it already, `folder` becomes that of a new one: two
+/// processes that are one peer would take each other's connections.
+pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
+    std::fs::create_dir_all(&*folder).map_err(Failure::internal)?;
+    let lock = File::create(folder.join(LOCK)).map_err(Failure::internal)?;
+    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Claim {
+            _lock: Some(lock),
+            _borrowed: None,
+        }),
+        Err(Errno::WOULDBLOCK) => {
+            let borrowed = tempfile::tempdir().map_err(Failure::internal)?;
+            *folder = borrowed.path().to_path_buf();
+            Ok(Claim {
+                _lock: None,
+                _borrowed: Some(borrowed),
+            })
+        }
+        // Where files can't be locked there is nothing to go by.
+        Err(_) => Ok(Claim {
+            _lock: None,
+            _borrowed: None,
+        }),
+    }
 }
 
 /// By the XDG base directory specification on Linux and the like, by each vendor's rules elsewhere.

@@ -45,7 +45,7 @@ impl Failure {
                 format!("this can't be shared: {why}"),
                 "Check the paths, and that you may read what is there.",
             )),
-            ShareEnd::Stopped | ShareEnd::UsedUp => None,
+            ShareEnd::Stopped | ShareEnd::UsedUp | ShareEnd::Expired => None,
         }
     }
 
@@ -54,8 +54,8 @@ impl Failure {
         let (exit, advice) = match error {
             DownloadError::Unreachable(_) => (
                 Exit::Unreachable,
-                "Check that `handover send` still runs there, and that both computers are on one network or that the\n\
-                 sender can be reached from outside of its own. Then run the same command again.",
+                "Check the code, and that `handover send` still runs there. `handover doctor` on both sides tells what the\n\
+                 networks allow.",
             ),
             DownloadError::NoSuchShare | DownloadError::Withdrawn => (
                 Exit::Peer,

@@ -12,14 +12,14 @@ use handover::disk::DownloadTarget;
 use handover::{Config, FetchRequest, UnifiedP2PManager};
 use handover_core::code::ShareCode;
 use handover_core::engine::{
-    AcceptTerms, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchOptions, PathKind,
-    Progress,
+    AcceptTerms, DownloadId, DownloadOutcome, DownloadSummary, Event, PathKind, Progress,
 };
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use self::answer::{Answer, Asking, Decision};
 use super::args::{Get, Global};
+use super::data_dir;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::input::{self, Lines};
@@ -46,14 +46,15 @@ pub(crate) async fn run(
     else {
         return Ok(Exit::Interrupted);
     };
-    can_look(&code, args)?;
-    let options = FetchOptions {
-        name: config.device_name.clone(),
-        loopback: args.network.loopback,
-        search: args.wait,
-    };
+    can_look(&code, &config)?;
+    let mut options = config.fetch_options();
+    options.search = args.wait.or(options.search);
     let target = target(args)?;
-    let (mut manager, _borrowed) = peer(config, &code)?;
+    let mut config = config;
+    // Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody can connect to their
+    // own identity.
+    let _identity = data_dir::claim(&mut config.data_dir)?;
+    let mut manager = UnifiedP2PManager::new(config)?;
     manager.start().await?;
     let mut events = manager
         .events()
@@ -75,6 +76,8 @@ pub(crate) async fn run(
         status: None,
         path: None,
         before: None,
+        relay_ended: false,
+        told_not_found: None,
     };
     let result = getting.follow(&mut events, &mut lines, interrupts).await;
     drop(getting);
@@ -103,12 +106,12 @@ fn check(args: &Get, screen: &Screen) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A short code names no address: without the local network there is nobody to ask.
-fn can_look(code: &ShareCode, args: &Get) -> Result<(), Failure> {
-    if matches!(code, ShareCode::Short(_)) && !args.network.nearby() {
+/// A short code names no address: without the DHT and the local network there is nobody to ask.
+fn can_look(code: &ShareCode, config: &Config) -> Result<(), Failure> {
+    if matches!(code, ShareCode::Short(_)) && !config.has_short_codes() {
         return Err(Failure::usage(
-            "a short code is looked for on the local network, and that is left out here",
-            "Leave --no-mdns and --loopback away, or ask the sender for the long code.",
+            "a short code is looked for in the DHT and on the local network, and both are left out here",
+            "Leave --no-dht, --no-mdns and --loopback away (or name a --bootstrap), or ask the sender for a --ticket.",
         ));
     }
     Ok(())
@@ -126,28 +129,6 @@ fn target(args: &Get) -> Result<DownloadTarget, Failure> {
     Ok(DownloadTarget::Pipe(Box::new(File::from(descriptor))))
 }
 
-/// The peer that fetches. Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody
-/// can connect to their own identity.
-fn peer(
-    config: Config,
-    code: &ShareCode,
-) -> Result<(UnifiedP2PManager, Option<tempfile::TempDir>), Failure> {
-    let manager = UnifiedP2PManager::new(config.clone())?;
-    let may_be_ours = match code.peer() {
-        Some(peer) => peer == manager.peer(),
-        None => config.loopback,
-    };
-    if !may_be_ours {
-        return Ok((manager, None));
-    }
-    // Its sockets may be wanted again.
-    drop(manager);
-    let borrowed = tempfile::tempdir().map_err(Failure::internal)?;
-    let data_dir = borrowed.path().to_path_buf();
-    let manager = UnifiedP2PManager::new(Config { data_dir, ..config })?;
-    Ok((manager, Some(borrowed)))
-}
-
 /// One download on the screen.
 struct Getting<'a> {
     args: &'a Get,
@@ -162,6 +143,10 @@ struct Getting<'a> {
     /// The path in use, and the one before.
     path: Option<PathKind>,
     before: Option<PathKind>,
+    /// It was said that a relay has ended the connection.
+    relay_ended: bool,
+    /// What was said last of a search without a result.
+    told_not_found: Option<bool>,
 }
 
 impl Getting<'_> {
@@ -195,7 +180,7 @@ impl Getting<'_> {
         match event {
             Event::Connecting {
                 attempt, reason, ..
-            } => {
+            } if !(self.relay_ended && attempt == 1) => {
                 screen.say(
                     Tone::Plain,
                     &receiving::connecting(attempt, reason.as_deref()),
@@ -222,10 +207,19 @@ impl Getting<'_> {
                 screen.say(Tone::Plain, &receiving::path_changed(self.path, path));
                 self.before = self.path.replace(path);
             }
+            // Relays do that all the time; it is said once.
+            Event::ConnectionLost {
+                path: PathKind::Relayed,
+                ..
+            } => self.relay_ended(),
             Event::ConnectionLost { reason, .. } => {
                 self.status = None;
                 self.path = None;
                 screen.say(Tone::Bad, &receiving::lost(&reason));
+            }
+            Event::NotFound { reached, .. } if self.told_not_found != Some(reached) => {
+                self.told_not_found = Some(reached);
+                screen.say(Tone::Plain, receiving::not_found(reached));
             }
             Event::FileSkipped { path, .. } => {
                 screen.say(
@@ -246,6 +240,13 @@ impl Getting<'_> {
             _ => {}
         }
         Ok(None)
+    }
+
+    fn relay_ended(&mut self) {
+        if !std::mem::replace(&mut self.relay_ended, true) {
+            self.status = None;
+            self.screen.say(Tone::Plain, receiving::relay_ended());
+        }
     }
 
     fn progress(&mut self, progress: &Progress) {

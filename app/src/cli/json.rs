@@ -32,6 +32,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use handover_core::Multiaddr;
 use handover_core::code::Ticket;
 use handover_core::engine::{
     DownloadId, DownloadOutcome, Event, ManifestSummary, ShareEnd, ShareId,
@@ -40,6 +41,7 @@ use handover_core::manifest::{Entry, EntryKind, Manifest};
 use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
+use handover_transports::libp2p::NetworkState;
 
 /// An event of the engine. Null for those that only the command itself acts on.
 pub(crate) fn event(event: &Event) -> Value {
@@ -75,6 +77,23 @@ pub(crate) fn failed(failure: &Failure) -> Value {
     })
 }
 
+/// A node can be reached there.
+pub(crate) fn node_address(address: &Multiaddr) -> Value {
+    json!({ "event": "node_address", "address": address })
+}
+
+/// How a node does.
+pub(crate) fn node_state(network: &NetworkState) -> Value {
+    json!({
+        "event": "node_state",
+        "dht_nodes": network.dht_nodes,
+        "dht_keys": network.served.dht_keys,
+        "reservations": network.served.reservations,
+        "circuits": network.served.circuits,
+        "circuits_total": network.served.circuits_total,
+    })
+}
+
 /// The demo went well.
 pub(crate) fn demo_finished(files: u64, bytes: u64) -> Value {
     json!({ "event": "demo_finished", "files": files, "bytes": bytes })
@@ -103,12 +122,16 @@ fn share_event(event: &Event) -> Option<Value> {
             let (reason, message) = match reason {
                 ShareEnd::Stopped => ("stopped", None),
                 ShareEnd::UsedUp => ("used_up", None),
+                ShareEnd::Expired => ("expired", None),
                 ShareEnd::Failed(message) => ("failed", Some(message)),
             };
             named(
                 "share_ended",
                 json!({ "share": share, "reason": reason, "message": message }),
             )
+        }
+        Event::Announced { share, reached } => {
+            named("announced", json!({ "share": share, "reached": reached }))
         }
         Event::WrongWords { share, left } => {
             named("wrong_words", json!({ "share": share, "left": left }))
@@ -202,9 +225,17 @@ fn download_event(event: &Event) -> Option<Value> {
             "path_changed",
             json!({ "download": download, "path": path }),
         ),
-        Event::ConnectionLost { download, reason } => named(
+        Event::ConnectionLost {
+            download,
+            path,
+            reason,
+        } => named(
             "connection_lost",
-            json!({ "download": download, "reason": reason }),
+            json!({ "download": download, "path": path, "reason": reason }),
+        ),
+        Event::NotFound { download, reached } => named(
+            "not_found",
+            json!({ "download": download, "reached": reached }),
         ),
         Event::FileDone {
             download,

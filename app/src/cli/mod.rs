@@ -9,13 +9,17 @@ mod get;
 mod input;
 mod interrupt;
 mod json;
+mod metrics;
+mod node;
 mod screen;
 mod select;
 mod send;
+mod settings;
 
 use std::io::Write;
 
 use clap::{CommandFactory, Parser};
+use handover_core::Multiaddr;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Args, Command, Global, Network};
@@ -23,6 +27,7 @@ use self::exit::Exit;
 use self::failure::Failure;
 use self::interrupt::Interrupts;
 use self::screen::{Log, Screen};
+use self::settings::Settings;
 
 /// Threads for the disk and for cryptography.
 const BLOCKING_THREADS: usize = 4;
@@ -74,6 +79,7 @@ fn perform(args: Args, screen: &Screen) -> Result<Exit, Failure> {
         match args.command {
             Command::Send(send) => send::run(&send, &global, screen, &mut interrupts).await,
             Command::Get(get) => get::run(&get, &global, screen, &mut interrupts).await,
+            Command::Node(node) => node::run(&node, &global, screen, &mut interrupts).await,
             Command::Demo => demo::run(screen, &mut interrupts).await,
             Command::Completions { .. } => Ok(Exit::Done),
         }
@@ -84,13 +90,29 @@ fn perform(args: Args, screen: &Screen) -> Result<Exit, Failure> {
 
 /// How the command line wants the peer.
 fn config(network: &Network, global: &Global) -> Result<handover::Config, Failure> {
+    let data_dir = data_dir::choose(global.data_dir.as_deref())?;
+    let settings = Settings::read(&data_dir)?;
+    let or = |given: &[Multiaddr], kept: Vec<Multiaddr>| {
+        if given.is_empty() {
+            kept
+        } else {
+            given.to_vec()
+        }
+    };
     Ok(handover::Config {
-        data_dir: data_dir::choose(global.data_dir.as_deref())?,
+        data_dir,
         listen: network.listen.clone(),
         tcp: network.tcp(),
         quic: network.quic(),
         nearby: network.nearby(),
         loopback: network.loopback,
+        dht: !network.no_dht,
+        bootstrap: or(&network.bootstrap, settings.bootstrap),
+        relays: or(&network.relay, settings.relays),
+        serve: settings.serve && !network.no_relay,
+        hide_address: network.hide_ip,
+        direct: !network.no_direct,
+        port_mapping: settings.port_mapping && !network.no_port_mapping,
         device_name: device_name(),
         ..handover::Config::default()
     })

@@ -10,12 +10,13 @@ use handover::{ShareInfo, ShareRequest, UnifiedP2PManager};
 use handover_core::code::{LegacyCode, ShortCode, Ticket};
 use handover_core::engine::{
     Event, ManifestSummary, PathKind, ReceiverOutcome, SessionId, ShareEnd, ShareId, ShareLabel,
-    ShareOptions, Short,
+    Short,
 };
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
 use super::args::{Global, Send};
+use super::data_dir;
 use super::exit::Exit;
 use super::failure::Failure;
 use super::interrupt::Interrupts;
@@ -43,7 +44,9 @@ pub(crate) async fn run(
     interrupts: &mut Interrupts,
 ) -> Result<Exit, Failure> {
     let input = input(args)?;
-    let config = super::config(&args.network, global)?;
+    let mut config = super::config(&args.network, global)?;
+    config.lan = args.lan || args.legacy;
+    let _identity = data_dir::claim(&mut config.data_dir)?;
     let author = args
         .author
         .clone()
@@ -53,21 +56,19 @@ pub(crate) async fn run(
         description: args.description.clone(),
         author,
     };
+    let mut options = config.share_options();
+    options.uses = args.limit();
+    options.expires = args.expires;
+    let by_ticket = args.ticket || args.legacy || options.short == Short::None;
+    if by_ticket {
+        options.short = Short::None;
+    }
+    let has_dht = config.has_dht();
     let mut manager = UnifiedP2PManager::new(config)?;
     manager.start().await?;
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
-    let options = ShareOptions {
-        uses: args.limit(),
-        loopback: args.network.loopback,
-        // Only the local network can be asked who has a number.
-        short: if args.network.nearby() {
-            Short::New
-        } else {
-            Short::None
-        },
-    };
     let opened = manager
         .share(ShareRequest {
             label,
@@ -76,7 +77,7 @@ pub(crate) async fn run(
         })
         .await;
     let mut sending = match opened {
-        Ok(info) => Sending::new(args, screen, &manager, info),
+        Ok(info) => Sending::new(args, screen, &manager, info, Codes { by_ticket, has_dht }),
         Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
     };
     let result = sending.serve(&mut events, interrupts).await;
@@ -164,16 +165,28 @@ struct Sending<'a> {
     manager: &'a UnifiedP2PManager,
     share: ShareId,
     name: String,
+    codes: Codes,
     ticket: Ticket,
     short: Option<ShortCode>,
-    /// The ticket whose code was printed.
-    printed: Option<Ticket>,
+    /// The code that was printed last.
+    printed: Option<String>,
+    /// It was said that nobody can find the code.
+    unreached: bool,
     summary: Option<ManifestSummary>,
     /// How far it is read ahead, on a line that is redrawn.
     hashing: Option<Live>,
     receivers: BTreeMap<SessionId, Receiver>,
     completed: u32,
     failed_files: bool,
+}
+
+/// Which code is printed.
+#[derive(Debug, Clone, Copy)]
+struct Codes {
+    /// The long one.
+    by_ticket: bool,
+    /// There is a DHT to be found in, so a long code that was given out stays good when addresses change.
+    has_dht: bool,
 }
 
 /// One receiver on the screen.
@@ -193,6 +206,7 @@ impl<'a> Sending<'a> {
         screen: &'a Screen,
         manager: &'a UnifiedP2PManager,
         info: ShareInfo,
+        codes: Codes,
     ) -> Self {
         Self {
             args,
@@ -200,9 +214,11 @@ impl<'a> Sending<'a> {
             manager,
             share: info.share,
             name: info.label.name,
+            codes,
             ticket: info.ticket,
             short: info.short,
             printed: None,
+            unreached: false,
             summary: None,
             hashing: None,
             receivers: BTreeMap::new(),
@@ -238,7 +254,15 @@ impl<'a> Sending<'a> {
 
     /// When the code is to be printed; `None` if it was.
     fn print_at(&self, opened: Instant, addressed: Instant) -> Option<Instant> {
-        if self.printed.as_ref() == Some(&self.ticket) {
+        if !self.codes.by_ticket {
+            let listed = self.summary.is_some().then_some(opened);
+            let listed = listed.unwrap_or(opened + QUICK_LISTING);
+            // The engine looks first whether the code's number is free.
+            let known = self.short.is_some().then_some(listed);
+            return known.filter(|_| self.printed.is_none());
+        }
+        let stays = self.codes.has_dht && self.printed.is_some();
+        if stays || self.printed.as_deref() == Some(&self.ticket.encode()) {
             return None;
         }
         if self.ticket.addresses.is_empty() {
@@ -257,7 +281,11 @@ impl<'a> Sending<'a> {
         let screen = self.screen;
         let again = self.printed.is_some();
         let loopback = self.args.network.loopback;
-        let code = self.ticket.encode();
+        let short = self.short.as_ref().map(ShortCode::encode);
+        let code = match &short {
+            Some(short) if !self.codes.by_ticket => short.clone(),
+            _ => self.ticket.encode(),
+        };
         let legacy = LegacyCode::of(&self.ticket)
             .filter(|_| self.args.legacy)
             .map(|code| code.encode());
@@ -265,9 +293,9 @@ impl<'a> Sending<'a> {
             self.share,
             &self.ticket,
             legacy.as_deref(),
-            self.short.as_ref().map(ShortCode::encode).as_deref(),
+            short.as_deref(),
         ));
-        if self.ticket.addresses.is_empty() {
+        if self.ticket.addresses.is_empty() && self.codes.by_ticket && !self.codes.has_dht {
             screen.need(Tone::Bad, sending::no_addresses());
         }
         let invitation = if again {
@@ -278,20 +306,22 @@ impl<'a> Sending<'a> {
         screen.say(Tone::Plain, &format!("{invitation}\n"));
         screen.need(Tone::Strong, &sending::command(&code, loopback));
         screen.say(Tone::Plain, "");
-        if let Some(short) = &self.short {
-            screen.need(Tone::Plain, &sending::short_code(&short.encode()));
+        if let Some(picture) = self.args.qr.then(|| sending::qr(&code)).flatten() {
+            screen.need(Tone::Plain, &picture);
         }
         if self.args.legacy {
             screen.need(Tone::Plain, &sending::legacy(legacy.as_deref()));
         }
         if !again {
-            screen.say(Tone::Faint, sending::invitation_note());
-            screen.say(Tone::Plain, &sending::waiting(self.ticket.addresses.len()));
+            if self.codes.by_ticket {
+                screen.say(Tone::Faint, sending::invitation_note());
+            }
+            screen.say(Tone::Plain, sending::waiting());
         }
         if !screen.is_json() && !io::stdout().is_terminal() {
             screen.data(&code);
         }
-        self.printed = Some(self.ticket.clone());
+        self.printed = Some(code);
     }
 
     /// Shows an event; returns how the share ended if it did.
@@ -301,6 +331,14 @@ impl<'a> Sending<'a> {
             Event::ShareOpen { ticket, short, .. } => {
                 self.ticket = ticket;
                 self.short = short;
+            }
+            Event::Announced { reached, .. } => {
+                // All well is not worth a line.
+                if self.unreached || !reached {
+                    let tone = if reached { Tone::Plain } else { Tone::Bad };
+                    self.screen.say(tone, sending::announced(reached));
+                }
+                self.unreached = !reached;
             }
             Event::WrongWords { left, .. } => {
                 self.screen.need(Tone::Bad, &sending::wrong_words(left));

@@ -13,16 +13,18 @@ use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use handover_core::Keypair;
 use handover_core::code::{ShortCode, Ticket};
 use handover_core::engine::{
-    Command, DiskWork, DownloadId, Engine, Event, Input, JobId, LinkId, Output, ShareId,
+    Command, DiskWork, DownloadId, Engine, Event, Input, JobId, LinkId, LookUpId, Output, Place,
+    ShareId,
 };
 use handover_core::limits::Limits;
+use handover_core::secret::MeetingPoint;
 use handover_core::time::Time;
+use handover_core::{Keypair, Multiaddr};
 use handover_transports::{Transport, TransportEvent, next_event};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use self::link::LinkTask;
 use crate::buffers::Buffers;
@@ -34,16 +36,27 @@ const NOTES: usize = 32;
 const REQUESTS: usize = 64;
 /// Events on their way to who reads them. When they are full the engine waits.
 const EVENTS: usize = 1024;
+/// How often it is seen whether the date has changed.
+const LOOK_AT_DATE: Duration = Duration::from_mins(1);
+const DAY: Duration = Duration::from_hours(24);
 /// How long a shutdown may take to say goodbye to peers.
 const GOODBYE: Duration = Duration::from_secs(2);
 
 /// What comes to the engine's task from the tasks that work for it.
-#[expect(clippy::large_enum_variant, reason = "nearly all of them are inputs")]
 enum Note {
     /// For the engine.
     Input(Input),
     /// A link's bytes are flushed and its stream is closed: the transport may give it up.
     Closed(LinkId),
+    /// It took a while to tell, but that place is this point; and what is to be done there.
+    Point(Place, MeetingPoint, Then),
+}
+
+/// What is done at a meeting point.
+#[derive(Clone, Copy)]
+enum Then {
+    Announce,
+    LookUp(LookUpId),
 }
 
 /// What a share is called and opened with.
@@ -63,6 +76,8 @@ pub(crate) enum Request {
         target: DownloadTarget,
         reply: oneshot::Sender<DownloadId>,
     },
+    /// Be reachable through this relay.
+    UseRelay(Multiaddr),
     /// Anything else.
     Command(Command),
 }
@@ -95,6 +110,8 @@ pub(crate) fn start(
         notes_out,
         events: events_out,
         waiting: HashMap::new(),
+        points: HashMap::new(),
+        day: 0,
         next_id: 0,
         missed: VecDeque::new(),
         shut_down: None,
@@ -118,6 +135,10 @@ struct Driver {
     events: mpsc::Sender<Event>,
     /// Who waits for the ticket of a new share.
     waiting: HashMap<ShareId, oneshot::Sender<Opened>>,
+    /// Where this peer is to be announced; the point, once it is known.
+    points: HashMap<Place, Option<MeetingPoint>>,
+    /// The day that the engine was told last.
+    day: u32,
     next_id: u64,
     /// What performing an output led to, for the engine.
     missed: VecDeque<Input>,
@@ -128,6 +149,9 @@ struct Driver {
 impl Driver {
     async fn run(mut self, mut requests: mpsc::Receiver<Request>, mut notes: mpsc::Receiver<Note>) {
         let mut owned = true;
+        self.tell_date();
+        let mut dates = tokio::time::interval(LOOK_AT_DATE);
+        dates.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let wake = self.perform_all().await;
             if self
@@ -151,6 +175,7 @@ impl Driver {
                     None => break,
                 },
                 () = sleep_until(wake) => self.input(Input::Tick),
+                _ = dates.tick() => self.tell_date(),
             }
         }
         tracing::debug!(links = self.links.len(), "stopping");
@@ -195,6 +220,18 @@ impl Driver {
                 peer,
                 addresses,
             } => self.transport.dial(dial, peer, addresses),
+            Output::Announce { place } => {
+                self.points.entry(place).or_default();
+                self.at_point(place, Then::Announce);
+            }
+            Output::Withdraw { place } => {
+                if let Some(Some(point)) = self.points.remove(&place) {
+                    self.transport.withdraw(point);
+                }
+            }
+            Output::LookUp { lookup, place } => self.at_point(place, Then::LookUp(lookup)),
+            Output::EndLookUp { lookup } => self.transport.end_look_up(lookup),
+            Output::Reach { peer, addresses } => self.transport.reach(peer, addresses),
             Output::Disk { job, work } => self.disk_work(job, work),
             Output::Close { link } => self.tell(link, link::Order::Close),
             Output::SendPlain { link, bytes } => self.tell(link, link::Order::SendPlain(bytes)),
@@ -235,6 +272,41 @@ impl Driver {
             let reason = "the connection does not take what is sent".to_string();
             // The engine is told once it has said all it wants now.
             self.missed.push_back(Input::LinkDown { link, reason });
+        }
+    }
+
+    /// Goes to a place in the DHT, once it is known which point that is.
+    fn at_point(&mut self, place: Place, then: Then) {
+        let known = self.points.get(&place).copied().flatten();
+        if let (Place::Share(point), _) | (_, Some(point)) = (place, known) {
+            return self.arrived(place, point, then);
+        }
+        let notes = self.notes_out.clone();
+        tokio::task::spawn_blocking(move || {
+            let _ = notes.blocking_send(Note::Point(place, place.point(), then));
+        });
+    }
+
+    fn arrived(&mut self, place: Place, point: MeetingPoint, then: Then) {
+        match then {
+            Then::Announce => {
+                // It may have been withdrawn meanwhile.
+                if let Some(known) = self.points.get_mut(&place) {
+                    *known = Some(point);
+                    self.transport.announce(point);
+                }
+            }
+            Then::LookUp(lookup) => self.transport.look_up(lookup, point),
+        }
+    }
+
+    /// Tells the engine the date, where that is another than it knows.
+    fn tell_date(&mut self) {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let day = u32::try_from(since.as_secs() / DAY.as_secs()).unwrap_or_default();
+        if day != self.day {
+            self.day = day;
+            self.input(Input::Date { day });
         }
     }
 
@@ -294,6 +366,7 @@ impl Driver {
                 let _ = reply.send(download);
                 self.input(Input::Command(command(download)));
             }
+            Request::UseRelay(address) => self.transport.use_relay(address),
             Request::Command(command) => self.input(Input::Command(command)),
         }
     }
@@ -312,6 +385,7 @@ impl Driver {
                 }
                 self.input(input);
             }
+            Note::Point(place, point, then) => self.arrived(place, point, then),
             Note::Closed(link) => {
                 self.links.remove(&link);
                 self.transport.close(link);
@@ -349,6 +423,25 @@ impl Driver {
                 self.input(Input::Nearby { peer, addresses });
             }
             TransportEvent::NearbyGone { peer } => self.input(Input::NearbyGone { peer }),
+            TransportEvent::Announced { point, reached } => {
+                let found = self.points.iter().find(|(_, known)| **known == Some(point));
+                if let Some((&place, _)) = found {
+                    self.input(Input::Announced { place, reached });
+                }
+            }
+            TransportEvent::Found {
+                lookup,
+                peer,
+                addresses,
+            } => self.input(Input::Found {
+                lookup,
+                peer,
+                addresses,
+            }),
+            TransportEvent::LookedUp { lookup, reached } => {
+                self.input(Input::LookedUp { lookup, reached });
+            }
+            TransportEvent::Path { peer, path } => self.input(Input::Path { peer, path }),
             TransportEvent::DialFailed { dial, reason } => {
                 self.input(Input::DialFailed { dial, reason });
             }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use handover_core::engine::{
     AcceptTerms, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId, Engine, Event,
-    FetchKey, FetchOptions, FetchSource, GroupHash, Input, JobId, LinkId, OnConflict, Output,
-    PathKind, Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, SinkKind,
+    FetchKey, FetchOptions, FetchSource, GroupHash, Input, JobId, LinkId, LookUpId, OnConflict,
+    Output, PathKind, Place, Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, Short,
+    SinkKind,
 };
 use handover_core::frame::{self, LinkKeys};
 use handover_core::handshake::{self, Initiator};
@@ -45,6 +46,7 @@ struct Play {
     next_link: u64,
     jobs: VecDeque<(JobId, DiskWork)>,
     dials: VecDeque<DialId>,
+    lookups: VecDeque<LookUpId>,
     ended: BTreeMap<&'static str, u32>,
     peer: PeerId,
 }
@@ -76,9 +78,11 @@ impl Play {
             next_link: 0,
             jobs: VecDeque::new(),
             dials: VecDeque::new(),
+            lookups: VecDeque::new(),
             ended: BTreeMap::new(),
             peer: super::keys(2).public().to_peer_id(),
         };
+        play.input(Input::Date { day: 20_000 });
         play.input(Input::Listening {
             addresses: vec!["/ip4/10.0.0.1/tcp/1".parse().expect("an address")],
         });
@@ -86,7 +90,11 @@ impl Play {
             share: ShareId(1),
             label: ShareLabel::default(),
             secret: Some(secret()),
-            options: ShareOptions::default(),
+            options: ShareOptions {
+                dht: true,
+                short: Short::New,
+                ..ShareOptions::default()
+            },
         }));
         play.input(Input::Command(Command::Fetch {
             download: DownloadId(1),
@@ -96,7 +104,10 @@ impl Play {
                 key: FetchKey::Secret(secret()),
             },
             sink: SinkKind::Folder,
-            options: FetchOptions::default(),
+            options: FetchOptions {
+                dht: true,
+                ..FetchOptions::default()
+            },
         }));
         play
     }
@@ -128,6 +139,7 @@ impl Play {
             12 => self.command(arg),
             13 => self.sent(link, arg),
             14 => self.manifest(link, arg),
+            15 if arg & 8 != 0 => self.discover(arg),
             _ => self.input(Input::BadFrame {
                 link,
                 reason: "bad".into(),
@@ -165,7 +177,14 @@ impl Play {
                 }
                 Output::Event(Event::ShareEnded { .. }) => self.end("share"),
                 Output::Event(Event::DownloadEnded { .. }) => self.end("download"),
-                Output::Send { .. } | Output::AwaitPlain { .. } | Output::Event(_) => {}
+                Output::LookUp { lookup, .. } => self.lookups.push_back(lookup),
+                Output::Send { .. }
+                | Output::AwaitPlain { .. }
+                | Output::Announce { .. }
+                | Output::Withdraw { .. }
+                | Output::EndLookUp { .. }
+                | Output::Reach { .. }
+                | Output::Event(_) => {}
             }
         }
     }
@@ -437,6 +456,39 @@ impl Play {
             6 => Command::Unshare { share: ShareId(1) },
             _ => Command::Shutdown,
         }));
+    }
+
+    /// The DHT, or a connection that comes up by itself.
+    fn discover(&mut self, arg: u8) {
+        let lookup = self.lookups.back().copied().unwrap_or(LookUpId(0));
+        let peer = self.peer;
+        self.input(match arg & 7 {
+            0 => Input::Found {
+                lookup,
+                peer,
+                addresses: vec!["/ip4/10.0.0.3/tcp/1".parse().expect("an address")],
+            },
+            1 => Input::Found {
+                lookup,
+                peer: super::keys(3).public().to_peer_id(),
+                addresses: Vec::new(),
+            },
+            2 => Input::LookedUp {
+                lookup,
+                reached: arg & 16 != 0,
+            },
+            3 => Input::Path {
+                peer,
+                path: PathKind::Lan,
+            },
+            4 => Input::Date {
+                day: 20_000 + u32::from(arg >> 4),
+            },
+            _ => Input::Announced {
+                place: Place::Share(secret().meeting_point()),
+                reached: arg & 16 != 0,
+            },
+        });
     }
 
     fn sent(&mut self, link: LinkId, arg: u8) {

@@ -11,7 +11,7 @@ use crate::secret::{ShareCodeLabel, ShareSecret};
 use crate::{Multiaddr, PeerId};
 
 mod legacy;
-mod short;
+pub mod short;
 mod ticket;
 pub mod words;
 

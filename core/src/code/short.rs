@@ -6,10 +6,12 @@
 
 use std::fmt;
 
+use argon2::{Algorithm, Argon2, Params, Version};
 use rand_chacha::rand_core::CryptoRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 use super::{CodeError, words};
+use crate::secret::MeetingPoint;
 
 /// The least and the greatest number.
 const NUMBERS: std::ops::RangeInclusive<u32> = 1_000_000..=9_999_999;
@@ -85,6 +87,23 @@ impl fmt::Debug for ShortCode {
     }
 }
 
+/// Where peers who know this number meet in the DHT on this day (since 1970, UTC).
+///
+/// Slow (Argon2id, 32 MiB, two passes), and another every day: who wants to know which numbers are in use has to spend
+/// that on each of nine million, again and again. It tells where a sharer is, and opens nothing.
+///
+/// # Panics
+/// Never: what it hashes is always in the range that Argon2 takes.
+pub fn meeting_point(number: u32, day: u32) -> MeetingPoint {
+    let mut point = [0; 32];
+    let salt = format!("handover/1 meeting point, day {day}");
+    let params = Params::new(32 * 1024, 2, 1, Some(32)).unwrap_or_default();
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(number.to_string().as_bytes(), salt.as_bytes(), &mut point)
+        .expect("the salt and the length are in range");
+    MeetingPoint(point)
+}
+
 /// A number below `most`, all of them equally likely.
 fn below(rng: &mut impl CryptoRng, most: u32) -> u32 {
     loop {
@@ -151,6 +170,17 @@ mod tests {
         for (text, error) in cases {
             assert_eq!(parse(text), Err(error), "{text}");
         }
+    }
+
+    /// Row 10.
+    #[test]
+    fn its_meeting_point_is_the_number_s_and_the_day_s() {
+        let point = meeting_point(4_827_193, 20_782);
+        assert_eq!(point, meeting_point(4_827_193, 20_782));
+        assert_ne!(point, meeting_point(4_827_193, 20_783));
+        assert_ne!(point, meeting_point(4_827_194, 20_782));
+        let hex = data_encoding::HEXLOWER.encode(&point.0);
+        insta::assert_snapshot!(hex, @"3a071a6e807f871b82ff8cf0d8a88b215e0652b1771ddb8aef86553ba387c518");
     }
 
     #[test]

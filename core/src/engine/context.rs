@@ -4,13 +4,18 @@ use std::collections::{BTreeMap, VecDeque};
 
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use serde_bytes::ByteBuf;
 
 use super::links::Links;
-use super::{DialId, DiskWork, DownloadId, Event, JobId, LinkId, Output, SessionId, ShareId};
+use super::{
+    DialId, DiskWork, DownloadId, Event, JobId, LinkId, LookUpId, Output, PathKind, Place,
+    SessionId, ShareId,
+};
+use crate::code::{MAX_ADDRESS, MAX_ADDRESSES};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::time::Time;
-use crate::{Keypair, Multiaddr, PeerId};
+use crate::{Keypair, Multiaddr, PeerId, dial};
 
 /// Shared by shares and downloads, one at a time.
 pub(super) struct Context {
@@ -19,12 +24,17 @@ pub(super) struct Context {
     pub(super) identity: Keypair,
     pub(super) peer: PeerId,
     pub(super) links: Links,
+    /// The date, once it was told.
+    pub(super) day: Option<u32>,
+    /// Where this side can be reached.
+    pub(super) addresses: Vec<Multiaddr>,
     /// Peers on the local network, and where they are.
     pub(super) nearby: BTreeMap<PeerId, Vec<Multiaddr>>,
     rng: ChaCha20Rng,
     outputs: VecDeque<Output>,
     jobs: BTreeMap<JobId, JobOwner>,
     dials: BTreeMap<DialId, DownloadId>,
+    lookups: BTreeMap<LookUpId, LookUpOwner>,
     next: u64,
 }
 
@@ -33,6 +43,13 @@ pub(super) struct Context {
 pub(super) enum JobOwner {
     Share(ShareId, ShareJob),
     Download(DownloadId, DownloadJob),
+}
+
+/// Who looks something up in the DHT.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum LookUpOwner {
+    Share(ShareId),
+    Download(DownloadId),
 }
 
 /// A share's disk jobs.
@@ -86,11 +103,14 @@ impl Context {
             peer: identity.public().to_peer_id(),
             identity,
             links: Links::default(),
+            day: None,
+            addresses: Vec::new(),
             nearby: BTreeMap::new(),
             rng: ChaCha20Rng::from_seed(seed),
             outputs: VecDeque::new(),
             jobs: BTreeMap::new(),
             dials: BTreeMap::new(),
+            lookups: BTreeMap::new(),
             next: 0,
         }
     }
@@ -185,6 +205,62 @@ impl Context {
             addresses,
         });
         dial
+    }
+
+    /// Starts to look who is at a place.
+    pub(super) fn look_up(&mut self, owner: LookUpOwner, place: Place) -> LookUpId {
+        let lookup = LookUpId(self.fresh());
+        self.lookups.insert(lookup, owner);
+        self.push(Output::LookUp { lookup, place });
+        lookup
+    }
+
+    /// Gives a look-up up.
+    pub(super) fn end_look_up(&mut self, lookup: LookUpId) {
+        if self.lookups.remove(&lookup).is_some() {
+            self.push(Output::EndLookUp { lookup });
+        }
+    }
+
+    /// Whose look-up this is, while it goes on.
+    pub(super) fn looking(&self, lookup: LookUpId) -> Option<LookUpOwner> {
+        self.lookups.get(&lookup).copied()
+    }
+
+    /// Whose look-up ended; each ends once.
+    pub(super) fn looked_up(&mut self, lookup: LookUpId) -> Option<LookUpOwner> {
+        self.lookups.remove(&lookup)
+    }
+
+    /// Tells the other side of a link where this one can be dialled without a relay, if one is between.
+    pub(super) fn tell_addresses(&mut self, link: LinkId, loopback: bool) {
+        let relayed = self
+            .links
+            .get(link)
+            .is_some_and(|link| link.path == PathKind::Relayed);
+        if !relayed {
+            return;
+        }
+        let vetted = dial::vet(&self.addresses, loopback, &self.limits).dial;
+        let direct = vetted.iter().filter(|address| !dial::is_relayed(address));
+        let direct = direct.map(|address| ByteBuf::from(address.to_vec()));
+        let addresses: Vec<_> = direct.take(MAX_ADDRESSES).collect();
+        if !addresses.is_empty() {
+            let addresses = addresses.into();
+            self.send(link, Message::Addresses { addresses });
+        }
+    }
+
+    /// Addresses that the other side of a link told, as far as they may be dialled.
+    pub(super) fn vet_told(&self, addresses: &[ByteBuf], loopback: bool) -> Vec<Multiaddr> {
+        let read = |bytes: &ByteBuf| Multiaddr::try_from(bytes.to_vec()).ok();
+        let told: Vec<_> = addresses
+            .iter()
+            .filter(|bytes| bytes.len() <= MAX_ADDRESS)
+            .filter_map(read)
+            .filter(|address| !dial::is_relayed(address))
+            .collect();
+        dial::vet(&told, loopback, &self.limits).dial
     }
 
     /// Whose dial ended; each ends once.

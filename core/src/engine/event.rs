@@ -16,12 +16,15 @@ use crate::path::SafePath;
 #[allow(missing_docs)]
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A share can be reached: this is its ticket (again, when its addresses change), and its short code if it has one.
+    /// A share can be reached: this is its ticket (again, when its addresses change), and its short code, if it has one
+    /// and that is known to be free.
     ShareOpen {
         share: ShareId,
         ticket: Ticket,
         short: Option<ShortCode>,
     },
+    /// A share is announced in the DHT, or no node of it can be reached any more (or yet): told when that changes.
+    Announced { share: ShareId, reached: bool },
     /// Somebody tried a share's short code with other words; so many more guesses, and it is dead.
     WrongWords { share: ShareId, left: u32 },
     /// A share's short code is dead, after too many wrong guesses. Who has been let in stays; the ticket still opens it.
@@ -79,6 +82,8 @@ pub enum Event {
         /// Why the attempt before failed.
         reason: Option<String>,
     },
+    /// A round of look-ups in the DHT has ended without the peer; `reached` says whether any node of it has answered.
+    NotFound { download: DownloadId, reached: bool },
     /// A link proved the key.
     Connected {
         download: DownloadId,
@@ -109,6 +114,8 @@ pub enum Event {
     /// The last link was lost; the download looks for the peer again.
     ConnectionLost {
         download: DownloadId,
+        /// What the lost link went over. Relays end links on purpose, after so many bytes or so much time.
+        path: PathKind,
         reason: String,
     },
     /// A file stands under its final name.
@@ -182,6 +189,8 @@ pub enum ShareEnd {
     Stopped,
     /// As many receivers as were asked for have completed it.
     UsedUp,
+    /// Its time is over.
+    Expired,
     /// It can't be offered.
     Failed(String),
 }

@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{DiskDone, DiskWork, Event};
-use crate::code::ShortCode;
+use crate::code::{ShortCode, short};
 use crate::frame::{Frame, LinkKeys};
 use crate::message::Message;
-use crate::secret::ShareSecret;
+use crate::secret::{MeetingPoint, ShareSecret};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
@@ -36,6 +36,10 @@ id!(
 id!(
     /// One attempt of the engine to reach a peer.
     DialId
+);
+id!(
+    /// One look-up in the DHT.
+    LookUpId
 );
 id!(
     /// One share that this engine offers. Whoever gives the command picks it.
@@ -66,6 +70,30 @@ pub enum PathKind {
     Direct,
     /// Through a relay.
     Relayed,
+}
+
+/// A place in the DHT where peers find each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// Where those meet who know a share's secret.
+    Share(MeetingPoint),
+    /// Where those meet on one day who know a short code's number. Which point that is takes a slow hash to tell.
+    Number {
+        /// The public part of the code.
+        number: u32,
+        /// The date, as days since 1970 in UTC.
+        day: u32,
+    },
+}
+
+impl Place {
+    /// The point in the DHT. Slow for a number, on purpose: some 50 ms, and 32 MiB of memory.
+    pub fn point(&self) -> MeetingPoint {
+        match *self {
+            Self::Share(point) => point,
+            Self::Number { number, day } => short::meeting_point(number, day),
+        }
+    }
 }
 
 /// What the engine is told.
@@ -109,6 +137,20 @@ pub enum Input {
     },
     /// It is not there any more.
     NearbyGone { peer: PeerId },
+    /// An announcement has gone round; `reached` says whether any node of the DHT has taken it.
+    Announced { place: Place, reached: bool },
+    /// A look-up has found this peer, said to be at these addresses. They may be none, and may be anybody's word.
+    Found {
+        lookup: LookUpId,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    },
+    /// A look-up has ended; `reached` says whether any node of the DHT has answered it.
+    LookedUp { lookup: LookUpId, reached: bool },
+    /// A connection to this peer stands that no link was asked for: a dial of it without addresses would run over it.
+    Path { peer: PeerId, path: PathKind },
+    /// The date, as days since 1970 in UTC: at the start, and when it has changed.
+    Date { day: u32 },
     /// Time has passed: [`Output::Timeout`]'s moment is here.
     Tick,
 }
@@ -165,11 +207,20 @@ pub struct ShareLabel {
 
 /// How a share is served.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct ShareOptions {
     /// Withdraw the share when this many receivers have completed it.
     pub uses: Option<u32>,
+    /// Withdraw the share after so long.
+    pub expires: Option<Duration>,
     /// Put loopback addresses into the ticket: the receiver is on this machine.
     pub loopback: bool,
+    /// Put addresses of the local network into the ticket. Without it only those are in it that hold everywhere.
+    pub lan: bool,
+    /// Be found in the DHT, by the secret and by the short code's number.
+    pub dht: bool,
+    /// Only be reached through relays: receivers don't learn where this machine is.
+    pub relayed_only: bool,
     /// Open it to a short code too.
     pub short: Short,
 }
@@ -228,6 +279,10 @@ pub struct FetchOptions {
     pub name: String,
     /// Dial loopback addresses that the code names. Without it they are refused: a code is somebody else's word.
     pub loopback: bool,
+    /// Look for the sharer in the DHT too.
+    pub dht: bool,
+    /// Only go through relays: the sharer doesn't learn where this machine is.
+    pub relayed_only: bool,
     /// Give up looking for the peer after this long, instead of [`Limits::search`](crate::limits::Limits).
     pub search: Option<Duration>,
 }
@@ -263,9 +318,23 @@ pub enum Output {
     /// Nothing more until this moment or the next input. [`Time::NEVER`] if no moment matters.
     Timeout(Time),
     /// Reach this peer at any of these addresses. Ends in [`Input::LinkUp`] or [`Input::DialFailed`] with the same id.
+    /// Without addresses: over the best connection to it that stands.
     Dial {
         dial: DialId,
         peer: Option<PeerId>,
+        addresses: Vec<Multiaddr>,
+    },
+    /// Be found in the DHT at this place, with the addresses of the moment. Ends in [`Input::Announced`].
+    Announce { place: Place },
+    /// Don't be found there any more.
+    Withdraw { place: Place },
+    /// Look in the DHT who is at this place. Ends in [`Input::LookedUp`], unless it is ended before.
+    LookUp { lookup: LookUpId, place: Place },
+    /// Nobody waits for this look-up any more.
+    EndLookUp { lookup: LookUpId },
+    /// Make a connection to this peer at any of these addresses, without a link on it: the other side opens that.
+    Reach {
+        peer: PeerId,
         addresses: Vec<Multiaddr>,
     },
     /// Close a link after what was given to it has been sent. [`Input::LinkDown`] need not follow.

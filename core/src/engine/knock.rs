@@ -133,7 +133,10 @@ impl Engine {
     /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
     fn admit(&mut self, link: LinkId, knock: &Knock) -> Result<(), Refusal> {
         check_version(knock.version)?;
-        let open = |share: &Share| !share.is_over() && share.secret().tag() == knock.tag;
+        let path = path_of(&self.cx, link)?;
+        let open = |share: &Share| {
+            !share.is_over() && share.takes(path) && share.secret().tag() == knock.tag
+        };
         let found = self.shares.iter().find(|(_, share)| open(share));
         let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
         let (id, psk) = (*id, share.secret().psk());
@@ -145,9 +148,10 @@ impl Engine {
     /// Somebody knocks with a short code: they get our point, and have to prove that they know the words.
     fn pair(&mut self, link: LinkId, knock: &ShortKnock) -> Result<(), Refusal> {
         check_version(knock.version)?;
+        let path = path_of(&self.cx, link)?;
         let open = |share: &Share| {
             let number = share.short().map(ShortCode::number);
-            !share.is_over() && number == Some(knock.number)
+            !share.is_over() && share.takes(path) && number == Some(knock.number)
         };
         let found = self.shares.iter().find(|(_, share)| open(share));
         let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
@@ -262,7 +266,8 @@ impl Engine {
             .get(&id)
             .is_some_and(|download| download.wants_link(&self.cx, path));
         if !wanted {
-            return self.cx.close(link);
+            self.cx.close(link);
+            return self.dial_failed(id, dial, "it is not needed any more");
         }
         let largest = MAX_SEALED_FRAME;
         self.cx.push(Output::Keys {
@@ -274,8 +279,11 @@ impl Engine {
     }
 
     fn turned_away(&mut self, link: LinkId, id: DownloadId, dial: DialId, refusal: Refusal) {
+        let Ok(peer) = peer_of(&self.cx, link) else {
+            return;
+        };
         self.cx.close(link);
-        self.download(id, |download, cx| download.refused(cx, dial, refusal));
+        self.download(id, |download, cx| download.refused(cx, peer, dial, refusal));
     }
 }
 
@@ -285,6 +293,11 @@ fn check_version(version: u32) -> Result<(), Refusal> {
     } else {
         Err(Refusal::Version)
     }
+}
+
+fn path_of(cx: &Context, link: LinkId) -> Result<PathKind, Refusal> {
+    let path = cx.links.get(link).map(|link| link.path);
+    path.ok_or(Refusal::Busy)
 }
 
 fn peer_of(cx: &Context, link: LinkId) -> Result<PeerId, Refusal> {

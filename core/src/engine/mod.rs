@@ -36,7 +36,7 @@ pub use disk_work::*;
 pub use event::*;
 pub use io::*;
 
-use context::{Context, JobOwner};
+use context::{Context, JobOwner, LookUpOwner};
 use download::Download;
 use links::{Care, Role};
 use share::Share;
@@ -70,7 +70,6 @@ impl fmt::Display for Violation {
 /// Many shares, many downloads, many links, and one owner of them all. See the [module](self) for how it is driven.
 pub struct Engine {
     cx: Context,
-    addresses: Vec<Multiaddr>,
     shares: BTreeMap<ShareId, Share>,
     downloads: BTreeMap<DownloadId, Download>,
     shutting_down: bool,
@@ -82,7 +81,6 @@ impl Engine {
     pub fn new(limits: Limits, identity: Keypair, seed: [u8; 32], now: Time) -> Self {
         Self {
             cx: Context::new(limits, identity, seed, now),
-            addresses: Vec::new(),
             shares: BTreeMap::new(),
             downloads: BTreeMap::new(),
             shutting_down: false,
@@ -136,6 +134,23 @@ impl Engine {
             Input::NearbyGone { peer } => {
                 self.cx.nearby.remove(&peer);
             }
+            Input::Announced { place, reached } => {
+                for share in self.shares.values_mut() {
+                    share.announced(&mut self.cx, place, reached);
+                }
+            }
+            Input::Found {
+                lookup,
+                peer,
+                addresses,
+            } => self.found(lookup, peer, &addresses),
+            Input::LookedUp { lookup, reached } => self.looked_up(lookup, reached),
+            Input::Path { peer, path } => {
+                for download in self.downloads.values_mut() {
+                    download.path(&mut self.cx, peer, path);
+                }
+            }
+            Input::Date { day } => self.date(day),
             Input::Tick => {}
         }
         self.tick();
@@ -170,10 +185,7 @@ impl Engine {
                 secret,
                 options,
             } => {
-                let mut opened = Share::open(&mut self.cx, share, label, secret, options);
-                if !self.addresses.is_empty() {
-                    opened.announce(&mut self.cx, &self.addresses);
-                }
+                let opened = Share::open(&mut self.cx, share, label, secret, options);
                 self.shares.insert(share, opened);
             }
             Command::Unshare { share } => {
@@ -222,9 +234,51 @@ impl Engine {
     }
 
     fn listening(&mut self, addresses: Vec<Multiaddr>) {
-        self.addresses = addresses;
+        if self.cx.addresses == addresses {
+            return;
+        }
+        self.cx.addresses = addresses;
         for share in self.shares.values_mut() {
-            share.announce(&mut self.cx, &self.addresses);
+            share.reachable(&mut self.cx);
+        }
+        for download in self.downloads.values_mut() {
+            download.reachable(&mut self.cx);
+        }
+    }
+
+    /// It is another day: the numbers of short codes have other meeting points.
+    fn date(&mut self, day: u32) {
+        self.cx.day = Some(day);
+        for share in self.shares.values_mut() {
+            share.be_found(&mut self.cx);
+        }
+    }
+
+    fn found(&mut self, lookup: LookUpId, peer: PeerId, addresses: &[Multiaddr]) {
+        match self.cx.looking(lookup) {
+            Some(LookUpOwner::Share(id)) => {
+                if let Some(share) = self.shares.get_mut(&id) {
+                    share.found(&mut self.cx, lookup, peer);
+                }
+            }
+            Some(LookUpOwner::Download(id)) => {
+                self.download(id, |download, cx| download.found(cx, peer, addresses));
+            }
+            None => {}
+        }
+    }
+
+    fn looked_up(&mut self, lookup: LookUpId, reached: bool) {
+        match self.cx.looked_up(lookup) {
+            Some(LookUpOwner::Share(id)) => {
+                if let Some(share) = self.shares.get_mut(&id) {
+                    share.looked_up(&mut self.cx, lookup);
+                }
+            }
+            Some(LookUpOwner::Download(id)) => {
+                self.download(id, |download, cx| download.looked_up(cx, lookup, reached));
+            }
+            None => {}
         }
     }
 

@@ -383,7 +383,12 @@ fn network_trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
         7 if !plan.relays.is_empty() => Trouble::RelayGone { relay, time },
         8 if !plan.relays.is_empty() => Trouble::RelayRefuses { relay, time },
         9 | 10 => {
-            let moods = [DhtMood::Empty, DhtMood::Stale, DhtMood::Hostile];
+            let moods = [
+                DhtMood::Empty,
+                DhtMood::Stale,
+                DhtMood::Hostile,
+                DhtMood::Gone,
+            ];
             let mood = from.pick(&moods);
             Trouble::Dht { mood, time }
         }

@@ -107,7 +107,7 @@ impl Sim<'_> {
                     });
                 }
                 let addresses = if plan.dht && !self.healed {
-                    self.world.look_up(&ticket.secret)
+                    Vec::new()
                 } else {
                     ticket.addresses.clone()
                 };
@@ -149,7 +149,10 @@ impl Sim<'_> {
             },
             existing: order.folder.clone().unwrap_or_else(|| existing(plan)),
             answer,
-            options: FetchOptions::default(),
+            options: FetchOptions {
+                dht: plan.dht,
+                ..FetchOptions::default()
+            },
         }
     }
 

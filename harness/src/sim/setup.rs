@@ -3,10 +3,10 @@
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
 
-use handover_core::Multiaddr;
 use handover_core::engine::PathKind;
 use handover_core::secret::ShareSecret;
 use handover_core::time::Time;
+use handover_core::{Multiaddr, PeerId};
 use handover_transports::memory::{HostId, LinkProfile, Pieces};
 
 use super::{Act, Order, Share, Sim, millis};
@@ -48,7 +48,7 @@ impl<'a> Sim<'a> {
             .collect();
         let attackers = plan.attackers.iter();
         let attackers: Vec<_> = attackers.map(|_| add_puppet(&mut world)).collect();
-        world.dht.planted = planted(&liars, &attackers);
+        world.dht.planted = planted(&world, &liars, &attackers);
         let shares = plan.shares.iter().enumerate();
         let shares = shares
             .map(|(at, share)| Share::new(at, share, ShareSecret::from_bytes(world.draw())))
@@ -142,9 +142,16 @@ fn address(host: usize, at: usize, way: &WayPlan, moves: u8) -> Multiaddr {
     } else {
         "tcp/4000"
     };
-    let text = format!("/ip4/{net}.{moves}.{host}.{}/{end}", at + 1);
+    let through = match way.path {
+        PathPlan::Relayed(_) => RELAY,
+        PathPlan::Lan | PathPlan::Direct => "",
+    };
+    let text = format!("/ip4/{net}.{moves}.{host}.{}/{end}{through}", at + 1);
     text.parse().expect("an address")
 }
+
+/// Where a relay is, behind its address.
+const RELAY: &str = "/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit";
 
 fn route(way: &WayPlan) -> Route {
     let path = match way.path {
@@ -203,7 +210,11 @@ pub(super) fn file_name(at: u64) -> String {
 }
 
 /// What hostile nodes of the DHT tell: places that must not be dialled, malicious peers, and a crowd.
-fn planted(liars: &[(HostId, Sharing)], attackers: &[HostId]) -> Vec<Multiaddr> {
+fn planted(
+    world: &World,
+    liars: &[(HostId, Sharing)],
+    attackers: &[HostId],
+) -> Vec<(PeerId, Vec<Multiaddr>)> {
     let bad = [
         "/ip4/127.0.0.1/tcp/22",
         "/ip4/0.0.0.0/tcp/80",
@@ -214,12 +225,17 @@ fn planted(liars: &[(HostId, Sharing)], attackers: &[HostId]) -> Vec<Multiaddr> 
     ];
     let bad = bad.iter().map(|text| text.parse().expect("an address"));
     let liars = liars.iter().map(|(liar, _)| *liar);
-    let peers = liars.chain(attackers.iter().copied()).map(World::address);
+    let puppets = liars.chain(attackers.iter().copied());
+    let peers = puppets.map(|puppet| (world.peer(puppet), vec![World::address(puppet)]));
     let crowd = (0..3).map(|at| {
         let text = format!("/ip4/203.0.113.{at}/tcp/4000");
         text.parse().expect("an address")
     });
-    bad.chain(peers).chain(crowd).collect()
+    // Somebody whom nobody has ever met.
+    let nobody = PeerId::from_bytes(&[0, 1, 9]).expect("an identity");
+    peers
+        .chain([(nobody, bad.chain(crowd).collect())])
+        .collect()
 }
 
 /// The beginning of a run.

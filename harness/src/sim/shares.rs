@@ -10,7 +10,7 @@ use handover_core::secret::ShareSecret;
 use super::setup::files;
 use super::{ASLEEP, Act, Sim};
 use crate::disk::SourceKind;
-use crate::plan::SharePlan;
+use crate::plan::{FromPlan, SharePlan};
 use crate::tree::{Tree, content};
 use crate::world::Offering;
 
@@ -94,6 +94,7 @@ impl Sim<'_> {
             return self.plan_act(ASLEEP, Act::Open(at));
         }
         let mut offering = Offering::of(share.kind.clone()).with_secret(share.secret.clone());
+        offering.options.dht = self.is_sought(at);
         offering.options.uses = (share.uses > 0).then_some(share.uses.into());
         offering.options.short = match &share.short {
             _ if !share.has_short => Short::None,
@@ -107,6 +108,14 @@ impl Sim<'_> {
         let share = &mut self.shares[at];
         share.id = Some(id);
         share.ticket = Some(ticket);
+    }
+
+    /// Somebody looks for a share in the DHT.
+    fn is_sought(&self, at: usize) -> bool {
+        let mut orders = self.plan.orders.iter();
+        orders.any(|order| {
+            order.dht && matches!(order.from, FromPlan::Share(from) if usize::from(from) == at)
+        })
     }
 
     pub(super) fn withdraw(&mut self, at: usize) {

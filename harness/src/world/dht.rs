@@ -1,13 +1,17 @@
-//! A DHT as its users see it: what a look-up finds.
+//! A DHT as its users see it: what an announcement comes to, and what a look-up finds.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use handover_core::Multiaddr;
-use handover_core::code::Ticket;
-use handover_core::secret::ShareSecret;
+use handover_core::engine::{self, Input, LookUpId};
+use handover_core::{Multiaddr, PeerId};
+use handover_transports::memory::HostId;
+use rand_chacha::rand_core::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::{Fault, happened};
+use super::World;
+use super::run::Task;
+use crate::ledger::{Fault, happened, promise};
 
 /// What the DHT does with look-ups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,42 +26,121 @@ pub enum DhtMood {
     Stale,
     /// The nodes nearest to the key belong to somebody who puts in what they like, and leaves the truth behind it.
     Hostile,
+    /// No node of it answers.
+    Gone,
 }
 
-/// Records by meeting point.
+/// Who was announced where, and the addresses of each announcement.
 #[derive(Default)]
 pub(crate) struct Dht {
     pub(crate) mood: DhtMood,
-    records: BTreeMap<[u8; 32], Vec<Vec<Multiaddr>>>,
-    /// What hostile nodes tell.
-    pub(crate) planted: Vec<Multiaddr>,
+    records: BTreeMap<engine::Place, BTreeMap<PeerId, Vec<Vec<Multiaddr>>>>,
+    /// What hostile nodes tell: peers of theirs, and addresses.
+    pub(crate) planted: Vec<(PeerId, Vec<Multiaddr>)>,
 }
 
+/// Who is at a place, by what the DHT says.
+type Found = Vec<(PeerId, Vec<Multiaddr>)>;
+
 impl Dht {
-    pub(crate) fn publish(&mut self, ticket: &Ticket) {
-        let record = self.records.entry(ticket.secret.meeting_point());
-        record.or_default().push(ticket.addresses.clone());
+    fn announce(&mut self, place: engine::Place, peer: PeerId, addresses: Vec<Multiaddr>) -> bool {
+        if self.mood == DhtMood::Gone {
+            happened(Fault::DhtGone);
+            return false;
+        }
+        let record = self.records.entry(place).or_default();
+        record.entry(peer).or_default().push(addresses);
+        true
     }
 
-    pub(crate) fn look_up(&self, secret: &ShareSecret) -> Vec<Multiaddr> {
-        let records = self.records.get(&secret.meeting_point());
-        let last = records.and_then(|all| all.last()).cloned();
-        let last = last.unwrap_or_default();
+    /// `None` where nobody answers.
+    fn look_up(&self, place: engine::Place) -> Option<Found> {
+        let records = self.records.get(&place).into_iter().flatten();
+        let last = |all: &Vec<Vec<Multiaddr>>| all.last().cloned().unwrap_or_default();
+        let first = |all: &Vec<Vec<Multiaddr>>| all.first().cloned().unwrap_or_default();
         match self.mood {
-            DhtMood::Well => last,
+            DhtMood::Well => Some(records.map(|(peer, all)| (*peer, last(all))).collect()),
             DhtMood::Empty => {
                 happened(Fault::DhtEmpty);
-                Vec::new()
+                Some(Found::new())
             }
             DhtMood::Stale => {
                 happened(Fault::DhtStale);
-                let first = records.and_then(|all| all.first());
-                first.cloned().unwrap_or_default()
+                Some(records.map(|(peer, all)| (*peer, first(all))).collect())
             }
             DhtMood::Hostile => {
                 happened(Fault::DhtHostile);
-                self.planted.iter().cloned().chain(last).collect()
+                let lies = self.planted.iter().flat_map(|(_, at)| at).cloned();
+                let lies: Vec<_> = lies.collect();
+                let mut found = self.planted.clone();
+                for (peer, all) in records {
+                    found.extend([(*peer, lies.clone()), (*peer, Vec::new())]);
+                    found.push((*peer, last(all)));
+                }
+                Some(found)
+            }
+            DhtMood::Gone => {
+                happened(Fault::DhtGone);
+                None
             }
         }
+    }
+}
+
+impl World {
+    /// How long the DHT takes: from a moment to some seconds.
+    fn dht_takes(&mut self) -> Duration {
+        let drawn = self.rng.next_u32();
+        let most = if drawn.is_multiple_of(8) { 8000 } else { 400 };
+        Duration::from_millis((20 + (drawn >> 3) % most).into())
+    }
+
+    /// A host announces itself.
+    pub(super) fn announce_at(&mut self, host: HostId, place: engine::Place) {
+        let life = self.host(host).life;
+        let took = self.dht_takes();
+        self.schedule(took, Task::Announced { host, life, place });
+    }
+
+    pub(super) fn announced(&mut self, host: HostId, place: engine::Place) {
+        let own = self.routes.iter().filter(|(_, (at, _))| *at == host);
+        let addresses = own.map(|(address, _)| address.clone()).collect();
+        let reached = self.dht.announce(place, self.peer(host), addresses);
+        self.feed(host, Input::Announced { place, reached });
+    }
+
+    /// A host looks who is at a place.
+    pub(super) fn look_up(&mut self, host: HostId, lookup: LookUpId, place: engine::Place) {
+        let state = self.host_mut(host);
+        state.lookups.insert(lookup);
+        let (under_way, users) = (state.lookups.len(), state.tags.len() + state.shares.len());
+        let most = 2 * (users + 1);
+        promise!(Bounded, under_way <= most, "{under_way} look-ups");
+        let took = self.dht_takes();
+        self.schedule(
+            took,
+            Task::LookedUp {
+                host,
+                lookup,
+                place,
+            },
+        );
+    }
+
+    pub(super) fn looked_up(&mut self, host: HostId, lookup: LookUpId, place: engine::Place) {
+        let found = self.dht.look_up(place);
+        let reached = found.is_some();
+        let told = found.into_iter().flatten();
+        let inputs = told.map(|(peer, addresses)| Input::Found {
+            lookup,
+            peer,
+            addresses,
+        });
+        for input in inputs.chain([Input::LookedUp { lookup, reached }]) {
+            if self.host(host).lookups.contains(&lookup) {
+                self.feed(host, input);
+            }
+        }
+        self.host_mut(host).lookups.remove(&lookup);
     }
 }

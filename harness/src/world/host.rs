@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use handover_core::Keypair;
+use handover_core::code::{ShortCode, Ticket};
 use handover_core::engine::{
-    Command, DiskWork, DownloadId, DownloadOutcome, Engine, Event, Input, JobId, LinkId, Output,
-    ShareId,
+    Command, DiskWork, DownloadId, DownloadOutcome, Engine, Event, Input, JobId, LinkId, LookUpId,
+    Output, ShareId,
 };
 use handover_core::frame::plain;
 use handover_core::limits::{GROUP, Limits};
@@ -55,10 +56,14 @@ pub(crate) struct Host {
     /// What each download calls itself to its sharer.
     pub(crate) sessions: BTreeMap<DownloadId, u64>,
     greeting: u64,
+    /// Its look-ups under way.
+    pub(super) lookups: BTreeSet<LookUpId>,
     /// Dials so far.
     pub(super) dials: u64,
     /// The tag of each share that it has made.
     pub(super) shares: BTreeMap<ShareId, [u8; 16]>,
+    /// How often the code of each was guessed wrong before.
+    pub(super) guessed: BTreeMap<ShareId, u32>,
     /// Shares whose short code is alive, and how often it was guessed wrong.
     pub(super) codes: BTreeMap<ShareId, u32>,
     /// The share that each download is of.
@@ -90,8 +95,10 @@ impl Host {
             cancelled: BTreeSet::new(),
             sessions: BTreeMap::new(),
             greeting: 0,
+            lookups: BTreeSet::new(),
             dials: 0,
             shares: BTreeMap::new(),
+            guessed: BTreeMap::new(),
             codes: BTreeMap::new(),
             tags: BTreeMap::new(),
         }
@@ -109,6 +116,7 @@ impl Host {
         self.asleep_until = Time::ZERO;
         self.untold.clear();
         self.codes.clear();
+        self.lookups.clear();
         self.disk.crash(&mut self.rng);
     }
 
@@ -297,6 +305,30 @@ impl World {
                 payload,
             } => self.send(id, link, seq, &message, &payload),
             Output::Disk { job, work } => self.disk_job(id, job, work),
+            Output::Announce { place } => {
+                self.trace
+                    .note(self.network.now(), id.0, ("announce", place));
+                self.announce_at(id, place);
+            }
+            Output::Withdraw { place } => {
+                self.trace
+                    .note(self.network.now(), id.0, ("withdraw", place));
+            }
+            Output::LookUp { lookup, place } => {
+                self.trace
+                    .note(self.network.now(), id.0, ("look up", lookup));
+                self.look_up(id, lookup, place);
+            }
+            Output::EndLookUp { lookup } => {
+                self.trace
+                    .note(self.network.now(), id.0, ("no look up", lookup));
+                self.host_mut(id).lookups.remove(&lookup);
+            }
+            Output::Reach { peer, addresses } => {
+                self.trace
+                    .note(self.network.now(), id.0, ("reach", &addresses));
+                self.call_back(id, peer, &addresses);
+            }
             Output::Event(event) => self.on_event(id, event),
         }
     }
@@ -389,7 +421,11 @@ impl World {
         ));
         match &event {
             Event::PeerBlamed { peer, violation } => self.judge_blame(*peer, violation),
-            Event::ShareOpen { ticket, .. } => self.dht.publish(ticket),
+            Event::ShareOpen {
+                share,
+                ticket,
+                short: Some(code),
+            } => self.has_code(id, *share, ticket, code),
             Event::PathChanged { .. } => happened(Fault::BetterPath),
             Event::Offer { download, .. } => {
                 let tag = self.host(id).tags.get(download);
@@ -419,6 +455,14 @@ impl World {
         host.events.push(event);
     }
 
+    /// A share's short code is known to its user.
+    fn has_code(&mut self, id: HostId, share: ShareId, ticket: &Ticket, code: &ShortCode) {
+        self.short_codes.insert(code.number(), ticket.secret.tag());
+        let host = self.host_mut(id);
+        let before = host.guessed.get(&share).copied().unwrap_or_default();
+        host.codes.entry(share).or_insert(before);
+    }
+
     fn note_input(&mut self, id: HostId, input: &Input) {
         self.narrate_input(id, input);
         let now = self.network.now();
@@ -439,6 +483,13 @@ impl World {
             Input::Disk { job, .. } => trace.note(now, id.0, job),
             Input::Nearby { addresses, .. } => trace.note(now, id.0, ("near", addresses)),
             Input::NearbyGone { .. } => trace.note(now, id.0, "gone"),
+            Input::Announced { place, reached } => trace.note(now, id.0, (place, reached)),
+            Input::Found {
+                lookup, addresses, ..
+            } => trace.note(now, id.0, ("found", lookup, addresses)),
+            Input::LookedUp { lookup, reached } => trace.note(now, id.0, (lookup, reached)),
+            Input::Path { path, .. } => trace.note(now, id.0, ("path", path)),
+            Input::Date { day } => trace.note(now, id.0, ("day", day)),
             Input::Tick => trace.note(now, id.0, "tick"),
         }
     }

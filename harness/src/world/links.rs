@@ -14,7 +14,7 @@ use handover_transports::memory::{HostId, LinkProfile, Pieces};
 use super::reach::Barrier;
 use super::run::Task;
 use super::{Place, World};
-use crate::ledger::{Fault, happened};
+use crate::ledger::{Fault, happened, promise};
 use crate::wire::Wire;
 
 /// How long a dial to nobody takes to fail.
@@ -214,6 +214,9 @@ impl World {
         peer: Option<PeerId>,
         addresses: &[Multiaddr],
     ) {
+        if addresses.is_empty() {
+            return self.dial_back(host, dial, peer);
+        }
         let routes = addresses
             .iter()
             .filter_map(|address| self.routes.get(address));
@@ -234,6 +237,58 @@ impl World {
                 self.schedule(route.setup, task);
             }
             None => self.schedule(NO_ANSWER, Task::DialFailed { host, dial }),
+        }
+    }
+
+    /// A dial over a connection that the other side made.
+    fn dial_back(&mut self, host: HostId, dial: DialId, peer: Option<PeerId>) {
+        let mut paths = self.paths.iter();
+        let made = paths.find(|((to, from), _)| *to == host && peer == Some(self.peer(*from)));
+        let made = made.map(|((_, from), route)| (*from, *route));
+        match made
+            .filter(|(from, _)| self.is_up(*from) && !self.reach.is_apart(host, *from, self.now()))
+        {
+            Some((to, route)) => {
+                happened(Fault::CalledBack);
+                self.connect(host, Some(dial), to, route);
+            }
+            None => self.schedule(NO_ANSWER, Task::DialFailed { host, dial }),
+        }
+    }
+
+    /// A host makes a connection to a peer that wants to be called back.
+    pub(super) fn call_back(&mut self, host: HostId, peer: PeerId, addresses: &[Multiaddr]) {
+        let most = self.host(host).limits.addresses;
+        promise!(
+            Bounded,
+            addresses.len() <= most,
+            "called back at {} addresses",
+            addresses.len()
+        );
+        let routes = addresses
+            .iter()
+            .filter_map(|address| self.routes.get(address));
+        let there =
+            routes.filter(|(to, route)| self.peer(*to) == peer && self.lets_in(host, *to, route));
+        if let Some((to, route)) = there.copied().next() {
+            let took = route.setup + 2 * route.profile.delay;
+            self.schedule(
+                took,
+                Task::Path {
+                    host: to,
+                    to: host,
+                    route,
+                },
+            );
+        }
+    }
+
+    /// A host sees that somebody has made a connection to it.
+    pub(super) fn path(&mut self, host: HostId, to: HostId, route: Route) {
+        self.paths.insert((host, to), route);
+        let (peer, path) = (self.peer(to), route.path);
+        if matches!(self.places[host.0 as usize], Place::Host(_)) {
+            self.feed(host, Input::Path { peer, path });
         }
     }
 

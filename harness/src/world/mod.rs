@@ -147,7 +147,10 @@ impl Offering {
         Self {
             kind,
             secret: None,
-            options: ShareOptions::default(),
+            options: ShareOptions {
+                lan: true,
+                ..ShareOptions::default()
+            },
         }
     }
 }
@@ -179,6 +182,8 @@ pub struct World {
     pub(crate) dht: Dht,
     /// Links that were killed, or ended by one side, by half the number of their ends.
     killed: BTreeSet<u64>,
+    /// Connections that the second of two hosts made for the first.
+    paths: BTreeMap<(HostId, HostId), Route>,
     /// Content that came in sealed frames, by host.
     received: BTreeMap<HostId, u64>,
     /// What the download calls itself that each link belongs to, by the receiver's end.
@@ -230,6 +235,7 @@ impl World {
             reach: Reach::default(),
             dht: Dht::default(),
             killed: BTreeSet::new(),
+            paths: BTreeMap::new(),
             received: BTreeMap::new(),
             greeted: BTreeMap::new(),
             fetched: BTreeMap::new(),
@@ -257,6 +263,7 @@ impl World {
         let seed = self.draw();
         let host = Host::new(identity, limits, seed, self.now());
         self.places.push(Place::Host(Box::new(host)));
+        self.tell_date(id);
         self.listen(id, Self::address(id), Route::lan());
         id
     }
@@ -292,7 +299,13 @@ impl World {
     pub fn share_with(&mut self, host: HostId, offering: Offering) -> (ShareId, Ticket) {
         let share = ShareId(self.next_id());
         let source = Source::new(offering.kind.clone());
-        self.host_mut(host).disk.sources.insert(share, source);
+        let before = match offering.options.short {
+            Short::Again { wrong, .. } => wrong,
+            Short::None | Short::New => 0,
+        };
+        let state = self.host_mut(host);
+        state.guessed.insert(share, before);
+        state.disk.sources.insert(share, source);
         let label = ShareLabel {
             name: "a share".into(),
             ..ShareLabel::default()
@@ -306,25 +319,14 @@ impl World {
         self.command(host, command);
         let opened = self.events(host).iter().find_map(|event| match event {
             Event::ShareOpen {
-                share: id,
-                ticket,
-                short,
-            } if *id == share => Some((ticket.clone(), short.clone())),
+                share: id, ticket, ..
+            } if *id == share => Some(ticket.clone()),
             _ => None,
         });
-        let (ticket, short) = opened.expect("a ticket comes at once, whatever there is to scan");
+        let ticket = opened.expect("a ticket comes at once, whatever there is to scan");
         self.keep_secret(&ticket.secret);
         let tag = ticket.secret.tag();
-        let state = self.host_mut(host);
-        state.shares.insert(share, tag);
-        if let Some(code) = short {
-            let before = match offering.options.short {
-                Short::Again { wrong, .. } => wrong,
-                Short::None | Short::New => 0,
-            };
-            state.codes.insert(share, before);
-            self.short_codes.insert(code.number(), tag);
-        }
+        self.host_mut(host).shares.insert(share, tag);
         (share, ticket)
     }
 
@@ -435,6 +437,7 @@ impl World {
     pub fn restart(&mut self, id: HostId) {
         let (seed, now) = (self.draw(), self.now());
         self.host_mut(id).restart(seed, now);
+        self.tell_date(id);
         self.announce(id);
     }
 

@@ -66,6 +66,15 @@ fn words_of_input(input: &Input) -> String {
         Input::Disk { job, done } => format!("job {job} ended: {}", words_of_done(done)),
         Input::Nearby { addresses, .. } => format!("somebody is near, at {addresses:?}"),
         Input::NearbyGone { .. } => "somebody is near no more".to_owned(),
+        Input::Announced { reached, .. } => format!("announced: {reached}"),
+        Input::Found {
+            lookup,
+            peer,
+            addresses,
+        } => format!("look-up {lookup} finds {peer} at {addresses:?}"),
+        Input::LookedUp { lookup, reached } => format!("look-up {lookup} ended: {reached}"),
+        Input::Path { peer, path } => format!("a path to {peer}: {path:?}"),
+        Input::Date { day } => format!("it is day {day}"),
         Input::Tick => "tick".to_owned(),
     }
 }
@@ -89,6 +98,11 @@ fn words_of_output(output: &Output) -> String {
             format!("{words} as frame {seq}")
         }
         Output::Disk { job, work } => format!("job {job}: {}", words_of_work(work)),
+        Output::Announce { place } => format!("announce at {place:?}"),
+        Output::Withdraw { place } => format!("withdraw from {place:?}"),
+        Output::LookUp { lookup, place } => format!("look-up {lookup} at {place:?}"),
+        Output::EndLookUp { lookup } => format!("no more look-up {lookup}"),
+        Output::Reach { peer, addresses } => format!("reach {peer} at {addresses:?}"),
         Output::Event(event) => format!("{event:?}"),
         Output::Timeout(at) => format!("wake at {at:?}"),
     }

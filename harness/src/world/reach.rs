@@ -117,6 +117,11 @@ impl Reach {
         self.cuts.get(&(from, to)).is_some_and(|until| *until > now)
     }
 
+    /// Nothing gets through between two hosts in one direction at least.
+    pub(crate) fn is_apart(&self, a: HostId, b: HostId, now: Time) -> bool {
+        self.is_cut(a, b, now) || self.is_cut(b, a, now)
+    }
+
     /// What keeps a dial from getting there, if anything does.
     pub(crate) fn barrier(
         &self,
@@ -132,7 +137,7 @@ impl Reach {
             }
             return (relay.refuses_until > now).then_some(Barrier::Fault(Fault::RelayRefuses));
         }
-        if self.is_cut(from, to, now) || self.is_cut(to, from, now) {
+        if self.is_apart(from, to, now) {
             return Some(Barrier::Silent);
         }
         match route.path {

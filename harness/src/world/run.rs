@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::time::Duration;
 
 use handover_core::engine::{
-    DialId, DiskDone, DownloadId, DownloadOutcome, Input, JobId, LinkId, ShareId,
+    self, DialId, DiskDone, DownloadId, DownloadOutcome, Input, JobId, LinkId, LookUpId, ShareId,
 };
 use handover_core::time::Time;
 use handover_transports::memory::{DownCause, HostId};
@@ -31,6 +31,24 @@ pub(super) enum Task {
     DialFailed { host: HostId, dial: DialId },
     /// A disk job ends. A job of an engine that is gone by then never does.
     Disk { host: HostId, life: u32, job: JobId },
+    /// An announcement has gone round.
+    Announced {
+        host: HostId,
+        life: u32,
+        place: engine::Place,
+    },
+    /// A look-up has come to its end.
+    LookedUp {
+        host: HostId,
+        lookup: LookUpId,
+        place: engine::Place,
+    },
+    /// A connection stands that was made for the host at its other end.
+    Path {
+        host: HostId,
+        to: HostId,
+        route: Route,
+    },
     /// A circuit's time is over.
     EndCircuit(LinkId),
     /// A closed link has had time to write what was left.
@@ -143,6 +161,17 @@ impl World {
                     self.feed(host, Input::Disk { job, done });
                 }
             }
+            Task::Announced { host, life, place } => {
+                if self.host(host).life == life {
+                    self.announced(host, place);
+                }
+            }
+            Task::LookedUp {
+                host,
+                lookup,
+                place,
+            } => self.looked_up(host, lookup, place),
+            Task::Path { host, to, route } => self.path(host, to, route),
             Task::EndCircuit(link) => self.end_circuit(link),
             Task::Linger(link) => self.give_up(link),
             Task::Act(act) => act(self),

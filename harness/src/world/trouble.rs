@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use handover_core::Multiaddr;
-use handover_core::engine::LinkId;
-use handover_core::secret::ShareSecret;
+use handover_core::engine::{Input, LinkId};
 use handover_core::time::Time;
 use handover_transports::memory::HostId;
 
@@ -144,6 +143,14 @@ impl World {
         happened(Fault::WallClock);
         let clock = &mut self.host_mut(id).disk.clock;
         clock.seconds = clock.seconds.saturating_add(seconds);
+        self.tell_date(id);
+    }
+
+    /// A host's driver sees what day it is.
+    pub(super) fn tell_date(&mut self, id: HostId) {
+        let seconds = self.host(id).disk.clock.seconds;
+        let day = u32::try_from(seconds / 86_400).unwrap_or_default();
+        self.feed(id, Input::Date { day });
     }
 
     /// A host's driver thinks for so many inputs that it is earlier than it is.
@@ -165,11 +172,6 @@ impl World {
     /// What the DHT does with look-ups from now on.
     pub fn set_dht(&mut self, mood: DhtMood) {
         self.dht.mood = mood;
-    }
-
-    /// What the DHT knows of a share.
-    pub fn look_up(&self, secret: &ShareSecret) -> Vec<Multiaddr> {
-        self.dht.look_up(secret)
     }
 
     /// Every fault of the network is over: partitions, NATs, relays, the DHT, clocks.

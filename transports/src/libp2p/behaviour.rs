@@ -1,14 +1,15 @@
 //! Everything that runs on a connection: the link protocol, and what keeps a peer of the libp2p network in order.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::identity::PublicKey;
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, identify, mdns, memory_connection_limits, ping};
+use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay, upnp};
 
-use super::link;
+use super::config::{Libp2pConfig, Reachable, RelayQuotas, Serve};
+use super::{candidates, dht, gate, link};
 
 /// What identify names the protocol.
 const PROTOCOL_VERSION: &str = "/handover/1.0.0";
@@ -49,19 +50,30 @@ pub(crate) struct Node {
     /// First, so that a refused connection costs nothing else.
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
+    pub(crate) gate: Toggle<gate::Behaviour>,
     pub(crate) link: link::Behaviour,
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    pub(crate) dht: Toggle<dht::Kad>,
+    relays: relay::client::Behaviour,
+    pub(crate) relay: Toggle<relay::Behaviour>,
+    pub(crate) candidates: Toggle<candidates::Behaviour>,
+    punch: Toggle<dcutr::Behaviour>,
+    reachable: Toggle<autonat::v2::client::Behaviour>,
+    pub(crate) tester: Toggle<autonat::v2::server::Behaviour>,
+    ports: Toggle<upnp::tokio::Behaviour>,
 }
 
 impl Node {
-    pub(crate) fn new(key: PublicKey, bounds: &ConnectionBounds, nearby: bool) -> Self {
+    pub(crate) fn new(config: &Libp2pConfig, relays: relay::client::Behaviour) -> Self {
+        let key = config.keypair.public();
+        let peer = key.to_peer_id();
+        let bounds = &config.bounds;
         let limits = ConnectionLimits::default()
             .with_max_pending_incoming(Some(bounds.pending_incoming))
             .with_max_established_per_peer(Some(bounds.per_peer))
             .with_max_established(Some(bounds.total));
-        let peer = key.to_peer_id();
         // Addresses of this machine are told through codes, to those who have one; not to everybody who connects.
         let identify = identify::Config::new(PROTOCOL_VERSION.into(), key)
             .with_agent_version(AGENT.into())
@@ -70,16 +82,89 @@ impl Node {
         let ping = ping::Config::new()
             .with_interval(Duration::from_secs(15))
             .with_timeout(Duration::from_secs(20));
+        let asks = config.direct && config.reachable == Reachable::Ask;
+        let looks = config.punch || (asks && config.names());
+        let serves = config.serve != Serve::Never;
         Self {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(bounds.memory),
+            gate: (config.dht || !config.direct)
+                .then(|| gate::Behaviour::new(!config.direct))
+                .into(),
             link: link::Behaviour::default(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
-            mdns: nearby.then(|| neighbours(peer)).flatten().into(),
+            mdns: config.nearby.then(|| neighbours(peer)).flatten().into(),
+            dht: config.dht.then(|| dht::behaviour(peer)).into(),
+            relays,
+            relay: serves.then(|| relaying(peer, &config.quotas)).into(),
+            candidates: looks.then(candidates::Behaviour::default).into(),
+            punch: config.punch.then(|| dcutr::Behaviour::new(peer)).into(),
+            reachable: (asks && looks)
+                .then(autonat::v2::client::Behaviour::default)
+                .into(),
+            tester: None.into(),
+            ports: config
+                .port_mapping
+                .then(upnp::tokio::Behaviour::default)
+                .into(),
         }
     }
+
+    /// Begins or ends to do things for others.
+    pub(crate) fn serve(&mut self, serve: bool) {
+        if let Some(dht) = self.dht.as_mut() {
+            let mode = if serve {
+                libp2p::kad::Mode::Server
+            } else {
+                libp2p::kad::Mode::Client
+            };
+            dht.set_mode(Some(mode));
+        }
+        if let Some(relay) = self.relay.as_mut() {
+            let status = if serve {
+                relay::Status::Enable
+            } else {
+                relay::Status::Disable
+            };
+            relay.set_status(Some(status));
+        }
+        self.tester = serve.then(autonat::v2::server::Behaviour::default).into();
+    }
 }
+
+/// Relaying within quotas. libp2p's own limits on how often one peer or address may ask stay.
+fn relaying(peer: PeerId, quotas: &RelayQuotas) -> relay::Behaviour {
+    let circuits = if quotas.circuits_per_peer == 0 {
+        0
+    } else {
+        quotas.circuits
+    };
+    let config = relay::Config {
+        max_reservations: quotas.reservations,
+        max_circuits: circuits,
+        // libp2p refuses only what exceeds this by more than one.
+        max_circuits_per_peer: quotas.circuits_per_peer.saturating_sub(1),
+        max_circuit_bytes: quotas.bytes_per_circuit,
+        // The protocol has 32 bits for the seconds.
+        max_circuit_duration: quotas
+            .circuit_duration
+            .min(Duration::from_secs(u32::MAX.into())),
+        // The stock ones let one circuit through in two minutes after the first thirty: too few for who has to go on.
+        circuit_src_rate_limiters: Vec::new(),
+        ..relay::Config::default()
+    };
+    let (in_a_row, interval) = (quotas.circuits_in_a_row, quotas.circuit_interval);
+    let config = config
+        .circuit_src_per_peer(in_a_row, interval)
+        .circuit_src_per_ip(in_a_row.saturating_mul(FOUR), interval / 4);
+    let mut relay = relay::Behaviour::new(peer, config);
+    relay.set_status(Some(relay::Status::Disable));
+    relay
+}
+
+/// So many peers of one IP address count as one in what they may open.
+const FOUR: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
 
 /// What finds and is found on the local network. Where that can't be had, all else goes on without.
 fn neighbours(peer: PeerId) -> Option<mdns::tokio::Behaviour> {

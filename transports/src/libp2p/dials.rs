@@ -2,7 +2,8 @@
 //!
 //! TCP addresses are tried first, QUIC addresses a little later or when TCP has failed: QUIC's handshake is shorter, so
 //! it would win most races, while TCP carries bulk data faster on every kind of path that was measured (on loopback
-//! 1.4 against 0.6 GB/s, with 100 ms and 0.1 % of loss 15 against 1 MB/s).
+//! 1.4 against 0.6 GB/s, with 100 ms and 0.1 % of loss 15 against 1 MB/s). Ways through relays come last: a relay carries
+//! little, and what is straight is better by any measure.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU8;
@@ -15,12 +16,16 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use super::config::{is_circuit, relay_of};
 use super::link::OpenError;
 use super::reason;
 use crate::{DIAL_TIMEOUT, MAX_DIAL_ADDRESSES, MAX_DIALS};
 
 /// How long QUIC waits for TCP: enough for TCP, TLS and the negotiations of both at 100 ms there and back.
 const HEAD_START: Duration = Duration::from_millis(500);
+
+/// How long relays wait for what is straight: enough for QUIC after TCP was silent.
+const STRAIGHT_FIRST: Duration = Duration::from_millis(1500);
 
 /// What the transport has to do.
 #[derive(Debug)]
@@ -58,42 +63,97 @@ struct Dial {
     /// Addresses not tried yet, and when it is their turn.
     later: Vec<Multiaddr>,
     later_at: Instant,
+    /// Ways through relays not tried yet, and when it is their turn.
+    circuits: Vec<Circuit>,
+    circuits_at: Instant,
     deadline: Instant,
     reasons: Vec<String>,
 }
 
+/// A way through a relay.
+#[derive(Debug)]
+struct Circuit {
+    address: Multiaddr,
+    /// The relay has yet to be got to know.
+    waits_for: Option<PeerId>,
+}
+
 impl Dials {
+    /// `approached`: what is to be known of this relay before it is used is still being found out.
     pub(crate) fn begin(
         &mut self,
         id: DialId,
         peer: Option<PeerId>,
         addresses: Vec<Multiaddr>,
+        approached: impl Fn(PeerId) -> bool,
         now: Instant,
     ) -> Vec<Step> {
-        if self.open.contains_key(&id) {
-            tracing::error!(%id, "a dial with this id is under way; ignored");
-            return Vec::new();
-        }
-        if self.open.len() >= MAX_DIALS {
-            let reason = "too many dials are under way".into();
-            return vec![Step::Fail { dial: id, reason }];
+        if let Some(refused) = self.refuse(id) {
+            return refused;
         }
         let (addresses, reasons) = usable(peer, addresses);
-        let (later, first): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_quic);
+        let (circuits, straight): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_circuit);
+        let (later, first): (Vec<_>, Vec<_>) = straight.into_iter().partition(is_quic);
         let dial = Dial {
-            peer,
-            trying: BTreeMap::new(),
-            opening: None,
-            spare: Vec::new(),
             later,
-            later_at: now + HEAD_START,
-            deadline: now + DIAL_TIMEOUT,
+            circuits: in_turn(circuits, approached),
             reasons,
+            ..Dial::new(peer, now)
         };
         self.open.insert(id, dial);
         let mut steps = Vec::new();
         self.try_addresses(id, first, &mut steps);
         self.go_on(id, &mut steps);
+        steps
+    }
+
+    /// A dial over a connection that stands.
+    pub(crate) fn begin_on(
+        &mut self,
+        id: DialId,
+        peer: PeerId,
+        connection: ConnectionId,
+        now: Instant,
+    ) -> Vec<Step> {
+        if let Some(refused) = self.refuse(id) {
+            return refused;
+        }
+        let mut dial = Dial::new(Some(peer), now);
+        dial.opening = Some(connection);
+        self.open.insert(id, dial);
+        self.attempts.insert(connection, id);
+        vec![Step::Open { peer, connection }]
+    }
+
+    /// What to do instead of beginning one more dial, if that can't be.
+    fn refuse(&self, id: DialId) -> Option<Vec<Step>> {
+        if self.open.contains_key(&id) {
+            tracing::error!(%id, "a dial with this id is under way; ignored");
+            return Some(Vec::new());
+        }
+        let reason = "too many dials are under way".into();
+        (self.open.len() >= MAX_DIALS).then(|| vec![Step::Fail { dial: id, reason }])
+    }
+
+    /// What can be known of this relay is known.
+    pub(crate) fn approached(&mut self, relay: PeerId, now: Instant) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let mut ready = Vec::new();
+        for (id, dial) in &mut self.open {
+            let mut waiting = dial.circuits.iter_mut();
+            if waiting.any(|circuit| circuit.waits_for == Some(relay)) {
+                for circuit in &mut dial.circuits {
+                    circuit.waits_for.take_if(|waits_for| *waits_for == relay);
+                }
+                ready.push((*id, dial.circuits_at <= now));
+            }
+        }
+        for (id, due) in ready {
+            if due {
+                self.try_circuits(id, &mut steps);
+            }
+            self.go_on(id, &mut steps);
+        }
         steps
     }
 
@@ -196,9 +256,15 @@ impl Dials {
             if dial.deadline <= now {
                 dial.reasons.push("timed out".into());
                 self.give_up(id, &mut steps);
-            } else {
+                continue;
+            }
+            let circuits = dial.circuits_at <= now;
+            if dial.later_at <= now {
                 let later = std::mem::take(&mut dial.later);
                 self.try_addresses(id, later, &mut steps);
+            }
+            if circuits {
+                self.try_circuits(id, &mut steps);
             }
         }
         steps
@@ -242,6 +308,17 @@ impl Dials {
         }
     }
 
+    /// Tries the ways through relays that need not wait.
+    fn try_circuits(&mut self, id: DialId, steps: &mut Vec<Step>) {
+        let Some(dial) = self.open.get_mut(&id) else {
+            return;
+        };
+        let ready = |circuit: &mut Circuit| circuit.waits_for.is_none();
+        let ready = dial.circuits.extract_if(.., ready);
+        let ready: Vec<_> = ready.map(|circuit| circuit.address).collect();
+        self.try_addresses(id, ready, steps);
+    }
+
     /// If nothing of a dial is under way, take the next thing up; if there is none, it has failed.
     fn go_on(&mut self, id: DialId, steps: &mut Vec<Step>) {
         let Some(dial) = self.open.get_mut(&id) else {
@@ -255,11 +332,13 @@ impl Dials {
             dial.opening = Some(connection);
             steps.push(Step::Open { peer, connection });
         } else if dial.trying.is_empty() {
-            if dial.later.is_empty() {
-                self.give_up(id, steps);
-            } else {
+            if !dial.later.is_empty() {
                 let later = std::mem::take(&mut dial.later);
                 self.try_addresses(id, later, steps);
+            } else if dial.circuits.is_empty() {
+                self.give_up(id, steps);
+            } else {
+                self.try_circuits(id, steps);
             }
         }
     }
@@ -287,13 +366,41 @@ impl Dials {
 }
 
 impl Dial {
-    fn next_wake(&self) -> Instant {
-        if self.later.is_empty() {
-            self.deadline
-        } else {
-            self.deadline.min(self.later_at)
+    fn new(peer: Option<PeerId>, now: Instant) -> Self {
+        Self {
+            peer,
+            trying: BTreeMap::new(),
+            opening: None,
+            spare: Vec::new(),
+            later: Vec::new(),
+            later_at: now + HEAD_START,
+            circuits: Vec::new(),
+            circuits_at: now + STRAIGHT_FIRST,
+            deadline: now + DIAL_TIMEOUT,
+            reasons: Vec::new(),
         }
     }
+
+    fn next_wake(&self) -> Instant {
+        let later = (!self.later.is_empty()).then_some(self.later_at);
+        let ready = |circuit: &Circuit| circuit.waits_for.is_none();
+        let circuits = self.circuits.iter().any(ready).then_some(self.circuits_at);
+        let first = later.into_iter().chain(circuits).min();
+        first.map_or(self.deadline, |first| first.min(self.deadline))
+    }
+}
+
+/// One way through each relay that is being approached: it will be connected by whatever address answers.
+fn in_turn(circuits: Vec<Multiaddr>, approached: impl Fn(PeerId) -> bool) -> Vec<Circuit> {
+    let mut ways: Vec<Circuit> = Vec::new();
+    for address in circuits {
+        let waits_for = relay_of(&address).filter(|relay| approached(*relay));
+        let known = |way: &Circuit| way.waits_for == waits_for;
+        if waits_for.is_none() || !ways.iter().any(known) {
+            ways.push(Circuit { address, waits_for });
+        }
+    }
+    ways
 }
 
 /// What can be tried of these addresses, each once, and why the others can't.
@@ -330,7 +437,8 @@ pub(crate) fn is_quic(address: &Multiaddr) -> bool {
         .any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1))
 }
 
-fn options(peer: Option<PeerId>, addresses: &[Multiaddr]) -> Option<DialOpts> {
+/// The attempt of the swarm at these addresses.
+pub(crate) fn options(peer: Option<PeerId>, addresses: &[Multiaddr]) -> Option<DialOpts> {
     // TCP from the listening port can't have two connections to one address. QUIC has one socket for all anyway.
     let new_port = !addresses.iter().any(is_quic);
     if let Some(peer) = peer {
@@ -353,5 +461,87 @@ fn options(peer: Option<PeerId>, addresses: &[Multiaddr]) -> Option<DialOpts> {
             opts
         };
         Some(opts.build())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: DialId = DialId(1);
+
+    fn direct() -> Multiaddr {
+        "/ip4/192.0.2.1/tcp/1".parse().unwrap()
+    }
+
+    fn circuit(relay: PeerId, kind: &str) -> Multiaddr {
+        format!("/ip4/192.0.2.2/{kind}/p2p/{relay}/p2p-circuit")
+            .parse()
+            .unwrap()
+    }
+
+    /// The attempts among the steps.
+    fn started(steps: &[Step]) -> Vec<ConnectionId> {
+        let attempt = |step: &Step| match step {
+            Step::Start(opts) => Some(opts.connection_id()),
+            _ => None,
+        };
+        steps.iter().filter_map(attempt).collect()
+    }
+
+    #[test]
+    fn a_way_through_a_relay_waits_for_what_is_straight() {
+        let (peer, relay, now) = (PeerId::random(), PeerId::random(), Instant::now());
+        let addresses = vec![circuit(relay, "tcp/1"), direct()];
+        let mut dials = Dials::default();
+        let steps = dials.begin(ID, Some(peer), addresses.clone(), |_| false, now);
+        let straight = started(&steps);
+        assert_eq!(straight.len(), 1);
+        assert_eq!(dials.next_wake(), Some(now + STRAIGHT_FIRST));
+        assert_eq!(started(&dials.wake(now + STRAIGHT_FIRST)).len(), 1);
+
+        let mut dials = Dials::default();
+        let steps = dials.begin(ID, Some(peer), addresses, |_| false, now);
+        let steps = dials.failed(started(&steps)[0], &DialError::Aborted);
+        assert_eq!(started(&steps).len(), 1, "not longer than that is tried");
+    }
+
+    #[test]
+    fn a_relay_that_is_got_to_know_is_waited_for_and_used_once() {
+        let (peer, relay, now) = (PeerId::random(), PeerId::random(), Instant::now());
+        let addresses = vec![circuit(relay, "tcp/1"), circuit(relay, "udp/1/quic-v1")];
+        let mut dials = Dials::default();
+        let steps = dials.begin(ID, Some(peer), addresses, |_| true, now);
+        assert!(started(&steps).is_empty());
+        assert!(started(&dials.approached(PeerId::random(), now)).is_empty());
+        let steps = dials.approached(relay, now);
+        assert_eq!(started(&steps).len(), 1);
+        assert_eq!(dials.open[&ID].trying.values().flatten().count(), 1);
+    }
+
+    #[test]
+    fn a_dial_whose_relays_never_answer_fails_in_time() {
+        let (peer, relay, now) = (PeerId::random(), PeerId::random(), Instant::now());
+        let mut dials = Dials::default();
+        dials.begin(ID, Some(peer), vec![circuit(relay, "tcp/1")], |_| true, now);
+        assert_eq!(dials.next_wake(), Some(now + DIAL_TIMEOUT));
+        let steps = dials.wake(now + DIAL_TIMEOUT);
+        assert!(matches!(steps[..], [Step::Fail { dial: ID, .. }]));
+    }
+
+    #[test]
+    fn a_dial_over_a_connection_that_goes_fails() {
+        let (peer, now) = (PeerId::random(), Instant::now());
+        let connection = ConnectionId::new_unchecked(7);
+        let mut dials = Dials::default();
+        let steps = dials.begin_on(ID, peer, connection, now);
+        assert!(matches!(steps[..], [Step::Open { .. }]));
+        assert!(dials.holds(connection));
+        let steps = dials.closed(connection, "it is gone");
+        assert!(
+            matches!(&steps[..], [Step::Fail { reason, .. }] if reason == "it is gone"),
+            "{steps:?}"
+        );
+        assert!(!dials.holds(connection));
     }
 }

@@ -1,46 +1,72 @@
-//! Links over real networks, by libp2p: TCP with TLS 1.3 or Noise under Yamux, and QUIC.
+//! Links over real networks, by libp2p: TCP with TLS 1.3 or Noise under Yamux, QUIC, and circuits through relays. Peers
+//! are found in the Kademlia DHT and on the local network, are reachable through relays where they are not otherwise,
+//! and get from there to something better by hole punching or by being dialled from the other side.
 //!
 //! The swarm is polled where the transport is, and every connection runs as a task of the tokio runtime that the
 //! transport was made in; so commands need no queue, and a stream's bytes never wait for the transport to be polled. A
 //! runtime of one thread is the fastest for it.
 
+mod approach;
 mod behaviour;
+mod bootstrap;
+pub mod candidates;
+mod config;
+mod connections;
+mod dht;
 mod dials;
+mod discovery;
+mod gate;
 pub mod link;
+mod links;
 mod listen;
 mod muxer;
 mod neighbours;
 mod reason;
+mod relaying;
+mod reservations;
 mod stack;
+mod state;
+mod store;
+mod strangers;
 pub mod tls;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io;
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use handover_core::dial::path_kind;
-use handover_core::engine::{DialId, LinkId, PathKind};
+use handover_core::engine::{DialId, LinkId, LookUpId};
+use handover_core::secret::MeetingPoint;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, ListenerId};
-use libp2p::identity::Keypair;
-use libp2p::swarm::{self, ConnectionId, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId};
+use libp2p::swarm::{self, ConnectionId, DialError, Swarm, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, relay};
 use tokio::time::{Instant, Sleep};
 
+use self::approach::Approaches;
 use self::behaviour::{Node, NodeEvent};
+use self::bootstrap::Bootstrap;
+use self::config::{is_circuit, nodes};
+use self::connections::Connections;
+use self::dht::Dht;
 use self::dials::{Dials, Step};
-use self::link::{Fate, LinkEvent, LinkStream};
 use self::neighbours::Neighbours;
-use crate::{Link, Transport, TransportEvent, next_link_id};
+use self::reservations::Reservations;
+use self::state::Seen;
+use self::strangers::Strangers;
+use crate::{MAX_DIAL_ADDRESSES, Transport, TransportEvent};
 
 pub use self::behaviour::ConnectionBounds;
+pub use self::config::{
+    Libp2pConfig, Libp2pError, PUBLIC_BOOTSTRAP, Reachable, RelayQuotas, Serve,
+};
 pub use self::listen::Listen;
 pub use self::stack::SecurityError;
+pub use self::state::{
+    ConnectionCounts, HeldReservation, NetworkState, PortMapping, Served, TestedAddress, Verdict,
+};
 
 /// How long a connection without a stream is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -55,102 +81,68 @@ const SHUTDOWN_TIMEOUT: Duration = LINGER;
 /// Events that one connection may have for the swarm, and the swarm for it, before the sender waits.
 const EVENT_BUFFER: usize = 16;
 
-/// How a [`Libp2pTransport`] is set up.
-#[derive(Debug, Clone)]
-pub struct Libp2pConfig {
-    /// Who this peer is.
-    pub keypair: Keypair,
-    /// Where it listens.
-    pub listen: Listen,
-    /// Use TCP.
-    pub tcp: bool,
-    /// Use QUIC.
-    pub quic: bool,
-    /// Find peers on the local network by mDNS, and be found.
-    pub nearby: bool,
-    /// What other peers can make it hold.
-    pub bounds: ConnectionBounds,
-}
+/// How often connections and reservations that nobody needs are looked for.
+const SWEEP: Duration = Duration::from_secs(5);
 
-impl Libp2pConfig {
-    /// TCP and QUIC on every address, on a port that is free; nobody on the local network hears of it.
-    pub fn new(keypair: Keypair) -> Self {
-        Self {
-            keypair,
-            listen: Listen::Port(0),
-            tcp: true,
-            quic: true,
-            nearby: false,
-            bounds: ConnectionBounds::default(),
-        }
-    }
-}
-
-/// A [`Libp2pTransport`] could not be set up.
-#[derive(Debug, thiserror::Error)]
-pub enum Libp2pError {
-    /// The identity can't secure connections.
-    #[error(transparent)]
-    Security(#[from] SecurityError),
-    /// No port to listen on.
-    #[error("can't listen: {0}")]
-    Listen(#[from] io::Error),
-    /// An address to listen on that no transport here has.
-    #[error("can't listen on {0}: not supported")]
-    Address(Multiaddr),
-}
+/// Attempts at once to [reach](Transport::reach) peers; one more is not made.
+const MAX_REACHES: usize = 64;
 
 /// Links by libp2p.
 pub struct Libp2pTransport {
-    swarm: Swarm<Node>,
+    /// Big, and moved about with all this.
+    swarm: Box<Swarm<Node>>,
+    /// What is listened on, but for relays.
     listeners: Vec<ListenerId>,
     dials: Dials,
+    /// Attempts to reach a peer that the swarm has not answered.
+    reaches: BTreeSet<ConnectionId>,
     neighbours: Neighbours,
-    /// Every connection, with the links on it.
-    connections: BTreeMap<ConnectionId, Carrier>,
+    connections: Connections,
+    setting: Setting,
+    dht: Option<Dht>,
+    bootstrap: Bootstrap,
+    reservations: Reservations,
+    /// At which relay each listener of the relay client is.
+    relayed: HashMap<ListenerId, PeerId>,
+    /// Relays to reserve at once they are known, and where they are.
+    reserving: BTreeMap<PeerId, Vec<Multiaddr>>,
+    /// Relays that are let go when nobody's connection goes through them any more.
+    letting_go: BTreeSet<PeerId>,
+    approaches: Approaches,
+    seen: Seen,
+    strangers: Strangers,
     /// Answers that were ready at once; each is owed to a call of the owner, or to one event of the swarm.
     ready: VecDeque<TransportEvent>,
     /// The list of addresses has changed since it was told.
     listening_changed: bool,
     timer: Pin<Box<Sleep>>,
+    next_sweep: Instant,
     /// Set on shutdown: when it ends at the latest.
     ending: Option<Instant>,
     waker: Option<Waker>,
 }
 
-/// A connection.
-struct Carrier {
-    /// Closing it loses what has not arrived.
-    quic: bool,
-    links: Vec<Carried>,
-    /// It has no link any more and is closed then.
-    lingers_until: Option<Instant>,
-}
-
-/// A link on a connection.
-struct Carried {
-    link: LinkId,
-    fate: Arc<Fate>,
-}
-
-impl Carrier {
-    /// Forgets links that nobody holds; whether any is left.
-    fn is_used(&mut self) -> bool {
-        self.links.retain(|carried| !carried.fate.is_dropped());
-        !self.links.is_empty()
-    }
-
-    /// Something that was written may still be on its way.
-    fn may_lose(&self) -> bool {
-        let closed = |carried: &Carried| carried.fate.is_closed();
-        self.lingers_until.is_some() || (self.quic && self.links.iter().any(closed))
-    }
+/// What the configuration says and stays.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "as in the configuration")]
+struct Setting {
+    direct: bool,
+    punch: bool,
+    serve: Serve,
+    /// What is listened on is reachable.
+    listening_is_reachable: bool,
+    /// Reachable addresses are only what others found out.
+    asks: bool,
+    /// Relays are named: be reachable through them from the start.
+    relays_named: bool,
+    /// Others are being served.
+    serves: bool,
 }
 
 impl Libp2pTransport {
     /// Binds the sockets. To be called in the tokio runtime (with time and I/O) that is to run the connections.
     pub fn new(config: &Libp2pConfig) -> Result<Self, Libp2pError> {
-        let transport = stack::build(&config.keypair, config.tcp, config.quic)?;
+        let transport = stack::build(&config.keypair, config.tcp, config.quic, config.names())?;
         Self::over(transport, config)
     }
 
@@ -159,9 +151,13 @@ impl Libp2pTransport {
         transport: Boxed<(PeerId, StreamMuxerBox)>,
         config: &Libp2pConfig,
     ) -> Result<Self, Libp2pError> {
-        let local = config.keypair.public();
-        let peer = local.to_peer_id();
-        let node = Node::new(local, &config.bounds, config.nearby);
+        let config = &config.effective();
+        let now = Instant::now();
+        let bootstrap = nodes(&config.bootstrap, Libp2pError::Bootstrap)?;
+        let relays = nodes(&config.relays, Libp2pError::Relay)?;
+        let peer = config.keypair.public().to_peer_id();
+        let (relayed, client) = relay::client::new(peer);
+        let transport = stack::with_relays(&config.keypair, relayed, transport)?;
         let buffer = NonZeroUsize::new(EVENT_BUFFER).unwrap_or(NonZeroUsize::MIN);
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -169,18 +165,41 @@ impl Libp2pTransport {
             .with_per_connection_event_buffer_size(EVENT_BUFFER)
             .with_max_negotiating_inbound_streams(16);
         let mut this = Self {
-            swarm: Swarm::new(transport, node, peer, swarm_config),
+            swarm: Box::new(Swarm::new(
+                transport,
+                Node::new(config, client),
+                peer,
+                swarm_config,
+            )),
             listeners: Vec::new(),
             dials: Dials::default(),
+            reaches: BTreeSet::new(),
             neighbours: Neighbours::default(),
-            connections: BTreeMap::new(),
+            connections: Connections::default(),
+            setting: Setting::of(config),
+            dht: config.dht.then(|| Dht::new(peer, config.direct)),
+            bootstrap: Bootstrap::new(bootstrap, now),
+            reservations: Reservations::new(config.reservations, relays, now),
+            relayed: HashMap::new(),
+            reserving: BTreeMap::new(),
+            letting_go: BTreeSet::new(),
+            approaches: Approaches::default(),
+            seen: Seen::new(config.port_mapping),
+            strangers: Strangers::default(),
             ready: VecDeque::new(),
             listening_changed: false,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
+            next_sweep: now,
             ending: None,
             waker: None,
         };
         this.listen(config)?;
+        if let Reachable::At(addresses) = &config.reachable {
+            for address in addresses {
+                this.swarm.add_external_address(dials::split(address).0);
+            }
+            this.listening_changed = !addresses.is_empty();
+        }
         Ok(this)
     }
 
@@ -227,47 +246,45 @@ impl Libp2pTransport {
         }
     }
 
-    /// Closes a connection unless a link or a dial needs it.
-    fn close_unused(&mut self, connection: ConnectionId) {
-        let Some(carrier) = self.connections.get_mut(&connection) else {
-            return;
-        };
-        if !carrier.is_used() && !self.dials.holds(connection) {
-            self.swarm.close_connection(connection);
-        }
-    }
-
     fn on_swarm_event(&mut self, event: SwarmEvent<NodeEvent>) {
         match event {
-            SwarmEvent::Behaviour(NodeEvent::Link(event)) => self.on_link_event(event),
-            SwarmEvent::Behaviour(NodeEvent::Mdns(event)) => {
-                self.ready.extend(self.neighbours.heard(event));
-            }
+            SwarmEvent::Behaviour(event) => self.on_behaviour_event(event),
             SwarmEvent::ConnectionEstablished {
                 peer_id,
                 connection_id,
                 endpoint,
                 ..
-            } => {
-                let quic = dials::is_quic(endpoint.get_remote_address());
-                self.on_established(connection_id, peer_id, quic);
-            }
+            } => self.on_established(connection_id, peer_id, &endpoint),
             SwarmEvent::ConnectionClosed {
+                peer_id,
                 connection_id,
+                num_established,
                 cause,
                 ..
-            } => self.on_closed(connection_id, &reason::of_close(cause.as_ref())),
+            } => {
+                if num_established == 0 {
+                    self.bootstrap.set_connected(peer_id, false);
+                }
+                self.on_closed(connection_id, &reason::of_close(cause.as_ref()));
+                self.settled(connection_id);
+            }
             SwarmEvent::OutgoingConnectionError {
                 connection_id,
                 error,
                 ..
             } => {
+                self.reaches.remove(&connection_id);
+                if let DialError::Transport(tried) = &error {
+                    for (address, _) in tried {
+                        self.strangers.dialled(address);
+                    }
+                }
                 let steps = self.dials.failed(connection_id, &error);
                 self.perform(steps);
+                self.settled(connection_id);
             }
-            SwarmEvent::NewListenAddr { .. } | SwarmEvent::ExpiredListenAddr { .. } => {
-                self.listening_changed = true;
-            }
+            SwarmEvent::NewListenAddr { address, .. } => self.on_address(address, true),
+            SwarmEvent::ExpiredListenAddr { address, .. } => self.on_address(address, false),
             SwarmEvent::ListenerClosed {
                 listener_id,
                 reason,
@@ -275,129 +292,61 @@ impl Libp2pTransport {
             } => {
                 self.listeners.retain(|listener| *listener != listener_id);
                 self.listening_changed = true;
-                if let Err(error) = reason {
+                let of_relay = self.on_relay_gone(listener_id);
+                if let Err(error) = reason
+                    && !of_relay
+                {
                     tracing::warn!(%error, "a listener failed");
                 }
             }
             SwarmEvent::ListenerError { error, .. } => {
                 tracing::debug!(%error, "a listener reported an error");
             }
+            SwarmEvent::NewExternalAddrCandidate { address } => self.seen.observed(&address),
+            SwarmEvent::ExternalAddrConfirmed { address } => self.on_confirmed(&address),
+            SwarmEvent::ExternalAddrExpired { .. } => self.listening_changed = true,
             _ => {}
         }
     }
 
-    fn on_established(&mut self, connection: ConnectionId, peer: PeerId, quic: bool) {
-        let carrier = Carrier {
-            quic,
-            links: Vec::new(),
-            lingers_until: None,
-        };
-        self.connections.insert(connection, carrier);
-        if self.ending.is_some() {
-            self.swarm.close_connection(connection);
-        }
-        if let Some(steps) = self.dials.established(connection, peer) {
-            self.perform(steps);
-        }
-    }
-
-    fn on_closed(&mut self, connection: ConnectionId, reason: &str) {
-        let carrier = self.connections.remove(&connection);
-        for carried in carrier.into_iter().flat_map(|carrier| carrier.links) {
-            if !carried.fate.is_dropped() {
-                self.ready.push_back(TransportEvent::LinkDown {
-                    link: carried.link,
-                    reason: reason.into(),
-                });
-            }
-        }
-        let steps = self.dials.closed(connection, reason);
-        self.perform(steps);
-    }
-
-    fn on_link_event(&mut self, event: LinkEvent) {
+    fn on_behaviour_event(&mut self, event: NodeEvent) {
         match event {
-            LinkEvent::Up {
-                peer,
-                connection,
-                remote,
-                ours,
-                stream,
-            } => {
-                let dial = if ours {
-                    let (dial, steps) = self.dials.up(connection);
-                    self.perform(steps);
-                    if dial.is_none() {
-                        // Its dial was over before; nobody waits for this stream.
-                        drop(stream);
-                        return self.close_unused(connection);
-                    }
-                    dial
-                } else {
-                    None
-                };
-                self.on_up(peer, connection, &remote, dial, stream);
+            NodeEvent::Link(event) => self.on_link_event(event),
+            NodeEvent::Mdns(event) => self.ready.extend(self.neighbours.heard(event)),
+            NodeEvent::Identify(event) => self.on_identified(event),
+            NodeEvent::Dht(event) => self.on_dht_event(event),
+            NodeEvent::Relays(event) => self.on_relays_event(&event),
+            NodeEvent::Relay(event) => self.on_relay_event(&event),
+            NodeEvent::Reachable(event) => {
+                let reachable = event.result.is_ok();
+                self.seen.tested(&event.tested_addr, reachable);
             }
-            LinkEvent::OpenFailed {
-                connection, error, ..
-            } => {
-                let steps = self.dials.open_failed(connection, &error);
-                self.perform(steps);
+            NodeEvent::Ports(event) => self.seen.mapped(event),
+            NodeEvent::Punch(event) => {
+                let punched = event.result.is_ok();
+                tracing::debug!(peer = %event.remote_peer_id, punched, "hole punching has ended");
             }
-        }
-    }
-
-    fn on_up(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        remote: &Multiaddr,
-        dial: Option<DialId>,
-        stream: LinkStream,
-    ) {
-        let Some(carrier) = self.connections.get_mut(&connection) else {
-            // It is gone again, and its stream with it.
-            let reason = "the connection was lost".into();
-            let failed = dial.map(|dial| TransportEvent::DialFailed { dial, reason });
-            return self.ready.extend(failed);
-        };
-        let id = next_link_id();
-        carrier.is_used();
-        carrier.lingers_until = None;
-        carrier.links.push(Carried {
-            link: id,
-            fate: stream.fate(),
-        });
-        let (remote, _) = dials::split(remote);
-        self.ready.push_back(TransportEvent::LinkUp(Link {
-            id,
-            peer,
-            path: self.path_to(&remote),
-            remote,
-            dial,
-            stream: Box::new(stream),
-        }));
-    }
-
-    /// What an address means from here. One of this machine's own is on this machine, whichever network it belongs to.
-    fn path_to(&self, remote: &Multiaddr) -> PathKind {
-        let host = remote.iter().next();
-        let own = self
-            .swarm
-            .listeners()
-            .any(|address| address.iter().next() == host);
-        if own {
-            PathKind::Loopback
-        } else {
-            path_kind(remote)
+            _ => {}
         }
     }
 
     /// Whether a deadline has passed; asks to be woken at the next one.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let lingering = self.connections.values();
-        let next_closed = lingering.filter_map(|carrier| carrier.lingers_until).min();
-        let deadlines = [self.dials.next_wake(), next_closed, self.ending];
+        let lingering = self.connections.0.values();
+        let closing = lingering.filter_map(|carrier| carrier.lingers_until).min();
+        let mut deadlines = vec![self.dials.next_wake(), closing, self.ending];
+        // What is not kept up any more is not woken up for.
+        if self.ending.is_none() {
+            let sweeps = self.connections.any_relayed() || !self.letting_go.is_empty();
+            let waiting = self.dht.as_ref();
+            deadlines.extend([
+                self.bootstrap.next_wake(),
+                self.reservations.next_wake(),
+                self.approaches.next_wake(),
+                waiting.and_then(|dht| dht.next_wake(Instant::now())),
+                sweeps.then_some(self.next_sweep),
+            ]);
+        }
         let Some(next) = deadlines.into_iter().flatten().min() else {
             return false;
         };
@@ -409,19 +358,56 @@ impl Libp2pTransport {
 
     /// Does what is due.
     fn on_time(&mut self, now: Instant) {
-        for (connection, carrier) in &mut self.connections {
+        let mut through = Vec::new();
+        for (connection, carrier) in &mut self.connections.0 {
             if carrier.lingers_until.is_some_and(|until| until <= now) {
                 carrier.lingers_until = None;
-                self.swarm.close_connection(*connection);
+                through.push(*connection);
             }
+        }
+        for connection in through {
+            self.close_unused(connection);
         }
         let steps = self.dials.wake(now);
         self.perform(steps);
+        for relay in self.approaches.wake(now) {
+            self.relay_known(relay, now);
+        }
+        if self.next_sweep <= now {
+            self.next_sweep = now + SWEEP;
+            self.sweep(now);
+        }
+    }
+
+    /// Brings what this peer does for itself and for others in line with what it knows; whether that changed anything.
+    fn keep_up(&mut self, now: Instant) -> bool {
+        if self.ending.is_some() {
+            return false;
+        }
+        let serving = self.keep_serving();
+        let reserving = self.keep_reservations(now);
+        let bootstrapping = self.keep_bootstrapped(now);
+        let searching = self.keep_searching(now);
+        serving || reserving || bootstrapping || searching
     }
 
     fn has_ended(&self) -> bool {
         self.ending
-            .is_some_and(|at| self.connections.is_empty() || at <= Instant::now())
+            .is_some_and(|at| self.connections.0.is_empty() || at <= Instant::now())
+    }
+}
+
+impl Setting {
+    fn of(config: &Libp2pConfig) -> Self {
+        Self {
+            direct: config.direct,
+            punch: config.punch,
+            serve: config.serve,
+            listening_is_reachable: config.reachable == Reachable::Listening,
+            asks: config.reachable == Reachable::Ask,
+            relays_named: !config.relays.is_empty(),
+            serves: false,
+        }
     }
 }
 
@@ -431,21 +417,103 @@ impl Transport for Libp2pTransport {
     }
 
     fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>) {
+        let fail = |reason: &str| TransportEvent::DialFailed {
+            dial,
+            reason: reason.into(),
+        };
         if self.ending.is_some() {
-            let reason = "this side is closing".into();
-            self.ready
-                .push_back(TransportEvent::DialFailed { dial, reason });
+            self.ready.push_back(fail("this side is closing"));
+        } else if addresses.is_empty() {
+            match peer.and_then(|peer| self.best_connection(peer)) {
+                Some((peer, connection)) => {
+                    let now = Instant::now();
+                    let steps = self.dials.begin_on(dial, peer, connection, now);
+                    self.perform(steps);
+                }
+                None => self.ready.push_back(fail("no address is known")),
+            }
         } else {
-            let steps = self.dials.begin(dial, peer, addresses, Instant::now());
-            self.perform(steps);
+            self.dial_addresses(dial, peer, addresses);
+        }
+        self.wake();
+    }
+
+    fn announce(&mut self, point: MeetingPoint) {
+        let now = Instant::now();
+        let reached = false;
+        let refused = match &mut self.dht {
+            Some(dht) => dht.announce(point, now),
+            None => Some(TransportEvent::Announced { point, reached }),
+        };
+        self.ready.extend(refused);
+        self.wake();
+    }
+
+    fn withdraw(&mut self, point: MeetingPoint) {
+        let kad = self.swarm.behaviour_mut().dht.as_mut();
+        if let (Some(dht), Some(kad)) = (&mut self.dht, kad) {
+            dht.withdraw(point, kad);
+        }
+        self.wake();
+    }
+
+    fn look_up(&mut self, lookup: LookUpId, point: MeetingPoint) {
+        let now = Instant::now();
+        let reached = false;
+        let refused = match &mut self.dht {
+            Some(dht) => dht.look_up(lookup, point, now),
+            None => Some(TransportEvent::LookedUp { lookup, reached }),
+        };
+        self.ready.extend(refused);
+        self.wake();
+    }
+
+    fn end_look_up(&mut self, lookup: LookUpId) {
+        let kad = self.swarm.behaviour_mut().dht.as_mut();
+        if let (Some(dht), Some(kad)) = (&mut self.dht, kad) {
+            dht.end_look_up(lookup, kad);
+        }
+        self.wake();
+    }
+
+    fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if self.ending.is_some() {
+            return;
+        }
+        let straight = addresses
+            .into_iter()
+            .map(|address| dials::split(&address).0)
+            .filter(|address| is_circuit(address) != self.setting.direct)
+            .take(MAX_DIAL_ADDRESSES);
+        let (quic, tcp): (Vec<_>, Vec<_>) = straight.partition(dials::is_quic);
+        for addresses in [tcp, quic] {
+            if addresses.is_empty() || self.reaches.len() >= MAX_REACHES {
+                continue;
+            }
+            let Some(opts) = dials::options(Some(peer), &addresses) else {
+                continue;
+            };
+            let attempt = opts.connection_id();
+            if self.swarm.dial(opts).is_ok() {
+                self.reaches.insert(attempt);
+            }
+        }
+        self.wake();
+    }
+
+    fn use_relay(&mut self, address: Multiaddr) {
+        let named = nodes(&[address], Libp2pError::Relay);
+        for (relay, addresses) in named.into_iter().flatten() {
+            self.reservations.add(relay, addresses, Instant::now());
+            self.setting.relays_named = true;
         }
         self.wake();
     }
 
     fn close(&mut self, link: LinkId) {
-        let holds = |carrier: &Carrier| carrier.links.iter().any(|carried| carried.link == link);
-        let mut connections = self.connections.iter_mut();
-        let Some((connection, carrier)) = connections.find(|(_, carrier)| holds(carrier)) else {
+        let mut connections = self.connections.0.iter_mut();
+        let Some((connection, carrier)) = connections.find(|(_, carrier)| carrier.holds(link))
+        else {
             return;
         };
         let may_lose = carrier.may_lose();
@@ -469,14 +537,18 @@ impl Transport for Libp2pTransport {
             }
             if self.poll_timer(cx) {
                 self.on_time(Instant::now());
+                self.keep_up(Instant::now());
                 continue;
             }
             if let Poll::Ready(Some(event)) = self.swarm.poll_next_unpin(cx) {
                 self.on_swarm_event(event);
                 continue;
             }
+            if self.keep_up(Instant::now()) {
+                continue;
+            }
             if std::mem::take(&mut self.listening_changed) {
-                let addresses = self.swarm.listeners().cloned().collect();
+                let addresses = self.addresses();
                 return Poll::Ready(Some(TransportEvent::Listening(addresses)));
             }
             self.waker = Some(cx.waker().clone());
@@ -489,12 +561,14 @@ impl Transport for Libp2pTransport {
             return;
         }
         self.ending = Some(Instant::now() + SHUTDOWN_TIMEOUT);
+        // Those of relays go with their connections: to remove one whose reservation is on its way is a panic of the
+        // relay client.
         for listener in std::mem::take(&mut self.listeners) {
             self.swarm.remove_listener(listener);
         }
         let steps = self.dials.give_all_up("this side is closing");
         self.perform(steps);
-        for (connection, carrier) in &self.connections {
+        for (connection, carrier) in &self.connections.0 {
             if !carrier.may_lose() {
                 self.swarm.close_connection(*connection);
             }

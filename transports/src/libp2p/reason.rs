@@ -32,6 +32,11 @@ const REFUSED: &str = "connection refused";
 const TIMED_OUT: &str = "timed out";
 const UNREACHABLE: &str = "the network is unreachable from here";
 const CLOSED: &str = "the other side closed the connection";
+const UNKNOWN_THERE: &str = "the other side is not reachable through the relay";
+const NO_RELAY: &str = "the relay could not be reached";
+const FULL: &str = "the relay has no room";
+const UNSUPPORTED: &str = "the address is not supported";
+const UNNAMED: &str = "a name could not be resolved";
 const INSECURE: &str = "no secure connection could be agreed on";
 
 fn of_kind(error: &io::Error) -> Option<&'static str> {
@@ -49,6 +54,13 @@ fn of_kind(error: &io::Error) -> Option<&'static str> {
 
 fn of_text(text: &str) -> &'static str {
     let known = [
+        ("resource limit", FULL),
+        ("no reservation for", UNKNOWN_THERE),
+        ("failed to connect to destination", UNKNOWN_THERE),
+        ("behaviour was canceled", NO_RELAY),
+        ("unsupported resolved address", UNSUPPORTED),
+        ("no records found", UNNAMED),
+        ("resolve", UNNAMED),
         ("refused", REFUSED),
         ("timed out", TIMED_OUT),
         ("timeout", TIMED_OUT),
@@ -77,7 +89,7 @@ pub(crate) fn of_dial(error: &DialError) -> Vec<String> {
         DialError::Transport(failures) => failures
             .iter()
             .map(|(_, failure)| match failure {
-                TransportError::MultiaddrNotSupported(_) => "the address is not supported".into(),
+                TransportError::MultiaddrNotSupported(_) => UNSUPPORTED.into(),
                 // A `Reason`, as the stack made it.
                 TransportError::Other(error) => error.to_string(),
             })

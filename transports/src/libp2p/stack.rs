@@ -1,4 +1,5 @@
-//! What a connection is made of: TCP secured by TLS or Noise and multiplexed by Yamux, or QUIC, which is all in one.
+//! What a connection is made of: TCP secured by TLS or Noise and multiplexed by Yamux, QUIC, which is all in one, or a
+//! circuit through a relay, which is treated as TCP is.
 
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OptionalTransport, Transport as _};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, Version};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, noise, quic, tcp};
+use libp2p::{PeerId, dns, noise, quic, relay, tcp};
 
 use super::muxer::Yamux;
 use super::reason::Reason;
@@ -24,13 +25,17 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
 /// tell the other side of the room that it made. The memory is only touched as far as bytes come.
 const READ_AHEAD: usize = 256 << 10;
 
-/// The connections a swarm can make.
+/// Connections, secured and multiplexed.
+pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
+
+/// The direct connections a swarm can make. `names`: also to addresses with names in them.
 pub(crate) fn build(
     keypair: &Keypair,
-    tcp: bool,
-    quic: bool,
-) -> Result<Boxed<(PeerId, StreamMuxerBox)>, SecurityError> {
-    let tcp = if tcp {
+    with_tcp: bool,
+    with_quic: bool,
+    names: bool,
+) -> Result<Connections, SecurityError> {
+    let tcp = if with_tcp {
         let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
             .map(|socket, _| BufReader::with_capacity(READ_AHEAD, socket))
             .upgrade(Version::V1Lazy)
@@ -43,7 +48,7 @@ pub(crate) fn build(
     } else {
         OptionalTransport::none()
     };
-    let quic = if quic {
+    let quic = if with_quic {
         let transport = quic::tokio::Transport::new(quic::Config::new(keypair))
             .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
             .map_err(|error| Reason::of(&error));
@@ -51,8 +56,35 @@ pub(crate) fn build(
     } else {
         OptionalTransport::none()
     };
-    Ok(tcp
-        .or_transport(quic)
+    let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    if !names {
+        return Ok(direct.boxed());
+    }
+    match dns::tokio::Transport::system(direct.boxed()) {
+        Ok(resolving) => Ok(resolving.map_err(|error| Reason::of(&error)).boxed()),
+        Err(error) => {
+            tracing::warn!(%error, "names can't be resolved; only addresses work");
+            build(keypair, with_tcp, with_quic, false)
+        }
+    }
+}
+
+/// The same, and connections through relays, which are secured and multiplexed as TCP is.
+pub(crate) fn with_relays(
+    keypair: &Keypair,
+    relays: relay::client::Transport,
+    direct: Connections,
+) -> Result<Connections, SecurityError> {
+    let relayed = relays
+        .upgrade(Version::V1Lazy)
+        .authenticate(Security::new(keypair)?)
+        .multiplex(Yamux)
+        .timeout(HANDSHAKE_TIMEOUT)
+        .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
+        .map_err(|error| Reason::of(&error));
+    // First: the others would take the way to the relay for the way to the peer.
+    Ok(relayed
+        .or_transport(direct)
         .map(|either, _| either.into_inner())
         .boxed())
 }

@@ -1,10 +1,11 @@
 //! The peers at a switchboard and the links between them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use handover_core::engine::{DialId, LinkId, PathKind};
+use handover_core::engine::{DialId, LinkId, LookUpId, PathKind};
+use handover_core::secret::MeetingPoint;
 use handover_core::time::Time;
 use handover_core::{Multiaddr, PeerId};
 use libp2p::multiaddr::Protocol;
@@ -29,6 +30,8 @@ pub(super) struct Exchange {
     /// By port.
     stations: BTreeMap<u64, Station>,
     next_port: u64,
+    /// Who is announced where.
+    places: BTreeMap<MeetingPoint, BTreeSet<u64>>,
     /// By the network's id of the end.
     pub(super) ends: BTreeMap<LinkId, End>,
     /// To be woken when the lock is open again.
@@ -89,6 +92,7 @@ impl Exchange {
             routes: BTreeMap::new(),
             stations: BTreeMap::new(),
             next_port: 1,
+            places: BTreeMap::new(),
             ends: BTreeMap::new(),
             wakers: Vec::new(),
             clock_wakes_at: Time::NEVER,
@@ -127,6 +131,9 @@ impl Exchange {
 
     pub(super) fn leave(&mut self, port: u64) {
         self.shut(port);
+        for announced in self.places.values_mut() {
+            announced.remove(&port);
+        }
         let station = self.stations.remove(&port);
         for notice in station.into_iter().flat_map(|station| station.notices) {
             // Nobody has its stream, so nobody would drop it.
@@ -172,6 +179,35 @@ impl Exchange {
         }
         station.waker = Some(cx.waker().clone());
         Poll::Pending
+    }
+
+    pub(super) fn announce(&mut self, port: u64, point: MeetingPoint) {
+        self.places.entry(point).or_default().insert(port);
+        let reached = true;
+        self.tell(port, TransportEvent::Announced { point, reached });
+    }
+
+    pub(super) fn withdraw(&mut self, port: u64, point: MeetingPoint) {
+        if let Some(announced) = self.places.get_mut(&point) {
+            announced.remove(&port);
+        }
+    }
+
+    pub(super) fn look_up(&mut self, port: u64, lookup: LookUpId, point: MeetingPoint) {
+        let announced = self.places.get(&point).into_iter().flatten();
+        let found: Vec<_> = announced
+            .filter_map(|at| Some((self.stations.get(at)?.peer, *at)))
+            .map(|(peer, at)| TransportEvent::Found {
+                lookup,
+                peer,
+                addresses: vec![Multiaddr::from(Protocol::Memory(at))],
+            })
+            .collect();
+        let reached = true;
+        let done = TransportEvent::LookedUp { lookup, reached };
+        for event in found.into_iter().chain([done]) {
+            self.tell(port, event);
+        }
     }
 
     pub(super) fn dial(

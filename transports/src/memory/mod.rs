@@ -15,7 +15,8 @@ mod switchboard;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use handover_core::engine::{DialId, LinkId};
+use handover_core::engine::{DialId, LinkId, LookUpId};
+use handover_core::secret::MeetingPoint;
 use handover_core::{Multiaddr, PeerId};
 
 pub use self::network::{DownCause, Ends, HostId, LinkClosed, Network, NetworkEvent};
@@ -28,7 +29,8 @@ use self::exchange::Notice;
 use crate::{Link, Transport, TransportEvent};
 
 /// One peer's place at a [`Switchboard`]. It listens at `/memory/<port>`; a dial without addresses finds the peer by its
-/// identity.
+/// identity. What is announced is known
+/// to all at the switchboard.
 pub struct MemoryTransport {
     shared: Arc<Shared>,
     peer: PeerId,
@@ -51,6 +53,30 @@ impl Transport for MemoryTransport {
         self.shared
             .with(|exchange| exchange.dial(self.port, dial, peer, &addresses));
     }
+
+    fn announce(&mut self, point: MeetingPoint) {
+        self.shared
+            .with(|exchange| exchange.announce(self.port, point));
+    }
+
+    fn withdraw(&mut self, point: MeetingPoint) {
+        self.shared
+            .with(|exchange| exchange.withdraw(self.port, point));
+    }
+
+    fn look_up(&mut self, lookup: LookUpId, point: MeetingPoint) {
+        self.shared
+            .with(|exchange| exchange.look_up(self.port, lookup, point));
+    }
+
+    /// A look-up is answered at once.
+    fn end_look_up(&mut self, _: LookUpId) {}
+
+    /// Every peer can dial every other one here: nobody needs to be called back.
+    fn reach(&mut self, _: PeerId, _: Vec<Multiaddr>) {}
+
+    /// There are no relays here.
+    fn use_relay(&mut self, _: Multiaddr) {}
 
     fn close(&mut self, link: LinkId) {
         self.shared.with(|exchange| exchange.close(self.port, link));

@@ -7,6 +7,7 @@
 
 pub(crate) mod escape;
 pub(crate) mod meter;
+pub(crate) mod node;
 pub(crate) mod offer;
 pub(crate) mod receiving;
 pub(crate) mod sending;

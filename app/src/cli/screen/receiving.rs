@@ -19,9 +19,12 @@ pub(crate) const CODE_PROMPT: &str = "code:";
 /// Looking for the other side.
 pub(crate) fn connecting(attempt: u32, reason: Option<&str>) -> String {
     match (attempt, reason) {
-        (0 | 1, None) => "connecting …".to_string(),
-        (_, None) => format!("connecting … attempt {attempt}"),
-        (_, Some(reason)) => format!("connecting … attempt {attempt} ({})", fit(reason, 160)),
+        (0 | 1, None) => "looking for the other side …".to_string(),
+        (_, None) => format!("looking for the other side … attempt {attempt}"),
+        (_, Some(reason)) => format!(
+            "looking for the other side … attempt {attempt} ({})",
+            fit(reason, 160)
+        ),
     }
 }
 
@@ -144,6 +147,20 @@ pub(crate) fn lost(reason: &str) -> String {
         "connection lost ({}); looking for the other side again …",
         fit(reason, 160)
     )
+}
+
+/// A relay has ended the connection, as it does.
+pub(crate) fn relay_ended() -> &'static str {
+    "the relay has ended the connection, as public relays do after a little; going on over new ones, so this is slow"
+}
+
+/// Nobody was found yet.
+pub(crate) fn not_found(reached: bool) -> &'static str {
+    if reached {
+        "nobody with this code was found yet; still looking …"
+    } else {
+        "no node of the DHT answers, so only this local network is searched …"
+    }
 }
 
 /// A file can't be had.

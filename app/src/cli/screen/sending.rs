@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use handover_core::engine::{ManifestSummary, PathKind, ReceiverOutcome, ShareEnd};
+use qrcode::render::unicode::Dense1x2;
+use qrcode::{EcLevel, QrCode};
 
 use super::escape::fit;
 use super::receiving::{bar, totals};
@@ -56,15 +58,32 @@ pub(crate) fn invitation_note() -> &'static str {
     "Where others use that computer too, run `handover get` alone and paste the code when it asks."
 }
 
-/// The short code, where it is enough.
-pub(crate) fn short_code(code: &str) -> String {
-    format!("On the same local network, a short code is enough:\n\n    handover get {code}\n")
+/// Whether the DHT knows.
+pub(crate) fn announced(reached: bool) -> &'static str {
+    if reached {
+        "the code can be found from anywhere now"
+    } else {
+        "! No node of the DHT answers, so the code is only found on this local network.\n  \
+         Where that does not do, --ticket gives a code that names this computer's addresses."
+    }
+}
+
+/// A code as a picture, to be scanned.
+pub(crate) fn qr(code: &str) -> Option<String> {
+    let picture = QrCode::with_error_correction_level(code, EcLevel::L).ok()?;
+    // Terminals are mostly dark: there, what is light in the picture is drawn.
+    let drawn = picture
+        .render::<Dense1x2>()
+        .dark_color(Dense1x2::Light)
+        .light_color(Dense1x2::Dark)
+        .build();
+    Some(drawn)
 }
 
 /// Somebody had the number and other words.
 pub(crate) fn wrong_words(left: u32) -> String {
     if left == 0 {
-        return "! The short code was tried with wrong words too often, and opens nothing any more. The long one does."
+        return "! The short code was tried with wrong words too often, and opens nothing any more. Share again for a new one."
             .to_string();
     }
     let tries = count(left.into(), "try", "tries");
@@ -96,9 +115,8 @@ pub(crate) fn new_code() -> &'static str {
 }
 
 /// Nobody is there yet.
-pub(crate) fn waiting(ways: usize) -> String {
-    let ways = count(ways as u64, "address", "addresses");
-    format!("waiting for a receiver · reachable at {ways} · Ctrl-C ends it")
+pub(crate) fn waiting() -> &'static str {
+    "waiting for a receiver · Ctrl-C ends it"
 }
 
 /// Hashing goes on meanwhile.
@@ -218,6 +236,7 @@ pub(crate) fn ended(reason: &ShareEnd) -> String {
     match reason {
         ShareEnd::Stopped => "stopped sharing; the code no longer works".to_string(),
         ShareEnd::UsedUp => "done; the code no longer works".to_string(),
+        ShareEnd::Expired => "its time is over; the code no longer works".to_string(),
         ShareEnd::Failed(reason) => format!("✗ {}", fit(reason, 400)),
     }
 }
@@ -265,8 +284,7 @@ mod tests {
             legacy(None),
             no_addresses().to_string(),
             new_code().to_string(),
-            waiting(1),
-            waiting(4),
+            waiting().to_string(),
             hashing(500, 1000),
         ];
         insta::assert_snapshot!(screens.join("\n"));

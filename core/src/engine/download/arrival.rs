@@ -28,8 +28,8 @@ enum Tree {
 }
 
 impl Arrival {
-    /// A file of `size` bytes, or a stream.
-    pub(super) fn new(size: Option<u64>) -> Self {
+    /// A file of `size` bytes, or a stream. `whole`: all of it is asked for at once.
+    pub(super) fn new(size: Option<u64>, whole: bool) -> Self {
         let tree = match size {
             Some(size) => Tree::File(PartialTree::new(size)),
             None => Tree::Stream {
@@ -40,7 +40,7 @@ impl Arrival {
         };
         Self {
             tree,
-            next: size.filter(|size| *size <= u64::from(GROUP)).unwrap_or(0),
+            next: size.filter(|_| whole).unwrap_or(0),
             partial: BTreeMap::new(),
             written: 0,
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::{AcceptTerms, OnConflict};
 use super::super::{PublishFile, Segment, Violation};
 use super::arrival::Arrival;
-use crate::limits::{GROUP, LEAF};
+use crate::limits::LEAF;
 use crate::manifest::{Entry, EntryKind, Manifest};
 use crate::merkle::{Hash, RangeHash, verify_range};
 
@@ -27,6 +27,17 @@ enum State {
     Done,
     Skipped,
     Failed,
+}
+
+/// How large a request may be.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    /// Bytes of one range.
+    pub(super) range: u32,
+    /// Bytes of whole files together; a larger file goes by ranges.
+    pub(super) batch: u32,
+    /// Segments.
+    pub(super) segments: usize,
 }
 
 /// All files of a download.
@@ -160,14 +171,14 @@ impl Files {
         self.count.done + self.count.failed >= self.count.wanted
     }
 
-    /// The next thing to ask for: at most `len` bytes of one file, or several whole small ones. With what it costs.
-    pub(super) fn next(&mut self, len: u32, most: usize) -> Option<(Vec<Segment>, u64)> {
+    /// The next thing to ask for: a range of one file, or several whole small ones. With what it costs.
+    pub(super) fn next(&mut self, size: Size) -> Option<(Vec<Segment>, u64)> {
         let segments = self
-            .next_again(len, most)
-            .or_else(|| self.next_range(len))
-            .or_else(|| self.next_small(most))
+            .next_again(size)
+            .or_else(|| self.next_range(size))
+            .or_else(|| self.next_small(size))
             // Empty files may have stood between here and the next large one.
-            .or_else(|| self.next_range(len))?;
+            .or_else(|| self.next_range(size))?;
         let cost = segments
             .iter()
             .map(|segment| u64::from(segment.len) + SEGMENT_COST)
@@ -180,17 +191,17 @@ impl Files {
         self.again.first()
     }
 
-    fn next_again(&mut self, len: u32, most: usize) -> Option<Vec<Segment>> {
+    fn next_again(&mut self, size: Size) -> Option<Vec<Segment>> {
         let first = self.again.pop_first()?;
-        if !self.is_small(&first) {
-            return Some(vec![self.split(first, len)]);
+        if !self.is_small(&first) || first.len > size.batch {
+            return Some(vec![self.split(first, size.range)]);
         }
         let mut segments = vec![first];
         let mut bytes = first.len;
         while let Some(next) = self.again.first().copied()
             && self.is_small(&next)
-            && segments.len() < most
-            && bytes.saturating_add(next.len) <= GROUP
+            && segments.len() < size.segments
+            && bytes.saturating_add(next.len) <= size.batch
         {
             self.again.pop_first();
             bytes += next.len;
@@ -230,16 +241,16 @@ impl Files {
     }
 
     /// The next range of the file that is being asked for.
-    fn next_range(&mut self, len: u32) -> Option<Vec<Segment>> {
+    fn next_range(&mut self, size: Size) -> Option<Vec<Segment>> {
         loop {
             let entry = match self.current {
                 Some(entry) => entry,
-                None => self.start_large()?,
+                None => self.start_large(size.batch)?,
             };
             let segment = self
                 .arriving
                 .get_mut(&entry)
-                .and_then(|arrival| arrival.next(entry, len));
+                .and_then(|arrival| arrival.next(entry, size.range));
             match segment {
                 Some(segment) => {
                     self.current = Some(entry);
@@ -251,25 +262,25 @@ impl Files {
     }
 
     /// Begins with the next waiting file, if it is one that goes by ranges.
-    fn start_large(&mut self) -> Option<u32> {
+    fn start_large(&mut self, most: u32) -> Option<u32> {
         let (index, size) = self.first_waiting()?;
-        if size.is_some_and(|size| size <= u64::from(GROUP)) {
+        if size.is_some_and(|size| size <= u64::from(most)) {
             return None;
         }
-        self.begin(index, size);
+        self.begin(index, size, false);
         self.current = Some(index);
         Some(index)
     }
 
-    fn next_small(&mut self, most: usize) -> Option<Vec<Segment>> {
+    fn next_small(&mut self, size: Size) -> Option<Vec<Segment>> {
         let mut segments = Vec::new();
         let mut bytes = 0;
-        while segments.len() < most
-            && let Some((index, Some(size))) = self.first_waiting()
-            && let Ok(len) = u32::try_from(size)
-            && len <= GROUP - bytes
+        while segments.len() < size.segments
+            && let Some((index, Some(all))) = self.first_waiting()
+            && let Ok(len) = u32::try_from(all)
+            && len <= size.batch - bytes
         {
-            self.begin(index, Some(size));
+            self.begin(index, Some(all), true);
             if len == 0 {
                 // An empty file has no bytes to ask for; what it hashes to is known.
                 self.empty(index);
@@ -296,9 +307,9 @@ impl Files {
         None
     }
 
-    fn begin(&mut self, index: u32, size: Option<u64>) {
+    fn begin(&mut self, index: u32, size: Option<u64>, whole: bool) {
         self.set(index, State::Arriving);
-        self.arriving.insert(index, Arrival::new(size));
+        self.arriving.insert(index, Arrival::new(size, whole));
     }
 
     fn empty(&mut self, index: u32) {

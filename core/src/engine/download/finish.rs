@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{
-    DiskDone, DiskWork, DownloadOutcome, DownloadSummary, Event, PathKind, Progress, PublishFolder,
+    DiskDone, DiskWork, DownloadOutcome, DownloadSummary, Event, Progress, PublishFolder,
     PublishSymlink,
 };
 use super::files::Files;
@@ -113,7 +113,7 @@ impl Download {
         let link = self.best.and_then(|link| cx.links.get(link));
         let (path, rtt) = match link {
             Some(link) => (link.path, link.rtt),
-            None => (PathKind::Direct, None),
+            None => (self.last_path, None),
         };
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;

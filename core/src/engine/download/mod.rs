@@ -6,7 +6,9 @@
 mod arrival;
 mod files;
 mod finish;
+mod lookups;
 mod offer;
+mod reach;
 mod search;
 mod stall;
 mod transfer;
@@ -16,6 +18,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use files::Files;
+use lookups::LookUps;
 use offer::Offer;
 use search::{Search, Step};
 use transfer::Transfer;
@@ -23,14 +26,14 @@ use transfer::Transfer;
 use super::context::{Context, DownloadJob, JobOwner};
 use super::{
     AcceptTerms, DialId, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event,
-    FetchKey, FetchOptions, FetchSource, LinkId, SinkKind, Violation,
+    FetchKey, FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
 };
 use crate::frame::Frame;
 use crate::manifest::SignedManifest;
 use crate::message::{Announced, Leave, MAX_TEXT, Message, Refusal, SecretBytes};
 use crate::secret::ShareSecret;
 use crate::time::Time;
-use crate::{PeerId, dial};
+use crate::{Multiaddr, PeerId, dial};
 
 /// A download, from its command to its end.
 pub(super) struct Download {
@@ -43,8 +46,16 @@ pub(super) struct Download {
     /// Under way while no link stands, and kept until a link has brought something.
     search: Option<Search>,
     links: BTreeMap<LinkId, Fetching>,
+    /// Where the peer was found, beside what the code says.
+    known: Vec<Multiaddr>,
+    /// Which relay comes first next time.
+    turn: usize,
+    /// A dial that may bring a better path than the one in use.
+    upgrade: Option<DialId>,
     /// The link in use.
     best: Option<LinkId>,
+    /// What it goes over, or the last one went.
+    last_path: PathKind,
     /// The last reason for which a link was lost.
     lost: Option<String>,
     stage: Stage,
@@ -67,14 +78,25 @@ enum Stage {
 }
 
 /// One keyed link of a download.
-#[derive(Default)]
 struct Fetching {
+    path: PathKind,
     /// Bytes of the manifest that the sharer announced on this link.
     manifest: Option<u64>,
     /// Ranges asked for on this link.
     flow: transfer::Flow,
     /// Since when everything that was asked for is unanswered.
     waiting: Option<Time>,
+}
+
+impl Fetching {
+    fn new(path: PathKind) -> Self {
+        Self {
+            path,
+            manifest: None,
+            flow: transfer::Flow::default(),
+            waiting: None,
+        }
+    }
 }
 
 impl Download {
@@ -95,7 +117,11 @@ impl Download {
             nonce,
             search: None,
             links: BTreeMap::new(),
+            known: Vec::new(),
+            turn: 0,
+            upgrade: None,
             best: None,
+            last_path: PathKind::Direct,
             lost: None,
             stage: Stage::Offer(Box::default()),
             paused: false,
@@ -109,13 +135,6 @@ impl Download {
 
     pub(super) fn key(&self) -> &FetchKey {
         &self.source.key
-    }
-
-    /// Somebody is on the local network who may be the peer.
-    pub(super) fn nearby(&mut self, cx: &mut Context, peer: PeerId) {
-        if let Some(search) = &mut self.search {
-            search.nearby(cx, self.id, peer);
-        }
     }
 
     /// The peer that this download's links must lead to, if it is known by now.
@@ -143,18 +162,29 @@ impl Download {
             return;
         }
         let vetted = dial::vet(&self.source.addresses, self.options.loopback, &cx.limits);
-        // Without any address the local network may still have the peer; what the code has must not be all refused.
-        if vetted.dial.is_empty() && !vetted.refused.is_empty() {
+        // Without any address there are other ways to find the peer; what the code has must not be all refused.
+        let own = |(_, why): &(Multiaddr, dial::Refused)| *why == dial::Refused::Loopback;
+        let hopeless = !self.options.dht || vetted.refused.iter().all(own);
+        if vetted.dial.is_empty() && !vetted.refused.is_empty() && hopeless {
             let reason = dial::explain_none(&vetted.refused);
             return self.fail(cx, DownloadError::Unreachable(reason));
         }
-        let patience = self.options.search.unwrap_or(cx.limits.search);
-        self.search = Some(Search::new(
-            &vetted.dial,
-            self.source.peer,
-            cx.now,
-            patience,
-        ));
+        let mut known = vetted.dial;
+        known.extend(self.known.iter().cloned());
+        known.dedup();
+        known.retain(|address| self.may_dial(address));
+        let again = self.lost.is_some() && !known.is_empty();
+        let lookups = if self.options.dht {
+            LookUps::new(&self.source.key, cx.day, cx.now, again)
+        } else {
+            LookUps::default()
+        };
+        let mut patience = self.options.search.unwrap_or(cx.limits.search);
+        if self.lost.is_some() && self.last_path == PathKind::Relayed {
+            patience = patience.max(cx.limits.relay_search);
+        }
+        let target = (self.source.peer, known);
+        self.search = Some(Search::new(target, lookups, self.turn, cx.now, patience));
         self.search_on(cx);
     }
 
@@ -170,35 +200,54 @@ impl Download {
                 attempt,
                 reason,
             }),
+            Step::WrongWords => self.fail(cx, DownloadError::WrongWords),
             Step::GiveUp(reason) => self.fail(cx, DownloadError::Unreachable(reason)),
         }
     }
 
     /// A dial failed, or its link did before it had keys.
     pub(super) fn dial_failed(&mut self, cx: &mut Context, dial: DialId, reason: String) {
+        if self.upgrade == Some(dial) {
+            self.upgrade = None;
+        }
         if let Some(search) = &mut self.search {
-            search.failed(Some(dial), reason, cx.now);
+            search.failed(dial, reason, cx.now);
             self.search_on(cx);
         }
     }
 
     /// Whether a link that comes up now would be of use.
-    pub(super) fn wants_link(&self, cx: &Context, path: super::PathKind) -> bool {
+    pub(super) fn wants_link(&self, cx: &Context, path: PathKind) -> bool {
         let best = self.best.and_then(|link| cx.links.get(link));
-        !self.is_ending() && best.is_none_or(|best| path < best.path)
+        let may = path == PathKind::Relayed || !self.options.relayed_only;
+        !self.is_ending() && may && best.is_none_or(|best| path < best.path)
     }
 
     /// The sharer does not let us in.
-    pub(super) fn refused(&mut self, cx: &mut Context, dial: DialId, refusal: Refusal) {
+    pub(super) fn refused(
+        &mut self,
+        cx: &mut Context,
+        peer: PeerId,
+        dial: DialId,
+        refusal: Refusal,
+    ) {
         match refusal {
             // Whoever is near is asked: most of them have something else, or nothing.
             Refusal::NoSuchShare
                 if self.source.peer.is_none() && self.source.addresses.is_empty() =>
             {
-                self.dial_failed(cx, dial, "nobody near here has this code".into());
+                self.dial_failed(cx, dial, "nobody who was found has this code".into());
             }
             Refusal::NoSuchShare => self.fail(cx, DownloadError::NoSuchShare),
-            Refusal::WrongWords => self.fail(cx, DownloadError::WrongWords),
+            // Two may have one number; and whoever stands in for the sharer may guess once each time.
+            Refusal::WrongWords => {
+                let most = cx.limits.guesses as usize;
+                let wrong = self.search.as_mut().map(|search| search.is_wrong(peer));
+                if wrong.is_none_or(|wrong| wrong >= most) {
+                    return self.fail(cx, DownloadError::WrongWords);
+                }
+                self.dial_failed(cx, dial, "somebody has this code with other words".into());
+            }
             Refusal::Version => self.fail(
                 cx,
                 DownloadError::Violation(
@@ -214,11 +263,16 @@ impl Download {
         let Some(path) = cx.links.get(link).map(|link| link.path) else {
             return;
         };
+        self.upgrade = None;
         if let Some(search) = &mut self.search {
-            search.rest(cx.now);
+            search.rest(cx);
+            let known = search.addresses_of(peer);
+            if !known.is_empty() {
+                self.known = known;
+            }
         }
         self.source.peer = Some(peer);
-        self.links.insert(link, Fetching::default());
+        self.links.insert(link, Fetching::new(path));
         cx.send(
             link,
             Message::Hello {
@@ -226,6 +280,7 @@ impl Download {
                 name: self.options.name.clone(),
             },
         );
+        self.tell_addresses(cx, link);
         cx.event(Event::Connected {
             download: self.id,
             peer,
@@ -238,6 +293,10 @@ impl Download {
         let Some(fetching) = self.links.remove(&link) else {
             return;
         };
+        let path = fetching.path;
+        if path == PathKind::Relayed {
+            self.turn = self.turn.wrapping_add(1);
+        }
         if let Stage::Transfer(transfer) = &mut self.stage {
             transfer.lost(fetching.flow);
         }
@@ -251,6 +310,7 @@ impl Download {
         if self.links.is_empty() {
             cx.event(Event::ConnectionLost {
                 download: self.id,
+                path,
                 reason: reason.clone(),
             });
             self.lost = Some(reason);
@@ -282,6 +342,7 @@ impl Download {
             .map(|(path, _, _, id)| (id, path));
         let before = self.best;
         self.best = best.map(|(id, _)| id);
+        self.last_path = best.map_or(self.last_path, |(_, path)| path);
         if let (Some(_), Some((id, path))) = (before, best)
             && before != Some(id)
         {
@@ -333,6 +394,7 @@ impl Download {
             Message::Roots(roots) => self.roots(cx, &roots)?,
             Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
             Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
+            Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
             _ => return Err(Violation::new("a receiver's message from a sharer")),
         }
         self.wait(cx.now, answers.then_some(link));
@@ -368,7 +430,7 @@ impl Download {
             return Ok(());
         };
         fetching.manifest = Some(announced.len);
-        fetching.flow.start(&cx.limits, cx.now);
+        fetching.flow.start(&cx.limits, fetching.path, cx.now);
         self.choose(cx);
         let same = match &mut self.stage {
             Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
@@ -392,7 +454,7 @@ impl Download {
             return Ok(()); // A late answer, asked for again over another link.
         };
         let encoded = offer.part(offset, total, part)?;
-        self.search = None;
+        end_search(&mut self.search, cx);
         let Some(encoded) = encoded else {
             return Ok(());
         };
@@ -519,7 +581,7 @@ impl Download {
             cx.close(link);
         }
         self.best = None;
-        self.search = None;
+        end_search(&mut self.search, cx);
     }
 
     /// Ends it, after what was staged is removed.
@@ -632,6 +694,13 @@ impl Download {
 
 /// How long a download goes between reports of its progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
+
+/// A link has brought something, or nothing is wanted any more: nobody is looked for.
+fn end_search(search: &mut Option<Search>, cx: &mut Context) {
+    if let Some(mut search) = search.take() {
+        search.end(cx);
+    }
+}
 
 fn truncate(text: &mut String, most: usize) {
     let mut end = most.min(text.len());

@@ -1,16 +1,21 @@
-//! Looking for the peer: which addresses are dialled when, and when to give up.
+//! Looking for the peer: who is dialled where and when, and when to give up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::super::context::Context;
-use super::super::{DialId, DownloadId};
-use crate::dial::split_by_transport;
+use super::super::{DialId, DownloadId, LookUpId};
+use super::lookups::LookUps;
+use crate::dial::{by_relay, ways};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
 /// QUIC is dialled this much later than TCP, unless TCP fails before: where both work TCP moves bytes faster.
 const QUIC_AFTER: Duration = Duration::from_millis(250);
+/// Relays are dialled this much later again, unless all that fails before: most of what they carry, somebody pays for.
+const RELAYED_AFTER_QUIC: Duration = Duration::from_millis(250);
+/// Relays are dialled one after the other, so long apart: each counts who comes, and lets only so many through.
+const EACH_RELAY: Duration = Duration::from_secs(1);
 /// Pauses between attempts, doubling from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(4);
@@ -20,24 +25,38 @@ const NEARBY: usize = 16;
 
 /// Why nobody was dialled.
 const NOBODY_NEAR: &str = "nobody was found on the local network, and the code names no address";
+const NOBODY: &str = "nobody who has this code was found";
+const NO_DHT: &str = "no node of the DHT answers, so only this network was searched";
 
 /// Why a link was given up whose peer is alive.
 pub(super) const NOTHING_CAME: &str = "it was connected, but sent nothing of what it was asked for";
+
+/// Where somebody may be; without a peer, whoever answers there is it.
+type Target = (Option<PeerId>, Vec<Multiaddr>);
 
 /// A search, from the loss of the last link (or the start) until a link proves the key, and on from there if that link
 /// is lost before it brought anything: so a peer that only ever hangs up is dialled ever more rarely, and then given up.
 #[derive(Debug)]
 pub(super) struct Search {
-    tcp: Vec<Multiaddr>,
-    quic: Vec<Multiaddr>,
+    /// Whom a link must lead to, if that is known.
     peer: Option<PeerId>,
+    /// Where the code, or a link that stood before, says that it is.
+    known: Vec<Multiaddr>,
+    /// Which of several relays comes first: each its turn.
+    turn: usize,
+    /// Whom look-ups have found, and where.
+    found: BTreeMap<PeerId, Vec<Multiaddr>>,
+    lookups: LookUps,
+    /// Peers that have the code with other words.
+    wrong: BTreeSet<PeerId>,
     /// When it is given up.
     ends: Time,
-    /// When something is due: the second half of an attempt, or the next attempt.
+    /// When the next attempt is due.
     due: Time,
     attempt: u32,
-    quic_dialled: bool,
     dials: BTreeSet<DialId>,
+    /// What this attempt dials later.
+    later: VecDeque<(Time, Target)>,
     pause: Duration,
     last_failure: Option<String>,
     /// A link stands: what is left of the patience.
@@ -51,27 +70,32 @@ pub(super) enum Step {
     Wait,
     /// Attempt so and so begins.
     Attempt(u32),
+    /// Whoever has the code has it with other words.
+    WrongWords,
     /// Time is over.
     GiveUp(String),
 }
 
 impl Search {
     pub(super) fn new(
-        addresses: &[Multiaddr],
-        peer: Option<PeerId>,
+        (peer, known): Target,
+        lookups: LookUps,
+        turn: usize,
         now: Time,
         patience: Duration,
     ) -> Self {
-        let (tcp, quic) = split_by_transport(addresses);
         Self {
-            tcp,
-            quic,
             peer,
+            known,
+            turn,
+            found: BTreeMap::new(),
+            lookups,
+            wrong: BTreeSet::new(),
             ends: now + patience,
             due: now,
             attempt: 0,
-            quic_dialled: false,
             dials: BTreeSet::new(),
+            later: VecDeque::new(),
             pause: FIRST_PAUSE,
             last_failure: None,
             resting: None,
@@ -82,20 +106,30 @@ impl Search {
         if self.resting.is_some() {
             return Time::NEVER;
         }
-        self.due.min(self.ends)
+        let later = self.later.front().map_or(Time::NEVER, |(at, _)| *at);
+        let next = self.due.min(later).min(self.lookups.deadline());
+        next.min(self.ends)
     }
 
     /// A link proved the key.
-    pub(super) fn rest(&mut self, now: Time) {
-        self.resting = Some(self.resting.unwrap_or(self.ends.since(now)));
+    pub(super) fn rest(&mut self, cx: &mut Context) {
+        self.resting = Some(self.resting.unwrap_or(self.ends.since(cx.now)));
+        self.lookups.stop(cx);
+        self.later.clear();
     }
 
     /// That link was lost, and brought nothing.
     pub(super) fn resume(&mut self, now: Time) {
         if let Some(left) = self.resting.take() {
             self.ends = now + left;
+            self.lookups.go_on(now);
             self.wait(now);
         }
+    }
+
+    /// Nobody is looked for any more.
+    pub(super) fn end(&mut self, cx: &mut Context) {
+        self.lookups.stop(cx);
     }
 
     /// A link stood for so long and nothing came of it: that was no better than looking.
@@ -110,7 +144,6 @@ impl Search {
     fn wait(&mut self, now: Time) {
         self.due = now + self.pause;
         self.pause = (self.pause * 2).min(LAST_PAUSE);
-        self.quic_dialled = true;
     }
 
     /// Why the last dial failed.
@@ -119,19 +152,22 @@ impl Search {
     }
 
     /// A dial failed, or its link did before it proved the key.
-    pub(super) fn failed(&mut self, dial: Option<DialId>, reason: String, now: Time) {
-        if let Some(dial) = dial {
-            self.dials.remove(&dial);
-        }
+    pub(super) fn failed(&mut self, dial: DialId, reason: String, now: Time) {
+        let ours = self.dials.remove(&dial);
         self.last_failure = Some(reason);
-        if !self.dials.is_empty() || self.resting.is_some() {
+        if !ours || !self.dials.is_empty() || self.resting.is_some() {
             return;
         }
-        if self.quic_dialled || self.quic.is_empty() {
-            self.wait(now);
-        } else {
-            self.due = now;
+        match self.later.front_mut() {
+            Some((at, _)) => *at = (*at).min(now),
+            None => self.wait(now),
         }
+    }
+
+    /// A peer that was dialled has the code with other words; how many such there are.
+    pub(super) fn is_wrong(&mut self, peer: PeerId) -> usize {
+        self.wrong.insert(peer);
+        self.wrong.len()
     }
 
     /// Does what is due.
@@ -139,59 +175,151 @@ impl Search {
         if self.resting.is_some() {
             return Step::Wait;
         }
+        if !self.wrong.is_empty()
+            && self.dials.is_empty()
+            && self.later.is_empty()
+            && !self.lookups.is_under_way()
+        {
+            return Step::WrongWords;
+        }
         if cx.now >= self.ends {
-            let reason = self
-                .last_failure
-                .clone()
-                .unwrap_or_else(|| "no answer".to_string());
-            return Step::GiveUp(reason);
+            let reason = self.last_failure.clone();
+            return Step::GiveUp(reason.unwrap_or_else(|| "no answer".to_string()));
+        }
+        self.lookups.tick(cx, download);
+        while self.later.front().is_some_and(|(at, _)| *at <= cx.now) {
+            if let Some((_, target)) = self.later.pop_front() {
+                self.dial(cx, download, target);
+            }
         }
         if cx.now < self.due {
             return Step::Wait;
         }
         self.due = Time::NEVER;
-        let second_half = self.attempt > 0 && !self.quic_dialled;
-        if second_half {
-            self.dial(cx, download, self.quic.clone());
-            self.quic_dialled = true;
+        let dialled = self.try_all(cx, download);
+        if !dialled && self.attempt > 0 {
             return Step::Wait;
         }
         self.attempt += 1;
-        self.quic_dialled = self.tcp.is_empty() || self.quic.is_empty();
-        if !self.tcp.is_empty() {
-            self.dial(cx, download, self.tcp.clone());
-        } else if !self.quic.is_empty() {
-            self.dial(cx, download, self.quic.clone());
-        }
-        if !self.quic_dialled {
-            self.due = cx.now + QUIC_AFTER;
+        Step::Attempt(self.attempt)
+    }
+
+    /// One attempt: everything that is known. Whether that is anything.
+    fn try_all(&mut self, cx: &mut Context, download: DownloadId) -> bool {
+        self.try_target(cx, download, (self.peer, self.known.clone()));
+        let found: Vec<_> = self.found.keys().copied().collect();
+        for peer in found {
+            self.try_found(cx, download, peer);
         }
         let near: Vec<_> = cx.nearby.keys().copied().take(NEARBY).collect();
         for peer in near {
             self.nearby(cx, download, peer);
         }
-        if self.dials.is_empty() {
+        let dialled = !(self.dials.is_empty() && self.later.is_empty());
+        if !dialled {
             // Nobody to ask yet.
-            self.last_failure = Some(NOBODY_NEAR.to_string());
+            if self.last_failure.is_none() && !self.lookups.is_under_way() {
+                self.last_failure = Some(NOBODY_NEAR.to_string());
+            }
             self.wait(cx.now);
         }
-        Step::Attempt(self.attempt)
+        dialled
+    }
+
+    /// TCP at once, QUIC and then one relay after the other a little later.
+    fn try_target(&mut self, cx: &mut Context, download: DownloadId, (peer, at): Target) {
+        let ways = ways(&at);
+        let mut relays = by_relay(ways.relayed);
+        let turn = self.turn.checked_rem(relays.len()).unwrap_or_default();
+        relays.rotate_left(turn);
+        let straight = [(ways.tcp, QUIC_AFTER), (ways.quic, RELAYED_AFTER_QUIC)];
+        let relays = relays.into_iter().map(|relay| (relay, EACH_RELAY));
+        let mut after = Duration::ZERO;
+        for (addresses, next) in straight.into_iter().chain(relays) {
+            if addresses.is_empty() {
+                continue;
+            }
+            let target = (peer, addresses);
+            if after.is_zero() {
+                self.dial(cx, download, target);
+            } else {
+                self.dial_later(cx.now + after, target);
+            }
+            after += next;
+        }
+    }
+
+    fn dial_later(&mut self, at: Time, target: Target) {
+        let place = self.later.partition_point(|(other, _)| *other <= at);
+        self.later.insert(place, (at, target));
     }
 
     /// Somebody is on the local network: dialled, if it is the peer, or if nothing else says who that is.
     pub(super) fn nearby(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
-        let anybody = self.peer.is_none() && self.tcp.is_empty() && self.quic.is_empty();
-        if self.resting.is_some() || !(anybody || self.peer == Some(peer)) {
+        let anybody = self.peer.is_none() && self.known.is_empty();
+        let is_wanted = (anybody || self.peer == Some(peer)) && !self.wrong.contains(&peer);
+        if self.resting.is_some() || !is_wanted {
             return;
         }
         if let Some(addresses) = cx.nearby.get(&peer).cloned() {
-            let dial = cx.dial(download, Some(peer), addresses);
-            self.dials.insert(dial);
+            self.dial(cx, download, (Some(peer), addresses));
         }
     }
 
-    fn dial(&mut self, cx: &mut Context, download: DownloadId, addresses: Vec<Multiaddr>) {
-        let dial = cx.dial(download, self.peer, addresses);
+    /// A look-up has found somebody, at addresses that may be dialled. Those that are new are, at once.
+    pub(super) fn found(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        peer: PeerId,
+        addresses: &[Multiaddr],
+    ) {
+        let is_wanted = self.peer.is_none_or(|wanted| wanted == peer);
+        let has_room = self.found.len() < cx.limits.found || self.found.contains_key(&peer);
+        if !is_wanted || !has_room || self.resting.is_some() || self.wrong.contains(&peer) {
+            return;
+        }
+        let known = self.found.entry(peer).or_default();
+        let before = known.len();
+        for address in addresses {
+            if !known.contains(address) && known.len() < cx.limits.addresses {
+                known.push(address.clone());
+            }
+        }
+        let new = known.split_at(before).1.to_vec();
+        if self.attempt > 0 && !new.is_empty() {
+            self.try_target(cx, download, (Some(peer), new));
+            // The next attempt comes when these have failed.
+            self.due = Time::NEVER;
+        }
+    }
+
+    fn try_found(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
+        if self.wrong.contains(&peer) {
+            return;
+        }
+        if let Some(addresses) = self.found.get(&peer).cloned() {
+            self.try_target(cx, download, (Some(peer), addresses));
+        }
+    }
+
+    /// Where this peer is, by all that is known.
+    pub(super) fn addresses_of(&self, peer: PeerId) -> Vec<Multiaddr> {
+        self.found.get(&peer).cloned().unwrap_or_default()
+    }
+
+    /// A look-up has ended. If that was the last of its round: whether anybody was there to ask.
+    pub(super) fn looked_up(&mut self, lookup: LookUpId, reached: bool, now: Time) -> Option<bool> {
+        let reached = self.lookups.ended(lookup, reached, now)?;
+        if self.dials.is_empty() && self.later.is_empty() && self.found.is_empty() {
+            let reason = if reached { NOBODY } else { NO_DHT };
+            self.last_failure = Some(reason.to_string());
+        }
+        Some(reached)
+    }
+
+    fn dial(&mut self, cx: &mut Context, download: DownloadId, (peer, addresses): Target) {
+        let dial = cx.dial(download, peer, addresses);
         self.dials.insert(dial);
     }
 }

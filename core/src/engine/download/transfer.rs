@@ -6,11 +6,12 @@ use bytes::Bytes;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{
-    DiskDone, DiskError, DiskWork, Event, LinkId, Piece, Published, Segment, SinkKind, Violation,
+    DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Piece, Published, Segment, SinkKind,
+    Violation,
 };
-use super::files::{Files, Taken};
+use super::files::{Files, Size, Taken};
 use super::window::{Rate, Window};
-use super::{Download, Stage};
+use super::{Download, Stage, end_search};
 use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
 use crate::merkle::RangeHash;
@@ -77,8 +78,8 @@ pub(super) struct Data {
 }
 
 impl Flow {
-    pub(super) fn start(&mut self, limits: &Limits, now: Time) {
-        self.window = Some(Window::new(limits, now));
+    pub(super) fn start(&mut self, limits: &Limits, path: PathKind, now: Time) {
+        self.window = Some(Window::new(limits, path, now));
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -215,7 +216,12 @@ impl Download {
             if room < u64::from(len) && !transfer.is_stuck(&flow.outstanding) {
                 break;
             }
-            let Some((segments, cost)) = transfer.files.next(len, most) else {
+            let size = Size {
+                range: len,
+                batch: window.piece(),
+                segments: most,
+            };
+            let Some((segments, cost)) = transfer.files.next(size) else {
                 break;
             };
             let id = flow.next_id;
@@ -276,7 +282,7 @@ impl Download {
         let (pieces, failed, bad) = sort(&mut transfer.files, &asked.segments, data)?;
         if !pieces.is_empty() {
             transfer.queue(pieces);
-            self.search = None;
+            end_search(&mut self.search, cx);
         }
         self.bad += bad;
         if self.bad >= cx.limits.bad_leaves {

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::limits::{GROUP, LEAF, Limits};
+use super::super::PathKind;
+use crate::limits::{GROUP, LEAF, Limits, RELAYED_PIECE};
 use crate::time::Time;
 
 /// How long the rate on the screen looks back.
@@ -29,6 +30,8 @@ const ROUND_TRIP_AGE: Duration = Duration::from_secs(10);
 pub(super) struct Window {
     size: u64,
     most: u64,
+    /// Bytes of one request at the most.
+    piece: u32,
     /// Bytes asked for and not here yet.
     outstanding: u64,
     /// The round now measured: since when, and how many bytes came in it.
@@ -39,8 +42,13 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(limits: &Limits, now: Time) -> Self {
+    pub(super) fn new(limits: &Limits, path: PathKind, now: Time) -> Self {
+        let piece = match path {
+            PathKind::Relayed => RELAYED_PIECE,
+            PathKind::Loopback | PathKind::Lan | PathKind::Direct => GROUP,
+        };
         Self {
+            piece,
             size: limits.window_start,
             most: limits.window,
             outstanding: 0,
@@ -55,9 +63,16 @@ impl Window {
         self.size.saturating_sub(self.outstanding)
     }
 
-    /// Bytes that one request should ask for: a quarter of the window, in whole leaves, a group at the most.
+    /// Bytes of whole files that one request may ask for.
+    pub(super) fn piece(&self) -> u32 {
+        self.piece
+    }
+
+    /// Bytes that one request should ask for: a quarter of the window, in whole leaves, a piece at the most.
     pub(super) fn request_len(&self) -> u32 {
-        let quarter = u32::try_from(self.size / 4).unwrap_or(GROUP).min(GROUP);
+        let quarter = u32::try_from(self.size / 4)
+            .unwrap_or(GROUP)
+            .min(self.piece);
         (quarter / LEAF).max(1) * LEAF
     }
 
@@ -151,7 +166,7 @@ mod tests {
     fn settle(rate: u64, delay: Duration) -> u64 {
         let limits = Limits::default();
         let mut now = Time::ZERO;
-        let mut window = Window::new(&limits, now);
+        let mut window = Window::new(&limits, PathKind::Direct, now);
         let mut line_free = now;
         let mut in_flight: VecDeque<(Time, Time, u64)> = VecDeque::new();
         for _ in 0..4000 {

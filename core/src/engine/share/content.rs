@@ -3,7 +3,6 @@
 use bytes::Bytes;
 
 use super::super::DiskError;
-use crate::limits::GROUP;
 use crate::manifest::{EntryKind, SignedManifest};
 use crate::merkle::{GroupTree, Hash, StreamTree, group_len};
 use crate::message::{Announced, Failure};
@@ -78,10 +77,10 @@ impl Content {
     }
 
     /// The part of the encoded manifest from `offset` on, up to a payload's size.
-    pub(super) fn manifest_part(&self, offset: u64) -> Option<Bytes> {
+    pub(super) fn manifest_part(&self, offset: u64, most: u32) -> Option<Bytes> {
         let start = usize::try_from(offset).ok()?;
         let end = start
-            .saturating_add(GROUP as usize)
+            .saturating_add(most as usize)
             .min(self.signed.encoded().len());
         (start < end).then(|| self.signed.encoded().slice(start..end))
     }

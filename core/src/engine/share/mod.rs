@@ -3,6 +3,7 @@
 //! Nothing in it grows per receiver that a restart could not lose: receivers pull, and what is kept of them is for
 //! the screen.
 
+mod announce;
 mod content;
 mod hashing;
 mod request;
@@ -12,15 +13,17 @@ mod sessions;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use announce::{Announcing, Number};
 use content::Content;
+use serde_bytes::ByteBuf;
 use serve::Serving;
 use sessions::Sessions;
 
 use super::Violation;
 use super::context::{Context, JobOwner, ShareJob};
 use super::{
-    DiskDone, DiskWork, Event, LinkId, ReceiverOutcome, Scanned, ShareEnd, ShareId, ShareLabel,
-    ShareOptions, Short,
+    DiskDone, DiskWork, Event, LinkId, LookUpId, Output, PathKind, Place, ReceiverOutcome, Scanned,
+    ShareEnd, ShareId, ShareLabel, ShareOptions, Short,
 };
 use crate::code::{ShortCode, Ticket};
 use crate::frame::Frame;
@@ -28,8 +31,10 @@ use crate::manifest::{EntryKind, ManifestParts, SignedManifest};
 use crate::message::{Leave, Message, SecretBytes};
 use crate::secret::{ShareCodeLabel, ShareSecret};
 use crate::time::{Time, Timestamp};
-use crate::{Multiaddr, dial};
+use crate::{Multiaddr, PeerId, dial};
 
+/// How often one link may ask to be called back.
+const CALLS: u32 = 4;
 /// How often hashing is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
@@ -43,8 +48,11 @@ pub(super) struct Share {
     /// Its short code, while it has one and that is alive; and wrong guesses of it.
     short: Option<ShortCode>,
     guesses: u32,
-    /// The ticket that was announced last.
-    announced: Option<Ticket>,
+    /// The ticket that was told last, and the short code with it.
+    told: Option<(Ticket, Option<ShortCode>)>,
+    announcing: Announcing,
+    /// How often the other side of each link has asked to be called back.
+    calls: BTreeMap<LinkId, u32>,
     /// What is shared; nothing before it is listed.
     content: Option<Content>,
     serving: BTreeMap<LinkId, Serving>,
@@ -56,6 +64,8 @@ pub(super) struct Share {
     /// Hashed bytes that were last reported, and when they may next be.
     reported: u64,
     report_due: Time,
+    /// When it is withdrawn.
+    expires: Time,
     /// Receivers that have it all.
     completed: u32,
     /// Set once it ends; it is dropped when this is told.
@@ -83,7 +93,8 @@ impl Share {
             JobOwner::Share(id, ShareJob::Scan),
             DiskWork::Scan { share: id },
         );
-        Self {
+        let expires = options.expires;
+        let mut share = Self {
             id,
             label,
             secret,
@@ -91,7 +102,9 @@ impl Share {
             options,
             short,
             guesses,
-            announced: None,
+            told: None,
+            announcing: Announcing::new(id),
+            calls: BTreeMap::new(),
             content: None,
             serving: BTreeMap::new(),
             sessions: Sessions::default(),
@@ -99,9 +112,23 @@ impl Share {
             hashing: false,
             reported: 0,
             report_due: Time::ZERO,
+            expires: expires.map_or(Time::NEVER, |after| cx.now + after),
             completed: 0,
             ended: None,
+        };
+        share.be_found(cx);
+        if share.options.short == Short::New {
+            share.check_number(cx);
         }
+        if !cx.addresses.is_empty() || share.options.relayed_only {
+            share.reachable(cx);
+        }
+        share
+    }
+
+    /// Whether a link over this path may have anything to do with it.
+    pub(super) fn takes(&self, path: PathKind) -> bool {
+        path == PathKind::Relayed || !self.options.relayed_only
     }
 
     pub(super) fn secret(&self) -> &ShareSecret {
@@ -123,26 +150,120 @@ impl Share {
         });
         if left == 0 {
             self.short = None;
+            self.be_found(cx);
             cx.event(Event::CodeBurnt { share: self.id });
         }
     }
 
-    /// Announces the ticket, if it is a new one.
-    pub(super) fn announce(&mut self, cx: &mut Context, addresses: &[Multiaddr]) {
-        let addresses = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
+    /// Sees to it that it is announced where it should be: for those who know its secret, and for those who know its
+    /// number. Their clocks may be a little behind.
+    pub(super) fn be_found(&mut self, cx: &mut Context) {
+        let mut places = Vec::new();
+        if self.options.dht {
+            places.push(Place::Share(self.secret.meeting_point()));
+        }
+        if let (true, Some(day), Some(short)) = (self.options.dht, cx.day, &self.short) {
+            let number = short.number();
+            let days = [day, day.saturating_sub(1)];
+            places.extend(days.map(|day| Place::Number { number, day }));
+        }
+        self.announcing.set(cx, &places);
+    }
+
+    /// Looks whether a new short code's number is free; nobody is told it before.
+    fn check_number(&mut self, cx: &mut Context) {
+        if let (true, Some(day), Some(short)) = (self.options.dht, cx.day, &self.short) {
+            let number = short.number();
+            self.announcing.check(cx, Place::Number { number, day });
+        }
+    }
+
+    fn checked(&mut self, cx: &mut Context, number: Number) {
+        match number {
+            Number::Unknown => {}
+            Number::Free => self.tell(cx),
+            Number::Taken => {
+                self.short = Some(ShortCode::draw(cx.rng()));
+                self.be_found(cx);
+                self.check_number(cx);
+            }
+        }
+    }
+
+    /// A look-up has found somebody.
+    pub(super) fn found(&mut self, cx: &mut Context, lookup: LookUpId, peer: PeerId) {
+        let number = self.announcing.found(cx, lookup, peer);
+        self.checked(cx, number);
+    }
+
+    /// A look-up has ended.
+    pub(super) fn looked_up(&mut self, cx: &mut Context, lookup: LookUpId) {
+        let number = self.announcing.looked_up(lookup);
+        self.checked(cx, number);
+    }
+
+    /// An announcement has gone round.
+    pub(super) fn announced(&mut self, cx: &mut Context, place: Place, reached: bool) {
+        self.announcing.announced(cx, place, reached);
+    }
+
+    /// This side can be reached elsewhere now.
+    pub(super) fn reachable(&mut self, cx: &mut Context) {
+        self.announcing.moved(cx.now);
+        self.tell(cx);
+        let links: Vec<_> = self.serving.keys().copied().collect();
+        for link in links {
+            self.tell_addresses(cx, link);
+        }
+    }
+
+    fn tell_addresses(&self, cx: &mut Context, link: LinkId) {
+        if !self.options.relayed_only {
+            cx.tell_addresses(link, self.options.loopback);
+        }
+    }
+
+    /// Tells its codes, if they are new ones.
+    fn tell(&mut self, cx: &mut Context) {
+        let vetted = dial::vet(&cx.addresses, self.options.loopback, &cx.limits).dial;
+        let may = |address: &Multiaddr| match dial::path_kind(address) {
+            PathKind::Relayed => true,
+            PathKind::Lan => self.options.lan && !self.options.relayed_only,
+            PathKind::Loopback | PathKind::Direct => !self.options.relayed_only,
+        };
         let ticket = Ticket {
             peer: cx.peer,
-            addresses,
+            addresses: vetted.into_iter().filter(may).collect(),
             secret: self.secret.clone(),
             share_code: self.code.clone(),
         };
-        if self.announced.as_ref() != Some(&ticket) {
-            self.announced = Some(ticket.clone());
+        let short = self.short.clone();
+        let told = (ticket, short.filter(|_| !self.announcing.is_checking()));
+        if self.told.as_ref() != Some(&told) {
+            self.told = Some(told.clone());
+            let (ticket, short) = told;
             cx.event(Event::ShareOpen {
                 share: self.id,
                 ticket,
-                short: self.short.clone(),
+                short,
             });
+        }
+    }
+
+    /// The receiver at the other end of a link says where it can be dialled: called back from here it may be reached
+    /// where it can't reach us. It opens the link then.
+    fn call(&mut self, cx: &mut Context, link: LinkId, addresses: &[ByteBuf]) {
+        let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
+            return;
+        };
+        let calls = self.calls.entry(link).or_default();
+        if self.options.relayed_only || *calls >= CALLS {
+            return;
+        }
+        *calls += 1;
+        let addresses = cx.vet_told(addresses, self.options.loopback);
+        if !addresses.is_empty() {
+            cx.push(Output::Reach { peer, addresses });
         }
     }
 
@@ -154,6 +275,7 @@ impl Share {
             cx.send(link, Message::Secret { secret });
         }
         self.welcome(cx, link);
+        self.tell_addresses(cx, link);
     }
 
     fn welcome(&self, cx: &mut Context, link: LinkId) {
@@ -163,6 +285,7 @@ impl Share {
 
     /// A link is gone.
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
+        self.calls.remove(&link);
         if self.serving.remove(&link).is_some() {
             self.sessions.link_down(cx, link);
         }
@@ -191,6 +314,7 @@ impl Share {
             Message::GetRoot { entry } => self.get_root(cx, link, entry)?,
             Message::Have { done, total } => self.sessions.have(cx, link, done, total),
             Message::Leave { outcome } => self.leave(cx, link, outcome),
+            Message::Addresses { addresses } => self.call(cx, link, &addresses),
             _ => return Err(Violation::new("a sharer's message from a receiver")),
         }
         self.pump(cx);
@@ -204,6 +328,7 @@ impl Share {
             Leave::Cancelled => ReceiverOutcome::Cancelled,
         };
         for link in self.sessions.end(cx, link, outcome) {
+            self.calls.remove(&link);
             self.serving.remove(&link);
             cx.close(link);
         }
@@ -302,6 +427,7 @@ impl Share {
             cx.close(link);
         }
         self.sessions.end_all(cx);
+        self.announcing.end(cx);
         cx.disk(
             JobOwner::Share(self.id, ShareJob::Forget),
             DiskWork::Forget { share: self.id },
@@ -319,12 +445,20 @@ impl Share {
     }
 
     pub(super) fn deadline(&self) -> Time {
-        self.sessions.deadline()
+        let next = self.sessions.deadline().min(self.announcing.deadline());
+        next.min(self.expires)
     }
 
     /// Time has passed.
     pub(super) fn tick(&mut self, cx: &mut Context) {
         self.sessions.tick(cx);
+        if cx.now >= self.expires {
+            self.end(cx, ShareEnd::Expired);
+        }
+        if self.ended.is_none() {
+            let number = self.announcing.tick(cx);
+            self.checked(cx, number);
+        }
     }
 
     /// Starts what disk work there is room for: what receivers wait for first, then hashing ahead.

@@ -6,11 +6,11 @@ use bytes::Bytes;
 
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
-use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, Segment, Violation};
+use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Segment, Violation};
 use super::Share;
 use super::content::{Content, EntryState};
 use super::request::{Plan, check, is_servable, may_read, plan_read, served_bytes};
-use crate::limits::GROUP;
+use crate::limits::{GROUP, RELAYED_PIECE};
 use crate::manifest::SignedRoots;
 use crate::message::{Failure, Message, Served};
 
@@ -104,7 +104,12 @@ impl Share {
             ));
         }
         let total = content.manifest_bytes();
-        let Some(part) = content.manifest_part(offset) else {
+        let path = cx.links.get(link).map(|link| link.path);
+        let most = match path {
+            Some(PathKind::Relayed) => RELAYED_PIECE,
+            _ => GROUP,
+        };
+        let Some(part) = content.manifest_part(offset, most) else {
             return Err(Violation::new("asked for bytes behind the manifest"));
         };
         let bytes = part.len() as u64;

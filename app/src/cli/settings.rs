@@ -1,0 +1,85 @@
+//! What a user has settled for good, in `config.toml` beside the identity.
+
+use std::io;
+use std::path::Path;
+
+use handover_core::Multiaddr;
+use serde::Deserialize;
+
+use super::failure::Failure;
+
+/// What the file is called.
+const FILE: &str = "config.toml";
+
+/// What stands in it; options on the command line come before it.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Nodes of the DHT to begin with.
+    pub(crate) bootstrap: Vec<Multiaddr>,
+    /// Relays to be reachable through.
+    pub(crate) relays: Vec<Multiaddr>,
+    /// Serve the DHT and relay for others.
+    pub(crate) serve: bool,
+    /// Ask the router for a port.
+    pub(crate) port_mapping: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bootstrap: Vec::new(),
+            relays: Vec::new(),
+            serve: true,
+            port_mapping: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the file; without one all is as usual.
+    pub(crate) fn read(data_dir: &Path) -> Result<Self, Failure> {
+        let path = data_dir.join(FILE);
+        let wrong = |error: String| {
+            Failure::usage(
+                format!("{} can't be used: {}", path.display(), error.trim_end()),
+                "It knows bootstrap and relays (lists of addresses), serve and port_mapping (true or false).",
+            )
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Self::parse(&text).map_err(wrong),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(wrong(error.to_string())),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_said_is_as_usual() {
+        assert_eq!(Settings::parse(""), Ok(Settings::default()));
+        let node =
+            "/ip4/192.0.2.1/tcp/4001/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+        let settings = Settings::parse(&format!("bootstrap = [\"{node}\"]\nserve = false\n"));
+        let wanted = Settings {
+            bootstrap: vec![node.parse().unwrap()],
+            serve: false,
+            ..Settings::default()
+        };
+        assert_eq!(settings, Ok(wanted));
+    }
+
+    #[test]
+    fn slips_are_told() {
+        for text in ["bootstrp = []", "relays = [\"nowhere\"]", "serve = 1", "["] {
+            assert!(Settings::parse(text).is_err(), "{text}");
+        }
+    }
+}

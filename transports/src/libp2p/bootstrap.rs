@@ -1,0 +1,147 @@
+//! When to dial the nodes that this peer begins with: all at once at the start, and again, ever more seldom, for as long
+//! as it knows nobody.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+/// The first pause, and the longest; each is twice the one before.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_mins(5);
+/// How often it is seen to that somebody is still known.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// The nodes, and how it goes with them.
+#[derive(Debug)]
+pub(crate) struct Bootstrap {
+    nodes: Vec<(PeerId, Vec<Multiaddr>)>,
+    connected: BTreeSet<PeerId>,
+    /// Nobody of those that were known has answered.
+    lost: bool,
+    /// When to try next, and the pause after that.
+    next: Instant,
+    pause: Duration,
+}
+
+impl Bootstrap {
+    pub(crate) fn new(nodes: Vec<(PeerId, Vec<Multiaddr>)>, now: Instant) -> Self {
+        Self {
+            nodes,
+            connected: BTreeSet::new(),
+            lost: false,
+            next: now,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// How many nodes there are.
+    pub(crate) fn configured(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// How many of them are connected.
+    pub(crate) fn connected(&self) -> usize {
+        self.connected.len()
+    }
+
+    /// A connection to this peer stands, or none does any more.
+    pub(crate) fn set_connected(&mut self, peer: PeerId, connected: bool) {
+        if !connected {
+            self.connected.remove(&peer);
+        } else if self.nodes.iter().any(|(node, _)| *node == peer) {
+            self.connected.insert(peer);
+            self.lost = false;
+        }
+    }
+
+    /// Of all nodes that are known not one has answered: they are not worth much.
+    pub(crate) fn nobody_answered(&mut self, now: Instant) {
+        if !self.lost {
+            self.lost = true;
+            self.next = self.next.min(now);
+        }
+    }
+
+    /// When [`wake`](Self::wake) may have something to do.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        (!self.nodes.is_empty()).then_some(self.next)
+    }
+
+    /// The nodes to dial now. `settled`: other nodes are known already, so these are not needed.
+    pub(crate) fn wake(&mut self, settled: bool, now: Instant) -> Vec<(PeerId, Vec<Multiaddr>)> {
+        if self.nodes.is_empty() || now < self.next {
+            return Vec::new();
+        }
+        self.next = now + self.pause;
+        if (settled && !self.lost) || !self.connected.is_empty() {
+            self.pause = FIRST_PAUSE;
+            self.next = now + LOOK;
+            return Vec::new();
+        }
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.nodes.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bootstrap(now: Instant) -> (Bootstrap, PeerId) {
+        let node = PeerId::random();
+        let address = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        (Bootstrap::new(vec![(node, vec![address])], now), node)
+    }
+
+    #[test]
+    fn pauses_grow_up_to_a_bound_while_nobody_answers() {
+        let mut now = Instant::now();
+        let (mut bootstrap, _) = bootstrap(now);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(bootstrap.wake(false, now).len(), 1);
+            assert!(bootstrap.wake(false, now).is_empty(), "not twice at once");
+            let next = bootstrap.next_wake().unwrap();
+            pauses.push(next - now);
+            now = next;
+        }
+        assert_eq!(pauses[0], FIRST_PAUSE);
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn whoever_is_connected_or_settled_is_left_alone() {
+        let now = Instant::now();
+        let (mut bootstrap, node) = bootstrap(now);
+        bootstrap.set_connected(PeerId::random(), true);
+        assert_eq!(bootstrap.connected(), 0);
+        bootstrap.set_connected(node, true);
+        assert!(bootstrap.wake(false, now).is_empty());
+        bootstrap.set_connected(node, false);
+        let later = bootstrap.next_wake().unwrap();
+        assert!(bootstrap.wake(true, later).is_empty());
+        let later = bootstrap.next_wake().unwrap();
+        assert_eq!(bootstrap.wake(false, later).len(), 1);
+    }
+
+    #[test]
+    fn known_nodes_that_do_not_answer_do_not_count() {
+        let now = Instant::now();
+        let (mut bootstrap, node) = bootstrap(now);
+        assert!(bootstrap.wake(true, now).is_empty());
+        bootstrap.nobody_answered(now);
+        assert_eq!(bootstrap.wake(true, now).len(), 1);
+        bootstrap.nobody_answered(now);
+        assert!(
+            bootstrap.wake(true, now).is_empty(),
+            "not at every question"
+        );
+        bootstrap.set_connected(node, true);
+        bootstrap.set_connected(node, false);
+        let later = bootstrap.next_wake().unwrap();
+        assert!(bootstrap.wake(true, later).is_empty());
+    }
+}

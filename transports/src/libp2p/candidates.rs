@@ -1,0 +1,96 @@
+//! Where this peer may be seen from outside: the address that others observed, as they observed it.
+//!
+//! identify replaces an observed port that is not one that is listened on by the listening port. Behind a router that
+//! changes ports that makes a wrong address of a right one, and hole punching then fails where it would succeed. What
+//! others observe on a connection that was dialled from the listening port *is* the mapping that the router keeps.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::task::{Context, Poll};
+
+use libp2p::PeerId;
+use libp2p::core::transport::PortUse;
+use libp2p::core::{Endpoint, Multiaddr};
+use libp2p::swarm::behaviour::{ConnectionClosed, DialFailure};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionId, FromSwarm, NetworkBehaviour, THandler, THandlerInEvent,
+    THandlerOutEvent, ToSwarm, dummy,
+};
+
+use super::config::is_circuit;
+use super::dials::split;
+
+/// Addresses that wait to be told; each connection adds one at the most.
+const WAITING: usize = 64;
+
+/// Emits the observed addresses of connections that say something about this peer.
+#[derive(Debug, Default)]
+pub struct Behaviour {
+    /// Connections dialled from the listening port that nothing was observed on so far.
+    telling: BTreeSet<ConnectionId>,
+    queue: VecDeque<Multiaddr>,
+}
+
+impl Behaviour {
+    /// The other end of this connection sees this peer at this address. What inbound connections and those from ports
+    /// of their own show is not heard: nobody else can use it.
+    pub fn observed(&mut self, connection: ConnectionId, address: &Multiaddr) {
+        if self.telling.remove(&connection) && self.queue.len() < WAITING {
+            let (address, _) = split(address);
+            if !is_circuit(&address) && !address.is_empty() {
+                self.queue.push_back(address);
+            }
+        }
+    }
+}
+
+impl NetworkBehaviour for Behaviour {
+    type ConnectionHandler = dummy::ConnectionHandler;
+    type ToSwarm = std::convert::Infallible;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        connection: ConnectionId,
+        _: PeerId,
+        address: &Multiaddr,
+        _: Endpoint,
+        port_use: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        if port_use == PortUse::Reuse && !is_circuit(address) {
+            self.telling.insert(connection);
+        }
+        Ok(dummy::ConnectionHandler)
+    }
+
+    fn on_swarm_event(&mut self, event: FromSwarm<'_>) {
+        if let FromSwarm::ConnectionClosed(ConnectionClosed { connection_id, .. })
+        | FromSwarm::DialFailure(DialFailure { connection_id, .. }) = event
+        {
+            self.telling.remove(&connection_id);
+        }
+    }
+
+    fn on_connection_handler_event(
+        &mut self,
+        _: PeerId,
+        _: ConnectionId,
+        event: THandlerOutEvent<Self>,
+    ) {
+        match event {}
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<Self::ToSwarm, THandlerInEvent<Self>>> {
+        self.queue.pop_front().map_or(Poll::Pending, |address| {
+            Poll::Ready(ToSwarm::NewExternalAddrCandidate(address))
+        })
+    }
+}

@@ -1,0 +1,233 @@
+//! Being reachable through relays, and getting to know those that lead to others.
+
+use libp2p::core::transport::ListenerId;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::ConnectionId;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::{Multiaddr, PeerId, relay};
+use tokio::time::Instant;
+
+use super::Libp2pTransport;
+use super::config::{is_circuit, relay_of, way_to_relay};
+use super::dials::is_quic;
+use super::reservations::Step;
+
+impl Libp2pTransport {
+    /// Reserves and gives up what is due; whether anything was.
+    pub(super) fn keep_reservations(&mut self, now: Instant) -> bool {
+        let announces = self.dht.as_ref().is_some_and(super::Dht::announces);
+        let wanted = announces || self.setting.relays_named;
+        let needed = wanted && !self.needs_no_relay();
+        self.reservations.set_needed(needed);
+        let steps = self.reservations.wake(now);
+        let any = !steps.is_empty();
+        for step in steps {
+            match step {
+                Step::Reserve { relay, addresses } => self.reserve(relay, addresses, now),
+                Step::GiveUp(relay) => {
+                    self.reserving.remove(&relay);
+                    self.let_go(relay);
+                }
+            }
+        }
+        any
+    }
+
+    /// Everybody can reach this peer without a relay, as far as can be told.
+    fn needs_no_relay(&self) -> bool {
+        let told = !self.setting.asks || self.seen.has_port();
+        self.is_public() && (told || self.strangers.came())
+    }
+
+    /// Somebody can reach this peer without a relay.
+    pub(super) fn is_public(&self) -> bool {
+        let mut external = self.swarm.external_addresses();
+        external.any(|address| !is_circuit(address))
+    }
+
+    fn reserve(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        self.letting_go.remove(&relay);
+        if self.approach(relay, &addresses, now) {
+            self.reserving.insert(relay, addresses);
+        } else {
+            self.listen_at(relay, &addresses, now);
+        }
+    }
+
+    /// What can be known of this relay is known.
+    pub(super) fn relay_known(&mut self, relay: PeerId, now: Instant) {
+        let steps = self.dials.approached(relay, now);
+        self.perform(steps);
+        if let Some(addresses) = self.reserving.remove(&relay) {
+            self.listen_at(relay, &addresses, now);
+        }
+    }
+
+    /// A dial of a relay has come to an end, good or bad.
+    pub(super) fn settled(&mut self, connection: ConnectionId) {
+        if let Some(relay) = self.approaches.settled(connection) {
+            self.relay_known(relay, Instant::now());
+        }
+    }
+
+    /// Asks for the reservation. libp2p's client renews it for as long as the listener lives.
+    fn listen_at(&mut self, relay: PeerId, addresses: &[Multiaddr], now: Instant) {
+        let standing = self.connections.0.values();
+        let dialled = standing
+            .filter(|carrier| carrier.peer == relay && carrier.dialled && !carrier.is_relayed())
+            .map(|carrier| &carrier.remote);
+        // What others are told should mean something to them without looking names up.
+        let ways: Vec<&Multiaddr> = dialled.chain(addresses).collect();
+        let way = ways.iter().find(|way| !is_named(way)).or(ways.first());
+        let Some(way) = way else {
+            return self.reservations.failed(relay, now);
+        };
+        let at = (*way)
+            .clone()
+            .with(Protocol::P2p(relay))
+            .with(Protocol::P2pCircuit);
+        match self.swarm.listen_on(at) {
+            Ok(listener) => {
+                self.relayed.insert(listener, relay);
+            }
+            Err(error) => {
+                tracing::debug!(%relay, %error, "can't reserve at a relay");
+                self.reservations.failed(relay, now);
+            }
+        }
+    }
+
+    /// A listener is gone: whether it was at a relay.
+    pub(super) fn on_relay_gone(&mut self, listener: ListenerId) -> bool {
+        let Some(relay) = self.relayed.remove(&listener) else {
+            return false;
+        };
+        // One that was asked for again has another listener.
+        if !self.relayed.values().any(|other| *other == relay) {
+            tracing::debug!(%relay, "a relay is lost");
+            self.reservations.failed(relay, Instant::now());
+        }
+        true
+    }
+
+    /// Ends a reservation by closing the connections that it lives on, when nothing goes through them any more. (To
+    /// remove its listener is a panic of the relay client if an answer of the relay is on its way.)
+    pub(super) fn let_go(&mut self, relay: PeerId) {
+        if self.connections.through(relay) > 0 {
+            self.letting_go.insert(relay);
+            return;
+        }
+        let mut to_close = Vec::new();
+        for (id, carrier) in &mut self.connections.0 {
+            if carrier.peer == relay && !carrier.is_relayed() && !carrier.is_used() {
+                to_close.push(*id);
+            }
+        }
+        for id in to_close {
+            if !self.dials.holds(id) {
+                self.swarm.close_connection(id);
+            }
+        }
+    }
+
+    pub(super) fn on_relays_event(&mut self, event: &relay::client::Event) {
+        if let relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } = event {
+            self.reservations.accepted(*relay_peer_id, Instant::now());
+        }
+    }
+
+    pub(super) fn on_relay_event(&mut self, event: &relay::Event) {
+        let direct = |peer: &PeerId| {
+            let mut all = self.connections.0.values();
+            all.any(|carrier| carrier.peer == *peer && !carrier.is_relayed())
+        };
+        match event {
+            relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
+                self.seen.reserved(*src_peer_id);
+            }
+            // Told for every connection that closes, also for those without a reservation.
+            relay::Event::ReservationClosed { src_peer_id } if direct(src_peer_id) => {}
+            relay::Event::ReservationClosed { src_peer_id }
+            | relay::Event::ReservationTimedOut { src_peer_id } => {
+                self.seen.unreserved(*src_peer_id);
+            }
+            relay::Event::CircuitReqAccepted { .. } => self.seen.circuit_opened(),
+            relay::Event::CircuitClosed { .. } => self.seen.circuit_closed(),
+            _ => {}
+        }
+    }
+
+    /// Gets to know the relays that these addresses lead through.
+    pub(super) fn approach_relays_of(&mut self, addresses: &[Multiaddr], now: Instant) {
+        let mut ways: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
+        for address in addresses {
+            let Some(relay) = relay_of(address) else {
+                continue;
+            };
+            let way = way_to_relay(address);
+            match ways.iter_mut().find(|(known, _)| *known == relay) {
+                Some((_, known)) => known.push(way),
+                None => ways.push((relay, vec![way])),
+            }
+        }
+        for (relay, ways) in ways {
+            self.approach(relay, &ways, now);
+        }
+    }
+
+    /// Dials a relay over TCP and over QUIC, from the listening port, unless that was done; whether to wait for it.
+    fn approach(&mut self, relay: PeerId, addresses: &[Multiaddr], now: Instant) -> bool {
+        if !self.setting.punch {
+            return false;
+        }
+        if self.approaches.under_way(relay) {
+            return true;
+        }
+        let mut open = Vec::new();
+        for quic in [false, true] {
+            let standing = self
+                .connections
+                .0
+                .iter()
+                .find(|(_, carrier)| {
+                    carrier.peer == relay && !carrier.is_relayed() && carrier.quic == quic
+                })
+                .map(|(id, carrier)| (*id, carrier.identified));
+            match standing {
+                Some((_, true)) => {}
+                Some((id, false)) => open.push(id),
+                None => open.extend(self.dial_relay(relay, quic, addresses)),
+            }
+        }
+        self.approaches.begin(relay, open, now)
+    }
+
+    fn dial_relay(
+        &mut self,
+        relay: PeerId,
+        quic: bool,
+        addresses: &[Multiaddr],
+    ) -> Option<ConnectionId> {
+        let of_kind = addresses.iter().filter(|address| is_quic(address) == quic);
+        let addresses: Vec<_> = of_kind.cloned().collect();
+        if addresses.is_empty() {
+            return None;
+        }
+        let opts = DialOpts::peer_id(relay)
+            .condition(PeerCondition::Always)
+            .addresses(addresses)
+            .build();
+        let id = opts.connection_id();
+        self.swarm.dial(opts).is_ok().then_some(id)
+    }
+}
+
+/// The address has a name in it that has to be resolved.
+fn is_named(address: &Multiaddr) -> bool {
+    address.iter().any(|part| {
+        matches!(
+            part,
+            Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_)
+        )
+    })
+}

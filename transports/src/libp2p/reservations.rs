@@ -1,0 +1,397 @@
+//! At which relays to be reachable: how many, which ones, and what to do when one goes.
+//!
+//! Knows nothing of how a reservation is made or renewed. It is told which relays there are, what came of each attempt
+//! and how late it is, and says where to reserve and what to give up.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use libp2p::{Multiaddr, PeerId};
+use tokio::time::Instant;
+
+/// Relays that are remembered; the configured ones come first and stay.
+const RELAYS: usize = 32;
+/// Addresses of one relay that are remembered.
+const ADDRESSES: usize = 8;
+/// How long an attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(20);
+/// How long a relay is left alone after its first failure; twice as long after each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(5);
+const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// After so many failures in a row a relay that was only met is forgotten if there is no room.
+const HOPELESS: u32 = 3;
+
+/// What is to be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Reserve at this relay, known to be at these addresses.
+    Reserve {
+        /// Whose.
+        relay: PeerId,
+        /// Without `/p2p`.
+        addresses: Vec<Multiaddr>,
+    },
+    /// Let the reservation at this relay go.
+    GiveUp(PeerId),
+}
+
+/// The relays, and how it goes with each.
+#[derive(Debug)]
+pub(crate) struct Reservations {
+    wanted: usize,
+    needed: bool,
+    relays: BTreeMap<PeerId, Relay>,
+    /// Counts the relays as they are met, so that the first is asked first.
+    met: u32,
+}
+
+#[derive(Debug)]
+struct Relay {
+    addresses: Vec<Multiaddr>,
+    configured: bool,
+    order: u32,
+    failures: u32,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It may be asked from then on.
+    Free(Instant),
+    /// It is being asked; that has failed by then.
+    Asked(Instant),
+    /// It keeps a place for this peer, since then.
+    Held(Instant),
+}
+
+impl Reservations {
+    /// Keeps `wanted` reservations while they are [needed](Self::set_needed).
+    pub(crate) fn new(
+        wanted: usize,
+        configured: Vec<(PeerId, Vec<Multiaddr>)>,
+        now: Instant,
+    ) -> Self {
+        let mut this = Self {
+            wanted,
+            needed: false,
+            relays: BTreeMap::new(),
+            met: 0,
+        };
+        for (relay, addresses) in configured {
+            this.insert(relay, addresses, true, now);
+        }
+        this
+    }
+
+    /// Whether this peer has to be reachable through relays.
+    pub(crate) fn set_needed(&mut self, needed: bool) {
+        self.needed = needed;
+    }
+
+    /// The user names one more relay.
+    pub(crate) fn add(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        self.wanted = self.wanted.max(1);
+        if let Some(known) = self.relays.get_mut(&relay) {
+            known.configured = true;
+            return;
+        }
+        if self.relays.len() < RELAYS || self.forget_one() {
+            self.insert(relay, addresses, true, now);
+        }
+    }
+
+    /// Somebody offers to relay.
+    pub(crate) fn met(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        if self.wanted == 0 || addresses.is_empty() {
+            return;
+        }
+        if let Some(known) = self.relays.get_mut(&relay) {
+            if !known.configured {
+                known.addresses = addresses;
+                known.addresses.truncate(ADDRESSES);
+            }
+            return;
+        }
+        if self.relays.len() >= RELAYS && !self.forget_one() {
+            return;
+        }
+        self.insert(relay, addresses, false, now);
+    }
+
+    fn insert(
+        &mut self,
+        relay: PeerId,
+        mut addresses: Vec<Multiaddr>,
+        configured: bool,
+        now: Instant,
+    ) {
+        addresses.truncate(ADDRESSES);
+        self.met = self.met.saturating_add(1);
+        let relay_state = Relay {
+            addresses,
+            configured,
+            order: self.met,
+            failures: 0,
+            state: State::Free(now),
+        };
+        self.relays.insert(relay, relay_state);
+    }
+
+    /// Makes room if a relay is known that has failed again and again.
+    fn forget_one(&mut self) -> bool {
+        let hopeless = |relay: &Relay| {
+            !relay.configured && relay.failures >= HOPELESS && matches!(relay.state, State::Free(_))
+        };
+        let found = self.relays.iter().find(|(_, relay)| hopeless(relay));
+        let Some(peer) = found.map(|(peer, _)| *peer) else {
+            return false;
+        };
+        self.relays.remove(&peer).is_some()
+    }
+
+    /// A relay has accepted. Again: it has renewed.
+    pub(crate) fn accepted(&mut self, relay: PeerId, now: Instant) {
+        if let Some(relay) = self.relays.get_mut(&relay) {
+            relay.failures = 0;
+            if !matches!(relay.state, State::Held(_)) {
+                relay.state = State::Held(now);
+            }
+        }
+    }
+
+    /// A relay has refused, could not be reached, or is gone.
+    pub(crate) fn failed(&mut self, relay: PeerId, now: Instant) {
+        if let Some(relay) = self.relays.get_mut(&relay)
+            && !matches!(relay.state, State::Free(_))
+        {
+            relay.state = State::Free(now + pause(relay.failures));
+            relay.failures = relay.failures.saturating_add(1);
+        }
+    }
+
+    /// When [`wake`](Self::wake) has something to do.
+    pub(crate) fn next_wake(&self) -> Option<Instant> {
+        let lacking = self.needed && self.occupied() < self.wanted;
+        let due = |relay: &Relay| match relay.state {
+            State::Free(at) if lacking => Some(at),
+            State::Asked(until) => Some(until),
+            _ => None,
+        };
+        self.relays.values().filter_map(due).min()
+    }
+
+    /// What is to be done now.
+    pub(crate) fn wake(&mut self, now: Instant) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if !self.needed {
+            for (peer, relay) in &mut self.relays {
+                if !matches!(relay.state, State::Free(_)) {
+                    relay.state = State::Free(now);
+                    steps.push(Step::GiveUp(*peer));
+                }
+            }
+            return steps;
+        }
+        let overdue = |relay: &Relay| matches!(relay.state, State::Asked(until) if until <= now);
+        let late: Vec<PeerId> = self
+            .relays
+            .iter()
+            .filter(|(_, relay)| overdue(relay))
+            .map(|(peer, _)| *peer)
+            .collect();
+        for peer in late {
+            self.failed(peer, now);
+            steps.push(Step::GiveUp(peer));
+        }
+        while self.occupied() < self.wanted {
+            let Some((peer, relay)) = self.next_free(now) else {
+                break;
+            };
+            relay.state = State::Asked(now + ATTEMPT);
+            steps.push(Step::Reserve {
+                relay: peer,
+                addresses: relay.addresses.clone(),
+            });
+        }
+        steps
+    }
+
+    /// The best relay that may be asked: configured before met, fewer failures first, then who was met first.
+    fn next_free(&mut self, now: Instant) -> Option<(PeerId, &mut Relay)> {
+        let free = |relay: &Relay| matches!(relay.state, State::Free(at) if at <= now);
+        self.relays
+            .iter_mut()
+            .filter(|(_, relay)| free(relay))
+            .min_by_key(|(_, relay)| (!relay.configured, relay.failures, relay.order))
+            .map(|(peer, relay)| (*peer, relay))
+    }
+
+    fn occupied(&self) -> usize {
+        let free = |relay: &&Relay| matches!(relay.state, State::Free(_));
+        self.relays.len() - self.relays.values().filter(free).count()
+    }
+
+    /// Whether it is worth waiting for a first reservation.
+    pub(crate) fn pending(&self) -> bool {
+        let asked = |relay: &Relay| matches!(relay.state, State::Asked(_));
+        self.needed && self.held().next().is_none() && self.relays.values().any(asked)
+    }
+
+    /// Where this peer is reachable through, and since when.
+    pub(crate) fn held(&self) -> impl Iterator<Item = (PeerId, Instant)> {
+        self.relays
+            .iter()
+            .filter_map(|(peer, relay)| match relay.state {
+                State::Held(since) => Some((*peer, since)),
+                _ => None,
+            })
+    }
+}
+
+fn pause(failures: u32) -> Duration {
+    FIRST_PAUSE
+        .saturating_mul(1 << failures.min(10))
+        .min(LONGEST_PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: u16) -> Vec<Multiaddr> {
+        vec![format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()]
+    }
+
+    fn asked(steps: &[Step]) -> Vec<PeerId> {
+        let relay = |step: &Step| match step {
+            Step::Reserve { relay, .. } => Some(*relay),
+            Step::GiveUp(_) => None,
+        };
+        steps.iter().filter_map(relay).collect()
+    }
+
+    fn needed(wanted: usize, configured: &[PeerId], now: Instant) -> Reservations {
+        let configured = configured.iter().map(|relay| (*relay, at(1))).collect();
+        let mut reservations = Reservations::new(wanted, configured, now);
+        reservations.set_needed(true);
+        reservations
+    }
+
+    #[test]
+    fn nothing_is_asked_before_it_is_needed() {
+        let now = Instant::now();
+        let relay = PeerId::random();
+        let mut reservations = needed(1, &[relay], now);
+        reservations.set_needed(false);
+        assert_eq!(reservations.next_wake(), None);
+        assert!(reservations.wake(now).is_empty());
+        reservations.set_needed(true);
+        assert_eq!(reservations.next_wake(), Some(now));
+        assert_eq!(asked(&reservations.wake(now)), [relay]);
+    }
+
+    #[test]
+    fn configured_relays_come_first_and_no_more_than_wanted_are_asked() {
+        let now = Instant::now();
+        let (own, first, second) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let mut reservations = needed(2, &[], now);
+        reservations.met(first, at(2), now);
+        reservations.met(second, at(3), now);
+        let mut with_own = needed(2, &[own], now);
+        with_own.met(first, at(2), now);
+        with_own.met(second, at(3), now);
+        assert_eq!(asked(&reservations.wake(now)), [first, second]);
+        assert_eq!(asked(&with_own.wake(now)), [own, first]);
+        assert!(with_own.wake(now).is_empty());
+    }
+
+    #[test]
+    fn one_that_goes_is_replaced_and_asked_again_later() {
+        let now = Instant::now();
+        let (first, second) = (PeerId::random(), PeerId::random());
+        let mut reservations = needed(1, &[first, second], now);
+        let one = asked(&reservations.wake(now))[0];
+        let other = if one == first { second } else { first };
+        reservations.accepted(one, now);
+        assert_eq!(reservations.held().collect::<Vec<_>>(), [(one, now)]);
+        assert!(reservations.wake(now).is_empty());
+        reservations.failed(one, now);
+        assert_eq!(asked(&reservations.wake(now)), [other]);
+        reservations.failed(other, now);
+        assert!(reservations.wake(now).is_empty(), "both are left alone");
+        let later = reservations.next_wake().unwrap();
+        assert_eq!(later, now + FIRST_PAUSE);
+        assert_eq!(asked(&reservations.wake(later)).len(), 1);
+    }
+
+    #[test]
+    fn failures_back_off_and_success_ends_that() {
+        let mut now = Instant::now();
+        let relay = PeerId::random();
+        let mut reservations = needed(1, &[relay], now);
+        let mut pauses = Vec::new();
+        for _ in 0..12 {
+            assert_eq!(asked(&reservations.wake(now)), [relay]);
+            reservations.failed(relay, now);
+            let next = reservations.next_wake().unwrap();
+            pauses.push(next - now);
+            now = next;
+        }
+        assert!(pauses.is_sorted());
+        assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+        reservations.wake(now);
+        reservations.accepted(relay, now);
+        reservations.failed(relay, now);
+        assert_eq!(reservations.next_wake(), Some(now + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn a_relay_that_does_not_answer_is_given_up() {
+        let now = Instant::now();
+        let relay = PeerId::random();
+        let mut reservations = needed(1, &[relay], now);
+        reservations.wake(now);
+        assert!(reservations.pending());
+        let until = reservations.next_wake().unwrap();
+        assert_eq!(reservations.wake(until), [Step::GiveUp(relay)]);
+        assert!(!reservations.pending());
+    }
+
+    #[test]
+    fn what_is_not_needed_any_more_is_given_up_once() {
+        let now = Instant::now();
+        let relay = PeerId::random();
+        let mut reservations = needed(1, &[relay], now);
+        reservations.wake(now);
+        reservations.accepted(relay, now);
+        reservations.set_needed(false);
+        assert_eq!(reservations.wake(now), [Step::GiveUp(relay)]);
+        assert!(reservations.wake(now).is_empty());
+        assert_eq!(reservations.held().count(), 0);
+    }
+
+    #[test]
+    fn a_crowd_of_relays_is_not_remembered_but_hopeless_ones_make_room() {
+        let mut now = Instant::now();
+        let own = PeerId::random();
+        let mut reservations = needed(1, &[own], now);
+        for port in 0..200 {
+            reservations.met(PeerId::random(), at(port), now);
+        }
+        assert_eq!(reservations.relays.len(), RELAYS);
+        for _ in 0..RELAYS * 20 {
+            for relay in asked(&reservations.wake(now)) {
+                reservations.failed(relay, now);
+            }
+            now += FIRST_PAUSE;
+        }
+        let newcomer = PeerId::random();
+        reservations.met(newcomer, at(1), now);
+        assert!(reservations.relays.contains_key(&newcomer));
+        assert!(reservations.relays.contains_key(&own));
+        assert_eq!(reservations.relays.len(), RELAYS);
+        let many = (0..100).flat_map(at).collect();
+        reservations.met(newcomer, many, now);
+        assert_eq!(reservations.relays[&newcomer].addresses.len(), ADDRESSES);
+    }
+}

@@ -1,0 +1,304 @@
+//! What this peer knows of its place in the network, for people and for counters.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::time::Instant;
+
+use handover_core::engine::PathKind;
+use libp2p::{Multiaddr, PeerId, upnp};
+
+use super::Libp2pTransport;
+use super::config::is_circuit;
+use super::dials::split;
+
+/// Observed addresses that are remembered, and as many verdicts on addresses.
+const REMEMBERED: usize = 16;
+/// Peers whose reservations here are remembered, however many the quotas allow.
+const SERVED: usize = 4096;
+
+/// A peer's place in the network at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NetworkState {
+    /// What it listens on, but for relays.
+    pub listening: Vec<Multiaddr>,
+    /// Where it can be reached as far as it knows, relays included.
+    pub external: Vec<Multiaddr>,
+    /// Where other nodes saw it, the latest last.
+    pub observed: Vec<Multiaddr>,
+    /// What came of testing the observed addresses.
+    pub tested: Vec<TestedAddress>,
+    /// Somebody whom it had not dialled before has come through to it over the internet.
+    pub strangers: bool,
+    /// What came of asking the router for a port.
+    pub port_mapping: PortMapping,
+    /// Relays that it is reachable through.
+    pub reservations: Vec<HeldReservation>,
+    /// Nodes of the DHT in its routing table.
+    pub dht_nodes: usize,
+    /// Bootstrap nodes that it has.
+    pub bootstrap_configured: usize,
+    /// Bootstrap nodes that it is connected to.
+    pub bootstrap_connected: usize,
+    /// What it does for others.
+    pub served: Served,
+    /// Its connections, by the way they go.
+    pub connections: ConnectionCounts,
+}
+
+/// An address of this peer, and whether others get through to it (`AutoNAT` v2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TestedAddress {
+    /// The address.
+    pub address: Multiaddr,
+    /// The verdict.
+    pub verdict: Verdict,
+}
+
+/// Whether others get through to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Somebody did.
+    Reachable,
+    /// Somebody tried in vain.
+    Unreachable,
+    /// Nobody has told yet.
+    Unknown,
+}
+
+/// What came of asking the router for a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PortMapping {
+    /// It was not asked.
+    Off,
+    /// It has not answered.
+    Asked,
+    /// It forwards these addresses to this peer.
+    Mapped(Vec<Multiaddr>),
+    /// No router speaks `UPnP`.
+    NoRouter,
+    /// The router itself is not on the public network.
+    RouterNotPublic,
+}
+
+/// A relay that this peer is reachable through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldReservation {
+    /// The relay.
+    pub relay: PeerId,
+    /// Since when.
+    pub since: Instant,
+}
+
+/// What a peer does for others.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Served {
+    /// It answers for the DHT, relays, and tests addresses.
+    pub serving: bool,
+    /// Peers that are reachable through it now.
+    pub reservations: usize,
+    /// Circuits through it now.
+    pub circuits: usize,
+    /// Circuits that have gone through it so far, those of now included.
+    pub circuits_total: u64,
+    /// Keys of the DHT that it keeps for others.
+    pub dht_keys: usize,
+}
+
+/// Connections by the way they go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ConnectionCounts {
+    /// On this machine.
+    pub loopback: usize,
+    /// On the local network.
+    pub lan: usize,
+    /// Straight over the internet.
+    pub direct: usize,
+    /// Through a relay.
+    pub relayed: usize,
+}
+
+/// What was seen so far.
+#[derive(Debug)]
+pub(super) struct Seen {
+    observed: VecDeque<Multiaddr>,
+    tested: VecDeque<(Multiaddr, bool)>,
+    port_mapping: PortMapping,
+    /// Nodes of the DHT in the routing table.
+    pub(super) dht_nodes: usize,
+    /// Keys that are kept for others.
+    pub(super) dht_keys: usize,
+    reserved: BTreeSet<PeerId>,
+    circuits: usize,
+    circuits_total: u64,
+}
+
+impl Seen {
+    pub(super) fn new(asks_router: bool) -> Self {
+        Self {
+            observed: VecDeque::new(),
+            tested: VecDeque::new(),
+            port_mapping: if asks_router {
+                PortMapping::Asked
+            } else {
+                PortMapping::Off
+            },
+            dht_nodes: 0,
+            dht_keys: 0,
+            reserved: BTreeSet::new(),
+            circuits: 0,
+            circuits_total: 0,
+        }
+    }
+
+    /// Somebody sees this peer there.
+    pub(super) fn observed(&mut self, address: &Multiaddr) {
+        let address = split(address).0;
+        self.observed.retain(|known| *known != address);
+        self.observed.push_back(address);
+        if self.observed.len() > REMEMBERED {
+            self.observed.pop_front();
+        }
+    }
+
+    /// Somebody tried to get through to an address.
+    pub(super) fn tested(&mut self, address: &Multiaddr, reachable: bool) {
+        let address = split(address).0;
+        self.tested.retain(|(known, _)| *known != address);
+        self.tested.push_back((address, reachable));
+        if self.tested.len() > REMEMBERED {
+            self.tested.pop_front();
+        }
+    }
+
+    /// The router has said something.
+    pub(super) fn mapped(&mut self, event: upnp::Event) {
+        let before = std::mem::replace(&mut self.port_mapping, PortMapping::Asked);
+        let mut mapped = match before {
+            PortMapping::Mapped(addresses) => addresses,
+            _ => Vec::new(),
+        };
+        self.port_mapping = match event {
+            upnp::Event::NewExternalAddr { external_addr, .. } => {
+                if !mapped.contains(&external_addr) && mapped.len() < REMEMBERED {
+                    mapped.push(external_addr);
+                }
+                PortMapping::Mapped(mapped)
+            }
+            upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
+                mapped.retain(|address| *address != external_addr);
+                PortMapping::Mapped(mapped)
+            }
+            upnp::Event::GatewayNotFound => PortMapping::NoRouter,
+            upnp::Event::NonRoutableGateway => PortMapping::RouterNotPublic,
+        };
+    }
+
+    /// The router forwards a port to this peer.
+    pub(super) fn has_port(&self) -> bool {
+        matches!(&self.port_mapping, PortMapping::Mapped(addresses) if !addresses.is_empty())
+    }
+
+    /// This peer is reachable through here now.
+    pub(super) fn reserved(&mut self, peer: PeerId) {
+        if self.reserved.len() < SERVED {
+            self.reserved.insert(peer);
+        }
+    }
+
+    /// Not any more.
+    pub(super) fn unreserved(&mut self, peer: PeerId) {
+        self.reserved.remove(&peer);
+    }
+
+    /// Whether this peer is reachable through here.
+    pub(super) fn serves(&self, peer: PeerId) -> bool {
+        self.reserved.contains(&peer)
+    }
+
+    pub(super) fn circuit_opened(&mut self) {
+        self.circuits += 1;
+        self.circuits_total += 1;
+    }
+
+    pub(super) fn circuit_closed(&mut self) {
+        self.circuits = self.circuits.saturating_sub(1);
+    }
+
+    /// The observed addresses and those that were tested, with the verdict on each.
+    fn verdicts(&self) -> Vec<TestedAddress> {
+        let tested = self
+            .tested
+            .iter()
+            .map(|(address, reachable)| TestedAddress {
+                address: address.clone(),
+                verdict: if *reachable {
+                    Verdict::Reachable
+                } else {
+                    Verdict::Unreachable
+                },
+            });
+        let untested = self
+            .observed
+            .iter()
+            .filter(|address| !self.tested.iter().any(|(known, _)| known == *address))
+            .map(|address| TestedAddress {
+                address: address.clone(),
+                verdict: Verdict::Unknown,
+            });
+        tested.chain(untested).collect()
+    }
+}
+
+impl Libp2pTransport {
+    /// This peer's place in the network now.
+    pub fn network(&self) -> NetworkState {
+        let listening = self.swarm.listeners();
+        NetworkState {
+            listening: listening
+                .filter(|address| !is_circuit(address))
+                .cloned()
+                .collect(),
+            external: self
+                .swarm
+                .external_addresses()
+                .map(|address| split(address).0)
+                .collect(),
+            observed: self.seen.observed.iter().cloned().collect(),
+            tested: self.seen.verdicts(),
+            strangers: self.strangers.came(),
+            port_mapping: self.seen.port_mapping.clone(),
+            reservations: self
+                .reservations
+                .held()
+                .map(|(relay, since)| HeldReservation {
+                    relay,
+                    since: since.into_std(),
+                })
+                .collect(),
+            dht_nodes: self.seen.dht_nodes,
+            bootstrap_configured: self.bootstrap.configured(),
+            bootstrap_connected: self.bootstrap.connected(),
+            served: Served {
+                serving: self.setting.serves,
+                reservations: self.seen.reserved.len(),
+                circuits: self.seen.circuits,
+                circuits_total: self.seen.circuits_total,
+                dht_keys: self.seen.dht_keys,
+            },
+            connections: self.connection_counts(),
+        }
+    }
+
+    fn connection_counts(&self) -> ConnectionCounts {
+        let mut counts = ConnectionCounts::default();
+        for carrier in self.connections.0.values() {
+            let count = match carrier.path {
+                PathKind::Loopback => &mut counts.loopback,
+                PathKind::Lan => &mut counts.lan,
+                PathKind::Direct => &mut counts.direct,
+                PathKind::Relayed => &mut counts.relayed,
+            };
+            *count += 1;
+        }
+        counts
+    }
+}

@@ -1,0 +1,9 @@
+//! Peers that find each other in the DHT, meet at relays and get from there to something better: real sockets, on this
+//! machine only.
+
+mod direct;
+mod foreign;
+mod hidden;
+mod peers;
+mod relays;
+mod search;
