@@ -1,10 +1,12 @@
-//! `handover demo`: two real peers, as processes of their own on this computer, hand over a small folder; then every
-//! byte and attribute of it is compared.
+//! `handover demo`: a node and two real peers, as processes of their own on this computer. The peers share nothing but a
+//! short code, find each other through the node and hand over a small folder; then every byte and attribute of it is
+//! compared.
 
 mod child;
 mod compare;
 mod sample;
 
+use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -42,9 +44,10 @@ async fn hand_over(screen: &Screen, folder: &Path) -> Result<Exit, Failure> {
     sample::make(&shared).map_err(broken)?;
     screen.say(
         Tone::Plain,
-        "Two peers on this computer hand over a small folder.\n",
+        "Two peers on this computer find each other by a short code and hand over a small folder.\n",
     );
 
+    let (_node, address) = node(screen, &folder.join("node")).await?;
     let identity = folder.join("sender");
     let mut sender = Peer::start(
         &[
@@ -52,6 +55,8 @@ async fn hand_over(screen: &Screen, folder: &Path) -> Result<Exit, Failure> {
             shared.as_ref(),
             "--once".as_ref(),
             "--loopback".as_ref(),
+            "--bootstrap".as_ref(),
+            address.as_ref(),
             "--data-dir".as_ref(),
             identity.as_ref(),
         ],
@@ -73,6 +78,8 @@ async fn hand_over(screen: &Screen, folder: &Path) -> Result<Exit, Failure> {
             "--yes".as_ref(),
             "--exec".as_ref(),
             "--loopback".as_ref(),
+            "--bootstrap".as_ref(),
+            address.as_ref(),
             "--data-dir".as_ref(),
             identity.as_ref(),
         ],
@@ -95,6 +102,26 @@ async fn hand_over(screen: &Screen, folder: &Path) -> Result<Exit, Failure> {
         }
     }
     verify(screen, &source, &target)
+}
+
+/// A node of a network that is this computer alone, and its address. It ends with its handle.
+async fn node(screen: &Screen, folder: &Path) -> Result<(Peer, String), Failure> {
+    let arguments: [&OsStr; 6] = [
+        "node".as_ref(),
+        "--private".as_ref(),
+        "--listen".as_ref(),
+        "/ip4/127.0.0.1/tcp/0".as_ref(),
+        "--data-dir".as_ref(),
+        folder.as_ref(),
+    ];
+    let mut node = Peer::start(&arguments, None)?;
+    loop {
+        match node.told().await {
+            Told::Data(address) => return Ok((node, address)),
+            Told::Screen(line) => show(screen, "node", &line),
+            Told::Ended(_) => return Err(stuck("the node ended before it had an address")),
+        }
+    }
 }
 
 fn verify(screen: &Screen, source: &Path, target: &Path) -> Result<Exit, Failure> {

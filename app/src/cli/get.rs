@@ -77,6 +77,7 @@ pub(crate) async fn run(
         path: None,
         before: None,
         relay_ended: false,
+        rounds: 0,
         told_not_found: None,
     };
     let result = getting.follow(&mut events, &mut lines, interrupts).await;
@@ -145,7 +146,8 @@ struct Getting<'a> {
     before: Option<PathKind>,
     /// It was said that a relay has ended the connection.
     relay_ended: bool,
-    /// What was said last of a search without a result.
+    /// Rounds of look-ups without a result, and what was said of them last.
+    rounds: u32,
     told_not_found: Option<bool>,
 }
 
@@ -217,10 +219,7 @@ impl Getting<'_> {
                 self.path = None;
                 screen.say(Tone::Bad, &receiving::lost(&reason));
             }
-            Event::NotFound { reached, .. } if self.told_not_found != Some(reached) => {
-                self.told_not_found = Some(reached);
-                screen.say(Tone::Plain, receiving::not_found(reached));
-            }
+            Event::NotFound { reached, .. } => self.not_found(reached),
             Event::FileSkipped { path, .. } => {
                 screen.say(
                     Tone::Plain,
@@ -240,6 +239,16 @@ impl Getting<'_> {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// The first round may be too early: the sharer is only being announced.
+    fn not_found(&mut self, reached: bool) {
+        self.rounds += 1;
+        let early = reached && self.rounds == 1;
+        if !early && self.told_not_found != Some(reached) {
+            self.told_not_found = Some(reached);
+            self.screen.say(Tone::Plain, receiving::not_found(reached));
+        }
     }
 
     fn relay_ended(&mut self) {

@@ -261,7 +261,8 @@ impl<'a> Sending<'a> {
             let known = self.short.is_some().then_some(listed);
             return known.filter(|_| self.printed.is_none());
         }
-        let stays = self.codes.has_dht && self.printed.is_some();
+        // Programs are told of every change; people have given the code to somebody by now.
+        let stays = self.codes.has_dht && self.printed.is_some() && !self.screen.is_json();
         if stays || self.printed.as_deref() == Some(&self.ticket.encode()) {
             return None;
         }
@@ -304,7 +305,9 @@ impl<'a> Sending<'a> {
             sending::invitation(loopback)
         };
         screen.say(Tone::Plain, &format!("{invitation}\n"));
-        screen.need(Tone::Strong, &sending::command(&code, loopback));
+        let bootstrap = &self.args.network.bootstrap;
+        let command = sending::command(&code, loopback, bootstrap);
+        screen.need(Tone::Strong, &command);
         screen.say(Tone::Plain, "");
         if let Some(picture) = self.args.qr.then(|| sending::qr(&code)).flatten() {
             screen.need(Tone::Plain, &picture);

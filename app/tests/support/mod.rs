@@ -368,3 +368,59 @@ fn collect(mut output: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
         bytes
     })
 }
+
+/// A node of a private network: bootstrap, DHT server and relay. It is killed when its handle goes.
+pub struct Node {
+    child: Child,
+    /// Where others begin.
+    pub address: String,
+    metrics: std::net::SocketAddr,
+}
+
+impl Node {
+    pub fn start(scene: &Scene, name: &str, options: &[&str]) -> Self {
+        // A port that is free now is free in a moment too, or the node says so and the test fails.
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let metrics = probe.local_addr().unwrap();
+        drop(probe);
+        let mut command = scene.bare(&["node", "--private", "--listen", "/ip4/127.0.0.1/tcp/0"]);
+        command
+            .arg("--data-dir")
+            .arg(scene.path(name))
+            .arg("--metrics")
+            .arg(metrics.to_string())
+            .args(options)
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.next().expect("the node's address").unwrap();
+        Self {
+            child,
+            address,
+            metrics,
+        }
+    }
+
+    /// One of its counters.
+    pub fn counter(&self, name: &str) -> u64 {
+        let mut socket = std::net::TcpStream::connect(self.metrics).unwrap();
+        socket.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        let mut lines = answer.lines();
+        let line = lines.find_map(|line| line.strip_prefix(&format!("handover_{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in {answer}"))
+            .parse()
+            .unwrap()
+    }
+
+    pub fn kill(mut self) {
+        put_down(&mut self.child);
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        put_down(&mut self.child);
+    }
+}

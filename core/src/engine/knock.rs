@@ -38,6 +38,11 @@ impl Engine {
                 .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
             return cx.push(Output::AwaitPlain { link });
         };
+        if self.guesses_already(id, peer) {
+            self.cx.push(Output::Close { link });
+            return self.dial_failed(id, dial, "another link to the same peer was quicker");
+        }
+        let cx = &mut self.cx;
         let wanted = self.downloads.get(&id).filter(|download| {
             download.wants_link(cx, path) && download.peer().is_none_or(|expected| expected == peer)
         });
@@ -78,6 +83,15 @@ impl Engine {
             bytes: knock.into(),
         });
         cx.push(Output::AwaitPlain { link });
+    }
+
+    /// A short code is being tried on this peer over another link, or was: over two, wrong words would count twice.
+    fn guesses_already(&self, id: DownloadId, peer: PeerId) -> bool {
+        let Some(download) = self.downloads.get(&id) else {
+            return false;
+        };
+        let tried = self.cx.links.knocks_at(id, peer) || download.has_other_words(peer);
+        matches!(download.key(), FetchKey::Short(_)) && tried
     }
 
     pub(super) fn dial_failed(&mut self, download: DownloadId, dial: DialId, reason: &str) {

@@ -126,6 +126,14 @@ impl Links {
             .count()
     }
 
+    /// Whether a download has knocked at this peer and waits for what comes of it.
+    pub(super) fn knocks_at(&self, download: DownloadId, peer: PeerId) -> bool {
+        self.links.values().any(|link| {
+            let ours = matches!(&link.role, Role::Asking(id, ..) | Role::Knocking(id, ..) if *id == download);
+            ours && link.peer == peer
+        })
+    }
+
     /// The next sequence number of a keyed link.
     pub(super) fn take_seq(&mut self, id: LinkId) -> Option<u64> {
         let link = self.links.get_mut(&id)?;

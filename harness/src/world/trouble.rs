@@ -174,6 +174,13 @@ impl World {
         self.dht.mood = mood;
     }
 
+    /// Hostile nodes of the DHT tell of these peers, wherever one looks.
+    pub fn plant(&mut self, puppets: &[HostId]) {
+        let known = puppets.iter();
+        let known = known.map(|puppet| (self.peer(*puppet), vec![Self::address(*puppet)]));
+        self.dht.planted = known.collect();
+    }
+
     /// Every fault of the network is over: partitions, NATs, relays, the DHT, clocks.
     pub fn heal(&mut self) {
         self.reach.heal();

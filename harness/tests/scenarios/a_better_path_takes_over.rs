@@ -18,7 +18,9 @@ fn relay(world: &mut World, host: HostId, bandwidth: u64, window: usize) {
         window,
         ..LinkProfile::WAN
     };
-    let address = "/ip4/1.2.3.4/tcp/1".parse().unwrap();
+    let text =
+        "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit";
+    let address = text.parse().unwrap();
     world.listen(host, address, Route::new(PathKind::Relayed, profile));
 }
 
@@ -27,7 +29,9 @@ fn two_ways(world: &mut World, host: HostId) {
     world.unlisten(host, &World::address(host));
     let address = |text: &str| text.parse::<Multiaddr>().unwrap();
     relay(world, host, 1_000_000, 1 << 20);
-    let lan = Route::lan().with_setup(Duration::from_millis(500));
+    let lan = Route::lan()
+        .with_setup(Duration::from_secs(2))
+        .with_bandwidth(1_000_000);
     world.listen(host, address("/ip4/10.9.9.9/udp/1/quic-v1"), lan);
 }
 
@@ -35,6 +39,8 @@ fn two_ways(world: &mut World, host: HostId) {
 fn the_transfer_moves_from_the_relay_to_the_local_network_and_loses_nothing() {
     let (mut world, alice, bob) = pair(5);
     two_ways(&mut world, alice);
+    // Nobody calls back there.
+    world.unlisten(bob, &World::address(bob));
     let tree = Tree::one("f", content(1, 3_000_000));
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
@@ -85,7 +91,9 @@ fn the_relay_dies_as_the_local_network_takes_over() {
 fn the_local_network_goes_and_the_relay_is_found_again() {
     let (mut world, alice, bob) = pair(7);
     two_ways(&mut world, alice);
-    let tree = Tree::one("f", content(1, 8_000_000));
+    // Nobody calls back there.
+    world.unlisten(bob, &World::address(bob));
+    let tree = Tree::one("f", content(1, 2_000_000));
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
     let moved = |event: &Event| matches!(event, Event::PathChanged { .. });
@@ -94,7 +102,11 @@ fn the_local_network_goes_and_the_relay_is_found_again() {
         Duration::from_secs(10)
     ));
     world.unlisten(alice, &"/ip4/10.9.9.9/udp/1/quic-v1".parse().unwrap());
-    world.kill_links(bob);
+    // One more dial is under way there.
+    for _ in 0..10 {
+        world.kill_links(bob);
+        world.run_for(Duration::from_millis(100));
+    }
     let summary = complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree);
     assert_eq!(summary.path, Some(PathKind::Relayed));
@@ -189,5 +201,78 @@ fn another_link_that_dies_during_the_offer_does_not_get_the_sharer_blamed() {
         world.command(bob, Command::Accept { download, terms });
         complete(&mut world, bob, download);
         assert_same(&world, bob, download, &tree);
+    }
+}
+
+/// What came of a transfer that moved from a relay to the local network.
+struct Move {
+    /// Bytes that came twice.
+    again: u64,
+    /// The longest time without a byte before the move and from then on.
+    before: Duration,
+    after: Duration,
+}
+
+/// A transfer over a relay. After `moment` the sharer is on the receiver's network too, and says so over the relay.
+fn move_after(moment: Duration, called_back: bool) -> Move {
+    let (mut world, alice, bob) = pair(9);
+    let tree = Tree::one("f", content(1, 3_000_000));
+    for host in [alice, bob] {
+        world.unlisten(host, &World::address(host));
+    }
+    relay(&mut world, alice, 1_000_000, 1 << 20);
+    let (_, ticket) = world.share(alice, tree.clone());
+    let download = world.fetch(bob, &ticket);
+    let near = if called_back { bob } else { alice };
+    world.after(moment, move |world| {
+        world.listen(near, World::address(near), Route::lan());
+    });
+    let (mut came, mut since) = (0, world.now());
+    let mut moved = Move {
+        again: 0,
+        before: Duration::ZERO,
+        after: Duration::ZERO,
+    };
+    let over = |world: &World| {
+        let bytes = world.received(bob);
+        let flows = came > 0 && came < tree.size();
+        let changed = |event: &Event| matches!(event, Event::PathChanged { .. });
+        let longest = match count(world, bob, changed) {
+            0 => &mut moved.before,
+            _ => &mut moved.after,
+        };
+        if flows {
+            *longest = (*longest).max(world.now().since(since));
+        }
+        if bytes > came {
+            (came, since) = (bytes, world.now());
+        }
+        world.outcome(bob, download).is_some()
+    };
+    let ended = world.run_until(over, Duration::from_mins(1));
+    assert!(ended, "{moment:?}");
+    let summary = complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree);
+    assert_eq!(summary.path, Some(PathKind::Lan), "{moment:?}");
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.links_of(alice).len(), 0, "the relay is let go");
+    moved.again = world.received(bob) - tree.size();
+    moved
+}
+
+#[test]
+fn at_any_moment_the_transfer_moves_to_a_path_that_comes_up() {
+    for called_back in [false, true] {
+        for moment in (0..50).map(|step| Duration::from_millis(400 + 47 * step)) {
+            let moved = move_after(moment, called_back);
+            // The path is asked for, the link is keyed, and what was asked for over the relay comes in meanwhile.
+            assert!(
+                moved.after <= moved.before.max(Duration::from_millis(170)),
+                "after {moment:?} nothing came for {:?}; before, for {:?} at the most",
+                moved.after,
+                moved.before
+            );
+            assert_eq!(moved.again, 0, "after {moment:?}");
+        }
     }
 }

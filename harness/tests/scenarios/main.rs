@@ -1,6 +1,7 @@
 //! What two honest hosts and a world full of trouble make of a transfer. A scenario a file, named as a sentence.
 
 mod a_better_path_takes_over;
+mod a_code_is_found_in_the_dht;
 mod a_code_is_there_before_anything_is_listed_or_hashed;
 mod a_link_dies_at_any_byte;
 mod a_sharer_is_started_again;

@@ -16,8 +16,8 @@ impl Libp2pTransport {
     /// Reserves and gives up what is due; whether anything was.
     pub(super) fn keep_reservations(&mut self, now: Instant) -> bool {
         let announces = self.dht.as_ref().is_some_and(super::Dht::announces);
-        let wanted = announces || self.setting.relays_named;
-        let needed = wanted && !self.needs_no_relay();
+        // Whoever names a relay wants to be reachable there, whatever else leads here.
+        let needed = self.setting.relays_named || (announces && !self.needs_no_relay());
         self.reservations.set_needed(needed);
         let steps = self.reservations.wake(now);
         let any = !steps.is_empty();

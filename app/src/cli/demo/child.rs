@@ -46,6 +46,7 @@ impl Peer {
         command
             .args(arguments)
             .env_remove(super::CODE_VARIABLE)
+            .env_remove("HANDOVER_BOOTSTRAP")
             .envs(variable)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

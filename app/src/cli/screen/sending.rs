@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use handover_core::Multiaddr;
 use handover_core::engine::{ManifestSummary, PathKind, ReceiverOutcome, ShareEnd};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
@@ -39,9 +40,11 @@ pub(crate) fn left_out(skipped: &[(String, String)], width: usize) -> Option<Str
 }
 
 /// The command for the other side.
-pub(crate) fn command(code: &str, loopback: bool) -> String {
-    let option = if loopback { " --loopback" } else { "" };
-    format!("    handover get{option} {code}")
+pub(crate) fn command(code: &str, loopback: bool, bootstrap: &[Multiaddr]) -> String {
+    let loopback = if loopback { " --loopback" } else { "" };
+    let bootstrap = bootstrap.iter().map(|node| format!(" --bootstrap {node}"));
+    let bootstrap: String = bootstrap.collect();
+    format!("    handover get{loopback}{bootstrap} {code}")
 }
 
 /// What stands above the command.
@@ -276,9 +279,9 @@ mod tests {
             left_out(&skipped, 80).unwrap(),
             left_out(&skipped[..1], 80).unwrap(),
             invitation(false).to_string(),
-            command(CODE, false),
+            command(CODE, false, &[]),
             invitation(true).to_string(),
-            command(CODE, true),
+            command(CODE, true, &[]),
             invitation_note().to_string(),
             legacy(Some("GAZ3-VTDS-YQP7:hRoI:10.148.96.12:47820")),
             legacy(None),

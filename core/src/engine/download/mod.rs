@@ -20,6 +20,7 @@ use std::time::Duration;
 use files::Files;
 use lookups::LookUps;
 use offer::Offer;
+use reach::Better;
 use search::{Search, Step};
 use transfer::Transfer;
 
@@ -50,8 +51,8 @@ pub(super) struct Download {
     known: Vec<Multiaddr>,
     /// Which relay comes first next time.
     turn: usize,
-    /// A dial that may bring a better path than the one in use.
-    upgrade: Option<DialId>,
+    /// Ways to a better path than the one in use.
+    better: Better,
     /// The link in use.
     best: Option<LinkId>,
     /// What it goes over, or the last one went.
@@ -119,7 +120,7 @@ impl Download {
             links: BTreeMap::new(),
             known: Vec::new(),
             turn: 0,
-            upgrade: None,
+            better: Better::default(),
             best: None,
             last_path: PathKind::Direct,
             lost: None,
@@ -207,9 +208,7 @@ impl Download {
 
     /// A dial failed, or its link did before it had keys.
     pub(super) fn dial_failed(&mut self, cx: &mut Context, dial: DialId, reason: String) {
-        if self.upgrade == Some(dial) {
-            self.upgrade = None;
-        }
+        self.upgrade_over(cx, dial);
         if let Some(search) = &mut self.search {
             search.failed(dial, reason, cx.now);
             self.search_on(cx);
@@ -263,7 +262,7 @@ impl Download {
         let Some(path) = cx.links.get(link).map(|link| link.path) else {
             return;
         };
-        self.upgrade = None;
+        self.better.came(path);
         if let Some(search) = &mut self.search {
             search.rest(cx);
             let known = search.addresses_of(peer);

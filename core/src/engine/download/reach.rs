@@ -4,9 +4,49 @@
 use serde_bytes::ByteBuf;
 
 use super::super::context::Context;
-use super::super::{Event, LinkId, LookUpId, PathKind};
+use super::super::{DialId, Event, LinkId, LookUpId, PathKind};
 use super::Download;
 use crate::{Multiaddr, PeerId, dial};
+
+/// How a better path may be come by: each way is tried once at a time, and once more if there was news meanwhile.
+#[derive(Debug, Default)]
+pub(super) struct Better {
+    /// Where the peer says that it can be dialled without a relay.
+    told: Vec<Multiaddr>,
+    dials: Attempt,
+    /// Connections that came up by themselves.
+    paths: Attempt,
+}
+
+/// One way.
+#[derive(Debug, Default)]
+struct Attempt {
+    dial: Option<DialId>,
+    again: bool,
+}
+
+impl Attempt {
+    /// Whether it may begin now; if not, it is begun again after.
+    fn begins(&mut self) -> bool {
+        self.again = self.dial.is_some();
+        !self.again
+    }
+
+    /// Whether that was its dial, and it is to be begun again.
+    fn over(&mut self, dial: DialId) -> bool {
+        let ours = self.dial.take_if(|own| *own == dial).is_some();
+        ours && std::mem::take(&mut self.again)
+    }
+}
+
+impl Better {
+    /// A link came up, by whatever dial: if that was one of these, it is over. What comes later is weighed anew.
+    pub(super) fn came(&mut self, path: PathKind) {
+        if path != PathKind::Relayed {
+            *self = Self::default();
+        }
+    }
+}
 
 impl Download {
     /// Whether this side may show itself at an address.
@@ -39,6 +79,12 @@ impl Download {
         if let Some(search) = &mut self.search {
             search.found(cx, self.id, peer, &vetted);
         }
+    }
+
+    /// A peer has the code with other words.
+    pub(in super::super) fn has_other_words(&self, peer: PeerId) -> bool {
+        let search = self.search.as_ref();
+        search.is_some_and(|search| search.has_other_words(peer))
     }
 
     /// A look-up has ended.
@@ -80,12 +126,33 @@ impl Download {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
             return;
         };
-        if !wanted || self.upgrade.is_some() || self.options.relayed_only {
+        let told = cx.vet_told(told, self.options.loopback);
+        if !wanted || self.options.relayed_only || told.is_empty() || told == self.better.told {
             return;
         }
-        let addresses = cx.vet_told(told, self.options.loopback);
-        if !addresses.is_empty() {
-            self.upgrade = Some(cx.dial(self.id, Some(peer), addresses));
+        self.better.told = told;
+        self.dial_told(cx, peer);
+    }
+
+    fn dial_told(&mut self, cx: &mut Context, peer: PeerId) {
+        if self.better.dials.begins() {
+            let addresses = self.better.told.clone();
+            self.better.dials.dial = Some(cx.dial(self.id, Some(peer), addresses));
+        }
+    }
+
+    /// A dial has come to nothing: what was learnt meanwhile is tried.
+    pub(super) fn upgrade_over(&mut self, cx: &mut Context, dial: DialId) {
+        let told = self.better.dials.over(dial);
+        let paths = self.better.paths.over(dial);
+        let Some(peer) = self.source.peer.filter(|_| !self.is_ending()) else {
+            return;
+        };
+        if told && self.wants_link(cx, PathKind::Direct) {
+            self.dial_told(cx, peer);
+        }
+        if paths && self.wants_link(cx, PathKind::Direct) {
+            self.dial_path(cx, peer);
         }
     }
 
@@ -93,8 +160,14 @@ impl Download {
     /// than what is in use, a link is opened over it.
     pub(in super::super) fn path(&mut self, cx: &mut Context, peer: PeerId, path: PathKind) {
         let ours = self.source.peer == Some(peer) && !self.links.is_empty();
-        if ours && self.upgrade.is_none() && self.wants_link(cx, path) {
-            self.upgrade = Some(cx.dial(self.id, Some(peer), Vec::new()));
+        if ours && self.wants_link(cx, path) {
+            self.dial_path(cx, peer);
+        }
+    }
+
+    fn dial_path(&mut self, cx: &mut Context, peer: PeerId) {
+        if self.better.paths.begins() {
+            self.better.paths.dial = Some(cx.dial(self.id, Some(peer), Vec::new()));
         }
     }
 }

@@ -170,6 +170,11 @@ impl Search {
         self.wrong.len()
     }
 
+    /// Whether that was so.
+    pub(super) fn has_other_words(&self, peer: PeerId) -> bool {
+        self.wrong.contains(&peer)
+    }
+
     /// Does what is due.
     pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId) -> Step {
         if self.resting.is_some() {

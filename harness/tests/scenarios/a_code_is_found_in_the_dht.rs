@@ -1,0 +1,167 @@
+use std::time::Duration;
+
+use handover_core::code::ShortCode;
+use handover_core::engine::{
+    DownloadError, DownloadId, DownloadOutcome, Event, FetchKey, FetchOptions, FetchSource, Short,
+};
+use handover_core::limits::GROUP;
+use handover_harness::{DhtMood, Fetch, HostId, Offering, Route, Tree, World, content};
+
+use crate::{SECOND, assert_same, complete, count, pair};
+
+fn tree() -> Tree {
+    Tree::one("f", content(1, 40 * GROUP as usize)).file("g", "x")
+}
+
+/// Two hosts of which the first can be dialled straight over the internet, and neither hears of the other.
+fn apart(seed: u64) -> (World, HostId, HostId) {
+    let (mut world, alice, bob) = pair(seed);
+    world.unlisten(alice, &World::address(alice));
+    world.listen(
+        alice,
+        "/ip4/203.0.113.9/tcp/1".parse().unwrap(),
+        Route::wan(),
+    );
+    (world, alice, bob)
+}
+
+fn offering(short: Short) -> Offering {
+    let mut offering = Offering::tree(tree());
+    offering.options.short = short;
+    offering.options.dht = true;
+    offering
+}
+
+fn code_of(world: &World, host: HostId) -> Option<ShortCode> {
+    world
+        .events(host)
+        .iter()
+        .rev()
+        .find_map(|event| match event {
+            Event::ShareOpen { short, .. } => short.clone(),
+            _ => None,
+        })
+}
+
+/// Shares, and waits for the code.
+fn share(world: &mut World, host: HostId) -> ShortCode {
+    world.share_with(host, offering(Short::New));
+    let known = |world: &World| code_of(world, host).is_some();
+    assert!(world.run_until(known, 30 * SECOND));
+    code_of(world, host).unwrap()
+}
+
+fn fetch(world: &mut World, host: HostId, code: &ShortCode) -> DownloadId {
+    let source = FetchSource {
+        peer: None,
+        addresses: Vec::new(),
+        key: FetchKey::Short(code.clone()),
+    };
+    let fetch = Fetch {
+        options: FetchOptions {
+            dht: true,
+            search: Some(Duration::from_mins(2)),
+            ..FetchOptions::default()
+        },
+        ..Fetch::default()
+    };
+    world.fetch_from(host, source, fetch)
+}
+
+#[test]
+fn nothing_but_the_code_is_needed() {
+    let (mut world, alice, bob) = apart(300);
+    let code = share(&mut world, alice);
+    world.run_for(20 * SECOND);
+    let download = fetch(&mut world, bob, &code);
+    complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree());
+    let told = |event: &Event| matches!(event, Event::Announced { reached: true, .. });
+    assert_eq!(count(&world, alice, told), 1);
+}
+
+#[test]
+fn the_receiver_may_be_earlier_than_the_sharer() {
+    let (mut world, alice, bob) = apart(301);
+    let code = share(&mut world, alice);
+    world.crash(alice);
+    let download = fetch(&mut world, bob, &code);
+    world.run_for(60 * SECOND);
+    assert!(world.outcome(bob, download).is_none());
+    world.restart(alice);
+    let short = Short::Again { code, wrong: 0 };
+    world.share_with(alice, offering(short));
+    // What is in the DHT of the sharer's life before leads to the same address, with another secret.
+    complete(&mut world, bob, download);
+}
+
+#[test]
+fn a_dht_that_is_gone_is_said_to_be() {
+    let (mut world, alice, bob) = apart(302);
+    world.set_dht(DhtMood::Gone);
+    let code = share(&mut world, alice);
+    let download = fetch(&mut world, bob, &code);
+    let outcome = world.run_to_end(bob, download);
+    let DownloadOutcome::Failed(DownloadError::Unreachable(why)) = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(
+        why,
+        "no node of the DHT answers, so only this network was searched"
+    );
+    let unreached = |event: &Event| matches!(event, Event::NotFound { reached: false, .. });
+    assert!(count(&world, bob, unreached) > 3, "it is tried again");
+    let told = |event: &Event| matches!(event, Event::Announced { reached: false, .. });
+    assert_eq!(count(&world, alice, told), 1, "told when it changes");
+}
+
+#[test]
+fn a_dht_that_comes_back_is_used_at_once() {
+    let (mut world, alice, bob) = apart(303);
+    world.set_dht(DhtMood::Gone);
+    let code = share(&mut world, alice);
+    let download = fetch(&mut world, bob, &code);
+    world.run_for(20 * SECOND);
+    world.set_dht(DhtMood::Well);
+    complete(&mut world, bob, download);
+    assert!(world.now().since(handover_core::time::Time::ZERO) < 100 * SECOND);
+}
+
+/// Row 9, for whoever puts themselves into the DHT under a number.
+#[test]
+fn stand_ins_guess_once_each_and_only_so_many() {
+    let (mut world, alice, bob) = apart(304);
+    let code = share(&mut world, alice);
+    world.run_for(20 * SECOND);
+    let crowd: Vec<_> = (0..2).map(|_| world.add_puppet()).collect();
+    world.plant(&crowd);
+    world.set_dht(DhtMood::Hostile);
+    let download = fetch(&mut world, bob, &code);
+    complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree());
+
+    let crowd: Vec<_> = (0..3).map(|_| world.add_puppet()).collect();
+    world.plant(&crowd);
+    world.crash(alice);
+    let download = fetch(&mut world, bob, &code);
+    let outcome = world.run_to_end(bob, download);
+    assert!(
+        matches!(outcome, DownloadOutcome::Failed(DownloadError::WrongWords)),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_number_that_somebody_has_is_not_given_out() {
+    let (mut world, alice, _) = apart(305);
+    let other = world.add_puppet();
+    world.plant(&[other]);
+    world.set_dht(DhtMood::Hostile);
+    world.share_with(alice, offering(Short::New));
+    // Each look-up finds somebody; the user is told a number in the end, and none before.
+    assert!(code_of(&world, alice).is_none());
+    let known = |world: &World| code_of(world, alice).is_some();
+    assert!(world.run_until(known, 40 * SECOND));
+    let told = |event: &Event| matches!(event, Event::ShareOpen { short: Some(_), .. });
+    assert_eq!(count(&world, alice, told), 1);
+}
