@@ -1,6 +1,9 @@
 //! A node, a sharer and a receiver, in processes of their own, that share nothing but a short code: they meet in the DHT
 //! of a private network, straight or through relays.
 
+// What was measured is read in the output.
+#![allow(clippy::print_stderr)]
+
 mod support;
 
 use std::time::Instant;
