@@ -197,9 +197,9 @@ fn hand_over(mark: &str, nats: [Nat; 2]) -> Option<Vec<String>> {
         })
         .chain(["--no-mdns", "--no-port-mapping", "--json"])
         .collect();
-    let mut send = scene.bare(&["send", "--data-dir"]);
-    send.arg(scene.path("sender")).args(&begin).arg(&sent);
-    let mut sender = Sender::start_unopened(internet.at("h1", &send));
+    let mut share = scene.bare(&["send", "--data-dir"]);
+    share.arg(scene.path("sender")).args(&begin).arg(&sent);
+    let mut sender = Sender::start_unopened(internet.at("h1", &share));
     let code = sender.await_event("share_open")["short"]
         .as_str()
         .unwrap()
