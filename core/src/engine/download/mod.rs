@@ -185,7 +185,12 @@ impl Download {
             patience = patience.max(cx.limits.relay_search);
         }
         let target = (self.source.peer, known);
-        self.search = Some(Search::new(target, lookups, self.turn, cx.now, patience));
+        let search = Search::new(target, lookups, self.turn, cx.now, patience);
+        self.search = Some(if self.options.relayed_only {
+            search.hidden()
+        } else {
+            search
+        });
         self.search_on(cx);
     }
 

@@ -56,9 +56,6 @@ impl Download {
 
     /// Somebody is on the local network who may be the peer.
     pub(in super::super) fn nearby(&mut self, cx: &mut Context, peer: PeerId) {
-        if self.options.relayed_only {
-            return;
-        }
         if let Some(search) = &mut self.search {
             search.nearby(cx, self.id, peer);
         }

@@ -44,6 +44,8 @@ pub(super) struct Search {
     known: Vec<Multiaddr>,
     /// Which of several relays comes first: each its turn.
     turn: usize,
+    /// Peers on the local network are asked too.
+    asks_near: bool,
     /// Whom look-ups have found, and where.
     found: BTreeMap<PeerId, Vec<Multiaddr>>,
     lookups: LookUps,
@@ -88,6 +90,7 @@ impl Search {
             peer,
             known,
             turn,
+            asks_near: true,
             found: BTreeMap::new(),
             lookups,
             wrong: BTreeSet::new(),
@@ -100,6 +103,12 @@ impl Search {
             last_failure: None,
             resting: None,
         }
+    }
+
+    /// This side hides from peers on the local network, as from all others.
+    pub(super) fn hidden(mut self) -> Self {
+        self.asks_near = false;
+        self
     }
 
     pub(super) fn deadline(&self) -> Time {
@@ -263,7 +272,7 @@ impl Search {
     pub(super) fn nearby(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
         let anybody = self.peer.is_none() && self.known.is_empty();
         let is_wanted = (anybody || self.peer == Some(peer)) && !self.wrong.contains(&peer);
-        if self.resting.is_some() || !is_wanted {
+        if self.resting.is_some() || !is_wanted || !self.asks_near {
             return;
         }
         if let Some(addresses) = cx.nearby.get(&peer).cloned() {
