@@ -18,6 +18,8 @@ const LOOK: Duration = Duration::from_secs(30);
 pub(crate) struct Bootstrap {
     nodes: Vec<(PeerId, Vec<Multiaddr>)>,
     connected: BTreeSet<PeerId>,
+    /// Those whose dial of this round has not failed.
+    promising: BTreeSet<PeerId>,
     /// Nobody of those that were known has answered.
     lost: bool,
     /// When to try next, and the pause after that.
@@ -28,6 +30,7 @@ pub(crate) struct Bootstrap {
 impl Bootstrap {
     pub(crate) fn new(nodes: Vec<(PeerId, Vec<Multiaddr>)>, now: Instant) -> Self {
         Self {
+            promising: nodes.iter().map(|(node, _)| *node).collect(),
             nodes,
             connected: BTreeSet::new(),
             lost: false,
@@ -44,6 +47,16 @@ impl Bootstrap {
     /// How many of them are connected.
     pub(crate) fn connected(&self) -> usize {
         self.connected.len()
+    }
+
+    /// Whether one of them may still come up in this round.
+    pub(crate) fn may_come(&self) -> bool {
+        !self.promising.is_empty()
+    }
+
+    /// This peer could not be dialled.
+    pub(crate) fn failed(&mut self, peer: PeerId) {
+        self.promising.remove(&peer);
     }
 
     /// A connection to this peer stands, or none does any more.
@@ -81,6 +94,7 @@ impl Bootstrap {
             return Vec::new();
         }
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.promising = self.nodes.iter().map(|(node, _)| *node).collect();
         self.nodes.clone()
     }
 }
@@ -110,6 +124,19 @@ mod tests {
         assert_eq!(pauses[0], FIRST_PAUSE);
         assert!(pauses.is_sorted());
         assert_eq!(pauses.last(), Some(&LONGEST_PAUSE));
+    }
+
+    #[test]
+    fn where_every_dial_has_failed_nobody_is_waited_for() {
+        let now = Instant::now();
+        let (mut bootstrap, node) = bootstrap(now);
+        assert!(bootstrap.may_come(), "not dialled yet");
+        bootstrap.wake(false, now);
+        bootstrap.failed(node);
+        assert!(!bootstrap.may_come());
+        let later = bootstrap.next_wake().unwrap();
+        bootstrap.wake(false, later);
+        assert!(bootstrap.may_come(), "dialled again");
     }
 
     #[test]

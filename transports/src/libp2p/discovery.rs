@@ -95,7 +95,7 @@ impl Libp2pTransport {
     pub(super) fn keep_searching(&mut self, now: Instant) -> bool {
         let ready = Ready {
             nodes: self.seen.dht_nodes > 0,
-            nodes_may_come: self.bootstrap.configured() > 0,
+            nodes_may_come: self.bootstrap.may_come(),
             address_may_come: self.reservations.pending(),
         };
         let kad = self.swarm.behaviour_mut().dht.as_mut();

@@ -270,9 +270,12 @@ impl Libp2pTransport {
             }
             SwarmEvent::OutgoingConnectionError {
                 connection_id,
+                peer_id,
                 error,
-                ..
             } => {
+                if let Some(peer) = peer_id {
+                    self.bootstrap.failed(peer);
+                }
                 self.reaches.remove(&connection_id);
                 if let DialError::Transport(tried) = &error {
                     for (address, _) in tried {
