@@ -285,3 +285,31 @@ fn a_shutdown_ends_everything_and_says_so_once() {
     );
     assert_eq!(world.links_of(bob), []);
 }
+
+#[test]
+fn a_share_that_expires_is_withdrawn_and_its_receivers_are_told() {
+    let (mut world, alice, bob) = pair(77);
+    let mut offering = Offering::tree(Tree::one("f", content(1, 50_000)));
+    offering.options.expires = Some(Duration::from_mins(10));
+    let (_, ticket) = world.share_with(alice, offering);
+    world.run_for(Duration::from_secs(599));
+    let in_time = world.fetch(bob, &ticket);
+    complete(&mut world, bob, in_time);
+    let waiting = world.fetch_with(bob, &ticket, Fetch::answered(Answer::Wait));
+    let ended = |event: &Event| {
+        matches!(
+            event,
+            Event::ShareEnded {
+                reason: ShareEnd::Expired,
+                ..
+            }
+        )
+    };
+    assert_eq!(count(&world, alice, ended), 0);
+    let outcome = world.run_to_end(bob, waiting);
+    assert!(
+        matches!(outcome, DownloadOutcome::Failed(DownloadError::Withdrawn)),
+        "{outcome:?}"
+    );
+    assert_eq!(count(&world, alice, ended), 1);
+}
