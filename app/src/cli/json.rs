@@ -26,6 +26,9 @@
 //! | `file_failed` | `download`, `file`, `reason` |
 //! | `peer_blamed` | `peer`, `violation` |
 //! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled` or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
+//! | `node_address` | `address` (as others name it with `--bootstrap`) |
+//! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
+//! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `dht`: `off`, `late`, `silent` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
 //! | `failed` | `exit` (the exit code that follows), `message`, `advice` |
 //! | `demo_finished` | `files`, `bytes` |
 
@@ -40,6 +43,7 @@ use handover_core::engine::{
 use handover_core::manifest::{Entry, EntryKind, Manifest};
 use serde_json::{Map, Value, json};
 
+use super::doctor::{Dht, Diagnosis};
 use super::failure::Failure;
 use handover_transports::libp2p::NetworkState;
 
@@ -91,6 +95,32 @@ pub(crate) fn node_state(network: &NetworkState) -> Value {
         "reservations": network.served.reservations,
         "circuits": network.served.circuits,
         "circuits_total": network.served.circuits_total,
+    })
+}
+
+/// What the network here allows.
+pub(crate) fn doctor(of: &Diagnosis) -> Value {
+    let (dht, took) = match of.dht {
+        Dht::Off => ("off", None),
+        Dht::Late => ("late", None),
+        Dht::Silent => ("silent", None),
+        Dht::Answers(took) => ("answers", Some(millis(took))),
+    };
+    json!({
+        "event": "doctor",
+        "expect": of.expect,
+        "ipv4": of.ipv4,
+        "ipv6": of.ipv6,
+        "bootstrap_reached": of.bootstrap_reached,
+        "bootstrap_nodes": of.bootstrap_nodes,
+        "dht": dht,
+        "dht_millis": took,
+        "nat": of.nat,
+        "udp": of.udp,
+        "reachable": of.reachable,
+        "port_mapping": of.port_mapping,
+        "relays": of.relays,
+        "relays_needed": of.relays_needed,
     })
 }
 

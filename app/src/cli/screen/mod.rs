@@ -5,6 +5,7 @@
 //! given, nothing reaches a terminal unescaped. A peer's text can't even make a line of its own: the modules escape it
 //! before they lay it out.
 
+pub(crate) mod doctor;
 pub(crate) mod escape;
 pub(crate) mod meter;
 pub(crate) mod node;
