@@ -16,6 +16,7 @@ mod screen;
 mod select;
 mod send;
 mod settings;
+mod typing;
 
 use std::io::Write;
 use std::time::Duration;
