@@ -6,21 +6,25 @@
 //!
 //! | `event` | fields |
 //! |---|---|
-//! | `share_open` | `share`, `code` (give it to the other side), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change |
+//! | `share_open` | `share`, `code` (the long one), `short` (the short one, if there is one), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change |
+//! | `announced` | `share`, `reached` (whether any node of the DHT knows it now) |
+//! | `wrong_words` | `share`, `left` (tries until the short code is dead) |
+//! | `code_burnt` | `share` |
 //! | `share_scanned` | `share`, `files`, `folders`, `bytes`, `executables`, `stream`, `skipped`: [{`name`, `reason`}] |
 //! | `share_hashed` | `share`, `done`, `total` |
-//! | `share_ended` | `share`, `reason`: `stopped`, `used_up` or `failed`, `message` |
+//! | `share_ended` | `share`, `reason`: `stopped`, `used_up`, `expired` or `failed`, `message` |
 //! | `share_file_failed` | `share`, `file`, `message` |
 //! | `receiver_joined` | `share`, `receiver`, `peer`, `name`, `path` |
 //! | `receiver_progress` | `share`, `receiver`, `path`, `rtt`, `done`, `total` |
 //! | `receiver_left` | `share`, `receiver`, `outcome`: `completed`, `declined`, `cancelled`, `lost` or `violation`, `sent` |
 //! | `connecting` | `download`, `attempt`, `reason` (why the last one failed) |
+//! | `not_found` | `download`, `reached` (whether any node of the DHT was asked) |
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
 //! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
 //! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `paused` |
 //! | `path_changed` | `download`, `path` |
-//! | `connection_lost` | `download`, `reason` |
+//! | `connection_lost` | `download`, `path`, `reason` |
 //! | `file_done` | `download`, `file`, `size` |
 //! | `file_skipped` | `download`, `file` |
 //! | `file_failed` | `download`, `file`, `reason` |
