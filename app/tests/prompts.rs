@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use support::terminal::Terminal;
-use support::{Scene, Sender, tree};
+use support::{Scene, Sender, run, tree};
 
 fn scene() -> (Scene, Sender) {
     let scene = Scene::new();
@@ -127,4 +127,61 @@ fn a_withdrawn_offer_ends_the_question() {
     sender.signal(rustix::process::Signal::INT);
     get.sees("stopped sharing");
     assert_eq!(get.ends().0, Some(7));
+}
+
+#[test]
+fn a_mistyped_word_is_asked_for_again_with_what_may_be_meant() {
+    let (scene, _sender) = scene();
+    let mut get = get(&scene);
+    get.sees("code: ");
+    get.types("4827193-ambre-otter");
+    get.sees("the first word");
+    get.sees("Did you mean \"amber\"?");
+    get.sees("code: ");
+    get.types("4827193-amber-oter");
+    get.sees("the second word");
+    get.sees("Did you mean \"otter\"?");
+    get.sees("code: ");
+    get.types("4827193-xylophon-otter");
+    get.sees("the first word");
+    let (exit, screen) = get.ends();
+    assert_eq!(exit, Some(2), "{screen}");
+}
+
+#[test]
+fn an_argument_that_is_mistyped_is_answered_with_what_may_be_meant() {
+    let scene = Scene::new();
+    let arguments = ["get", "--yes", "4827193-ambre-otter"];
+    let mut get = Terminal::start(scene.handover("receiver", &arguments));
+    get.sees("the first word");
+    get.sees("Did you mean \"amber\"?");
+    assert_eq!(get.ends().0, Some(2));
+
+    // Not where it may be a log.
+    let got = run(scene.handover("receiver", &arguments)).expect(2);
+    assert!(!got.stderr.contains("amber"), "{}", got.stderr);
+}
+
+#[test]
+fn tab_completes_words() {
+    let (scene, _sender) = scene();
+    let mut get = get(&scene);
+    get.sees("code: ");
+    get.types("482719\u{7f}\u{7f}193-ambe\tott\t");
+    get.sees("amber-");
+    get.sees("otter");
+    // It is a good code, which nobody can be asked for on this computer alone.
+    get.sees("a short code is looked for");
+    assert_eq!(get.ends().0, Some(2));
+}
+
+#[test]
+fn a_pasted_code_may_be_longer_than_a_terminal_s_line() {
+    let (scene, sender) = scene();
+    let mut get = get(&scene);
+    get.sees("code: ");
+    get.types(&format!("{}{}", " ".repeat(5000), sender.code));
+    get.sees("accept?");
+    get.types("n");
+    assert_eq!(get.ends().0, Some(4));
 }

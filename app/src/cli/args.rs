@@ -41,6 +41,10 @@ Examples:
   handover node --private                 for a network of one's own, with addresses of that network
   handover send ./mods --bootstrap /ip4/203.0.113.9/tcp/4001/p2p/12D3Koo…";
 
+const DOCTOR_HELP: &str = "\
+It sets itself up as `send` with the same options would, so ask it with those. Nothing is shared. It ends with 0 where
+transfers over the internet are possible, and with 3 where they are not.";
+
 const GET_HELP: &str = "\
 Where the code comes from, the first of: the argument, the variable HANDOVER_CODE, the first line of standard input if \
 that is not a terminal, a prompt. As an argument the code can be seen by everybody on this computer, in the list of \
@@ -107,6 +111,9 @@ pub(crate) enum Command {
     /// Serve others: a bootstrap node, a server of the DHT and a relay
     #[command(after_help = NODE_EXAMPLES)]
     Node(Node),
+    /// Tell what the network here allows: who can be found, and how transfers will go
+    #[command(after_help = DOCTOR_HELP)]
+    Doctor(Doctor),
     /// Hand a small folder from one peer to another, both on this computer
     Demo,
     /// Print a completion script for a shell
@@ -272,6 +279,15 @@ pub(crate) struct Node {
     pub(crate) circuit_seconds: u64,
 }
 
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    /// Look for so long at the most
+    #[arg(long, value_name = "SECONDS", default_value = "15", value_parser = seconds)]
+    pub(crate) wait: Duration,
+    #[command(flatten)]
+    pub(crate) network: Network,
+}
+
 /// How this side uses the network.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Network")]
@@ -428,6 +444,7 @@ mod tests {
         insta::assert_snapshot!("help_send", help(Some("send")));
         insta::assert_snapshot!("help_get", help(Some("get")));
         insta::assert_snapshot!("help_node", help(Some("node")));
+        insta::assert_snapshot!("help_doctor", help(Some("doctor")));
     }
 
     #[test]
@@ -444,6 +461,7 @@ mod tests {
             "handover get --output file",
             "handover get --output - --to there",
             "handover get --wait 0",
+            "handover doctor --wait 0",
             "handover get --on-conflict perhaps",
             "handover send a -q -v",
             "handover send a --listen nowhere",

@@ -2,17 +2,20 @@
 
 use std::io::{self, BufRead, IsTerminal, Read};
 
-use handover_core::code::{MAX_CODE, ShareCode};
+use handover_core::code::{CodeError, MAX_CODE, ShareCode, words};
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
 use super::interrupt::Interrupts;
 use super::screen::{Screen, Tone, receiving, trouble};
+use super::typing::KeyByKey;
 
 /// The variable that may hold the code.
 pub(crate) const CODE_VARIABLE: &str = "HANDOVER_CODE";
 /// How often a code may be mistyped at the prompt.
 const TRIES: usize = 3;
+/// Words that a mistyped one may stand for; with more it is not clear at all.
+const MEANT: usize = 4;
 
 /// Lines of standard input, read by a thread of their own: such a read can't be called off. Nothing is read before the
 /// first line is asked for.
@@ -63,7 +66,7 @@ pub(crate) async fn code(
         .ok()
         .filter(|code| !code.trim().is_empty());
     if let Some(code) = argument.map(str::to_string).or(variable) {
-        return Ok(Some(ShareCode::parse(&code)?));
+        return parse(&code, screen).map(Some);
     }
     if screen.can_ask() {
         return prompt(screen, lines, interrupts).await;
@@ -72,7 +75,7 @@ pub(crate) async fn code(
         return Err(no_code());
     }
     tokio::select! {
-        line = lines.next() => Ok(Some(ShareCode::parse(&line.ok_or_else(no_code)?)?)),
+        line = lines.next() => parse(&line.ok_or_else(no_code)?, screen).map(Some),
         () = interrupts.next() => Ok(None),
     }
 }
@@ -84,26 +87,71 @@ fn no_code() -> Failure {
     )
 }
 
+/// Reads a code. What was meant by a mistyped word is only told where the code was typed: in a log it would be a piece of
+/// the secret.
+fn parse(text: &str, screen: &Screen) -> Result<ShareCode, Failure> {
+    let failure = |error| {
+        let failure = Failure::from(error);
+        let meant = meant(text, error).filter(|_| screen.is_read());
+        Failure {
+            advice: meant.unwrap_or(failure.advice),
+            ..failure
+        }
+    };
+    ShareCode::parse(text).map_err(failure)
+}
+
+/// The words that a mistyped one may stand for.
+fn meant(text: &str, error: CodeError) -> Option<String> {
+    let CodeError::ShortWord(which) = error else {
+        return None;
+    };
+    let mut parts = text.rsplit('-');
+    let second = parts.next()?;
+    let typed = if which == "second" {
+        second
+    } else {
+        parts.next()?
+    };
+    let typed: String = typed.chars().filter(char::is_ascii_alphabetic).collect();
+    let like = words::like(&typed);
+    (1..=MEANT)
+        .contains(&like.len())
+        .then(|| trouble::meant(&like))
+}
+
 async fn prompt(
     screen: &Screen,
     lines: &mut Lines,
     interrupts: &mut Interrupts,
 ) -> Result<Option<ShareCode>, Failure> {
+    let keys = KeyByKey::begin();
     let mut tries = 1;
     loop {
         screen.ask(receiving::CODE_PROMPT);
-        let line = tokio::select! {
-            line = lines.next() => line,
-            () = interrupts.next() => None,
+        let line = if let Some(keys) = &keys {
+            keys.line(screen, interrupts).await
+        } else {
+            tokio::select! {
+                line = lines.next() => line,
+                () = interrupts.next() => None,
+            }
         };
-        let Some(line) = line else {
+        if line.is_none() || keys.is_some() {
             screen.need(Tone::Plain, "");
+        }
+        let Some(line) = line else {
             return Ok(None);
         };
-        match ShareCode::parse(&line) {
+        match parse(&line, screen) {
             Ok(code) => return Ok(Some(code)),
-            Err(error) if tries < TRIES => screen.need(Tone::Bad, &trouble::what(&error.into())),
-            Err(error) => return Err(error.into()),
+            Err(failure) if tries < TRIES => {
+                screen.need(Tone::Bad, &trouble::what(&failure));
+                if let Some(advice) = trouble::advice(&failure) {
+                    screen.need(Tone::Plain, &advice);
+                }
+            }
+            Err(failure) => return Err(failure),
         }
         tries += 1;
     }
@@ -128,5 +176,31 @@ mod tests {
         let mut endless = io::BufReader::new(io::repeat(b'x'));
         let line = read_line(&mut endless).unwrap().unwrap();
         assert!(ShareCode::parse(&line).is_err() && line.len() <= MAX_CODE + 2);
+    }
+
+    #[test]
+    fn a_mistyped_word_is_recognised_however_it_is_pasted() {
+        let meant = |text: &str| meant(text, ShareCode::parse(text).unwrap_err());
+        let amber = Some(trouble::meant(&["amber"]));
+        for text in [
+            "4827193-ambre-otter",
+            "handover get 4827193-ambre-otter",
+            "“4827193 - Ambre - otter”",
+            "4827193-am bre-oter",
+            "4827193-ambe-otter",
+        ] {
+            assert_eq!(meant(text), amber, "{text}");
+        }
+        let otter = Some(trouble::meant(&["otter"]));
+        assert_eq!(meant("`4827193-amber-oter`"), otter);
+        for text in [
+            "4827193-xylophon-otter",
+            "4827193-a-otter",
+            "4827193--otter",
+            "482719-ambre-otter",
+            "",
+        ] {
+            assert_eq!(meant(text), None, "{text}");
+        }
     }
 }

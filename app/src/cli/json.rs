@@ -6,26 +6,33 @@
 //!
 //! | `event` | fields |
 //! |---|---|
-//! | `share_open` | `share`, `code` (give it to the other side), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change |
+//! | `share_open` | `share`, `code` (the long one), `short` (the short one, if there is one), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change |
+//! | `announced` | `share`, `reached` (whether any node of the DHT knows it now) |
+//! | `wrong_words` | `share`, `left` (tries until the short code is dead) |
+//! | `code_burnt` | `share` |
 //! | `share_scanned` | `share`, `files`, `folders`, `bytes`, `executables`, `stream`, `skipped`: [{`name`, `reason`}] |
 //! | `share_hashed` | `share`, `done`, `total` |
-//! | `share_ended` | `share`, `reason`: `stopped`, `used_up` or `failed`, `message` |
+//! | `share_ended` | `share`, `reason`: `stopped`, `used_up`, `expired` or `failed`, `message` |
 //! | `share_file_failed` | `share`, `file`, `message` |
 //! | `receiver_joined` | `share`, `receiver`, `peer`, `name`, `path` |
 //! | `receiver_progress` | `share`, `receiver`, `path`, `rtt`, `done`, `total` |
 //! | `receiver_left` | `share`, `receiver`, `outcome`: `completed`, `declined`, `cancelled`, `lost` or `violation`, `sent` |
 //! | `connecting` | `download`, `attempt`, `reason` (why the last one failed) |
+//! | `not_found` | `download`, `reached` (whether any node of the DHT was asked) |
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
 //! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
 //! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `paused` |
 //! | `path_changed` | `download`, `path` |
-//! | `connection_lost` | `download`, `reason` |
+//! | `connection_lost` | `download`, `path`, `reason` |
 //! | `file_done` | `download`, `file`, `size` |
 //! | `file_skipped` | `download`, `file` |
 //! | `file_failed` | `download`, `file`, `reason` |
 //! | `peer_blamed` | `peer`, `violation` |
 //! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled` or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
+//! | `node_address` | `address` (as others name it with `--bootstrap`) |
+//! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
+//! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `dht`: `off`, `late`, `silent` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
 //! | `failed` | `exit` (the exit code that follows), `message`, `advice` |
 //! | `demo_finished` | `files`, `bytes` |
 
@@ -40,6 +47,7 @@ use handover_core::engine::{
 use handover_core::manifest::{Entry, EntryKind, Manifest};
 use serde_json::{Map, Value, json};
 
+use super::doctor::{Dht, Diagnosis};
 use super::failure::Failure;
 use handover_transports::libp2p::NetworkState;
 
@@ -91,6 +99,32 @@ pub(crate) fn node_state(network: &NetworkState) -> Value {
         "reservations": network.served.reservations,
         "circuits": network.served.circuits,
         "circuits_total": network.served.circuits_total,
+    })
+}
+
+/// What the network here allows.
+pub(crate) fn doctor(of: &Diagnosis) -> Value {
+    let (dht, took) = match of.dht {
+        Dht::Off => ("off", None),
+        Dht::Late => ("late", None),
+        Dht::Silent => ("silent", None),
+        Dht::Answers(took) => ("answers", Some(millis(took))),
+    };
+    json!({
+        "event": "doctor",
+        "expect": of.expect,
+        "ipv4": of.ipv4,
+        "ipv6": of.ipv6,
+        "bootstrap_reached": of.bootstrap_reached,
+        "bootstrap_nodes": of.bootstrap_nodes,
+        "dht": dht,
+        "dht_millis": took,
+        "nat": of.nat,
+        "udp": of.udp,
+        "reachable": of.reachable,
+        "port_mapping": of.port_mapping,
+        "relays": of.relays,
+        "relays_needed": of.relays_needed,
     })
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod data_dir;
 mod demo;
+mod doctor;
 mod exit;
 mod failure;
 mod get;
@@ -15,11 +16,16 @@ mod screen;
 mod select;
 mod send;
 mod settings;
+mod typing;
 
 use std::io::Write;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 use handover_core::Multiaddr;
+use handover_transports::libp2p::Libp2pTransport;
+use handover_transports::{Transport, next_event};
+use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Args, Command, Global, Network};
@@ -31,6 +37,8 @@ use self::settings::Settings;
 
 /// Threads for the disk and for cryptography.
 const BLOCKING_THREADS: usize = 4;
+/// How long peers are given to hear that a transport ends.
+const GOODBYE: Duration = Duration::from_secs(2);
 
 /// Runs the command that the command line holds, and ends the process.
 pub(crate) fn main() -> ! {
@@ -80,6 +88,7 @@ fn perform(args: Args, screen: &Screen) -> Result<Exit, Failure> {
             Command::Send(send) => send::run(&send, &global, screen, &mut interrupts).await,
             Command::Get(get) => get::run(&get, &global, screen, &mut interrupts).await,
             Command::Node(node) => node::run(&node, &global, screen, &mut interrupts).await,
+            Command::Doctor(doctor) => doctor::run(&doctor, &global, screen, &mut interrupts).await,
             Command::Demo => demo::run(screen, &mut interrupts).await,
             Command::Completions { .. } => Ok(Exit::Done),
         }
@@ -116,6 +125,13 @@ fn config(network: &Network, global: &Global) -> Result<handover::Config, Failur
         device_name: device_name(),
         ..handover::Config::default()
     })
+}
+
+/// Ends a transport, and gives peers a moment to hear of it.
+async fn shut_down(transport: &mut Libp2pTransport) {
+    transport.shutdown();
+    let ended = async { while next_event(transport).await.is_some() {} };
+    let _ = timeout(GOODBYE, ended).await;
 }
 
 /// What this computer is called; empty if that can't be told.

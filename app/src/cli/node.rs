@@ -12,17 +12,15 @@ use handover_transports::libp2p::{
 };
 use handover_transports::{Transport, TransportEvent, identity, next_event};
 use multiaddr::Protocol;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::args::{Global, Node};
 use super::exit::Exit;
 use super::failure::Failure;
 use super::interrupt::Interrupts;
 use super::screen::{Screen, Tone, node as words};
-use super::{data_dir, json, metrics};
+use super::{data_dir, json, metrics, shut_down};
 
-/// How long peers are given to hear that it is over.
-const GOODBYE: Duration = Duration::from_secs(2);
 /// How often it is seen what has changed.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it is told how the node does, where nothing else happens.
@@ -45,9 +43,7 @@ pub(crate) async fn run(
         None => None,
     };
     let result = serve(&mut transport, metrics.as_ref(), screen, interrupts).await;
-    transport.shutdown();
-    let ended = async { while next_event(&mut transport).await.is_some() {} };
-    let _ = timeout(GOODBYE, ended).await;
+    shut_down(&mut transport).await;
     result.map(|()| Exit::Done)
 }
 

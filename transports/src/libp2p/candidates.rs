@@ -32,14 +32,17 @@ pub struct Behaviour {
 
 impl Behaviour {
     /// The other end of this connection sees this peer at this address. What inbound connections and those from ports
-    /// of their own show is not heard: nobody else can use it.
-    pub fn observed(&mut self, connection: ConnectionId, address: &Multiaddr) {
-        if self.telling.remove(&connection) && self.queue.len() < WAITING {
-            let (address, _) = split(address);
-            if !is_circuit(&address) && !address.is_empty() {
-                self.queue.push_back(address);
-            }
+    /// of their own show is not heard: nobody else can use it. Returns whether it is heard.
+    pub fn observed(&mut self, connection: ConnectionId, address: &Multiaddr) -> bool {
+        if !self.telling.remove(&connection) || self.queue.len() >= WAITING {
+            return false;
         }
+        let (address, _) = split(address);
+        let heard = !is_circuit(&address) && !address.is_empty();
+        if heard {
+            self.queue.push_back(address);
+        }
+        heard
     }
 }
 

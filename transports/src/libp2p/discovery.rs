@@ -200,8 +200,10 @@ impl Libp2pTransport {
                 dht::add_node(kad, peer_id, &addresses);
                 self.seen.dht_nodes = dht::nodes(kad);
             }
-            if let Some(candidates) = behaviour.candidates.as_mut() {
-                candidates.observed(connection_id, &info.observed_addr);
+            if let Some(candidates) = behaviour.candidates.as_mut()
+                && candidates.observed(connection_id, &info.observed_addr)
+            {
+                self.seen.sighted(peer_id, &info.observed_addr);
             }
             if speaks(relay::HOP_PROTOCOL_NAME) {
                 self.reservations.met(peer_id, addresses, now);

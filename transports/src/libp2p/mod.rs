@@ -65,7 +65,8 @@ pub use self::config::{
 pub use self::listen::Listen;
 pub use self::stack::SecurityError;
 pub use self::state::{
-    ConnectionCounts, HeldReservation, NetworkState, PortMapping, Served, TestedAddress, Verdict,
+    ConnectionCounts, HeldReservation, NetworkState, PortMapping, Served, Sighting, TestedAddress,
+    Verdict,
 };
 
 /// How long a connection without a stream is kept.

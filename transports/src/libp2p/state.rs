@@ -22,8 +22,10 @@ pub struct NetworkState {
     pub listening: Vec<Multiaddr>,
     /// Where it can be reached as far as it knows, relays included.
     pub external: Vec<Multiaddr>,
-    /// Where other nodes saw it, the latest last.
+    /// Where other nodes saw it, or would have if its port were the one it listens on; the latest last.
     pub observed: Vec<Multiaddr>,
+    /// Where nodes that it dialled from the port it listens on saw it, unchanged: what its router makes of that port.
+    pub sightings: Vec<Sighting>,
     /// What came of testing the observed addresses.
     pub tested: Vec<TestedAddress>,
     /// Somebody whom it had not dialled before has come through to it over the internet.
@@ -42,6 +44,15 @@ pub struct NetworkState {
     pub served: Served,
     /// Its connections, by the way they go.
     pub connections: ConnectionCounts,
+}
+
+/// An address of this peer, and how many nodes saw it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sighting {
+    /// The address.
+    pub address: Multiaddr,
+    /// How many nodes; no more than 16 are counted.
+    pub by: usize,
 }
 
 /// An address of this peer, and whether others get through to it (`AutoNAT` v2).
@@ -120,6 +131,7 @@ pub struct ConnectionCounts {
 #[derive(Debug)]
 pub(super) struct Seen {
     observed: VecDeque<Multiaddr>,
+    sightings: VecDeque<(Multiaddr, BTreeSet<PeerId>)>,
     tested: VecDeque<(Multiaddr, bool)>,
     port_mapping: PortMapping,
     /// Nodes of the DHT in the routing table.
@@ -135,6 +147,7 @@ impl Seen {
     pub(super) fn new(asks_router: bool) -> Self {
         Self {
             observed: VecDeque::new(),
+            sightings: VecDeque::new(),
             tested: VecDeque::new(),
             port_mapping: if asks_router {
                 PortMapping::Asked
@@ -156,6 +169,27 @@ impl Seen {
         self.observed.push_back(address);
         if self.observed.len() > REMEMBERED {
             self.observed.pop_front();
+        }
+    }
+
+    /// This node sees this peer there.
+    pub(super) fn sighted(&mut self, node: PeerId, address: &Multiaddr) {
+        let address = split(address).0;
+        let known = self
+            .sightings
+            .iter_mut()
+            .find(|(known, _)| *known == address);
+        match known {
+            Some((_, nodes)) if nodes.len() < REMEMBERED => {
+                nodes.insert(node);
+            }
+            Some(_) => {}
+            None => {
+                self.sightings.push_back((address, BTreeSet::from([node])));
+                if self.sightings.len() > REMEMBERED {
+                    self.sightings.pop_front();
+                }
+            }
         }
     }
 
@@ -223,6 +257,14 @@ impl Seen {
         self.circuits = self.circuits.saturating_sub(1);
     }
 
+    fn sightings(&self) -> Vec<Sighting> {
+        let sighting = |(address, nodes): &(Multiaddr, BTreeSet<PeerId>)| Sighting {
+            address: address.clone(),
+            by: nodes.len(),
+        };
+        self.sightings.iter().map(sighting).collect()
+    }
+
     /// The observed addresses and those that were tested, with the verdict on each.
     fn verdicts(&self) -> Vec<TestedAddress> {
         let tested = self
@@ -263,6 +305,7 @@ impl Libp2pTransport {
                 .map(|address| split(address).0)
                 .collect(),
             observed: self.seen.observed.iter().cloned().collect(),
+            sightings: self.seen.sightings(),
             tested: self.seen.verdicts(),
             strangers: self.strangers.came(),
             port_mapping: self.seen.port_mapping.clone(),
@@ -300,5 +343,44 @@ impl Libp2pTransport {
             *count += 1;
         }
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(port: usize) -> Multiaddr {
+        format!("/ip4/11.0.0.1/tcp/{port}").parse().unwrap()
+    }
+
+    #[test]
+    fn sightings_are_counted_by_node() {
+        let mut seen = Seen::new(false);
+        let node = PeerId::random();
+        seen.sighted(node, &at(1));
+        seen.sighted(node, &at(1));
+        seen.sighted(PeerId::random(), &at(1));
+        seen.sighted(node, &at(2));
+        let counted = seen
+            .sightings()
+            .into_iter()
+            .map(|seen| (seen.address, seen.by));
+        assert_eq!(counted.collect::<Vec<_>>(), [(at(1), 2), (at(2), 1)]);
+    }
+
+    #[test]
+    fn sightings_have_bounds() {
+        let mut seen = Seen::new(false);
+        for _ in 0..=REMEMBERED {
+            seen.sighted(PeerId::random(), &at(1));
+        }
+        assert_eq!(seen.sightings()[0].by, REMEMBERED);
+        for port in 2..REMEMBERED + 2 {
+            seen.sighted(PeerId::random(), &at(port));
+        }
+        let sightings = seen.sightings();
+        assert_eq!(sightings.len(), REMEMBERED);
+        assert!(sightings.iter().all(|sighting| sighting.address != at(1)));
     }
 }

@@ -5,6 +5,7 @@
 //! given, nothing reaches a terminal unescaped. A peer's text can't even make a line of its own: the modules escape it
 //! before they lay it out.
 
+pub(crate) mod doctor;
 pub(crate) mod escape;
 pub(crate) mod meter;
 pub(crate) mod node;
@@ -96,6 +97,11 @@ impl Screen {
         self.detail != Detail::Json && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
+    /// Whether a person reads it. Elsewhere it may be kept, and read by others.
+    pub(crate) fn is_read(&self) -> bool {
+        self.detail != Detail::Json && io::stderr().is_terminal()
+    }
+
     pub(crate) fn is_json(&self) -> bool {
         self.detail == Detail::Json
     }
@@ -127,6 +133,14 @@ impl Screen {
     pub(crate) fn ask(&self, question: &str) {
         self.write(|out| {
             write!(out, "{} ", printable(question))?;
+            out.flush()
+        });
+    }
+
+    /// Changes the answer that is being typed: takes columns away from its end, and adds text.
+    pub(crate) fn retype(&self, erase: usize, text: &str) {
+        self.write(|out| {
+            write!(out, "{}{}", "\u{8} \u{8}".repeat(erase), escape(text))?;
             out.flush()
         });
     }

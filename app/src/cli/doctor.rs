@@ -1,0 +1,128 @@
+//! `handover doctor`: what the network here allows, found out by doing what a sharer does.
+
+mod judge;
+
+use std::time::{Duration, Instant};
+
+use handover_core::engine::LookUpId;
+use handover_core::secret::MeetingPoint;
+use handover_transports::libp2p::{Libp2pConfig, Libp2pTransport, Reachable};
+use handover_transports::{Transport, TransportEvent, identity, next_event};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+pub(crate) use self::judge::{Dht, Diagnosis, Mapping, Nat, Outlook, Presence, Reach, Udp};
+use self::judge::{Facts, LookedUp, is_settled, judge};
+use super::args::{Doctor, Global};
+use super::exit::Exit;
+use super::failure::Failure;
+use super::interrupt::Interrupts;
+use super::screen::{Screen, Tone, doctor as words};
+use super::{data_dir, json, shut_down};
+
+/// How often it is seen what has changed.
+const LOOK: Duration = Duration::from_millis(200);
+/// The one look-up.
+const LOOKUP: LookUpId = LookUpId(1);
+
+/// Looks until all is known or the time is up, and tells what was found.
+pub(crate) async fn run(
+    args: &Doctor,
+    global: &Global,
+    screen: &Screen,
+    interrupts: &mut Interrupts,
+) -> Result<Exit, Failure> {
+    let mut config = super::config(&args.network, global)?;
+    let _identity = data_dir::claim(&mut config.data_dir)?;
+    let keypair = identity::load_or_create(&config.data_dir).map_err(Failure::internal)?;
+    let network = config.network(keypair);
+    let mut transport =
+        Libp2pTransport::new(&network).map_err(|error| Failure::usage(error.to_string(), ""))?;
+    screen.say(Tone::Plain, &words::looking(args.wait));
+    let mut looking = Looking {
+        facts: Facts {
+            dht: network.dht,
+            relayed_only: args.network.hide_ip || args.network.no_direct,
+            asks: asks(&network),
+            bootstrap_reached: 0,
+            looked_up: None,
+        },
+        began: Instant::now(),
+    };
+    let point = random()?;
+    transport.announce(point);
+    transport.look_up(LOOKUP, random()?);
+    let found = tokio::select! {
+        found = looking.look(&mut transport, args.wait) => Some(found?),
+        () = interrupts.next() => None,
+    };
+    transport.withdraw(point);
+    shut_down(&mut transport).await;
+    let Some(found) = found else {
+        return Ok(Exit::Interrupted);
+    };
+    screen.event(&json::doctor(&found));
+    for (tone, text) in words::findings(&found) {
+        screen.need(tone, &text);
+    }
+    screen.need(Tone::Strong, words::summary(found.expect));
+    Ok(match found.expect {
+        Outlook::LocalNetwork => Exit::Unreachable,
+        Outlook::Direct | Outlook::ReachablePeers | Outlook::Relays => Exit::Done,
+    })
+}
+
+fn asks(network: &Libp2pConfig) -> bool {
+    network.reachable == Reachable::Ask
+}
+
+/// Where nobody else meets: what is announced there concerns nobody.
+fn random() -> Result<MeetingPoint, Failure> {
+    let mut point = [0; 32];
+    getrandom::fill(&mut point).map_err(Failure::internal)?;
+    Ok(MeetingPoint(point))
+}
+
+/// What was seen so far.
+struct Looking {
+    facts: Facts,
+    began: Instant,
+}
+
+impl Looking {
+    async fn look(
+        &mut self,
+        transport: &mut Libp2pTransport,
+        most: Duration,
+    ) -> Result<Diagnosis, Failure> {
+        let mut looks = interval(LOOK);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut end = std::pin::pin!(sleep(most));
+        loop {
+            tokio::select! {
+                () = &mut end => return Ok(judge(&transport.network(), &self.facts)),
+                event = next_event(transport) => {
+                    let event = event.ok_or_else(|| Failure::internal("the network ended unexpectedly"))?;
+                    self.heard(&event);
+                }
+                _ = looks.tick() => {
+                    let network = transport.network();
+                    let facts = &mut self.facts;
+                    facts.bootstrap_reached = facts.bootstrap_reached.max(network.bootstrap_connected);
+                    let found = judge(&network, facts);
+                    if is_settled(&found) {
+                        return Ok(found);
+                    }
+                }
+            }
+        }
+    }
+
+    fn heard(&mut self, event: &TransportEvent) {
+        if let TransportEvent::LookedUp { reached, .. } = event {
+            self.facts.looked_up = Some(LookedUp {
+                reached: *reached,
+                took: self.began.elapsed(),
+            });
+        }
+    }
+}

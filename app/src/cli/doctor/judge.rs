@@ -1,0 +1,356 @@
+//! What a peer's place in the network means for transfers.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use handover_core::Multiaddr;
+use handover_core::dial::{is_relayed, path_kind};
+use handover_core::engine::PathKind;
+use handover_transports::libp2p::{NetworkState, PortMapping, Sighting, Verdict};
+use multiaddr::Protocol;
+use serde::Serialize;
+
+/// Nodes that saw this peer over TCP and not one over UDP: fewer prove nothing, since a node may not have UDP itself.
+const TCP_ALONE: usize = 3;
+
+/// What [`NetworkState`] does not tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Facts {
+    /// There is a DHT to be asked.
+    pub(crate) dht: bool,
+    /// Other peers may only see relays.
+    pub(crate) relayed_only: bool,
+    /// Which addresses can be reached is for others to find out. If not, all of this machine's own count.
+    pub(crate) asks: bool,
+    /// The most bootstrap nodes that were connected at one time; idle connections are closed.
+    pub(crate) bootstrap_reached: usize,
+    /// What came of a look-up; `None` while it lasts.
+    pub(crate) looked_up: Option<LookedUp>,
+}
+
+/// What came of a look-up in the DHT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LookedUp {
+    /// Anybody has answered.
+    pub(crate) reached: bool,
+    /// Connecting to the first node included.
+    pub(crate) took: Duration,
+}
+
+/// All findings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Diagnosis {
+    pub(crate) ipv4: Presence,
+    pub(crate) ipv6: Presence,
+    pub(crate) bootstrap_reached: usize,
+    pub(crate) bootstrap_nodes: usize,
+    pub(crate) dht: Dht,
+    pub(crate) nat: Nat,
+    pub(crate) udp: Udp,
+    pub(crate) reachable: Reach,
+    pub(crate) port_mapping: Mapping,
+    /// How many relays are held.
+    pub(crate) relays: usize,
+    /// Without one, nobody behind a NAT of their own gets through to this peer.
+    pub(crate) relays_needed: bool,
+    pub(crate) expect: Outlook,
+}
+
+/// The best address of a family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Presence {
+    None,
+    /// For this machine.
+    Loopback,
+    /// For a local network.
+    Private,
+    Public,
+}
+
+/// Whether the DHT answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dht {
+    /// It is left out.
+    Off,
+    /// Not within the time that there was.
+    Late,
+    /// No node could be asked.
+    Silent,
+    Answers(Duration),
+}
+
+/// What the router makes of the port that is listened on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Nat {
+    /// There is none.
+    None,
+    /// The same port.
+    PortKept,
+    /// Another port, the same for everybody.
+    OnePort,
+    /// Too few nodes have told.
+    Unknown,
+    /// A new port for everybody.
+    Symmetric,
+}
+
+/// Whether UDP gets out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Udp {
+    /// It is left out.
+    Off,
+    Unknown,
+    Blocked,
+    Works,
+}
+
+/// Who gets in from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Reach {
+    /// Nobody is meant to.
+    Off,
+    /// Not asked: a network of one's own.
+    Assumed,
+    /// Nobody has told.
+    Unknown,
+    /// Not even who was dialled before.
+    Nobody,
+    /// Who was dialled before, at least.
+    Acquaintances,
+    Strangers,
+}
+
+/// What the router says to being asked for a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Mapping {
+    /// It was not asked.
+    Off,
+    /// It has not answered.
+    Asked,
+    Mapped,
+    /// It took the port back.
+    Lost,
+    NoRouter,
+    RouterNotPublic,
+}
+
+/// What transfers to expect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outlook {
+    /// Direct ones with most peers.
+    Direct,
+    /// Direct ones where the other side can be reached, relayed ones elsewhere.
+    ReachablePeers,
+    /// Relayed ones.
+    Relays,
+    /// None beyond this network.
+    LocalNetwork,
+}
+
+/// The findings.
+pub(crate) fn judge(network: &NetworkState, facts: &Facts) -> Diagnosis {
+    let own: BTreeSet<IpAddr> = network.listening.iter().filter_map(ip).collect();
+    let mut diagnosis = Diagnosis {
+        ipv4: presence(own.iter().filter(|ip| ip.is_ipv4())),
+        ipv6: presence(own.iter().filter(|ip| ip.is_ipv6())),
+        bootstrap_reached: facts.bootstrap_reached.max(network.bootstrap_connected),
+        bootstrap_nodes: network.bootstrap_configured,
+        dht: dht(facts),
+        nat: nat(network, &own),
+        udp: udp(network),
+        reachable: reach(network, facts),
+        port_mapping: mapping(&network.port_mapping),
+        relays: network.reservations.len(),
+        relays_needed: facts.dht && needs_relay(network, facts),
+        expect: Outlook::LocalNetwork,
+    };
+    diagnosis.expect = outlook(&diagnosis, facts.relayed_only);
+    diagnosis
+}
+
+/// Whether waiting any longer may change a finding.
+pub(crate) fn is_settled(diagnosis: &Diagnosis) -> bool {
+    let dht = match diagnosis.dht {
+        Dht::Late => false,
+        // Nothing more is heard from a network that nobody answers in.
+        Dht::Off | Dht::Silent => return diagnosis.port_mapping != Mapping::Asked,
+        Dht::Answers(_) => true,
+    };
+    let open = diagnosis.reachable == Reach::Unknown || diagnosis.port_mapping == Mapping::Asked;
+    let lacks_relay = diagnosis.relays_needed && diagnosis.relays == 0;
+    let nat = diagnosis.nat != Nat::Unknown || diagnosis.reachable == Reach::Assumed;
+    dht && !open && !lacks_relay && nat
+}
+
+fn presence<'a>(ips: impl Iterator<Item = &'a IpAddr>) -> Presence {
+    let of = |ip: &IpAddr| match path_kind(&Multiaddr::from(*ip)) {
+        _ if ip.is_unspecified() => Presence::None,
+        PathKind::Loopback => Presence::Loopback,
+        PathKind::Direct if is_global(*ip) => Presence::Public,
+        _ => Presence::Private,
+    };
+    ips.map(of).max().unwrap_or(Presence::None)
+}
+
+/// Of the public internet, as far as an address alone tells. Carrier NATs have addresses that look like it.
+fn is_global(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => !is_shared(ip),
+        // 2000::/3 is all that was given out so far.
+        IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
+    }
+}
+
+/// `100.64.0.0/10` (RFC 6598), behind the NATs of carriers.
+fn is_shared(ip: Ipv4Addr) -> bool {
+    let [first, second, ..] = ip.octets();
+    first == 100 && second & 0xc0 == 64
+}
+
+fn dht(facts: &Facts) -> Dht {
+    match facts.looked_up {
+        _ if !facts.dht => Dht::Off,
+        None => Dht::Late,
+        Some(LookedUp { reached: false, .. }) => Dht::Silent,
+        Some(LookedUp { took, .. }) => Dht::Answers(took),
+    }
+}
+
+/// IPv4 where it is used, for that is where NATs are; over UDP or TCP, whichever is the better.
+fn nat(network: &NetworkState, own: &BTreeSet<IpAddr>) -> Nat {
+    let ports: BTreeSet<u16> = network.listening.iter().filter_map(port).collect();
+    let of = |v4: bool, quic: bool| {
+        let seen = network.sightings.iter();
+        let seen: Vec<&Sighting> = seen
+            .filter(|seen| ip(&seen.address).is_some_and(|ip| ip.is_ipv4() == v4))
+            .filter(|seen| is_quic(&seen.address) == quic)
+            .collect();
+        nat_of(&outermost(seen), own, &ports)
+    };
+    let best = |v4| [of(v4, true), of(v4, false)].into_iter().flatten().min();
+    best(true).or_else(|| best(false)).unwrap_or(Nat::Unknown)
+}
+
+/// Those from the internet, or else all: a neighbour sees nothing of the router.
+fn outermost(mut sightings: Vec<&Sighting>) -> Vec<&Sighting> {
+    let outside = |seen: &&Sighting| path_kind(&seen.address) == PathKind::Direct;
+    if sightings.iter().any(outside) {
+        sightings.retain(outside);
+    }
+    sightings
+}
+
+fn nat_of(sightings: &[&Sighting], own: &BTreeSet<IpAddr>, ports: &BTreeSet<u16>) -> Option<Nat> {
+    let is_own = |seen: &&Sighting| ip(&seen.address).is_some_and(|ip| own.contains(&ip));
+    match sightings {
+        [] => None,
+        all if all.iter().all(is_own) => Some(Nat::None),
+        [one] if port(&one.address).is_some_and(|port| ports.contains(&port)) => {
+            Some(Nat::PortKept)
+        }
+        [one] if one.by > 1 => Some(Nat::OnePort),
+        [_] => Some(Nat::Unknown),
+        _ => Some(Nat::Symmetric),
+    }
+}
+
+fn udp(network: &NetworkState) -> Udp {
+    let over = |quic: bool| {
+        let seen = network.sightings.iter();
+        let seen = seen.filter(move |seen| is_quic(&seen.address) == quic);
+        seen.map(|seen| seen.by).sum::<usize>()
+    };
+    match (over(true), over(false)) {
+        _ if !network.listening.iter().any(is_quic) => Udp::Off,
+        (1.., _) => Udp::Works,
+        (0, TCP_ALONE..) => Udp::Blocked,
+        _ => Udp::Unknown,
+    }
+}
+
+fn reach(network: &NetworkState, facts: &Facts) -> Reach {
+    let is = |wanted| {
+        let mut tested = network.tested.iter();
+        tested.any(|tested| tested.verdict == wanted && !is_relayed(&tested.address))
+    };
+    if network.listening.is_empty() {
+        Reach::Off
+    } else if !facts.asks {
+        Reach::Assumed
+    } else if network.strangers {
+        Reach::Strangers
+    } else if is(Verdict::Reachable) {
+        Reach::Acquaintances
+    } else if is(Verdict::Unreachable) {
+        Reach::Nobody
+    } else {
+        Reach::Unknown
+    }
+}
+
+fn mapping(mapping: &PortMapping) -> Mapping {
+    match mapping {
+        PortMapping::Off => Mapping::Off,
+        PortMapping::Asked => Mapping::Asked,
+        PortMapping::Mapped(addresses) if addresses.is_empty() => Mapping::Lost,
+        PortMapping::Mapped(_) => Mapping::Mapped,
+        PortMapping::NoRouter => Mapping::NoRouter,
+        PortMapping::RouterNotPublic => Mapping::RouterNotPublic,
+    }
+}
+
+/// As the transport sees it: it reserves until it is known that everybody gets through without.
+fn needs_relay(network: &NetworkState, facts: &Facts) -> bool {
+    let public = network.external.iter().any(|address| !is_relayed(address));
+    let mapped = mapping(&network.port_mapping) == Mapping::Mapped;
+    !(public && (!facts.asks || mapped || network.strangers))
+}
+
+fn outlook(of: &Diagnosis, relayed_only: bool) -> Outlook {
+    let open = matches!(of.reachable, Reach::Strangers | Reach::Assumed)
+        || of.port_mapping == Mapping::Mapped;
+    let punches = matches!(of.nat, Nat::None | Nat::PortKept | Nat::OnePort);
+    let online = match of.dht {
+        Dht::Answers(_) => true,
+        Dht::Late => of.bootstrap_reached > 0,
+        Dht::Off | Dht::Silent => false,
+    };
+    if !online {
+        Outlook::LocalNetwork
+    } else if relayed_only {
+        Outlook::Relays
+    } else if open || (punches && of.udp != Udp::Blocked) {
+        Outlook::Direct
+    } else {
+        Outlook::ReachablePeers
+    }
+}
+
+fn ip(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
+fn port(address: &Multiaddr) -> Option<u16> {
+    address.iter().find_map(|part| match part {
+        Protocol::Tcp(port) | Protocol::Udp(port) => Some(port),
+        _ => None,
+    })
+}
+
+fn is_quic(address: &Multiaddr) -> bool {
+    address.iter().any(|part| matches!(part, Protocol::QuicV1))
+}
+
+#[cfg(test)]
+mod tests;
