@@ -89,8 +89,7 @@ fn hidden(sharer_hides: bool) -> String {
         )
     };
     assert_eq!(count(&world, alice, joined), 1);
-    let seen = seen.borrow().clone();
-    seen
+    seen.take()
 }
 
 #[test]
