@@ -6,7 +6,7 @@ use std::time::Duration;
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay, upnp};
+use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay};
 
 use super::config::{Libp2pConfig, Reachable, RelayQuotas, Serve};
 use super::{candidates, dht, gate, link};
@@ -62,7 +62,6 @@ pub(crate) struct Node {
     punch: Toggle<dcutr::Behaviour>,
     reachable: Toggle<autonat::v2::client::Behaviour>,
     pub(crate) tester: Toggle<autonat::v2::server::Behaviour>,
-    ports: Toggle<upnp::tokio::Behaviour>,
 }
 
 impl Node {
@@ -104,10 +103,6 @@ impl Node {
                 .then(autonat::v2::client::Behaviour::default)
                 .into(),
             tester: None.into(),
-            ports: config
-                .port_mapping
-                .then(upnp::tokio::Behaviour::default)
-                .into(),
         }
     }
 

@@ -56,7 +56,7 @@ pub struct Libp2pConfig {
     pub direct: bool,
     /// Make relayed connections direct by hole punching (`DCUtR`).
     pub punch: bool,
-    /// Ask the router for a port (`UPnP`).
+    /// Ask the router for a port (PCP, NAT-PMP or `UPnP`).
     pub port_mapping: bool,
     /// Which addresses others can reach this peer at.
     pub reachable: Reachable,

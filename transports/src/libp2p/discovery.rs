@@ -40,6 +40,8 @@ impl Libp2pTransport {
     /// An address is listened on, or not any more.
     pub(super) fn on_address(&mut self, address: Multiaddr, new: bool) {
         self.listening_changed = true;
+        let gone = self.ports.listening(&address, new);
+        self.not_forwarded(gone);
         if !self.setting.listening_is_reachable || is_circuit(&address) {
             return;
         }
@@ -55,7 +57,8 @@ impl Libp2pTransport {
         self.listening_changed = true;
         let direct = |address: &&Multiaddr| !is_circuit(address);
         let confirmed = self.swarm.external_addresses().filter(direct).count();
-        if direct(&address) && confirmed > CONFIRMED {
+        let forwarded = self.ports.forward(address);
+        if direct(&address) && !forwarded && confirmed > CONFIRMED {
             self.swarm.remove_external_address(address);
         }
     }

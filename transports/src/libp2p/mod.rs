@@ -21,6 +21,7 @@ mod links;
 mod listen;
 mod muxer;
 mod neighbours;
+mod ports;
 mod reason;
 mod relaying;
 mod reservations;
@@ -53,6 +54,7 @@ use self::connections::Connections;
 use self::dht::Dht;
 use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
+use self::ports::Ports;
 use self::reservations::Reservations;
 use self::state::Seen;
 use self::strangers::Strangers;
@@ -110,6 +112,7 @@ pub struct Libp2pTransport {
     /// Relays that are let go when nobody's connection goes through them any more.
     letting_go: BTreeSet<PeerId>,
     approaches: Approaches,
+    ports: Ports,
     seen: Seen,
     strangers: Strangers,
     /// Answers that were ready at once; each is owed to a call of the owner, or to one event of the swarm.
@@ -185,7 +188,8 @@ impl Libp2pTransport {
             reserving: BTreeMap::new(),
             letting_go: BTreeSet::new(),
             approaches: Approaches::default(),
-            seen: Seen::new(config.port_mapping),
+            ports: Ports::new(config.port_mapping),
+            seen: Seen::new(),
             strangers: Strangers::default(),
             ready: VecDeque::new(),
             listening_changed: false,
@@ -325,7 +329,6 @@ impl Libp2pTransport {
                 let reachable = event.result.is_ok();
                 self.seen.tested(&event.tested_addr, reachable);
             }
-            NodeEvent::Ports(event) => self.seen.mapped(event),
             NodeEvent::Punch(event) => {
                 let punched = event.result.is_ok();
                 tracing::debug!(peer = %event.remote_peer_id, punched, "hole punching has ended");
@@ -396,8 +399,8 @@ impl Libp2pTransport {
     }
 
     fn has_ended(&self) -> bool {
-        self.ending
-            .is_some_and(|at| self.connections.0.is_empty() || at <= Instant::now())
+        let done = self.connections.0.is_empty() && self.ports.are_given_back();
+        self.ending.is_some_and(|at| done || at <= Instant::now())
     }
 }
 
@@ -548,6 +551,9 @@ impl Transport for Libp2pTransport {
                 self.on_swarm_event(event);
                 continue;
             }
+            if self.poll_ports(cx) {
+                continue;
+            }
             if self.keep_up(Instant::now()) {
                 continue;
             }
@@ -570,6 +576,7 @@ impl Transport for Libp2pTransport {
         for listener in std::mem::take(&mut self.listeners) {
             self.swarm.remove_listener(listener);
         }
+        self.ports.end();
         let steps = self.dials.give_all_up("this side is closing");
         self.perform(steps);
         for (connection, carrier) in &self.connections.0 {

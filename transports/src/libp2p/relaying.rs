@@ -35,7 +35,7 @@ impl Libp2pTransport {
 
     /// Everybody can reach this peer without a relay, as far as can be told.
     fn needs_no_relay(&self) -> bool {
-        let told = !self.setting.asks || self.seen.has_port();
+        let told = !self.setting.asks || self.ports.any();
         self.is_public() && (told || self.strangers.came())
     }
 

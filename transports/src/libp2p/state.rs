@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
 use handover_core::engine::PathKind;
-use libp2p::{Multiaddr, PeerId, upnp};
+use libp2p::{Multiaddr, PeerId};
 
 use super::Libp2pTransport;
 use super::config::is_circuit;
@@ -80,11 +80,11 @@ pub enum Verdict {
 pub enum PortMapping {
     /// It was not asked.
     Off,
-    /// It has not answered.
+    /// It has given no port so far.
     Asked,
     /// It forwards these addresses to this peer.
     Mapped(Vec<Multiaddr>),
-    /// No router speaks `UPnP`.
+    /// No router speaks PCP, NAT-PMP or `UPnP`.
     NoRouter,
     /// The router itself is not on the public network.
     RouterNotPublic,
@@ -133,7 +133,6 @@ pub(super) struct Seen {
     observed: VecDeque<Multiaddr>,
     sightings: VecDeque<(Multiaddr, BTreeSet<PeerId>)>,
     tested: VecDeque<(Multiaddr, bool)>,
-    port_mapping: PortMapping,
     /// Nodes of the DHT in the routing table.
     pub(super) dht_nodes: usize,
     /// Keys that are kept for others.
@@ -144,16 +143,11 @@ pub(super) struct Seen {
 }
 
 impl Seen {
-    pub(super) fn new(asks_router: bool) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             observed: VecDeque::new(),
             sightings: VecDeque::new(),
             tested: VecDeque::new(),
-            port_mapping: if asks_router {
-                PortMapping::Asked
-            } else {
-                PortMapping::Off
-            },
             dht_nodes: 0,
             dht_keys: 0,
             reserved: BTreeSet::new(),
@@ -201,34 +195,6 @@ impl Seen {
         if self.tested.len() > REMEMBERED {
             self.tested.pop_front();
         }
-    }
-
-    /// The router has said something.
-    pub(super) fn mapped(&mut self, event: upnp::Event) {
-        let before = std::mem::replace(&mut self.port_mapping, PortMapping::Asked);
-        let mut mapped = match before {
-            PortMapping::Mapped(addresses) => addresses,
-            _ => Vec::new(),
-        };
-        self.port_mapping = match event {
-            upnp::Event::NewExternalAddr { external_addr, .. } => {
-                if !mapped.contains(&external_addr) && mapped.len() < REMEMBERED {
-                    mapped.push(external_addr);
-                }
-                PortMapping::Mapped(mapped)
-            }
-            upnp::Event::ExpiredExternalAddr { external_addr, .. } => {
-                mapped.retain(|address| *address != external_addr);
-                PortMapping::Mapped(mapped)
-            }
-            upnp::Event::GatewayNotFound => PortMapping::NoRouter,
-            upnp::Event::NonRoutableGateway => PortMapping::RouterNotPublic,
-        };
-    }
-
-    /// The router forwards a port to this peer.
-    pub(super) fn has_port(&self) -> bool {
-        matches!(&self.port_mapping, PortMapping::Mapped(addresses) if !addresses.is_empty())
     }
 
     /// This peer is reachable through here now.
@@ -308,7 +274,7 @@ impl Libp2pTransport {
             sightings: self.seen.sightings(),
             tested: self.seen.verdicts(),
             strangers: self.strangers.came(),
-            port_mapping: self.seen.port_mapping.clone(),
+            port_mapping: self.ports.state(),
             reservations: self
                 .reservations
                 .held()

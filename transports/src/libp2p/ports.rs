@@ -1,0 +1,472 @@
+//! Ports that the router is asked for, by PCP, NAT-PMP or `UPnP`: one for TCP and one for QUIC, of those that are
+//! listened on over IPv4. What is spoken with the router is left to the `portmapper` crate, and so is renewing in time.
+//!
+//! Everything that a router says is a claim. Only what can be an address of the public internet is passed on.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::num::NonZeroU16;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::{self, BoxStream, FuturesUnordered};
+use futures::{FutureExt, StreamExt};
+use libp2p::Multiaddr;
+use libp2p::multiaddr::Protocol;
+use portmapper::{Client, Config};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::Libp2pTransport;
+use super::state::PortMapping;
+
+/// How long to wait before a router that gave no port is asked again; twice as long each time.
+const AGAIN: Duration = Duration::from_secs(30);
+/// The longest such wait.
+const AGAIN_AT_MOST: Duration = Duration::from_mins(15);
+/// How long giving a port back may take; the router forgets it by itself otherwise, some hours later.
+const GIVING_BACK: Duration = Duration::from_secs(1);
+
+/// What the port is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Tcp,
+    Quic,
+}
+
+/// What is known of the router.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    /// Nothing yet, or that it is there and has given no port.
+    Asked,
+    /// Nobody speaks any of the protocols.
+    NoRouter,
+    /// This is forwarded.
+    Forwards(SocketAddrV4),
+}
+
+/// An address has come, gone or been replaced.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Change {
+    gone: Option<Multiaddr>,
+    new: Option<Multiaddr>,
+}
+
+/// The ports, and those that are being given back.
+pub(super) struct Ports {
+    asks: bool,
+    held: Vec<Port>,
+    giving_back: FuturesUnordered<BoxFuture<'static, ()>>,
+}
+
+/// One port.
+struct Port {
+    kind: Kind,
+    /// The number that it has on this machine.
+    inside: NonZeroU16,
+    client: Client,
+    answers: BoxStream<'static, Answer>,
+    last: Answer,
+}
+
+impl Ports {
+    /// Nothing is asked for unless `asks`.
+    pub(super) fn new(asks: bool) -> Self {
+        Self {
+            asks,
+            held: Vec::new(),
+            giving_back: FuturesUnordered::new(),
+        }
+    }
+
+    /// An address is listened on, or not any more. Returns an address that can't be counted on from now.
+    pub(super) fn listening(&mut self, address: &Multiaddr, new: bool) -> Option<Multiaddr> {
+        let (kind, port) = inside(address).filter(|_| self.asks)?;
+        let mut ports = self.held.iter_mut();
+        let Some(held) = ports.find(|held| held.kind == kind) else {
+            if new {
+                self.held.push(Port::new(kind, port, None));
+            }
+            return None;
+        };
+        // This machine has moved, it may be to another router.
+        let moved = !new || held.last == Answer::NoRouter;
+        if held.inside != port || !moved {
+            return None;
+        }
+        let gone = held.external();
+        *held = Port::new(kind, port, Some(held.client.clone()));
+        gone
+    }
+
+    /// The next change; also wakes up for ports that are being given back.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
+        for port in &mut self.held {
+            if let Poll::Ready(Some(answer)) = port.answers.poll_next_unpin(cx) {
+                let gone = port.external();
+                tracing::debug!(kind = ?port.kind, ?answer, "the router was asked for a port");
+                port.last = answer;
+                let new = port.external();
+                return Poll::Ready(Change { gone, new });
+            }
+        }
+        match self.giving_back.poll_next_unpin(cx) {
+            Poll::Ready(Some(())) => Poll::Ready(Change {
+                gone: None,
+                new: None,
+            }),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Gives all ports back and asks for none any more.
+    pub(super) fn end(&mut self) {
+        self.asks = false;
+        for port in self.held.drain(..) {
+            if port.client.watch_external_address().borrow().is_some() {
+                self.giving_back.push(give_back(port.client).boxed());
+            }
+        }
+    }
+
+    /// Nothing is being given back, or not any more.
+    pub(super) fn are_given_back(&self) -> bool {
+        self.giving_back.is_empty()
+    }
+
+    /// The router forwards a port to this peer.
+    pub(super) fn any(&self) -> bool {
+        self.held.iter().any(|port| port.external().is_some())
+    }
+
+    /// The router forwards this address to this peer.
+    pub(super) fn forward(&self, address: &Multiaddr) -> bool {
+        let mut ports = self.held.iter();
+        ports.any(|port| port.external().as_ref() == Some(address))
+    }
+
+    /// What came of asking.
+    pub(super) fn state(&self) -> PortMapping {
+        if !self.asks {
+            return PortMapping::Off;
+        }
+        let mapped: Vec<_> = self.held.iter().filter_map(Port::external).collect();
+        let mut answers = self.held.iter().map(|port| port.last);
+        if !mapped.is_empty() {
+            PortMapping::Mapped(mapped)
+        } else if answers.any(|answer| matches!(answer, Answer::Forwards(_))) {
+            PortMapping::RouterNotPublic
+        } else if !self.held.is_empty()
+            && self.held.iter().all(|port| port.last == Answer::NoRouter)
+        {
+            PortMapping::NoRouter
+        } else {
+            PortMapping::Asked
+        }
+    }
+}
+
+impl Port {
+    /// Asks once what `before` has is given back: two that hold the same port would take it from each other.
+    fn new(kind: Kind, port: NonZeroU16, before: Option<Client>) -> Self {
+        let client = Client::new(Config {
+            protocol: match kind {
+                Kind::Tcp => portmapper::Protocol::Tcp,
+                Kind::Quic => portmapper::Protocol::Udp,
+            },
+            ..Config::default()
+        });
+        let asking = Asking {
+            external: client.watch_external_address(),
+            client: client.clone(),
+            port,
+            before,
+            asked: false,
+            pause: AGAIN,
+        };
+        let answers = stream::unfold(asking, |mut asking| async {
+            asking.answer().await.map(|answer| (answer, asking))
+        });
+        Self {
+            kind,
+            inside: port,
+            client,
+            answers: answers.boxed(),
+            last: Answer::Asked,
+        }
+    }
+
+    /// Where others reach the port, if anybody can.
+    fn external(&self) -> Option<Multiaddr> {
+        let Answer::Forwards(external) = self.last else {
+            return None;
+        };
+        let ip = Multiaddr::from(*external.ip());
+        is_global(*external.ip()).then(|| match self.kind {
+            Kind::Tcp => ip.with(Protocol::Tcp(external.port())),
+            Kind::Quic => ip
+                .with(Protocol::Udp(external.port()))
+                .with(Protocol::QuicV1),
+        })
+    }
+}
+
+/// The talk with the router about one port.
+struct Asking {
+    client: Client,
+    external: watch::Receiver<Option<SocketAddrV4>>,
+    port: NonZeroU16,
+    before: Option<Client>,
+    asked: bool,
+    pause: Duration,
+}
+
+impl Asking {
+    /// What comes next of it. `None` if nothing ever will.
+    async fn answer(&mut self) -> Option<Answer> {
+        if let Some(before) = self.before.take() {
+            give_back(before).await;
+        }
+        if !std::mem::replace(&mut self.asked, true) {
+            return Some(self.ask().await);
+        }
+        // portmapper renews what it has, and tries only once to get what it has not.
+        let missing = self.external.borrow().is_none();
+        tokio::select! {
+            changed = self.external.changed() => {
+                changed.ok()?;
+                let external = *self.external.borrow_and_update();
+                Some(match external {
+                    Some(external) => {
+                        self.pause = AGAIN;
+                        Answer::Forwards(external)
+                    }
+                    None => Answer::Asked,
+                })
+            }
+            () = sleep(self.pause), if missing => {
+                self.pause = (self.pause * 2).min(AGAIN_AT_MOST);
+                Some(self.ask().await)
+            }
+        }
+    }
+
+    /// Finds out what the router speaks, and asks for the port in the best of those. Without the first, portmapper would
+    /// try `UPnP` alone.
+    async fn ask(&mut self) -> Answer {
+        match self.client.probe().await {
+            Ok(Ok(spoken)) if spoken.upnp || spoken.pcp || spoken.nat_pmp => {
+                self.client.update_local_port(self.port);
+                Answer::Asked
+            }
+            _ => Answer::NoRouter,
+        }
+    }
+}
+
+/// Ends a mapping.
+async fn give_back(client: Client) {
+    client.deactivate();
+    // portmapper does not tell when that is done; but it takes what it is told in order, and this one has an answer.
+    let _ = timeout(GIVING_BACK, client.probe()).await;
+}
+
+/// The port that is listened on, if a router may stand before it.
+fn inside(address: &Multiaddr) -> Option<(Kind, NonZeroU16)> {
+    let mut parts = address.iter();
+    let Some(Protocol::Ip4(ip)) = parts.next() else {
+        return None;
+    };
+    let found = match (parts.next(), parts.next()) {
+        (Some(Protocol::Tcp(port)), None) => (Kind::Tcp, port),
+        (Some(Protocol::Udp(port)), Some(Protocol::QuicV1)) => (Kind::Quic, port),
+        _ => return None,
+    };
+    let port = NonZeroU16::new(found.1)?;
+    (!ip.is_loopback() && !is_global(ip)).then_some((found.0, port))
+}
+
+/// Whether an address can be one of the public internet (the IANA registry of special-purpose IPv4 addresses).
+fn is_global(ip: Ipv4Addr) -> bool {
+    let [a, b, c, _] = ip.octets();
+    let shared = a == 100 && b & 0xc0 == 64;
+    let protocols = (a, b, c) == (192, 0, 0);
+    let benchmarking = a == 198 && b & 0xfe == 18;
+    let special = a == 0 || shared || protocols || benchmarking || a >= 224;
+    let inside = ip.is_private() || ip.is_loopback() || ip.is_link_local();
+    !special && !inside && !ip.is_documentation()
+}
+
+impl Libp2pTransport {
+    /// Does what the router's next answer asks for; whether there was one.
+    pub(super) fn poll_ports(&mut self, cx: &mut Context<'_>) -> bool {
+        let Poll::Ready(Change { gone, new }) = self.ports.poll(cx) else {
+            return false;
+        };
+        if gone != new {
+            self.not_forwarded(gone);
+            if let Some(address) = new {
+                self.swarm.add_external_address(address);
+                self.listening_changed = true;
+            }
+        }
+        true
+    }
+
+    /// The router does not forward this any more.
+    pub(super) fn not_forwarded(&mut self, address: Option<Multiaddr>) {
+        if let Some(address) = address {
+            self.swarm.remove_external_address(&address);
+            self.listening_changed = true;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(kind: Kind, answers: Vec<Answer>) -> Port {
+        let mut port = Port::new(kind, NonZeroU16::new(4001).unwrap(), None);
+        port.answers = stream::iter(answers).chain(stream::pending()).boxed();
+        port
+    }
+
+    fn forwards(address: &str) -> Answer {
+        Answer::Forwards(address.parse().unwrap())
+    }
+
+    fn addresses(addresses: &[&str]) -> Vec<Multiaddr> {
+        let parsed = addresses.iter().map(|address| address.parse().unwrap());
+        parsed.collect()
+    }
+
+    /// All that is ready: what came and what went.
+    fn changes(ports: &mut Ports) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        let (mut came, mut went) = (Vec::new(), Vec::new());
+        while let Poll::Ready(Change { gone, new }) = ports.poll(&mut cx) {
+            came.extend(new);
+            went.extend(gone);
+        }
+        (came, went)
+    }
+
+    #[tokio::test]
+    async fn addresses_come_change_and_go_with_what_the_router_says() {
+        let mut ports = Ports::new(true);
+        assert_eq!(ports.state(), PortMapping::Asked);
+        let answers = vec![Answer::Asked, forwards("8.8.8.8:4001")];
+        ports.held.push(port(Kind::Tcp, answers));
+        let answers = vec![forwards("8.8.8.8:4001"), forwards("8.8.4.4:5001")];
+        ports.held.push(port(Kind::Quic, answers));
+        let tcp = "/ip4/8.8.8.8/tcp/4001";
+        let (old, new) = (
+            "/ip4/8.8.8.8/udp/4001/quic-v1",
+            "/ip4/8.8.4.4/udp/5001/quic-v1",
+        );
+        let (came, went) = changes(&mut ports);
+        assert_eq!(
+            (came, went),
+            (addresses(&[tcp, old, new]), addresses(&[old]))
+        );
+        let both = addresses(&[tcp, new]);
+        assert_eq!(ports.state(), PortMapping::Mapped(both.clone()));
+        assert!(ports.any() && ports.forward(&both[1]));
+        for port in &mut ports.held {
+            port.answers = stream::iter([Answer::Asked]).boxed();
+        }
+        assert_eq!(changes(&mut ports), (Vec::new(), both));
+        assert_eq!(ports.state(), PortMapping::Asked);
+        assert!(!ports.any());
+    }
+
+    #[tokio::test]
+    async fn a_router_that_is_not_public_itself_makes_nothing_reachable() {
+        let mut ports = Ports::new(true);
+        let answers = vec![forwards("100.64.3.1:4001")];
+        ports.held.push(port(Kind::Tcp, answers));
+        ports.held.push(port(Kind::Quic, vec![Answer::NoRouter]));
+        assert_eq!(changes(&mut ports), (Vec::new(), Vec::new()));
+        assert_eq!(ports.state(), PortMapping::RouterNotPublic);
+        assert!(!ports.any());
+        ports.held[0].answers = stream::iter([Answer::NoRouter]).boxed();
+        changes(&mut ports);
+        assert_eq!(ports.state(), PortMapping::NoRouter);
+    }
+
+    #[tokio::test]
+    async fn a_machine_that_moves_counts_on_its_address_no_more() {
+        let mut ports = Ports::new(true);
+        let listening: Multiaddr = "/ip4/192.168.1.2/tcp/4001".parse().unwrap();
+        assert_eq!(ports.listening(&listening, true), None);
+        ports.held[0] = port(Kind::Tcp, vec![forwards("8.8.8.8:4001")]);
+        changes(&mut ports);
+        assert_eq!(ports.listening(&listening, true), None);
+        let gone = ports.listening(&listening, false);
+        assert_eq!(gone, addresses(&["/ip4/8.8.8.8/tcp/4001"]).pop());
+        assert_eq!(ports.state(), PortMapping::Asked);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_asked_for_unless_it_is_wanted() {
+        let listening: Multiaddr = "/ip4/192.168.1.2/tcp/4001".parse().unwrap();
+        let mut ports = Ports::new(false);
+        assert_eq!(ports.listening(&listening, true), None);
+        assert!(ports.held.is_empty());
+        assert_eq!(ports.state(), PortMapping::Off);
+        let mut ports = Ports::new(true);
+        ports.listening(&listening, true);
+        ports.end();
+        assert!(ports.held.is_empty() && ports.are_given_back());
+    }
+
+    #[test]
+    fn only_ports_behind_a_router_are_asked_for() {
+        let of = |address: &str| inside(&address.parse().unwrap()).map(|found| found.0);
+        assert_eq!(of("/ip4/192.168.1.2/tcp/4001"), Some(Kind::Tcp));
+        assert_eq!(of("/ip4/10.0.0.2/udp/4001/quic-v1"), Some(Kind::Quic));
+        for other in [
+            "/ip4/127.0.0.1/tcp/4001",
+            "/ip4/8.8.8.8/tcp/4001",
+            "/ip4/10.0.0.2/tcp/4001/ws",
+            "/ip6/fe80::1/tcp/4001",
+            "/ip4/10.0.0.2/tcp/0",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn special_addresses_are_not_global() {
+        for special in [
+            "0.1.2.3",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.127.255.255",
+            "127.0.0.1",
+            "169.254.1.1",
+            "172.16.0.1",
+            "192.0.0.1",
+            "192.0.2.1",
+            "192.168.0.1",
+            "198.18.0.1",
+            "198.19.255.255",
+            "198.51.100.1",
+            "203.0.113.1",
+            "224.0.0.1",
+            "255.255.255.255",
+        ] {
+            assert!(!is_global(special.parse().unwrap()), "{special}");
+        }
+        for global in [
+            "1.1.1.1",
+            "11.1.0.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "198.20.0.1",
+        ] {
+            assert!(is_global(global.parse().unwrap()), "{global}");
+        }
+    }
+}
