@@ -249,11 +249,7 @@ fn hand_over(mark: &str, speaks: &str) {
     let mut share = scene.bare(&["send", "--data-dir"]);
     share.arg(scene.path("sender")).args(&begin).arg(&sent);
     let mut sender = Sender::start_unopened(internet.at("h1", &share));
-    let code = sender.await_event("share_open")["short"]
-        .as_str()
-        .unwrap()
-        .to_string();
-    while sender.await_event("announced")["reached"] != true {}
+    let code = sender.await_announced_code();
     eventually("ports for TCP and QUIC", || internet.mapped("g1") == 2);
     let mut get = scene.bare(&["get", "--yes", "--data-dir"]);
     get.arg(scene.path("receiver"))

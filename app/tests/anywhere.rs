@@ -22,14 +22,13 @@ fn at<'a>(nodes: &[&'a Node], more: &[&'a str]) -> Vec<&'a str> {
         .collect()
 }
 
-/// Shares; returns once there is a short code, and what that is.
+/// Shares; returns once there is a short code that can be found, and what that is.
 fn send(scene: &Scene, options: &[&str]) -> (Sender, String) {
     let sent = scene.path("sent");
     let mut command = scene.handover("sender", &["send", "--json"]);
     command.args(options).arg(&sent);
     let mut sender = Sender::start_unopened(command);
-    let open = sender.await_event("share_open");
-    let short = open["short"].as_str().expect("a short code").to_string();
+    let short = sender.await_announced_code();
     (sender, short)
 }
 
@@ -37,11 +36,6 @@ fn paths(outcome: &Outcome, event: &str) -> Vec<Value> {
     let events = outcome.events().into_iter();
     let named = events.filter(|told| told["event"] == event);
     named.map(|told| told["path"].clone()).collect()
-}
-
-/// Waits until a sharer is announced.
-fn announced(sender: &mut Sender) {
-    while sender.await_event("announced")["reached"] != true {}
 }
 
 /// Waits until a sharer is reachable through so many relays, and that is announced.
@@ -58,7 +52,6 @@ fn a_short_code_is_enough() {
     scene.file("sent/small", b"small");
     let node = Node::start(&scene, "node", &[]);
     let (mut sender, code) = send(&scene, &at(&[&node], &["--once"]));
-    announced(&mut sender);
     let started = Instant::now();
     let got = run(scene.get(&code, "got", &at(&[&node], &[]))).expect(0);
     eprintln!(
@@ -97,7 +90,6 @@ fn through_small_circuits(bytes: usize) -> u64 {
     );
     let (mut sender, code) = send(&scene, &at(&[&node], &["--hide-ip"]));
     reserved(&[&node]);
-    announced(&mut sender);
     let got = run(scene.get(&code, "got", &at(&[&node], &["--hide-ip"]))).expect(0);
     assert_eq!(
         std::fs::read(scene.path("got/sent")).unwrap(),
@@ -144,7 +136,6 @@ fn a_relay_that_is_killed_is_replaced_by_another_one() {
     );
     let (mut sender, code) = send(&scene, &at(&[&first, &second], &["--hide-ip"]));
     reserved(&[&first, &second]);
-    announced(&mut sender);
     let receiver = scene.get(&code, "got", &at(&[&first, &second], &["--no-direct"]));
     let receiver = Process::start(receiver);
     while sender.await_event("receiver_progress")["done"].as_u64() < Some(20_000_000) {}
@@ -213,7 +204,6 @@ fn wrong_words_burn_the_code_however_many_try_at_once() {
     scene.file("sent", b"bytes");
     let node = Node::start(&scene, "node", &[]);
     let (mut sender, code) = send(&scene, &at(&[&node], &[]));
-    announced(&mut sender);
     let (number, words) = code.split_once('-').unwrap();
     let wrong = ["amber-otter", "otter-amber"]
         .into_iter()

@@ -272,17 +272,35 @@ impl Sender {
         self.child.id()
     }
 
+    /// Waits until a short code is there and the DHT knows of it, in whichever order; the code.
+    #[track_caller]
+    pub fn await_announced_code(&mut self) -> String {
+        let (mut code, mut announced) = (None, false);
+        while code.is_none() || !announced {
+            let event = self.await_any(&["share_open", "announced"]);
+            code = code.or_else(|| event["short"].as_str().map(str::to_string));
+            announced |= event["reached"] == true;
+        }
+        code.unwrap()
+    }
+
     /// The next event of this name; those before it are skipped.
     #[track_caller]
     pub fn await_event(&mut self, name: &str) -> Value {
+        self.await_any(&[name])
+    }
+
+    /// The next event of any of these names.
+    #[track_caller]
+    fn await_any(&mut self, names: &[&str]) -> Value {
         let until = Instant::now() + PATIENCE;
         let mut before = Vec::new();
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.events.recv_timeout(left) {
-                Ok(event) if event["event"] == name => return event,
+                Ok(event) if names.iter().any(|name| event["event"] == *name) => return event,
                 Ok(event) => before.push(event),
-                Err(RecvTimeoutError::Timeout) => panic!("no {name} in time, but {before:?}"),
+                Err(RecvTimeoutError::Timeout) => panic!("no {names:?} in time, but {before:?}"),
                 Err(RecvTimeoutError::Disconnected) => {
                     let stderr = self
                         .stderr
@@ -290,7 +308,7 @@ impl Sender {
                         .map(|thread| thread.join().unwrap())
                         .unwrap_or_default();
                     panic!(
-                        "it ended without {name}: {before:?}\n{}",
+                        "it ended without {names:?}: {before:?}\n{}",
                         String::from_utf8_lossy(&stderr)
                     )
                 }

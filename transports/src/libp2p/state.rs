@@ -322,7 +322,7 @@ mod tests {
 
     #[test]
     fn sightings_are_counted_by_node() {
-        let mut seen = Seen::new(false);
+        let mut seen = Seen::new();
         let node = PeerId::random();
         seen.sighted(node, &at(1));
         seen.sighted(node, &at(1));
@@ -337,7 +337,7 @@ mod tests {
 
     #[test]
     fn sightings_have_bounds() {
-        let mut seen = Seen::new(false);
+        let mut seen = Seen::new();
         for _ in 0..=REMEMBERED {
             seen.sighted(PeerId::random(), &at(1));
         }
