@@ -51,7 +51,7 @@ fn a_short_code_is_enough() {
     scene.file("sent/large", &noise(3_000_000, 1));
     scene.file("sent/small", b"small");
     let node = Node::start(&scene, "node", &[]);
-    let (mut sender, code) = send(&scene, &at(&[&node], &["--once"]));
+    let (sender, code) = send(&scene, &at(&[&node], &["--once"]));
     let started = Instant::now();
     let got = run(scene.get(&code, "got", &at(&[&node], &[]))).expect(0);
     eprintln!(
