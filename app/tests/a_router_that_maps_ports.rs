@@ -1,5 +1,5 @@
 //! Two computers behind routers whose NAT can't be punched, and which map ports for who asks them: network namespaces, NAT
-//! by the kernel, and miniupnpd, which speaks PCP, NAT-PMP and UPnP. Takes root; without it there is nothing to see here.
+//! by the kernel, and miniupnpd, which speaks PCP, NAT-PMP and `UPnP`. Takes root; without it there is nothing to see here.
 
 // What was measured, or is missing, is read in the output.
 #![allow(clippy::print_stderr)]
