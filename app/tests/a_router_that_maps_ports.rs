@@ -201,8 +201,8 @@ fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {words}");
 }
 
-/// Hands a file over by short code between hosts whose routers speak this; whether it went straight in the end, and all
-/// ports were given back.
+/// Hands a file over by short code between hosts whose routers speak this. It has to go straight in the end, and the
+/// sender to give its ports back. (The receiver may be done before it has any.)
 fn hand_over(mark: &str, speaks: &str) {
     let scene = Scene::new();
     let Some(internet) = Internet::new(mark, &scene, speaks) else {
@@ -263,9 +263,6 @@ fn hand_over(mark: &str, speaks: &str) {
     let paths: Vec<_> = connected.map(|event| event["path"].clone()).collect();
     eprintln!("{speaks:?}: {paths:?}");
     assert_eq!(paths.last().unwrap(), "direct", "{paths:?}");
-    eventually("the receiver's ports given back", || {
-        internet.mapped("g2") == 0
-    });
     sender.signal(rustix::process::Signal::INT);
     sender.wait();
     eventually("the sender's ports given back", || {

@@ -264,7 +264,7 @@ impl Asking {
     }
 }
 
-/// Ends a mapping.
+/// Ends a mapping. (Of those made over NAT-PMP, portmapper 0.20 ends only UDP ones; the others run out by themselves.)
 async fn give_back(client: Client) {
     client.deactivate();
     // portmapper does not tell when that is done; but it takes what it is told in order, and this one has an answer.
