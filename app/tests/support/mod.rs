@@ -5,6 +5,7 @@
 // Every test file uses another part of this, and is a crate of its own.
 #![allow(dead_code, unreachable_pub)]
 
+pub mod internet;
 pub mod terminal;
 pub mod tree;
 
