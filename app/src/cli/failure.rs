@@ -3,6 +3,7 @@
 use handover::ManagerError;
 use handover_core::code::CodeError;
 use handover_core::engine::{DiskError, DownloadError, ShareEnd};
+use handover_transports::libp2p::Libp2pError;
 
 use super::exit::Exit;
 
@@ -114,6 +115,12 @@ impl From<ManagerError> for Failure {
                 error.to_string(),
                 "Name another folder for it with --data-dir or HANDOVER_DATA_DIR.",
             ),
+            ManagerError::Network(Libp2pError::Bootstrap(_) | Libp2pError::Relay(_)) => {
+                Self::usage(
+                    error.to_string(),
+                    "Take the address as that node prints it.",
+                )
+            }
             ManagerError::Network(_) => Self::new(
                 Exit::Internal,
                 error.to_string(),

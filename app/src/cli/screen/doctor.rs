@@ -115,7 +115,7 @@ fn nat(nat: Nat) -> Finding {
         }
         Nat::Symmetric => mixed(
             "NAT: a new port for everybody (symmetric). Hole punching mostly fails, relays will be used.\n  \
-             IPv6 gets around that, or a port that the router forwards (UPnP, or a rule there and --listen).",
+             IPv6 gets around that, or a port that the router forwards (by PCP, NAT-PMP or UPnP, or a rule there and --listen).",
         ),
     }
 }
@@ -152,14 +152,14 @@ fn reach(reach: Reach) -> Option<Finding> {
 fn mapping(mapping: Mapping) -> Option<Finding> {
     Some(match mapping {
         Mapping::Off => return None,
-        Mapping::Asked => mixed("UPnP: no router has answered yet."),
-        Mapping::Mapped => good("UPnP: the router forwards a port, so everybody gets in."),
-        Mapping::Lost => mixed("UPnP: the router forwarded a port, and took it back."),
+        Mapping::Asked => mixed("Port mapping: no router has answered yet."),
+        Mapping::Mapped => good("Port mapping: the router forwards a port, so everybody gets in."),
+        Mapping::Lost => mixed("Port mapping: the router forwarded a port, and took it back."),
         Mapping::NoRouter => mixed(
-            "UPnP: no router forwards ports. Turning UPnP on in the router helps direct transfers.",
+            "Port mapping: no router forwards ports. Turning PCP, NAT-PMP or UPnP on in the router helps direct transfers.",
         ),
         Mapping::RouterNotPublic => mixed(
-            "UPnP: the router has no public address itself (a carrier's NAT, or a second router), so its ports help nobody.",
+            "Port mapping: the router has no public address itself (a carrier's NAT, or a second router), so its ports help nobody.",
         ),
     })
 }
