@@ -1,3 +1,5 @@
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
 use handover_core::code::ShortCode;
@@ -157,6 +159,12 @@ fn a_number_that_somebody_has_is_not_given_out() {
     let other = world.add_puppet();
     world.plant(&[other]);
     world.set_dht(DhtMood::Hostile);
+    let announced = Rc::new(Cell::new(0));
+    let counted = Rc::clone(&announced);
+    world.narrate_to(move |line| {
+        let number = line.contains("→ announce at Number");
+        counted.set(counted.get() + u32::from(number));
+    });
     world.share_with(alice, offering(Short::New));
     // Each look-up finds somebody; the user is told a number in the end, and none before.
     assert!(code_of(&world, alice).is_none());
@@ -164,4 +172,11 @@ fn a_number_that_somebody_has_is_not_given_out() {
     assert!(world.run_until(known, 40 * SECOND));
     let told = |event: &Event| matches!(event, Event::ShareOpen { short: Some(_), .. });
     assert_eq!(count(&world, alice, told), 1);
+    assert_eq!(
+        announced.get(),
+        0,
+        "announced before it was known to be free"
+    );
+    world.run_for(SECOND);
+    assert_eq!(announced.get(), 2, "for today and yesterday");
 }

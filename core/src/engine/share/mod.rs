@@ -116,10 +116,10 @@ impl Share {
             completed: 0,
             ended: None,
         };
-        share.be_found(cx);
         if share.options.short == Short::New {
             share.check_number(cx);
         }
+        share.be_found(cx);
         if !cx.addresses.is_empty() || share.options.relayed_only {
             share.reachable(cx);
         }
@@ -162,7 +162,11 @@ impl Share {
         if self.options.dht {
             places.push(Place::Share(self.secret.meeting_point()));
         }
-        if let (true, Some(day), Some(short)) = (self.options.dht, cx.day, &self.short) {
+        let free = self
+            .short
+            .as_ref()
+            .filter(|_| !self.announcing.is_checking());
+        if let (true, Some(day), Some(short)) = (self.options.dht, cx.day, free) {
             let number = short.number();
             let days = [day, day.saturating_sub(1)];
             places.extend(days.map(|day| Place::Number { number, day }));
@@ -181,10 +185,12 @@ impl Share {
     fn checked(&mut self, cx: &mut Context, number: Number) {
         match number {
             Number::Unknown => {}
-            Number::Free => self.tell(cx),
+            Number::Free => {
+                self.be_found(cx);
+                self.tell(cx);
+            }
             Number::Taken => {
                 self.short = Some(ShortCode::draw(cx.rng()));
-                self.be_found(cx);
                 self.check_number(cx);
             }
         }
