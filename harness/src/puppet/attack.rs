@@ -1,6 +1,6 @@
 //! Attacks: what a malicious receiver does to an honest sharer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use handover_core::code::ShortCode;
@@ -101,7 +101,8 @@ pub(super) struct Attacker {
     /// Handshakes under way.
     asking: BTreeMap<LinkId, Pake>,
     knocking: BTreeMap<LinkId, Initiator>,
-    begun: bool,
+    /// Links on which the attack has begun.
+    begun: BTreeSet<LinkId>,
 }
 
 impl World {
@@ -133,7 +134,7 @@ impl World {
             secret: secret.clone(),
             files: files.to_vec(),
             knocking: BTreeMap::new(),
-            begun: false,
+            begun: BTreeSet::new(),
         });
         if attack == Attack::NeverReads {
             // It reads until it has keys.
@@ -258,8 +259,7 @@ impl World {
             attacker.attack != Attack::Stranger,
             "a stranger is told {message:?}"
         );
-        if welcome && !attacker.begun {
-            attacker.begun = true;
+        if welcome && attacker.begun.insert(link) {
             let (attack, files) = (attacker.attack, attacker.files.clone());
             happened(Fault::Attack);
             if attack == Attack::NeverReads {

@@ -230,13 +230,17 @@ impl World {
             Some((to, route)) => {
                 let task = Task::Connect {
                     host,
+                    life: self.host(host).life,
                     dial,
                     to,
                     route,
                 };
                 self.schedule(route.setup, task);
             }
-            None => self.schedule(NO_ANSWER, Task::DialFailed { host, dial }),
+            None => {
+                let life = self.host(host).life;
+                self.schedule(NO_ANSWER, Task::DialFailed { host, life, dial });
+            }
         }
     }
 
@@ -252,7 +256,10 @@ impl World {
                 happened(Fault::CalledBack);
                 self.connect(host, Some(dial), to, route);
             }
-            None => self.schedule(NO_ANSWER, Task::DialFailed { host, dial }),
+            None => {
+                let life = self.host(host).life;
+                self.schedule(NO_ANSWER, Task::DialFailed { host, life, dial });
+            }
         }
     }
 

@@ -23,12 +23,17 @@ pub(super) enum Task {
     /// A dial's connection is made.
     Connect {
         host: HostId,
+        life: u32,
         dial: DialId,
         to: HostId,
         route: Route,
     },
     /// A dial has come to nothing.
-    DialFailed { host: HostId, dial: DialId },
+    DialFailed {
+        host: HostId,
+        life: u32,
+        dial: DialId,
+    },
     /// A disk job ends. A job of an engine that is gone by then never does.
     Disk { host: HostId, life: u32, job: JobId },
     /// An announcement has gone round.
@@ -141,15 +146,23 @@ impl World {
 
     fn perform_task(&mut self, task: Task) {
         match task {
+            // What a host began before it lost power comes to nothing.
             Task::Connect {
                 host,
+                life,
                 dial,
                 to,
                 route,
-            } => self.connect(host, Some(dial), to, route),
-            Task::DialFailed { host, dial } => {
-                let reason = "nobody answers".to_owned();
-                self.feed(host, Input::DialFailed { dial, reason });
+            } => {
+                if self.host(host).life == life {
+                    self.connect(host, Some(dial), to, route);
+                }
+            }
+            Task::DialFailed { host, life, dial } => {
+                if self.host(host).life == life {
+                    let reason = "nobody answers".to_owned();
+                    self.feed(host, Input::DialFailed { dial, reason });
+                }
             }
             Task::Disk { host, life, job } => {
                 if self.host(host).life == life {

@@ -54,6 +54,7 @@ impl World {
     /// Nobody is dialled at too many addresses, nor again and again without a pause.
     pub(super) fn look_at_dials(&mut self, id: HostId, addresses: usize) {
         let minutes = self.now().as_nanos() / 60_000_000_000;
+        let came = self.received(id);
         let host = self.host_mut(id);
         let most = host.limits.addresses;
         promise!(
@@ -62,9 +63,10 @@ impl World {
             "{addresses} addresses are dialled"
         );
         host.dials += 1;
-        // An attempt is two dials; after a loss there is one at once, and a transfer may lose many links as it goes on.
+        // An attempt is some dials; after a loss there is one at once, and a transfer may lose many links as it goes on:
+        // a circuit brings a few pieces and ends.
         let downloads = host.tags.len() as u64;
-        let most = downloads * (200 + 60 * minutes);
+        let most = downloads * (200 + 60 * minutes) + came / 2048;
         promise!(
             Bounded,
             host.dials <= most,
