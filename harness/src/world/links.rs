@@ -226,22 +226,22 @@ impl World {
             .collect();
         let is_right = |to: HostId| peer.is_none_or(|peer| peer == self.peer(to));
         let right = there.iter().find(|(to, _)| is_right(*to));
-        match right.or(there.first()).copied() {
-            Some((to, route)) => {
-                let task = Task::Connect {
-                    host,
-                    life: self.host(host).life,
-                    dial,
-                    to,
-                    route,
-                };
-                self.schedule(route.setup, task);
-            }
-            None => {
-                let life = self.host(host).life;
-                self.schedule(NO_ANSWER, Task::DialFailed { host, life, dial });
-            }
-        }
+        let Some((to, route)) = right.or(there.first()).copied() else {
+            return self.no_answer(host, dial);
+        };
+        let task = Task::Connect {
+            host,
+            life: self.host(host).life,
+            dial,
+            to,
+            route,
+        };
+        self.schedule(route.setup, task);
+    }
+
+    fn no_answer(&mut self, host: HostId, dial: DialId) {
+        let life = self.host(host).life;
+        self.schedule(NO_ANSWER, Task::DialFailed { host, life, dial });
     }
 
     /// A dial over a connection that the other side made.
@@ -249,18 +249,13 @@ impl World {
         let mut paths = self.paths.iter();
         let made = paths.find(|((to, from), _)| *to == host && peer == Some(self.peer(*from)));
         let made = made.map(|((_, from), route)| (*from, *route));
-        match made
-            .filter(|(from, _)| self.is_up(*from) && !self.reach.is_apart(host, *from, self.now()))
-        {
-            Some((to, route)) => {
-                happened(Fault::CalledBack);
-                self.connect(host, Some(dial), to, route);
-            }
-            None => {
-                let life = self.host(host).life;
-                self.schedule(NO_ANSWER, Task::DialFailed { host, life, dial });
-            }
-        }
+        let stands =
+            |from: HostId| self.is_up(from) && !self.reach.is_apart(host, from, self.now());
+        let Some((to, route)) = made.filter(|(from, _)| stands(*from)) else {
+            return self.no_answer(host, dial);
+        };
+        happened(Fault::CalledBack);
+        self.connect(host, Some(dial), to, route);
     }
 
     /// A host makes a connection to a peer that wants to be called back.
