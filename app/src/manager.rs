@@ -12,7 +12,7 @@ use handover_core::engine::{
 use handover_core::limits::Limits;
 use handover_core::{Multiaddr, PeerId};
 use handover_transports::libp2p::{
-    Libp2pConfig, Libp2pError, Libp2pTransport, Listen, PUBLIC_BOOTSTRAP, Reachable, Serve,
+    Libp2pConfig, Libp2pError, Libp2pTransport, Listen, Reachable, Serve, public_bootstrap,
 };
 use handover_transports::{Transport, identity};
 use multiaddr::Protocol;
@@ -100,7 +100,8 @@ impl Config {
         self.has_dht() || (self.nearby && !self.hide_address)
     }
 
-    fn relayed_only(&self) -> bool {
+    /// Whether other peers are only reached through relays.
+    pub fn relayed_only(&self) -> bool {
         self.hide_address || !self.direct
     }
 
@@ -164,21 +165,9 @@ impl Config {
     }
 }
 
-fn public_bootstrap() -> Vec<Multiaddr> {
-    let nodes = PUBLIC_BOOTSTRAP.iter();
-    nodes.filter_map(|node| node.parse().ok()).collect()
-}
-
 /// An address that only holds on one machine or network.
 fn is_private(address: &Multiaddr) -> bool {
-    matches!(path_kind(address), PathKind::Loopback | PathKind::Lan) && !is_named(address)
-}
-
-fn is_named(address: &Multiaddr) -> bool {
-    matches!(
-        address.iter().next(),
-        Some(Protocol::Dns(_) | Protocol::Dns4(_) | Protocol::Dns6(_) | Protocol::Dnsaddr(_))
-    )
+    matches!(path_kind(address), PathKind::Loopback | PathKind::Lan)
 }
 
 /// What can go wrong between a program and the peer that it runs.

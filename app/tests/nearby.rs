@@ -7,6 +7,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use support::Scene;
+use support::netns::{self, ip};
 
 /// Two namespaces with a cable between them, which go when this does.
 struct Cable {
@@ -16,7 +17,7 @@ struct Cable {
 impl Cable {
     /// `None` for who may not make any.
     fn new(mark: &str) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
+        if !netns::may() {
             return None;
         }
         let own = std::process::id();
@@ -24,46 +25,30 @@ impl Cable {
         let cable = Self { names };
         let [a, b] = &cable.names;
         for name in [a, b] {
-            ip(&["netns", "add", name]);
+            ip(&format!("netns add {name}"));
         }
-        ip(&[
-            "-n", a, "link", "add", "cable", "type", "veth", "peer", "name", "cable", "netns", b,
-        ]);
+        ip(&format!(
+            "-n {a} link add cable type veth peer name cable netns {b}"
+        ));
         for (name, address) in [(a, "10.77.0.1/24"), (b, "10.77.0.2/24")] {
-            ip(&["-n", name, "addr", "add", address, "dev", "cable"]);
-            ip(&["-n", name, "link", "set", "lo", "up"]);
-            ip(&["-n", name, "link", "set", "cable", "up"]);
-            ip(&["-n", name, "route", "add", "224.0.0.0/4", "dev", "cable"]);
+            ip(&format!("-n {name} addr add {address} dev cable"));
+            ip(&format!("-n {name} link set lo up"));
+            ip(&format!("-n {name} link set cable up"));
+            ip(&format!("-n {name} route add 224.0.0.0/4 dev cable"));
         }
         Some(cable)
     }
 
     /// A command at one end.
     fn at(&self, end: usize, command: &Command) -> Command {
-        let mut inside = Command::new("ip");
-        inside.args(["netns", "exec", &self.names[end]]);
-        inside.arg(command.get_program()).args(command.get_args());
-        if let Some(folder) = command.get_current_dir() {
-            inside.current_dir(folder);
-        }
-        inside.env_remove("HANDOVER_CODE");
-        inside
+        netns::inside(&self.names[end], command)
     }
 }
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        for name in &self.names {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
+        self.names.iter().for_each(|name| netns::delete(name));
     }
-}
-
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output();
-    let output = output.expect("the ip program; Debian's package is iproute2");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {arguments:?}: {words}");
 }
 
 /// A sharer that runs until it is dropped, and its short code.

@@ -8,9 +8,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use multiaddr::Protocol;
 
-use crate::Multiaddr;
 use crate::engine::PathKind;
 use crate::limits::Limits;
+use crate::{Multiaddr, PeerId};
 
 /// The addresses of a code, sorted into those to dial and those not to.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -109,26 +109,33 @@ pub fn ways(addresses: &[Multiaddr]) -> Ways {
     ways
 }
 
-/// Addresses that lead through relays, by relay: each relay's own, in the order in which relays come first.
-pub fn by_relay(addresses: Vec<Multiaddr>) -> Vec<Vec<Multiaddr>> {
-    let relay_of = |address: &Multiaddr| {
-        address.iter().find_map(|part| match part {
-            Protocol::P2p(relay) => Some(relay),
-            _ => None,
-        })
-    };
-    let mut relays: Vec<Vec<Multiaddr>> = Vec::new();
+/// Addresses that lead through relays, by relay: each relay's own, in the order in which relays come first. Others are
+/// left out.
+pub fn by_relay(addresses: Vec<Multiaddr>) -> Vec<(PeerId, Vec<Multiaddr>)> {
+    let mut relays: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
     for address in addresses {
-        let relay = relay_of(&address);
-        let known = relays
-            .iter_mut()
-            .find(|known| known.first().and_then(relay_of) == relay);
-        match known {
-            Some(known) => known.push(address),
-            None => relays.push(vec![address]),
+        let Some(relay) = relay_of(&address) else {
+            continue;
+        };
+        match relays.iter_mut().find(|(known, _)| *known == relay) {
+            Some((_, known)) => known.push(address),
+            None => relays.push((relay, vec![address])),
         }
     }
     relays
+}
+
+/// The relay that an address leads through.
+pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
+    let mut last = None;
+    for part in address {
+        match part {
+            Protocol::P2p(peer) => last = Some(peer),
+            Protocol::P2pCircuit => return last,
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Whether an address leads through a relay.
@@ -416,7 +423,13 @@ mod tests {
         };
         let all = vec![at(1, PEER), at(2, OTHER), at(3, PEER)];
         let relays = by_relay(all);
-        assert_eq!(relays, [vec![at(1, PEER), at(3, PEER)], vec![at(2, OTHER)]]);
+        let wanted = [
+            (PEER.parse().unwrap(), vec![at(1, PEER), at(3, PEER)]),
+            (OTHER.parse().unwrap(), vec![at(2, OTHER)]),
+        ];
+        assert_eq!(relays, wanted);
+        let direct = address(&format!("/ip4/192.0.2.1/tcp/1/p2p/{PEER}"));
+        assert_eq!(relay_of(&direct), None);
     }
 
     #[test]

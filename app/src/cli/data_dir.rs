@@ -27,8 +27,8 @@ pub(crate) fn choose(asked: Option<&Path>) -> Result<PathBuf, Failure> {
 
 /// An identity in use by this process alone.
 pub(crate) struct Claim {
-    /// Held for as long as the process runs.
-    _lock: Option<File>,
+    /// Held for as long as the process runs, where files can be locked and nobody else had it.
+    _lock: File,
     /// An identity of its own, which goes with it.
     _borrowed: Option<tempfile::TempDir>,
 }
@@ -38,25 +38,18 @@ pub(crate) struct Claim {
 pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
     std::fs::create_dir_all(&*folder).map_err(Failure::internal)?;
     let lock = File::create(folder.join(LOCK)).map_err(Failure::internal)?;
-    match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(Claim {
-            _lock: Some(lock),
-            _borrowed: None,
-        }),
-        Err(Errno::WOULDBLOCK) => {
-            let borrowed = tempfile::tempdir().map_err(Failure::internal)?;
-            *folder = borrowed.path().to_path_buf();
-            Ok(Claim {
-                _lock: None,
-                _borrowed: Some(borrowed),
-            })
-        }
+    let borrowed = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        Err(Errno::WOULDBLOCK) => Some(tempfile::tempdir().map_err(Failure::internal)?),
         // Where files can't be locked there is nothing to go by.
-        Err(_) => Ok(Claim {
-            _lock: None,
-            _borrowed: None,
-        }),
+        Ok(()) | Err(_) => None,
+    };
+    if let Some(borrowed) = &borrowed {
+        *folder = borrowed.path().to_path_buf();
     }
+    Ok(Claim {
+        _lock: lock,
+        _borrowed: borrowed,
+    })
 }
 
 /// By the XDG base directory specification on Linux and the like, by each vendor's rules elsewhere.

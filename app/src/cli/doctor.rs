@@ -41,7 +41,7 @@ pub(crate) async fn run(
     let mut looking = Looking {
         facts: Facts {
             dht: network.dht,
-            relayed_only: args.network.hide_ip || args.network.no_direct,
+            relayed_only: config.relayed_only(),
             asks: asks(&network),
             bootstrap_reached: 0,
             looked_up: None,

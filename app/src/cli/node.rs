@@ -7,8 +7,8 @@ use std::time::Duration;
 use handover_core::Multiaddr;
 use handover_core::dial::is_relayed;
 use handover_transports::libp2p::{
-    ConnectionBounds, Libp2pConfig, Libp2pTransport, Listen, NetworkState, PUBLIC_BOOTSTRAP,
-    Reachable, RelayQuotas, Serve,
+    ConnectionBounds, Libp2pConfig, Libp2pTransport, Listen, NetworkState, Reachable, RelayQuotas,
+    Serve, public_bootstrap,
 };
 use handover_transports::{Transport, TransportEvent, identity, next_event};
 use multiaddr::Protocol;
@@ -57,10 +57,7 @@ fn config(args: &Node, keypair: handover_core::Keypair) -> Libp2pConfig {
     config.dht = true;
     config.serve = Serve::Always;
     config.bootstrap = match (args.bootstrap.as_slice(), args.private) {
-        ([], false) => {
-            let public = PUBLIC_BOOTSTRAP.iter();
-            public.filter_map(|node| node.parse().ok()).collect()
-        }
+        ([], false) => public_bootstrap(),
         (given, _) => given.to_vec(),
     };
     config.reachable = match (args.external.as_slice(), args.private) {

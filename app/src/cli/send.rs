@@ -254,9 +254,12 @@ impl<'a> Sending<'a> {
 
     /// When the code is to be printed; `None` if it was.
     fn print_at(&self, opened: Instant, addressed: Instant) -> Option<Instant> {
+        let listed = if self.summary.is_some() {
+            opened
+        } else {
+            opened + QUICK_LISTING
+        };
         if !self.codes.by_ticket {
-            let listed = self.summary.is_some().then_some(opened);
-            let listed = listed.unwrap_or(opened + QUICK_LISTING);
             // The engine looks first whether the code's number is free.
             let known = self.short.is_some().then_some(listed);
             return known.filter(|_| self.printed.is_none());
@@ -270,11 +273,6 @@ impl<'a> Sending<'a> {
             return Some(opened.max(addressed) + NO_ADDRESS);
         }
         let settled = addressed + ADDRESSES_SETTLE;
-        let listed = if self.summary.is_some() {
-            opened
-        } else {
-            opened + QUICK_LISTING
-        };
         Some(settled.max(listed))
     }
 

@@ -4,6 +4,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use super::netns::{self, ip};
 use super::{Outcome, Process, Scene, Sender, eventually, noise};
 
 /// All of it goes when this does.
@@ -18,7 +19,7 @@ impl Internet {
     /// With these rules for packets at the two gateways, whose sides are called `lan` and `wan`. `None` for who may not
     /// make any.
     pub fn new(mark: &str, scene: &Scene, rules: [&str; 2]) -> Option<Self> {
-        if !rustix::process::geteuid().is_root() {
+        if !netns::may() {
             return None;
         }
         let mark = format!("hn{}{mark}", std::process::id());
@@ -157,20 +158,7 @@ impl Internet {
 
     /// A command at one place.
     pub fn at(&self, place: &str, command: &Command) -> Command {
-        let mut inside = Command::new("ip");
-        inside.args(["netns", "exec", &self.name(place)]);
-        inside.arg(command.get_program()).args(command.get_args());
-        inside
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        for (key, value) in command.get_envs() {
-            match value {
-                Some(value) => inside.env(key, value),
-                None => inside.env_remove(key),
-            };
-        }
-        inside
+        netns::inside(&self.name(place), command)
     }
 }
 
@@ -178,18 +166,9 @@ impl Drop for Internet {
     fn drop(&mut self) {
         self.nodes.clear();
         for place in PLACES {
-            let _ = Command::new("ip")
-                .args(["netns", "del", &self.name(place)])
-                .status();
+            netns::delete(&self.name(place));
         }
     }
-}
-
-fn ip(arguments: &str) {
-    let output = Command::new("ip").args(arguments.split(' ')).output();
-    let output = output.expect("the ip program; Debian's package is iproute2");
-    let words = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {arguments}: {words}");
 }
 
 /// The paths that a receiver connected by.

@@ -147,7 +147,7 @@ impl Engine {
     /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
     fn admit(&mut self, link: LinkId, knock: &Knock) -> Result<(), Refusal> {
         check_version(knock.version)?;
-        let path = path_of(&self.cx, link)?;
+        let (_, path) = end_of(&self.cx, link)?;
         let open = |share: &Share| {
             !share.is_over() && share.takes(path) && share.secret().tag() == knock.tag
         };
@@ -162,7 +162,7 @@ impl Engine {
     /// Somebody knocks with a short code: they get our point, and have to prove that they know the words.
     fn pair(&mut self, link: LinkId, knock: &ShortKnock) -> Result<(), Refusal> {
         check_version(knock.version)?;
-        let path = path_of(&self.cx, link)?;
+        let (peer, path) = end_of(&self.cx, link)?;
         let open = |share: &Share| {
             let number = share.short().map(ShortCode::number);
             !share.is_over() && share.takes(path) && number == Some(knock.number)
@@ -170,7 +170,6 @@ impl Engine {
         let found = self.shares.iter().find(|(_, share)| open(share));
         let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
         let code = share.short().ok_or(Refusal::NoSuchShare)?;
-        let peer = peer_of(&self.cx, link)?;
         let seed = self.cx.draw();
         let (pake, point) = Pake::sharer(code, &peer, &self.cx.peer, seed);
         let key = pake
@@ -234,7 +233,7 @@ impl Engine {
             // Another link was quicker, and the secret has come over it.
             FetchKey::Secret(_) => None,
         });
-        let (Some(key), Some(code), Ok(peer)) = (key, code, peer_of(&self.cx, link)) else {
+        let (Some(key), Some(code), Ok((peer, _))) = (key, code, end_of(&self.cx, link)) else {
             self.cx.close(link);
             return self.dial_failed(id, dial, "the other side did not say what was due");
         };
@@ -293,7 +292,7 @@ impl Engine {
     }
 
     fn turned_away(&mut self, link: LinkId, id: DownloadId, dial: DialId, refusal: Refusal) {
-        let Ok(peer) = peer_of(&self.cx, link) else {
+        let Ok((peer, _)) = end_of(&self.cx, link) else {
             return;
         };
         self.cx.close(link);
@@ -309,14 +308,10 @@ fn check_version(version: u32) -> Result<(), Refusal> {
     }
 }
 
-fn path_of(cx: &Context, link: LinkId) -> Result<PathKind, Refusal> {
-    let path = cx.links.get(link).map(|link| link.path);
-    path.ok_or(Refusal::Busy)
-}
-
-fn peer_of(cx: &Context, link: LinkId) -> Result<PeerId, Refusal> {
-    let peer = cx.links.get(link).map(|link| link.peer);
-    peer.ok_or(Refusal::Busy)
+/// Who is at the other end of a link, and how it gets there.
+fn end_of(cx: &Context, link: LinkId) -> Result<(PeerId, PathKind), Refusal> {
+    let link = cx.links.get(link).ok_or(Refusal::Busy)?;
+    Ok((link.peer, link.path))
 }
 
 fn respond(
@@ -326,7 +321,7 @@ fn respond(
     tag: &[u8; 16],
     noise: &[u8],
 ) -> Result<(Vec<u8>, LinkKeys), Refusal> {
-    let (peer, seed) = (peer_of(cx, link)?, cx.draw());
+    let ((peer, _), seed) = (end_of(cx, link)?, cx.draw());
     handshake::respond(psk, tag, &cx.peer, &peer, noise, seed).map_err(|_| Refusal::NoSuchShare)
 }
 

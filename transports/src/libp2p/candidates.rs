@@ -16,8 +16,8 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm, dummy,
 };
 
-use super::config::is_circuit;
 use super::dials::split;
+use handover_core::dial::is_relayed;
 
 /// Addresses that wait to be told; each connection adds one at the most.
 const WAITING: usize = 64;
@@ -38,7 +38,7 @@ impl Behaviour {
             return false;
         }
         let (address, _) = split(address);
-        let heard = !is_circuit(&address) && !address.is_empty();
+        let heard = !is_relayed(&address) && !address.is_empty();
         if heard {
             self.queue.push_back(address);
         }
@@ -68,7 +68,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         port_use: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if port_use == PortUse::Reuse && !is_circuit(address) {
+        if port_use == PortUse::Reuse && !is_relayed(address) {
             self.telling.insert(connection);
         }
         Ok(dummy::ConnectionHandler)

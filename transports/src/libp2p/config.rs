@@ -4,6 +4,7 @@ use std::io;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use handover_core::dial::is_relayed;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
@@ -20,6 +21,12 @@ pub const PUBLIC_BOOTSTRAP: &[&str] = &[
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
 ];
+
+/// Those nodes, as a configuration takes them.
+pub fn public_bootstrap() -> Vec<Multiaddr> {
+    let nodes = PUBLIC_BOOTSTRAP.iter();
+    nodes.filter_map(|node| node.parse().ok()).collect()
+}
 
 /// How a [`Libp2pTransport`](super::Libp2pTransport) is set up.
 #[derive(Debug, Clone)]
@@ -194,7 +201,7 @@ pub(super) fn nodes(
         let (plain, Some(peer)) = split(address) else {
             return Err(wrong(address.clone()));
         };
-        if plain.is_empty() || is_circuit(&plain) {
+        if plain.is_empty() || is_relayed(&plain) {
             return Err(wrong(address.clone()));
         }
         match nodes.iter_mut().find(|(known, _)| *known == peer) {
@@ -205,26 +212,6 @@ pub(super) fn nodes(
     Ok(nodes)
 }
 
-/// The address leads through a relay.
-pub(super) fn is_circuit(address: &Multiaddr) -> bool {
-    address
-        .iter()
-        .any(|part| matches!(part, Protocol::P2pCircuit))
-}
-
-/// The relay that an address leads through.
-pub(super) fn relay_of(address: &Multiaddr) -> Option<PeerId> {
-    let mut last = None;
-    for part in address {
-        match part {
-            Protocol::P2p(peer) => last = Some(peer),
-            Protocol::P2pCircuit => return last,
-            _ => {}
-        }
-    }
-    None
-}
-
 /// The part of a circuit address that leads to the relay, without its identity.
 pub(super) fn way_to_relay(address: &Multiaddr) -> Multiaddr {
     let before = |part: &Protocol<'_>| !matches!(part, Protocol::P2p(_) | Protocol::P2pCircuit);
@@ -233,15 +220,14 @@ pub(super) fn way_to_relay(address: &Multiaddr) -> Multiaddr {
 
 #[cfg(test)]
 mod tests {
+    use handover_core::dial::relay_of;
+
     use super::*;
 
     #[test]
     fn the_public_nodes_are_well_named() {
-        let addresses: Vec<Multiaddr> = PUBLIC_BOOTSTRAP
-            .iter()
-            .map(|address| address.parse().unwrap())
-            .collect();
-        let nodes = nodes(&addresses, Libp2pError::Bootstrap).unwrap();
+        assert_eq!(public_bootstrap().len(), PUBLIC_BOOTSTRAP.len());
+        let nodes = nodes(&public_bootstrap(), Libp2pError::Bootstrap).unwrap();
         assert_eq!(nodes.len(), 4);
     }
 
@@ -269,11 +255,11 @@ mod tests {
         let circuit: Multiaddr = format!("{way}/p2p/{relay}/p2p-circuit/p2p/{peer}")
             .parse()
             .unwrap();
-        assert!(is_circuit(&circuit));
+        assert!(is_relayed(&circuit));
         assert_eq!(relay_of(&circuit), Some(relay));
         assert_eq!(way_to_relay(&circuit), way);
         let direct = way.clone().with(Protocol::P2p(relay));
-        assert!(!is_circuit(&direct));
+        assert!(!is_relayed(&direct));
         assert_eq!(relay_of(&direct), None);
     }
 }

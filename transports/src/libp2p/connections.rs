@@ -10,9 +10,9 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use super::config::relay_of;
 use super::dials::{is_quic, split};
 use super::link::Fate;
+use handover_core::dial::relay_of;
 
 /// How long a relayed connection without a link is kept: hole punching would keep it for ever, and it takes a place at
 /// the relay.

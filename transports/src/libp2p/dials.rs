@@ -16,10 +16,10 @@ use libp2p::swarm::{ConnectionId, DialError};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use super::config::{is_circuit, relay_of};
 use super::link::OpenError;
 use super::reason;
 use crate::{DIAL_TIMEOUT, MAX_DIAL_ADDRESSES, MAX_DIALS};
+use handover_core::dial::{is_relayed, relay_of};
 
 /// How long QUIC waits for TCP: enough for TCP, TLS and the negotiations of both at 100 ms there and back.
 const HEAD_START: Duration = Duration::from_millis(500);
@@ -92,7 +92,7 @@ impl Dials {
             return refused;
         }
         let (addresses, reasons) = usable(peer, addresses);
-        let (circuits, straight): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_circuit);
+        let (circuits, straight): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_relayed);
         let (later, first): (Vec<_>, Vec<_>) = straight.into_iter().partition(is_quic);
         let dial = Dial {
             later,

@@ -7,10 +7,11 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, identify, relay};
 use tokio::time::Instant;
 
-use super::config::{Serve, is_circuit};
+use super::config::Serve;
 use super::dht::{self, Ready};
 use super::dials::split;
 use super::{Libp2pTransport, TransportEvent};
+use handover_core::dial::is_relayed;
 
 /// Addresses that are told of this peer.
 const TOLD: usize = 32;
@@ -27,7 +28,7 @@ impl Libp2pTransport {
             .swarm
             .listeners()
             .chain(self.swarm.external_addresses());
-        let (relayed, direct): (Vec<_>, Vec<_>) = all.partition(|address| is_circuit(address));
+        let (relayed, direct): (Vec<_>, Vec<_>) = all.partition(|address| is_relayed(address));
         for address in direct.into_iter().chain(relayed) {
             let (address, _) = split(address);
             if addresses.len() < TOLD && !addresses.contains(&address) {
@@ -42,7 +43,7 @@ impl Libp2pTransport {
         self.listening_changed = true;
         let gone = self.ports.listening(&address, new);
         self.not_forwarded(gone);
-        if !self.setting.listening_is_reachable || is_circuit(&address) {
+        if !self.setting.listening_is_reachable || is_relayed(&address) {
             return;
         }
         if new {
@@ -55,7 +56,7 @@ impl Libp2pTransport {
     /// An address is known to be reachable.
     pub(super) fn on_confirmed(&mut self, address: &Multiaddr) {
         self.listening_changed = true;
-        let direct = |address: &&Multiaddr| !is_circuit(address);
+        let direct = |address: &&Multiaddr| !is_relayed(address);
         let confirmed = self.swarm.external_addresses().filter(direct).count();
         let forwarded = self.ports.forward(address);
         if direct(&address) && !forwarded && confirmed > CONFIRMED {
@@ -184,7 +185,7 @@ impl Libp2pTransport {
             let path = carrier.path;
             // A public node has nothing to say of private networks; one of a private network has.
             let usable = |address: &Multiaddr| {
-                !is_circuit(address) && path_kind(address) >= path && !address.is_empty()
+                !is_relayed(address) && path_kind(address) >= path && !address.is_empty()
             };
             let shown = info.listen_addrs.iter().map(|address| split(address).0);
             let dialled = carrier.dialled.then(|| carrier.remote.clone());

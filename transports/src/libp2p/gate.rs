@@ -15,7 +15,7 @@ use libp2p::swarm::{
     THandlerOutEvent, ToSwarm, dummy,
 };
 
-use super::config::is_circuit;
+use handover_core::dial::is_relayed;
 
 /// Peers that are remembered; the ones named first are forgotten first.
 const PEERS: usize = 1024;
@@ -77,7 +77,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
         // Who dials by choice names addresses; Kademlia names none here, and adds what it knows afterwards.
-        let chosen = !addresses.is_empty() && (!self.hides || addresses.iter().all(is_circuit));
+        let chosen = !addresses.is_empty() && (!self.hides || addresses.iter().all(is_relayed));
         if let Some(peer) = peer {
             self.pass(peer, chosen)?;
         }
@@ -91,7 +91,7 @@ impl NetworkBehaviour for Behaviour {
         local: &Multiaddr,
         _: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.pass(peer, !self.hides || is_circuit(local))?;
+        self.pass(peer, !self.hides || is_relayed(local))?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -103,7 +103,7 @@ impl NetworkBehaviour for Behaviour {
         _: Endpoint,
         _: PortUse,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        self.pass(peer, !self.hides || is_circuit(address))?;
+        self.pass(peer, !self.hides || is_relayed(address))?;
         Ok(dummy::ConnectionHandler)
     }
 

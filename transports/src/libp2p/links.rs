@@ -8,10 +8,10 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::Libp2pTransport;
-use super::config::is_circuit;
 use super::connections::Carrier;
 use super::link::{LinkEvent, LinkStream};
 use crate::{Link, TransportEvent, next_link_id};
+use handover_core::dial::is_relayed;
 
 impl Libp2pTransport {
     /// Dials a peer at addresses, through relays that are got to know before.
@@ -22,7 +22,7 @@ impl Libp2pTransport {
         mut addresses: Vec<Multiaddr>,
     ) {
         if !self.setting.direct {
-            addresses.retain(is_circuit);
+            addresses.retain(is_relayed);
             if let Some(peer) = peer {
                 self.shut(peer);
             }
@@ -212,7 +212,7 @@ impl Libp2pTransport {
         let own = self
             .swarm
             .listeners()
-            .any(|address| !is_circuit(address) && address.iter().next() == host);
+            .any(|address| !is_relayed(address) && address.iter().next() == host);
         if own {
             PathKind::Loopback
         } else {

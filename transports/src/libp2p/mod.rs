@@ -49,7 +49,7 @@ use tokio::time::{Instant, Sleep};
 use self::approach::Approaches;
 use self::behaviour::{Node, NodeEvent};
 use self::bootstrap::Bootstrap;
-use self::config::{is_circuit, nodes};
+use self::config::nodes;
 use self::connections::Connections;
 use self::dht::Dht;
 use self::dials::{Dials, Step};
@@ -59,10 +59,11 @@ use self::reservations::Reservations;
 use self::state::Seen;
 use self::strangers::Strangers;
 use crate::{MAX_DIAL_ADDRESSES, Transport, TransportEvent};
+use handover_core::dial::is_relayed;
 
 pub use self::behaviour::ConnectionBounds;
 pub use self::config::{
-    Libp2pConfig, Libp2pError, PUBLIC_BOOTSTRAP, Reachable, RelayQuotas, Serve,
+    Libp2pConfig, Libp2pError, PUBLIC_BOOTSTRAP, Reachable, RelayQuotas, Serve, public_bootstrap,
 };
 pub use self::listen::Listen;
 pub use self::stack::SecurityError;
@@ -490,7 +491,7 @@ impl Transport for Libp2pTransport {
         let straight = addresses
             .into_iter()
             .map(|address| dials::split(&address).0)
-            .filter(|address| is_circuit(address) != self.setting.direct)
+            .filter(|address| is_relayed(address) != self.setting.direct)
             .take(MAX_DIAL_ADDRESSES);
         let (quic, tcp): (Vec<_>, Vec<_>) = straight.partition(dials::is_quic);
         for addresses in [tcp, quic] {

@@ -8,9 +8,10 @@ use libp2p::{Multiaddr, PeerId, relay};
 use tokio::time::Instant;
 
 use super::Libp2pTransport;
-use super::config::{is_circuit, relay_of, way_to_relay};
+use super::config::way_to_relay;
 use super::dials::is_quic;
 use super::reservations::Step;
+use handover_core::dial::{by_relay, is_relayed};
 
 impl Libp2pTransport {
     /// Reserves and gives up what is due; whether anything was.
@@ -42,7 +43,7 @@ impl Libp2pTransport {
     /// Somebody can reach this peer without a relay.
     pub(super) fn is_public(&self) -> bool {
         let mut external = self.swarm.external_addresses();
-        external.any(|address| !is_circuit(address))
+        external.any(|address| !is_relayed(address))
     }
 
     fn reserve(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
@@ -159,18 +160,8 @@ impl Libp2pTransport {
 
     /// Gets to know the relays that these addresses lead through.
     pub(super) fn approach_relays_of(&mut self, addresses: &[Multiaddr], now: Instant) {
-        let mut ways: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
-        for address in addresses {
-            let Some(relay) = relay_of(address) else {
-                continue;
-            };
-            let way = way_to_relay(address);
-            match ways.iter_mut().find(|(known, _)| *known == relay) {
-                Some((_, known)) => known.push(way),
-                None => ways.push((relay, vec![way])),
-            }
-        }
-        for (relay, ways) in ways {
+        for (relay, circuits) in by_relay(addresses.to_vec()) {
+            let ways: Vec<_> = circuits.iter().map(way_to_relay).collect();
             self.approach(relay, &ways, now);
         }
     }

@@ -7,8 +7,8 @@ use handover_core::engine::PathKind;
 use libp2p::{Multiaddr, PeerId};
 
 use super::Libp2pTransport;
-use super::config::is_circuit;
 use super::dials::split;
+use handover_core::dial::is_relayed;
 
 /// Observed addresses that are remembered, and as many verdicts on addresses.
 const REMEMBERED: usize = 16;
@@ -262,7 +262,7 @@ impl Libp2pTransport {
         let listening = self.swarm.listeners();
         NetworkState {
             listening: listening
-                .filter(|address| !is_circuit(address))
+                .filter(|address| !is_relayed(address))
                 .cloned()
                 .collect(),
             external: self

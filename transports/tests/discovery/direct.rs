@@ -4,7 +4,7 @@ use handover_core::engine::{DialId, PathKind};
 use handover_transports::libp2p::{Libp2pConfig, Reachable, Verdict};
 use handover_transports::{Transport, TransportEvent};
 
-use crate::peers::{Peer, config, connect, exchange, node};
+use crate::peers::{Peer, config, connect, exchange, in_dht, node};
 
 /// A peer that listens on loopback and is reachable at a relay, for all it knows.
 async fn at_relay(relay: &Peer) -> Libp2pConfig {
@@ -88,9 +88,7 @@ async fn a_second_link_can_be_had_on_a_connection_that_has_one() {
 #[tokio::test]
 async fn an_address_that_others_get_through_to_is_confirmed_and_served_from() {
     let tester = Peer::start(&node());
-    let mut asking = config();
-    asking.dht = true;
-    asking.bootstrap = tester.at().await;
+    let mut asking = in_dht(tester.at().await);
     asking.serve = handover_transports::libp2p::Serve::WhenReachable;
     let peer = Peer::start(&asking);
     let state = peer

@@ -9,7 +9,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{SwarmBuilder, identify, kad, noise, relay, tcp, yamux};
 
-use crate::peers::{Peer, config, connect, exchange};
+use crate::peers::{Peer, connect, exchange, in_dht};
 use crate::search::{announce, look_up};
 
 #[derive(NetworkBehaviour)]
@@ -62,16 +62,12 @@ async fn foreign() -> Multiaddr {
 #[tokio::test]
 async fn foreign_nodes_are_enough_to_be_found_and_reached() {
     let at = foreign().await;
-    let mut sharing = config();
-    sharing.dht = true;
-    sharing.bootstrap = vec![at.clone()];
+    let mut sharing = in_dht(vec![at.clone()]);
     // The relay is the node that was met in the DHT.
     sharing.reservations = 1;
     sharing.reachable = Reachable::At(Vec::new());
     let mut sharer = Peer::start(&sharing);
-    let mut receiving = config();
-    receiving.dht = true;
-    receiving.bootstrap = vec![at];
+    let receiving = in_dht(vec![at]);
     let mut receiver = Peer::start(&receiving);
     sharer.until(|state| state.dht_nodes > 0).await;
     assert!(announce(&mut sharer).await);

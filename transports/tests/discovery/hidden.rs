@@ -5,21 +5,17 @@ use handover_core::engine::PathKind;
 use handover_transports::libp2p::{Listen, Reachable};
 use handover_transports::{Transport, TransportEvent};
 
-use crate::peers::{Peer, config, connect, exchange, node};
+use crate::peers::{Peer, config, connect, exchange, in_dht, node};
 use crate::relays::behind;
 use crate::search::{announce, look_up};
 
 #[tokio::test]
 async fn who_hides_finds_and_reaches_others_through_relays_only() {
     let node = Peer::start(&node());
-    let mut sharing = config();
-    sharing.dht = true;
-    sharing.bootstrap = node.at().await;
+    let mut sharing = in_dht(node.at().await);
     sharing.reservations = 1;
     sharing.reachable = Reachable::At(Vec::new());
-    let mut hiding = config();
-    hiding.dht = true;
-    hiding.bootstrap = node.at().await;
+    let mut hiding = in_dht(node.at().await);
     hiding.direct = false;
     let mut sharer = Peer::start(&sharing);
     let mut receiver = Peer::start(&hiding);
@@ -64,13 +60,9 @@ async fn who_hides_finds_and_reaches_others_through_relays_only() {
 #[tokio::test]
 async fn looking_for_somebody_does_not_show_who_hides_to_them() {
     let node = Peer::start(&node());
-    let mut sharing = config();
-    sharing.dht = true;
-    sharing.bootstrap = node.at().await;
+    let mut sharing = in_dht(node.at().await);
     sharing.reachable = Reachable::Listening;
-    let mut hiding = config();
-    hiding.dht = true;
-    hiding.bootstrap = node.at().await;
+    let mut hiding = in_dht(node.at().await);
     hiding.direct = false;
     let mut sharer = Peer::start(&sharing);
     let mut receiver = Peer::start(&hiding);

@@ -38,6 +38,14 @@ pub(crate) fn config() -> Libp2pConfig {
     config
 }
 
+/// The same in the DHT, beginning there.
+pub(crate) fn in_dht(at: Vec<Multiaddr>) -> Libp2pConfig {
+    let mut config = config();
+    config.dht = true;
+    config.bootstrap = at;
+    config
+}
+
 /// A node that serves everybody.
 pub(crate) fn node() -> Libp2pConfig {
     let mut config = config();

@@ -5,7 +5,7 @@ use handover_core::engine::PathKind;
 use handover_transports::libp2p::{Libp2pConfig, Listen, Reachable, RelayQuotas};
 use handover_transports::{Transport, TransportEvent};
 
-use crate::peers::{Peer, config, connect, exchange, node};
+use crate::peers::{Peer, config, connect, exchange, in_dht, node};
 use crate::search::{POINT, announce};
 
 /// A peer that wants to be reachable through these.
@@ -290,9 +290,7 @@ async fn connections_of_another_kind_can_lead_to_relays_too() {
 #[tokio::test]
 async fn a_relay_is_let_go_when_nothing_is_shared_any_more_but_not_under_a_link() {
     let relay = Peer::start(&node());
-    let mut sharing = config();
-    sharing.dht = true;
-    sharing.bootstrap = relay.at().await;
+    let mut sharing = in_dht(relay.at().await);
     sharing.reservations = 1;
     sharing.reachable = Reachable::At(Vec::new());
     let mut sharer = Peer::start(&sharing);

@@ -6,7 +6,7 @@ use handover_core::secret::MeetingPoint;
 use handover_transports::libp2p::{Libp2pError, Libp2pTransport, Reachable};
 use handover_transports::{Transport, TransportEvent};
 
-use crate::peers::{Peer, config, connect, exchange, node};
+use crate::peers::{Peer, config, connect, exchange, in_dht, node};
 
 pub(crate) const POINT: MeetingPoint = MeetingPoint([42; 32]);
 
@@ -47,9 +47,7 @@ pub(crate) async fn look_up(peer: &mut Peer, sought: &Peer) -> (bool, Option<Vec
 #[tokio::test]
 async fn who_only_knows_one_node_is_found_by_who_knows_the_same() {
     let node = Peer::start(&node());
-    let mut known = config();
-    known.dht = true;
-    known.bootstrap = node.at().await;
+    let known = in_dht(node.at().await);
     let mut sharing = known.clone();
     sharing.keypair = handover_core::Keypair::generate_ed25519();
     sharing.reachable = Reachable::Listening;
@@ -89,9 +87,7 @@ async fn a_provider_that_told_no_addresses_is_found_with_some() {
     let second = Peer::start(&knowing);
     second.until(|state| state.dht_nodes >= 2).await;
     first.until(|state| state.dht_nodes >= 1).await;
-    let mut looking = config();
-    looking.dht = true;
-    looking.bootstrap = first.at().await;
+    let looking = in_dht(first.at().await);
     // It looks before it has got to know more nodes than the first.
     let mut receiver = Peer::start(&looking);
     let (reached, found) = look_up(&mut receiver, &sharer).await;
@@ -152,9 +148,7 @@ async fn a_bootstrap_node_that_comes_late_is_found() {
     let early = Peer::start(&late);
     let at = early.at().await;
     early.kill();
-    let mut known = config();
-    known.dht = true;
-    known.bootstrap.clone_from(&at);
+    let known = in_dht(at.clone());
     let peer = Peer::start(&known);
     peer.at().await;
     assert_eq!(peer.network().await.bootstrap_connected, 0);
@@ -185,9 +179,7 @@ async fn a_bootstrap_node_may_be_named() {
 #[tokio::test]
 async fn nothing_more_is_told_of_a_look_up_that_was_ended() {
     let node = Peer::start(&node());
-    let mut known = config();
-    known.dht = true;
-    known.bootstrap = node.at().await;
+    let known = in_dht(node.at().await);
     let mut peer = Peer::start(&known);
     peer.until(|state| state.dht_nodes > 0).await;
     peer.ask(|transport| {

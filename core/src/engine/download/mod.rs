@@ -18,23 +18,22 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use files::Files;
-use lookups::LookUps;
 use offer::Offer;
 use reach::Better;
-use search::{Search, Step};
+use search::Search;
 use transfer::Transfer;
 
 use super::context::{Context, DownloadJob, JobOwner};
 use super::{
-    AcceptTerms, DialId, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event,
-    FetchKey, FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
+    AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event, FetchKey,
+    FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
 };
 use crate::frame::Frame;
 use crate::manifest::SignedManifest;
-use crate::message::{Announced, Leave, MAX_TEXT, Message, Refusal, SecretBytes};
+use crate::message::{Announced, Leave, MAX_TEXT, Message, SecretBytes};
 use crate::secret::ShareSecret;
 use crate::time::Time;
-use crate::{Multiaddr, PeerId, dial};
+use crate::{Multiaddr, PeerId};
 
 /// A download, from its command to its end.
 pub(super) struct Download {
@@ -154,112 +153,6 @@ impl Download {
 
     fn is_ending(&self) -> bool {
         self.over || self.ending.is_some()
-    }
-
-    /// Looks for the peer: from the beginning, or on if the last link brought nothing.
-    fn look(&mut self, cx: &mut Context) {
-        if let Some(search) = &mut self.search {
-            search.resume(cx.now);
-            return;
-        }
-        let vetted = dial::vet(&self.source.addresses, self.options.loopback, &cx.limits);
-        // Without any address there are other ways to find the peer; what the code has must not be all refused.
-        let own = |(_, why): &(Multiaddr, dial::Refused)| *why == dial::Refused::Loopback;
-        let hopeless = !self.options.dht || vetted.refused.iter().all(own);
-        if vetted.dial.is_empty() && !vetted.refused.is_empty() && hopeless {
-            let reason = dial::explain_none(&vetted.refused);
-            return self.fail(cx, DownloadError::Unreachable(reason));
-        }
-        let mut known = vetted.dial;
-        known.extend(self.known.iter().cloned());
-        known.dedup();
-        known.retain(|address| self.may_dial(address));
-        let again = self.lost.is_some() && !known.is_empty();
-        let lookups = if self.options.dht {
-            LookUps::new(&self.source.key, cx.day, cx.now, again)
-        } else {
-            LookUps::default()
-        };
-        let mut patience = self.options.search.unwrap_or(cx.limits.search);
-        if self.lost.is_some() && self.last_path == PathKind::Relayed {
-            patience = patience.max(cx.limits.relay_search);
-        }
-        let target = (self.source.peer, known);
-        let search = Search::new(target, lookups, self.turn, cx.now, patience);
-        self.search = Some(if self.options.relayed_only {
-            search.hidden()
-        } else {
-            search
-        });
-        self.search_on(cx);
-    }
-
-    fn search_on(&mut self, cx: &mut Context) {
-        let Some(search) = &mut self.search else {
-            return;
-        };
-        let reason = search.last_failure().or_else(|| self.lost.clone());
-        match search.tick(cx, self.id) {
-            Step::Wait => {}
-            Step::Attempt(attempt) => cx.event(Event::Connecting {
-                download: self.id,
-                attempt,
-                reason,
-            }),
-            Step::WrongWords => self.fail(cx, DownloadError::WrongWords),
-            Step::GiveUp(reason) => self.fail(cx, DownloadError::Unreachable(reason)),
-        }
-    }
-
-    /// A dial failed, or its link did before it had keys.
-    pub(super) fn dial_failed(&mut self, cx: &mut Context, dial: DialId, reason: String) {
-        self.upgrade_over(cx, dial);
-        if let Some(search) = &mut self.search {
-            search.failed(dial, reason, cx.now);
-            self.search_on(cx);
-        }
-    }
-
-    /// Whether a link that comes up now would be of use.
-    pub(super) fn wants_link(&self, cx: &Context, path: PathKind) -> bool {
-        let best = self.best.and_then(|link| cx.links.get(link));
-        let may = path == PathKind::Relayed || !self.options.relayed_only;
-        !self.is_ending() && may && best.is_none_or(|best| path < best.path)
-    }
-
-    /// The sharer does not let us in.
-    pub(super) fn refused(
-        &mut self,
-        cx: &mut Context,
-        peer: PeerId,
-        dial: DialId,
-        refusal: Refusal,
-    ) {
-        match refusal {
-            // Whoever is near is asked: most of them have something else, or nothing.
-            Refusal::NoSuchShare
-                if self.source.peer.is_none() && self.source.addresses.is_empty() =>
-            {
-                self.dial_failed(cx, dial, "nobody who was found has this code".into());
-            }
-            Refusal::NoSuchShare => self.fail(cx, DownloadError::NoSuchShare),
-            // Two may have one number; and whoever stands in for the sharer may guess once each time.
-            Refusal::WrongWords => {
-                let most = cx.limits.guesses as usize;
-                let wrong = self.search.as_mut().map(|search| search.is_wrong(peer));
-                if wrong.is_none_or(|wrong| wrong >= most) {
-                    return self.fail(cx, DownloadError::WrongWords);
-                }
-                self.dial_failed(cx, dial, "somebody has this code with other words".into());
-            }
-            Refusal::Version => self.fail(
-                cx,
-                DownloadError::Violation(
-                    "it speaks another version of the protocol; update both sides".into(),
-                ),
-            ),
-            Refusal::Busy => self.dial_failed(cx, dial, "the other side is busy".into()),
-        }
     }
 
     /// A link proved the key.

@@ -1,11 +1,14 @@
-//! How a download comes to its peer, beside the code's own addresses: who is near, whom the DHT knows, what the peer says
-//! of itself over a relay, and connections that came up by themselves.
+//! How a download comes to its peer: by the code's own addresses, who is near, whom the DHT knows, what the peer says of
+//! itself over a relay, and connections that came up by themselves. And what it makes of who does not let it in.
 
 use serde_bytes::ByteBuf;
 
 use super::super::context::Context;
-use super::super::{DialId, Event, LinkId, LookUpId, PathKind};
+use super::super::{DialId, DownloadError, Event, LinkId, LookUpId, PathKind};
 use super::Download;
+use super::lookups::LookUps;
+use super::search::{Search, Step};
+use crate::message::Refusal;
 use crate::{Multiaddr, PeerId, dial};
 
 /// How a better path may be come by: each way is tried once at a time, and once more if there was news meanwhile.
@@ -49,8 +52,110 @@ impl Better {
 }
 
 impl Download {
+    /// Looks for the peer: from the beginning, or on if the last link brought nothing.
+    pub(super) fn look(&mut self, cx: &mut Context) {
+        if let Some(search) = &mut self.search {
+            search.resume(cx.now);
+            return;
+        }
+        let known = self.source.addresses.iter().chain(&self.known);
+        let known: Vec<_> = known.cloned().collect();
+        let vetted = dial::vet(&known, self.options.loopback, &cx.limits);
+        // Without any address there are other ways to find the peer; what the code has must not be all refused.
+        let own = |(_, why): &(Multiaddr, dial::Refused)| *why == dial::Refused::Loopback;
+        let hopeless = !self.options.dht || vetted.refused.iter().all(own);
+        if vetted.dial.is_empty() && !vetted.refused.is_empty() && hopeless {
+            let reason = dial::explain_none(&vetted.refused);
+            return self.fail(cx, DownloadError::Unreachable(reason));
+        }
+        let mut known = vetted.dial;
+        known.retain(|address| self.may_dial(address));
+        let again = self.lost.is_some() && !known.is_empty();
+        let lookups = if self.options.dht {
+            LookUps::new(&self.source.key, cx.day, cx.now, again)
+        } else {
+            LookUps::default()
+        };
+        let mut patience = self.options.search.unwrap_or(cx.limits.search);
+        if self.lost.is_some() && self.last_path == PathKind::Relayed {
+            patience = patience.max(cx.limits.relay_search);
+        }
+        let target = (self.source.peer, known);
+        let search = Search::new(target, lookups, self.turn, cx.now, patience);
+        self.search = Some(search.asking_near(!self.options.relayed_only));
+        self.search_on(cx);
+    }
+
+    pub(super) fn search_on(&mut self, cx: &mut Context) {
+        let Some(search) = &mut self.search else {
+            return;
+        };
+        let reason = search.last_failure().or_else(|| self.lost.clone());
+        match search.tick(cx, self.id) {
+            Step::Wait => {}
+            Step::Attempt(attempt) => cx.event(Event::Connecting {
+                download: self.id,
+                attempt,
+                reason,
+            }),
+            Step::WrongWords => self.fail(cx, DownloadError::WrongWords),
+            Step::GiveUp(reason) => self.fail(cx, DownloadError::Unreachable(reason)),
+        }
+    }
+
+    /// A dial failed, or its link did before it had keys.
+    pub(in super::super) fn dial_failed(&mut self, cx: &mut Context, dial: DialId, reason: String) {
+        self.upgrade_over(cx, dial);
+        if let Some(search) = &mut self.search {
+            search.failed(dial, reason, cx.now);
+            self.search_on(cx);
+        }
+    }
+
+    /// Whether a link that comes up now would be of use.
+    pub(in super::super) fn wants_link(&self, cx: &Context, path: PathKind) -> bool {
+        let best = self.best.and_then(|link| cx.links.get(link));
+        let may = path == PathKind::Relayed || !self.options.relayed_only;
+        !self.is_ending() && may && best.is_none_or(|best| path < best.path)
+    }
+
+    /// The sharer does not let us in.
+    pub(in super::super) fn refused(
+        &mut self,
+        cx: &mut Context,
+        peer: PeerId,
+        dial: DialId,
+        refusal: Refusal,
+    ) {
+        match refusal {
+            // Whoever is near is asked: most of them have something else, or nothing.
+            Refusal::NoSuchShare
+                if self.source.peer.is_none() && self.source.addresses.is_empty() =>
+            {
+                self.dial_failed(cx, dial, "nobody who was found has this code".into());
+            }
+            Refusal::NoSuchShare => self.fail(cx, DownloadError::NoSuchShare),
+            // Two may have one number; and whoever stands in for the sharer may guess once each time.
+            Refusal::WrongWords => {
+                let most = cx.limits.guesses as usize;
+                let wrong = self.search.as_mut().map(|search| search.is_wrong(peer));
+                if wrong.is_none_or(|wrong| wrong >= most) {
+                    return self.fail(cx, DownloadError::WrongWords);
+                }
+                self.dial_failed(cx, dial, "somebody has this code with other words".into());
+            }
+            Refusal::Version => self.fail(
+                cx,
+                DownloadError::Violation(
+                    "it speaks another version of the protocol; update both sides".into(),
+                ),
+            ),
+            Refusal::Busy => self.dial_failed(cx, dial, "the other side is busy".into()),
+        }
+    }
+
     /// Whether this side may show itself at an address.
-    pub(super) fn may_dial(&self, address: &Multiaddr) -> bool {
+    fn may_dial(&self, address: &Multiaddr) -> bool {
         !self.options.relayed_only || dial::is_relayed(address)
     }
 
@@ -139,7 +244,7 @@ impl Download {
     }
 
     /// A dial has come to nothing: what was learnt meanwhile is tried.
-    pub(super) fn upgrade_over(&mut self, cx: &mut Context, dial: DialId) {
+    fn upgrade_over(&mut self, cx: &mut Context, dial: DialId) {
         let told = self.better.dials.over(dial);
         let paths = self.better.paths.over(dial);
         let Some(peer) = self.source.peer.filter(|_| !self.is_ending()) else {

@@ -44,7 +44,7 @@ pub(super) struct Search {
     known: Vec<Multiaddr>,
     /// Which of several relays comes first: each its turn.
     turn: usize,
-    /// Peers on the local network are asked too.
+    /// See [`Search::asking_near`].
     asks_near: bool,
     /// Whom look-ups have found, and where.
     found: BTreeMap<PeerId, Vec<Multiaddr>>,
@@ -105,9 +105,9 @@ impl Search {
         }
     }
 
-    /// This side hides from peers on the local network, as from all others.
-    pub(super) fn hidden(mut self) -> Self {
-        self.asks_near = false;
+    /// Whether peers on the local network are asked too: not by who hides.
+    pub(super) fn asking_near(mut self, asks: bool) -> Self {
+        self.asks_near = asks;
         self
     }
 
@@ -247,7 +247,7 @@ impl Search {
         let turn = self.turn.checked_rem(relays.len()).unwrap_or_default();
         relays.rotate_left(turn);
         let straight = [(ways.tcp, QUIC_AFTER), (ways.quic, RELAYED_AFTER_QUIC)];
-        let relays = relays.into_iter().map(|relay| (relay, EACH_RELAY));
+        let relays = relays.into_iter().map(|(_, at)| (at, EACH_RELAY));
         let mut after = Duration::ZERO;
         for (addresses, next) in straight.into_iter().chain(relays) {
             if addresses.is_empty() {

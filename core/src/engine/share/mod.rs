@@ -51,8 +51,6 @@ pub(super) struct Share {
     /// The ticket that was told last, and the short code with it.
     told: Option<(Ticket, Option<ShortCode>)>,
     announcing: Announcing,
-    /// How often the other side of each link has asked to be called back.
-    calls: BTreeMap<LinkId, u32>,
     /// What is shared; nothing before it is listed.
     content: Option<Content>,
     serving: BTreeMap<LinkId, Serving>,
@@ -104,7 +102,6 @@ impl Share {
             guesses,
             told: None,
             announcing: Announcing::new(id),
-            calls: BTreeMap::new(),
             content: None,
             serving: BTreeMap::new(),
             sessions: Sessions::default(),
@@ -262,11 +259,13 @@ impl Share {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
             return;
         };
-        let calls = self.calls.entry(link).or_default();
-        if self.options.relayed_only || *calls >= CALLS {
+        let Some(serving) = self.serving.get_mut(&link) else {
+            return;
+        };
+        if self.options.relayed_only || serving.calls >= CALLS {
             return;
         }
-        *calls += 1;
+        serving.calls += 1;
         let addresses = cx.vet_told(addresses, self.options.loopback);
         if !addresses.is_empty() {
             cx.push(Output::Reach { peer, addresses });
@@ -291,7 +290,6 @@ impl Share {
 
     /// A link is gone.
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
-        self.calls.remove(&link);
         if self.serving.remove(&link).is_some() {
             self.sessions.link_down(cx, link);
         }
@@ -334,7 +332,6 @@ impl Share {
             Leave::Cancelled => ReceiverOutcome::Cancelled,
         };
         for link in self.sessions.end(cx, link, outcome) {
-            self.calls.remove(&link);
             self.serving.remove(&link);
             cx.close(link);
         }

@@ -34,6 +34,8 @@ pub(super) struct Serving {
     told: Bits,
     /// Entries whose root was asked for before it was known.
     owed: Vec<u32>,
+    /// How often the other side has asked to be called back.
+    pub(super) calls: u32,
 }
 
 /// A request whose bytes are being read.
