@@ -112,6 +112,8 @@ counted!(
     DhtGone = "DHT gone",
     /// A link went over a connection that the other side had made.
     CalledBack = "called back",
+    /// A link went over a hole that was punched.
+    Punched = "hole punched",
     /// Somebody stood in for the sharer of a short code.
     StandIn = "stand-in for a sharer",
     /// The user paused and went on.

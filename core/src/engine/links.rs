@@ -40,6 +40,8 @@ pub(super) struct Link {
     pub(super) path: PathKind,
     pub(super) role: Role,
     pub(super) rtt: Option<Duration>,
+    /// The best connection to its peer that came up by itself before this link was keyed.
+    pub(super) better: Option<PathKind>,
     opened: Time,
     last_in: Time,
     /// It had its grace after a sleep.
@@ -86,6 +88,7 @@ impl Links {
                 path,
                 role,
                 rtt: None,
+                better: None,
                 opened: now,
                 last_in: now,
                 excused: false,
@@ -96,6 +99,14 @@ impl Links {
                 counted: now,
             },
         );
+    }
+
+    /// A connection to this peer came up by itself. Whose key is being proved over another one may want it after that.
+    pub(super) fn path_came(&mut self, peer: PeerId, path: PathKind) {
+        let links = self.links.values_mut().filter(|link| link.peer == peer);
+        for link in links.filter(|link| !link.is_keyed()) {
+            link.better = Some(link.better.map_or(path, |known| known.min(path)));
+        }
     }
 
     pub(super) fn get(&self, id: LinkId) -> Option<&Link> {

@@ -146,6 +146,7 @@ impl Engine {
             } => self.found(lookup, peer, &addresses),
             Input::LookedUp { lookup, reached } => self.looked_up(lookup, reached),
             Input::Path { peer, path } => {
+                self.cx.links.path_came(peer, path);
                 for download in self.downloads.values_mut() {
                     download.path(&mut self.cx, peer, path);
                 }

@@ -75,6 +75,11 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
         faults: Vec::new(),
     };
     plan.faults = faults(from, &plan);
+    for host in &mut plan.hosts {
+        let punching = from.one_in(3);
+        // Often before the first link has proved its key.
+        host.punching = punching.then(|| short(from.magnitude(1, 2_000)));
+    }
     plan
 }
 
@@ -136,6 +141,7 @@ fn host(from: &mut Entropy<'_>, relays: usize, calm: bool) -> HostPlan {
         lan: byte(u32::from(from.one_in(3))),
         nat: from.one_in(4).then(|| nat(from)),
         ways,
+        punching: None,
         disk: if calm { 20 } else { from.magnitude(10, 20_000) },
     }
 }
@@ -168,6 +174,7 @@ fn host_of_two_ways(from: &mut Entropy<'_>, relays: usize) -> HostPlan {
         lan: 0,
         nat: None,
         ways: vec![slow, quick],
+        punching: None,
         disk: from.magnitude(10, 20_000),
     }
 }

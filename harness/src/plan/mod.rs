@@ -83,6 +83,9 @@ pub struct HostPlan {
     pub nat: Option<NatPlan>,
     /// How it is reached.
     pub ways: Vec<WayPlan>,
+    /// Milliseconds after a link to it over a relay until a hole is punched for a straight one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub punching: Option<u16>,
     /// Microseconds of a disk job.
     pub disk: u32,
 }

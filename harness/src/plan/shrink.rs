@@ -78,6 +78,7 @@ type With<'a> = &'a mut dyn FnMut(&dyn Fn(&mut Plan));
 fn simpler(plan: &Plan, with: With<'_>) {
     for at in 0..plan.hosts.len() {
         with(&|plan| plan.hosts[at].nat = None);
+        with(&|plan| plan.hosts[at].punching = None);
         with(&|plan| plan.hosts[at].ways = vec![PLAIN]);
         with(&|plan| plan.hosts[at].ways.truncate(1));
         with(&|plan| {

@@ -103,6 +103,8 @@ fn add_host(world: &mut World, at: usize, plan: &HostPlan, may_be_wrong: bool) -
             expiry: Duration::from_secs(nat.expiry.into()),
         }),
     );
+    let punching = plan.punching.map(u64::from);
+    world.set_punching(host, punching.map(Duration::from_millis));
     world.disk_mut(host).profile = disk_profile(plan.disk);
     world.disk_mut(host).pipes_may_be_wrong = may_be_wrong;
     for (address, route) in ways(at, plan, 0) {

@@ -248,13 +248,13 @@ impl World {
     fn dial_back(&mut self, host: HostId, dial: DialId, peer: Option<PeerId>) {
         let mut paths = self.paths.iter();
         let made = paths.find(|((to, from), _)| *to == host && peer == Some(self.peer(*from)));
-        let made = made.map(|((_, from), route)| (*from, *route));
+        let made = made.map(|((_, from), (route, by))| (*from, *route, *by));
         let stands =
             |from: HostId| self.is_up(from) && !self.reach.is_apart(host, from, self.now());
-        let Some((to, route)) = made.filter(|(from, _)| stands(*from)) else {
+        let Some((to, route, by)) = made.filter(|(from, ..)| stands(*from)) else {
             return self.no_answer(host, dial);
         };
-        happened(Fault::CalledBack);
+        happened(by);
         self.connect(host, Some(dial), to, route);
     }
 
@@ -280,14 +280,38 @@ impl World {
                     host: to,
                     to: host,
                     route,
+                    by: Fault::CalledBack,
                 },
             );
         }
     }
 
-    /// A host sees that somebody has made a connection to it.
-    pub(super) fn path(&mut self, host: HostId, to: HostId, route: Route) {
-        self.paths.insert((host, to), route);
+    /// A host that was linked to over a relay may be had without one soon.
+    fn punch(&mut self, host: HostId, to: HostId) {
+        let Some(after) = self.punching.get(&to).copied() else {
+            return;
+        };
+        let mut ways = self.routes.values();
+        let way = ways.find(|(there, route)| *there == to && route.path == PathKind::Direct);
+        if let Some((_, route)) = way.copied()
+            && self.reach.may_punch(host, to)
+        {
+            let by = Fault::Punched;
+            self.schedule(
+                after,
+                Task::Path {
+                    host,
+                    to,
+                    route,
+                    by,
+                },
+            );
+        }
+    }
+
+    /// A host sees that a connection to another one has come up without a dial of its own.
+    pub(super) fn path(&mut self, host: HostId, to: HostId, route: Route, by: Fault) {
+        self.paths.insert((host, to), (route, by));
         let (peer, path) = (self.peer(to), route.path);
         if matches!(self.places[host.0 as usize], Place::Host(_)) {
             self.feed(host, Input::Path { peer, path });
@@ -370,6 +394,9 @@ impl World {
                 self.attacker_is_up(place, link);
             }
             return;
+        }
+        if coming.dial.is_some() && coming.route.path == PathKind::Relayed {
+            self.punch(place, coming.across);
         }
         self.feed(
             place,

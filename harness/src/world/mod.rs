@@ -28,6 +28,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::disk::{Disk, Model, Source, SourceKind};
+use crate::ledger::Fault;
 use crate::limits::small_limits;
 use crate::network::Network;
 use crate::puppet::Puppet;
@@ -183,7 +184,9 @@ pub struct World {
     /// Links that were killed, or ended by one side, by half the number of their ends.
     killed: BTreeSet<u64>,
     /// Connections that the second of two hosts made for the first.
-    paths: BTreeMap<(HostId, HostId), Route>,
+    paths: BTreeMap<(HostId, HostId), (Route, Fault)>,
+    /// How long after a link over a relay a hole to a host is punched.
+    punching: BTreeMap<HostId, Duration>,
     /// Content that came in sealed frames, by host.
     received: BTreeMap<HostId, u64>,
     /// What the download calls itself that each link belongs to, by the receiver's end.
@@ -236,6 +239,7 @@ impl World {
             dht: Dht::default(),
             killed: BTreeSet::new(),
             paths: BTreeMap::new(),
+            punching: BTreeMap::new(),
             received: BTreeMap::new(),
             greeted: BTreeMap::new(),
             fetched: BTreeMap::new(),

@@ -147,6 +147,13 @@ impl Reach {
         }
     }
 
+    /// Whether a hole between two hosts can be punched: no NAT of theirs takes another port for each peer.
+    pub(crate) fn may_punch(&self, a: HostId, b: HostId) -> bool {
+        let nats = [a, b].into_iter().filter_map(|host| self.nats.get(&host));
+        let mut mappings = nats.map(|nat| nat.mapping);
+        mappings.all(|mapping| mapping == Depends::EndpointIndependent)
+    }
+
     fn kept_out(&self, from: HostId, to: HostId, now: Time) -> Option<Barrier> {
         let nat = self.nats.get(&to)?;
         if nat.mapping != Depends::EndpointIndependent {

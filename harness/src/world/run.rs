@@ -11,6 +11,7 @@ use handover_transports::memory::{DownCause, HostId};
 
 use super::links::Route;
 use super::{Place, World};
+use crate::ledger::Fault;
 use crate::network::NetworkEvent;
 
 /// Things that happen in one moment at the most: more are a busy loop.
@@ -53,6 +54,7 @@ pub(super) enum Task {
         host: HostId,
         to: HostId,
         route: Route,
+        by: Fault,
     },
     /// A circuit's time is over.
     EndCircuit(LinkId),
@@ -184,7 +186,12 @@ impl World {
                 lookup,
                 place,
             } => self.looked_up(host, lookup, place),
-            Task::Path { host, to, route } => self.path(host, to, route),
+            Task::Path {
+                host,
+                to,
+                route,
+                by,
+            } => self.path(host, to, route, by),
             Task::EndCircuit(link) => self.end_circuit(link),
             Task::Linger(link) => self.give_up(link),
             Task::Act(act) => act(self),

@@ -16,6 +16,14 @@ impl World {
         self.reach.set_lan(host, lan);
     }
 
+    /// So long after a host was linked to over a relay, a direct connection of those two comes up: a hole was punched.
+    pub fn set_punching(&mut self, host: HostId, after: Option<Duration>) {
+        match after {
+            Some(after) => self.punching.insert(host, after),
+            None => self.punching.remove(&host),
+        };
+    }
+
     /// Puts a host behind a NAT, or takes the NAT away.
     pub fn set_nat(&mut self, host: HostId, nat: Option<Nat>) {
         self.reach.set_nat(host, nat);

@@ -157,7 +157,7 @@ impl Download {
 
     /// A link proved the key.
     pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, peer: PeerId) {
-        let Some(path) = cx.links.get(link).map(|link| link.path) else {
+        let Some((path, better)) = cx.links.get(link).map(|link| (link.path, link.better)) else {
             return;
         };
         self.better.came(path);
@@ -183,6 +183,9 @@ impl Download {
             peer,
             path,
         });
+        if let Some(better) = better.filter(|better| *better < path) {
+            self.path(cx, peer, better);
+        }
     }
 
     /// A link is gone: what was asked for on it is asked for again.
