@@ -1,0 +1,3 @@
+//! The lab's command.
+
+fn main() {}
