@@ -1,0 +1,164 @@
+//! Findings, times and counts in words.
+
+use std::fmt::Write as _;
+
+use super::cell::{Judgement, Spread, Times, Totals, Verdict};
+use crate::probe::{Behaviour, Depends, Findings, Ports};
+use crate::results::{Best, Cell, KindResult};
+
+/// What a NAT is, in the terms of RFC 4787. TCP is named only where it differs from UDP.
+pub fn findings_in_words(findings: &Findings) -> String {
+    let mut words = match (findings.udp, findings.tcp) {
+        (None, None) => return "nothing gets out".to_owned(),
+        (None, Some(tcp)) => format!("UDP does not get out; TCP: {}", behaviour(tcp)),
+        (Some(udp), None) => format!("{}; TCP does not get out", behaviour(udp)),
+        (Some(udp), Some(tcp)) if udp == tcp => behaviour(udp),
+        (Some(udp), Some(tcp)) => format!("{}; TCP: {}", behaviour(udp), behaviour(tcp)),
+    };
+    let translated = |found: Option<Behaviour>| found.is_some_and(|found| found.translated);
+    if translated(findings.udp) || translated(findings.tcp) {
+        words += if findings.hairpin {
+            "; hairpinning"
+        } else {
+            "; no hairpinning"
+        };
+    }
+    words
+}
+
+fn behaviour(found: Behaviour) -> String {
+    let filtering = match found.filtering {
+        None => "no filtering".to_owned(),
+        Some(by) => format!("{} filtering", depends(by)),
+    };
+    if !found.translated {
+        return format!("no translation, {filtering}");
+    }
+    let ports = match found.ports {
+        Ports::Kept => "ports kept",
+        Ports::Sequential => "ports one after the other",
+        Ports::Other => "ports not kept",
+    };
+    format!("{} mapping, {filtering}, {ports}", depends(found.mapping))
+}
+
+fn depends(on: Depends) -> &'static str {
+    match on {
+        Depends::EndpointIndependent => "endpoint-independent",
+        Depends::Address => "address-dependent",
+        Depends::AddressAndPort => "address and port-dependent",
+    }
+}
+
+/// What a probe found of a kind, IPv4 and IPv6.
+pub(super) fn kind_in_words(kind: &KindResult) -> String {
+    match (&kind.v4, &kind.v6) {
+        (None, None) => "not probed".to_owned(),
+        (Some(v4), None) => findings_in_words(v4),
+        (None, Some(v6)) => format!("IPv6: {}", findings_in_words(v6)),
+        (Some(v4), Some(v6)) => {
+            format!("{}. IPv6: {}", findings_in_words(v4), findings_in_words(v6))
+        }
+    }
+}
+
+/// A time, such as `309 ms`, `1.2 s` or `15 s`.
+pub(super) fn time(ms: u64) -> String {
+    match ms {
+        0..1_000 => format!("{ms} ms"),
+        1_000..10_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        _ => format!("{} s", ms / 1_000),
+    }
+}
+
+/// A share in tenths of a hundredth, never rounded up: `99.9 %` is not all.
+pub(super) fn percent(part: usize, whole: usize) -> String {
+    match (part * 1_000).checked_div(whole) {
+        None => "–".to_owned(),
+        Some(tenths) if tenths.is_multiple_of(10) => format!("{} %", tenths / 10),
+        Some(tenths) => format!("{}.{} %", tenths / 10, tenths % 10),
+    }
+}
+
+/// A verdict in one word or two.
+pub(super) fn judgement(verdict: &Verdict) -> &'static str {
+    match (verdict.judgement, verdict.best) {
+        (Judgement::Good, Best::Direct) => "direct",
+        (Judgement::Good, Best::Relay) => "relayed, as theory has it",
+        (Judgement::Short, _) => "falls short",
+        (Judgement::Broken, _) => "does not complete",
+        (Judgement::Better, _) => "better than theory",
+        (Judgement::Unmeasured, _) => "not measured",
+    }
+}
+
+/// How many of a cell's runs were direct, by each side, and how many completed.
+pub(super) fn counts(cell: &Cell, verdict: &Verdict) -> String {
+    let mut words = format!("direct {}/{}", verdict.direct, verdict.runs);
+    let [first, second] = &cell.kinds;
+    let [by_first, by_second] = verdict.by_sharer;
+    if first != second && verdict.direct > 0 {
+        let _ = write!(
+            words,
+            " ({first} shares: {}/{}, {second} shares: {}/{})",
+            by_first.0, by_first.1, by_second.0, by_second.1,
+        );
+    }
+    let _ = write!(words, ", complete {}/{}", verdict.complete, verdict.runs);
+    words
+}
+
+/// How long a cell's runs took, each time by its name; those that no run got to are left out.
+pub(super) fn times(times: &Times) -> Vec<String> {
+    let named = [
+        ("connected", times.connected),
+        ("direct", times.direct),
+        ("relayed to direct", times.upgrade),
+        ("took", times.took),
+    ];
+    let words = |(name, spread): (&str, Option<Spread>)| {
+        let Spread { median, worst } = spread?;
+        Some(format!(
+            "{name}: {}, at worst {}",
+            time(median),
+            time(worst)
+        ))
+    };
+    named.into_iter().filter_map(words).collect()
+}
+
+/// What a carrier came to, in a line.
+pub(super) fn totals(totals: &Totals) -> String {
+    let mut words = format!(
+        "{} pairs, {} runs: {} complete, {} direct where possible",
+        totals.pairs,
+        totals.runs,
+        percent(totals.complete, totals.runs),
+        percent(totals.direct, totals.possible),
+    );
+    if let Some(direct) = totals.to_direct {
+        let _ = write!(words, ", median {} to direct", time(direct.median));
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{percent, time};
+
+    #[test]
+    fn times_read_well() {
+        let all = [0, 309, 999, 1_000, 1_250, 9_999, 10_000, 15_400].map(time);
+        assert_eq!(
+            all.join(", "),
+            "0 ms, 309 ms, 999 ms, 1.0 s, 1.2 s, 9.9 s, 10 s, 15 s"
+        );
+    }
+
+    #[test]
+    fn not_quite_all_is_not_all() {
+        assert_eq!(percent(9_999, 10_000), "99.9 %");
+        assert_eq!(percent(10, 10), "100 %");
+        assert_eq!(percent(0, 0), "–");
+    }
+}
