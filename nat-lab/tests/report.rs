@@ -328,7 +328,7 @@ fn findings_in_the_terms_of_rfc_4787() {
 fn saved_results_come_back() {
     let matrix = matrix();
     assert_eq!(report::read(&report::json(&matrix)).unwrap(), matrix);
-    insta::assert_snapshot!(report::read("{}").unwrap_err(), @"");
+    insta::assert_snapshot!(report::read("{}").unwrap_err(), @"these are no results of the lab: missing field `about` at line 1 column 2");
 }
 
 #[test]
@@ -358,9 +358,9 @@ fn rounds_that_do_not_belong_together_are_refused() {
             .unwrap_err()
             .to_string()
     };
-    insta::assert_snapshot!(refused(|other| other.about.commit += "+"), @"");
-    insta::assert_snapshot!(refused(|other| other.about.bytes = 1), @"");
-    insta::assert_snapshot!(refused(|other| other.kinds[1].v4 = other.kinds[0].v4), @"");
-    insta::assert_snapshot!(refused(|other| other.cells[0].best = Best::Relay), @"");
+    insta::assert_snapshot!(refused(|other| other.about.commit += "+"), @r#"the results are of different commits: "0123456" and "0123456+""#);
+    insta::assert_snapshot!(refused(|other| other.about.bytes = 1), @r#"the results are of different sizes: "1048576" and "1""#);
+    insta::assert_snapshot!(refused(|other| other.kinds[1].v4 = other.kinds[0].v4), @"what prc was found to be differs between the results");
+    insta::assert_snapshot!(refused(|other| other.cells[0].best = Best::Relay), @"the results differ in what theory allows pub × pub, tcp");
     assert_eq!(report::merge(Vec::new()), Err(MergeError::Nothing));
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::cell::{Judgement, Spread, Verdict, cell_name, first_error, pairs, totals, verdict};
+use super::cell::{Judgement, Spread, Verdict, cell_name, first_error, totals, verdict};
 use super::grid::Grid;
 use super::{escape, stock, words};
 use crate::results::{Best, Carrier, Cell, Matrix};
@@ -40,12 +40,9 @@ pub fn html(matrix: &Matrix) -> String {
 
 fn about(matrix: &Matrix) -> String {
     let about = &matrix.about;
-    let pairs = pairs(matrix);
-    let fine = pairs.iter().filter(|(_, pair)| pair.is_fine()).count();
     let mut out = format!(
-        "<h1>Results of the NAT lab</h1>\n<p>{fine} of {} pairs are as good as theory allows: direct in at least 95 % \
-         of the runs over TCP, QUIC or both, or relayed where no direct path is possible.</p>\n<dl>\n",
-        pairs.len(),
+        "<h1>Results of the NAT lab</h1>\n<p>{}</p>\n<dl>\n",
+        words::fine_pairs(matrix)
     );
     let bytes = format!("{} bytes each", about.bytes);
     for (name, text) in [
@@ -145,17 +142,15 @@ fn apart(grid: &Grid<'_>, carrier: Carrier) -> String {
 fn show(cell: &Cell) -> String {
     let found = verdict(cell);
     let (class, text) = mark(&found);
-    let rest = rest(cell, &found);
     let mut out = format!(
-        "<td class=\"{class}\"><details><summary title=\"{}\">{text}<span class=\"hidden\">, {}</span>",
-        rest.join("; "),
+        "<td class=\"{class}\"><details><summary>{text}<span class=\"hidden\">, {}</span>",
         words::judgement(&found),
     );
     if let Some(Spread { median, .. }) = found.times.upgrade {
         let _ = write!(out, "<small>{}</small>", words::time(median));
     }
     out += "</summary><ul>";
-    for line in rest {
+    for line in rest(cell, &found) {
         let _ = write!(out, "<li>{line}</li>");
     }
     out += "</ul></details>";

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::cell::{Judgement, Spread, cell_name, first_error, pairs, totals, verdict};
+use super::cell::{Judgement, Spread, cell_name, first_error, totals, verdict};
 use super::grid::Grid;
 use super::{escape, stock, words};
 use crate::results::{Best, Carrier, Cell, Matrix};
@@ -29,9 +29,12 @@ pub fn markdown(matrix: &Matrix, reasons: &BTreeMap<String, String>) -> String {
         let _ = writeln!(out, "{}.", words::totals(&totals(matrix, carrier)));
         out += &triangle(&grid, carrier, counts);
         out += &apart(&grid, carrier);
-        out += "\n<details><summary>Median time until a direct link stood</summary>\n";
-        out += &triangle(&grid, carrier, to_direct);
-        out += "\n</details>\n";
+        let times = triangle(&grid, carrier, to_direct);
+        if !times.is_empty() {
+            out += "\n<details><summary>Median time until a direct link stood</summary>\n";
+            out += &times;
+            out += "\n</details>\n";
+        }
     }
     out += &shortfalls(&grid, reasons);
     out
@@ -39,8 +42,6 @@ pub fn markdown(matrix: &Matrix, reasons: &BTreeMap<String, String>) -> String {
 
 fn about(matrix: &Matrix) -> String {
     let about = &matrix.about;
-    let pairs = pairs(matrix);
-    let fine = pairs.iter().filter(|(_, pair)| pair.is_fine()).count();
     let [date, commit, machine, conditions] = [
         &about.date,
         &about.commit,
@@ -50,11 +51,10 @@ fn about(matrix: &Matrix) -> String {
     .map(|text| escape::markdown(text));
     format!(
         "# Results of the NAT lab\n\n\
-         {fine} of {} pairs are as good as theory allows: direct in at least 95 % of the runs over TCP, QUIC or both, \
-         or relayed where no direct path is possible.\n\n\
+         {}\n\n\
          - Date: {date}\n- Commit: {commit}\n- Machine: {machine}\n- Links: {conditions}\n\
          - Each run moved {} bytes.\n",
-        pairs.len(),
+        words::fine_pairs(matrix),
         about.bytes,
     )
 }
@@ -82,8 +82,13 @@ fn triangle(grid: &Grid<'_>, carrier: Carrier, show: impl Fn(&Cell) -> String) -
     for (name, cells) in grid.rows(carrier) {
         let _ = write!(out, "| **{}** |", escape::markdown(name));
         let empty = grid.names.len() - cells.len();
-        for cell in cells {
-            let _ = write!(out, " {} |", cell.map(&show).unwrap_or_default());
+        for text in cells
+            .into_iter()
+            .map(|cell| cell.map(&show).unwrap_or_default())
+        {
+            out += if text.is_empty() { "" } else { " " };
+            out += &text;
+            out += " |";
         }
         out += &" |".repeat(empty);
         out.push('\n');

@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::cell::{Judgement, Spread, Times, Totals, Verdict};
+use super::cell::{self, Judgement, Spread, Times, Totals, Verdict};
 use crate::probe::{Behaviour, Depends, Findings, Ports};
-use crate::results::{Best, Cell, KindResult};
+use crate::results::{Best, Cell, KindResult, Matrix};
 
 /// What a NAT is, in the terms of RFC 4787. TCP is named only where it differs from UDP.
 pub fn findings_in_words(findings: &Findings) -> String {
@@ -111,10 +111,10 @@ pub(super) fn counts(cell: &Cell, verdict: &Verdict) -> String {
 /// How long a cell's runs took, each time by its name; those that no run got to are left out.
 pub(super) fn times(times: &Times) -> Vec<String> {
     let named = [
-        ("connected", times.connected),
-        ("direct", times.direct),
+        ("first link", times.connected),
+        ("direct link", times.direct),
         ("relayed to direct", times.upgrade),
-        ("took", times.took),
+        ("whole transfer", times.took),
     ];
     let words = |(name, spread): (&str, Option<Spread>)| {
         let Spread { median, worst } = spread?;
@@ -125,6 +125,18 @@ pub(super) fn times(times: &Times) -> Vec<String> {
         ))
     };
     named.into_iter().filter_map(words).collect()
+}
+
+/// How many pairs of a matrix are as good as they can be, in a sentence.
+pub(super) fn fine_pairs(matrix: &Matrix) -> String {
+    let mut pairs = cell::pairs(matrix);
+    pairs.retain(|(_, pair)| pair.judgement != Judgement::Unmeasured);
+    let fine = pairs.iter().filter(|(_, pair)| pair.is_fine()).count();
+    format!(
+        "{fine} of {} pairs are as good as theory allows: direct in at least 95 % of the runs \
+         over TCP, QUIC or both, or relayed where no direct path is possible.",
+        pairs.len(),
+    )
 }
 
 /// What a carrier came to, in a line.
