@@ -1,0 +1,108 @@
+//! Every kind of NAT is what it claims to be: gateways in network namespaces, probed from a host behind them. Without root
+//! there is nothing to see here.
+
+// What was measured is read in the output.
+#![allow(clippy::print_stderr, unreachable_pub)]
+
+mod support;
+
+use std::net::Ipv4Addr;
+use std::thread;
+
+use handover_nat_lab::nat::{Gateway, Kind, chained};
+use handover_nat_lab::probe::judge;
+use support::Topology;
+
+/// Kinds of gateways, the one at the host first, and whether each has a hairpin.
+type Way = Vec<(Kind, bool)>;
+
+/// Scenes that are measured at the same time.
+const TOGETHER: usize = 6;
+
+fn hold(ways: &[Way]) {
+    if !support::may() {
+        return;
+    }
+    for ways in ways.chunks(TOGETHER) {
+        thread::scope(|scope| {
+            for way in ways {
+                scope.spawn(|| hold_one(way));
+            }
+        });
+    }
+}
+
+fn hold_one(way: &Way) {
+    let name = format!("{way:?}");
+    let claims = way.iter().map(|(kind, hairpin)| kind.claims(*hairpin));
+    let claim = claims
+        .reduce(|inner, outer| chained(&inner, &outer))
+        .unwrap();
+    let claims = way.iter().map(|(kind, _)| kind.claims_v6());
+    let claim_v6 = claims
+        .reduce(|inner, outer| chained(&inner, &outer))
+        .unwrap();
+    let topology = Topology::new(way, 1);
+    let [(v4, v6)] = &topology.measure()[..] else {
+        unreachable!("one host");
+    };
+    eprintln!("{name}: {v4:?}");
+    assert_eq!(judge(&claim, v4), Ok(()), "{name}, IPv4");
+    assert_eq!(judge(&claim_v6, v6), Ok(()), "{name}, IPv6");
+}
+
+#[test]
+fn every_kind_is_what_it_claims_to_be() {
+    hold(&Kind::ALL.map(|kind| vec![(kind, false)]));
+}
+
+#[test]
+fn every_kind_that_can_send_back_in_does() {
+    let cones = Kind::ALL.into_iter().filter(|kind| kind.can_hairpin());
+    hold(&cones.map(|kind| vec![(kind, true)]).collect::<Vec<_>>());
+}
+
+#[test]
+fn one_behind_the_other_is_what_both_make() {
+    let of = |inner, outer, hairpin| vec![(inner, false), (outer, hairpin)];
+    hold(&[
+        of(Kind::Prc, Kind::Prc, false),
+        of(Kind::Prc, Kind::Prc, true),
+        of(Kind::Prc, Kind::Fc, true),
+        of(Kind::FcNp, Kind::Rc, true),
+        of(Kind::Fc, Kind::Sym, false),
+        of(Kind::Sym, Kind::Fc, true),
+        of(Kind::Fw, Kind::Prc, false),
+    ]);
+}
+
+#[test]
+fn several_hosts_behind_one_gateway_find_the_same() {
+    if !support::may() {
+        return;
+    }
+    for kind in [Kind::Fc, Kind::Prc] {
+        let claim = kind.claims(true);
+        for (found, _) in Topology::new(&[(kind, true)], 3).measure() {
+            assert_eq!(judge(&claim, &found), Ok(()), "{kind}");
+        }
+    }
+}
+
+#[test]
+fn rules_may_be_loaded_again() {
+    if !support::may() {
+        return;
+    }
+    let topology = Topology::new(&[(Kind::RcNp, true)], 0);
+    let gateway = Gateway {
+        kind: Kind::SymSeq,
+        hairpin: false,
+        wan: "wan",
+        lan: "lan",
+        wan_v4: Ipv4Addr::new(11, 0, 0, 9),
+    };
+    for _ in 0..2 {
+        topology.load(&gateway);
+    }
+}
