@@ -249,6 +249,8 @@ pub struct Gateway<'a> {
     /// Whether what is sent from inside to a mapped port outside comes back in, from a mapped port outside. Without
     /// effect on a kind that does not [hairpin](Kind::can_hairpin). What is not sent back is dropped.
     pub hairpin: bool,
+    /// Another table maps ports for who asks: what comes to one of those is let in.
+    pub maps_ports: bool,
     /// The name of the interface to the outside.
     pub wan: &'a str,
     /// The name of the interface to the inside.

@@ -119,6 +119,9 @@ impl Gateway<'_> {
         rules.extend(self.calls());
         rules.push("ct state established,related accept".to_string());
         rules.extend(self.uncalled());
+        if self.maps_ports {
+            rules.push(format!("iifname \"{}\" ct status dnat accept", self.wan));
+        }
         rules.push(format!(
             "iifname \"{}\" oifname {{ \"{}\", \"{0}\" }} accept",
             self.lan, self.wan

@@ -2,7 +2,6 @@
 //! programs `ip` and `nft`.
 
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
@@ -72,7 +71,7 @@ impl Topology {
     /// What every host finds over IPv4 and over IPv6, all at the same time.
     pub fn measure(&self) -> Vec<(Findings, Findings)> {
         let measure = |host: usize, addresses: [&str; 2]| {
-            let mut probe = self.probe(&format!("h{host}"), "measure", addresses);
+            let mut probe = self.probe(&format!("h{host}"), "probe", addresses);
             let output = probe.output().unwrap();
             let words = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "{addresses:?}: {words}");
@@ -132,6 +131,7 @@ impl Topology {
             &Gateway {
                 kind,
                 hairpin,
+                maps_ports: false,
                 wan: "wan",
                 lan: "lan",
                 wan_v4: wan_v4.into(),
@@ -187,7 +187,7 @@ impl Topology {
     }
 
     fn serve(&mut self, addresses: [&str; 2]) {
-        let mut serve = self.probe("net", "serve", addresses);
+        let mut serve = self.probe("net", "probe-serve", addresses);
         let mut server = serve.stdout(Stdio::piped()).spawn().unwrap();
         let mut ready = String::new();
         let output = server.stdout.as_mut().unwrap();
@@ -197,7 +197,7 @@ impl Topology {
     }
 
     fn probe(&self, place: &str, what: &str, addresses: [&str; 2]) -> Command {
-        let mut command = self.inside(place, probe().to_str().unwrap());
+        let mut command = self.inside(place, env!("CARGO_BIN_EXE_handover-nat-lab"));
         command.arg(what).args(addresses).args(PORTS);
         command
     }
@@ -242,13 +242,4 @@ fn ip(arguments: &str) -> Result<(), String> {
     }
     let words = String::from_utf8_lossy(&output.stderr);
     Err(format!("ip {arguments}: {words}"))
-}
-
-/// The example `probe`, which cargo builds beside the tests unless it is told to build this one alone.
-fn probe() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    let built = test.parent().and_then(|deps| deps.parent()).unwrap();
-    let probe = built.join("examples/probe");
-    assert!(probe.exists(), "cargo build -p handover-nat-lab --examples");
-    probe
 }

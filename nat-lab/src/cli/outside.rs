@@ -1,0 +1,401 @@
+//! What a person asks the lab for.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use console::Term;
+use handover_nat_lab::ground::{self, Engine, Ground};
+use handover_nat_lab::matrix::{self, Order};
+use handover_nat_lab::results::{About, Carrier, Matrix};
+use handover_nat_lab::scenario::Scenario;
+use handover_nat_lab::topology::Topology;
+use handover_nat_lab::verify::{Proof, verify};
+use handover_nat_lab::wire::Conditions;
+use handover_nat_lab::{play, report, sites};
+
+use super::{Command, MatrixArgs};
+
+/// Something fell short.
+const SHORT: u8 = 1;
+/// The lab could not do what it was asked.
+const CANNOT: u8 = 2;
+/// Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// How a command ends, if not by an error.
+type Ended = Result<ExitCode, String>;
+
+pub(super) fn run(command: Command) -> ExitCode {
+    let ended = match command {
+        Command::List => {
+            list();
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Report {
+            files,
+            reasons,
+            out,
+        } => redraw(&files, reasons.as_deref(), &out),
+        Command::Verify { only } => in_lab(async |engine| verify_all(engine, &only).await),
+        Command::Matrix(args) => in_lab(async |engine| measure(engine, &args).await),
+        Command::Run { file, repeats, out } => match read_scenario(&file) {
+            Ok(scenario) => in_lab(async |engine| play_it(engine, &scenario, repeats, &out).await),
+            Err(error) => Err(error),
+        },
+        Command::Clean => in_lab(async |_| Ok(ExitCode::SUCCESS)),
+        Command::Inside(_) => Ok(ExitCode::from(CANNOT)),
+    };
+    ended.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(CANNOT)
+    })
+}
+
+fn words(error: impl Display) -> String {
+    error.to_string()
+}
+
+/// Does something with a container engine, and leaves nothing behind: not when it fails, nor when it is interrupted.
+fn in_lab<F, T>(act: F) -> Ended
+where
+    F: FnOnce(Engine) -> T,
+    T: Future<Output = Ended>,
+{
+    ground::check_machine().map_err(words)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(words)?;
+    runtime.block_on(async {
+        let engine = Engine::connect().await.map_err(words)?;
+        let leftovers = ground::remove_leftovers(&engine).await.map_err(words)?;
+        if leftovers > 0 {
+            eprintln!("removed {leftovers} containers of a lab that had ended without doing so");
+        }
+        let ended = tokio::select! {
+            ended = act(engine.clone()) => ended,
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("\ninterrupted; taking down what was built");
+                Ok(ExitCode::from(INTERRUPTED))
+            }
+        };
+        let removed = engine.remove_own().await.map_err(words);
+        ended.and_then(|code| removed.map(|_| code))
+    })
+}
+
+fn list() {
+    println!("Places that one of two peers can be at:");
+    for site in sites::all() {
+        println!("  {:<20} {}", site.name, site.about);
+    }
+    println!("\nPlaces that two peers share:");
+    for (name, about, _) in sites::shared(Conditions::default()) {
+        println!("  {name:<20} {about}");
+    }
+}
+
+/// Builds every place and says what it is.
+async fn verify_all(engine: Engine, only: &[String]) -> Ended {
+    let mut topology = Topology::default();
+    let mut hosts = Vec::new();
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|it| it == name);
+    for (at, site) in sites::all().iter().enumerate() {
+        if wanted(site.name) {
+            topology.add(&format!("a{at}-"), &site.topology(Conditions::default()));
+            hosts.push((format!("a{at}-host"), site.name));
+        }
+    }
+    for (at, (name, _, shared)) in sites::shared(Conditions::default()).into_iter().enumerate() {
+        if wanted(name) {
+            topology.add(&format!("s{at}-"), &shared);
+            hosts.push((format!("s{at}-one"), name));
+        }
+    }
+    if let Some(unknown) = only
+        .iter()
+        .find(|name| hosts.iter().all(|(_, it)| it != name))
+    {
+        return Err(format!("there is no place \"{unknown}\"; `list` names all"));
+    }
+    eprintln!("building {} places", hosts.len());
+    let ground = Ground::build(&engine, &topology, &[], 1)
+        .await
+        .map_err(words)?;
+    let mut wrong = 0;
+    for (host, name) in &hosts {
+        match verify(&ground, host).await {
+            Ok(proof) => println!("{name:<20} {}", in_words(&proof)),
+            Err(error) => {
+                wrong += 1;
+                println!("{name:<20} WRONG: {error}");
+            }
+        }
+    }
+    ground.remove().await.map_err(words)?;
+    Ok(ExitCode::from(if wrong == 0 { 0 } else { SHORT }))
+}
+
+fn in_words(proof: &Proof) -> String {
+    let both = [("IPv4", proof.v4), ("IPv6", proof.v6)];
+    let told = both.into_iter().filter_map(|(ip, found)| {
+        let found = report::findings_in_words(&found?);
+        Some(format!("{ip}: {found}"))
+    });
+    told.collect::<Vec<_>>().join("; ")
+}
+
+/// Measures a matrix, saves and shows it.
+async fn measure(engine: Engine, args: &MatrixArgs) -> Ended {
+    let link = args.link()?;
+    let order = Order {
+        only: args.only.clone(),
+        over: args.over.iter().copied().map(Carrier::from).collect(),
+        repeats: args.repeats,
+        at_once: usize::from(args.at_once),
+        bytes: args.bytes,
+        link,
+        seed: args.seed,
+        logs: args.out.join("logs"),
+    };
+    let about = About {
+        date: today(),
+        commit: commit(),
+        machine: machine(),
+        conditions: format!(
+            "each peer's link: {link}, one way; {} at once",
+            args.at_once
+        ),
+        bytes: args.bytes,
+    };
+    let runs: usize = matrix::count(&order).map_err(words)?.values().sum();
+    let mut line = StatusLine::new();
+    let progress = |progress: matrix::Progress<'_>| match progress {
+        matrix::Progress::Building(hosts) => {
+            line.say(&format!("{runs} runs; building a network of {hosts} hosts"));
+        }
+        matrix::Progress::Proved(place) => line.say(&format!("{place} is what it claims to be")),
+        matrix::Progress::Ran {
+            done,
+            of,
+            failed,
+            short,
+            left,
+        } => line.say(&format!(
+            "{done} of {of} runs; {failed} failed, {short} fell short; {} left",
+            minutes(left)
+        )),
+    };
+    let matrix = matrix::measure(&engine, &order, about, progress).await;
+    let matrix = matrix.map_err(words)?;
+    line.end();
+    save(&args.out, &matrix, &BTreeMap::new())?;
+    show(&matrix);
+    println!("\nsaved in {}", args.out.display());
+    let good = report::pairs(&matrix)
+        .iter()
+        .all(|(_, verdict)| verdict.is_fine());
+    Ok(ExitCode::from(if good { 0 } else { SHORT }))
+}
+
+fn show(matrix: &Matrix) {
+    let colours = console::colors_enabled();
+    let mut carriers: Vec<Carrier> = matrix.cells.iter().map(|cell| cell.carrier).collect();
+    carriers.sort();
+    carriers.dedup();
+    for carrier in carriers {
+        println!("{}", report::table(matrix, carrier, colours));
+    }
+}
+
+fn save(out: &Path, matrix: &Matrix, reasons: &BTreeMap<String, String>) -> Result<(), String> {
+    let failed = |path: &Path, error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(out).map_err(|error| failed(out, error))?;
+    for (name, text) in [
+        ("matrix.json", report::json(matrix)),
+        ("matrix.html", report::html(matrix)),
+        ("RESULTS.md", report::markdown(matrix, reasons)),
+    ] {
+        let path = out.join(name);
+        std::fs::write(&path, text).map_err(|error| failed(&path, error))?;
+    }
+    Ok(())
+}
+
+fn redraw(files: &[PathBuf], reasons: Option<&Path>, out: &Path) -> Ended {
+    let read = |path: &Path| {
+        std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+    };
+    let matrices = files.iter().map(|path| {
+        let text = read(path)?;
+        report::read(&text).map_err(|error| format!("{}: {error}", path.display()))
+    });
+    let matrices = matrices.collect::<Result<Vec<_>, _>>()?;
+    let matrix = report::merge(matrices).map_err(words)?;
+    let reasons = match reasons {
+        Some(path) => {
+            toml::from_str(&read(path)?).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => BTreeMap::new(),
+    };
+    save(out, &matrix, &reasons)?;
+    show(&matrix);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read_scenario(file: &Path) -> Result<Scenario, String> {
+    let failed = |error: String| format!("{}: {error}", file.display());
+    let text = std::fs::read_to_string(file).map_err(|error| failed(words(error)))?;
+    Scenario::read(&text).map_err(failed)
+}
+
+/// Plays a scenario and tells what happens.
+async fn play_it(engine: Engine, scenario: &Scenario, repeats: u32, out: &Path) -> Ended {
+    println!("{}", scenario.about);
+    let mut tell = |progress: play::Progress<'_>| match progress {
+        play::Progress::Building => eprintln!("building the network"),
+        play::Progress::Proved(host, proof) => println!("{host} is behind: {}", in_words(&proof)),
+        play::Progress::Begins(number) => println!("run {number} of {repeats}"),
+        play::Progress::Told(after, event) => {
+            if let Some(line) = notable(event) {
+                println!("{after:>7} ms  {line}");
+            }
+        }
+        play::Progress::Moved(host) => println!("            {host} moves to another network"),
+    };
+    let played = play::play(&engine, scenario, repeats, out, &mut tell).await;
+    let played = played.map_err(words)?;
+    for (number, outcome) in played.outcomes.iter().enumerate() {
+        let run = &outcome.run;
+        let told = [("connected", run.connected), ("direct", run.direct)];
+        let told = told
+            .into_iter()
+            .filter_map(|(what, after)| Some(format!("{what} after {} ms, ", after?)));
+        let ended = if run.complete {
+            "complete"
+        } else {
+            "not complete"
+        };
+        println!(
+            "run {}: {}{ended} after {} ms",
+            number + 1,
+            told.collect::<String>(),
+            run.took
+        );
+    }
+    if let Some(why) = played.no_captures {
+        println!("nothing was captured: {why}");
+    }
+    println!("logs and captures: {}", out.display());
+    for missed in &played.disappointments {
+        println!("SHORT: {missed}");
+    }
+    let good = played.disappointments.is_empty();
+    Ok(ExitCode::from(if good { 0 } else { SHORT }))
+}
+
+/// What is worth a line while a scenario plays.
+fn notable(event: &serde_json::Value) -> Option<String> {
+    let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    Some(match event["event"].as_str()? {
+        "connecting" => format!("looking for the other side {}", text("reason")),
+        "connected" => format!("connected: {}", text("path")),
+        "path_changed" => format!("goes on over: {}", text("path")),
+        "connection_lost" => format!("connection lost ({}): {}", text("path"), text("reason")),
+        "download_ended" => format!("ended: {} {}", text("outcome"), text("message")),
+        "failed" => format!("failed: {}", text("message")),
+        _ => return None,
+    })
+}
+
+/// A line that changes, on a terminal; elsewhere a line now and then.
+struct StatusLine {
+    term: Term,
+    shown: bool,
+    last: Option<SystemTime>,
+}
+
+impl StatusLine {
+    /// How often a line is printed where it can't be changed.
+    const SELDOM: Duration = Duration::from_secs(20);
+
+    fn new() -> Self {
+        Self {
+            term: Term::stderr(),
+            shown: false,
+            last: None,
+        }
+    }
+
+    fn say(&mut self, line: &str) {
+        if self.term.is_term() {
+            if self.shown {
+                let _ = self.term.clear_last_lines(1);
+            }
+            let _ = self.term.write_line(line);
+            self.shown = true;
+            return;
+        }
+        let due = self
+            .last
+            .is_none_or(|last| last.elapsed().is_ok_and(|since| since >= Self::SELDOM));
+        if due {
+            self.last = Some(SystemTime::now());
+            let _ = self.term.write_line(line);
+        }
+    }
+
+    fn end(&mut self) {
+        self.shown = false;
+    }
+}
+
+fn minutes(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds < 90 {
+        format!("{seconds} s")
+    } else {
+        format!("{} min", seconds.div_ceil(60))
+    }
+}
+
+/// What a program prints, in one line; nothing if it can't be run.
+fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = std::process::Command::new(program)
+        .args(arguments)
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    output.status.success().then(|| text.trim().to_owned())
+}
+
+fn today() -> String {
+    output("date", &["-u", "+%Y-%m-%d %H:%M UTC"]).unwrap_or_else(|| "unknown".into())
+}
+
+fn commit() -> String {
+    let Some(commit) = output("git", &["rev-parse", "--short=12", "HEAD"]) else {
+        return "unknown".into();
+    };
+    let changes = output("git", &["status", "--porcelain", "--untracked-files=no"]);
+    let changed = changes.is_some_and(|changes| !changes.is_empty());
+    format!("{commit}{}", if changed { "+" } else { "" })
+}
+
+fn machine() -> String {
+    let kernel = output("uname", &["-sr"]).unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = memory.lines().next().and_then(|line| {
+        let words = line.split_whitespace().nth(1)?;
+        words.parse::<u64>().ok()
+    });
+    let gib = kib.unwrap_or_default().div_ceil(1 << 20);
+    format!("{kernel}, {cores} cores, {gib} GiB")
+}

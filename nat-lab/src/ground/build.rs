@@ -1,0 +1,332 @@
+//! Builds what was planned, container by container, and takes it away again.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use futures::StreamExt;
+
+use super::plan::{self, INTERNET, NODES, Numbers, Planned};
+use super::{Engine, GroundError, Place, Process, image};
+use crate::nat;
+use crate::topology::{Mapping, Topology};
+use crate::wire::Wire;
+
+/// Where the probe's server is, on the internet.
+pub const PROBED_V4: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(11, 0, 0, 8)),
+    IpAddr::V4(Ipv4Addr::new(11, 0, 0, 9)),
+];
+/// The same over IPv6.
+pub const PROBED_V6: [IpAddr; 2] = [
+    IpAddr::V6(Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, 8)),
+    IpAddr::V6(Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, 9)),
+];
+/// Its ports.
+pub const PROBE_PORTS: [u16; 2] = [3478, 3479];
+
+/// Containers that are started at once.
+const AT_ONCE: usize = 4;
+
+/// A node that peers find each other by, and a relay.
+pub struct Node {
+    /// How it is dialled, over everything.
+    pub addresses: Vec<String>,
+    process: Process,
+}
+
+/// A network that stands.
+pub struct Ground {
+    engine: Engine,
+    topology: Topology,
+    numbers: Numbers,
+    places: BTreeMap<String, Place>,
+    nodes: Vec<Node>,
+    /// They run for as long as the ground stands.
+    servants: Vec<Process>,
+}
+
+impl Ground {
+    /// Builds a topology on an internet of two nodes, which are started with these options.
+    ///
+    /// # Errors
+    ///
+    /// The topology makes no sense, the engine refuses, or something does not come up.
+    pub async fn build(
+        engine: &Engine,
+        topology: &Topology,
+        node_options: &[String],
+        seed: u64,
+    ) -> Result<Self, GroundError> {
+        let mut numbers = Numbers::default();
+        let mut planned = vec![plan::node(1), plan::node(2)];
+        planned.extend(plan::plan(topology, &mut numbers)?);
+        let names = planned.iter().map(|planned| planned.name.clone());
+        let names = std::iter::once(INTERNET.to_owned()).chain(names);
+        let starts = names.map(|name| async move {
+            let (container, pid) = engine.start(&name).await?;
+            Ok::<_, GroundError>((name.clone(), Place::new(name, pid, container)))
+        });
+        let started: Vec<_> = futures::stream::iter(starts)
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await;
+        let mut ground = Self {
+            engine: engine.clone(),
+            topology: topology.clone(),
+            numbers,
+            places: started.into_iter().collect::<Result<_, _>>()?,
+            nodes: Vec::new(),
+            servants: Vec::new(),
+        };
+        ground.join(&planned, seed).await?;
+        ground.map_ports().await?;
+        for number in [1, 2] {
+            let node = ground.start_node(number, node_options).await?;
+            ground.nodes.push(node);
+        }
+        Ok(ground)
+    }
+
+    /// Makes the links, and starts what is on the internet itself.
+    async fn join(&mut self, planned: &[Planned], seed: u64) -> Result<(), GroundError> {
+        let internet = self.place(INTERNET)?;
+        let probed: Vec<_> = PROBED_V4.into_iter().chain(PROBED_V6).collect();
+        internet
+            .shell("making the internet", &plan::internet(&probed))
+            .await?;
+        self.set(INTERNET).await?;
+        for planned in planned {
+            self.make(planned).await?;
+        }
+        let wires: Vec<Wire> = planned.iter().filter_map(|it| it.wire.clone()).collect();
+        let internet = self.place(INTERNET)?;
+        let mut servants = Vec::new();
+        if !wires.is_empty() {
+            let wires = serde_json::to_string(&wires).unwrap_or_default();
+            let seed = seed.to_string();
+            servants.push(internet.start(&[image::LAB, "wire", &wires, "--seed", &seed], &[])?);
+        }
+        for addresses in [PROBED_V4, PROBED_V6] {
+            let addresses = addresses.map(|address| address.to_string());
+            let ports = PROBE_PORTS.map(|port| port.to_string());
+            let [a, b] = &addresses;
+            let [p, q] = &ports;
+            servants.push(internet.start(&[image::LAB, "probe-serve", a, b, p, q], &[])?);
+        }
+        self.servants.extend(servants);
+        Ok(())
+    }
+
+    async fn make(&self, planned: &Planned) -> Result<(), GroundError> {
+        let place = self.place(&planned.name)?;
+        let parent = self.place(&planned.parent)?;
+        let doing = "making a network";
+        place.shell(doing, &planned.before).await?;
+        if self.topology.gateways.contains_key(&planned.name) {
+            self.set(&planned.name).await?;
+        }
+        let own = planned.own.replace("PARENT", &parent.pid().to_string());
+        place.shell(doing, &own).await?;
+        parent.shell(doing, &planned.above).await?;
+        for (at, lines) in &planned.elsewhere {
+            self.place(at)?.shell(doing, lines).await?;
+        }
+        if let Some(gateway) = self.topology.gateways.get(&planned.name) {
+            let wan = plan::wan_v4(&self.topology, &planned.name, &mut self.numbers.clone())?;
+            let rules = nat::Gateway {
+                kind: gateway.nat,
+                hairpin: gateway.hairpin,
+                maps_ports: gateway.mapping.is_some(),
+                wan: "wan",
+                lan: "lan",
+                wan_v4: wan,
+            };
+            place.rules(&rules.rules()).await?;
+        }
+        Ok(())
+    }
+
+    /// What a router's kernel has to be told.
+    async fn set(&self, name: &str) -> Result<(), GroundError> {
+        let mut script = String::new();
+        for (path, value) in nat::sysctls() {
+            // What a kernel does not have, it need not be told.
+            script += &format!("[ ! -e /proc/sys/{path} ] || echo {value} > /proc/sys/{path}\n");
+        }
+        self.place(name)?
+            .shell("setting up a router", &script)
+            .await
+    }
+
+    /// Starts what maps ports, at gateways that do so.
+    async fn map_ports(&mut self) -> Result<(), GroundError> {
+        for (name, gateway) in &self.topology.gateways {
+            let Some(mapping) = gateway.mapping else {
+                continue;
+            };
+            if super::find_program("miniupnpd").is_none() {
+                return Err(GroundError::Missing {
+                    what: "the program miniupnpd, for a gateway that maps ports".into(),
+                    advice: "Debian's package is miniupnpd-nftables",
+                });
+            }
+            let place = self.place(name)?;
+            place.rules(MAPPED).await?;
+            // Or it searches and answers over the internet.
+            let route = "ip route replace 239.0.0.0/8 dev lan\n";
+            place
+                .shell("setting up a router that maps ports", route)
+                .await?;
+            let path = place.file("/tmp/miniupnpd.conf");
+            std::fs::write(&path, mapper_settings(mapping))
+                .map_err(|error| GroundError::File { path, error })?;
+            let mapper = [
+                image::MAPPER,
+                "-d",
+                "-f",
+                "/tmp/miniupnpd.conf",
+                "-P",
+                "/tmp/miniupnpd.pid",
+            ];
+            let mapper = place.start(&mapper, &[])?;
+            self.servants.push(mapper);
+        }
+        Ok(())
+    }
+
+    async fn start_node(&self, number: u16, options: &[String]) -> Result<Node, GroundError> {
+        let place = self.place(NODES[usize::from(number) - 1])?;
+        let mut arguments: Vec<String> = ["--json", "node", "--private", "--data-dir", "/tmp/node"]
+            .map(String::from)
+            .to_vec();
+        let (v4, v6) = (plan::node_v4(number), plan::node_v6(number));
+        let all = [
+            format!("/ip4/{v4}/tcp/4001"),
+            format!("/ip4/{v4}/udp/4001/quic-v1"),
+            format!("/ip6/{v6}/tcp/4001"),
+            format!("/ip6/{v6}/udp/4001/quic-v1"),
+        ];
+        for address in &all {
+            let both = ["--listen", address, "--external", address];
+            arguments.extend(both.map(String::from));
+        }
+        for address in self.nodes.iter().flat_map(|node| &node.addresses) {
+            arguments.extend(["--bootstrap".to_owned(), address.clone()]);
+        }
+        arguments.extend(options.iter().cloned());
+        let program: Vec<&str> = std::iter::once(image::HANDOVER)
+            .chain(arguments.iter().map(String::as_str))
+            .collect();
+        let mut process = place.start(&program, &[])?;
+        let mut addresses = Vec::new();
+        let listening = async {
+            while addresses.len() < all.len() {
+                let (_, line) = process.line().await?;
+                addresses.extend(node_address(&line));
+            }
+            Some(())
+        };
+        let patience = std::time::Duration::from_secs(20);
+        match tokio::time::timeout(patience, listening).await {
+            Ok(Some(())) => Ok(Node { addresses, process }),
+            _ => {
+                let (_, words) = process.end().await;
+                let reason = format!("node {number} does not come up: {}", words.trim());
+                Err(GroundError::Late(reason))
+            }
+        }
+    }
+
+    /// A host or a gateway, by the topology's name.
+    ///
+    /// # Errors
+    ///
+    /// There is none of that name.
+    pub fn place(&self, name: &str) -> Result<&Place, GroundError> {
+        let missing = || GroundError::Topology(format!("there is no \"{name}\""));
+        self.places.get(name).ok_or_else(missing)
+    }
+
+    /// Everything that stands, by name.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.places.values()
+    }
+
+    /// What it was built from; hosts may have moved since.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The nodes that peers begin with.
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// Moves a host behind another gateway, or onto the internet: its link goes, and it has another address.
+    ///
+    /// # Errors
+    ///
+    /// There is no such host or gateway.
+    pub async fn move_host(&self, name: &str, behind: Option<&str>) -> Result<(), GroundError> {
+        let place = self.place(name)?;
+        let mut moved = self.topology.clone();
+        if let Some(host) = moved.hosts.get_mut(name) {
+            host.behind = behind.map(str::to_owned);
+            host.link = None;
+        }
+        moved.check().map_err(GroundError::Topology)?;
+        let planned = plan::host(&moved, name, &mut self.numbers.clone())?;
+        place
+            .shell("leaving a network", "ip link del wan\n")
+            .await?;
+        self.make(&planned).await
+    }
+
+    /// Takes everything away.
+    ///
+    /// # Errors
+    ///
+    /// The engine refuses.
+    pub async fn remove(self) -> Result<(), GroundError> {
+        let Self {
+            engine,
+            nodes,
+            servants,
+            ..
+        } = self;
+        for process in nodes.into_iter().map(|node| node.process).chain(servants) {
+            drop(process);
+        }
+        engine.remove_own().await.map(|_| ())
+    }
+}
+
+fn node_address(line: &str) -> Option<String> {
+    let event: serde_json::Value = serde_json::from_str(line).ok()?;
+    let address = event.get("address")?.as_str()?;
+    (event.get("event")? == "node_address").then(|| address.to_owned())
+}
+
+/// The table that miniupnpd fills; it goes before the gateway's own, which accepts what was mapped.
+const MAPPED: &str = "table inet mapped {
+    chain prerouting { type nat hook prerouting priority dstnat; jump inwards; }
+    chain postrouting { type nat hook postrouting priority srcnat; jump outwards; }
+    chain forward { type filter hook forward priority 0; jump forwarded; }
+    chain inwards { }
+    chain outwards { }
+    chain forwarded { }
+}
+";
+
+fn mapper_settings(mapping: Mapping) -> String {
+    let (natpmp, upnp) = match mapping {
+        Mapping::Pcp => ("yes", "no"),
+        Mapping::Upnp => ("no", "yes"),
+    };
+    format!(
+        "ext_ifname=wan\nlistening_ip=lan\nsecure_mode=yes\nuuid=5e7b0e36-2d0b-4b0e-9d9c-5f3a3f0c9a11\n\
+         upnp_table_name=mapped\nupnp_nat_table_name=mapped\nupnp_forward_chain=forwarded\n\
+         upnp_nat_chain=inwards\nupnp_nat_postrouting_chain=outwards\nenable_natpmp={natpmp}\nenable_upnp={upnp}\n\
+         allow 1024-65535 0.0.0.0/0 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n"
+    )
+}

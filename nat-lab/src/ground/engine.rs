@@ -1,0 +1,143 @@
+//! The container engine: starts containers of the lab's image, lists and removes them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use testcontainers::bollard::Docker;
+use testcontainers::bollard::query_parameters::{
+    ListContainersOptionsBuilder, RemoveContainerOptionsBuilder,
+};
+use testcontainers::core::Mount;
+use testcontainers::runners::AsyncRunner;
+use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+
+use super::leftovers::Owner;
+use super::{GroundError, image};
+
+/// The label of everything that the lab makes; its value is the process that made it.
+pub(super) const LABEL: &str = "handover.nat-lab.owner";
+
+/// The container engine of this machine, with the lab's image in it.
+#[derive(Clone)]
+pub struct Engine {
+    docker: Docker,
+    image: Arc<image::Image>,
+    owner: Owner,
+}
+
+/// A container, as the engine lists it.
+pub(super) struct Listed {
+    pub(super) id: String,
+    pub(super) owner: String,
+}
+
+impl Engine {
+    /// Connects to the engine, and makes the image from the programs of this build.
+    ///
+    /// # Errors
+    ///
+    /// No engine answers, the programs are not built, or it does not take the image.
+    pub async fn connect() -> Result<Self, GroundError> {
+        let unreachable = |error: testcontainers::bollard::errors::Error| {
+            GroundError::NoEngine(error.to_string())
+        };
+        let docker = Docker::connect_with_defaults().map_err(unreachable)?;
+        let docker = docker.negotiate_version().await.map_err(unreachable)?;
+        let image = image::Image::make(&docker).await?;
+        Ok(Self {
+            docker,
+            image: Arc::new(image),
+            owner: Owner::this(),
+        })
+    }
+
+    /// Starts a container that does nothing, and has no network but what is made for it. Its process id on this machine,
+    /// too.
+    pub(super) async fn start(
+        &self,
+        name: &str,
+    ) -> Result<(ContainerAsync<GenericImage>, i32), GroundError> {
+        let failed = |reason: String| GroundError::Engine {
+            doing: format!("start {name}"),
+            reason,
+        };
+        let image = GenericImage::new(self.image.name(), self.image.tag())
+            .with_entrypoint(image::LAB)
+            .with_cmd(["idle"])
+            .with_network("none")
+            .with_container_name(format!("handover-lab-{}-{name}", self.owner.pid()))
+            .with_hostname(name)
+            .with_label(LABEL, self.owner.to_string())
+            .with_mount(Mount::tmpfs_mount("/tmp"));
+        let started = image.start().await;
+        let container = started.map_err(|error| failed(error.to_string()))?;
+        let inspected = self.docker.inspect_container(container.id(), None).await;
+        let inspected = inspected.map_err(|error| failed(error.to_string()))?;
+        let pid = inspected.state.and_then(|state| state.pid);
+        let pid = pid.and_then(|pid| i32::try_from(pid).ok());
+        let pid = pid.filter(|pid| *pid > 0);
+        let pid = pid.ok_or_else(|| failed("it ended at once".into()))?;
+        Ok((container, pid))
+    }
+
+    /// All containers that some lab made.
+    pub(super) async fn list(&self) -> Result<Vec<Listed>, GroundError> {
+        let filters = HashMap::from([("label", vec![LABEL])]);
+        let options = ListContainersOptionsBuilder::new()
+            .all(true)
+            .filters(&filters)
+            .build();
+        let listed = self.docker.list_containers(Some(options)).await;
+        let listed = listed.map_err(|error| GroundError::Engine {
+            doing: "list containers".into(),
+            reason: error.to_string(),
+        })?;
+        let with_owner = listed.into_iter().filter_map(|container| {
+            let mut labels = container.labels.unwrap_or_default();
+            Some(Listed {
+                id: container.id?,
+                owner: labels.remove(LABEL)?,
+            })
+        });
+        Ok(with_owner.collect())
+    }
+
+    /// Removes a container, running or not. One that is gone already is fine.
+    pub(super) async fn remove(&self, id: &str) -> Result<(), GroundError> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true);
+        let removed = self
+            .docker
+            .remove_container(id, Some(options.build()))
+            .await;
+        match removed {
+            Err(testcontainers::bollard::errors::Error::DockerResponseServerError {
+                status_code: 404 | 409,
+                ..
+            })
+            | Ok(()) => Ok(()),
+            Err(error) => Err(GroundError::Engine {
+                doing: format!("remove the container {id}"),
+                reason: error.to_string(),
+            }),
+        }
+    }
+
+    /// Removes everything that this process made.
+    ///
+    /// # Errors
+    ///
+    /// The engine refuses.
+    pub async fn remove_own(&self) -> Result<usize, GroundError> {
+        let own = self.owner.to_string();
+        let mut listed = self.list().await?;
+        listed.retain(|container| container.owner == own);
+        self.remove_all(listed).await
+    }
+
+    pub(super) async fn remove_all(&self, listed: Vec<Listed>) -> Result<usize, GroundError> {
+        let count = listed.len();
+        let removals = listed.iter().map(|container| self.remove(&container.id));
+        futures::future::try_join_all(removals).await?;
+        Ok(count)
+    }
+}

@@ -1,0 +1,365 @@
+//! How a topology becomes interfaces, addresses and routes: the lines of shell that make them, and nothing that runs.
+//!
+//! | where | IPv4 | IPv6 |
+//! |---|---|---|
+//! | the internet | `11.0.0.0/8`: nodes at `11.0.0.1` on, others at `11.1.N.1` | `2a11:1::/64` |
+//! | behind a gateway with hosts | `192.168.1.0/24`, the same everywhere, as at home | `2a11:2:N::/64` |
+//! | behind a gateway with gateways | `100.64.N.0/24` | the same |
+//! | behind a firewall | `11.2.N.0/24`, not translated | the same |
+//!
+//! `N` is the number of the host or gateway. The addresses are as good as public to peers: nothing gets out of the
+//! containers.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::GroundError;
+use crate::nat::Kind;
+use crate::topology::Topology;
+use crate::wire::Wire;
+
+/// The bridge that is the internet, in the container of that name.
+pub(super) const INTERNET: &str = "internet";
+/// The address of that container, through which IPv6 is routed.
+const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, 0xffff);
+/// The nodes that peers know.
+pub(super) const NODES: [&str; 2] = ["node1", "node2"];
+
+/// What offloads a veth must not do when a wire carries its frames: they would be too large, or without a checksum.
+const PLAIN: &str = "tx off rx off sg off tso off gso off gro off";
+
+/// What every network begins with. Container engines switch IPv6 off where they give no address.
+const FRESH: &str = "\
+for which in all default; do
+    echo 0 > /proc/sys/net/ipv6/conf/$which/disable_ipv6
+    echo 0 > /proc/sys/net/ipv6/conf/$which/accept_dad
+done
+ip link set lo up
+";
+
+/// A container and what is made in it.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Planned {
+    pub(super) name: String,
+    /// The container that its link leads to.
+    pub(super) parent: String,
+    /// For its own network, before the link is there.
+    pub(super) before: String,
+    /// For its own network; `PARENT` stands for the process that the other end of its link goes to.
+    pub(super) own: String,
+    /// For the network that it is linked to, after that.
+    pub(super) above: String,
+    /// For other networks: routes to what is behind it.
+    pub(super) elsewhere: Vec<(String, String)>,
+    pub(super) wire: Option<Wire>,
+}
+
+/// A host or a gateway at its place behind something.
+struct Member<'a> {
+    name: &'a str,
+    /// Its number among all.
+    number: u16,
+    parent: Option<&'a str>,
+    ipv4: bool,
+    ipv6: bool,
+    link: Option<crate::wire::Conditions>,
+}
+
+/// Numbers of hosts and gateways: they go on for a network that grows.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Numbers(BTreeMap<String, u16>);
+
+impl Numbers {
+    fn of(&mut self, name: &str) -> Result<u16, GroundError> {
+        // A host's number is part of addresses below 192.168.1.
+        const MOST: u16 = 200;
+        let next = u16::try_from(self.0.len()).unwrap_or(MOST) + 1;
+        let number = *self.0.entry(name.to_owned()).or_insert(next);
+        if number > MOST {
+            let reason = format!("there may be {MOST} hosts and gateways");
+            return Err(GroundError::Topology(reason));
+        }
+        Ok(number)
+    }
+}
+
+/// All of a topology, parents before those behind them.
+pub(super) fn plan(
+    topology: &Topology,
+    numbers: &mut Numbers,
+) -> Result<Vec<Planned>, GroundError> {
+    topology.check().map_err(GroundError::Topology)?;
+    for name in topology.gateways.keys().chain(topology.hosts.keys()) {
+        numbers.of(name)?;
+    }
+    let mut gateways: Vec<(usize, &String)> = Vec::new();
+    for name in topology.gateways.keys() {
+        let depth = topology
+            .chain_of(name)
+            .map_err(GroundError::Topology)?
+            .len();
+        gateways.push((depth, name));
+    }
+    gateways.sort();
+    let mut planned = Vec::new();
+    for (_, name) in gateways {
+        planned.push(gateway(topology, name, numbers)?);
+    }
+    for name in topology.hosts.keys() {
+        planned.push(host(topology, name, numbers)?);
+    }
+    Ok(planned)
+}
+
+/// A host, at the place that the topology gives it.
+pub(super) fn host(
+    topology: &Topology,
+    name: &str,
+    numbers: &mut Numbers,
+) -> Result<Planned, GroundError> {
+    let Some(host) = topology.hosts.get(name) else {
+        let reason = format!("there is no host \"{name}\"");
+        return Err(GroundError::Topology(reason));
+    };
+    let member = Member {
+        name,
+        number: numbers.of(name)?,
+        parent: host.behind.as_deref(),
+        ipv4: host.ipv4,
+        ipv6: host.ipv6,
+        link: host.link,
+    };
+    link(topology, &member, numbers)
+}
+
+fn gateway(topology: &Topology, name: &str, numbers: &mut Numbers) -> Result<Planned, GroundError> {
+    let gateway = &topology.gateways[name];
+    let number = numbers.of(name)?;
+    let ipv6 = topology.carries_ipv6(name);
+    let member = Member {
+        name,
+        number,
+        parent: gateway.behind.as_deref(),
+        ipv4: true,
+        ipv6,
+        link: gateway.link,
+    };
+    let mut planned = link(topology, &member, numbers)?;
+    let inside = inside_v4(topology, name, number);
+    let mut before = String::from("ip link add name lan type bridge\n");
+    let _ = writeln!(before, "ip addr add {inside}/24 dev lan");
+    if ipv6 {
+        let _ = writeln!(
+            before,
+            "ip addr add {}/64 dev lan nodad",
+            inside_v6(number, 1)
+        );
+    }
+    before.push_str("ip link set lan up\n");
+    planned.before.push_str(&before);
+    if gateway.nat == Kind::Fw {
+        // Those behind it have addresses of the outer network, which it answers for.
+        planned
+            .own
+            .push_str("echo 1 > /proc/sys/net/ipv4/conf/wan/proxy_arp\n");
+    }
+    if ipv6 {
+        planned.elsewhere = routes_v6(topology, name, numbers)?;
+    }
+    Ok(planned)
+}
+
+/// Routes to the network behind a gateway, at the internet and at each gateway on the way.
+fn routes_v6(
+    topology: &Topology,
+    name: &str,
+    numbers: &mut Numbers,
+) -> Result<Vec<(String, String)>, GroundError> {
+    let chain = topology.chain_of(name).map_err(GroundError::Topology)?;
+    let target = inside_v6(numbers.of(name)?, 0);
+    let mut routes = Vec::new();
+    for (at, hop) in chain.iter().enumerate() {
+        let number = numbers.of(hop)?;
+        let above = chain.get(at + 1);
+        let via = match above {
+            Some(above) => inside_v6(numbers.of(above)?, 0x100 + number),
+            None => outside_v6(number),
+        };
+        let place = above.map_or(INTERNET, String::as_str);
+        let route = format!("ip -6 route replace {target}/64 via {via}\n");
+        routes.push((place.to_owned(), route));
+    }
+    Ok(routes)
+}
+
+/// What joins a member to what it is behind.
+fn link(
+    topology: &Topology,
+    member: &Member<'_>,
+    numbers: &mut Numbers,
+) -> Result<Planned, GroundError> {
+    let port = format!("m{}", member.number);
+    let mut own = format!("ip link add wan type veth peer name {port} netns PARENT\n");
+    let (v4, v6) = match member.parent {
+        None => (
+            on_the_internet_v4(member.number),
+            on_the_internet_v6(member.number),
+        ),
+        Some(parent) => {
+            let above = numbers.of(parent)?;
+            let gateway = inside_v4(topology, parent, above);
+            let [a, b, c, _] = gateway.octets();
+            let last = u8::try_from(10 + member.number).unwrap_or(u8::MAX);
+            let address = Ipv4Addr::new(a, b, c, last);
+            (
+                (address, 24, Some(gateway)),
+                (inside_v6(above, 0x100 + member.number), inside_v6(above, 1)),
+            )
+        }
+    };
+    own.push_str("ip link set wan up\n");
+    if member.ipv4 {
+        let (address, length, gateway) = v4;
+        let _ = writeln!(own, "ip addr add {address}/{length} dev wan");
+        if let Some(gateway) = gateway {
+            let _ = writeln!(own, "ip route replace default via {gateway}");
+        }
+    }
+    if member.ipv6 {
+        let (address, gateway) = v6;
+        let _ = writeln!(own, "ip addr add {address}/64 dev wan nodad");
+        let _ = writeln!(own, "ip -6 route replace default via {gateway}");
+    }
+    let bridge = member.parent.map_or("net", |_| "lan");
+    let conditions = member.link.filter(|link| !link.is_plain());
+    let mut above = String::new();
+    let wire = conditions.map(|conditions| {
+        let (near, far) = (format!("{port}w"), format!("{port}b"));
+        let _ = writeln!(own, "ethtool -K wan {PLAIN} >/dev/null 2>&1 || true");
+        let _ = writeln!(above, "ip link add {near} type veth peer name {far}");
+        for end in [&port, &near, &far] {
+            let _ = writeln!(above, "ethtool -K {end} {PLAIN} >/dev/null 2>&1 || true");
+            let _ = writeln!(above, "ip link set {end} up");
+        }
+        let _ = writeln!(above, "ip link set {far} master {bridge}");
+        Wire {
+            ends: [port.clone(), near],
+            there: conditions,
+            back: conditions,
+        }
+    });
+    if wire.is_none() {
+        let _ = writeln!(
+            above,
+            "ip link set {port} master {bridge}\nip link set {port} up"
+        );
+    }
+    Ok(Planned {
+        name: member.name.to_owned(),
+        parent: member.parent.unwrap_or(INTERNET).to_owned(),
+        before: String::from(FRESH),
+        own,
+        above,
+        elsewhere: Vec::new(),
+        wire,
+    })
+}
+
+/// The container that is the internet.
+pub(super) fn internet(probed: &[std::net::IpAddr]) -> String {
+    let mut script = format!("{FRESH}ip link add name net type bridge\n");
+    let _ = writeln!(script, "ip addr add 11.255.255.254/8 dev net");
+    let _ = writeln!(script, "ip addr add {ROUTER_V6}/64 dev net nodad");
+    for address in probed {
+        let length = if address.is_ipv4() { 8 } else { 64 };
+        let _ = writeln!(script, "ip addr add {address}/{length} dev net nodad");
+    }
+    script.push_str("ip link set net up\n");
+    script
+}
+
+/// A node of the internet; the first has number 1.
+pub(super) fn node(number: u16) -> Planned {
+    let port = format!("n{number}");
+    let own = format!(
+        "ip link add wan type veth peer name {port} netns PARENT\n\
+         ip link set wan up\n\
+         ip addr add {}/8 dev wan\n\
+         ip addr add {}/64 dev wan nodad\n\
+         ip -6 route replace default via {ROUTER_V6}\n",
+        node_v4(number),
+        node_v6(number),
+    );
+    Planned {
+        name: NODES[usize::from(number) - 1].to_owned(),
+        parent: INTERNET.to_owned(),
+        before: String::from(FRESH),
+        own,
+        above: format!("ip link set {port} master net\nip link set {port} up\n"),
+        elsewhere: Vec::new(),
+        wire: None,
+    }
+}
+
+pub(super) fn node_v4(number: u16) -> Ipv4Addr {
+    let [_, low] = number.to_be_bytes();
+    Ipv4Addr::new(11, 0, 0, low)
+}
+
+pub(super) fn node_v6(number: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, number)
+}
+
+fn on_the_internet_v4(number: u16) -> (Ipv4Addr, u8, Option<Ipv4Addr>) {
+    (outside_v4(number), 8, None)
+}
+
+fn on_the_internet_v6(number: u16) -> (Ipv6Addr, Ipv6Addr) {
+    (outside_v6(number), ROUTER_V6)
+}
+
+/// The address of what is on the internet.
+pub(super) fn outside_v4(number: u16) -> Ipv4Addr {
+    let [_, low] = number.to_be_bytes();
+    Ipv4Addr::new(11, 1, low, 1)
+}
+
+fn outside_v6(number: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 1, number)
+}
+
+/// A gateway's own address on its inside.
+fn inside_v4(topology: &Topology, name: &str, number: u16) -> Ipv4Addr {
+    let [_, low] = number.to_be_bytes();
+    let mut gateways = topology.gateways.iter();
+    let firewall = topology.gateways[name].nat == Kind::Fw;
+    if firewall {
+        Ipv4Addr::new(11, 2, low, 1)
+    } else if gateways.any(|(_, inner)| inner.behind.as_deref() == Some(name)) {
+        Ipv4Addr::new(100, 64, low, 1)
+    } else {
+        Ipv4Addr::new(192, 168, 1, 1)
+    }
+}
+
+/// An address in the network behind a gateway.
+fn inside_v6(gateway: u16, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0x2a11, 2, gateway, 0, 0, 0, 0, host)
+}
+
+/// The address of a gateway on its outside.
+pub(super) fn wan_v4(
+    topology: &Topology,
+    name: &str,
+    numbers: &mut Numbers,
+) -> Result<Ipv4Addr, GroundError> {
+    let number = numbers.of(name)?;
+    let Some(parent) = topology.gateways[name].behind.as_deref() else {
+        return Ok(outside_v4(number));
+    };
+    let above = numbers.of(parent)?;
+    let [a, b, c, _] = inside_v4(topology, parent, above).octets();
+    let last = u8::try_from(10 + number).unwrap_or(u8::MAX);
+    Ok(Ipv4Addr::new(a, b, c, last))
+}

@@ -1,0 +1,341 @@
+//! Every place against every other: what connects, how, how fast, and whether the file arrives.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
+
+use crate::ground::{Engine, Ground, GroundError};
+use crate::results::{About, Best, Carrier, Cell, KindResult, Matrix, Run};
+use crate::sites::{self, Site};
+use crate::topology::Topology;
+use crate::transfer::{Outcome, Transfer};
+use crate::verify::{Proof, VerifyError, verify};
+use crate::wire::Conditions;
+
+/// What is to be measured.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Places, by name; all if there are none.
+    pub only: Vec<String>,
+    /// What peers may connect over, each by itself.
+    pub over: Vec<Carrier>,
+    /// Runs of each cell.
+    pub repeats: u32,
+    /// Transfers that go on at once.
+    pub at_once: usize,
+    /// Bytes of each file.
+    pub bytes: u64,
+    /// Each peer's link to the internet.
+    pub link: Conditions,
+    /// The order of runs, and their files, follow from it.
+    pub seed: u64,
+    /// Where what failed or fell short is logged.
+    pub logs: PathBuf,
+}
+
+/// What is told while it goes on.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// The network is being built, of so many hosts.
+    Building(usize),
+    /// A place was found to be what it claims to be.
+    Proved(&'a str),
+    /// A run is over; how many are, of how many, and what is left at this pace.
+    Ran {
+        /// Runs that are over.
+        done: usize,
+        /// Runs in all.
+        of: usize,
+        /// Runs whose file did not arrive.
+        failed: usize,
+        /// Runs that stayed at a relay where they need not.
+        short: usize,
+        /// What is left.
+        left: Duration,
+    },
+}
+
+/// Why there is no matrix.
+#[derive(Debug, thiserror::Error)]
+pub enum MatrixError {
+    /// There is no such place.
+    #[error("there is no place \"{0}\"; `list` names all")]
+    Unknown(String),
+    /// A NAT is not what it claims.
+    #[error(transparent)]
+    Verify(#[from] VerifyError),
+    /// The ground failed.
+    #[error(transparent)]
+    Ground(#[from] GroundError),
+}
+
+/// How long a transfer may take: what is not done by then will not be.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A cell and its two hosts.
+struct Square {
+    cell: Cell,
+    hosts: [String; 2],
+}
+
+/// What is on the ground of a matrix.
+struct Grid {
+    topology: Topology,
+    /// A host of each place, with the place's name and what it is.
+    places: Vec<(String, String, String)>,
+    squares: Vec<Square>,
+}
+
+/// Measures.
+///
+/// # Errors
+///
+/// A place is unknown, the ground can't be built, or a NAT is not what it claims to be.
+pub async fn measure(
+    engine: &Engine,
+    order: &Order,
+    about: About,
+    mut tell: impl FnMut(Progress<'_>),
+) -> Result<Matrix, MatrixError> {
+    let mut grid = Grid::new(order)?;
+    tell(Progress::Building(grid.topology.hosts.len()));
+    let ground = Ground::build(engine, &grid.topology, &[], order.seed).await?;
+    let kinds = prove(&ground, &grid.places, &mut tell).await?;
+    run_all(&ground, &mut grid.squares, order, &mut tell).await?;
+    ground.remove().await?;
+    let cells = grid.squares.into_iter().map(|square| square.cell).collect();
+    Ok(Matrix {
+        about,
+        kinds,
+        cells,
+    })
+}
+
+impl Grid {
+    fn new(order: &Order) -> Result<Self, MatrixError> {
+        let shared = sites::shared(order.link);
+        let known: Vec<Site> = sites::all();
+        for name in &order.only {
+            let is_site = known.iter().any(|site| site.name == name);
+            if !is_site && !shared.iter().any(|(shared, ..)| shared == name) {
+                return Err(MatrixError::Unknown(name.clone()));
+            }
+        }
+        let wanted = |name: &str| order.only.is_empty() || order.only.iter().any(|it| it == name);
+        let sites: Vec<Site> = known.into_iter().filter(|site| wanted(site.name)).collect();
+        let mut grid = Self {
+            topology: Topology::default(),
+            places: Vec::new(),
+            squares: Vec::new(),
+        };
+        for (at, site) in sites.iter().enumerate() {
+            for side in ["a", "b"] {
+                let prefix = format!("{side}{at}-");
+                grid.topology.add(&prefix, &site.topology(order.link));
+                let host = format!("{prefix}host");
+                grid.places
+                    .push((host, site.name.to_owned(), site.about.to_owned()));
+            }
+        }
+        for carrier in &order.over {
+            for (i, a) in sites.iter().enumerate() {
+                for (j, b) in sites.iter().enumerate().skip(i) {
+                    let hosts = [format!("a{i}-host"), format!("b{j}-host")];
+                    let best = sites::best(a, b, *carrier);
+                    grid.square([a.name, b.name], *carrier, best, hosts);
+                }
+            }
+        }
+        grid.add_shared(order, shared);
+        Ok(grid)
+    }
+
+    fn add_shared(&mut self, order: &Order, shared: Vec<(&'static str, &'static str, Topology)>) {
+        for (at, (name, about, topology)) in shared.into_iter().enumerate() {
+            if !order.only.is_empty() && !order.only.iter().any(|it| it == name) {
+                continue;
+            }
+            let prefix = format!("s{at}-");
+            self.topology.add(&prefix, &topology);
+            let hosts = ["one", "two"].map(|host| format!("{prefix}{host}"));
+            self.places
+                .push((hosts[0].clone(), name.to_owned(), about.to_owned()));
+            let best = sites::best_shared(name);
+            for carrier in &order.over {
+                self.square([name, name], *carrier, best, hosts.clone());
+            }
+        }
+    }
+
+    fn square(&mut self, kinds: [&str; 2], carrier: Carrier, best: Best, hosts: [String; 2]) {
+        let cell = Cell {
+            kinds: kinds.map(str::to_owned),
+            carrier,
+            best,
+            runs: Vec::new(),
+        };
+        self.squares.push(Square { cell, hosts });
+    }
+}
+
+/// Probes every place, on both sides.
+async fn prove(
+    ground: &Ground,
+    places: &[(String, String, String)],
+    tell: &mut impl FnMut(Progress<'_>),
+) -> Result<Vec<KindResult>, MatrixError> {
+    /// Probes at once: each waits for what must not come, and a busy machine would answer too late.
+    const PROBES: usize = 4;
+    let proofs = places.iter().map(|(host, name, about)| {
+        verify(ground, host).map(move |proof| proof.map(|proof| (name, about, proof)))
+    });
+    let mut proofs = futures::stream::iter(proofs).buffered(PROBES);
+    let mut kinds: Vec<KindResult> = Vec::new();
+    while let Some(proof) = proofs.next().await {
+        let (name, about, Proof { v4, v6 }) = proof?;
+        tell(Progress::Proved(name));
+        if kinds.iter().all(|kind| kind.kind != *name) {
+            kinds.push(KindResult {
+                kind: name.clone(),
+                about: about.clone(),
+                v4,
+                v6,
+            });
+        }
+    }
+    Ok(kinds)
+}
+
+/// One run to be made.
+#[derive(Clone, Copy)]
+struct Task {
+    square: usize,
+    /// Which of the two shares.
+    sharer: u8,
+    number: u64,
+}
+
+/// Makes all runs, in an order of their own, so that what a machine does for a while does not fall on one cell; no host
+/// takes part in two at once.
+async fn run_all(
+    ground: &Ground,
+    squares: &mut [Square],
+    order: &Order,
+    tell: &mut impl FnMut(Progress<'_>),
+) -> Result<(), MatrixError> {
+    let mut tasks = tasks(squares.len(), order);
+    let (of, began) = (tasks.len(), Instant::now());
+    let mut busy: BTreeSet<String> = BTreeSet::new();
+    let mut running = FuturesUnordered::new();
+    let (mut done, mut failed, mut short) = (0, 0, 0);
+    loop {
+        while running.len() < order.at_once {
+            let free = |task: &Task| {
+                let hosts = &squares[task.square].hosts;
+                !hosts.iter().any(|host| busy.contains(host))
+            };
+            let Some(at) = tasks.iter().position(free) else {
+                break;
+            };
+            let task = tasks.remove(at);
+            let hosts = squares[task.square].hosts.clone();
+            busy.extend(hosts.iter().cloned());
+            let transfer = transfer(&squares[task.square], task, order);
+            running.push(async move {
+                let outcome = transfer.run(ground, task.number, |_, _| {}).await;
+                (task, hosts, outcome)
+            });
+        }
+        let Some((task, hosts, outcome)) = running.next().await else {
+            return Ok(());
+        };
+        for host in &hosts {
+            busy.remove(host);
+        }
+        let mut outcome = outcome?;
+        outcome.run.sharer = task.sharer;
+        let cell = &mut squares[task.square].cell;
+        let falls_short = cell.best == Best::Direct && outcome.run.direct.is_none();
+        done += 1;
+        failed += usize::from(!outcome.run.complete);
+        short += usize::from(outcome.run.complete && falls_short);
+        if !outcome.run.complete || falls_short {
+            keep(&order.logs, cell, task.number, &outcome);
+        }
+        cell.runs.push(outcome.run);
+        let pace = began.elapsed() / u32::try_from(done).unwrap_or(u32::MAX);
+        tell(Progress::Ran {
+            done,
+            of,
+            failed,
+            short,
+            left: pace * u32::try_from(of - done).unwrap_or(u32::MAX),
+        });
+    }
+}
+
+/// Every run of every cell, shuffled; each of the two is the sharer in every other one.
+fn tasks(squares: usize, order: &Order) -> Vec<Task> {
+    let mut tasks: Vec<Task> = Vec::new();
+    for square in 0..squares {
+        for repeat in 0..order.repeats {
+            tasks.push(Task {
+                square,
+                sharer: u8::from(repeat % 2 == 1),
+                number: order.seed.wrapping_add(tasks.len() as u64),
+            });
+        }
+    }
+    let mut random = ChaCha8Rng::seed_from_u64(order.seed);
+    for at in (1..tasks.len()).rev() {
+        let other = usize::try_from(random.next_u64() % (at as u64 + 1)).unwrap_or(at);
+        tasks.swap(at, other);
+    }
+    tasks
+}
+
+fn transfer(square: &Square, task: Task, order: &Order) -> Transfer {
+    let [a, b] = square.hosts.clone();
+    let (from, to) = if task.sharer == 0 { (a, b) } else { (b, a) };
+    let log = vec!["-vv".to_owned()];
+    Transfer {
+        from,
+        to,
+        bytes: order.bytes,
+        carrier: square.cell.carrier,
+        send: log.clone(),
+        get: log,
+        patience: PATIENCE,
+    }
+}
+
+/// Writes down what both sides of a run told; a matrix goes on if that can't be.
+fn keep(folder: &Path, cell: &Cell, number: u64, outcome: &Outcome) {
+    let over = match cell.carrier {
+        Carrier::Tcp => "tcp",
+        Carrier::Quic => "quic",
+        Carrier::Both => "both",
+    };
+    let name = format!("{}-x-{}-{over}-{number}", cell.kinds[0], cell.kinds[1]);
+    let _ = std::fs::create_dir_all(folder);
+    let _ = std::fs::write(folder.join(format!("{name}.txt")), outcome.in_words());
+}
+
+/// How many runs each pair has, for who wants to know before.
+pub fn count(order: &Order) -> Result<HashMap<Carrier, usize>, MatrixError> {
+    let mut counts = HashMap::new();
+    for square in Grid::new(order)?.squares {
+        *counts.entry(square.cell.carrier).or_default() += order.repeats as usize;
+    }
+    Ok(counts)
+}
+
+/// Whether a run is what theory allows its cell.
+pub fn is_good(cell: &Cell, run: &Run) -> bool {
+    run.complete && (cell.best == Best::Relay || run.direct.is_some())
+}

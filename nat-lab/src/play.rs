@@ -1,0 +1,215 @@
+//! Plays a scenario: builds its network, proves its NATs, makes the transfer, moves hosts meanwhile, and keeps what was
+//! logged and what passed by.
+
+use std::path::Path as FilePath;
+use std::time::Duration;
+
+use crate::ground::{self, Engine, Ground, GroundError, Process};
+use crate::scenario::{Path, Scenario};
+use crate::transfer::Outcome;
+use crate::verify::{Proof, VerifyError, verify};
+
+/// What a scenario came to.
+#[derive(Debug)]
+pub struct Played {
+    /// What each of its hosts was found to be behind.
+    pub proofs: Vec<(String, Proof)>,
+    /// What came of each run.
+    pub outcomes: Vec<Outcome>,
+    /// What was expected and did not come, by run.
+    pub disappointments: Vec<String>,
+    /// Why nothing was captured, if that was wanted and could not be.
+    pub no_captures: Option<&'static str>,
+}
+
+/// What is told while it goes on.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// The network is being built.
+    Building,
+    /// A host is where it claims to be.
+    Proved(&'a str, Proof),
+    /// A run begins: the first is 1.
+    Begins(u32),
+    /// The receiver told this, so many milliseconds after it began.
+    Told(u64, &'a serde_json::Value),
+    /// A host has moved.
+    Moved(&'a str),
+}
+
+/// Plays it so often. Logs and captures go to `keep`.
+///
+/// # Errors
+///
+/// The ground can't be built, or a NAT is not what it claims to be.
+pub async fn play(
+    engine: &Engine,
+    scenario: &Scenario,
+    repeats: u32,
+    keep: &FilePath,
+    tell: &mut impl FnMut(Progress<'_>),
+) -> Result<Played, VerifyError> {
+    let mut played = Played {
+        proofs: Vec::new(),
+        outcomes: Vec::new(),
+        disappointments: Vec::new(),
+        no_captures: None,
+    };
+    for number in 1..=repeats {
+        tell(Progress::Building);
+        let options = scenario.nodes.options();
+        let seed = u64::from(number);
+        let ground = Ground::build(engine, &scenario.topology, &options, seed).await?;
+        if number == 1 {
+            for host in scenario.topology.hosts.keys() {
+                let proof = verify(&ground, host).await?;
+                tell(Progress::Proved(host, proof));
+                played.proofs.push((host.clone(), proof));
+            }
+        }
+        tell(Progress::Begins(number));
+        let folder = keep.join(number.to_string());
+        make_folder(&folder)?;
+        let captures = capture(&ground, scenario, &folder);
+        played.no_captures = captures.as_ref().err().copied();
+        let outcome = run(&ground, scenario, number, tell).await?;
+        for capture in captures.unwrap_or_default() {
+            capture.end().await;
+        }
+        ground.remove().await?;
+        let path = folder.join("log.txt");
+        std::fs::write(&path, outcome.in_words())
+            .map_err(|error| GroundError::File { path, error })?;
+        let missed = missed(scenario, &outcome);
+        let missed = missed
+            .into_iter()
+            .map(|what| format!("run {number}: {what}"));
+        played.disappointments.extend(missed);
+        played.outcomes.push(outcome);
+    }
+    Ok(played)
+}
+
+/// The transfer, and the moves beside it.
+async fn run(
+    ground: &Ground,
+    scenario: &Scenario,
+    number: u32,
+    tell: &mut impl FnMut(Progress<'_>),
+) -> Result<Outcome, VerifyError> {
+    let transfer = scenario.transfer();
+    let (told, mut telling) = tokio::sync::mpsc::unbounded_channel();
+    let mut moves = scenario.moves.clone();
+    moves.sort_by_key(|moved| moved.after);
+    let began = told.clone();
+    let transfer = transfer.run(ground, u64::from(number), move |after, event| {
+        let _ = began.send((after, event.clone()));
+    });
+    let mut transfer = std::pin::pin!(transfer);
+    // The receiver's first word tells when it began.
+    let mut start = None;
+    loop {
+        let next = moves.first().zip(start);
+        let due = next.map(|(moved, start)| start + Duration::from_millis(moved.after));
+        let wait = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            outcome = &mut transfer => {
+                while let Ok((after, event)) = telling.try_recv() {
+                    tell(Progress::Told(after, &event));
+                }
+                return Ok(outcome?);
+            }
+            Some((after, event)) = telling.recv() => {
+                start.get_or_insert_with(|| {
+                    tokio::time::Instant::now() - Duration::from_millis(after)
+                });
+                tell(Progress::Told(after, &event));
+            }
+            () = wait => {
+                let moved = moves.remove(0);
+                ground.move_host(&moved.host, moved.behind.as_deref()).await?;
+                tell(Progress::Moved(&moved.host));
+            }
+        }
+    }
+}
+
+/// Bytes of each packet that are kept: all headers, and nothing that would fill a disk.
+const SNAPPED: &str = "160";
+
+/// Writes down what passes the hosts of the transfer, and the gateways. Why not, if that can't be.
+fn capture(
+    ground: &Ground,
+    scenario: &Scenario,
+    folder: &FilePath,
+) -> Result<Vec<Process>, &'static str> {
+    const MISSING: &str = "there is no tcpdump here; Debian's package is tcpdump";
+    if ground::find_program("tcpdump").is_none() {
+        return Err(MISSING);
+    }
+    let names = scenario.topology.gateways.keys();
+    let names = names.chain(scenario.topology.hosts.keys());
+    let mut captures = Vec::new();
+    for name in names {
+        let file = folder.join(format!("{name}.pcap"));
+        let file = std::path::absolute(&file).unwrap_or(file);
+        let file = file.to_string_lossy();
+        let program = [
+            "tcpdump",
+            "--immediate-mode",
+            "-U",
+            "-n",
+            "-s",
+            SNAPPED,
+            "-i",
+            "wan",
+            "-w",
+            &file,
+            "-Z",
+            "root",
+        ];
+        let place = ground.place(name).map_err(|_| MISSING)?;
+        captures.push(place.start_outside(&program).map_err(|_| MISSING)?);
+    }
+    Ok(captures)
+}
+
+fn make_folder(folder: &FilePath) -> Result<(), GroundError> {
+    std::fs::create_dir_all(folder).map_err(|error| GroundError::File {
+        path: folder.to_owned(),
+        error,
+    })
+}
+
+/// What a scenario expects and did not get.
+fn missed(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
+    let run = &outcome.run;
+    let mut missed = Vec::new();
+    if !run.complete {
+        let why = run.error.as_deref().unwrap_or("without a reason");
+        missed.push(format!("the file did not arrive: {why}"));
+    }
+    let paths = outcome.told.iter().filter_map(|(_, event)| {
+        let is_link = event["event"] == "connected";
+        is_link.then(|| event["path"] == "relayed")
+    });
+    let paths: Vec<Path> = paths
+        .map(|relayed| if relayed { Path::Relayed } else { Path::Direct })
+        .collect();
+    for (wanted, found, when) in [
+        (scenario.expect.first, paths.first(), "first"),
+        (scenario.expect.path, paths.last(), "last"),
+    ] {
+        if let Some(wanted) = wanted.filter(|wanted| found != Some(wanted)) {
+            missed.push(format!(
+                "the {when} path was to be {wanted:?}, and was {found:?}"
+            ));
+        }
+    }
+    missed
+}

@@ -1,0 +1,245 @@
+//! One transfer on one network, as a file: to see a connectivity bug happen, again and again.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::results::Carrier;
+use crate::topology::Topology;
+use crate::transfer::Transfer;
+
+/// A scenario's file.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// What it shows, in a sentence.
+    pub about: String,
+    /// The network.
+    #[serde(flatten)]
+    pub topology: Topology,
+    /// What the nodes on the internet allow.
+    #[serde(default)]
+    pub nodes: Nodes,
+    /// Who hands what to whom.
+    pub transfer: Planned,
+    /// Hosts that move to another network while it goes on.
+    #[serde(default)]
+    pub moves: Vec<Move>,
+    /// What must come of it.
+    #[serde(default)]
+    pub expect: Expect,
+}
+
+/// What relays allow each circuit; what is not named is as `handover node` has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nodes {
+    /// KiB that a circuit carries, both ways together.
+    pub circuit_kib: Option<u64>,
+    /// Seconds that a circuit lasts.
+    pub circuit_seconds: Option<u64>,
+}
+
+impl Nodes {
+    /// Options for `handover node`.
+    pub fn options(&self) -> Vec<String> {
+        let all = [
+            ("--circuit-kib", self.circuit_kib),
+            ("--circuit-seconds", self.circuit_seconds),
+        ];
+        let named = all
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let words = named.flat_map(|(name, value)| [name.to_owned(), value.to_string()]);
+        words.collect()
+    }
+}
+
+/// A transfer.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Planned {
+    /// The host that shares.
+    pub from: String,
+    /// The host that fetches.
+    pub to: String,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// What both may connect over.
+    #[serde(default = "both")]
+    pub over: Carrier,
+    /// More options for `handover send`.
+    #[serde(default)]
+    pub send: Vec<String>,
+    /// More options for `handover get`.
+    #[serde(default)]
+    pub get: Vec<String>,
+    /// Seconds that it may take in all.
+    #[serde(default = "two_minutes")]
+    pub patience: u64,
+}
+
+fn both() -> Carrier {
+    Carrier::Both
+}
+
+fn two_minutes() -> u64 {
+    120
+}
+
+/// A host moves to another network.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Move {
+    /// Which host.
+    pub host: String,
+    /// Milliseconds after the receiver began.
+    pub after: u64,
+    /// The gateway that it is behind from then on; the internet if none is named.
+    #[serde(default)]
+    pub behind: Option<String>,
+}
+
+/// What must come of a scenario, besides that the file arrives whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Expect {
+    /// How the transfer ends up.
+    pub path: Option<Path>,
+    /// How it begins.
+    pub first: Option<Path>,
+}
+
+/// A kind of path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Path {
+    /// Without a relay.
+    Direct,
+    /// Over a relay.
+    Relayed,
+}
+
+/// Bytes of the largest file: it is kept in memory.
+const LARGEST: u64 = 4 << 30;
+
+impl Scenario {
+    /// Reads a scenario's file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, and where.
+    pub fn read(text: &str) -> Result<Self, String> {
+        let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        scenario.topology.check()?;
+        let transfer = &scenario.transfer;
+        for host in [&transfer.from, &transfer.to] {
+            scenario.is_host(host)?;
+        }
+        if transfer.from == transfer.to {
+            return Err(format!("\"{}\" hands something to itself", transfer.from));
+        }
+        if transfer.bytes == 0 || transfer.bytes > LARGEST {
+            return Err(format!("a file has 1 to {LARGEST} bytes"));
+        }
+        for moved in &scenario.moves {
+            scenario.is_host(&moved.host)?;
+            let known = |name: &String| scenario.topology.gateways.contains_key(name);
+            if let Some(behind) = moved.behind.as_ref().filter(|name| !known(name)) {
+                return Err(format!(
+                    "\"{}\" moves behind \"{behind}\", which is no gateway",
+                    moved.host
+                ));
+            }
+        }
+        Ok(scenario)
+    }
+
+    fn is_host(&self, name: &str) -> Result<(), String> {
+        if self.topology.hosts.contains_key(name) {
+            return Ok(());
+        }
+        let known: Vec<_> = self.topology.hosts.keys().map(String::as_str).collect();
+        Err(format!(
+            "\"{name}\" is no host; there is: {}",
+            known.join(", ")
+        ))
+    }
+
+    /// The transfer.
+    pub fn transfer(&self) -> Transfer {
+        let planned = self.transfer.clone();
+        Transfer {
+            from: planned.from,
+            to: planned.to,
+            bytes: planned.bytes,
+            carrier: planned.over,
+            send: planned.send,
+            get: planned.get,
+            patience: Duration::from_secs(planned.patience),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: &str = r#"
+        about = "two homes"
+        [gateways]
+        left = { nat = "prc", link = { delay = "10 ms", rate = "10 Mbit/s" } }
+        right = { nat = "prc-np" }
+        [hosts]
+        alice = { behind = "left" }
+        bob = { behind = "right" }
+        [nodes]
+        circuit_kib = 128
+        [transfer]
+        from = "alice"
+        to = "bob"
+        bytes = 1_000_000
+        over = "tcp"
+        [[moves]]
+        host = "bob"
+        after = 500
+        [expect]
+        path = "direct"
+    "#;
+
+    #[test]
+    fn a_whole_scenario_is_read() {
+        let scenario = Scenario::read(WHOLE).unwrap();
+        assert_eq!(scenario.nodes.options(), ["--circuit-kib", "128"]);
+        assert_eq!(scenario.transfer().carrier, Carrier::Tcp);
+        assert_eq!(scenario.expect.path, Some(Path::Direct));
+        assert_eq!(scenario.moves[0].behind, None);
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        for (from, to, told) in [
+            (
+                "to = \"bob\"",
+                "to = \"bo\"",
+                "\"bo\" is no host; there is: alice, bob",
+            ),
+            ("from = \"alice\"", "from = \"bob\"", "to itself"),
+            ("bytes = 1_000_000", "bytes = 0", "1 to"),
+            (
+                "after = 500",
+                "after = 500\nbehind = \"x\"",
+                "which is no gateway",
+            ),
+            ("nat = \"prc\"", "nat = \"prq\"", "prq"),
+            ("[nodes]", "[nods]", "nods"),
+            ("over = \"tcp\"", "over = \"udp\"", "tcp"),
+            ("rate = \"10 Mbit/s\"", "rate = \"fast\"", "fast"),
+            ("[expect]", "[expect", "line"),
+        ] {
+            assert!(WHOLE.contains(from), "{from}");
+            let error = Scenario::read(&WHOLE.replace(from, to)).unwrap_err();
+            assert!(error.contains(told), "{to}: {error}");
+        }
+    }
+}
