@@ -41,6 +41,9 @@ impl Libp2pTransport {
     /// An address is listened on, or not any more.
     pub(super) fn on_address(&mut self, address: Multiaddr, new: bool) {
         self.listening_changed = true;
+        if new && !is_relayed(&address) {
+            self.outset.listening(Instant::now());
+        }
         let gone = self.ports.listening(&address, new);
         self.not_forwarded(gone);
         if !self.setting.listening_is_reachable || is_relayed(&address) {
@@ -88,7 +91,7 @@ impl Libp2pTransport {
                 .condition(PeerCondition::DisconnectedAndNotDialing)
                 .addresses(addresses)
                 .build();
-            if let Err(error) = self.swarm.dial(opts) {
+            if let Err(error) = self.begin(opts) {
                 tracing::debug!(%node, %error, "a bootstrap node is not dialled");
             }
         }

@@ -21,6 +21,7 @@ mod links;
 mod listen;
 mod muxer;
 mod neighbours;
+mod outset;
 mod ports;
 mod reason;
 mod relaying;
@@ -42,6 +43,7 @@ use handover_core::engine::{DialId, LinkId, LookUpId};
 use handover_core::secret::MeetingPoint;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, ListenerId};
+use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{self, ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, relay};
 use tokio::time::{Instant, Sleep};
@@ -54,6 +56,7 @@ use self::connections::Connections;
 use self::dht::Dht;
 use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
+use self::outset::Outset;
 use self::ports::Ports;
 use self::reservations::Reservations;
 use self::state::Seen;
@@ -97,6 +100,7 @@ pub struct Libp2pTransport {
     swarm: Box<Swarm<Node>>,
     /// What is listened on, but for relays.
     listeners: Vec<ListenerId>,
+    outset: Outset,
     dials: Dials,
     /// Attempts to reach a peer that the swarm has not answered.
     reaches: BTreeSet<ConnectionId>,
@@ -177,6 +181,7 @@ impl Libp2pTransport {
                 swarm_config,
             )),
             listeners: Vec::new(),
+            outset: Outset::new(config.listen != Listen::Nowhere, now),
             dials: Dials::default(),
             reaches: BTreeSet::new(),
             neighbours: Neighbours::default(),
@@ -237,7 +242,7 @@ impl Libp2pTransport {
             match step {
                 Step::Start(opts) => {
                     let connection = opts.connection_id();
-                    if let Err(error) = self.swarm.dial(*opts) {
+                    if let Err(error) = self.begin(*opts) {
                         steps.extend(self.dials.failed(connection, &error));
                     }
                 }
@@ -250,6 +255,34 @@ impl Libp2pTransport {
                     .push_back(TransportEvent::DialFailed { dial, reason }),
             }
         }
+    }
+
+    /// Has the swarm dial, now or once it is known what is listened on.
+    fn begin(&mut self, dial: DialOpts) -> Result<(), DialError> {
+        match self.outset.hold(dial) {
+            Some(dial) => self.swarm.dial(dial),
+            None => Ok(()),
+        }
+    }
+
+    fn on_not_established(
+        &mut self,
+        connection: ConnectionId,
+        peer: Option<PeerId>,
+        error: &DialError,
+    ) {
+        if let Some(peer) = peer {
+            self.bootstrap.failed(peer);
+        }
+        self.reaches.remove(&connection);
+        if let DialError::Transport(tried) = error {
+            for (address, _) in tried {
+                self.strangers.dialled(address);
+            }
+        }
+        let steps = self.dials.failed(connection, error);
+        self.perform(steps);
+        self.settled(connection);
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<NodeEvent>) {
@@ -279,18 +312,7 @@ impl Libp2pTransport {
                 peer_id,
                 error,
             } => {
-                if let Some(peer) = peer_id {
-                    self.bootstrap.failed(peer);
-                }
-                self.reaches.remove(&connection_id);
-                if let DialError::Transport(tried) = &error {
-                    for (address, _) in tried {
-                        self.strangers.dialled(address);
-                    }
-                }
-                let steps = self.dials.failed(connection_id, &error);
-                self.perform(steps);
-                self.settled(connection_id);
+                self.on_not_established(connection_id, peer_id, &error);
             }
             SwarmEvent::NewListenAddr { address, .. } => self.on_address(address, true),
             SwarmEvent::ExpiredListenAddr { address, .. } => self.on_address(address, false),
@@ -342,7 +364,12 @@ impl Libp2pTransport {
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let lingering = self.connections.0.values();
         let closing = lingering.filter_map(|carrier| carrier.lingers_until).min();
-        let mut deadlines = vec![self.dials.next_wake(), closing, self.ending];
+        let mut deadlines = vec![
+            self.outset.next_wake(),
+            self.dials.next_wake(),
+            closing,
+            self.ending,
+        ];
         // What is not kept up any more is not woken up for.
         if self.ending.is_none() {
             let sweeps = self.connections.any_relayed() || !self.letting_go.is_empty();
@@ -375,6 +402,12 @@ impl Libp2pTransport {
         }
         for connection in through {
             self.close_unused(connection);
+        }
+        for dial in self.outset.over(now) {
+            let (connection, peer) = (dial.connection_id(), dial.get_peer_id());
+            if let Err(error) = self.swarm.dial(dial) {
+                self.on_not_established(connection, peer, &error);
+            }
         }
         let steps = self.dials.wake(now);
         self.perform(steps);
@@ -502,7 +535,7 @@ impl Transport for Libp2pTransport {
                 continue;
             };
             let attempt = opts.connection_id();
-            if self.swarm.dial(opts).is_ok() {
+            if self.begin(opts).is_ok() {
                 self.reaches.insert(attempt);
             }
         }

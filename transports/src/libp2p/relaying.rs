@@ -209,7 +209,7 @@ impl Libp2pTransport {
             .addresses(addresses)
             .build();
         let id = opts.connection_id();
-        self.swarm.dial(opts).is_ok().then_some(id)
+        self.begin(opts).is_ok().then_some(id)
     }
 }
 

@@ -103,13 +103,19 @@ impl Announcing {
         };
         // It may be due already: the addresses changed meanwhile.
         standing.due = standing.due.min(cx.now + again);
-        if self.told != Some(reached) {
+        if self.is_known_by(place) && self.told != Some(reached) {
             self.told = Some(reached);
             cx.event(Event::Announced {
                 share: self.share,
                 reached,
             });
         }
+    }
+
+    /// Whether this is where who has the shortest code looks: that it is announced elsewhere is of no use to them.
+    fn is_known_by(&self, place: Place) -> bool {
+        let is_number = |place: &Place| matches!(place, Place::Number { .. });
+        is_number(&place) || !(self.is_checking() || self.places.keys().any(is_number))
     }
 
     /// Looks whether anybody has this number.
@@ -239,6 +245,31 @@ mod tests {
         announcing.announced(&mut cx, PLACE, true);
         let again = cx.limits.announce_again;
         assert_eq!(announcing.deadline(), cx.now + again);
+    }
+
+    #[test]
+    fn a_short_code_counts_as_announced_only_by_its_number() {
+        let mut cx = context();
+        let mut announcing = Announcing::new(ShareId(1));
+        let number = Place::Number { number: 7, day: 1 };
+        announcing.set(&mut cx, &[PLACE]);
+        announcing.check(&mut cx, number);
+        next(&mut cx, &mut announcing);
+        announcing.announced(&mut cx, PLACE, true);
+        assert!(cx.pop().is_none(), "the number is not known to be free");
+        announcing.looked_up(LookUpId(1));
+        announcing.check = None;
+        announcing.set(&mut cx, &[PLACE, number]);
+        next(&mut cx, &mut announcing);
+        announcing.announced(&mut cx, number, true);
+        let told = cx.pop();
+        assert!(
+            matches!(
+                told,
+                Some(Output::Event(Event::Announced { reached: true, .. }))
+            ),
+            "{told:?}"
+        );
     }
 
     #[test]
