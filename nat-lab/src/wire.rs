@@ -91,11 +91,11 @@ pub struct Laid {
 impl Laid {
     /// Opens both ends of each wire.
     pub fn new(wires: &[Wire], seed: u64) -> Result<Self, WireError> {
-        let mut seen = BTreeSet::new();
+        let mut known = BTreeSet::new();
         if let Some(name) = wires
             .iter()
             .flat_map(|wire| &wire.ends)
-            .find(|name| !seen.insert(*name))
+            .find(|name| !known.insert(*name))
         {
             return Err(WireError::Shared(name.clone()));
         }
@@ -221,15 +221,23 @@ impl Counter {
     }
 }
 
-/// The command that makes `interface` send frames as they would be on a cable. TODO
+/// The command that makes `interface` handle frames as they are on a cable: whole, of the interface's size, with their
+/// checksums. Run it for both interfaces of every veth pair of which one is an end, before traffic flows; either may
+/// be in any namespace, and the settings go with it when it moves.
+///
+/// - The end's peer (a gateway's or host's interface, or a bridge's port) is where the kernel would hand over up to
+///   64 KiB at once without checksums, whether it made them or forwards them from interfaces with offloads: `tx`, and
+///   with it `tso` and UDP segmentation, which some kernels turn off by themselves.
+/// - The end itself must not put frames together again on their way to the wire: `gro`, which is off for a new veth.
+///
+/// No other interface needs it, such as a host's that is on the same bridge.
 pub fn offloads_off(interface: &str) -> Vec<String> {
-    let off = ["tx", "tso", "gso", "gro", "tx-udp-segmentation"];
-    let settings = off
-        .iter()
-        .flat_map(|offload| [(*offload).to_owned(), "off".to_owned()]);
-    ["ethtool", "-K", interface]
-        .map(str::to_owned)
+    let off = ["tx", "tso", "gso", "gro"]
         .into_iter()
-        .chain(settings)
+        .flat_map(|offload| [offload, "off"]);
+    ["ethtool", "-K", interface]
+        .into_iter()
+        .chain(off)
+        .map(str::to_owned)
         .collect()
 }

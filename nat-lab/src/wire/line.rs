@@ -8,7 +8,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use super::conditions::Conditions;
 
 /// The longest delay; keeps sums of times in range.
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_hours(1);
 /// What may wait at least, unless the conditions say otherwise: ten full frames.
 const SMALLEST_QUEUE: u64 = 10 * 1514;
 
@@ -167,7 +167,7 @@ mod tests {
                 panic!("a frame was dropped")
             };
             assert!(out >= last && out >= now + 10 * MS && out < now + 15 * MS);
-            added += out - now - 10 * MS;
+            added += out.duration_since(now + 10 * MS);
             last = out;
         }
         assert!(

@@ -1,0 +1,547 @@
+//! Wires between real interfaces: what goes in at one host and comes out at another.
+//!
+//! Each test makes network namespaces of its own, which takes root and `ip` and `ethtool`; without them it says so and
+//! passes. Times are only asserted to be long enough, as a busy machine adds to them.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use handover_nat_lab::wire::{Conditions, Laid, Tally, Wire, WireError, offloads_off};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+const MS: Duration = Duration::from_millis(1);
+/// How long a receiver waits for something that should come.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a receiver waits for what should not come.
+const SILENCE: Duration = Duration::from_millis(400);
+
+const A: &str = "10.9.0.1";
+const B: &str = "10.9.0.2";
+
+/// Two hosts and the wire between them: `a ── [a-end ══ b-end] ── b`, the wire in a namespace of its own.
+struct Lab {
+    /// The namespaces of a, of b and of the wire.
+    names: [String; 3],
+    wire: Option<JoinHandle<WireError>>,
+    tallies: Arc<[[Tally; 2]]>,
+}
+
+impl Lab {
+    /// `None`, with a word why, where no namespaces can be made.
+    fn new(there: Conditions, back: Conditions) -> Option<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        if !can_make_namespaces() {
+            return None;
+        }
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let names =
+            ["a", "b", "wire"].map(|role| format!("wire-{}-{number}-{role}", std::process::id()));
+        // From here on what was made is removed again.
+        let mut lab = Self {
+            names,
+            wire: None,
+            tallies: Arc::new([]),
+        };
+        for name in &lab.names {
+            run(&["ip", "netns", "add", name]);
+        }
+        let [a, b, between] = &lab.names;
+        join(a, A, between, "a-end");
+        join(b, B, between, "b-end");
+        let wire = Wire {
+            ends: ["a-end".into(), "b-end".into()],
+            there,
+            back,
+        };
+        let laid = within(between, move || {
+            Laid::new(&[wire], 7).expect("the ends are there")
+        });
+        lab.tallies = laid.tallies();
+        lab.wire = Some(thread::spawn(move || {
+            laid.run().expect_err("wires end with errors only")
+        }));
+        Some(lab)
+    }
+
+    /// Both directions alike.
+    fn both_ways(conditions: Conditions) -> Option<Self> {
+        Self::new(conditions, conditions)
+    }
+
+    fn in_a<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        within(&self.names[0], work)
+    }
+
+    fn in_b<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        within(&self.names[1], work)
+    }
+
+    /// A socket on each host, which know each other's addresses.
+    fn udp(&self) -> [UdpSocket; 2] {
+        let (a, b) = (self.in_a(|| udp(A)), self.in_b(|| udp(B)));
+        a.connect(address(&b)).unwrap();
+        b.connect(address(&a)).unwrap();
+        [a, b]
+    }
+
+    /// A connection from a, and its other end on b.
+    fn tcp(&self) -> [TcpStream; 2] {
+        let listener = self.in_b(|| TcpListener::bind((B, 0)).unwrap());
+        let to = listener.local_addr().unwrap();
+        let a = self.in_a(move || TcpStream::connect_timeout(&to, PATIENCE).unwrap());
+        [a, listener.accept().unwrap().0]
+    }
+
+    /// Waits until the wire ends.
+    fn ended(&mut self) -> WireError {
+        self.wire
+            .take()
+            .expect("it was started")
+            .join()
+            .expect("no panic")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // With its interfaces gone, the wire ends too.
+        for name in &self.names {
+            let _ = Command::new("ip").args(["netns", "del", name]).output();
+        }
+    }
+}
+
+fn can_make_namespaces() -> bool {
+    let there = |tool: &str, word| {
+        Command::new(tool)
+            .arg(word)
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
+    let problem = if !rustix::process::geteuid().is_root() {
+        "not root"
+    } else if !there("ip", "-V") {
+        "there is no ip"
+    } else if !there("ethtool", "--version") {
+        "there is no ethtool"
+    } else {
+        return true;
+    };
+    let _ = writeln!(std::io::stderr(), "left out: {problem}");
+    false
+}
+
+/// Makes `host`'s interface `eth`, with `address`, whose other end is `end` in `between`.
+fn join(host: &str, address: &str, between: &str, end: &str) {
+    run(&[
+        "ip", "link", "add", "name", "eth", "netns", host, "type", "veth", "peer", "name", end,
+        "netns", between,
+    ]);
+    for (name, interface) in [(host, "eth"), (between, end)] {
+        let command = offloads_off(interface);
+        // Checksums are looked at on arrival; a veth trusts them otherwise, and a wrong one would not be seen.
+        let command = command.iter().map(String::as_str).chain(["rx", "off"]);
+        run(&["ip", "netns", "exec", name]
+            .into_iter()
+            .chain(command)
+            .collect::<Vec<_>>());
+        run(&[
+            "ip",
+            "-n",
+            name,
+            "link",
+            "set",
+            "dev",
+            interface,
+            "addrgenmode",
+            "none",
+            "up",
+        ]);
+    }
+    run(&[
+        "ip",
+        "-n",
+        host,
+        "addr",
+        "add",
+        &format!("{address}/24"),
+        "dev",
+        "eth",
+    ]);
+}
+
+fn run(command: &[&str]) {
+    let output = Command::new(command[0])
+        .args(&command[1..])
+        .output()
+        .expect("it starts");
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// What `work` gives, done in the namespace `name`. Sockets made there stay there.
+fn within<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
+    let namespace = File::open(format!("/run/netns/{name}")).expect("the namespace is there");
+    let there = thread::spawn(move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))
+            .expect("root may");
+        work()
+    });
+    there.join().expect("no panic")
+}
+
+fn udp(host: &str) -> UdpSocket {
+    let socket = UdpSocket::bind((host, 0)).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+fn address(socket: &UdpSocket) -> SocketAddr {
+    socket.local_addr().unwrap()
+}
+
+/// One datagram there and one back, so that the hosts know each other's hardware.
+fn greet([a, b]: &[UdpSocket; 2]) {
+    for (from, to) in [(a, b), (b, a)] {
+        from.send(b"hello").unwrap();
+        assert_eq!(to.recv(&mut [0; 16]).unwrap(), 5);
+    }
+}
+
+/// Sends numbered datagrams, slowly enough for a slow machine.
+fn send_numbers(socket: &UdpSocket, count: u32) {
+    for number in 0..count {
+        socket.send(&number.to_be_bytes()).unwrap();
+        if number % 10 == 0 {
+            thread::sleep(MS);
+        }
+    }
+}
+
+/// The numbers of the datagrams that come, until none does for a while.
+fn numbers(socket: &UdpSocket) -> Vec<u32> {
+    socket.set_read_timeout(Some(SILENCE)).unwrap();
+    let mut number = [0; 4];
+    std::iter::from_fn(|| {
+        socket
+            .recv(&mut number)
+            .ok()
+            .map(|_| u32::from_be_bytes(number))
+    })
+    .collect()
+}
+
+/// The numbers that arrive at b of the first `count`, sent by a. They are read as they come: a socket keeps only about
+/// 250 datagrams.
+fn numbers_across([a, b]: [UdpSocket; 2], count: u32) -> Vec<u32> {
+    let reading = thread::spawn(move || numbers(&b));
+    send_numbers(&a, count);
+    reading.join().unwrap()
+}
+
+/// Sends `bytes` from a to b over TCP; how long it took, and what arrived.
+fn transfer(lab: &Lab, bytes: Vec<u8>) -> (Duration, Vec<u8>) {
+    let start = Instant::now();
+    let [mut a, mut b] = lab.tcp();
+    let sending = thread::spawn(move || a.write_all(&bytes).unwrap());
+    b.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut arrived = Vec::new();
+    b.read_to_end(&mut arrived).unwrap();
+    sending.join().unwrap();
+    (start.elapsed(), arrived)
+}
+
+/// Bytes that do not repeat with any frame's size.
+fn noise(count: u32) -> Vec<u8> {
+    (0..count)
+        .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
+        .collect()
+}
+
+#[test]
+fn a_round_trip_takes_both_delays() {
+    let delay = |delay| Conditions {
+        delay,
+        ..Conditions::default()
+    };
+    let Some(lab) = Lab::new(delay(30 * MS), delay(50 * MS)) else {
+        return;
+    };
+    let sockets = lab.udp();
+    greet(&sockets);
+    let [a, b] = sockets;
+    let echo = thread::spawn(move || {
+        for _ in 0..5 {
+            b.recv(&mut [0; 16]).unwrap();
+            b.send(b"pong").unwrap();
+        }
+    });
+    for _ in 0..5 {
+        let start = Instant::now();
+        a.send(b"ping").unwrap();
+        a.recv(&mut [0; 16]).unwrap();
+        assert!(start.elapsed() >= 80 * MS, "{:?}", start.elapsed());
+    }
+    echo.join().unwrap();
+}
+
+#[test]
+fn bytes_over_tcp_arrive_as_they_were_sent() {
+    let Some(lab) = Lab::both_ways(Conditions::default()) else {
+        return;
+    };
+    let bytes = noise(5_000_000);
+    let (_, arrived) = transfer(&lab, bytes.clone());
+    assert!(
+        bytes == arrived,
+        "{} bytes of {} arrived, or others",
+        arrived.len(),
+        bytes.len()
+    );
+}
+
+#[test]
+fn bytes_over_tcp_survive_delay_jitter_and_loss() {
+    let conditions = Conditions {
+        delay: 2 * MS,
+        jitter: 2 * MS,
+        loss: 0.01,
+        ..Conditions::default()
+    };
+    let Some(lab) = Lab::both_ways(conditions) else {
+        return;
+    };
+    let bytes = noise(1_000_000);
+    let (_, arrived) = transfer(&lab, bytes.clone());
+    assert!(
+        bytes == arrived,
+        "{} bytes of {} arrived, or others",
+        arrived.len(),
+        bytes.len()
+    );
+    assert!(lab.tallies[0][0].lost.get() > 0);
+}
+
+#[test]
+fn a_rate_makes_a_transfer_take_its_time() {
+    let rate = Conditions {
+        rate: Some(8_000_000),
+        ..Conditions::default()
+    };
+    let Some(lab) = Lab::new(rate, Conditions::default()) else {
+        return;
+    };
+    let (took, arrived) = transfer(&lab, noise(1_000_000));
+    assert_eq!(arrived.len(), 1_000_000);
+    assert!(took >= 900 * MS, "{took:?}");
+}
+
+#[test]
+fn nothing_passes_where_all_is_lost() {
+    let Some(lab) = Lab::new(
+        Conditions {
+            loss: 1.0,
+            ..Conditions::default()
+        },
+        Conditions::default(),
+    ) else {
+        return;
+    };
+    let [a, b] = lab.udp();
+    // Each asks for the other's hardware first: a's question is lost, and a's answer.
+    for _ in 0..50 {
+        a.send(b"hello").unwrap();
+        b.send(b"hello").unwrap();
+    }
+    assert!(numbers(&a).is_empty());
+    assert!(numbers(&b).is_empty());
+    let [there, back] = &lab.tallies[0];
+    assert_eq!(there.passed.get(), 0);
+    assert!(
+        there.lost.get() > 0 && back.passed.get() > 0,
+        "{there:?} {back:?}"
+    );
+}
+
+#[test]
+fn the_share_asked_for_is_lost() {
+    let Some(lab) = Lab::new(
+        Conditions {
+            loss: 0.3,
+            ..Conditions::default()
+        },
+        Conditions::default(),
+    ) else {
+        return;
+    };
+    let [a, b] = lab.udp();
+    // b asks for a's hardware until an answer passes; from the question a knows b's.
+    while lab.tallies[0][0].passed.get() == 0 {
+        b.send(b"hello").unwrap();
+        thread::sleep(20 * MS);
+    }
+    let arrived = numbers_across([a, b], 2000).len();
+    assert!(
+        (1_200..1_600).contains(&arrived),
+        "{arrived} of 2000 arrived"
+    );
+}
+
+#[test]
+fn jitter_keeps_the_order_and_no_frame_comes_twice() {
+    let conditions = Conditions {
+        delay: 5 * MS,
+        jitter: 20 * MS,
+        ..Conditions::default()
+    };
+    let Some(lab) = Lab::both_ways(conditions) else {
+        return;
+    };
+    let sockets = lab.udp();
+    greet(&sockets);
+    assert_eq!(numbers_across(sockets, 1000), (0..1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn no_frame_goes_round() {
+    let Some(lab) = Lab::both_ways(Conditions::default()) else {
+        return;
+    };
+    let sockets = lab.udp();
+    greet(&sockets);
+    assert_eq!(numbers_across(sockets, 500).len(), 500);
+    // With the greeting, and questions for hardware and their answers.
+    let [there, back] = &lab.tallies[0];
+    assert!((501..520).contains(&there.passed.get()), "{there:?}");
+    assert!(back.passed.get() < 20, "{back:?}");
+}
+
+#[test]
+fn frames_for_other_hardware_pass() {
+    let Some(lab) = Lab::both_ways(Conditions::default()) else {
+        return;
+    };
+    // An address of which a is told that it is behind hardware that nobody has.
+    run(&[
+        "ip",
+        "-n",
+        &lab.names[0],
+        "neigh",
+        "add",
+        "10.9.0.9",
+        "lladdr",
+        "02:00:00:00:00:99",
+        "dev",
+        "eth",
+    ]);
+    let [a, _] = lab.udp();
+    a.connect("10.9.0.9:9").unwrap();
+    send_numbers(&a, 100);
+    let start = Instant::now();
+    while lab.tallies[0][0].passed.get() < 100 {
+        assert!(start.elapsed() < PATIENCE, "{:?}", lab.tallies);
+        thread::sleep(MS);
+    }
+}
+
+#[test]
+fn a_wire_ends_when_an_interface_is_gone() {
+    for (host, end) in ["a-end", "b-end"].into_iter().enumerate() {
+        let Some(mut lab) = Lab::both_ways(Conditions::default()) else {
+            return;
+        };
+        // Either interface of a veth pair takes the other with it.
+        run(&["ip", "-n", &lab.names[host], "link", "del", "dev", "eth"]);
+        assert_eq!(
+            lab.ended().to_string(),
+            format!("the interface {end} is gone or down")
+        );
+    }
+}
+
+#[test]
+fn a_wire_ends_with_a_word_about_offloads_when_frames_are_too_large() {
+    let Some(mut lab) = Lab::both_ways(Conditions::default()) else {
+        return;
+    };
+    let sockets = lab.udp();
+    greet(&sockets);
+    // What an offload leads to, without leaving it to the kernel when it makes use of one.
+    run(&[
+        "ip",
+        "-n",
+        &lab.names[2],
+        "link",
+        "set",
+        "dev",
+        "a-end",
+        "mtu",
+        "9000",
+    ]);
+    run(&[
+        "ip",
+        "-n",
+        &lab.names[0],
+        "link",
+        "set",
+        "dev",
+        "eth",
+        "mtu",
+        "9000",
+    ]);
+    sockets[0].send(&[0; 4000]).unwrap();
+    let error = lab.ended();
+    assert!(
+        matches!(&error, WireError::Oversized(end, _) if end == "b-end"),
+        "{error}"
+    );
+}
+
+#[test]
+fn wires_that_cannot_be_are_refused() {
+    let plain = Conditions::default();
+    let wire = |ends: [&str; 2]| Wire {
+        ends: ends.map(str::to_owned),
+        there: plain,
+        back: plain,
+    };
+    let refusal = |wires: &[Wire]| Laid::new(wires, 7).err().map(|error| error.to_string());
+    let shared = Some("the interface x is the end of more than one wire".to_owned());
+    assert_eq!(refusal(&[wire(["x", "x"])]), shared);
+    assert_eq!(refusal(&[wire(["x", "y"]), wire(["z", "x"])]), shared);
+    let missing = Some("there is no interface no-such-end".to_owned());
+    assert_eq!(refusal(&[wire(["no-such-end", "nor-this"])]), missing);
+    assert!(matches!(
+        Laid::new(&[], 7).map(Laid::run),
+        Ok(Err(WireError::None))
+    ));
+}
+
+#[test]
+fn wires_are_written_as_json() {
+    let json =
+        r#"{"ends":["a-end","b-end"],"there":{"delay":"20 ms","rate":"40 Mbit/s"},"back":{}}"#;
+    let wire: Wire = serde_json::from_str(json).unwrap();
+    assert_eq!(wire.there.to_string(), "20 ms, 40 Mbit/s");
+    assert!(wire.back.is_plain());
+    assert_eq!(serde_json::to_string(&wire).unwrap(), json);
+    assert_eq!(
+        serde_json::from_str::<Wire>(r#"{"ends":["a","b"]}"#)
+            .unwrap()
+            .there,
+        Conditions::default()
+    );
+    let error = serde_json::from_str::<Wire>(r#"{"ends":["a","b"],"there":{"dellay":"20 ms"}}"#)
+        .unwrap_err();
+    assert!(error.to_string().contains("dellay"), "{error}");
+}
