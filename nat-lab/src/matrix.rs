@@ -145,6 +145,9 @@ impl Grid {
         for carrier in &order.over {
             for (i, a) in sites.iter().enumerate() {
                 for (j, b) in sites.iter().enumerate().skip(i) {
+                    if !a.gets_out(*carrier) || !b.gets_out(*carrier) {
+                        continue;
+                    }
                     let hosts = [format!("a{i}-host"), format!("b{j}-host")];
                     let best = sites::best(a, b, *carrier);
                     grid.square([a.name, b.name], *carrier, best, hosts);

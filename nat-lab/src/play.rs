@@ -131,9 +131,9 @@ async fn run(
                 tell(Progress::Told(after, &event));
             }
             () = wait => {
-                let moved = moves.remove(0);
-                ground.move_host(&moved.host, moved.behind.as_deref()).await?;
-                tell(Progress::Moved(&moved.host));
+                let next = moves.remove(0);
+                ground.move_host(&next.host, next.behind.as_deref()).await?;
+                tell(Progress::Moved(&next.host));
             }
         }
     }

@@ -107,6 +107,11 @@ impl Site {
         topology
     }
 
+    /// Whether anything of this kind gets out at all.
+    pub fn gets_out(&self, carrier: Carrier) -> bool {
+        carrier != Carrier::Quic || self.gateways.iter().all(|kind| kind.passes_udp())
+    }
+
     /// The NAT that matters outside, for IPv4.
     fn outermost(&self) -> Kind {
         self.gateways.last().copied().unwrap_or(Kind::Pub)
@@ -197,12 +202,8 @@ fn is_direct(a: &Site, b: &Site, carrier: Carrier) -> bool {
         let all: bool = site.gateways.len() < 2;
         site.mapping.is_some() || (lets_in && all)
     };
-    match (symmetric(first), symmetric(second)) {
-        (false, false) => true,
-        (true, true) => open(a) || open(b),
-        (true, false) => open(a) || open(b),
-        (false, true) => open(a) || open(b),
-    }
+    let told = !symmetric(first) && !symmetric(second);
+    told || open(a) || open(b)
 }
 
 /// What theory allows two peers who share a place.

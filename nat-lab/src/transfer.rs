@@ -45,18 +45,17 @@ pub struct Outcome {
 impl Outcome {
     /// Everything that was told and logged, to be read.
     pub fn in_words(&self) -> String {
-        let mut text = format!("{:#?}\n\n== what the receiver told\n", self.run);
-        for (after, event) in &self.told {
-            text += &format!("{after:>7} ms  {event}\n");
-        }
-        text.push_str("\n== what the sharer told after the receiver began\n");
-        for event in &self.sharer_told {
-            text += &format!("{event}\n");
-        }
-        for (who, log) in ["sharer", "receiver"].iter().zip(&self.logs) {
-            text += &format!("\n== what the {who} logged\n{log}");
-        }
-        text
+        let told = self.told.iter();
+        let told = told.map(|(after, event)| format!("{after:>7} ms  {event}"));
+        let told = told.collect::<Vec<_>>().join("\n");
+        let sharer = self.sharer_told.iter().map(Value::to_string);
+        let sharer = sharer.collect::<Vec<_>>().join("\n");
+        let [sharer_log, log] = &self.logs;
+        format!(
+            "{:#?}\n\n== what the receiver told\n{told}\n\n== what the sharer told after the receiver began\n{sharer}\n\n\
+             == what the sharer logged\n{sharer_log}\n== what the receiver logged\n{log}",
+            self.run
+        )
     }
 }
 

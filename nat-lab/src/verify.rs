@@ -120,7 +120,7 @@ pub async fn measure(ground: &Ground, host: &str, ipv6: bool) -> Result<Findings
     let patience = PATIENCE.as_millis().to_string();
     let program = [LAB, "probe", &a, &b, &p, &q, "--patience", &patience];
     let mut probe = ground.place(host)?.start(&program, &[])?;
-    let line = tokio::time::timeout(Duration::from_secs(60), probe.line()).await;
+    let line = tokio::time::timeout(Duration::from_mins(1), probe.line()).await;
     let (_, words) = probe.end().await;
     let Ok(Some((_, line))) = line else {
         return Err(failed(words.trim().to_owned()));

@@ -98,6 +98,7 @@ fn rules_may_be_loaded_again() {
     let gateway = Gateway {
         kind: Kind::SymSeq,
         hairpin: false,
+        maps_ports: false,
         wan: "wan",
         lan: "lan",
         wan_v4: Ipv4Addr::new(11, 0, 0, 9),

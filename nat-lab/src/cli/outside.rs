@@ -153,14 +153,14 @@ fn in_words(proof: &Proof) -> String {
 
 /// Measures a matrix, saves and shows it.
 async fn measure(engine: Engine, args: &MatrixArgs) -> Ended {
-    let link = args.link()?;
+    let conditions = args.link()?;
     let order = Order {
         only: args.only.clone(),
         over: args.over.iter().copied().map(Carrier::from).collect(),
         repeats: args.repeats,
         at_once: usize::from(args.at_once),
         bytes: args.bytes,
-        link,
+        link: conditions,
         seed: args.seed,
         logs: args.out.join("logs"),
     };
@@ -169,7 +169,7 @@ async fn measure(engine: Engine, args: &MatrixArgs) -> Ended {
         commit: commit(),
         machine: machine(),
         conditions: format!(
-            "each peer's link: {link}, one way; {} at once",
+            "each peer's link: {conditions}, one way; {} at once",
             args.at_once
         ),
         bytes: args.bytes,
@@ -384,8 +384,8 @@ fn commit() -> String {
         return "unknown".into();
     };
     let changes = output("git", &["status", "--porcelain", "--untracked-files=no"]);
-    let changed = changes.is_some_and(|changes| !changes.is_empty());
-    format!("{commit}{}", if changed { "+" } else { "" })
+    let dirty = changes.is_some_and(|changes| !changes.is_empty());
+    format!("{commit}{}", if dirty { "+" } else { "" })
 }
 
 fn machine() -> String {

@@ -148,11 +148,11 @@ impl Ground {
 
     /// What a router's kernel has to be told.
     async fn set(&self, name: &str) -> Result<(), GroundError> {
-        let mut script = String::new();
-        for (path, value) in nat::sysctls() {
-            // What a kernel does not have, it need not be told.
-            script += &format!("[ ! -e /proc/sys/{path} ] || echo {value} > /proc/sys/{path}\n");
-        }
+        // What a kernel does not have, it need not be told.
+        let line = |(path, value): &(&str, &str)| {
+            format!("[ ! -e /proc/sys/{path} ] || echo {value} > /proc/sys/{path}\n")
+        };
+        let script: String = nat::sysctls().iter().map(line).collect();
         self.place(name)?
             .shell("setting up a router", &script)
             .await
@@ -227,14 +227,12 @@ impl Ground {
             Some(())
         };
         let patience = std::time::Duration::from_secs(20);
-        match tokio::time::timeout(patience, listening).await {
-            Ok(Some(())) => Ok(Node { addresses, process }),
-            _ => {
-                let (_, words) = process.end().await;
-                let reason = format!("node {number} does not come up: {}", words.trim());
-                Err(GroundError::Late(reason))
-            }
+        if let Ok(Some(())) = tokio::time::timeout(patience, listening).await {
+            return Ok(Node { addresses, process });
         }
+        let (_, words) = process.end().await;
+        let reason = format!("node {number} does not come up: {}", words.trim());
+        Err(GroundError::Late(reason))
     }
 
     /// A host or a gateway, by the topology's name.

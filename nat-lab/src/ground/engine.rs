@@ -61,7 +61,7 @@ impl Engine {
             doing: format!("start {name}"),
             reason,
         };
-        let image = GenericImage::new(self.image.name(), self.image.tag())
+        let image = GenericImage::new(image::NAME, self.image.tag())
             .with_entrypoint(image::LAB)
             .with_cmd(["idle"])
             .with_network("none")

@@ -20,7 +20,7 @@ pub const HANDOVER: &str = "/bin/handover";
 pub(super) const MAPPER: &str = "/bin/miniupnpd";
 
 /// What the lab's image is called.
-const NAME: &str = "handover-nat-lab";
+pub(super) const NAME: &str = "handover-nat-lab";
 
 /// The image of this process.
 pub(super) struct Image {
@@ -28,10 +28,6 @@ pub(super) struct Image {
 }
 
 impl Image {
-    pub(super) fn name(&self) -> &'static str {
-        NAME
-    }
-
     pub(super) fn tag(&self) -> &str {
         &self.tag
     }

@@ -125,7 +125,7 @@ impl Place {
 /// A program that runs for as long as this is kept.
 pub struct Process {
     child: Child,
-    _held: Option<ChildStdin>,
+    held: Option<ChildStdin>,
     lines: Option<Lines<BufReader<ChildStdout>>>,
     words: JoinHandle<String>,
 }
@@ -155,7 +155,7 @@ impl Process {
             String::from_utf8_lossy(&words).into_owned()
         });
         Ok(Self {
-            _held: child.stdin.take(),
+            held: child.stdin.take(),
             child,
             lines,
             words,
@@ -170,7 +170,7 @@ impl Process {
 
     /// Lets it end, or makes it, and returns its exit code, if it has one, and what it printed to standard error.
     pub async fn end(mut self) -> (Option<i32>, String) {
-        drop(self._held.take());
+        drop(self.held.take());
         // Nobody reads the rest, which must not keep it from ending.
         drop(self.lines.take());
         let code = self.child.wait().await.ok().and_then(|exit| exit.code());
