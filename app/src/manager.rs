@@ -85,6 +85,8 @@ impl Default for Config {
 
 /// Relays that a peer is reachable through at once, while it is not reachable itself.
 const RESERVATIONS: usize = 3;
+/// How long a peer has to be reachable before others are told to use it: who sends one file is gone before.
+const SERVE_AFTER: Duration = Duration::from_mins(10);
 /// How long peers are looked for where the DHT is asked: the sharer may still be coming up, and announcements take a
 /// while to go round.
 const DHT_PATIENCE: Duration = Duration::from_mins(2);
@@ -155,7 +157,7 @@ impl Config {
             network.reachable = Reachable::Listening;
         }
         if self.serve && network.dht && !private {
-            network.serve = Serve::WhenReachable;
+            network.serve = Serve::WhenReachable(SERVE_AFTER);
         }
         network.direct = !self.hide_address;
         network.punch = self.direct && !self.loopback && network.dht;

@@ -17,7 +17,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use super::GroundError;
 use crate::nat::Kind;
 use crate::topology::Topology;
-use crate::wire::Wire;
+use crate::wire::{Wire, offloads_off};
 
 /// The bridge that is the internet, in the container of that name.
 pub(super) const INTERNET: &str = "internet";
@@ -26,8 +26,11 @@ const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, 0xffff);
 /// The nodes that peers know.
 pub(super) const NODES: [&str; 2] = ["node1", "node2"];
 
-/// What offloads a veth must not do when a wire carries its frames: they would be too large, or without a checksum.
-const PLAIN: &str = "tx off rx off sg off tso off gso off gro off";
+/// A line that lets a wire carry an interface's frames. Where there are no offloads to switch off, none are on.
+fn plain(interface: &str) -> String {
+    let words = offloads_off(interface).join(" ");
+    format!("{words} >/dev/null 2>&1 || true\n")
+}
 
 /// What every network begins with. Container engines switch IPv6 off where they give no address.
 const FRESH: &str = "\
@@ -236,10 +239,10 @@ fn link(
     let mut above = String::new();
     let wire = conditions.map(|conditions| {
         let (near, far) = (format!("{port}w"), format!("{port}b"));
-        let _ = writeln!(own, "ethtool -K wan {PLAIN} >/dev/null 2>&1 || true");
+        own.push_str(&plain("wan"));
         let _ = writeln!(above, "ip link add {near} type veth peer name {far}");
         for end in [&port, &near, &far] {
-            let _ = writeln!(above, "ethtool -K {end} {PLAIN} >/dev/null 2>&1 || true");
+            above.push_str(&plain(end));
             let _ = writeln!(above, "ip link set {end} up");
         }
         let _ = writeln!(above, "ip link set {far} master {bridge}");

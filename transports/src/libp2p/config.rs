@@ -117,8 +117,9 @@ impl Libp2pConfig {
 pub enum Serve {
     /// Not at all.
     Never,
-    /// While an address of this peer is known to be reachable.
-    WhenReachable,
+    /// While an address of this peer is known to be reachable, and has been for so long. Nodes of the DHT and relays that
+    /// leave soon do more harm than good: others go on asking them, and wait for answers.
+    WhenReachable(Duration),
     /// From the start.
     Always,
 }

@@ -68,10 +68,12 @@ impl Libp2pTransport {
     }
 
     /// Serves others, or not any more; whether that changed.
-    pub(super) fn keep_serving(&mut self) -> bool {
+    pub(super) fn keep_serving(&mut self, now: Instant) -> bool {
+        let since = self.setting.public_since;
+        self.setting.public_since = self.is_public().then(|| since.unwrap_or(now));
         let serves = match self.setting.serve {
             Serve::Never => false,
-            Serve::WhenReachable => self.is_public(),
+            Serve::WhenReachable(_) => self.setting.serves_at().is_some_and(|at| at <= now),
             Serve::Always => true,
         };
         let changed = serves != self.setting.serves;

@@ -146,6 +146,8 @@ struct Setting {
     relays_named: bool,
     /// Others are being served.
     serves: bool,
+    /// Since when an address of this peer has been known to be reachable.
+    public_since: Option<Instant>,
 }
 
 impl Libp2pTransport {
@@ -377,6 +379,7 @@ impl Libp2pTransport {
             deadlines.extend([
                 self.bootstrap.next_wake(),
                 self.reservations.next_wake(),
+                self.setting.serves_at().filter(|_| !self.setting.serves),
                 self.approaches.next_wake(),
                 waiting.and_then(|dht| dht.next_wake(Instant::now())),
                 sweeps.then_some(self.next_sweep),
@@ -425,7 +428,7 @@ impl Libp2pTransport {
         if self.ending.is_some() {
             return false;
         }
-        let serving = self.keep_serving();
+        let serving = self.keep_serving(now);
         let reserving = self.keep_reservations(now);
         let bootstrapping = self.keep_bootstrapped(now);
         let searching = self.keep_searching(now);
@@ -448,6 +451,15 @@ impl Setting {
             asks: config.reachable == Reachable::Ask,
             relays_named: !config.relays.is_empty(),
             serves: false,
+            public_since: None,
+        }
+    }
+
+    /// When others are served from, if that is known.
+    fn serves_at(&self) -> Option<Instant> {
+        match self.serve {
+            Serve::WhenReachable(after) => self.public_since.map(|since| since + after),
+            Serve::Never | Serve::Always => None,
         }
     }
 }

@@ -1,7 +1,9 @@
 //! From a relay to something better.
 
+use std::time::Duration;
+
 use handover_core::engine::{DialId, PathKind};
-use handover_transports::libp2p::{Libp2pConfig, Reachable, Verdict};
+use handover_transports::libp2p::{Libp2pConfig, Reachable, Serve, Verdict};
 use handover_transports::{Transport, TransportEvent};
 
 use crate::peers::{Peer, config, connect, exchange, in_dht, node};
@@ -89,7 +91,7 @@ async fn a_second_link_can_be_had_on_a_connection_that_has_one() {
 async fn an_address_that_others_get_through_to_is_confirmed_and_served_from() {
     let tester = Peer::start(&node());
     let mut asking = in_dht(tester.at().await);
-    asking.serve = handover_transports::libp2p::Serve::WhenReachable;
+    asking.serve = Serve::WhenReachable(Duration::from_millis(200));
     let peer = Peer::start(&asking);
     let state = peer
         .until(|state| !state.external.is_empty() && state.served.serving)
@@ -98,6 +100,19 @@ async fn an_address_that_others_get_through_to_is_confirmed_and_served_from() {
         tested.verdict == Verdict::Reachable && state.external.contains(&tested.address)
     };
     assert!(state.tested.iter().any(reachable), "{state:#?}");
+}
+
+/// Others go on asking it when it is gone, and wait: whole DHTs of those who came for one file answered after minutes.
+#[tokio::test]
+async fn who_may_be_gone_soon_does_not_serve() {
+    let tester = Peer::start(&node());
+    let mut asking = in_dht(tester.at().await);
+    asking.serve = Serve::WhenReachable(Duration::from_mins(10));
+    let peer = Peer::start(&asking);
+    let state = peer.until(|state| !state.external.is_empty()).await;
+    assert!(!state.served.serving);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!peer.network().await.served.serving);
 }
 
 #[tokio::test]
@@ -130,7 +145,7 @@ async fn attempts_to_reach_are_bounded() {
     })
     .await;
     let mut taken = 0;
-    let wait = std::time::Duration::from_millis(500);
+    let wait = Duration::from_millis(500);
     while tokio::time::timeout(wait, silent.accept()).await.is_ok() {
         taken += 1;
     }
