@@ -218,6 +218,6 @@ impl Libp2pTransport {
                 self.reservations.met(peer_id, addresses, now);
             }
         }
-        self.settled(connection_id);
+        self.settled(connection_id, true);
     }
 }

@@ -284,7 +284,7 @@ impl Libp2pTransport {
         }
         let steps = self.dials.failed(connection, error);
         self.perform(steps);
-        self.settled(connection);
+        self.settled(connection, false);
     }
 
     fn on_swarm_event(&mut self, event: SwarmEvent<NodeEvent>) {
@@ -307,7 +307,7 @@ impl Libp2pTransport {
                     self.bootstrap.set_connected(peer_id, false);
                 }
                 self.on_closed(connection_id, &reason::of_close(cause.as_ref()));
-                self.settled(connection_id);
+                self.settled(connection_id, false);
             }
             SwarmEvent::OutgoingConnectionError {
                 connection_id,

@@ -36,8 +36,15 @@ impl Libp2pTransport {
 
     /// Everybody can reach this peer without a relay, as far as can be told.
     fn needs_no_relay(&self) -> bool {
-        let told = !self.setting.asks || self.ports.any();
-        self.is_public() && (told || self.strangers.came())
+        if !self.setting.asks {
+            return self.is_public();
+        }
+        // Who has IPv4 alone can't come over IPv6, nor the other way round.
+        let over = |ipv6| {
+            let mut external = self.swarm.external_addresses();
+            external.any(|address| !is_relayed(address) && is_ipv6(address) == ipv6)
+        };
+        over(false) && over(true) && (self.ports.any() || self.strangers.came())
     }
 
     /// Somebody can reach this peer without a relay.
@@ -65,9 +72,10 @@ impl Libp2pTransport {
     }
 
     /// A dial of a relay has come to an end, good or bad.
-    pub(super) fn settled(&mut self, connection: ConnectionId) {
-        if let Some(relay) = self.approaches.settled(connection) {
-            self.relay_known(relay, Instant::now());
+    pub(super) fn settled(&mut self, connection: ConnectionId, good: bool) {
+        let now = Instant::now();
+        if let Some(relay) = self.approaches.settled(connection, good, now) {
+            self.relay_known(relay, now);
         }
     }
 
@@ -166,7 +174,8 @@ impl Libp2pTransport {
         }
     }
 
-    /// Dials a relay over TCP and over QUIC, from the listening port, unless that was done; whether to wait for it.
+    /// Dials a relay over TCP and over QUIC, each over IPv4 and IPv6, from the listening port, unless that was done;
+    /// whether to wait for it.
     fn approach(&mut self, relay: PeerId, addresses: &[Multiaddr], now: Instant) -> bool {
         if !self.setting.punch {
             return false;
@@ -175,32 +184,27 @@ impl Libp2pTransport {
             return true;
         }
         let mut open = Vec::new();
-        for quic in [false, true] {
+        for (quic, ipv6) in [(false, false), (true, false), (false, true), (true, true)] {
+            let way = |address: &Multiaddr| is_quic(address) == quic && is_ipv6(address) == ipv6;
             let standing = self
                 .connections
                 .0
                 .iter()
                 .find(|(_, carrier)| {
-                    carrier.peer == relay && !carrier.is_relayed() && carrier.quic == quic
+                    carrier.peer == relay && !carrier.is_relayed() && way(&carrier.remote)
                 })
                 .map(|(id, carrier)| (*id, carrier.identified));
+            let ways: Vec<Multiaddr> = addresses.iter().filter(|it| way(it)).cloned().collect();
             match standing {
                 Some((_, true)) => {}
                 Some((id, false)) => open.push(id),
-                None => open.extend(self.dial_relay(relay, quic, addresses)),
+                None => open.extend(self.dial_relay(relay, ways)),
             }
         }
         self.approaches.begin(relay, open, now)
     }
 
-    fn dial_relay(
-        &mut self,
-        relay: PeerId,
-        quic: bool,
-        addresses: &[Multiaddr],
-    ) -> Option<ConnectionId> {
-        let of_kind = addresses.iter().filter(|address| is_quic(address) == quic);
-        let addresses: Vec<_> = of_kind.cloned().collect();
+    fn dial_relay(&mut self, relay: PeerId, addresses: Vec<Multiaddr>) -> Option<ConnectionId> {
         if addresses.is_empty() {
             return None;
         }
@@ -211,6 +215,12 @@ impl Libp2pTransport {
         let id = opts.connection_id();
         self.begin(opts).is_ok().then_some(id)
     }
+}
+
+/// The address is, or is resolved to, one of IPv6.
+fn is_ipv6(address: &Multiaddr) -> bool {
+    let host = address.iter().next();
+    matches!(host, Some(Protocol::Ip6(_) | Protocol::Dns6(_)))
 }
 
 /// The address has a name in it that has to be resolved.
