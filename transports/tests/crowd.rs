@@ -18,6 +18,8 @@ const NODES: usize = 100;
 const PATIENCE: Duration = Duration::from_secs(100);
 /// Peers that announce themselves, each somewhere else.
 const SHARERS: usize = 8;
+/// Look-ups of each seeker at the most.
+const ROUNDS: u64 = 4;
 
 struct Node {
     id: PeerId,
@@ -140,19 +142,25 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
     }
     for (number, seeker) in others.iter_mut().step_by(3).take(SHARERS).enumerate() {
         let (sought, at) = (sharers[number].id, place(number + 1));
-        seeker.tell(move |transport| transport.look_up(LookUpId(1), point(number)));
         let mut found = false;
-        let reached = seeker.event(|event| match event {
-            TransportEvent::Found {
-                peer, addresses, ..
-            } => {
-                found |= peer == sought && addresses.contains(&at);
-                None
+        // As downloads do: on a busy machine those who are there may answer later than a look-up waits.
+        for round in 0..ROUNDS {
+            seeker.tell(move |transport| transport.look_up(LookUpId(round), point(number)));
+            let reached = seeker.event(|event| match event {
+                TransportEvent::Found {
+                    peer, addresses, ..
+                } => {
+                    found |= peer == sought && addresses.contains(&at);
+                    None
+                }
+                TransportEvent::LookedUp { reached, .. } => Some(reached),
+                _ => None,
+            });
+            assert!(reached.await, "nobody answered");
+            if found {
+                break;
             }
-            TransportEvent::LookedUp { reached, .. } => Some(reached),
-            _ => None,
-        });
-        assert!(reached.await, "nobody answered");
+        }
         assert!(found, "sharer {number} is not found");
     }
 }

@@ -41,6 +41,9 @@ enum Command {
         /// Play it so often
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
         repeats: u32,
+        /// Make no transfer: keep the network up until Ctrl-C, and say how to run programs on its hosts
+        #[arg(long, conflicts_with = "repeats")]
+        hold: bool,
         /// Where logs and captures go
         #[arg(long, value_name = "FOLDER", default_value = "target/nat-lab/scenario")]
         out: PathBuf,

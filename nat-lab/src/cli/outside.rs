@@ -44,10 +44,19 @@ pub(super) fn run(command: Command) -> ExitCode {
         } => redraw(&files, reasons.as_deref(), &out),
         Command::Verify { only } => in_lab(async |engine| verify_all(engine, &only).await),
         Command::Matrix(args) => in_lab(async |engine| measure(engine, &args).await),
-        Command::Run { file, repeats, out } => match read_scenario(&file) {
-            Ok(scenario) => in_lab(async |engine| play_it(engine, &scenario, repeats, &out).await),
-            Err(error) => Err(error),
-        },
+        Command::Run {
+            file,
+            repeats,
+            hold,
+            out,
+        } => read_scenario(&file).and_then(|scenario| {
+            in_lab(async |engine| {
+                if hold {
+                    return hold_up(engine, &scenario).await;
+                }
+                play_it(engine, &scenario, repeats, &out).await
+            })
+        }),
         Command::Clean => in_lab(async |_| Ok(ExitCode::SUCCESS)),
         Command::Inside(_) => Ok(ExitCode::from(CANNOT)),
     };
@@ -253,6 +262,29 @@ fn read_scenario(file: &Path) -> Result<Scenario, String> {
     let failed = |error: String| format!("{}: {error}", file.display());
     let text = std::fs::read_to_string(file).map_err(|error| failed(words(error)))?;
     Scenario::read(&text).map_err(failed)
+}
+
+/// Builds a scenario's network, and says how to get at it.
+async fn hold_up(engine: Engine, scenario: &Scenario) -> Ended {
+    println!("{}\n", scenario.about);
+    let options = scenario.nodes.options();
+    let ground = Ground::build(&engine, &scenario.topology, &options, 1).await;
+    let ground = ground.map_err(words)?;
+    for host in scenario.topology.hosts.keys() {
+        let proof = verify(&ground, host).await.map_err(words)?;
+        let enter = ground.place(host).map_err(words)?.enter();
+        println!(
+            "{host} is behind: {}\n    {} /bin/handover",
+            in_words(&proof),
+            enter.join(" ")
+        );
+    }
+    println!("\nThe nodes, for --bootstrap:");
+    for address in ground.nodes().iter().flat_map(|node| &node.addresses) {
+        println!("    {address}");
+    }
+    println!("\nIt stands until Ctrl-C. Hosts may write below /tmp, which is gone then.");
+    std::future::pending().await
 }
 
 /// Plays a scenario and tells what happens.

@@ -83,6 +83,15 @@ impl Place {
         Err(failed(words.trim().to_owned()))
     }
 
+    /// What a program of the container is run with, from this machine.
+    pub fn enter(&self) -> [String; 8] {
+        let target = format!("--target={}", self.pid);
+        let words = [
+            "nsenter", &target, "--mount", "--uts", "--ipc", "--net", "--pid", "--",
+        ];
+        words.map(str::to_owned)
+    }
+
     /// Starts a program of the container. It ends when the [`Process`] does.
     ///
     /// # Errors
@@ -93,9 +102,9 @@ impl Place {
         program: &[&str],
         environment: &[(&str, &str)],
     ) -> Result<Process, GroundError> {
-        let mut command = Command::new("nsenter");
-        command.arg(format!("--target={}", self.pid));
-        command.args(["--mount", "--uts", "--ipc", "--net", "--pid", "--"]);
+        let [enter, options @ ..] = &self.enter();
+        let mut command = Command::new(enter);
+        command.args(options);
         command.args([image::LAB, "attend"]).args(program);
         command
             .env_clear()
