@@ -12,8 +12,10 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
-/// Keys that are kept for others.
-const KEYS: usize = 4096;
+/// Keys that are kept for others; one more takes the place of the one that was announced longest ago. Whoever still
+/// shares announces again, so that one is likely to be of a share that has ended. To refuse the new one would leave
+/// whoever came last unfound, for as long as records are kept: two days.
+const KEYS: usize = 8192;
 /// Providers of one key: what a look-up asks of one node, and the DHT's replication factor.
 const PROVIDERS: usize = 20;
 /// Addresses of one record, and how long one may be.
@@ -112,8 +114,11 @@ impl RecordStore for Store {
             return Err(Error::ValueTooLarge);
         }
         self.purge(Instant::now());
-        if self.others.len() >= KEYS && !self.others.contains_key(&key) {
-            return Err(Error::MaxProvidedKeys);
+        if self.others.len() >= KEYS
+            && !self.others.contains_key(&key)
+            && let Some((_, oldest)) = self.expiries.pop_first()
+        {
+            self.others.remove(&RecordKey::from(oldest));
         }
         record
             .addresses
@@ -178,15 +183,30 @@ mod tests {
     const HOUR: Duration = Duration::from_hours(1);
 
     #[test]
-    fn what_is_full_stays_full_until_something_expires() {
+    fn what_has_expired_is_forgotten() {
         let mut store = Store::new(PeerId::random());
-        for key in 0..u32::try_from(KEYS).unwrap() {
-            store.add_provider(record(key, HOUR)).unwrap();
-        }
-        store.add_provider(record(u32::MAX, HOUR)).unwrap_err();
+        store.add_provider(record(1, HOUR)).unwrap();
         store.purge(Instant::now() + 2 * HOUR);
         assert_eq!((store.len(), store.expiries.len()), (0, 0));
-        store.add_provider(record(u32::MAX, HOUR)).unwrap();
+    }
+
+    /// New announcements were refused: after some 1,400 shares in two days a node let nobody be found any more.
+    #[test]
+    fn where_there_is_no_room_the_one_that_was_announced_longest_ago_goes() {
+        let mut store = Store::new(PeerId::random());
+        let keys = u32::try_from(KEYS).unwrap();
+        for key in 0..keys {
+            store
+                .add_provider(record(key, HOUR + Duration::from_secs(key.into())))
+                .unwrap();
+        }
+        // The first is announced again, so the second is the oldest.
+        store.add_provider(record(0, 2 * HOUR)).unwrap();
+        store.add_provider(record(u32::MAX, 2 * HOUR)).unwrap();
+        assert_eq!((store.len(), store.expiries.len()), (KEYS, KEYS));
+        let kept = |key| store.providers(&record(key, HOUR).key).len();
+        // Two peers have announced the first.
+        assert_eq!([kept(0), kept(1), kept(2), kept(u32::MAX)], [2, 0, 1, 1]);
     }
 
     #[test]
