@@ -1,14 +1,16 @@
 //! The image of every container: the programs that this build made, and the libraries that they are linked against, as
 //! the machine's dynamic linker names them. So no registry and no distribution is needed, and what runs is what was built.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use futures::StreamExt;
 use testcontainers::bollard::Docker;
-use testcontainers::bollard::query_parameters::CreateImageOptionsBuilder;
+use testcontainers::bollard::query_parameters::{
+    CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
+};
 
 use super::{GroundError, find_program};
 
@@ -32,7 +34,7 @@ impl Image {
         &self.tag
     }
 
-    /// Makes the image and hands it to the engine. Images of older builds are left to be removed by who wants the room.
+    /// Makes the image and hands it to the engine, and lets those of other builds go that no lab uses any more.
     pub(super) async fn make(docker: &Docker) -> Result<Self, GroundError> {
         let mut programs = vec![(own_program()?, LAB), (handover_program()?, HANDOVER)];
         // It goes through the container's network with the machine's own `nft` rules; only it has to be inside.
@@ -41,6 +43,7 @@ impl Image {
         let tag = tag_of(&files)?;
         let image = Self { tag };
         let name = format!("{NAME}:{}", image.tag);
+        forget_others(docker, &name).await;
         if docker.inspect_image(&name).await.is_ok() {
             return Ok(image);
         }
@@ -59,6 +62,18 @@ impl Image {
             })?;
         }
         Ok(image)
+    }
+}
+
+/// Removes the images of other builds. One that a container was made of stays, and whatever else fails is no matter.
+async fn forget_others(docker: &Docker, own: &str) {
+    let filters = HashMap::from([("reference", vec![NAME])]);
+    let options = ListImagesOptionsBuilder::new().filters(&filters).build();
+    let listed = docker.list_images(Some(options)).await.unwrap_or_default();
+    let tags = listed.into_iter().flat_map(|image| image.repo_tags);
+    for tag in tags.filter(|tag| tag != own) {
+        let gently = RemoveImageOptionsBuilder::new().force(false).build();
+        let _ = docker.remove_image(&tag, Some(gently), None).await;
     }
 }
 

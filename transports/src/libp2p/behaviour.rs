@@ -128,7 +128,7 @@ impl Node {
     }
 }
 
-/// Relaying within quotas. libp2p's own limits on how often one peer or address may ask stay.
+/// Relaying within quotas, and limits on how often one peer or address may ask.
 fn relaying(peer: PeerId, quotas: &RelayQuotas) -> relay::Behaviour {
     let circuits = if quotas.circuits_per_peer == 0 {
         0
@@ -147,8 +147,13 @@ fn relaying(peer: PeerId, quotas: &RelayQuotas) -> relay::Behaviour {
             .min(Duration::from_secs(u32::MAX.into())),
         // The stock ones let one circuit through in two minutes after the first thirty: too few for who has to go on.
         circuit_src_rate_limiters: Vec::new(),
+        // And one reservation a minute after the first sixty of an IP address: a carrier's NAT has thousands behind it.
+        reservation_rate_limiters: Vec::new(),
         ..relay::Config::default()
     };
+    let config = config
+        .reservation_rate_per_peer(RESERVATIONS_OF_A_PEER, Duration::from_secs(10))
+        .reservation_rate_per_ip(RESERVATIONS_OF_AN_IP, Duration::from_secs(1));
     let (in_a_row, interval) = (quotas.circuits_in_a_row, quotas.circuit_interval);
     let config = config
         .circuit_src_per_peer(in_a_row, interval)
@@ -157,6 +162,10 @@ fn relaying(peer: PeerId, quotas: &RelayQuotas) -> relay::Behaviour {
     relay.set_status(Some(relay::Status::Disable));
     relay
 }
+
+/// Reservations that one peer may make in a row, and all of one IP address together; they are renewed twice an hour.
+const RESERVATIONS_OF_A_PEER: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
+const RESERVATIONS_OF_AN_IP: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
 
 /// So many peers of one IP address count as one in what they may open.
 const FOUR: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
