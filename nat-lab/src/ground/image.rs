@@ -5,9 +5,11 @@ use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures::StreamExt;
 use testcontainers::bollard::Docker;
+use testcontainers::bollard::models::ImageSummary;
 use testcontainers::bollard::query_parameters::{
     CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
 };
@@ -70,7 +72,15 @@ async fn forget_others(docker: &Docker, own: &str) {
     let filters = HashMap::from([("reference", vec![NAME])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let listed = docker.list_images(Some(options)).await.unwrap_or_default();
-    let tags = listed.into_iter().flat_map(|image| image.repo_tags);
+    // Another lab may have made one just now, and no container of it yet.
+    let hour_ago = SystemTime::now() - Duration::from_hours(1);
+    let since = hour_ago.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let old =
+        |image: &ImageSummary| u64::try_from(image.created).is_ok_and(|at| at < since.as_secs());
+    let tags = listed
+        .into_iter()
+        .filter(old)
+        .flat_map(|image| image.repo_tags);
     for tag in tags.filter(|tag| tag != own) {
         let gently = RemoveImageOptionsBuilder::new().force(false).build();
         let _ = docker.remove_image(&tag, Some(gently), None).await;
