@@ -1,6 +1,6 @@
 //! Every place against every other: what connects, how, how fast, and whether the file arrives.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::ground::{Engine, Ground, GroundError};
-use crate::results::{About, Best, Carrier, Cell, KindResult, Matrix, Run};
-use crate::sites::{self, Site};
+use crate::results::{About, Best, Carrier, Cell, KindResult, Matrix};
+use crate::sites::{self, Shared, UnknownPlace};
 use crate::topology::Topology;
 use crate::transfer::{Outcome, Transfer};
 use crate::verify::{Proof, VerifyError, verify};
@@ -41,8 +41,13 @@ pub struct Order {
 /// What is told while it goes on.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// The network is being built, of so many hosts.
-    Building(usize),
+    /// The network is being built.
+    Building {
+        /// Of so many hosts.
+        hosts: usize,
+        /// For so many runs.
+        runs: usize,
+    },
     /// A place was found to be what it claims to be.
     Proved(&'a str),
     /// A run is over; how many are, of how many, and what is left at this pace.
@@ -64,8 +69,8 @@ pub enum Progress<'a> {
 #[derive(Debug, thiserror::Error)]
 pub enum MatrixError {
     /// There is no such place.
-    #[error("there is no place \"{0}\"; `list` names all")]
-    Unknown(String),
+    #[error(transparent)]
+    Unknown(#[from] UnknownPlace),
     /// A NAT is not what it claims.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -103,7 +108,10 @@ pub async fn measure(
     mut tell: impl FnMut(Progress<'_>),
 ) -> Result<Matrix, MatrixError> {
     let mut grid = Grid::new(order)?;
-    tell(Progress::Building(grid.topology.hosts.len()));
+    tell(Progress::Building {
+        hosts: grid.topology.hosts.len(),
+        runs: grid.squares.len() * order.repeats as usize,
+    });
     let ground = Ground::build(engine, &grid.topology, &[], order.seed).await?;
     let kinds = prove(&ground, &grid.places, &mut tell).await?;
     run_all(&ground, &mut grid.squares, order, &mut tell).await?;
@@ -118,16 +126,7 @@ pub async fn measure(
 
 impl Grid {
     fn new(order: &Order) -> Result<Self, MatrixError> {
-        let shared = sites::shared(order.link);
-        let known: Vec<Site> = sites::all();
-        for name in &order.only {
-            let is_site = known.iter().any(|site| site.name == name);
-            if !is_site && !shared.iter().any(|(shared, ..)| shared == name) {
-                return Err(MatrixError::Unknown(name.clone()));
-            }
-        }
-        let wanted = |name: &str| order.only.is_empty() || order.only.iter().any(|it| it == name);
-        let sites: Vec<Site> = known.into_iter().filter(|site| wanted(site.name)).collect();
+        let (sites, shared) = sites::select(&order.only, order.link)?;
         let mut grid = Self {
             topology: Topology::default(),
             places: Vec::new(),
@@ -158,11 +157,8 @@ impl Grid {
         Ok(grid)
     }
 
-    fn add_shared(&mut self, order: &Order, shared: Vec<(&'static str, &'static str, Topology)>) {
+    fn add_shared(&mut self, order: &Order, shared: Vec<Shared>) {
         for (at, (name, about, topology)) in shared.into_iter().enumerate() {
-            if !order.only.is_empty() && !order.only.iter().any(|it| it == name) {
-                continue;
-            }
             let prefix = format!("s{at}-");
             self.topology.add(&prefix, &topology);
             let hosts = ["one", "two"].map(|host| format!("{prefix}{host}"));
@@ -319,26 +315,8 @@ fn transfer(square: &Square, task: Task, order: &Order) -> Transfer {
 
 /// Writes down what both sides of a run told; a matrix goes on if that can't be.
 fn keep(folder: &Path, cell: &Cell, number: u64, outcome: &Outcome) {
-    let over = match cell.carrier {
-        Carrier::Tcp => "tcp",
-        Carrier::Quic => "quic",
-        Carrier::Both => "both",
-    };
-    let name = format!("{}-x-{}-{over}-{number}", cell.kinds[0], cell.kinds[1]);
+    let [first, second] = &cell.kinds;
+    let name = format!("{first}-x-{second}-{}-{number}", cell.carrier.key());
     let _ = std::fs::create_dir_all(folder);
     let _ = std::fs::write(folder.join(format!("{name}.txt")), outcome.in_words());
-}
-
-/// How many runs each pair has, for who wants to know before.
-pub fn count(order: &Order) -> Result<HashMap<Carrier, usize>, MatrixError> {
-    let mut counts = HashMap::new();
-    for square in Grid::new(order)?.squares {
-        *counts.entry(square.cell.carrier).or_default() += order.repeats as usize;
-    }
-    Ok(counts)
-}
-
-/// Whether a run is what theory allows its cell.
-pub fn is_good(cell: &Cell, run: &Run) -> bool {
-    run.complete && (cell.best == Best::Relay || run.direct.is_some())
 }

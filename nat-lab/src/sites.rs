@@ -118,8 +118,35 @@ impl Site {
     }
 }
 
-/// Where both peers share a place: hosts `one` and `two`.
-pub fn shared(link: Conditions) -> Vec<(&'static str, &'static str, Topology)> {
+/// There is no place of this name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no place \"{0}\"; `list` names all")]
+pub struct UnknownPlace(pub String);
+
+/// A place that both peers share: what tables call it, what it is, and its topology with hosts `one` and `two`.
+pub type Shared = (&'static str, &'static str, Topology);
+
+/// Places of both sorts by name, in the order of the tables; all of them if none is named.
+///
+/// # Errors
+///
+/// A name that no place has.
+pub fn select(only: &[String], link: Conditions) -> Result<(Vec<Site>, Vec<Shared>), UnknownPlace> {
+    let (mut sites, mut shared) = (all(), shared(link));
+    let is_known = |name: &&String| {
+        sites.iter().any(|site| site.name == *name) || shared.iter().any(|(it, ..)| it == name)
+    };
+    if let Some(unknown) = only.iter().find(|name| !is_known(name)) {
+        return Err(UnknownPlace(unknown.clone()));
+    }
+    let wanted = |name: &str| only.is_empty() || only.iter().any(|it| it == name);
+    sites.retain(|site| wanted(site.name));
+    shared.retain(|(name, ..)| wanted(name));
+    Ok((sites, shared))
+}
+
+/// Where both peers share a place.
+pub fn shared(link: Conditions) -> Vec<Shared> {
     let gateway = |nat, behind: Option<&str>, hairpin| Gateway {
         nat,
         behind: behind.map(str::to_owned),

@@ -66,6 +66,14 @@ pub(super) fn run(command: Command) -> ExitCode {
     })
 }
 
+fn exit(good: bool) -> ExitCode {
+    if good {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(SHORT)
+    }
+}
+
 fn words(error: impl Display) -> String {
     error.to_string()
 }
@@ -114,24 +122,15 @@ fn list() {
 async fn verify_all(engine: Engine, only: &[String]) -> Ended {
     let mut topology = Topology::default();
     let mut hosts = Vec::new();
-    let wanted = |name: &str| only.is_empty() || only.iter().any(|it| it == name);
-    for (at, site) in sites::all().iter().enumerate() {
-        if wanted(site.name) {
-            topology.add(&format!("a{at}-"), &site.topology(Conditions::default()));
-            hosts.push((format!("a{at}-host"), site.name));
-        }
+    let plain = Conditions::default();
+    let (sites, shared) = sites::select(only, plain).map_err(words)?;
+    for (at, site) in sites.iter().enumerate() {
+        topology.add(&format!("a{at}-"), &site.topology(plain));
+        hosts.push((format!("a{at}-host"), site.name));
     }
-    for (at, (name, _, shared)) in sites::shared(Conditions::default()).into_iter().enumerate() {
-        if wanted(name) {
-            topology.add(&format!("s{at}-"), &shared);
-            hosts.push((format!("s{at}-one"), name));
-        }
-    }
-    if let Some(unknown) = only
-        .iter()
-        .find(|name| hosts.iter().all(|(_, it)| it != name))
-    {
-        return Err(format!("there is no place \"{unknown}\"; `list` names all"));
+    for (at, (name, _, shared)) in shared.into_iter().enumerate() {
+        topology.add(&format!("s{at}-"), &shared);
+        hosts.push((format!("s{at}-one"), name));
     }
     eprintln!("building {} places", hosts.len());
     let ground = Ground::build(&engine, &topology, &[], 1)
@@ -148,7 +147,7 @@ async fn verify_all(engine: Engine, only: &[String]) -> Ended {
         }
     }
     ground.remove().await.map_err(words)?;
-    Ok(ExitCode::from(if wrong == 0 { 0 } else { SHORT }))
+    Ok(exit(wrong == 0))
 }
 
 fn in_words(proof: &Proof) -> String {
@@ -183,10 +182,9 @@ async fn measure(engine: Engine, args: &MatrixArgs) -> Ended {
         ),
         bytes: args.bytes,
     };
-    let runs: usize = matrix::count(&order).map_err(words)?.values().sum();
     let mut line = StatusLine::new();
     let progress = |progress: matrix::Progress<'_>| match progress {
-        matrix::Progress::Building(hosts) => {
+        matrix::Progress::Building { hosts, runs } => {
             line.say(&format!("{runs} runs; building a network of {hosts} hosts"));
         }
         matrix::Progress::Proved(place) => line.say(&format!("{place} is what it claims to be")),
@@ -203,14 +201,13 @@ async fn measure(engine: Engine, args: &MatrixArgs) -> Ended {
     };
     let matrix = matrix::measure(&engine, &order, about, progress).await;
     let matrix = matrix.map_err(words)?;
-    line.end();
     save(&args.out, &matrix, &BTreeMap::new())?;
     show(&matrix);
     println!("\nsaved in {}", args.out.display());
     let good = report::pairs(&matrix)
         .iter()
         .all(|(_, verdict)| verdict.is_fine());
-    Ok(ExitCode::from(if good { 0 } else { SHORT }))
+    Ok(exit(good))
 }
 
 fn show(matrix: &Matrix) {
@@ -328,8 +325,7 @@ async fn play_it(engine: Engine, scenario: &Scenario, repeats: u32, out: &Path) 
     for missed in &played.disappointments {
         println!("SHORT: {missed}");
     }
-    let good = played.disappointments.is_empty();
-    Ok(ExitCode::from(if good { 0 } else { SHORT }))
+    Ok(exit(played.disappointments.is_empty()))
 }
 
 /// What is worth a line while a scenario plays.
@@ -381,10 +377,6 @@ impl StatusLine {
             self.last = Some(SystemTime::now());
             let _ = self.term.write_line(line);
         }
-    }
-
-    fn end(&mut self) {
-        self.shown = false;
     }
 }
 

@@ -31,7 +31,8 @@ const AT_ONCE: usize = 4;
 pub struct Node {
     /// How it is dialled, over everything.
     pub addresses: Vec<String>,
-    process: Process,
+    /// It runs for as long as this is kept.
+    _process: Process,
 }
 
 /// A network that stands.
@@ -228,7 +229,10 @@ impl Ground {
         };
         let patience = std::time::Duration::from_secs(20);
         if let Ok(Some(())) = tokio::time::timeout(patience, listening).await {
-            return Ok(Node { addresses, process });
+            return Ok(Node {
+                addresses,
+                _process: process,
+            });
         }
         let (_, words) = process.end().await;
         let reason = format!("node {number} does not come up: {}", words.trim());
@@ -243,11 +247,6 @@ impl Ground {
     pub fn place(&self, name: &str) -> Result<&Place, GroundError> {
         let missing = || GroundError::Topology(format!("there is no \"{name}\""));
         self.places.get(name).ok_or_else(missing)
-    }
-
-    /// Everything that stands, by name.
-    pub fn places(&self) -> impl Iterator<Item = &Place> {
-        self.places.values()
     }
 
     /// What it was built from; hosts may have moved since.
@@ -286,16 +285,7 @@ impl Ground {
     ///
     /// The engine refuses.
     pub async fn remove(self) -> Result<(), GroundError> {
-        let Self {
-            engine,
-            nodes,
-            servants,
-            ..
-        } = self;
-        for process in nodes.into_iter().map(|node| node.process).chain(servants) {
-            drop(process);
-        }
-        engine.remove_own().await.map(|_| ())
+        self.engine.remove_own().await.map(|_| ())
     }
 }
 

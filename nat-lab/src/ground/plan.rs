@@ -186,7 +186,7 @@ fn routes_v6(
         let number = numbers.of(hop)?;
         let above = chain.get(at + 1);
         let via = match above {
-            Some(above) => inside_v6(numbers.of(above)?, 0x100 + number),
+            Some(above) => behind_v6(numbers.of(above)?, number),
             None => outside_v6(number),
         };
         let place = above.map_or(INTERNET, String::as_str);
@@ -206,18 +206,16 @@ fn link(
     let mut own = format!("ip link add wan type veth peer name {port} netns PARENT\n");
     let (v4, v6) = match member.parent {
         None => (
-            on_the_internet_v4(member.number),
-            on_the_internet_v6(member.number),
+            (outside_v4(member.number), 8, None),
+            (outside_v6(member.number), ROUTER_V6),
         ),
         Some(parent) => {
             let above = numbers.of(parent)?;
             let gateway = inside_v4(topology, parent, above);
-            let [a, b, c, _] = gateway.octets();
-            let last = u8::try_from(10 + member.number).unwrap_or(u8::MAX);
-            let address = Ipv4Addr::new(a, b, c, last);
+            let address = behind_v4(gateway, member.number);
             (
                 (address, 24, Some(gateway)),
-                (inside_v6(above, 0x100 + member.number), inside_v6(above, 1)),
+                (behind_v6(above, member.number), inside_v6(above, 1)),
             )
         }
     };
@@ -314,16 +312,8 @@ pub(super) fn node_v6(number: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, number)
 }
 
-fn on_the_internet_v4(number: u16) -> (Ipv4Addr, u8, Option<Ipv4Addr>) {
-    (outside_v4(number), 8, None)
-}
-
-fn on_the_internet_v6(number: u16) -> (Ipv6Addr, Ipv6Addr) {
-    (outside_v6(number), ROUTER_V6)
-}
-
 /// The address of what is on the internet.
-pub(super) fn outside_v4(number: u16) -> Ipv4Addr {
+fn outside_v4(number: u16) -> Ipv4Addr {
     let [_, low] = number.to_be_bytes();
     Ipv4Addr::new(11, 1, low, 1)
 }
@@ -351,6 +341,17 @@ fn inside_v6(gateway: u16, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2a11, 2, gateway, 0, 0, 0, 0, host)
 }
 
+/// The address of what has this number, behind the gateway that has that address.
+fn behind_v4(gateway: Ipv4Addr, number: u16) -> Ipv4Addr {
+    let [a, b, c, _] = gateway.octets();
+    Ipv4Addr::new(a, b, c, u8::try_from(10 + number).unwrap_or(u8::MAX))
+}
+
+/// The same over IPv6, behind the gateway that has that number.
+fn behind_v6(gateway: u16, number: u16) -> Ipv6Addr {
+    inside_v6(gateway, 0x100 + number)
+}
+
 /// The address of a gateway on its outside.
 pub(super) fn wan_v4(
     topology: &Topology,
@@ -362,7 +363,5 @@ pub(super) fn wan_v4(
         return Ok(outside_v4(number));
     };
     let above = numbers.of(parent)?;
-    let [a, b, c, _] = inside_v4(topology, parent, above).octets();
-    let last = u8::try_from(10 + number).unwrap_or(u8::MAX);
-    Ok(Ipv4Addr::new(a, b, c, last))
+    Ok(behind_v4(inside_v4(topology, parent, above), number))
 }

@@ -152,8 +152,8 @@ pub fn cell_name(cell: &Cell) -> String {
 impl Carrier {
     pub(super) const ALL: [Self; 3] = [Self::Tcp, Self::Quic, Self::Both];
 
-    /// As reasons name it.
-    pub(super) fn key(self) -> &'static str {
+    /// As reasons, files and options name it.
+    pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
             Self::Quic => "quic",
