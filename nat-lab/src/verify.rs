@@ -9,8 +9,8 @@ use crate::probe::{self, Findings};
 
 /// How long an answer that may not come is waited for; longer than the longest way there and back.
 const PATIENCE: Duration = Duration::from_millis(900);
-/// How often a probe that finds another thing than was claimed may look again: the machine may have been too busy to
-/// answer, while no NAT is what it claims by chance.
+/// How often a probe that finds nothing, or another thing than was claimed, may look again: the machine may have been too
+/// busy to answer, while no NAT is what it claims by chance.
 const TRIES: u32 = 3;
 
 /// What a host was found to be behind.
@@ -92,7 +92,11 @@ async fn prove(
     let mut tries = 0;
     loop {
         tries += 1;
-        let found = measure(ground, host, ipv6).await?;
+        let found = match measure(ground, host, ipv6).await {
+            // A network that was made a moment ago may not answer yet.
+            Err(VerifyError::Probe { .. }) if tries < TRIES => continue,
+            found => found?,
+        };
         match probe::judge(&claim, &found) {
             Ok(()) => return Ok(found),
             Err(_) if tries < TRIES => {}

@@ -12,6 +12,8 @@ use handover_nat_lab::probe::Findings;
 const V4: [&str; 2] = ["11.0.0.1", "11.0.0.2"];
 const V6: [&str; 2] = ["fd11::1", "fd11::2"];
 const PORTS: [&str; 2] = ["3478", "3479"];
+/// How often a probe may ask whether anybody is there.
+const TRIES: u32 = 3;
 
 /// Whether namespaces can be made here; says why not.
 pub fn may() -> bool {
@@ -72,10 +74,16 @@ impl Topology {
     pub fn measure(&self) -> Vec<(Findings, Findings)> {
         let measure = |host: usize, addresses: [&str; 2]| {
             let mut probe = self.probe(&format!("h{host}"), "probe", addresses);
-            let output = probe.output().unwrap();
-            let words = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{addresses:?}: {words}");
-            serde_json::from_slice(&output.stdout).unwrap()
+            // A network that was made a moment ago may not answer yet: once in some thirty runs IPv6 did not.
+            for _ in 0..TRIES {
+                let output = probe.output().unwrap();
+                if output.status.success() {
+                    return serde_json::from_slice(&output.stdout).unwrap();
+                }
+                let words = String::from_utf8_lossy(&output.stderr);
+                eprintln!("{addresses:?}: {words}");
+            }
+            panic!("{addresses:?}: no probe is answered");
         };
         thread::scope(|scope| {
             let found: Vec<_> = (0..self.hosts)
