@@ -54,6 +54,9 @@ pub struct Limits {
     pub window: u64,
     /// Bytes that a download asks for ahead, at first.
     pub window_start: u64,
+    /// Bytes that a download writes between two syncs, after each of which it notes what a crash will not lose; at the
+    /// most a third of `window`.
+    pub sync_every: u64,
     /// Disk jobs under way at once, per share and per download.
     pub disk_jobs: usize,
     /// Leaves or groups that may fail their check before the peer is dropped.
@@ -103,6 +106,7 @@ impl Default for Limits {
             send_buffer_total: 16 * 1024 * 1024,
             window: 12 * 1024 * 1024,
             window_start: 256 * 1024,
+            sync_every: 4 * 1024 * 1024,
             disk_jobs: 16,
             bad_leaves: 3,
             idle_messages: 1024,

@@ -252,4 +252,35 @@ pub const MUTANTS: &[Mutant] = &[
         instead: "true",
         within: 6000,
     },
+    Mutant {
+        name: "syncs-skipped",
+        mistake: "what is noted in the journal was not synced before",
+        file: "engine/download/journal.rs",
+        stands: "if entries.is_empty()",
+        instead: "if true",
+        within: 2500,
+    },
+    Mutant {
+        name: "journal-before-data",
+        mistake: "what has come is noted before it is written",
+        file: "engine/download/transfer.rs",
+        stands: "transfer.queue(pieces);",
+        instead: "for piece in &pieces {
+            let len = u32::try_from(piece.data.len()).unwrap_or(GROUP);
+            let range = Segment { entry: piece.entry, offset: piece.offset, len };
+            if let Some((group, node)) = transfer.files.written(&range) {
+                transfer.journal.wrote(&transfer.files, piece.entry, group, node);
+            }
+        }
+        transfer.queue(pieces);",
+        within: 2500,
+    },
+    Mutant {
+        name: "kept-and-asked-for",
+        mistake: "what an earlier run has left is fetched again",
+        file: "engine/download/arrival.rs",
+        stands: "self.written += bytes;",
+        instead: "self.next = 0; self.written += bytes; *tree = PartialTree::new(tree.size());",
+        within: 2500,
+    },
 ];

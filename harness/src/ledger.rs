@@ -76,6 +76,10 @@ counted!(
     ReceiverCrash = "crash of a receiver",
     /// Power was lost while files were being published.
     CrashInPublish = "crash while publishing",
+    /// A crash comes while something is noted in a journal.
+    CrashInJournal = "crash while noting",
+    /// A download goes on with what an earlier one has left.
+    Resumed = "resumed",
     /// Writes that were not synced were lost in a crash.
     LostWrites = "unsynced writes lost",
     /// Writes were torn at block size in a crash.
@@ -179,6 +183,8 @@ counted!(
     Completes = "completes",
     /// Bytes that are fetched again stay under a window for each fault.
     Frugal = "frugal",
+    /// What a journal names is on the disk, whatever was lost.
+    Noted = "noted",
     /// A download that completes accounts for every file.
     Accounted = "accounted",
 );

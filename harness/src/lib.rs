@@ -36,7 +36,7 @@ mod tree;
 mod wire;
 mod world;
 
-pub use disk::{Disk, DiskProfile, JobKind};
+pub use disk::{Disk, DiskProfile, JobKind, Leftover};
 pub use handover_transports::memory::HostId;
 pub use limits::small_limits;
 pub use pace::{Pace, pace};

@@ -23,6 +23,7 @@ pub fn small_limits() -> Limits {
         send_buffer_total: 8 * GROUP,
         window: 4 * GROUP,
         window_start: GROUP / 2,
+        sync_every: GROUP,
         disk_jobs: 4,
         bad_leaves: 3,
         idle_messages: 64,

@@ -563,6 +563,9 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
         DiskWork::Stage { .. }
         | DiskWork::Write { .. }
         | DiskWork::Forget { .. }
+        | DiskWork::Sync { .. }
+        | DiskWork::Journal { .. }
+        | DiskWork::Close { .. }
         | DiskWork::Discard { .. } => DiskDone::Ok,
     }
 }

@@ -8,7 +8,7 @@ use serde_bytes::ByteBuf;
 
 use super::links::Links;
 use super::{
-    DialId, DiskWork, DownloadId, Event, JobId, LinkId, LookUpId, Output, PathKind, Place,
+    DialId, DiskWork, DownloadId, Event, JobId, LinkId, LookUpId, Output, PathKind, Place, Segment,
     SessionId, ShareId,
 };
 use crate::code::{MAX_ADDRESS, MAX_ADDRESSES};
@@ -84,14 +84,17 @@ pub(super) enum ShareJob {
 pub(super) enum DownloadJob {
     Inspect,
     Stage,
-    /// Writes so many bytes of each entry.
+    /// Writes these ranges.
     Write {
-        pieces: Vec<(u32, u32)>,
+        pieces: Vec<Segment>,
     },
+    Sync,
+    Journal,
     Publish {
         entries: Vec<u32>,
     },
     Finish,
+    /// Discards, or closes.
     Discard,
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{DownloadId, OnConflict, ShareId};
+use super::{DownloadId, Kept, OnConflict, Origin, Record, ShareId};
 use crate::manifest::Entry;
 use crate::merkle::Hash;
 use crate::path::SafePath;
@@ -54,22 +54,40 @@ pub enum DiskWork {
     },
     /// Forget a share: close its files.
     Forget { share: ShareId },
-    /// Look which of these paths exist below the download's folder, and how much room there is. For a pipe: nothing.
+    /// Look which of these paths exist below the download's folder, how much room there is, and what an earlier run has
+    /// left there of the same `origin` that no other process goes on with. For a pipe: nothing.
     Inspect {
         download: DownloadId,
         paths: Vec<SafePath>,
+        origin: Origin,
     },
-    /// Make the download's staging folder, next to where its files will be.
-    Stage { download: DownloadId },
+    /// Make the download's staging folder, next to where its files will be; or take the one over that an earlier run of
+    /// the same `origin` has left.
+    Stage {
+        download: DownloadId,
+        origin: Origin,
+    },
     /// Write pieces to staging (or to the pipe, where pieces come in order).
     Write {
         download: DownloadId,
         pieces: Vec<Piece>,
     },
-    /// Make staged files durable, then give each its attributes and its final name.
+    /// Make the bytes of these staged files durable.
+    Sync {
+        download: DownloadId,
+        entries: Vec<u32>,
+    },
+    /// Note this in the download's journal: durably, and all of it or nothing. Without a staging folder to keep it in
+    /// it fails.
+    Journal {
+        download: DownloadId,
+        record: Record,
+    },
+    /// Make staged files durable (unless they are `synced` already), then give each its attributes and its final name.
     Publish {
         download: DownloadId,
         files: Vec<PublishFile>,
+        synced: bool,
     },
     /// Make folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder.
     Finish {
@@ -79,6 +97,8 @@ pub enum DiskWork {
     },
     /// Remove the download's staging folder and forget the download.
     Discard { download: DownloadId },
+    /// Forget the download; what is staged and in its journal stays for another run.
+    Close { download: DownloadId },
 }
 
 /// Verified or provisional bytes on their way to staging.
@@ -154,12 +174,14 @@ pub enum DiskDone {
         hash: Hash,
         end: bool,
     },
-    /// [`DiskWork::Inspect`]: indexes into `paths` that exist; `free` bytes of room, if known.
+    /// [`DiskWork::Inspect`]: indexes into `paths` that exist; `free` bytes of room, if known; what an earlier run left.
     Inspected {
         taken: Vec<usize>,
         free: Option<u64>,
+        kept: Kept,
     },
-    /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Forget`], [`DiskWork::Discard`].
+    /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::Forget`],
+    /// [`DiskWork::Discard`], [`DiskWork::Close`].
     Ok,
     /// [`DiskWork::Publish`]: one outcome a file, in order.
     Published(Vec<Result<Published, DiskError>>),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskError, DownloadId, PathKind, SessionId, ShareId};
+use super::{DiskError, DownloadId, KeptSummary, Origin, PathKind, SessionId, ShareId};
 use crate::PeerId;
 use crate::code::{ShortCode, Ticket};
 use crate::manifest::Manifest;
@@ -100,6 +100,14 @@ pub enum Event {
         taken: Vec<u32>,
         /// Room on the disk, if known.
         free: Option<u64>,
+        /// What an earlier run has left of it.
+        kept: KeptSummary,
+    },
+    /// Another run could go on with this download: by this ticket, which leads to the same whatever the code was.
+    Resumable {
+        download: DownloadId,
+        ticket: Ticket,
+        origin: Origin,
     },
     /// The transfer goes on.
     Progress {
@@ -220,7 +228,9 @@ pub enum DownloadOutcome {
     Declined,
     /// The user gave up.
     Cancelled,
-    /// It could not be done.
+    /// It ended for this run, and another one can go on.
+    Suspended,
+    /// It could not be done. Another run can go on with what its journal names.
     Failed(DownloadError),
 }
 

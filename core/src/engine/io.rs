@@ -188,9 +188,11 @@ pub enum Command {
     Pause { download: DownloadId },
     /// Go on after a pause.
     Resume { download: DownloadId },
+    /// End a download for this run; another one can go on with what its journal names. Without a journal it is cancelled.
+    Suspend { download: DownloadId },
     /// Give up a download; what was not published is removed.
     Cancel { download: DownloadId },
-    /// End everything: every share is withdrawn, every download cancelled, peers are told.
+    /// End everything: every share is withdrawn, every download suspended, peers are told.
     Shutdown,
 }
 

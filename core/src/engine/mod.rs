@@ -25,6 +25,7 @@ mod disk_work;
 mod download;
 mod event;
 mod io;
+mod journal;
 mod knock;
 mod links;
 mod share;
@@ -35,6 +36,7 @@ use std::fmt;
 pub use disk_work::*;
 pub use event::*;
 pub use io::*;
+pub use journal::*;
 
 use context::{Context, JobOwner, LookUpOwner};
 use download::Download;
@@ -213,6 +215,7 @@ impl Engine {
             Command::Resume { download } => {
                 self.download(download, |download, cx| download.pause(cx, false));
             }
+            Command::Suspend { download } => self.download(download, Download::suspend),
             Command::Cancel { download } => self.download(download, Download::cancel),
             Command::Shutdown => self.shut_down(),
         }
@@ -230,7 +233,7 @@ impl Engine {
             share.end(&mut self.cx, ShareEnd::Stopped);
         }
         for download in self.downloads.values_mut() {
-            download.cancel(&mut self.cx);
+            download.suspend(&mut self.cx);
         }
     }
 

@@ -1,22 +1,19 @@
 //! The writing side: a download's staging folder, its files under their final names, its pipe.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use handover_core::engine::{
-    DiskDone, DiskError, OnConflict, Piece, PublishFile, PublishFolder, PublishSymlink, Published,
-    SinkKind,
+    DiskDone, DiskError, OnConflict, Origin, Piece, PublishFile, PublishFolder, PublishSymlink,
+    Published, Record, SinkKind,
 };
 use handover_core::path::{MAX_COMPONENT, SafePath};
 use rand_chacha::ChaCha8Rng;
-use rand_chacha::rand_core::Rng;
 
+use super::staged::{Leftover, Staged, tear};
 use super::{Disk, Model, SourceKind};
 use crate::ledger::{Fault, happened, promise};
 use crate::tree::{Node, Tree};
-
-/// What a disk writes at once: a crash tears writes there.
-const BLOCK: usize = 512;
 
 /// Where a download goes.
 pub(crate) struct Landing {
@@ -25,7 +22,9 @@ pub(crate) struct Landing {
     /// Names that were there before, or that others have put there.
     theirs: BTreeSet<String>,
     pub(super) pipe: Vec<u8>,
-    staging: Option<BTreeMap<u32, Vec<u8>>>,
+    staging: Option<Staged>,
+    /// What other downloads have left in the folder.
+    leftover: Leftover,
     /// Files of the last publish job, for a disk that forgets to sync.
     fresh: Vec<String>,
     over: bool,
@@ -34,7 +33,12 @@ pub(crate) struct Landing {
 }
 
 impl Landing {
-    pub(super) fn new(sink: SinkKind, folder: Tree, model: Option<Model>) -> Self {
+    pub(super) fn new(
+        sink: SinkKind,
+        folder: Tree,
+        leftover: Leftover,
+        model: Option<Model>,
+    ) -> Self {
         let theirs = folder.iter().map(|(path, _)| path.to_owned()).collect();
         Self {
             sink,
@@ -42,6 +46,7 @@ impl Landing {
             theirs,
             pipe: Vec::new(),
             staging: None,
+            leftover,
             fresh: Vec::new(),
             over: false,
             model,
@@ -58,19 +63,53 @@ impl Landing {
         self.folder = std::mem::take(&mut self.folder).file(path, bytes);
     }
 
-    pub(super) fn taken(&self, paths: &[SafePath]) -> Vec<usize> {
+    fn taken(&self, paths: &[SafePath]) -> Vec<usize> {
         let taken = |path: &SafePath| self.folder.get(path.as_str()).is_some();
         let at = paths.iter().enumerate().filter(|(_, path)| taken(path));
         at.map(|(at, _)| at).collect()
     }
 
-    pub(super) fn stage(&mut self) -> Result<DiskDone, DiskError> {
+    pub(super) fn inspect(
+        &self,
+        paths: &[SafePath],
+        origin: &Origin,
+        free: Option<u64>,
+    ) -> DiskDone {
+        DiskDone::Inspected {
+            taken: self.taken(paths),
+            free,
+            kept: self.leftover.kept(origin, &self.folder),
+        }
+    }
+
+    pub(super) fn stage(&mut self, origin: &Origin) -> Result<DiskDone, DiskError> {
         if self.over {
             return Err(DiskError::NotFound);
         }
         assert!(self.staging.is_none(), "a download is staged twice");
-        self.staging = Some(BTreeMap::new());
+        self.staging = Some(self.leftover.take(origin));
         Ok(DiskDone::Ok)
+    }
+
+    pub(super) fn sync(&mut self, entries: &[u32]) -> Result<DiskDone, DiskError> {
+        let staging = self.staging.as_mut().ok_or(DiskError::NotFound)?;
+        staging.sync(entries);
+        Ok(DiskDone::Ok)
+    }
+
+    pub(super) fn note(&mut self, record: Record) -> Result<DiskDone, DiskError> {
+        let staging = self.staging.as_mut().ok_or(DiskError::NotFound)?;
+        staging.note(record);
+        Ok(DiskDone::Ok)
+    }
+
+    /// What another download into this folder finds.
+    pub(super) fn leftover(&self) -> Leftover {
+        let mut leftover = self.leftover.clone();
+        if let Some(staging) = &self.staging {
+            leftover.put(staging.clone());
+        }
+        leftover
     }
 
     pub(super) fn write(
@@ -117,13 +156,7 @@ impl Landing {
     fn write_staged(&mut self, piece: &Piece) -> Result<(), DiskError> {
         // A write that ends after its download was discarded finds no folder.
         let staging = self.staging.as_mut().ok_or(DiskError::NotFound)?;
-        let file = staging.entry(piece.entry).or_default();
-        let start = usize::try_from(piece.offset).expect("an offset in memory");
-        let end = start + piece.data.len();
-        if file.len() < end {
-            file.resize(end, 0);
-        }
-        file[start..end].copy_from_slice(&piece.data);
+        staging.write(piece);
         Ok(())
     }
 
@@ -155,7 +188,7 @@ impl Landing {
         }
         self.stays_inside(path)?;
         let staging = self.staging.as_mut().ok_or(DiskError::NotFound)?;
-        let bytes = Bytes::from(staging.remove(&file.entry).unwrap_or_default());
+        let bytes = staging.take(file.entry);
         let right = self.any_version(|version| is_of(version, path, &bytes));
         promise!(Published, right, "{path} is published with wrong bytes");
         let Some(name) = self.free_name(&file.path, file.on_conflict) else {
@@ -240,17 +273,25 @@ impl Landing {
         DiskDone::Ok
     }
 
-    /// The machine has lost power: what was staged was never synced, so any block of it may be lost.
+    /// The download is over here; what is staged stays for another one.
+    pub(super) fn close(&mut self) -> DiskDone {
+        if let Some(staging) = self.staging.take() {
+            self.leftover.put(staging);
+        }
+        self.over = true;
+        DiskDone::Ok
+    }
+
+    /// The machine has lost power: what was not synced may be lost, block by block.
     pub(super) fn crash(&mut self, rng: &mut ChaCha8Rng, forgets_to_sync: bool) {
-        for file in self.staging.iter_mut().flat_map(BTreeMap::values_mut) {
-            happened(Fault::LostWrites);
-            tear(file, rng);
+        if let Some(staging) = &mut self.staging {
+            staging.crash(rng);
         }
         for path in std::mem::take(&mut self.fresh) {
             if forgets_to_sync && let Some(Node::File { bytes, .. }) = self.folder.0.get_mut(&path)
             {
                 let mut torn = bytes.to_vec();
-                tear(&mut torn, rng);
+                tear(&mut torn, &[], rng);
                 *bytes = torn.into();
             }
         }
@@ -285,23 +326,6 @@ impl Landing {
                 );
             }
         }
-    }
-}
-
-/// Loses any blocks of a file; the others stay.
-fn tear(file: &mut [u8], rng: &mut ChaCha8Rng) {
-    let mut kept = 0;
-    let mut lost = 0;
-    for block in file.chunks_mut(BLOCK) {
-        if rng.next_u32().is_multiple_of(2) {
-            block.fill(0);
-            lost += 1;
-        } else {
-            kept += 1;
-        }
-    }
-    if kept > 0 && lost > 0 {
-        happened(Fault::TornWrites);
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod landing;
 mod source;
+mod staged;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
 pub(crate) use landing::Landing;
+pub use staged::Leftover;
+
 pub(crate) use source::{Model, Source, SourceKind, wall_clock};
 
 use crate::ledger::{Fault, happened};
@@ -82,11 +85,15 @@ pub enum JobKind {
     Stage,
     /// [`DiskWork::Write`].
     Write,
+    /// [`DiskWork::Sync`].
+    Sync,
+    /// [`DiskWork::Journal`].
+    Journal,
     /// [`DiskWork::Publish`].
     Publish,
     /// [`DiskWork::Finish`].
     Finish,
-    /// [`DiskWork::Forget`] and [`DiskWork::Discard`].
+    /// [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
     Forget,
 }
 
@@ -100,9 +107,13 @@ impl JobKind {
             DiskWork::Inspect { .. } => Self::Inspect,
             DiskWork::Stage { .. } => Self::Stage,
             DiskWork::Write { .. } => Self::Write,
+            DiskWork::Sync { .. } => Self::Sync,
+            DiskWork::Journal { .. } => Self::Journal,
             DiskWork::Publish { .. } => Self::Publish,
             DiskWork::Finish { .. } => Self::Finish,
-            DiskWork::Forget { .. } | DiskWork::Discard { .. } => Self::Forget,
+            DiskWork::Forget { .. } | DiskWork::Discard { .. } | DiskWork::Close { .. } => {
+                Self::Forget
+            }
         }
     }
 }
@@ -224,6 +235,11 @@ impl Disk {
         &self.landing(download).pipe
     }
 
+    /// What a download has left for the next one into its folder.
+    pub fn leftover(&self, download: DownloadId) -> Leftover {
+        self.landing(download).leftover()
+    }
+
     /// Whether a download has a staging folder.
     pub fn is_staged(&self, download: DownloadId) -> bool {
         self.landing(download).is_staged()
@@ -304,18 +320,43 @@ impl Disk {
         self.seen.clear();
         self.failing.clear();
         for work in pending.into_values() {
-            if let DiskWork::Publish { download, files } = work {
-                let some = draw_below(rng, files.len() + 1);
-                happened(Fault::CrashInPublish);
-                let _ = self.land(download, |landing, disk| {
-                    landing.publish(&files[..some], disk)
-                });
-            }
+            self.crash_in(work, rng);
         }
         let forgets = self.forgets_to_sync;
         for landing in self.landings.values_mut() {
             landing.crash(rng, forgets);
         }
+    }
+
+    /// A job that was under way may have got somewhere.
+    fn crash_in(&mut self, work: DiskWork, rng: &mut ChaCha8Rng) {
+        let _ = match work {
+            DiskWork::Publish {
+                download, files, ..
+            } => {
+                let some = draw_below(rng, files.len() + 1);
+                happened(Fault::CrashInPublish);
+                self.land(download, |landing, disk| {
+                    landing.publish(&files[..some], disk)
+                })
+            }
+            DiskWork::Write {
+                download,
+                mut pieces,
+            } => {
+                pieces.truncate(draw_below(rng, pieces.len() + 1));
+                self.land(download, |landing, disk| landing.write(pieces, disk))
+            }
+            DiskWork::Journal { download, record } => {
+                happened(Fault::CrashInJournal);
+                // All of it or nothing: that much a journal owes.
+                if draw_below(rng, 2) == 0 {
+                    return;
+                }
+                self.land(download, |landing, _| landing.note(record))
+            }
+            _ => return,
+        };
     }
 
     /// Ends a job: does the work.
@@ -382,20 +423,29 @@ impl Disk {
                 self.source(share)?.forgotten = true;
                 Ok(DiskDone::Ok)
             }
-            DiskWork::Inspect { download, paths } => {
-                let taken = self.landing(download).taken(&paths);
-                Ok(DiskDone::Inspected {
-                    taken,
-                    free: self.room,
-                })
+            DiskWork::Inspect {
+                download,
+                paths,
+                origin,
+            } => {
+                let landing = self.landing(download);
+                Ok(landing.inspect(&paths, &origin, self.room))
             }
-            DiskWork::Stage { download } => self.land(download, |landing, _| landing.stage()),
+            DiskWork::Stage { download, origin } => {
+                self.land(download, |landing, _| landing.stage(&origin))
+            }
+            DiskWork::Sync { download, entries } => {
+                self.land(download, |landing, _| landing.sync(&entries))
+            }
+            DiskWork::Journal { download, record } => {
+                self.land(download, |landing, _| landing.note(record))
+            }
             DiskWork::Write { download, pieces } => {
                 self.land(download, |landing, disk| landing.write(pieces, disk))
             }
-            DiskWork::Publish { download, files } => {
-                self.land(download, |landing, disk| landing.publish(&files, disk))
-            }
+            DiskWork::Publish {
+                download, files, ..
+            } => self.land(download, |landing, disk| landing.publish(&files, disk)),
             DiskWork::Finish {
                 download,
                 folders,
@@ -404,6 +454,7 @@ impl Disk {
             DiskWork::Discard { download } => {
                 self.land(download, |landing, _| Ok(landing.discard()))
             }
+            DiskWork::Close { download } => self.land(download, |landing, _| Ok(landing.close())),
         }
     }
 
@@ -444,9 +495,10 @@ impl Disk {
         download: DownloadId,
         sink: SinkKind,
         existing: Tree,
+        leftover: Leftover,
         model: Option<Model>,
     ) {
-        let landing = Landing::new(sink, existing, model);
+        let landing = Landing::new(sink, existing, leftover, model);
         self.landings.insert(download, landing);
     }
 }

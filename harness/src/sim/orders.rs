@@ -10,7 +10,7 @@ use handover_core::limits::GROUP;
 
 use super::setup::file_name;
 use super::{ASLEEP, Act, Sim, millis};
-use crate::disk::SourceKind;
+use crate::disk::{Leftover, SourceKind};
 use crate::ledger::{Fault, happened, promise};
 use crate::plan::{AttackerPlan, ConflictPlan, FromPlan, UserPlan};
 use crate::tree::{Tree, content};
@@ -30,6 +30,11 @@ pub(super) struct Order {
     pub(super) attempts_in_health: u64,
     /// What is in its folder, once that was made.
     pub(super) folder: Option<Tree>,
+    /// What its downloads have left there for the next one.
+    pub(super) leftover: Leftover,
+    /// Bytes of content that have come over all its downloads, and how often one was cut short or lost a link.
+    pub(super) came: u64,
+    pub(super) cuts: u64,
     /// The user wants nothing more: it is here, or they gave up.
     pub(super) settled: bool,
     /// The user has said that they don't want it.
@@ -148,6 +153,7 @@ impl Sim<'_> {
                 SinkKind::Folder
             },
             existing: order.folder.clone().unwrap_or_else(|| existing(plan)),
+            leftover: order.leftover.clone(),
             answer,
             options: FetchOptions {
                 dht: plan.dht,
@@ -250,7 +256,9 @@ impl Sim<'_> {
             DownloadOutcome::Cancelled if self.orders[at].unwanted => {
                 self.orders[at].settled = true;
             }
-            DownloadOutcome::Cancelled | DownloadOutcome::Failed(_) => self.try_again(at),
+            DownloadOutcome::Cancelled
+            | DownloadOutcome::Suspended
+            | DownloadOutcome::Failed(_) => self.try_again(at),
         }
     }
 
@@ -260,7 +268,13 @@ impl Sim<'_> {
         let disk = self.world.disk(self.hosts[usize::from(plan.host)]);
         disk.look_at_folder(download);
         let folder = disk.folder(download).clone();
+        let leftover = disk.leftover(download);
+        let host = self.hosts[usize::from(plan.host)];
+        let (came, losses) = self.world.fetched_again(host, download, 0);
         let order = &mut self.orders[at];
+        order.came += came;
+        order.cuts += losses + 1;
+        order.leftover = leftover;
         order.folder = Some(folder);
         order.download = None;
     }
@@ -325,12 +339,22 @@ impl Sim<'_> {
             "{} files failed, and nothing was wrong with them",
             count.failed
         );
-        let (again, losses) = self.world.fetched_again(host, download, count.bytes);
+        let needed = count.bytes.saturating_sub(count.kept);
+        let (again, losses) = self.world.fetched_again(host, download, needed);
         let window = self.plan.limits.limits().window + 2 * u64::from(GROUP);
         promise!(
             Frugal,
             again <= losses * window || share.spoilt,
             "{again} bytes came again, and {losses} links were lost"
+        );
+        let order = &self.orders[at];
+        let again = order.came.saturating_sub(count.bytes);
+        promise!(
+            Frugal,
+            plan.to_pipe || share.spoilt || again <= order.cuts * 2 * window,
+            "{again} bytes came again over {} downloads, which were cut short {} times",
+            order.attempts,
+            order.cuts
         );
     }
 }
@@ -341,6 +365,8 @@ struct Counted {
     wanted: u64,
     /// Bytes of files that were wanted, as far as their size is known.
     bytes: u64,
+    /// Bytes that an earlier run has left.
+    kept: u64,
     done: u64,
     skipped: u64,
     /// Those of them that were skipped at the last moment.
@@ -358,6 +384,10 @@ impl Counted {
                     begun = true;
                     count.bytes = count.bytes.max(progress.total.unwrap_or_default());
                     count.wanted = count.wanted.max(progress.files_total);
+                }
+                Event::Offer { download, kept, .. } if *download == id => {
+                    count.kept = kept.bytes;
+                    count.done += kept.files;
                 }
                 Event::FileDone { download, .. } if *download == id => count.done += 1,
                 Event::FileSkipped { download, .. } if *download == id => {

@@ -198,6 +198,7 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         | Event::Connected { download, .. }
         | Event::SharerPreparing { download }
         | Event::Offer { download, .. }
+        | Event::Resumable { download, .. }
         | Event::Progress { download, .. }
         | Event::PathChanged { download, .. }
         | Event::ConnectionLost { download, .. }
@@ -375,7 +376,9 @@ impl World {
         let written_for = match &work {
             DiskWork::Write { download, .. }
             | DiskWork::Publish { download, .. }
-            | DiskWork::Stage { download }
+            | DiskWork::Sync { download, .. }
+            | DiskWork::Journal { download, .. }
+            | DiskWork::Stage { download, .. }
             | DiskWork::Finish { download, .. } => Some(*download),
             _ => None,
         };

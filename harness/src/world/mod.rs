@@ -27,7 +27,7 @@ use handover_transports::memory::HostId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::disk::{Disk, Model, Source, SourceKind};
+use crate::disk::{Disk, Leftover, Model, Source, SourceKind};
 use crate::ledger::Fault;
 use crate::limits::small_limits;
 use crate::network::Network;
@@ -73,6 +73,8 @@ pub struct Fetch {
     pub sink: SinkKind,
     /// What is in its folder before.
     pub existing: Tree,
+    /// What other downloads have left there.
+    pub leftover: Leftover,
     /// What is done with the offer.
     pub answer: Answer,
     /// The engine's own options.
@@ -85,6 +87,7 @@ impl Default for Fetch {
         Self {
             sink: SinkKind::Folder,
             existing: Tree::new(),
+            leftover: Leftover::default(),
             answer: Answer::default(),
             options: FetchOptions::default(),
         }
@@ -359,9 +362,13 @@ impl World {
         let model = self.models.entry(tag).or_default().clone();
         let state = self.host_mut(host);
         state.tags.insert(download, tag);
-        state
-            .disk
-            .add_landing(download, fetch.sink, fetch.existing, Some(model));
+        state.disk.add_landing(
+            download,
+            fetch.sink,
+            fetch.existing,
+            fetch.leftover,
+            Some(model),
+        );
         state.answers.insert(download, fetch.answer);
         let command = Command::Fetch {
             download,

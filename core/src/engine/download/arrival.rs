@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::super::Segment;
 use crate::limits::{GROUP, LEAF, LEAVES_PER_GROUP};
-use crate::merkle::{Hash, PartialTree, RangeHash, StreamTree, group_node, leaves_in_group};
+use crate::merkle::{
+    Hash, PartialTree, RangeHash, StreamTree, group_len, group_node, leaves_in_group,
+};
 
 /// A file on its way in.
 pub(super) struct Arrival {
@@ -13,8 +15,19 @@ pub(super) struct Arrival {
     next: u64,
     /// Groups of which some leaves are here: the hashes of those.
     partial: BTreeMap<u64, [Option<Hash>; LEAVES_PER_GROUP as usize]>,
+    /// Groups that are known and not written, or written and not known; or not whole.
+    unsettled: BTreeMap<u64, Unsettled>,
     /// Bytes on disk.
     pub(super) written: u64,
+    /// Some of it is from an earlier run: if the whole is wrong, that need not be the peer's doing.
+    pub(super) kept: bool,
+}
+
+/// What is known of a group on its way to the disk.
+#[derive(Default)]
+struct Unsettled {
+    node: Option<Hash>,
+    written: u32,
 }
 
 enum Tree {
@@ -42,8 +55,39 @@ impl Arrival {
             tree,
             next: size.filter(|_| whole).unwrap_or(0),
             partial: BTreeMap::new(),
+            unsettled: BTreeMap::new(),
             written: 0,
+            kept: false,
         }
+    }
+
+    /// Takes in a group that an earlier run has left on the disk. Its bytes, if it was not here yet.
+    pub(super) fn keep(&mut self, group: u64, node: Hash) -> u64 {
+        let Tree::File(tree) = &mut self.tree else {
+            return 0;
+        };
+        if !tree.insert(group, node) {
+            return 0;
+        }
+        self.kept = true;
+        let bytes = u64::from(group_len(tree.size(), group));
+        self.written += bytes;
+        bytes
+    }
+
+    /// A range is on the disk. Says which group is whole by that and known, and as what.
+    pub(super) fn wrote(&mut self, offset: u64, len: u32) -> Option<(u64, Hash)> {
+        self.written += u64::from(len);
+        let Tree::File(tree) = &self.tree else {
+            return None;
+        };
+        let group = offset / u64::from(GROUP);
+        let all = group_len(tree.size(), group);
+        let unsettled = self.unsettled.entry(group).or_default();
+        unsettled.written = unsettled.written.saturating_add(len);
+        let node = unsettled.node.filter(|_| unsettled.written >= all)?;
+        self.unsettled.remove(&group);
+        Some((group, node))
     }
 
     /// Its size, as far as it is known.
@@ -56,6 +100,12 @@ impl Arrival {
 
     /// The next range to ask for: at most `len` bytes, inside one group. A stream goes by whole groups.
     pub(super) fn next(&mut self, entry: u32, len: u32) -> Option<Segment> {
+        if let Tree::File(tree) = &self.tree {
+            let group = self.next / u64::from(GROUP);
+            if tree.have(group) {
+                self.next = tree.next_missing(group)?.saturating_mul(GROUP.into());
+            }
+        }
         let offset = self.next;
         let rest_of_group = GROUP - u32::try_from(offset % u64::from(GROUP)).unwrap_or(0);
         let len = match &self.tree {
@@ -114,6 +164,7 @@ impl Arrival {
         match &mut self.tree {
             Tree::File(tree) => {
                 tree.insert(group, node);
+                self.unsettled.entry(group).or_default().node = Some(node);
             }
             Tree::Stream { tree, early, .. } => {
                 early.insert(group, node);

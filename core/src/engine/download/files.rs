@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::super::{AcceptTerms, OnConflict};
+use super::super::{AcceptTerms, Kept, KeptSummary, OnConflict};
 use super::super::{PublishFile, Segment, Violation};
 use super::arrival::Arrival;
 use crate::limits::LEAF;
 use crate::manifest::{Entry, EntryKind, Manifest};
-use crate::merkle::{Hash, RangeHash, verify_range};
+use crate::merkle::{Hash, RangeHash, file_root, group_count, group_len, verify_range};
 
 /// What a segment costs in a window beside its bytes: so that a million empty-ish files are not asked for at once.
 const SEGMENT_COST: u64 = 512;
@@ -54,8 +54,10 @@ pub(super) struct Files {
     cursor: u32,
     /// The file whose ranges are being asked for.
     current: Option<u32>,
-    /// Whole and checked, to be published.
-    ready: VecDeque<u32>,
+    /// Files of which an earlier run has left a part.
+    begun: VecDeque<u32>,
+    /// Whole and checked, to be published; with their root, unless an earlier run has noted that.
+    ready: VecDeque<(u32, Option<Hash>)>,
     /// Whole, but their root is not known.
     rootless: BTreeSet<u32>,
     pub(super) count: Count,
@@ -76,6 +78,17 @@ pub(super) struct Count {
     pub(super) here: u64,
     /// Bytes of published files.
     pub(super) published: u64,
+}
+
+/// What became of a file when it was looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Settled {
+    /// It is what its root says, or it is too early to tell.
+    Fine,
+    /// It is not, and begins anew.
+    Wrong,
+    /// The same, and part of it was left by an earlier run: nobody is to blame.
+    Stale,
 }
 
 /// What came of a segment's bytes.
@@ -132,10 +145,61 @@ impl Files {
             again: BTreeSet::new(),
             cursor: 0,
             current: None,
+            begun: VecDeque::new(),
             ready: VecDeque::new(),
             rootless: BTreeSet::new(),
             count,
         }
+    }
+
+    /// Takes in what an earlier run has left, as far as it is wanted.
+    pub(super) fn keep(&mut self, kept: &Kept) {
+        for entry in &kept.published {
+            if self.keep_file(*entry, State::Done) {
+                self.count.done += 1;
+                self.count.published += self.size(*entry).unwrap_or_default();
+            }
+        }
+        for entry in &kept.whole {
+            if self.keep_file(*entry, State::Publishing) {
+                self.ready.push_back((*entry, None));
+            }
+        }
+        for groups in &kept.groups {
+            let wanted =
+                self.is(groups.entry, State::Waiting) || self.begun.contains(&groups.entry);
+            let Some(size) = self.size(groups.entry).filter(|_| wanted) else {
+                continue;
+            };
+            if self.is(groups.entry, State::Waiting) {
+                self.begin(groups.entry, Some(size), false);
+                self.begun.push_back(groups.entry);
+            }
+            if let Some(arrival) = self.arriving.get_mut(&groups.entry) {
+                for (group, node) in (groups.first..).zip(&groups.nodes) {
+                    self.count.here += arrival.keep(group, *node);
+                }
+            }
+        }
+    }
+
+    fn keep_file(&mut self, entry: u32, state: State) -> bool {
+        let size = self.size(entry).filter(|_| self.is(entry, State::Waiting));
+        if let Some(size) = size {
+            self.set(entry, state);
+            self.count.here += size;
+        }
+        size.is_some()
+    }
+
+    /// Files of which all is here, by what an earlier run has left.
+    pub(super) fn begun(&self) -> Vec<u32> {
+        self.begun.iter().copied().collect()
+    }
+
+    /// Bytes of a file, if it has a size.
+    pub(super) fn size(&self, index: u32) -> Option<u64> {
+        self.entry(index).and_then(Entry::size)
     }
 
     pub(super) fn entry(&self, index: u32) -> Option<&Entry> {
@@ -243,7 +307,8 @@ impl Files {
     /// The next range of the file that is being asked for.
     fn next_range(&mut self, size: Size) -> Option<Vec<Segment>> {
         loop {
-            let entry = match self.current {
+            let begun = self.current.or_else(|| self.begun.pop_front());
+            let entry = match begun {
                 Some(entry) => entry,
                 None => self.start_large(size.batch)?,
             };
@@ -315,7 +380,7 @@ impl Files {
     fn empty(&mut self, index: u32) {
         self.arriving.remove(&index);
         self.set(index, State::Publishing);
-        self.ready.push_back(index);
+        self.ready.push_back((index, Some(file_root(&[]))));
     }
 
     fn set(&mut self, index: u32, state: State) {
@@ -398,43 +463,42 @@ impl Files {
         Ok(())
     }
 
-    /// Bytes of an entry are on disk.
-    pub(super) fn written(&mut self, entry: u32, bytes: u32) {
-        if let Some(arrival) = self.arriving.get_mut(&entry) {
-            arrival.written += u64::from(bytes);
-            self.count.here += u64::from(bytes);
-        }
+    /// A range of an entry is on disk. Says which of its groups is whole by that and known, and as what.
+    pub(super) fn written(&mut self, range: &Segment) -> Option<(u64, Hash)> {
+        let arrival = self.arriving.get_mut(&range.entry)?;
+        self.count.here += u64::from(range.len);
+        arrival.wrote(range.offset, range.len)
     }
 
-    /// Looks whether an entry is whole by now, and whether it is what its root says. `false`: it is not, and has to be
-    /// fetched again.
-    pub(super) fn settle(&mut self, entry: u32) -> bool {
-        let Some(arrival) = self.arriving.get(&entry) else {
-            return true;
-        };
-        let Some(found) = arrival.root() else {
-            return true;
+    /// Looks whether an entry is whole by now, and whether it is what its root says. If not, it is fetched again.
+    pub(super) fn settle(&mut self, entry: u32) -> Settled {
+        let Some(found) = self.arriving.get(&entry).and_then(Arrival::root) else {
+            return Settled::Fine;
         };
         let Some(root) = self.roots.get(&entry) else {
             self.rootless.insert(entry);
-            return true;
+            return Settled::Fine;
         };
         self.rootless.remove(&entry);
         let matches = found == *root;
         let Some(arrival) = self.arriving.remove(&entry) else {
-            return true;
+            return Settled::Fine;
         };
         if matches {
             self.roots.remove(&entry);
             self.set(entry, State::Publishing);
-            self.ready.push_back(entry);
-        } else {
-            self.count.here = self.count.here.saturating_sub(arrival.written);
-            self.again.retain(|segment| segment.entry != entry);
-            self.set(entry, State::Waiting);
-            self.cursor = self.cursor.min(entry);
+            self.ready.push_back((entry, Some(found)));
+            return Settled::Fine;
         }
-        matches
+        self.count.here = self.count.here.saturating_sub(arrival.written);
+        self.again.retain(|segment| segment.entry != entry);
+        self.set(entry, State::Waiting);
+        self.cursor = self.cursor.min(entry);
+        if arrival.kept {
+            Settled::Stale
+        } else {
+            Settled::Wrong
+        }
     }
 
     /// Whether an entry is whole and checked, and on its way to its final name.
@@ -447,8 +511,8 @@ impl Files {
         self.rootless.iter().copied().collect()
     }
 
-    /// Entries that are whole and checked, up to `most`.
-    pub(super) fn take_ready(&mut self, most: usize) -> Vec<u32> {
+    /// Entries that are whole and checked, up to `most`; with their root, unless an earlier run has noted that.
+    pub(super) fn take_ready(&mut self, most: usize) -> Vec<(u32, Option<Hash>)> {
         let many = self.ready.len().min(most);
         self.ready.drain(..many).collect()
     }
@@ -507,10 +571,31 @@ impl Files {
         self.again.retain(|segment| segment.entry != index);
         self.rootless.remove(&index);
         self.roots.remove(&index);
-        self.ready.retain(|ready| *ready != index);
+        self.ready.retain(|(ready, _)| *ready != index);
+        self.begun.retain(|begun| *begun != index);
         if self.current == Some(index) {
             self.current = None;
         }
         true
+    }
+}
+
+/// What an earlier run has left of a manifest's files, for people.
+pub(super) fn summary(manifest: &Manifest, kept: &Kept) -> KeptSummary {
+    let size = |entry: &u32| manifest.entry(*entry).and_then(Entry::size);
+    let whole = kept.published.iter().chain(&kept.whole);
+    let mut bytes: u64 = whole.filter_map(size).sum();
+    for groups in &kept.groups {
+        if let Some(size) = size(&groups.entry) {
+            let end = groups.first.saturating_add(groups.nodes.len() as u64);
+            let range = groups.first..end.min(group_count(size));
+            bytes += range
+                .map(|group| u64::from(group_len(size, group)))
+                .sum::<u64>();
+        }
+    }
+    KeptSummary {
+        bytes,
+        files: kept.published.len() as u64,
     }
 }

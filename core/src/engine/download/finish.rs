@@ -24,6 +24,7 @@ impl Download {
         };
         let busy =
             transfer.finishing || transfer.publishing || transfer.writes > 0 || !transfer.staged;
+        let busy = busy || transfer.journal.is_busy();
         if busy || !transfer.to_write.is_empty() || !transfer.files.is_complete() {
             return;
         }

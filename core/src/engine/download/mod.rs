@@ -6,6 +6,7 @@
 mod arrival;
 mod files;
 mod finish;
+mod journal;
 mod lookups;
 mod offer;
 mod reach;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use files::Files;
+use journal::Journal;
 use offer::Offer;
 use reach::Better;
 use search::Search;
@@ -26,7 +28,7 @@ use transfer::Transfer;
 use super::context::{Context, DownloadJob, JobOwner};
 use super::{
     AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event, FetchKey,
-    FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
+    FetchOptions, FetchSource, Kept, LinkId, Origin, PathKind, SinkKind, Violation,
 };
 use crate::frame::Frame;
 use crate::manifest::SignedManifest;
@@ -363,6 +365,7 @@ impl Download {
         };
         let signed = SignedManifest::decode(encoded, &peer, &cx.limits)
             .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
+        let origin = Origin::of(&signed);
         let paths = offer.decoded(signed)?;
         if self.sink == SinkKind::Pipe {
             self.offered(
@@ -370,6 +373,7 @@ impl Download {
                 DiskDone::Inspected {
                     taken: Vec::new(),
                     free: None,
+                    kept: Kept::default(),
                 },
             );
             return Ok(());
@@ -379,6 +383,7 @@ impl Download {
             DiskWork::Inspect {
                 download: self.id,
                 paths,
+                origin,
             },
         );
         Ok(())
@@ -390,13 +395,14 @@ impl Download {
             return;
         };
         match done {
-            DiskDone::Inspected { taken, free } => {
-                if let Some((manifest, taken)) = offer.inspected(&taken) {
+            DiskDone::Inspected { taken, free, kept } => {
+                if let Some((manifest, taken, kept)) = offer.inspected(&taken, kept) {
                     cx.event(Event::Offer {
                         download: self.id,
                         manifest,
                         taken,
                         free,
+                        kept,
                     });
                 }
             }
@@ -410,10 +416,11 @@ impl Download {
         let Stage::Offer(offer) = &mut self.stage else {
             return;
         };
-        let Some((signed, taken)) = offer.accept() else {
+        let Some((signed, taken, kept)) = offer.accept() else {
             return;
         };
-        let files = Files::new(signed.manifest().clone(), terms, &taken);
+        let mut files = Files::new(signed.manifest().clone(), terms, &taken);
+        files.keep(&kept);
         for index in files.skipped() {
             if let Some(entry) = files.entry(index) {
                 cx.event(Event::FileSkipped {
@@ -429,12 +436,19 @@ impl Download {
             );
             return self.fail(cx, DownloadError::Unsuitable(reason));
         }
-        self.stage = Stage::Transfer(Box::new(Transfer::new(signed, files, self.sink, cx.now)));
+        let origin = Origin::of(&signed);
+        let sized = self.sink == SinkKind::Folder && !signed.manifest().summary().stream;
+        let journal = Journal::new(sized, !kept.is_empty(), &files, &cx.limits, cx.now);
+        let transfer = Transfer::new(signed, files, journal, self.sink, cx.now);
+        self.stage = Stage::Transfer(Box::new(transfer));
         match self.sink {
             SinkKind::Pipe => self.pump(cx),
             SinkKind::Folder => cx.disk(
                 JobOwner::Download(self.id, DownloadJob::Stage),
-                DiskWork::Stage { download: self.id },
+                DiskWork::Stage {
+                    download: self.id,
+                    origin,
+                },
             ),
         }
     }
@@ -463,6 +477,22 @@ impl Download {
         }
     }
 
+    /// Ends it for this run.
+    pub(super) fn suspend(&mut self, cx: &mut Context) {
+        if !self.is_kept() {
+            return self.cancel(cx);
+        }
+        if !self.is_ending() {
+            self.leave(cx, Leave::Cancelled);
+            self.end(cx, DownloadOutcome::Suspended);
+        }
+    }
+
+    /// Whether another run can go on with what is there.
+    fn is_kept(&self) -> bool {
+        matches!(&self.stage, Stage::Transfer(transfer) if transfer.journal.is_kept())
+    }
+
     /// Ends it for a reason that is not the user's.
     pub(super) fn fail(&mut self, cx: &mut Context, error: DownloadError) {
         if !self.is_ending() {
@@ -484,14 +514,18 @@ impl Download {
         end_search(&mut self.search, cx);
     }
 
-    /// Ends it, after what was staged is removed.
+    /// Ends it, after what was staged is removed, or left for another run.
     fn end(&mut self, cx: &mut Context, outcome: DownloadOutcome) {
+        let download = self.id;
+        let work = match &outcome {
+            DownloadOutcome::Suspended | DownloadOutcome::Failed(_) if self.is_kept() => {
+                DiskWork::Close { download }
+            }
+            _ => DiskWork::Discard { download },
+        };
         self.ending = Some(outcome);
         self.stage = Stage::Ending;
-        cx.disk(
-            JobOwner::Download(self.id, DownloadJob::Discard),
-            DiskWork::Discard { download: self.id },
-        );
+        cx.disk(JobOwner::Download(download, DownloadJob::Discard), work);
     }
 
     fn ended(&mut self, cx: &mut Context) {
@@ -520,8 +554,10 @@ impl Download {
         }
         match job {
             DownloadJob::Inspect => self.offered(cx, done),
-            DownloadJob::Stage => self.staged(cx, done),
+            DownloadJob::Stage => self.staged(cx, done)?,
             DownloadJob::Write { pieces } => self.write_done(cx, &pieces, done)?,
+            DownloadJob::Sync => self.synced(cx, done),
+            DownloadJob::Journal => self.noted(cx, &done),
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
             DownloadJob::Finish => self.finished(cx, done),
             DownloadJob::Discard => {}
@@ -536,7 +572,7 @@ impl Download {
         }
         let search = self.search.as_ref().map_or(Time::NEVER, Search::deadline);
         let report = match &self.stage {
-            Stage::Transfer(transfer) => transfer.report_due(),
+            Stage::Transfer(transfer) => transfer.report_due().min(transfer.journal.deadline()),
             _ => Time::NEVER,
         };
         let waiting = self.links.values().filter_map(|link| link.waiting);
@@ -557,6 +593,7 @@ impl Download {
         {
             self.search_on(cx);
         }
+        self.keep(cx);
         self.report_if_due(cx);
     }
 

@@ -1,10 +1,12 @@
 //! The manifest on its way in, and the user's answer to it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::{LinkId, Violation};
+use super::super::{Kept, KeptSummary, LinkId, Violation};
+use super::files::summary;
 use crate::limits::Limits;
 use crate::manifest::{EntryKind, Manifest, SignedManifest};
 use crate::message::Announced;
@@ -22,6 +24,8 @@ pub(super) struct Offer {
     looked_at: Vec<u32>,
     /// Entries whose name is taken; set once the user is asked.
     taken: Option<Vec<u32>>,
+    /// What an earlier run has left.
+    kept: Kept,
 }
 
 impl Offer {
@@ -116,21 +120,30 @@ impl Offer {
     }
 
     /// The destination was looked at: these of the paths exist. Returns what the user is shown.
-    pub(super) fn inspected(&mut self, taken: &[usize]) -> Option<(Arc<Manifest>, Vec<u32>)> {
+    pub(super) fn inspected(
+        &mut self,
+        taken: &[usize],
+        kept: Kept,
+    ) -> Option<(Arc<Manifest>, Vec<u32>, KeptSummary)> {
+        // What an earlier run has put there is in nobody's way.
+        let ours: BTreeSet<u32> = kept.published.iter().copied().collect();
         let taken: Vec<u32> = taken
             .iter()
             .filter_map(|at| self.looked_at.get(*at))
+            .filter(|entry| !ours.contains(entry))
             .copied()
             .collect();
         self.taken = Some(taken.clone());
         let signed = self.signed.as_ref()?;
-        Some((signed.manifest().clone(), taken))
+        let summary = summary(signed.manifest(), &kept);
+        self.kept = kept;
+        Some((signed.manifest().clone(), taken, summary))
     }
 
     /// The user says yes: what to, if they were asked.
-    pub(super) fn accept(&mut self) -> Option<(SignedManifest, Vec<u32>)> {
+    pub(super) fn accept(&mut self) -> Option<(SignedManifest, Vec<u32>, Kept)> {
         let taken = self.taken.take()?;
         let signed = self.signed.take()?;
-        Some((signed, taken))
+        Some((signed, taken, std::mem::take(&mut self.kept)))
     }
 }

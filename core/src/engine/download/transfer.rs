@@ -6,16 +6,19 @@ use bytes::Bytes;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{
-    DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Piece, Published, Segment, SinkKind,
-    Violation,
+    DiskDone, DiskError, DiskWork, Event, FetchKey, LinkId, Origin, PathKind, Piece, Published,
+    Segment, SinkKind, Violation,
 };
-use super::files::{Files, Size, Taken};
+use super::files::{Files, Settled, Size, Taken};
+use super::journal::{FILES, Journal};
 use super::window::{Rate, Window};
 use super::{Download, Stage, end_search};
+use crate::code::{MAX_ADDRESSES, Ticket};
 use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
 use crate::merkle::RangeHash;
 use crate::message::{Failure, MAX_SEGMENTS, Message, Served};
+use crate::secret::ShareCodeLabel;
 use crate::time::Time;
 
 /// Requests that are outstanding on one link at the most, whatever room the window has.
@@ -24,13 +27,12 @@ const REQUESTS: usize = 64;
 const WRITES: usize = 2;
 /// Bytes that one write job takes from those that wait, so that a disk that falls behind is called less often.
 const WRITE: usize = 1024 * 1024;
-/// Files in one publish job.
-const PUBLISH: usize = 256;
 
 /// An accepted download.
 pub(super) struct Transfer {
     pub(super) signed: SignedManifest,
     pub(super) files: Files,
+    pub(super) journal: Journal,
     sink: SinkKind,
     /// The staging folder stands.
     pub(super) staged: bool,
@@ -94,10 +96,17 @@ impl Flow {
 }
 
 impl Transfer {
-    pub(super) fn new(signed: SignedManifest, files: Files, sink: SinkKind, now: Time) -> Self {
+    pub(super) fn new(
+        signed: SignedManifest,
+        files: Files,
+        journal: Journal,
+        sink: SinkKind,
+        now: Time,
+    ) -> Self {
         Self {
             signed,
             files,
+            journal,
             sink,
             staged: sink == SinkKind::Pipe,
             to_write: VecDeque::new(),
@@ -211,7 +220,8 @@ impl Download {
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
         while flow.outstanding.len() < at_once || transfer.is_stuck(&flow.outstanding) {
             let len = window.request_len();
-            let held = cx.limits.window.saturating_sub(transfer.unwritten);
+            let held = transfer.unwritten + transfer.journal.at_risk();
+            let held = cx.limits.window.saturating_sub(held);
             let room = window.room().min(held);
             if room < u64::from(len) && !transfer.is_stuck(&flow.outstanding) {
                 break;
@@ -326,7 +336,12 @@ impl Download {
             return Ok(());
         };
         for entry in entries {
-            if transfer.files.settle(*entry) {
+            let settled = transfer.files.settle(*entry);
+            if settled == Settled::Fine {
+                continue;
+            }
+            transfer.journal.dropped(&transfer.files, *entry);
+            if settled == Settled::Stale {
                 continue;
             }
             self.bad += 1;
@@ -359,6 +374,7 @@ impl Download {
         if !transfer.files.fail(entry) {
             return;
         }
+        transfer.journal.dropped(&transfer.files, entry);
         if let Some(path) = transfer.files.entry(entry).map(|entry| entry.path.clone()) {
             cx.event(Event::FileFailed {
                 download: self.id,
@@ -368,38 +384,70 @@ impl Download {
         }
     }
 
-    pub(super) fn staged(&mut self, cx: &mut Context, done: DiskDone) {
-        match done {
-            DiskDone::Failed(error) => self.fail(cx, error.into()),
-            _ => {
-                if let Stage::Transfer(transfer) = &mut self.stage {
-                    transfer.staged = true;
-                }
-            }
+    pub(super) fn staged(&mut self, cx: &mut Context, done: DiskDone) -> Result<(), Violation> {
+        if let DiskDone::Failed(error) = done {
+            self.fail(cx, error.into());
+            return Ok(());
         }
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return Ok(());
+        };
+        transfer.staged = true;
+        let begun = transfer.files.begun();
+        self.settle(cx, &begun)?;
+        self.tell_resumable(cx);
+        Ok(())
+    }
+
+    /// Says by which ticket another run comes to the same.
+    fn tell_resumable(&self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &self.stage else {
+            return;
+        };
+        let (FetchKey::Secret(secret), Some(peer)) = (&self.source.key, self.source.peer) else {
+            return;
+        };
+        if self.sink == SinkKind::Pipe {
+            return;
+        }
+        let known = self.source.addresses.iter().chain(&self.known);
+        let ticket = Ticket {
+            peer,
+            addresses: known.take(MAX_ADDRESSES).cloned().collect(),
+            secret: secret.clone(),
+            share_code: ShareCodeLabel::of(secret),
+        };
+        cx.event(Event::Resumable {
+            download: self.id,
+            ticket,
+            origin: Origin::of(&transfer.signed),
+        });
     }
 
     /// Pieces are on disk, or could not be written.
     pub(super) fn write_done(
         &mut self,
         cx: &mut Context,
-        pieces: &[(u32, u32)],
+        pieces: &[Segment],
         done: DiskDone,
     ) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Ok(());
         };
         transfer.writes -= 1;
-        let bytes: u64 = pieces.iter().map(|(_, len)| u64::from(*len)).sum();
+        let bytes: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
         transfer.unwritten = transfer.unwritten.saturating_sub(bytes);
         if let DiskDone::Failed(error) = done {
             self.fail(cx, error.into());
             return Ok(());
         }
-        for (entry, len) in pieces {
-            transfer.files.written(*entry, *len);
+        for piece in pieces {
+            if let Some((group, node)) = transfer.files.written(piece) {
+                let files = &transfer.files;
+                transfer.journal.wrote(files, piece.entry, group, node);
+            }
         }
-        let mut entries: Vec<u32> = pieces.iter().map(|(entry, _)| *entry).collect();
+        let mut entries: Vec<u32> = pieces.iter().map(|piece| piece.entry).collect();
         entries.dedup();
         self.settle(cx, &entries)
     }
@@ -422,6 +470,8 @@ impl Download {
             match result {
                 Ok(Published::At(path)) => {
                     let size = transfer.files.published(*entry);
+                    let files = &transfer.files;
+                    transfer.journal.published(files, *entry, &path);
                     cx.event(Event::FileDone {
                         download: self.id,
                         path,
@@ -455,10 +505,13 @@ impl Download {
             && let Some(pieces) = transfer.next_write()
         {
             transfer.writes += 1;
-            let len = |piece: &Piece| u32::try_from(piece.data.len()).unwrap_or(GROUP);
-            let lens = pieces.iter().map(|piece| (piece.entry, len(piece)));
+            let range = |piece: &Piece| Segment {
+                entry: piece.entry,
+                offset: piece.offset,
+                len: u32::try_from(piece.data.len()).unwrap_or(GROUP),
+            };
             let job = DownloadJob::Write {
-                pieces: lens.collect(),
+                pieces: pieces.iter().map(range).collect(),
             };
             let download = id;
             cx.disk(
@@ -466,9 +519,8 @@ impl Download {
                 DiskWork::Write { download, pieces },
             );
         }
-        if !transfer.publishing && transfer.staged {
-            self.publish(cx);
-        }
+        self.keep(cx);
+        self.publish(cx);
         self.finish_if_complete(cx);
     }
 
@@ -476,7 +528,11 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let entries = transfer.files.take_ready(PUBLISH);
+        if transfer.publishing || !transfer.staged || transfer.journal.comes_first() {
+            return;
+        }
+        let ready = transfer.files.take_ready(FILES);
+        let entries: Vec<u32> = ready.into_iter().map(|(entry, _)| entry).collect();
         if entries.is_empty() {
             return;
         }
@@ -493,6 +549,14 @@ impl Download {
             }
             return;
         }
+        self.publish_entries(cx, entries, false);
+    }
+
+    /// Gives staged files their names. `synced`: their bytes are safe already.
+    pub(super) fn publish_entries(&mut self, cx: &mut Context, entries: Vec<u32>, synced: bool) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
         let files = entries
             .iter()
             .filter_map(|entry| transfer.files.publication(*entry))
@@ -503,6 +567,7 @@ impl Download {
             DiskWork::Publish {
                 download: self.id,
                 files,
+                synced,
             },
         );
     }

@@ -1,0 +1,302 @@
+//! When what has come is made safe for another run, and what is written down of it.
+//!
+//! Groups gather as they are written. Now and then they are synced, then noted; files that are whole are noted before
+//! they get their names, so that a crash in between leaves nothing that is not known. A download that is over at once
+//! is never noted: it would cost more than it saves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::{DiskDone, DiskWork, Groups, Record, Whole};
+use super::files::Files;
+use super::{Download, Stage};
+use crate::limits::Limits;
+use crate::merkle::{Hash, group_len};
+use crate::path::SafePath;
+use crate::time::Time;
+
+/// How long what is on the disk may go without being noted, however little that is.
+const EVERY: Duration = Duration::from_secs(2);
+/// Files of one step.
+pub(super) const FILES: usize = 256;
+
+/// What is known of a download's bytes on the disk, and not yet in its journal.
+pub(super) struct Journal {
+    state: State,
+    /// Groups that are written and not synced, by file.
+    fresh: BTreeMap<u32, BTreeMap<u64, Hash>>,
+    fresh_bytes: u64,
+    published: Vec<(u32, SafePath)>,
+    dropped: Vec<u32>,
+    under_way: Option<Step>,
+    /// When something was noted last.
+    last: Time,
+}
+
+/// Whether there is a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// There can be none.
+    Never,
+    /// Not yet: it may be over before it is worth one.
+    NotYet,
+    /// There is.
+    Kept,
+    /// There is, and nothing more can be noted in it.
+    Broken,
+}
+
+/// What is being synced, or noted.
+struct Step {
+    record: Record,
+    /// What is to be published once it is noted.
+    ready: Vec<u32>,
+    bytes: u64,
+}
+
+impl Journal {
+    /// `can`: the download goes to a folder, and what it fetches has a size. `before`: an earlier run has left one.
+    pub(super) fn new(can: bool, before: bool, files: &Files, limits: &Limits, now: Time) -> Self {
+        let large = files.count.bytes.is_none_or(|bytes| bytes > limits.window);
+        let many = files.count.wanted > FILES as u64;
+        let state = match (can, before || large || many) {
+            (false, _) => State::Never,
+            (true, false) => State::NotYet,
+            (true, true) => State::Kept,
+        };
+        Self {
+            state,
+            fresh: BTreeMap::new(),
+            fresh_bytes: 0,
+            published: Vec::new(),
+            dropped: Vec::new(),
+            under_way: None,
+            last: now,
+        }
+    }
+
+    /// Whether another run can go on with what is there.
+    pub(super) fn is_kept(&self) -> bool {
+        matches!(self.state, State::Kept | State::Broken)
+    }
+
+    /// Whether something may be noted, now or later.
+    fn notes(&self) -> bool {
+        matches!(self.state, State::NotYet | State::Kept)
+    }
+
+    /// Whether files are noted before they get their names.
+    pub(super) fn comes_first(&self) -> bool {
+        self.state == State::Kept
+    }
+
+    /// Whether something is being synced or noted.
+    pub(super) fn is_busy(&self) -> bool {
+        self.under_way.is_some()
+    }
+
+    /// Bytes on the disk that a crash would lose.
+    pub(super) fn at_risk(&self) -> u64 {
+        let under_way = self.under_way.as_ref().map_or(0, |step| step.bytes);
+        if self.state == State::Kept {
+            self.fresh_bytes + under_way
+        } else {
+            0
+        }
+    }
+
+    /// A group is written.
+    pub(super) fn wrote(&mut self, files: &Files, entry: u32, group: u64, node: Hash) {
+        if !self.notes() {
+            return;
+        }
+        if let Some(size) = files.size(entry) {
+            self.fresh.entry(entry).or_default().insert(group, node);
+            self.fresh_bytes += u64::from(group_len(size, group));
+        }
+    }
+
+    /// A file has got its name.
+    pub(super) fn published(&mut self, files: &Files, entry: u32, path: &SafePath) {
+        if self.notes() {
+            self.take_fresh(files, entry);
+            self.published.push((entry, path.clone()));
+        }
+    }
+
+    /// A file begins anew, or is given up: what was written of it counts no more.
+    pub(super) fn dropped(&mut self, files: &Files, entry: u32) {
+        if self.notes() {
+            self.take_fresh(files, entry);
+            self.dropped.push(entry);
+        }
+    }
+
+    fn take_fresh(&mut self, files: &Files, entry: u32) -> (u64, BTreeMap<u64, Hash>) {
+        let groups = self.fresh.remove(&entry).unwrap_or_default();
+        let size = files.size(entry).unwrap_or_default();
+        let lens = groups
+            .keys()
+            .map(|group| u64::from(group_len(size, *group)));
+        let bytes = lens.sum();
+        self.fresh_bytes = self.fresh_bytes.saturating_sub(bytes);
+        (bytes, groups)
+    }
+
+    fn is_due(&self, limits: &Limits, now: Time) -> bool {
+        let enough = limits.sync_every.min(limits.window / 3).max(1);
+        self.fresh_bytes >= enough || (self.has_news() && now >= self.last + EVERY)
+    }
+
+    fn has_news(&self) -> bool {
+        self.fresh_bytes > 0 || !self.published.is_empty()
+    }
+
+    /// When something has to be noted, if nothing happens before.
+    pub(super) fn deadline(&self) -> Time {
+        let idle = !self.has_news() || self.is_busy() || !self.notes();
+        if idle { Time::NEVER } else { self.last + EVERY }
+    }
+
+    /// Takes what is to be noted next.
+    fn take(&mut self, files: &Files, ready: Vec<(u32, Option<Hash>)>) -> Step {
+        let mut step = Step {
+            record: Record {
+                dropped: std::mem::take(&mut self.dropped),
+                published: std::mem::take(&mut self.published),
+                ..Record::default()
+            },
+            ready: ready.iter().map(|(entry, _)| *entry).collect(),
+            bytes: 0,
+        };
+        for (entry, root) in ready {
+            step.bytes += self.take_fresh(files, entry).0;
+            // Without a root it was noted by an earlier run.
+            if let (Some(root), Some(file)) = (root, files.entry(entry)) {
+                step.record.whole.push(Whole {
+                    entry,
+                    path: file.path.clone(),
+                    size: file.size().unwrap_or_default(),
+                    root,
+                });
+            }
+        }
+        let fresh: Vec<u32> = self.fresh.keys().copied().collect();
+        for entry in fresh {
+            let (bytes, groups) = self.take_fresh(files, entry);
+            step.bytes += bytes;
+            step.record.groups.extend(runs(entry, groups));
+        }
+        step
+    }
+}
+
+impl Step {
+    /// Files whose bytes have to be on the disk before it is noted.
+    fn to_sync(&self) -> Vec<u32> {
+        let groups = self.record.groups.iter().map(|groups| groups.entry);
+        let whole = self.record.whole.iter().map(|whole| whole.entry);
+        let mut entries: Vec<u32> = groups.chain(whole).collect();
+        entries.sort_unstable();
+        entries.dedup();
+        entries
+    }
+}
+
+/// Groups as runs without gaps.
+fn runs(entry: u32, groups: BTreeMap<u64, Hash>) -> Vec<Groups> {
+    let mut runs: Vec<Groups> = Vec::new();
+    for (group, node) in groups {
+        match runs.last_mut() {
+            Some(run) if run.first + run.nodes.len() as u64 == group => run.nodes.push(node),
+            _ => runs.push(Groups {
+                entry,
+                first: group,
+                nodes: vec![node],
+            }),
+        }
+    }
+    runs
+}
+
+impl Download {
+    /// Makes safe what is due, and what is to be published.
+    pub(super) fn keep(&mut self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let journal = &mut transfer.journal;
+        if journal.is_busy() || !transfer.staged || !journal.notes() {
+            return;
+        }
+        if journal.state == State::NotYet && cx.now >= transfer.started + EVERY {
+            journal.state = State::Kept;
+        }
+        if journal.state == State::NotYet {
+            return;
+        }
+        let ready = if transfer.publishing {
+            Vec::new()
+        } else {
+            transfer.files.take_ready(FILES)
+        };
+        if ready.is_empty() && !journal.is_due(&cx.limits, cx.now) {
+            return;
+        }
+        transfer.publishing |= !ready.is_empty();
+        let step = journal.take(&transfer.files, ready);
+        let entries = step.to_sync();
+        journal.under_way = Some(step);
+        if entries.is_empty() {
+            return self.note(cx);
+        }
+        let download = self.id;
+        cx.disk(
+            JobOwner::Download(download, DownloadJob::Sync),
+            DiskWork::Sync { download, entries },
+        );
+    }
+
+    /// What is to be noted is on the disk.
+    pub(super) fn synced(&mut self, cx: &mut Context, done: DiskDone) {
+        match done {
+            DiskDone::Failed(error) => self.fail(cx, error.into()),
+            _ => self.note(cx),
+        }
+    }
+
+    fn note(&mut self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let Some(step) = &mut transfer.journal.under_way else {
+            return;
+        };
+        let record = std::mem::take(&mut step.record);
+        let download = self.id;
+        cx.disk(
+            JobOwner::Download(download, DownloadJob::Journal),
+            DiskWork::Journal { download, record },
+        );
+    }
+
+    /// It is noted, or can't be. In that case the download goes on; what was noted before still holds.
+    pub(super) fn noted(&mut self, cx: &mut Context, done: &DiskDone) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let Some(step) = transfer.journal.under_way.take() else {
+            return;
+        };
+        transfer.journal.last = cx.now;
+        if let DiskDone::Failed(error) = done {
+            tracing::warn!(%error, "the journal can't be written; what comes from here on is lost if this run ends");
+            transfer.journal.state = State::Broken;
+        }
+        if !step.ready.is_empty() {
+            // Files that an earlier run has noted were synced by that.
+            self.publish_entries(cx, step.ready, true);
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! What is staged of a download and what its journal says of it: what of that a crash loses, and what another run finds.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use handover_core::engine::{Groups, Kept, Origin, Piece, Record, Whole};
+use handover_core::limits::GROUP;
+use handover_core::merkle::{Hash, file_root, hash_group};
+use handover_core::path::SafePath;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::Rng;
+
+use crate::ledger::{Fault, happened, promise};
+use crate::tree::Tree;
+
+/// What a disk writes at once: a crash tears writes there.
+const BLOCK: usize = 512;
+
+/// What downloads into one folder have left there, for the next one.
+#[derive(Debug, Clone, Default)]
+pub struct Leftover(Vec<Staged>);
+
+/// One staging folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Staged {
+    origin: Origin,
+    files: BTreeMap<u32, File>,
+    journal: Option<Notes>,
+}
+
+/// A staged file: as it is read, and as it is on the disk for sure.
+#[derive(Debug, Clone, Default)]
+struct File {
+    now: Vec<u8>,
+    synced: Vec<u8>,
+}
+
+/// What a journal says.
+#[derive(Debug, Clone, Default)]
+struct Notes {
+    groups: BTreeMap<(u32, u64), Hash>,
+    whole: BTreeMap<u32, Whole>,
+    published: BTreeMap<u32, SafePath>,
+}
+
+impl Leftover {
+    /// What another run may go on with, if there is something.
+    pub(super) fn kept(&self, origin: &Origin, folder: &Tree) -> Kept {
+        let staged = self.0.iter().find(|staged| staged.origin == *origin);
+        staged.map(|staged| staged.kept(folder)).unwrap_or_default()
+    }
+
+    pub(super) fn take(&mut self, origin: &Origin) -> Staged {
+        let at = self.0.iter().position(|staged| staged.origin == *origin);
+        at.map_or_else(|| Staged::new(*origin), |at| self.0.remove(at))
+    }
+
+    /// What has no journal is of no use to anybody.
+    pub(super) fn put(&mut self, staged: Staged) {
+        if staged.journal.is_some() {
+            self.0.push(staged);
+        }
+    }
+}
+
+impl Staged {
+    fn new(origin: Origin) -> Self {
+        Self {
+            origin,
+            files: BTreeMap::new(),
+            journal: None,
+        }
+    }
+
+    pub(super) fn write(&mut self, piece: &Piece) {
+        let file = &mut self.files.entry(piece.entry).or_default().now;
+        let start = usize::try_from(piece.offset).expect("an offset in memory");
+        let end = start + piece.data.len();
+        if file.len() < end {
+            file.resize(end, 0);
+        }
+        file[start..end].copy_from_slice(&piece.data);
+    }
+
+    /// A staged file is moved away.
+    pub(super) fn take(&mut self, entry: u32) -> Bytes {
+        let file = self.files.remove(&entry).unwrap_or_default();
+        file.now.into()
+    }
+
+    pub(super) fn sync(&mut self, entries: &[u32]) {
+        for entry in entries {
+            let file = self.files.entry(*entry).or_default();
+            file.synced.clone_from(&file.now);
+        }
+    }
+
+    pub(super) fn note(&mut self, record: Record) {
+        let notes = self.journal.get_or_insert_default();
+        for entry in record.dropped {
+            notes.groups.retain(|(of, _), _| *of != entry);
+            notes.whole.remove(&entry);
+        }
+        for Groups {
+            entry,
+            first,
+            nodes,
+        } in record.groups
+        {
+            let groups = (first..).zip(nodes);
+            notes
+                .groups
+                .extend(groups.map(|(at, node)| ((entry, at), node)));
+        }
+        for whole in record.whole {
+            notes.groups.retain(|(of, _), _| *of != whole.entry);
+            notes.whole.insert(whole.entry, whole);
+        }
+        for (entry, path) in record.published {
+            notes.groups.retain(|(of, _), _| *of != entry);
+            notes.whole.remove(&entry);
+            notes.published.insert(entry, path);
+        }
+    }
+
+    /// What of the journal the disk bears out. All that is staged must be: that is what the journal is for.
+    fn kept(&self, folder: &Tree) -> Kept {
+        let mut kept = Kept::default();
+        let Some(notes) = &self.journal else {
+            return kept;
+        };
+        for ((entry, group), node) in &notes.groups {
+            let found = self.group(*entry, *group);
+            promise!(
+                Noted,
+                found.is_some_and(|bytes| hash_group(bytes) == *node),
+                "group {group} of {entry} is in the journal, and not on the disk"
+            );
+            kept.groups.push(Groups {
+                entry: *entry,
+                first: *group,
+                nodes: vec![*node],
+            });
+        }
+        for whole in notes.whole.values() {
+            let found = self.files.get(&whole.entry);
+            if let Some(file) = found {
+                promise!(
+                    Noted,
+                    file_root(&file.now) == whole.root,
+                    "{} is said to be whole, and is not what is staged",
+                    whole.path
+                );
+                kept.whole.push(whole.entry);
+            } else if stands(folder, whole) {
+                kept.published.push(whole.entry);
+            }
+        }
+        let published = notes.published.iter();
+        let there = published.filter(|(_, path)| folder.bytes(path.as_str()).is_some());
+        kept.published.extend(there.map(|(entry, _)| *entry));
+        if !kept.is_empty() {
+            happened(Fault::Resumed);
+        }
+        kept
+    }
+
+    fn group(&self, entry: u32, group: u64) -> Option<&[u8]> {
+        let file = &self.files.get(&entry)?.now;
+        let start = usize::try_from(group * u64::from(GROUP)).ok()?;
+        let end = file.len().min(start + GROUP as usize);
+        file.get(start..end)
+    }
+
+    /// The machine has lost power: any block that was not synced may be lost.
+    pub(super) fn crash(&mut self, rng: &mut ChaCha8Rng) {
+        for file in self.files.values_mut() {
+            if file.now != file.synced {
+                happened(Fault::LostWrites);
+                tear(&mut file.now, &file.synced, rng);
+            }
+        }
+    }
+}
+
+/// Whether a file that was about to get its name has got it, or one numbered from it.
+fn stands(folder: &Tree, whole: &Whole) -> bool {
+    let numbered = (1..1000).map(|number| whole.path.numbered(number));
+    let names = std::iter::once(whole.path.clone()).chain(numbered);
+    names
+        .map_while(|name| folder.bytes(name.as_str()))
+        .any(|bytes| file_root(bytes) == whole.root)
+}
+
+/// Loses any blocks of a file that are not as they were synced; the others stay.
+pub(super) fn tear(file: &mut [u8], synced: &[u8], rng: &mut ChaCha8Rng) {
+    let mut kept = 0;
+    let mut lost = 0;
+    for (at, block) in file.chunks_mut(BLOCK).enumerate() {
+        if rng.next_u32().is_multiple_of(2) {
+            kept += 1;
+            continue;
+        }
+        lost += 1;
+        let before = synced.get(at * BLOCK..).unwrap_or_default();
+        let len = before.len().min(block.len());
+        block[..len].copy_from_slice(&before[..len]);
+        block[len..].fill(0);
+    }
+    if kept > 0 && lost > 0 {
+        happened(Fault::TornWrites);
+    }
+}
