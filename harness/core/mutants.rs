@@ -256,8 +256,8 @@ pub const MUTANTS: &[Mutant] = &[
         name: "syncs-skipped",
         mistake: "what is noted in the journal was not synced before",
         file: "engine/download/journal.rs",
-        stands: "if entries.is_empty()",
-        instead: "if true",
+        stands: "entries.is_empty()",
+        instead: "true",
         within: 2500,
     },
     Mutant {
