@@ -460,6 +460,12 @@ impl UnifiedP2PManager {
         self.command(Command::Resume { download }).await
     }
 
+    /// Ends a download for this run; another one can go on with what is there by then. One that is not worth it yet is
+    /// cancelled.
+    pub async fn suspend(&self, download: DownloadId) -> Result<(), ManagerError> {
+        self.command(Command::Suspend { download }).await
+    }
+
     /// Gives a download up.
     pub async fn cancel(&self, download: DownloadId) -> Result<(), ManagerError> {
         self.command(Command::Cancel { download }).await
@@ -479,7 +485,7 @@ impl UnifiedP2PManager {
         self.request(Request::UseRelay(address.clone())).await
     }
 
-    /// Ends everything: shares are withdrawn, downloads cancelled, peers told. Takes a few seconds at the most.
+    /// Ends everything: shares are withdrawn, downloads suspended, peers told. Takes a few seconds at the most.
     pub async fn stop(mut self) {
         // Events that nobody reads any more must not hold it up.
         drop(self.events.take());

@@ -198,10 +198,11 @@ impl Getting<'_> {
                 manifest,
                 taken,
                 free,
+                kept,
                 ..
             } => {
                 self.name = manifest.name().to_string();
-                let decision = self.answer.offered(manifest, taken, free);
+                let decision = self.answer.offered(manifest, taken, free, kept);
                 self.decide(decision).await?;
             }
             Event::Progress { progress, .. } => self.progress(&progress),
@@ -305,7 +306,7 @@ impl Getting<'_> {
                 self.screen.say(Tone::Plain, receiving::declined());
                 Ok(Exit::Declined)
             }
-            DownloadOutcome::Cancelled => Ok(Exit::Interrupted),
+            DownloadOutcome::Cancelled | DownloadOutcome::Suspended => Ok(Exit::Interrupted),
             DownloadOutcome::Failed(error) => Err(Failure::of_download(error)),
         }
     }
@@ -318,7 +319,7 @@ impl Getting<'_> {
         if failed { Exit::Incomplete } else { Exit::Done }
     }
 
-    /// Cancels, and gives that a moment.
+    /// Ends it for now, and gives that a moment.
     async fn interrupted(
         &mut self,
         events: &mut mpsc::Receiver<Event>,
@@ -327,19 +328,22 @@ impl Getting<'_> {
         self.status = None;
         self.screen
             .say(Tone::Plain, &format!("\n{}", sending::stopping()));
-        self.manager.cancel(self.download).await?;
+        self.manager.suspend(self.download).await?;
         let ended = async {
             while let Some(event) = events.recv().await {
                 self.screen.event(&json::event(&event));
-                if matches!(event, Event::DownloadEnded { .. }) {
-                    break;
+                if let Event::DownloadEnded { outcome, .. } = event {
+                    return outcome == DownloadOutcome::Suspended;
                 }
             }
+            false
         };
         tokio::select! {
             ended = timeout(GOODBYE, ended) => {
-                if ended.is_ok() {
-                    self.screen.say(Tone::Plain, receiving::cancelled());
+                match ended {
+                    Ok(true) => self.screen.say(Tone::Plain, receiving::suspended()),
+                    Ok(false) => self.screen.say(Tone::Plain, receiving::cancelled()),
+                    Err(_) => {}
                 }
             }
             () = interrupts.next() => {}

@@ -21,7 +21,7 @@
 //! | `not_found` | `download`, `reached` (whether any node of the DHT was asked) |
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
-//! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
+//! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
 //! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `paused` |
 //! | `path_changed` | `download`, `path` |
 //! | `connection_lost` | `download`, `path`, `reason` |
@@ -29,7 +29,7 @@
 //! | `file_skipped` | `download`, `file` |
 //! | `file_failed` | `download`, `file`, `reason` |
 //! | `peer_blamed` | `peer`, `violation` |
-//! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled` or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
+//! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can go on) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
 //! | `node_address` | `address` (as others name it with `--bootstrap`) |
 //! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
 //! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `dht`: `off`, `late`, `silent` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
@@ -42,7 +42,7 @@ use std::time::Duration;
 use handover_core::Multiaddr;
 use handover_core::code::Ticket;
 use handover_core::engine::{
-    DownloadId, DownloadOutcome, Event, ManifestSummary, ShareEnd, ShareId,
+    DownloadId, DownloadOutcome, Event, KeptSummary, ManifestSummary, ShareEnd, ShareId,
 };
 use handover_core::manifest::{Entry, EntryKind, Manifest};
 use serde_json::{Map, Value, json};
@@ -240,7 +240,8 @@ fn download_event(event: &Event) -> Option<Value> {
             manifest,
             taken,
             free,
-        } => offer(*download, manifest, taken, *free),
+            kept,
+        } => offer(*download, manifest, taken, *free, kept),
         Event::Progress { download, progress } => {
             let fields = json!({
                 "download": download,
@@ -300,13 +301,20 @@ fn download_event(event: &Event) -> Option<Value> {
     })
 }
 
-fn offer(download: DownloadId, manifest: &Manifest, taken: &[u32], free: Option<u64>) -> Value {
+fn offer(
+    download: DownloadId,
+    manifest: &Manifest,
+    taken: &[u32],
+    free: Option<u64>,
+    kept: &KeptSummary,
+) -> Value {
     let fields = json!({
         "download": download,
         "name": manifest.name(),
         "description": manifest.description(),
         "author": manifest.author(),
         "free": free,
+        "kept": kept.bytes,
     });
     let mut object = named("offer", fields);
     amounts(&mut object, &manifest.summary());
@@ -350,6 +358,7 @@ fn ended(download: DownloadId, outcome: &DownloadOutcome) -> Value {
         }),
         DownloadOutcome::Declined => json!({ "download": download, "outcome": "declined" }),
         DownloadOutcome::Cancelled => json!({ "download": download, "outcome": "cancelled" }),
+        DownloadOutcome::Suspended => json!({ "download": download, "outcome": "suspended" }),
         DownloadOutcome::Failed(error) => {
             json!({ "download": download, "outcome": "failed", "message": error.to_string() })
         }

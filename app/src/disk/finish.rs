@@ -58,8 +58,14 @@ impl FolderSink {
         if let Err(why) = symlink_stays_inside(&symlink.path, target) {
             return Err(DiskError::Escape(format!("it points to {target}: {why}")));
         }
-        let (parent, _) = split(&symlink.path);
+        let (parent, name) = split(&symlink.path);
         let parent = walker.make(parent, &self.made)?;
+        // An earlier run may have got as far as that.
+        if rustix::fs::readlinkat(parent, name, Vec::new())
+            .is_ok_and(|there| there.as_bytes() == target.as_bytes())
+        {
+            return Ok(Published::At(symlink.path.clone()));
+        }
         place(&symlink.path, symlink.on_conflict, |name, replace| {
             if replace {
                 rustix::fs::symlinkat(target, &staging.dir, NEW_SYMLINK)?;

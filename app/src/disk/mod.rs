@@ -13,8 +13,10 @@ mod beneath;
 mod error;
 mod finish;
 mod handles;
+mod journal;
 mod pipe;
 mod publish;
+mod resume;
 mod scan;
 mod serve;
 mod staging;
@@ -29,7 +31,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use handover_core::engine::{
-    DiskDone, DiskError, DiskWork, DownloadId, Published, Scanned, ShareId,
+    DiskDone, DiskError, DiskWork, DownloadId, Kept, Published, Scanned, ShareId,
 };
 use handover_core::limits::Limits;
 use handover_core::manifest::{Entry, EntryKind};
@@ -160,17 +162,30 @@ impl Disk {
                 self.shares.remove(share);
                 DiskDone::Ok
             }
-            DiskWork::Inspect { download, paths } => {
-                let (taken, free) = match &*self.downloads.get(download)? {
-                    Download::Folder(folder) => folder.inspect(&paths)?,
-                    Download::Pipe(_) => (Vec::new(), None),
-                };
-                DiskDone::Inspected { taken, free }
-            }
-            DiskWork::Stage { download } => {
+            DiskWork::Inspect {
+                download,
+                paths,
+                origin,
+            } => match &*self.downloads.get(download)? {
+                Download::Folder(folder) => folder.inspect(&paths, &origin)?,
+                Download::Pipe(_) => DiskDone::Inspected {
+                    taken: Vec::new(),
+                    free: None,
+                    kept: Kept::default(),
+                },
+            },
+            DiskWork::Stage { download, origin } => {
                 if let Download::Folder(folder) = &*self.downloads.get(download)? {
-                    folder.stage()?;
+                    folder.stage(&origin)?;
                 }
+                DiskDone::Ok
+            }
+            DiskWork::Sync { download, entries } => {
+                self.folder(download, |folder| folder.sync(&entries))?;
+                DiskDone::Ok
+            }
+            DiskWork::Journal { download, record } => {
+                self.folder(download, |folder| folder.note(&record))?;
                 DiskDone::Ok
             }
             DiskWork::Write { download, pieces } => {
@@ -180,18 +195,20 @@ impl Disk {
                 }
                 DiskDone::Ok
             }
-            DiskWork::Publish { download, files } => {
-                DiskDone::Published(match &*self.downloads.get(download)? {
-                    Download::Folder(folder) => folder.publish(&files)?,
-                    Download::Pipe(pipe) => {
-                        pipe.flush()?;
-                        files
-                            .into_iter()
-                            .map(|file| Ok(Published::At(file.path)))
-                            .collect()
-                    }
-                })
-            }
+            DiskWork::Publish {
+                download,
+                files,
+                synced,
+            } => DiskDone::Published(match &*self.downloads.get(download)? {
+                Download::Folder(folder) => folder.publish(&files, synced)?,
+                Download::Pipe(pipe) => {
+                    pipe.flush()?;
+                    files
+                        .into_iter()
+                        .map(|file| Ok(Published::At(file.path)))
+                        .collect()
+                }
+            }),
             DiskWork::Finish {
                 download,
                 folders,
@@ -216,7 +233,24 @@ impl Disk {
                 }
                 DiskDone::Ok
             }
+            DiskWork::Close { download } => {
+                // With the last handle its lock goes, and another process may go on with it.
+                self.downloads.remove(download);
+                DiskDone::Ok
+            }
         })
+    }
+
+    /// Does something in a download's folder; a pipe has none.
+    fn folder(
+        &self,
+        download: DownloadId,
+        act: impl FnOnce(&FolderSink) -> Result<(), DiskError>,
+    ) -> Result<(), DiskError> {
+        match &*self.downloads.get(download)? {
+            Download::Folder(folder) => act(folder),
+            Download::Pipe(_) => Err(DiskError::Other("this download goes to a pipe".to_owned())),
+        }
     }
 
     fn scan(&self, share: ShareId) -> Result<Scanned, DiskError> {

@@ -15,7 +15,7 @@ use super::error::disk_error;
 use super::staging::{FolderSink, Staging, path_of, split};
 
 /// From so many files on, one sync of the file system is cheaper than one per file.
-const TOGETHER: usize = 16;
+pub(super) const TOGETHER: usize = 16;
 /// Free names that are tried for one file.
 const NUMBERS: u32 = 10_000;
 
@@ -24,12 +24,13 @@ impl FolderSink {
     pub(super) fn publish(
         &self,
         files: &[PublishFile],
+        synced: bool,
     ) -> Result<Vec<Result<Published, DiskError>>, DiskError> {
         let (root, staging) = self.staged()?;
-        let together = cfg!(target_os = "linux") && files.len() >= TOGETHER;
+        let together = cfg!(target_os = "linux") && files.len() >= TOGETHER && !synced;
         let ready: Vec<_> = files
             .iter()
-            .map(|file| prepare(&staging, file, !together))
+            .map(|file| prepare(&staging, file, !(together || synced)))
             .collect();
         #[cfg(target_os = "linux")]
         if together {

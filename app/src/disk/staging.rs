@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, RwLock};
 
 use cap_std::fs::Dir;
-use handover_core::engine::{DiskError, Piece};
+use handover_core::engine::{DiskDone, DiskError, Kept, Origin, Piece, Record};
 use handover_core::limits::LEAF;
 use handover_core::path::{STAGING_PREFIX, SafePath};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
@@ -20,13 +20,18 @@ use rustix::io::Errno;
 use super::beneath::{self, Made, Obstacle, Walker};
 use super::error::disk_error;
 use super::handles::OpenFiles;
+use super::journal::{Journal, JournalError};
+use super::publish::TOGETHER;
+use super::resume;
 use super::{lock, read_lock, write_lock};
 
-/// What staging folders' names begin with; 16 random hexadecimal digits follow.
+/// What staging folders' names begin with; 16 hexadecimal digits follow.
 pub(super) const PARTIAL: &str = ".handover-partial-";
 const _: () = assert!(PARTIAL.len() > STAGING_PREFIX.len());
 /// The file in a staging folder that its process holds a lock on for as long as it lives.
 const LOCK: &str = "lock";
+/// The file in a staging folder that says what in it is safe.
+const JOURNAL: &str = "journal";
 /// Staging files per subfolder, so that no folder grows slow.
 const PER_FOLDER: u32 = 1000;
 /// Attempts to remove a folder in which others are still at work.
@@ -38,6 +43,8 @@ pub(super) struct FolderSink {
     path: PathBuf,
     root: RwLock<Option<Arc<Dir>>>,
     staging: RwLock<Option<Arc<Staging>>>,
+    /// What an earlier run has left, and was found before the offer was accepted.
+    found: Mutex<Option<Staging>>,
     /// Folders on the way to the root that were made for this download, outermost first.
     made_above: Mutex<Vec<PathBuf>>,
     /// Folders below the root that were made for this download.
@@ -51,23 +58,36 @@ impl FolderSink {
             path: std::path::absolute(&path).unwrap_or(path),
             root: RwLock::default(),
             staging: RwLock::default(),
+            found: Mutex::default(),
             made_above: Mutex::default(),
             made: Mutex::new(HashSet::new()),
         }
     }
 
-    /// Which of these paths are taken, and how much room there is. Makes nothing: nobody has accepted yet.
+    /// Which of these paths are taken, how much room there is, and what an earlier run has left. Makes nothing: nobody
+    /// has accepted yet.
     pub(super) fn inspect(
         &self,
         paths: &[SafePath],
-    ) -> Result<(Vec<usize>, Option<u64>), DiskError> {
+        origin: &Origin,
+    ) -> Result<DiskDone, DiskError> {
         let root = match beneath::open_root(&self.path) {
             Ok(root) => root,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((Vec::new(), self.room_above()));
+                return Ok(DiskDone::Inspected {
+                    taken: Vec::new(),
+                    free: self.room_above(),
+                    kept: Kept::default(),
+                });
             }
             Err(error) => return Err(self.error(error)),
         };
+        let mut kept = Kept::default();
+        if let Some((staging, found, folders)) = Staging::take_up(&root, origin) {
+            kept = found;
+            lock(&self.made).extend(folders);
+            *lock(&self.found) = Some(staging);
+        }
         let mut walker = Walker::new(&root);
         let taken = paths
             .iter()
@@ -76,10 +96,11 @@ impl FolderSink {
             .map(|(index, _)| index)
             .collect();
         let free = rustix::fs::fstatvfs(&root).ok();
-        Ok((
+        Ok(DiskDone::Inspected {
             taken,
-            free.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)),
-        ))
+            free: free.map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)),
+            kept,
+        })
     }
 
     fn room_above(&self) -> Option<u64> {
@@ -88,16 +109,19 @@ impl FolderSink {
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Makes the download's folder if need be, and a staging folder in it. Staging folders of processes that died are
-    /// removed on the way.
-    pub(super) fn stage(&self) -> Result<(), DiskError> {
+    /// Makes the download's folder if need be, and a staging folder in it, or takes up that of an earlier run. Staging
+    /// folders of processes that died and left no journal are removed on the way.
+    pub(super) fn stage(&self, origin: &Origin) -> Result<(), DiskError> {
         let mut staging = write_lock(&self.staging);
         if staging.is_some() {
             return Ok(());
         }
         let root = Arc::new(self.make_root().map_err(|error| self.error(error))?);
         remove_stale(&root);
-        let made = Staging::make(&root).map_err(|error| self.error(error))?;
+        let made = match lock(&self.found).take() {
+            Some(found) => found,
+            None => Staging::make(&root, origin).map_err(|error| self.error(error))?,
+        };
         *write_lock(&self.root) = Some(root);
         *staging = Some(Arc::new(made));
         Ok(())
@@ -128,6 +152,20 @@ impl FolderSink {
             written.map_err(|error| disk_error(error, "the staging folder"))?;
         }
         Ok(())
+    }
+
+    /// Makes the bytes of staged files durable.
+    pub(super) fn sync(&self, entries: &[u32]) -> Result<(), DiskError> {
+        let (root, staging) = self.staged()?;
+        let synced = staging.sync(&root, entries);
+        synced.map_err(|error| disk_error(error, "the staging folder"))
+    }
+
+    /// Notes something in the journal.
+    pub(super) fn note(&self, record: &Record) -> Result<(), DiskError> {
+        let (_, staging) = self.staged()?;
+        let folders: Vec<String> = lock(&self.made).iter().cloned().collect();
+        staging.note(record, &folders)
     }
 
     /// The download's folder and its staging folder, once there is one.
@@ -201,17 +239,30 @@ pub(super) struct Staging {
     open: OpenFiles,
     /// How far each staging file was written: what else it may be by the time it is published is not ours.
     ends: Mutex<HashMap<u32, u64>>,
+    /// Subfolders that were made since the last sync.
+    made: Mutex<Vec<String>>,
+    journal: Mutex<Option<Journal>>,
+    /// What a journal would be of; `None` where no later run would find it.
+    origin: Option<Origin>,
     /// Held for as long as the folder is in use.
     _lock: Option<OwnedFd>,
 }
 
 impl Staging {
-    fn make(root: &Dir) -> Result<Self, Errno> {
+    /// Another process that fetches the same into the same folder has the name by which a later run would find it; then
+    /// any name will do.
+    fn make(root: &Dir, origin: &Origin) -> Result<Self, Errno> {
+        let mut theirs = false;
         loop {
-            let name = format!(
-                "{PARTIAL}{:016x}",
-                RandomState::new().build_hasher().finish()
-            );
+            let name = if theirs {
+                format!(
+                    "{PARTIAL}{:016x}",
+                    RandomState::new().build_hasher().finish()
+                )
+            } else {
+                name_of(origin)
+            };
+            let by_name = !std::mem::replace(&mut theirs, true);
             match rustix::fs::mkdirat(root, &name, Mode::RWXU) {
                 Ok(()) => {}
                 Err(Errno::EXIST) => continue,
@@ -230,13 +281,95 @@ impl Staging {
                 // Without locks nobody can tell that it is in use; nor can anybody take it for stale.
                 Claim::Unknown => None,
             };
-            return Ok(Self {
-                dir,
-                name,
-                open: OpenFiles::default(),
-                ends: Mutex::default(),
-                _lock: lock,
-            });
+            return Ok(Self::new(dir, name, by_name.then_some(*origin), lock));
+        }
+    }
+
+    fn new(dir: Dir, name: String, origin: Option<Origin>, lock: Option<OwnedFd>) -> Self {
+        Self {
+            dir,
+            name,
+            open: OpenFiles::default(),
+            ends: Mutex::default(),
+            made: Mutex::default(),
+            journal: Mutex::default(),
+            origin,
+            _lock: lock,
+        }
+    }
+
+    /// What an earlier run has left of the same origin, if no other process goes on with it: its staging folder, what is
+    /// in it, and the folders that it made. One without a journal that can be read is as good as none, and goes.
+    fn take_up(root: &Dir, origin: &Origin) -> Option<(Self, Kept, Vec<String>)> {
+        let name = name_of(origin);
+        let folder = beneath::open_folder(root, &name).ok()?;
+        let dir = Dir::from_std_file(folder.into());
+        let Claim::Ours(claimed) = claim(&dir) else {
+            return None;
+        };
+        let flags = OFlags::RDWR;
+        let journal = beneath::open(&dir, JOURNAL, flags, Mode::empty()).ok();
+        let notes = journal.and_then(|file| {
+            let journal = Journal::open(file.into(), origin);
+            let notes = journal.and_then(|journal| Ok((journal.read()?, journal)));
+            notes
+                .inspect_err(|error| tracing::warn!(%error, "a journal can't be used"))
+                .ok()
+        });
+        let Some((notes, journal)) = notes else {
+            let _ = remove(root, &name);
+            return None;
+        };
+        let folders = notes.folders.clone();
+        let found = resume::find(root, &dir, notes);
+        let staging = Self::new(dir, name, Some(*origin), Some(claimed));
+        *lock(&staging.ends) = found.ends;
+        *lock(&staging.journal) = Some(journal);
+        Some((staging, found.kept, folders))
+    }
+
+    fn sync(&self, root: &Dir, entries: &[u32]) -> io::Result<()> {
+        if cfg!(target_os = "linux") && entries.len() >= TOGETHER {
+            #[cfg(target_os = "linux")]
+            rustix::fs::syncfs(root)?;
+            return Ok(());
+        }
+        for entry in entries {
+            let file = match self.open.get(*entry) {
+                Some(file) => file,
+                None => match self.open_existing(*entry) {
+                    Ok(file) => Arc::new(file),
+                    // An empty file is made when it is published.
+                    Err(Errno::NOENT) => continue,
+                    Err(error) => return Err(error.into()),
+                },
+            };
+            file.sync_data()?;
+        }
+        // A file is only there for sure when its folder says so.
+        for folder in std::mem::take(&mut *lock(&self.made)) {
+            rustix::fs::fsync(beneath::open_folder(&self.dir, &folder)?)?;
+        }
+        Ok(())
+    }
+
+    fn note(&self, record: &Record, folders: &[String]) -> Result<(), DiskError> {
+        let Some(origin) = &self.origin else {
+            let why = "another process fetches the same into the same folder";
+            return Err(DiskError::Other(why.to_owned()));
+        };
+        let mut journal = lock(&self.journal);
+        if journal.is_none() {
+            let flags = OFlags::RDWR | OFlags::CREATE;
+            let file = beneath::open(&self.dir, JOURNAL, flags, Mode::RUSR | Mode::WUSR);
+            let file = file.map_err(|error| disk_error(error, "the staging folder"))?;
+            *journal = Some(Journal::open(file.into(), origin).map_err(journal_error)?);
+            // The folder itself, and its place in the download's, are there for sure from here on.
+            let _ = rustix::fs::fsync(&self.dir);
+        }
+        match &*journal {
+            Some(journal) => journal.note(record, folders).map_err(journal_error),
+            None => Ok(()),
         }
     }
 
@@ -291,6 +424,11 @@ impl Staging {
             }
             created => created,
         };
+        let folder = (entry / PER_FOLDER).to_string();
+        let mut made = lock(&self.made);
+        if !made.contains(&folder) {
+            made.push(folder);
+        }
         created.map(File::from)
     }
 
@@ -336,6 +474,16 @@ impl Staging {
     }
 }
 
+fn journal_error(error: JournalError) -> DiskError {
+    DiskError::Other(format!("the journal in the staging folder: {error}"))
+}
+
+/// What the staging folder of a download is called, so that a later run finds it.
+fn name_of(origin: &Origin) -> String {
+    let id = origin.manifest.to_string();
+    format!("{PARTIAL}{}", id.get(..16).unwrap_or(&id))
+}
+
 fn meddled() -> DiskError {
     DiskError::Other("a file in the staging folder was changed by somebody else".to_owned())
 }
@@ -371,7 +519,8 @@ fn claim(dir: &Dir) -> Claim {
     }
 }
 
-/// Removes the staging folders of processes that no longer live. Whatever can't be removed stays: it is in nobody's way.
+/// Removes the staging folders of processes that no longer live, but those with a journal: somebody may go on with them
+/// one day. Whatever can't be removed stays: it is in nobody's way.
 fn remove_stale(root: &Dir) {
     let Ok(entries) = root.entries() else {
         return;
@@ -383,7 +532,11 @@ fn remove_stale(root: &Dir) {
         let Ok(folder) = beneath::open_folder(root, &name) else {
             continue;
         };
-        if let Claim::Ours(_lock) = claim(&Dir::from_std_file(folder.into())) {
+        let dir = Dir::from_std_file(folder.into());
+        if rustix::fs::statat(&dir, JOURNAL, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            continue;
+        }
+        if let Claim::Ours(_lock) = claim(&dir) {
             let _ = remove(root, &name);
         }
     }

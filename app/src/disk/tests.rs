@@ -3,6 +3,7 @@
 mod finish;
 mod hostile;
 mod publish;
+mod resume;
 mod room;
 mod scan;
 mod serve;
@@ -14,13 +15,38 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use handover_core::engine::{OnConflict, Piece, PublishFile, PublishFolder, PublishSymlink};
+use handover_core::Keypair;
+use handover_core::engine::{
+    OnConflict, Origin, Piece, PublishFile, PublishFolder, PublishSymlink,
+};
+use handover_core::manifest::{ManifestParts, SignedManifest};
 use handover_core::time::Timestamp;
 
 use super::*;
 
 const SHARE: ShareId = ShareId(1);
 const DOWNLOAD: DownloadId = DownloadId(1);
+
+/// What a download of a share by this name is of.
+pub(super) fn origin_of(name: &str) -> Origin {
+    let parts = ManifestParts {
+        name: name.to_owned(),
+        description: String::new(),
+        author: String::new(),
+        created: Timestamp::default(),
+        entries: Vec::new(),
+    };
+    let key = Keypair::ed25519_from_bytes([1; 32]).unwrap();
+    let signed = SignedManifest::sign(parts, &key, &Limits::default()).unwrap();
+    Origin {
+        manifest: signed.id(),
+        signer: signed.signer(),
+    }
+}
+
+fn origin() -> Origin {
+    origin_of("a share")
+}
 
 fn path(path: &str) -> SafePath {
     SafePath::parse(path).unwrap()
@@ -93,7 +119,10 @@ impl Receiver {
 
     fn staged() -> Self {
         let receiver = Self::new();
-        receiver.ok(DiskWork::Stage { download: DOWNLOAD });
+        receiver.ok(DiskWork::Stage {
+            download: DOWNLOAD,
+            origin: origin(),
+        });
         receiver
     }
 
@@ -125,7 +154,11 @@ impl Receiver {
 
     fn publish_all(&self, files: Vec<PublishFile>) -> Vec<Result<Published, DiskError>> {
         let download = DOWNLOAD;
-        match self.disk.perform(DiskWork::Publish { download, files }) {
+        match self.disk.perform(DiskWork::Publish {
+            download,
+            files,
+            synced: false,
+        }) {
             DiskDone::Published(outcomes) => outcomes,
             other => panic!("{other:?}"),
         }
@@ -163,8 +196,9 @@ impl Receiver {
         match self.disk.perform(DiskWork::Inspect {
             download: DOWNLOAD,
             paths: paths.iter().map(|name| path(name)).collect(),
+            origin: origin(),
         }) {
-            DiskDone::Inspected { taken, free } => (taken, free),
+            DiskDone::Inspected { taken, free, .. } => (taken, free),
             other => panic!("{other:?}"),
         }
     }
@@ -239,7 +273,10 @@ fn work_for_what_nobody_registered_fails() {
     let disk = Disk::default();
     let done = disk.perform(DiskWork::Scan { share: SHARE });
     assert!(matches!(done, DiskDone::Failed(DiskError::NotFound)));
-    let done = disk.perform(DiskWork::Stage { download: DOWNLOAD });
+    let done = disk.perform(DiskWork::Stage {
+        download: DOWNLOAD,
+        origin: origin(),
+    });
     assert!(matches!(done, DiskDone::Failed(DiskError::NotFound)));
     assert!(matches!(
         disk.perform(DiskWork::Discard { download: DOWNLOAD }),

@@ -37,6 +37,8 @@ impl Origin {
 pub struct Groups {
     /// The file's index in the manifest.
     pub entry: u32,
+    /// The file's bytes, in all.
+    pub size: u64,
     /// The first group.
     pub first: u64,
     /// The node of each.

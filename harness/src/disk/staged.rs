@@ -105,6 +105,7 @@ impl Staged {
             entry,
             first,
             nodes,
+            ..
         } in record.groups
         {
             let groups = (first..).zip(nodes);
@@ -138,6 +139,8 @@ impl Staged {
             );
             kept.groups.push(Groups {
                 entry: *entry,
+                // Only files have to be told it.
+                size: 0,
                 first: *group,
                 nodes: vec![*node],
             });

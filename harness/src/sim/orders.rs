@@ -34,6 +34,8 @@ pub(super) struct Order {
     pub(super) leftover: Leftover,
     /// Bytes of content that have come over all its downloads, and how often one was cut short or lost a link.
     pub(super) came: u64,
+    /// Bytes that the largest of them wanted.
+    pub(super) wanted: u64,
     pub(super) cuts: u64,
     /// The user wants nothing more: it is here, or they gave up.
     pub(super) settled: bool,
@@ -271,7 +273,9 @@ impl Sim<'_> {
         let leftover = disk.leftover(download);
         let host = self.hosts[usize::from(plan.host)];
         let (came, losses) = self.world.fetched_again(host, download, 0);
+        let wanted = Counted::of(self.world.events(host), download).bytes;
         let order = &mut self.orders[at];
+        order.wanted = order.wanted.max(wanted);
         order.came += came;
         order.cuts += losses + 1;
         order.leftover = leftover;
@@ -348,10 +352,10 @@ impl Sim<'_> {
             "{again} bytes came again, and {losses} links were lost"
         );
         let order = &self.orders[at];
-        let again = order.came.saturating_sub(count.bytes);
+        let again = order.came.saturating_sub(order.wanted);
         promise!(
             Frugal,
-            plan.to_pipe || share.spoilt || again <= order.cuts * 2 * window,
+            plan.to_pipe || share.is_pipe() || share.spoilt || again <= order.cuts * 2 * window,
             "{again} bytes came again over {} downloads, which were cut short {} times",
             order.attempts,
             order.cuts
@@ -381,13 +385,13 @@ impl Counted {
         for event in events {
             match event {
                 Event::Progress { download, progress } if *download == id => {
-                    begun = true;
+                    // The first is told before anything is asked for.
+                    if !std::mem::replace(&mut begun, true) {
+                        count.kept = progress.done;
+                        count.done = count.done.max(progress.files_done);
+                    }
                     count.bytes = count.bytes.max(progress.total.unwrap_or_default());
                     count.wanted = count.wanted.max(progress.files_total);
-                }
-                Event::Offer { download, kept, .. } if *download == id => {
-                    count.kept = kept.bytes;
-                    count.done += kept.files;
                 }
                 Event::FileDone { download, .. } if *download == id => count.done += 1,
                 Event::FileSkipped { download, .. } if *download == id => {

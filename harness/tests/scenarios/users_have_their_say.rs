@@ -275,7 +275,7 @@ fn a_shutdown_ends_everything_and_says_so_once() {
     let other = world.fetch(alice, &back);
     assert!(world.run_until(|world| world.received(bob) > 500_000, 10 * SECOND));
     world.command(bob, Command::Shutdown);
-    assert_eq!(world.run_to_end(bob, download), DownloadOutcome::Cancelled);
+    assert_eq!(world.run_to_end(bob, download), DownloadOutcome::Suspended);
     let outcome = world.run_to_end(alice, other);
     assert_eq!(outcome, DownloadOutcome::Failed(DownloadError::Withdrawn));
     world.run_for(SECOND);

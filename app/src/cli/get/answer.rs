@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use handover_core::engine::{ManifestSummary, OnConflict};
+use handover_core::engine::{KeptSummary, ManifestSummary, OnConflict};
 use handover_core::manifest::Manifest;
 
 use crate::cli::args::Get;
@@ -52,6 +52,7 @@ struct Offered {
     select: Option<Vec<u32>>,
     taken: Vec<u32>,
     free: Option<u64>,
+    kept: KeptSummary,
 }
 
 impl Offered {
@@ -62,6 +63,7 @@ impl Offered {
             &self.taken,
             self.free,
         )
+        .keeping(self.kept)
     }
 }
 
@@ -88,6 +90,7 @@ impl<'a> Answer<'a> {
         manifest: Arc<Manifest>,
         taken: Vec<u32>,
         free: Option<u64>,
+        kept: KeptSummary,
     ) -> Decision {
         let select = match &self.selection {
             None => None,
@@ -101,6 +104,7 @@ impl<'a> Answer<'a> {
             select,
             taken,
             free,
+            kept,
         };
         let ask = !self.args.yes && !self.args.to_stdout();
         let text = offer::offer(&offered.view(), ask, self.screen.width());

@@ -1,6 +1,6 @@
 //! The offer: what the other side wants to send, before anything of it is taken.
 
-use handover_core::engine::ManifestSummary;
+use handover_core::engine::{KeptSummary, ManifestSummary};
 use handover_core::manifest::{Entry, EntryKind, Manifest};
 
 use super::escape::{fit, fit_lines};
@@ -25,6 +25,8 @@ pub(crate) struct View<'a> {
     free: Option<u64>,
     /// What the selected part amounts to.
     pub(crate) summary: ManifestSummary,
+    /// What an earlier run has left of it.
+    kept: KeptSummary,
     selected: bool,
 }
 
@@ -52,13 +54,20 @@ impl<'a> View<'a> {
             wanted,
             taken,
             free,
+            kept: KeptSummary::default(),
             selected: select.is_some(),
         }
     }
 
     /// Whether there is room for it, as far as that is known.
     pub(crate) fn fits(&self) -> bool {
-        self.free.is_none_or(|free| free >= self.summary.bytes)
+        let needed = self.summary.bytes.saturating_sub(self.kept.bytes);
+        self.free.is_none_or(|free| free >= needed)
+    }
+
+    /// With what an earlier run has left.
+    pub(crate) fn keeping(self, kept: KeptSummary) -> Self {
+        Self { kept, ..self }
     }
 
     fn entries(&self) -> impl Iterator<Item = (u32, &'a Entry)> + Clone {
@@ -115,8 +124,18 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
         let how = if ask { " (l to list)" } else { "" };
         lines.push(format!("    … and {more} more{how}"));
     }
+    lines.extend(kept(view));
     lines.extend(cautions(view));
     lines.join("\n")
+}
+
+/// What need not be fetched any more.
+fn kept(view: &View) -> Option<String> {
+    let bytes = view.kept.bytes.min(view.summary.bytes);
+    (bytes > 0).then(|| {
+        let (here, all) = (size(bytes), size(view.summary.bytes));
+        format!("  {here} of {all} are here from before; only the rest is fetched")
+    })
 }
 
 /// All that is wanted, a line each.

@@ -233,6 +233,11 @@ pub(crate) fn declined() -> &'static str {
     "declined; nothing was received"
 }
 
+/// The user stopped it, and it can go on.
+pub(crate) fn suspended() -> &'static str {
+    "stopped; what has come is kept. To go on: the same command again, or handover resume"
+}
+
 /// The user gave up.
 pub(crate) fn cancelled() -> &'static str {
     "cancelled; files that were complete stay, the rest is removed"

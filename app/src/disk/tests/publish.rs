@@ -21,7 +21,10 @@ fn a_name_that_was_taken_meanwhile_is_treated_as_agreed() {
     ] {
         let receiver = Receiver::new();
         assert!(receiver.inspect(&["d/file.txt"]).0.is_empty());
-        receiver.ok(DiskWork::Stage { download: DOWNLOAD });
+        receiver.ok(DiskWork::Stage {
+            download: DOWNLOAD,
+            origin: origin(),
+        });
         receiver.write(0, 0, b"new");
         fs::create_dir(receiver.root.join("d")).unwrap();
         fs::write(receiver.root.join("d/file.txt"), "old").unwrap();

@@ -66,7 +66,10 @@ fn a_full_disk_is_named_and_after_room_is_made_it_goes_on() {
     let ballast = root.join("ballast");
     fs::write(&ballast, vec![1; 600_000]).unwrap();
     assert!(receiver.inspect(&["a"]).1.unwrap() < 1_000_000);
-    receiver.ok(DiskWork::Stage { download: DOWNLOAD });
+    receiver.ok(DiskWork::Stage {
+        download: DOWNLOAD,
+        origin: origin(),
+    });
     let content = bytes(400 * 1024);
     assert!(matches!(
         receiver.write(0, 0, &content[..262_144]),
@@ -99,9 +102,10 @@ fn a_read_only_disk_is_named() {
     };
     mount(&root, "size=1m,ro");
     let receiver = receiver_at(&root);
-    let done = receiver
-        .disk
-        .perform(DiskWork::Stage { download: DOWNLOAD });
+    let done = receiver.disk.perform(DiskWork::Stage {
+        download: DOWNLOAD,
+        origin: origin(),
+    });
     let DiskDone::Failed(DiskError::Denied(why)) = done else {
         panic!("{done:?}");
     };
@@ -118,7 +122,10 @@ fn a_folder_on_another_disk_is_an_error_that_says_so() {
     fs::create_dir(root.join("other")).unwrap();
     mount(&root.join("other"), "size=1m");
     let receiver = receiver_at(&root);
-    receiver.ok(DiskWork::Stage { download: DOWNLOAD });
+    receiver.ok(DiskWork::Stage {
+        download: DOWNLOAD,
+        origin: origin(),
+    });
     let published = receiver.receive(0, "other/file", "x");
     assert!(matches!(published, Err(DiskError::Other(why)) if why.contains("another disk")));
     assert!(

@@ -39,7 +39,10 @@ fn a_folder_that_is_not_there_is_made_only_when_staged_and_goes_again() {
     let (taken, free) = receiver.inspect(&["a"]);
     assert!(taken.is_empty() && free.unwrap() > 0);
     assert!(!receiver.root.join("new").exists());
-    receiver.ok(DiskWork::Stage { download: DOWNLOAD });
+    receiver.ok(DiskWork::Stage {
+        download: DOWNLOAD,
+        origin: origin(),
+    });
     assert!(target.is_dir());
     receiver.ok(DiskWork::Discard { download: DOWNLOAD });
     assert!(!receiver.root.join("new").exists());
@@ -54,9 +57,10 @@ fn a_target_that_is_a_file_is_refused() {
     receiver
         .disk
         .register_download(DOWNLOAD, DownloadTarget::Folder(target));
-    let done = receiver
-        .disk
-        .perform(DiskWork::Stage { download: DOWNLOAD });
+    let done = receiver.disk.perform(DiskWork::Stage {
+        download: DOWNLOAD,
+        origin: origin(),
+    });
     assert!(
         matches!(done, DiskDone::Failed(DiskError::Other(_))),
         "{done:?}"
@@ -148,7 +152,10 @@ fn what_a_dead_process_left_is_removed_and_what_a_living_one_uses_is_kept() {
     let download = DownloadId(7);
     other.register_download(download, DownloadTarget::Folder(receiver.root.clone()));
     assert!(matches!(
-        other.perform(DiskWork::Stage { download }),
+        other.perform(DiskWork::Stage {
+            download,
+            origin: origin()
+        }),
         DiskDone::Ok
     ));
     assert!(!dead.exists());
@@ -170,7 +177,10 @@ fn many_downloads_start_in_one_folder_at_once() {
                 let target = DownloadTarget::Folder(receiver.root.clone());
                 receiver.disk.register_download(download, target);
                 for _ in 0..20 {
-                    receiver.ok(DiskWork::Stage { download });
+                    receiver.ok(DiskWork::Stage {
+                        download,
+                        origin: origin(),
+                    });
                     let data = Bytes::from(format!("{id}"));
                     let pieces = vec![Piece {
                         entry: 0,

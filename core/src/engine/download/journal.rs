@@ -186,7 +186,8 @@ impl Journal {
         for entry in fresh {
             let (bytes, groups) = self.take_fresh(files, entry);
             step.bytes += bytes;
-            step.record.groups.extend(runs(entry, groups));
+            let size = files.size(entry).unwrap_or_default();
+            step.record.groups.extend(runs(entry, size, groups));
         }
         step
     }
@@ -205,13 +206,14 @@ impl Step {
 }
 
 /// Groups as runs without gaps.
-fn runs(entry: u32, groups: BTreeMap<u64, Hash>) -> Vec<Groups> {
+fn runs(entry: u32, size: u64, groups: BTreeMap<u64, Hash>) -> Vec<Groups> {
     let mut runs: Vec<Groups> = Vec::new();
     for (group, node) in groups {
         match runs.last_mut() {
             Some(run) if run.first + run.nodes.len() as u64 == group => run.nodes.push(node),
             _ => runs.push(Groups {
                 entry,
+                size,
                 first: group,
                 nodes: vec![node],
             }),
