@@ -184,7 +184,7 @@ impl FolderSink {
         let Some(root) = read_lock(&self.root).clone() else {
             return Ok(());
         };
-        remove(&root, &staging.name).map_err(|error| self.error(error))
+        remove(&root, &staging.name, &staging.dir).map_err(|error| self.error(error))
     }
 
     /// Gives the download up: what was staged goes, and every folder made for it in which nothing is.
@@ -255,10 +255,7 @@ impl Staging {
         let mut theirs = false;
         loop {
             let name = if theirs {
-                format!(
-                    "{PARTIAL}{:016x}",
-                    RandomState::new().build_hasher().finish()
-                )
+                random_name()
             } else {
                 name_of(origin)
             };
@@ -317,7 +314,7 @@ impl Staging {
                 .ok()
         });
         let Some((notes, journal)) = notes else {
-            let _ = remove(root, &name);
+            let _ = remove(root, &name, &dir);
             return None;
         };
         let folders = notes.folders.clone();
@@ -484,6 +481,11 @@ fn name_of(origin: &Origin) -> String {
     format!("{PARTIAL}{}", id.get(..16).unwrap_or(&id))
 }
 
+fn random_name() -> String {
+    let random = RandomState::new().build_hasher().finish();
+    format!("{PARTIAL}{random:016x}")
+}
+
 fn meddled() -> DiskError {
     DiskError::Other("a file in the staging folder was changed by somebody else".to_owned())
 }
@@ -537,19 +539,27 @@ fn remove_stale(root: &Dir) {
             continue;
         }
         if let Claim::Ours(_lock) = claim(&dir) {
-            let _ = remove(root, &name);
+            let _ = remove(root, &name, &dir);
         }
     }
 }
 
-fn remove(root: &Dir, name: &str) -> io::Result<()> {
+/// Removes a staging folder that is claimed. It goes by another name first: its own may be taken anew at any moment.
+fn remove(root: &Dir, name: &str, dir: &Dir) -> io::Result<()> {
+    let inode = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+    let there = rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW).map(inode);
+    if there != rustix::fs::fstat(dir).map(inode) {
+        return Ok(());
+    }
+    let aside = random_name();
+    rustix::fs::renameat(root, name, root, &aside)?;
     let mut rounds = 0;
     loop {
         rounds += 1;
-        match root.remove_dir_all(name) {
+        match root.remove_dir_all(&aside) {
             Ok(()) => return Ok(()),
             // A job that was still writing made a file, or somebody else removes the same folder.
-            Err(_) if root.symlink_metadata(name).is_err() => return Ok(()),
+            Err(_) if root.symlink_metadata(&aside).is_err() => return Ok(()),
             Err(error) if rounds == REMOVALS => return Err(error),
             Err(_) => {}
         }
