@@ -137,6 +137,15 @@ pub enum Event {
     },
     /// A peer broke the protocol and was dropped.
     PeerBlamed { peer: PeerId, violation: String },
+    /// What one peer brought of a download, at its end: bytes that were good, pieces that were not, and how long from the
+    /// first question to the last answer.
+    Delivered {
+        download: DownloadId,
+        peer: PeerId,
+        bytes: u64,
+        bad: u32,
+        took: Duration,
+    },
     /// A download has ended. Nothing about it comes after this.
     DownloadEnded {
         download: DownloadId,

@@ -151,6 +151,9 @@ pub enum Input {
     Path { peer: PeerId, path: PathKind },
     /// The date, as days since 1970 in UTC: at the start, and when it has changed.
     Date { day: u32 },
+    /// How a peer has done so far, by what is remembered of it: more is better, 0 is a stranger. It says who is tried
+    /// first, and never whom to trust.
+    Standing { peer: PeerId, standing: i32 },
     /// Time has passed: [`Output::Timeout`]'s moment is here.
     Tick,
 }

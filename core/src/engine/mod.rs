@@ -28,6 +28,7 @@ mod io;
 mod knock;
 mod links;
 mod share;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -152,6 +153,7 @@ impl Engine {
                 }
             }
             Input::Date { day } => self.date(day),
+            Input::Standing { peer, standing } => self.cx.standings.set(peer, standing),
             Input::Tick => {}
         }
         self.tick();
@@ -370,6 +372,7 @@ impl Engine {
             return;
         };
         self.cx.push(Output::Close { link });
+        self.cx.standings.blamed(state.peer);
         self.cx.event(Event::PeerBlamed {
             peer: state.peer,
             violation: violation.to_string(),

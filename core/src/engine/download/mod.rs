@@ -4,6 +4,7 @@
 //! ranges, checks, stages and publishes ([`transfer`]). Links come and go underneath.
 
 mod arrival;
+mod delivered;
 mod files;
 mod finish;
 mod lookups;
@@ -17,6 +18,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use delivered::Delivered;
 use files::Files;
 use offer::Offer;
 use reach::Better;
@@ -62,6 +64,7 @@ pub(super) struct Download {
     paused: bool,
     /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
     bad: u32,
+    delivered: Delivered,
     /// How it will have ended, once its last disk job is done.
     ending: Option<DownloadOutcome>,
     over: bool,
@@ -126,6 +129,7 @@ impl Download {
             stage: Stage::Offer(Box::default()),
             paused: false,
             bad: 0,
+            delivered: Delivered::default(),
             ending: None,
             over: false,
         };
@@ -497,6 +501,7 @@ impl Download {
     fn ended(&mut self, cx: &mut Context) {
         if let Some(outcome) = self.ending.take() {
             self.over = true;
+            self.delivered.tell(cx, self.id);
             cx.event(Event::DownloadEnded {
                 download: self.id,
                 outcome,
