@@ -9,6 +9,7 @@ use super::{DiskError, DownloadId, PathKind, SessionId, ShareId};
 use crate::PeerId;
 use crate::code::{ShortCode, Ticket};
 use crate::manifest::Manifest;
+use crate::pair::PairSecret;
 use crate::path::SafePath;
 
 /// What users are told. Names and texts in it come from peers: whoever prints them escapes them.
@@ -134,6 +135,13 @@ pub enum Event {
         download: DownloadId,
         path: SafePath,
         reason: String,
+    },
+    /// This side and a peer that calls itself so have agreed to remember each other: a transfer between them is complete
+    /// for which both had set it. The secret opens what they share with each other from now on, in place of any before.
+    Paired {
+        peer: PeerId,
+        name: String,
+        secret: PairSecret,
     },
     /// A peer broke the protocol and was dropped.
     PeerBlamed { peer: PeerId, violation: String },

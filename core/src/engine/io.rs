@@ -226,6 +226,10 @@ pub struct ShareOptions {
     pub relayed_only: bool,
     /// Open it to a short code too.
     pub short: Short,
+    /// For this peer only: who else knows the secret is told that there is no such share.
+    pub only: Option<PeerId>,
+    /// Remember receivers that would remember this side.
+    pub remember: bool,
 }
 
 /// Whether a share has a short code.
@@ -277,6 +281,7 @@ pub enum SinkKind {
 
 /// How a download is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct FetchOptions {
     /// What this side calls itself to the sharer. May be empty.
     pub name: String,
@@ -288,6 +293,8 @@ pub struct FetchOptions {
     pub relayed_only: bool,
     /// Give up looking for the peer after this long, instead of [`Limits::search`](crate::limits::Limits).
     pub search: Option<Duration>,
+    /// Remember the sharer, if it would remember this side.
+    pub remember: bool,
 }
 
 /// On what terms an offer is taken.

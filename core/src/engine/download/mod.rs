@@ -10,6 +10,7 @@ mod finish;
 mod lookups;
 mod offer;
 mod reach;
+mod remember;
 mod search;
 mod stall;
 mod transfer;
@@ -26,6 +27,7 @@ use search::Search;
 use transfer::Transfer;
 
 use super::context::{Context, DownloadJob, JobOwner};
+use super::remember::{Remembering, Said};
 use super::{
     AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event, FetchKey,
     FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
@@ -65,6 +67,8 @@ pub(super) struct Download {
     /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
     bad: u32,
     delivered: Delivered,
+    /// This side would remember the sharer.
+    remembering: Option<Remembering>,
     /// How it will have ended, once its last disk job is done.
     ending: Option<DownloadOutcome>,
     over: bool,
@@ -89,6 +93,8 @@ struct Fetching {
     flow: transfer::Flow,
     /// Since when everything that was asked for is unanswered.
     waiting: Option<Time>,
+    /// What was said on it of remembering.
+    said: Said,
 }
 
 impl Fetching {
@@ -98,6 +104,7 @@ impl Fetching {
             manifest: None,
             flow: transfer::Flow::default(),
             waiting: None,
+            said: Said::default(),
         }
     }
 }
@@ -130,9 +137,11 @@ impl Download {
             paused: false,
             bad: 0,
             delivered: Delivered::default(),
+            remembering: None,
             ending: None,
             over: false,
         };
+        download.remembering = download.options.remember.then(|| Remembering::new(cx));
         download.look(cx);
         download
     }
@@ -299,6 +308,7 @@ impl Download {
             Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
             Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
             Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
+            Message::Remember { half } => self.remembered(cx, link, &half)?,
             _ => return Err(Violation::new("a receiver's message from a sharer")),
         }
         self.wait(cx.now, answers.then_some(link));
@@ -335,6 +345,7 @@ impl Download {
         };
         fetching.manifest = Some(announced.len);
         fetching.flow.start(&cx.limits, fetching.path, cx.now);
+        self.offer_to_remember(cx, link)?;
         self.choose(cx);
         let same = match &mut self.stage {
             Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
