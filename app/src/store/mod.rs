@@ -7,6 +7,9 @@
 //!
 //! A memory is a convenience. Nothing that handover does may fail because of it: callers log what went wrong, and go on.
 
+mod history;
+mod peers;
+
 use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -25,6 +28,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
+
+pub use history::{Direction, Ended, Transfer};
+pub use peers::{Meeting, Pair, PeerRecord, standing};
 
 /// The file's name in the data folder.
 pub const FILE_NAME: &str = "state.redb";
