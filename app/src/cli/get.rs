@@ -14,6 +14,7 @@ use handover_core::code::ShareCode;
 use handover_core::engine::{
     AcceptTerms, DownloadId, DownloadOutcome, DownloadSummary, Event, PathKind, Progress,
 };
+use tokio::join;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -109,10 +110,10 @@ pub(crate) async fn run(
         recorder,
     };
     let result = getting.follow(&mut events, &mut lines, interrupts).await;
-    getting.recorder.finish(screen).await;
+    let recorder = getting.into_recorder();
     drop(events);
     tokio::select! {
-        _ = timeout(GOODBYE, manager.stop()) => {}
+        _ = async { join!(timeout(GOODBYE, manager.stop()), recorder.finish(screen)) } => {}
         () = interrupts.next() => return Ok(Exit::Interrupted),
     }
     result
@@ -185,6 +186,11 @@ struct Getting<'a> {
 }
 
 impl Getting<'_> {
+    /// All but the record is over.
+    fn into_recorder(self) -> Recorder {
+        self.recorder
+    }
+
     async fn follow(
         &mut self,
         events: &mut mpsc::Receiver<Event>,

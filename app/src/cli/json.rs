@@ -31,6 +31,7 @@
 //! | `peer_blamed` | `peer`, `violation` |
 //! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that were wrong), `took`: at the end, what each peer brought |
 //! | `paired` | `peer`, `name`: both sides have agreed to remember each other |
+//! | `not_remembered` | `message`: why what was agreed on could not be kept |
 //! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled` or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
 //! | `node_address` | `address` (as others name it with `--bootstrap`) |
 //! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
@@ -45,7 +46,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use handover::store::{PeerRecord, Transfer, standing};
+use handover::store::{PeerRecord, StoreError, Transfer, standing};
 use handover_core::code::Ticket;
 use handover_core::engine::{
     DownloadId, DownloadOutcome, Event, ManifestSummary, ShareEnd, ShareId,
@@ -130,6 +131,11 @@ pub(crate) fn peer(peer: PeerId, record: &PeerRecord) -> Value {
         "violations": record.violations,
         "standing": standing(record),
     })
+}
+
+/// What was agreed on could not be kept.
+pub(crate) fn not_remembered(error: &StoreError) -> Value {
+    json!({ "event": "not_remembered", "message": error.to_string() })
 }
 
 /// So many peers are forgotten.

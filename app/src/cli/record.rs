@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use self::received::Received;
 use self::sent::Sent;
 use super::failure::Failure;
+use super::json;
 use super::screen::{Screen, Tone, peers};
 use super::settings::Settings;
 
@@ -160,6 +161,7 @@ impl Recorder {
         drop(notes);
         let joined = timeout(WRITTEN, spawn_blocking(move || writer.join())).await;
         if let Ok(Ok(Ok(Err(error)))) = joined {
+            screen.event(&json::not_remembered(&error));
             screen.need(Tone::Bad, &peers::not_remembered(&error.to_string()));
         }
         tell_moved(&self.memory.store, screen);

@@ -14,6 +14,7 @@ use handover_core::engine::{
     Event, ManifestSummary, PathKind, ReceiverOutcome, SessionId, ShareEnd, ShareId, ShareLabel,
     Short,
 };
+use tokio::join;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
@@ -115,10 +116,10 @@ pub(crate) async fn run(
         Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
     };
     let result = sending.serve(&mut events, interrupts).await;
-    sending.recorder.finish(screen).await;
+    let recorder = sending.into_recorder();
     drop(events);
     tokio::select! {
-        _ = timeout(GOODBYE, manager.stop()) => {}
+        _ = async { join!(timeout(GOODBYE, manager.stop()), recorder.finish(screen)) } => {}
         () = interrupts.next() => return Ok(Exit::Interrupted),
     }
     result
@@ -266,6 +267,11 @@ impl<'a> Sending<'a> {
             remembered: 0,
             recorder,
         }
+    }
+
+    /// All but the record is over.
+    fn into_recorder(self) -> Recorder {
+        self.recorder
     }
 
     async fn serve(

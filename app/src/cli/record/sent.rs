@@ -85,6 +85,10 @@ impl Sent {
             ReceiverOutcome::Lost => (Ended::Failed, Some(false)),
             ReceiverOutcome::Violation => (Ended::Violation, Some(false)),
         };
+        // Who only looks in is not worth a line, and could push out those that are.
+        if sent == 0 && matches!(ended, Ended::Cancelled | Ended::Failed) {
+            return Vec::new();
+        }
         let Receiver {
             peer,
             name,
