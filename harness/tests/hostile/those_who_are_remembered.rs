@@ -19,11 +19,11 @@ fn hello() -> Message {
 }
 
 /// A share whose sharer would remember its receivers, or not, and a puppet that has joined it.
-fn shared(would: bool) -> (World, HostId, LinkId) {
+fn shared(remembers: bool) -> (World, HostId, LinkId) {
     let mut world = World::new(120);
     let (alice, mallory) = (world.add_host(), world.add_puppet());
     let mut offering = Offering::tree(Tree::one("f", content(1, 1000)));
-    offering.options.remember = would;
+    offering.options.remember = remembers;
     let (_, ticket) = world.share_with(alice, offering);
     let link = world.puppet_dials(mallory, alice);
     world.puppet_knocks(mallory, link, &ticket.secret);
@@ -46,8 +46,8 @@ fn answers(world: &World, link: LinkId) -> usize {
 
 #[test]
 fn a_receiver_says_it_once_and_after_its_greeting() {
-    for would in [true, false] {
-        let (mut world, alice, link) = shared(would);
+    for remembers in [true, false] {
+        let (mut world, alice, link) = shared(remembers);
         world.say(link, &hello());
         world.say(link, &remember());
         world.say(link, &remember());
@@ -65,8 +65,8 @@ fn a_receiver_says_it_once_and_after_its_greeting() {
 
 #[test]
 fn who_would_not_remember_says_nothing_and_keeps_nothing() {
-    for (would, expected) in [(true, 1), (false, 0)] {
-        let (mut world, alice, link) = shared(would);
+    for (remembers, expected) in [(true, 1), (false, 0)] {
+        let (mut world, alice, link) = shared(remembers);
         world.say(link, &hello());
         world.say(link, &remember());
         world.run_for(SECOND);
@@ -75,7 +75,7 @@ fn who_would_not_remember_says_nothing_and_keeps_nothing() {
         let outcome = Leave::Completed;
         world.say(link, &Message::Leave { outcome });
         world.run_for(SECOND);
-        assert_eq!(is_paired(&world, alice), would);
+        assert_eq!(is_paired(&world, alice), remembers);
     }
 }
 
