@@ -7,5 +7,6 @@ mod buffers;
 pub mod disk;
 mod driver;
 mod manager;
+pub mod store;
 
 pub use manager::{Config, FetchRequest, ManagerError, ShareInfo, ShareRequest, UnifiedP2PManager};

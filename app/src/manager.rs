@@ -10,6 +10,7 @@ use handover_core::engine::{
     ShareId, ShareLabel, ShareOptions, Short, SinkKind,
 };
 use handover_core::limits::Limits;
+use handover_core::secret::ShareSecret;
 use handover_core::{Multiaddr, PeerId};
 use handover_transports::libp2p::{
     Libp2pConfig, Libp2pError, Libp2pTransport, Listen, Reachable, Serve, public_bootstrap,
@@ -121,6 +122,8 @@ impl Config {
             } else {
                 Short::None
             },
+            only: None,
+            remember: false,
         }
     }
 
@@ -132,6 +135,7 @@ impl Config {
             dht: self.has_dht(),
             relayed_only: self.relayed_only(),
             search: self.has_dht().then_some(DHT_PATIENCE),
+            remember: false,
         }
     }
 
@@ -214,6 +218,8 @@ pub struct ShareRequest {
     pub input: ShareInput,
     /// How it is served.
     pub options: ShareOptions,
+    /// What opens it, if that is to be a certain secret.
+    pub secret: Option<ShareSecret>,
 }
 
 /// Something to fetch.
@@ -345,6 +351,7 @@ impl UnifiedP2PManager {
             label,
             input,
             options,
+            secret: None,
         })
         .await
     }
@@ -355,6 +362,7 @@ impl UnifiedP2PManager {
             label,
             input,
             options,
+            secret,
         } = request;
         let told = label.clone();
         let (reply, answer) = oneshot::channel();
@@ -362,7 +370,7 @@ impl UnifiedP2PManager {
             command: Box::new(move |share| Command::Share {
                 share,
                 label: told,
-                secret: None,
+                secret,
                 options,
             }),
             input,
@@ -434,6 +442,12 @@ impl UnifiedP2PManager {
         })
         .await?;
         answer.await.map_err(|_| ManagerError::NotRunning)
+    }
+
+    /// Tells how peers have done before ([`standing`](crate::store::standing)): of several that could be tried, those
+    /// that have done well are tried first.
+    pub async fn tell_standings(&self, known: Vec<(PeerId, i32)>) -> Result<(), ManagerError> {
+        self.request(Request::Standings(known)).await
     }
 
     /// Takes an offer.

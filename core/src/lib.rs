@@ -6,7 +6,7 @@
 //!
 //! - [`code`]: what one person reads out to the other (tickets, legacy codes).
 //! - [`path`], [`manifest`], [`merkle`]: what is shared, and how every byte of it is checked.
-//! - [`secret`], [`pake`], [`handshake`], [`aead`], [`frame`]: how a link is keyed and what a frame looks like.
+//! - [`secret`], [`pair`], [`pake`], [`handshake`], [`aead`], [`frame`]: how a link is keyed and what a frame looks like.
 //! - [`message`]: the messages inside the frames.
 //! - [`engine`]: the state machine that decides everything.
 //! - [`limits`]: the bound of everything that a peer can make grow.
@@ -27,6 +27,7 @@ pub mod limits;
 pub mod manifest;
 pub mod merkle;
 pub mod message;
+pub mod pair;
 pub mod pake;
 pub mod path;
 pub mod secret;

@@ -161,6 +161,12 @@ pub enum Message {
         #[serde(rename = "a")]
         addresses: Bounded<ByteBuf, MAX_ADDRESSES>,
     },
+    /// The sender of this would remember the other side, so that the next transfer needs no code: one half of a secret
+    /// ([`crate::pair`]). The receiver says it first; a sharer that would too answers.
+    Remember {
+        #[serde(rename = "h")]
+        half: SecretBytes,
+    },
     /// Is the link alive? Answered by [`Message::Pong`] with the same number.
     Ping { nonce: u64 },
     /// It is.
@@ -386,6 +392,9 @@ mod tests {
                 reason: Failure::Gone,
             },
             Message::Withdrawn,
+            Message::Remember {
+                half: SecretBytes([6; 32]),
+            },
             Message::Ping { nonce: u64::MAX },
             Message::Pong { nonce: u64::MAX },
         ]);

@@ -45,6 +45,11 @@ const DOCTOR_HELP: &str = "\
 It sets itself up as `send` with the same options would, so ask it with those. Nothing is shared. It ends with 0 where
 transfers over the internet are possible, and with 3 where they are not.";
 
+const PEERS_HELP: &str = "\
+Names are what peers call themselves. Who is marked \"needs no code\" and you have both run with --remember once:
+  handover send ./mods --to laptop        here
+  handover get --from desk                and there";
+
 const GET_HELP: &str = "\
 Where the code comes from, the first of: the argument, the variable HANDOVER_CODE, the first line of standard input if \
 that is not a terminal, a prompt. As an argument the code can be seen by everybody on this computer, in the list of \
@@ -114,6 +119,11 @@ pub(crate) enum Command {
     /// Tell what the network here allows: who can be found, and how transfers will go
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
+    /// Tell which transfers there were, the newest last
+    History(History),
+    /// Tell who was met, how they did, and who needs no code
+    #[command(after_help = PEERS_HELP)]
+    Peers(Peers),
     /// Hand a small folder from one peer to another, both on this computer
     Demo,
     /// Print a completion script for a shell
@@ -167,6 +177,15 @@ pub(crate) struct Send {
     /// Print a code in the old form as well: SHARECODE:ENCRYPTIONKEY:IP:PORT
     #[arg(long)]
     pub(crate) legacy: bool,
+    /// Share with this peer alone, without a code, until it has it all: a name or id of `handover peers`
+    #[arg(long, value_name = "PEER", conflicts_with_all = ["ticket", "qr", "lan", "legacy", "remember"])]
+    pub(crate) to: Option<String>,
+    /// Remember receivers that run with --remember too: the next time neither side needs a code
+    #[arg(long)]
+    pub(crate) remember: bool,
+    /// Note neither these transfers nor who took part
+    #[arg(long)]
+    pub(crate) no_history: bool,
     #[command(flatten)]
     pub(crate) network: Network,
 }
@@ -179,9 +198,17 @@ impl Send {
 }
 
 #[derive(Debug, clap::Args)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of its own"
+)]
 pub(crate) struct Get {
     /// The code that the sender gave you; see below for safer ways to give it
+    #[arg(conflicts_with = "from")]
     pub(crate) code: Option<String>,
+    /// Fetch what this peer shares with you alone, without a code: a name or id of `handover peers`
+    #[arg(long, value_name = "PEER", conflicts_with = "remember")]
+    pub(crate) from: Option<String>,
     /// Put files below this folder
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     pub(crate) to: PathBuf,
@@ -203,6 +230,12 @@ pub(crate) struct Get {
     /// Look for the other side for so long before giving up
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) wait: Option<Duration>,
+    /// Remember the sender, if it runs with --remember too: the next time neither side needs a code
+    #[arg(long)]
+    pub(crate) remember: bool,
+    /// Note neither this transfer nor who sent it
+    #[arg(long)]
+    pub(crate) no_history: bool,
     #[command(flatten)]
     pub(crate) network: Network,
 }
@@ -286,6 +319,26 @@ pub(crate) struct Doctor {
     pub(crate) wait: Duration,
     #[command(flatten)]
     pub(crate) network: Network,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct History {
+    /// Tell only so many, the last ones
+    #[arg(long, value_name = "COUNT", default_value_t = 50)]
+    pub(crate) limit: usize,
+    /// Forget all of them
+    #[arg(long)]
+    pub(crate) clear: bool,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Peers {
+    /// Forget this one, by name or id; if it needed no code, it does from now on
+    #[arg(long, value_name = "PEER", conflicts_with = "forget_all")]
+    pub(crate) forget: Option<String>,
+    /// Forget everybody
+    #[arg(long)]
+    pub(crate) forget_all: bool,
 }
 
 /// How this side uses the network.
@@ -445,6 +498,8 @@ mod tests {
         insta::assert_snapshot!("help_get", help(Some("get")));
         insta::assert_snapshot!("help_node", help(Some("node")));
         insta::assert_snapshot!("help_doctor", help(Some("doctor")));
+        insta::assert_snapshot!("help_history", help(Some("history")));
+        insta::assert_snapshot!("help_peers", help(Some("peers")));
     }
 
     #[test]
@@ -466,6 +521,11 @@ mod tests {
             "handover send a -q -v",
             "handover send a --listen nowhere",
             "handover send a --transport pigeon",
+            "handover send a --to b --ticket",
+            "handover send a --to b --remember",
+            "handover get code --from b",
+            "handover peers --forget a --forget-all",
+            "handover history --limit some",
         ] {
             let parsed = Args::try_parse_from(line.split(' '));
             assert!(parsed.is_err(), "{line}");

@@ -30,7 +30,14 @@ pub(crate) struct Claim {
     /// Held for as long as the process runs, where files can be locked and nobody else had it.
     _lock: File,
     /// An identity of its own, which goes with it.
-    _borrowed: Option<tempfile::TempDir>,
+    borrowed: Option<tempfile::TempDir>,
+}
+
+impl Claim {
+    /// Whether this process is somebody else than usual: another one has the identity.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.borrowed.is_some()
+    }
 }
 
 /// Claims the identity in `folder`. Where another process has it already, `folder` becomes that of a new one: two
@@ -48,7 +55,7 @@ pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
     }
     Ok(Claim {
         _lock: lock,
-        _borrowed: borrowed,
+        borrowed,
     })
 }
 

@@ -1,6 +1,7 @@
 //! Why a run failed: in words, with what to do next, and as an exit code.
 
 use handover::ManagerError;
+use handover::store::StoreError;
 use handover_core::code::CodeError;
 use handover_core::engine::{DiskError, DownloadError, ShareEnd};
 use handover_transports::libp2p::Libp2pError;
@@ -48,6 +49,20 @@ impl Failure {
             )),
             ShareEnd::Stopped | ShareEnd::UsedUp | ShareEnd::Expired => None,
         }
+    }
+
+    /// What is remembered can't be had.
+    // By value: it is called with what `map_err` hands on.
+    #[allow(clippy::needless_pass_by_value)]
+    pub(crate) fn of_store(error: StoreError) -> Self {
+        let advice = match error {
+            StoreError::Busy(_) => "Run the same command again in a moment.",
+            StoreError::File { .. } => {
+                "Name another data folder with --data-dir or HANDOVER_DATA_DIR."
+            }
+            StoreError::Database(_) => "",
+        };
+        Self::new(Exit::Disk, error.to_string(), advice)
     }
 
     /// A download that failed as a whole.

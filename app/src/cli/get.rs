@@ -14,6 +14,7 @@ use handover_core::code::ShareCode;
 use handover_core::engine::{
     AcceptTerms, DownloadId, DownloadOutcome, DownloadSummary, Event, PathKind, Progress,
 };
+use tokio::join;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -25,7 +26,9 @@ use super::failure::Failure;
 use super::input::{self, Lines};
 use super::interrupt::Interrupts;
 use super::json;
-use super::screen::{Live, Screen, Tone, receiving, sending};
+use super::known::{self, Known};
+use super::record::{Memory, Recorder};
+use super::screen::{Live, Screen, Tone, peers, receiving, sending};
 use super::select::Selection;
 
 /// How long a cancelled download may take to clean up, and peers to hear of it.
@@ -42,20 +45,43 @@ pub(crate) async fn run(
     let selection = Selection::parse(&args.select)?;
     let config = super::config(&args.network, global)?;
     let mut lines = Lines::default();
-    let Some(code) = input::code(args.code.as_deref(), screen, &mut lines, interrupts).await?
-    else {
+    let memory = Memory::new(&config.data_dir, args.no_history)?;
+    let known = args
+        .from
+        .as_ref()
+        .map(|called| Known::find(&memory.store, called));
+    let known = known.transpose()?;
+    let code = match &known {
+        Some(known) => Some(known.code()),
+        None => input::code(args.code.as_deref(), screen, &mut lines, interrupts).await?,
+    };
+    let Some(code) = code else {
         return Ok(Exit::Interrupted);
     };
     can_look(&code, &config)?;
+    if known.is_some() {
+        known::can_meet(&config)?;
+    }
     let mut options = config.fetch_options();
     options.search = args.wait.or(options.search);
+    options.remember = args.remember;
+    let us = options.name.clone();
     let target = target(args)?;
     let mut config = config;
     // Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody can connect to their
     // own identity.
-    let _identity = data_dir::claim(&mut config.data_dir)?;
+    let identity = data_dir::claim(&mut config.data_dir)?;
+    if args.remember {
+        known::check_own(&identity, "the other side")?;
+    }
     let mut manager = UnifiedP2PManager::new(config)?;
+    if let Some(known) = &known {
+        known.check(manager.peer(), &identity)?;
+    }
     manager.start().await?;
+    memory.tell_standings(&manager).await?;
+    let folder = (!args.to_stdout()).then_some(args.to.as_path());
+    let recorder = Recorder::of_download(memory, manager.peer(), folder);
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
@@ -79,12 +105,15 @@ pub(crate) async fn run(
         relay_ended: false,
         rounds: 0,
         told_not_found: None,
+        known: known.map(|known| (known, us)),
+        remembered: false,
+        recorder,
     };
     let result = getting.follow(&mut events, &mut lines, interrupts).await;
-    drop(getting);
+    let recorder = getting.into_recorder();
     drop(events);
     tokio::select! {
-        _ = timeout(GOODBYE, manager.stop()) => {}
+        _ = async { join!(timeout(GOODBYE, manager.stop()), recorder.finish(screen)) } => {}
         () = interrupts.next() => return Ok(Exit::Interrupted),
     }
     result
@@ -149,9 +178,19 @@ struct Getting<'a> {
     /// Rounds of look-ups without a result, and what was said of them last.
     rounds: u32,
     told_not_found: Option<bool>,
+    /// Whom it comes from without a code, and what they call this computer.
+    known: Option<(Known, String)>,
+    /// The sender is remembered from now on.
+    remembered: bool,
+    recorder: Recorder,
 }
 
 impl Getting<'_> {
+    /// All but the record is over.
+    fn into_recorder(self) -> Recorder {
+        self.recorder
+    }
+
     async fn follow(
         &mut self,
         events: &mut mpsc::Receiver<Event>,
@@ -179,6 +218,7 @@ impl Getting<'_> {
     async fn event(&mut self, event: Event) -> Result<Option<DownloadOutcome>, Failure> {
         let screen = self.screen;
         screen.event(&json::event(&event));
+        self.recorder.event(&event);
         match event {
             Event::Connecting {
                 attempt, reason, ..
@@ -232,6 +272,15 @@ impl Getting<'_> {
                     Tone::Bad,
                     &receiving::file_failed(path.as_str(), &reason, screen.width()),
                 );
+            }
+            Event::Paired { peer, name, .. } => {
+                self.remembered = true;
+                let name = if name.is_empty() {
+                    peer.to_string()
+                } else {
+                    name
+                };
+                screen.say(Tone::Good, &peers::remembered(&name));
             }
             Event::PeerBlamed { violation, .. } => {
                 screen.say(Tone::Bad, &receiving::blamed(&violation));
@@ -307,7 +356,11 @@ impl Getting<'_> {
                 Ok(Exit::Declined)
             }
             DownloadOutcome::Cancelled | DownloadOutcome::Suspended => Ok(Exit::Interrupted),
-            DownloadOutcome::Failed(error) => Err(Failure::of_download(error)),
+            DownloadOutcome::Failed(error) => {
+                let known = self.known.as_ref();
+                let failure = known.and_then(|(known, us)| known.failure(error, us));
+                Err(failure.unwrap_or_else(|| Failure::of_download(error)))
+            }
         }
     }
 
@@ -316,6 +369,9 @@ impl Getting<'_> {
         let tone = if failed { Tone::Bad } else { Tone::Good };
         self.screen
             .say(tone, &receiving::closing(&self.name, done, self.folder()));
+        if self.args.remember && !self.remembered {
+            self.screen.say(Tone::Plain, peers::not_agreed());
+        }
         if failed { Exit::Incomplete } else { Exit::Done }
     }
 
@@ -332,6 +388,7 @@ impl Getting<'_> {
         let ended = async {
             while let Some(event) = events.recv().await {
                 self.screen.event(&json::event(&event));
+                self.recorder.event(&event);
                 if let Event::DownloadEnded { outcome, .. } = event {
                     return outcome == DownloadOutcome::Suspended;
                 }

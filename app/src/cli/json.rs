@@ -6,7 +6,7 @@
 //!
 //! | `event` | fields |
 //! |---|---|
-//! | `share_open` | `share`, `code` (the long one), `short` (the short one, if there is one), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change |
+//! | `share_open` | `share`, `code` (the long one), `short` (the short one, if there is one), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change. Of a share for one peer alone only `to`, its id |
 //! | `announced` | `share`, `reached` (whether any node of the DHT knows it now) |
 //! | `wrong_words` | `share`, `left` (tries until the short code is dead) |
 //! | `code_burnt` | `share` |
@@ -29,22 +29,30 @@
 //! | `file_skipped` | `download`, `file` |
 //! | `file_failed` | `download`, `file`, `reason` |
 //! | `peer_blamed` | `peer`, `violation` |
+//! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that were wrong), `took`: at the end, what each peer brought |
+//! | `paired` | `peer`, `name`: both sides have agreed to remember each other |
+//! | `not_remembered` | `message`: why what was agreed on could not be kept |
 //! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can go on) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
 //! | `node_address` | `address` (as others name it with `--bootstrap`) |
 //! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
 //! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `dht`: `off`, `late`, `silent` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
+//! | `transfer` | one of `handover history`: `at` (milliseconds since 1970), `direction`: `sent` or `received`, `name`, `files`, `bytes`, `peer`, `peer_name`, `ended`: `completed`, `incomplete`, `declined`, `cancelled`, `failed` or `violation`, `reason`, `took`, `path`, `folder` |
+//! | `history_cleared` | `transfers` |
+//! | `peer` | one of `handover peers`: `peer`, `name`, `names`, `needs_code`, `first_met`, `last_met` (milliseconds since 1970), `delivered`, `rate`, `taken`, `completed`, `failed`, `bad`, `violations`, `standing` (who has more is tried first) |
+//! | `peers_forgotten` | `peers` |
 //! | `failed` | `exit` (the exit code that follows), `message`, `advice` |
 //! | `demo_finished` | `files`, `bytes` |
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use handover_core::Multiaddr;
+use handover::store::{PeerRecord, StoreError, Transfer, standing};
 use handover_core::code::Ticket;
 use handover_core::engine::{
     DownloadId, DownloadOutcome, Event, KeptSummary, ManifestSummary, ShareEnd, ShareId,
 };
 use handover_core::manifest::{Entry, EntryKind, Manifest};
+use handover_core::{Multiaddr, PeerId};
 use serde_json::{Map, Value, json};
 
 use super::doctor::{Dht, Diagnosis};
@@ -73,6 +81,66 @@ pub(crate) fn share_open(
         "legacy": legacy,
         "short": short,
     })
+}
+
+/// A share for one peer alone is open.
+pub(crate) fn share_open_to(share: ShareId, to: PeerId) -> Value {
+    json!({ "event": "share_open", "share": share, "to": to.to_string() })
+}
+
+/// A transfer that has ended.
+pub(crate) fn transfer(of: &Transfer) -> Value {
+    json!({
+        "event": "transfer",
+        "at": of.at.saturating_mul(1000),
+        "direction": of.direction,
+        "name": of.name,
+        "files": of.files,
+        "bytes": of.bytes,
+        "peer": of.peer,
+        "peer_name": of.peer_name,
+        "ended": of.ended,
+        "reason": of.reason,
+        "took": millis(of.took),
+        "path": of.path,
+        "folder": of.folder,
+    })
+}
+
+/// All transfers are forgotten.
+pub(crate) fn history_cleared(transfers: u64) -> Value {
+    json!({ "event": "history_cleared", "transfers": transfers })
+}
+
+/// A peer that was met.
+pub(crate) fn peer(peer: PeerId, record: &PeerRecord) -> Value {
+    json!({
+        "event": "peer",
+        "peer": peer.to_string(),
+        "name": record.name(),
+        "names": record.names,
+        "needs_code": record.pair.is_none(),
+        "first_met": record.first_met.saturating_mul(1000),
+        "last_met": record.last_met.saturating_mul(1000),
+        "delivered": record.delivered,
+        "rate": record.speed(),
+        "taken": record.taken,
+        "completed": record.completed,
+        "failed": record.failed,
+        "bad": record.bad,
+        "violations": record.violations,
+        "standing": standing(record),
+    })
+}
+
+/// What was agreed on could not be kept.
+pub(crate) fn not_remembered(error: &StoreError) -> Value {
+    json!({ "event": "not_remembered", "message": error.to_string() })
+}
+
+/// So many peers are forgotten.
+pub(crate) fn peers_forgotten(peers: u64) -> Value {
+    json!({ "event": "peers_forgotten", "peers": peers })
 }
 
 /// The run failed.
@@ -200,6 +268,9 @@ fn share_event(event: &Event) -> Option<Value> {
             });
             named("receiver_progress", fields)
         }
+        Event::Paired { peer, name, .. } => {
+            named("paired", json!({ "peer": peer.to_string(), "name": name }))
+        }
         Event::ReceiverLeft {
             share,
             session,
@@ -296,6 +367,19 @@ fn download_event(event: &Event) -> Option<Value> {
             "peer_blamed",
             json!({ "peer": peer.to_string(), "violation": violation }),
         ),
+        Event::Delivered {
+            download,
+            peer,
+            bytes,
+            bad,
+            took,
+        } => {
+            let (peer, took) = (peer.to_string(), millis(*took));
+            let fields = json!({
+                "download": download, "peer": peer, "bytes": bytes, "bad": bad, "took": took,
+            });
+            named("delivered", fields)
+        }
         Event::DownloadEnded { download, outcome } => ended(*download, outcome),
         _ => return None,
     })

@@ -7,11 +7,15 @@ mod doctor;
 mod exit;
 mod failure;
 mod get;
+mod history;
 mod input;
 mod interrupt;
 mod json;
+mod known;
 mod metrics;
 mod node;
+mod peers;
+mod record;
 mod screen;
 mod select;
 mod send;
@@ -89,6 +93,8 @@ fn perform(args: Args, screen: &Screen) -> Result<Exit, Failure> {
             Command::Get(get) => get::run(&get, &global, screen, &mut interrupts).await,
             Command::Node(node) => node::run(&node, &global, screen, &mut interrupts).await,
             Command::Doctor(doctor) => doctor::run(&doctor, &global, screen, &mut interrupts).await,
+            Command::History(history) => history::run(&history, &global, screen),
+            Command::Peers(peers) => peers::run(&peers, &global, screen),
             Command::Demo => demo::run(screen, &mut interrupts).await,
             Command::Completions { .. } => Ok(Exit::Done),
         }

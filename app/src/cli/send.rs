@@ -1,5 +1,7 @@
 //! `handover send`: a share, from its code to the last receiver.
 
+mod known_peer;
+
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -12,6 +14,7 @@ use handover_core::engine::{
     Event, ManifestSummary, PathKind, ReceiverOutcome, SessionId, ShareEnd, ShareId, ShareLabel,
     Short,
 };
+use tokio::join;
 use tokio::sync::mpsc;
 use tokio::time::{sleep_until, timeout};
 
@@ -21,6 +24,8 @@ use super::exit::Exit;
 use super::failure::Failure;
 use super::interrupt::Interrupts;
 use super::json;
+use super::known::{self, Known};
+use super::record::{Memory, Recorder};
 use super::screen::meter::Meter;
 use super::screen::sending::{self, Receiving};
 use super::screen::{Live, Screen, Tone, receiving};
@@ -46,7 +51,20 @@ pub(crate) async fn run(
     let input = input(args)?;
     let mut config = super::config(&args.network, global)?;
     config.lan = args.lan || args.legacy;
-    let _identity = data_dir::claim(&mut config.data_dir)?;
+    let memory = Memory::new(&config.data_dir, args.no_history)?;
+    let known = args
+        .to
+        .as_ref()
+        .map(|called| Known::find(&memory.store, called));
+    let known = known.transpose()?;
+    if known.is_some() {
+        known::can_meet(&config)?;
+    }
+    let us = config.device_name.clone();
+    let identity = data_dir::claim(&mut config.data_dir)?;
+    if args.remember {
+        known::check_own(&identity, "the other side")?;
+    }
     let author = args
         .author
         .clone()
@@ -59,13 +77,22 @@ pub(crate) async fn run(
     let mut options = config.share_options();
     options.uses = args.limit();
     options.expires = args.expires;
+    options.remember = args.remember;
+    if let Some(known) = &known {
+        known.only(&mut options);
+    }
     let by_ticket = args.ticket || args.legacy || options.short == Short::None;
     if by_ticket {
         options.short = Short::None;
     }
     let has_dht = config.has_dht();
     let mut manager = UnifiedP2PManager::new(config)?;
+    if let Some(known) = &known {
+        known.check(manager.peer(), &identity)?;
+    }
     manager.start().await?;
+    memory.tell_standings(&manager).await?;
+    let recorder = Recorder::of_share(memory, manager.peer(), &label.name);
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
@@ -74,17 +101,25 @@ pub(crate) async fn run(
             label,
             input,
             options,
+            secret: known.as_ref().map(Known::shared_with),
         })
         .await;
     let mut sending = match opened {
-        Ok(info) => Sending::new(args, screen, &manager, info, Codes { by_ticket, has_dht }),
+        Ok(info) => {
+            let codes = Codes {
+                by_ticket,
+                has_dht,
+                known: known.map(|known| (known, us)),
+            };
+            Sending::new(args, screen, &manager, info, codes, recorder)
+        }
         Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
     };
     let result = sending.serve(&mut events, interrupts).await;
-    drop(sending);
+    let recorder = sending.into_recorder();
     drop(events);
     tokio::select! {
-        _ = timeout(GOODBYE, manager.stop()) => {}
+        _ = async { join!(timeout(GOODBYE, manager.stop()), recorder.finish(screen)) } => {}
         () = interrupts.next() => return Ok(Exit::Interrupted),
     }
     result
@@ -178,15 +213,19 @@ struct Sending<'a> {
     receivers: BTreeMap<SessionId, Receiver>,
     completed: u32,
     failed_files: bool,
+    /// Receivers that are remembered from now on.
+    remembered: u32,
+    recorder: Recorder,
 }
 
 /// Which code is printed.
-#[derive(Debug, Clone, Copy)]
 struct Codes {
     /// The long one.
     by_ticket: bool,
     /// There is a DHT to be found in, so a long code that was given out stays good when addresses change.
     has_dht: bool,
+    /// None is needed: it is for this peer alone, which knows this computer by that name.
+    known: Option<(Known, String)>,
 }
 
 /// One receiver on the screen.
@@ -207,6 +246,7 @@ impl<'a> Sending<'a> {
         manager: &'a UnifiedP2PManager,
         info: ShareInfo,
         codes: Codes,
+        recorder: Recorder,
     ) -> Self {
         Self {
             args,
@@ -224,7 +264,14 @@ impl<'a> Sending<'a> {
             receivers: BTreeMap::new(),
             completed: 0,
             failed_files: false,
+            remembered: 0,
+            recorder,
         }
+    }
+
+    /// All but the record is over.
+    fn into_recorder(self) -> Recorder {
+        self.recorder
     }
 
     async fn serve(
@@ -247,7 +294,11 @@ impl<'a> Sending<'a> {
                         return self.over(&reason);
                     }
                 }
-                () = sleep_until(due.unwrap_or(opened).into()), if due.is_some() => self.print_code(),
+                () = sleep_until(due.unwrap_or(opened).into()), if due.is_some() => {
+                    if !self.invited() {
+                        self.print_code();
+                    }
+                }
             }
         }
     }
@@ -259,6 +310,9 @@ impl<'a> Sending<'a> {
         } else {
             opened + QUICK_LISTING
         };
+        if self.codes.known.is_some() {
+            return self.printed.is_none().then_some(listed);
+        }
         if !self.codes.by_ticket {
             // The engine looks first whether the code's number is free.
             let known = self.short.is_some().then_some(listed);
@@ -328,6 +382,7 @@ impl<'a> Sending<'a> {
     /// Shows an event; returns how the share ended if it did.
     fn event(&mut self, event: Event) -> Option<ShareEnd> {
         self.screen.event(&json::event(&event));
+        self.recorder.event(&event);
         match event {
             Event::ShareOpen { ticket, short, .. } => {
                 self.ticket = ticket;
@@ -383,6 +438,7 @@ impl<'a> Sending<'a> {
                     sending::file_failed(path.as_str(), &error.to_string(), self.screen.width());
                 self.screen.need(Tone::Bad, &line);
             }
+            Event::Paired { peer, name, .. } => self.paired(peer, name),
             Event::PeerBlamed { violation, .. } => {
                 self.screen.say(Tone::Bad, &receiving::blamed(&violation));
             }
@@ -492,6 +548,9 @@ impl<'a> Sending<'a> {
         drop(line);
         let line = sending::left(&name, outcome, sent, since.elapsed(), at.path);
         self.screen.say(tone, &line);
+        if *outcome == ReceiverOutcome::Completed {
+            self.not_agreed();
+        }
     }
 
     fn over(&self, reason: &ShareEnd) -> Result<Exit, Failure> {

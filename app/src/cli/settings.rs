@@ -23,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) serve: bool,
     /// Ask the router for a port.
     pub(crate) port_mapping: bool,
+    /// Note transfers and peers in the store.
+    pub(crate) history: bool,
 }
 
 impl Default for Settings {
@@ -32,6 +34,7 @@ impl Default for Settings {
             relays: Vec::new(),
             serve: true,
             port_mapping: true,
+            history: true,
         }
     }
 }
@@ -43,7 +46,7 @@ impl Settings {
         let wrong = |error: String| {
             Failure::usage(
                 format!("{} can't be used: {}", path.display(), error.trim_end()),
-                "It knows bootstrap and relays (lists of addresses), serve and port_mapping (true or false).",
+                "It knows bootstrap and relays (lists of addresses), serve, port_mapping and history (true or false).",
             )
         };
         match std::fs::read_to_string(&path) {

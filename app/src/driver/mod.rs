@@ -21,7 +21,7 @@ use handover_core::engine::{
 use handover_core::limits::Limits;
 use handover_core::secret::MeetingPoint;
 use handover_core::time::Time;
-use handover_core::{Keypair, Multiaddr};
+use handover_core::{Keypair, Multiaddr, PeerId};
 use handover_transports::{Transport, TransportEvent, next_event};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
@@ -78,6 +78,8 @@ pub(crate) enum Request {
     },
     /// Be reachable through this relay.
     UseRelay(Multiaddr),
+    /// Know how these peers have done before.
+    Standings(Vec<(PeerId, i32)>),
     /// Anything else.
     Command(Command),
 }
@@ -367,6 +369,11 @@ impl Driver {
                 self.input(Input::Command(command(download)));
             }
             Request::UseRelay(address) => self.transport.use_relay(address),
+            Request::Standings(known) => {
+                for (peer, standing) in known {
+                    self.input(Input::Standing { peer, standing });
+                }
+            }
             Request::Command(command) => self.input(Input::Command(command)),
         }
     }

@@ -93,6 +93,7 @@ impl Play {
             options: ShareOptions {
                 dht: true,
                 short: Short::New,
+                remember: true,
                 ..ShareOptions::default()
             },
         }));
@@ -106,6 +107,7 @@ impl Play {
             sink: SinkKind::Folder,
             options: FetchOptions {
                 dht: true,
+                remember: true,
                 ..FetchOptions::default()
             },
         }));
@@ -419,6 +421,9 @@ impl Play {
             },
             9 => Message::Withdrawn,
             10 => Message::Ping { nonce: number },
+            11 if arg >= 128 => Message::Remember {
+                half: message::SecretBytes([arg; 32]),
+            },
             _ => Message::Pong { nonce: number },
         };
         self.send(link, &message, &[]);

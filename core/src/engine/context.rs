@@ -7,6 +7,7 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_bytes::ByteBuf;
 
 use super::links::Links;
+use super::standing::Standings;
 use super::{
     DialId, DiskWork, DownloadId, Event, JobId, LinkId, LookUpId, Output, PathKind, Place, Segment,
     SessionId, ShareId,
@@ -30,6 +31,8 @@ pub(super) struct Context {
     pub(super) addresses: Vec<Multiaddr>,
     /// Peers on the local network, and where they are.
     pub(super) nearby: BTreeMap<PeerId, Vec<Multiaddr>>,
+    /// Who has done well before.
+    pub(super) standings: Standings,
     rng: ChaCha20Rng,
     outputs: VecDeque<Output>,
     jobs: BTreeMap<JobId, JobOwner>,
@@ -109,6 +112,7 @@ impl Context {
             day: None,
             addresses: Vec::new(),
             nearby: BTreeMap::new(),
+            standings: Standings::default(),
             rng: ChaCha20Rng::from_seed(seed),
             outputs: VecDeque::new(),
             jobs: BTreeMap::new(),

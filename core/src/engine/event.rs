@@ -9,6 +9,7 @@ use super::{DiskError, DownloadId, KeptSummary, Origin, PathKind, SessionId, Sha
 use crate::PeerId;
 use crate::code::{ShortCode, Ticket};
 use crate::manifest::Manifest;
+use crate::pair::PairSecret;
 use crate::path::SafePath;
 
 /// What users are told. Names and texts in it come from peers: whoever prints them escapes them.
@@ -143,8 +144,24 @@ pub enum Event {
         path: SafePath,
         reason: String,
     },
+    /// This side and a peer that calls itself so have agreed to remember each other: a transfer between them is complete
+    /// for which both had set it. The secret opens what they share with each other from now on, in place of any before.
+    Paired {
+        peer: PeerId,
+        name: String,
+        secret: PairSecret,
+    },
     /// A peer broke the protocol and was dropped.
     PeerBlamed { peer: PeerId, violation: String },
+    /// What one peer brought of a download, at its end: bytes that were good, pieces that were not, and how long from the
+    /// first question to the last answer.
+    Delivered {
+        download: DownloadId,
+        peer: PeerId,
+        bytes: u64,
+        bad: u32,
+        took: Duration,
+    },
     /// A download has ended. Nothing about it comes after this.
     DownloadEnded {
         download: DownloadId,

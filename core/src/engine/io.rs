@@ -151,6 +151,9 @@ pub enum Input {
     Path { peer: PeerId, path: PathKind },
     /// The date, as days since 1970 in UTC: at the start, and when it has changed.
     Date { day: u32 },
+    /// How a peer has done so far, by what is remembered of it: more is better, 0 is a stranger. It says who is tried
+    /// first, and never whom to trust.
+    Standing { peer: PeerId, standing: i32 },
     /// Time has passed: [`Output::Timeout`]'s moment is here.
     Tick,
 }
@@ -225,6 +228,10 @@ pub struct ShareOptions {
     pub relayed_only: bool,
     /// Open it to a short code too.
     pub short: Short,
+    /// For this peer only: who else knows the secret is told that there is no such share.
+    pub only: Option<PeerId>,
+    /// Remember receivers that would remember this side.
+    pub remember: bool,
 }
 
 /// Whether a share has a short code.
@@ -276,6 +283,7 @@ pub enum SinkKind {
 
 /// How a download is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct FetchOptions {
     /// What this side calls itself to the sharer. May be empty.
     pub name: String,
@@ -287,6 +295,8 @@ pub struct FetchOptions {
     pub relayed_only: bool,
     /// Give up looking for the peer after this long, instead of [`Limits::search`](crate::limits::Limits).
     pub search: Option<Duration>,
+    /// Remember the sharer, if it would remember this side.
+    pub remember: bool,
 }
 
 /// On what terms an offer is taken.

@@ -147,9 +147,9 @@ impl Engine {
     /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
     fn admit(&mut self, link: LinkId, knock: &Knock) -> Result<(), Refusal> {
         check_version(knock.version)?;
-        let (_, path) = end_of(&self.cx, link)?;
+        let (peer, path) = end_of(&self.cx, link)?;
         let open = |share: &Share| {
-            !share.is_over() && share.takes(path) && share.secret().tag() == knock.tag
+            !share.is_over() && share.takes(peer, path) && share.secret().tag() == knock.tag
         };
         let found = self.shares.iter().find(|(_, share)| open(share));
         let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
@@ -165,7 +165,7 @@ impl Engine {
         let (peer, path) = end_of(&self.cx, link)?;
         let open = |share: &Share| {
             let number = share.short().map(ShortCode::number);
-            !share.is_over() && share.takes(path) && number == Some(knock.number)
+            !share.is_over() && share.takes(peer, path) && number == Some(knock.number)
         };
         let found = self.shares.iter().find(|(_, share)| open(share));
         let (id, share) = found.ok_or(Refusal::NoSuchShare)?;

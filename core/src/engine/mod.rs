@@ -28,7 +28,9 @@ mod io;
 mod journal;
 mod knock;
 mod links;
+mod remember;
 mod share;
+mod standing;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -154,6 +156,7 @@ impl Engine {
                 }
             }
             Input::Date { day } => self.date(day),
+            Input::Standing { peer, standing } => self.cx.standings.set(peer, standing),
             Input::Tick => {}
         }
         self.tick();
@@ -373,6 +376,7 @@ impl Engine {
             return;
         };
         self.cx.push(Output::Close { link });
+        self.cx.standings.blamed(state.peer);
         self.cx.event(Event::PeerBlamed {
             peer: state.peer,
             violation: violation.to_string(),

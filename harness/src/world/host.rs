@@ -493,6 +493,7 @@ impl World {
             Input::LookedUp { lookup, reached } => trace.note(now, id.0, (lookup, reached)),
             Input::Path { path, .. } => trace.note(now, id.0, ("path", path)),
             Input::Date { day } => trace.note(now, id.0, ("day", day)),
+            Input::Standing { standing, .. } => trace.note(now, id.0, ("standing", standing)),
             Input::Tick => trace.note(now, id.0, "tick"),
         }
     }

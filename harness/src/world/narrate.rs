@@ -75,6 +75,7 @@ fn words_of_input(input: &Input) -> String {
         Input::LookedUp { lookup, reached } => format!("look-up {lookup} ended: {reached}"),
         Input::Path { peer, path } => format!("a path to {peer}: {path:?}"),
         Input::Date { day } => format!("it is day {day}"),
+        Input::Standing { peer, standing } => format!("the standing of {peer} is {standing}"),
         Input::Tick => "tick".to_owned(),
     }
 }

@@ -7,9 +7,11 @@
 
 pub(crate) mod doctor;
 pub(crate) mod escape;
+pub(crate) mod history;
 pub(crate) mod meter;
 pub(crate) mod node;
 pub(crate) mod offer;
+pub(crate) mod peers;
 pub(crate) mod receiving;
 pub(crate) mod sending;
 pub(crate) mod trouble;

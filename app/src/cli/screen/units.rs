@@ -64,6 +64,17 @@ pub(crate) fn took(time: Duration) -> String {
     }
 }
 
+/// `just now`, `5 min ago`, `3 h ago`, `12 days ago`, from seconds since 1970. A clock may have been set back meanwhile.
+pub(crate) fn ago(at: u64, now: u64) -> String {
+    let seconds = now.saturating_sub(at);
+    match seconds {
+        0..60 => "just now".to_string(),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..86_400 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} ago", count(seconds / 86_400, "day", "days")),
+    }
+}
+
 /// `23 ms`.
 pub(crate) fn round_trip(time: Duration) -> String {
     match time.as_millis() {
@@ -151,6 +162,16 @@ mod tests {
         ] {
             assert_eq!(took(Duration::from_millis(millis)), text);
         }
+        for (seconds, text) in [
+            (59, "just now"),
+            (3599, "59 min ago"),
+            (86_399, "23 h ago"),
+            (86_400, "1 day ago"),
+            (40 * 86_400, "40 days ago"),
+        ] {
+            assert_eq!(ago(1000, 1000 + seconds), text);
+        }
+        assert_eq!(ago(1000, 0), "just now");
         assert_eq!(eta(0, 140, 10).unwrap(), "0:14");
         assert_eq!(eta(0, 37_000, 10).unwrap(), "1:01:40");
         assert_eq!(eta(0, 1, 0), None);

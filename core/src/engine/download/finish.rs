@@ -79,6 +79,7 @@ impl Download {
             path,
         };
         self.have(cx);
+        self.tell_agreed(cx);
         self.leave(cx, Leave::Completed);
         self.stage = Stage::Ending;
         self.ending = Some(DownloadOutcome::Completed(summary));

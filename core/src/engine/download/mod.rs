@@ -4,12 +4,14 @@
 //! ranges, checks, stages and publishes ([`transfer`]). Links come and go underneath.
 
 mod arrival;
+mod delivered;
 mod files;
 mod finish;
 mod journal;
 mod lookups;
 mod offer;
 mod reach;
+mod remember;
 mod search;
 mod stall;
 mod transfer;
@@ -18,6 +20,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use delivered::Delivered;
 use files::Files;
 use journal::Journal;
 use offer::Offer;
@@ -26,6 +29,7 @@ use search::Search;
 use transfer::Transfer;
 
 use super::context::{Context, DownloadJob, JobOwner};
+use super::remember::{Remembering, Said};
 use super::{
     AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event, FetchKey,
     FetchOptions, FetchSource, Kept, LinkId, Origin, PathKind, SinkKind, Violation,
@@ -64,6 +68,9 @@ pub(super) struct Download {
     paused: bool,
     /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
     bad: u32,
+    delivered: Delivered,
+    /// This side would remember the sharer.
+    remembering: Option<Remembering>,
     /// How it will have ended, once its last disk job is done.
     ending: Option<DownloadOutcome>,
     over: bool,
@@ -88,6 +95,8 @@ struct Fetching {
     flow: transfer::Flow,
     /// Since when everything that was asked for is unanswered.
     waiting: Option<Time>,
+    /// What was said on it of remembering.
+    said: Said,
 }
 
 impl Fetching {
@@ -97,6 +106,7 @@ impl Fetching {
             manifest: None,
             flow: transfer::Flow::default(),
             waiting: None,
+            said: Said::default(),
         }
     }
 }
@@ -128,9 +138,12 @@ impl Download {
             stage: Stage::Offer(Box::default()),
             paused: false,
             bad: 0,
+            delivered: Delivered::default(),
+            remembering: None,
             ending: None,
             over: false,
         };
+        download.remembering = download.options.remember.then(|| Remembering::new(cx));
         download.look(cx);
         download
     }
@@ -297,6 +310,7 @@ impl Download {
             Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
             Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
             Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
+            Message::Remember { half } => self.remembered(cx, link, &half)?,
             _ => return Err(Violation::new("a receiver's message from a sharer")),
         }
         self.wait(cx.now, answers.then_some(link));
@@ -333,6 +347,7 @@ impl Download {
         };
         fetching.manifest = Some(announced.len);
         fetching.flow.start(&cx.limits, fetching.path, cx.now);
+        self.offer_to_remember(cx, link)?;
         self.choose(cx);
         let same = match &mut self.stage {
             Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
@@ -531,6 +546,7 @@ impl Download {
     fn ended(&mut self, cx: &mut Context) {
         if let Some(outcome) = self.ending.take() {
             self.over = true;
+            self.delivered.tell(cx, self.id);
             cx.event(Event::DownloadEnded {
                 download: self.id,
                 outcome,

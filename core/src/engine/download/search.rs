@@ -221,12 +221,14 @@ impl Search {
     /// One attempt: everything that is known. Whether that is anything.
     fn try_all(&mut self, cx: &mut Context, download: DownloadId) -> bool {
         self.try_target(cx, download, (self.peer, self.known.clone()));
-        let found: Vec<_> = self.found.keys().copied().collect();
+        let mut found: Vec<_> = self.found.keys().copied().collect();
+        cx.standings.sort(&mut found, |peer| *peer);
         for peer in found {
             self.try_found(cx, download, peer);
         }
-        let near: Vec<_> = cx.nearby.keys().copied().take(NEARBY).collect();
-        for peer in near {
+        let mut near: Vec<_> = cx.nearby.keys().copied().collect();
+        cx.standings.sort(&mut near, |peer| *peer);
+        for peer in near.into_iter().take(NEARBY) {
             self.nearby(cx, download, peer);
         }
         let dialled = !(self.dials.is_empty() && self.later.is_empty());
@@ -244,6 +246,7 @@ impl Search {
     fn try_target(&mut self, cx: &mut Context, download: DownloadId, (peer, at): Target) {
         let ways = ways(&at);
         let mut relays = by_relay(ways.relayed);
+        cx.standings.sort(&mut relays, |(relay, _)| *relay);
         let turn = self.turn.checked_rem(relays.len()).unwrap_or_default();
         relays.rotate_left(turn);
         let straight = [(ways.tcp, QUIC_AFTER), (ways.quic, RELAYED_AFTER_QUIC)];
@@ -335,5 +338,83 @@ impl Search {
     fn dial(&mut self, cx: &mut Context, download: DownloadId, (peer, addresses): Target) {
         let dial = cx.dial(download, peer, addresses);
         self.dials.insert(dial);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::super::Output;
+    use super::*;
+    use crate::Keypair;
+    use crate::limits::Limits;
+
+    const ID: DownloadId = DownloadId(1);
+
+    fn peer(seed: u8) -> PeerId {
+        let keys = Keypair::ed25519_from_bytes([seed; 32]).unwrap();
+        keys.public().to_peer_id()
+    }
+
+    fn context() -> Context {
+        let identity = Keypair::ed25519_from_bytes([9; 32]).unwrap();
+        Context::new(Limits::default(), identity, [2; 32], Time::ZERO)
+    }
+
+    fn search(known: Vec<Multiaddr>) -> Search {
+        let patience = Duration::from_mins(1);
+        Search::new((None, known), LookUps::default(), 0, Time::ZERO, patience)
+    }
+
+    /// The dials of everything that is due within a while, in order.
+    fn dials(cx: &mut Context, search: &mut Search) -> Vec<(Option<PeerId>, Vec<Multiaddr>)> {
+        for _ in 0..4 {
+            search.tick(cx, ID);
+            cx.now = cx.now + EACH_RELAY;
+        }
+        let dial = |output| match output {
+            Output::Dial {
+                peer, addresses, ..
+            } => Some((peer, addresses)),
+            _ => None,
+        };
+        std::iter::from_fn(|| cx.pop()).filter_map(dial).collect()
+    }
+
+    #[test]
+    fn of_several_peers_that_are_found_those_are_dialled_first_who_have_done_well() {
+        let mut cx = context();
+        let mut search = search(Vec::new());
+        for (number, standing) in [(1, -3), (2, 0), (3, 4)] {
+            let address = format!("/ip4/192.0.2.{number}/tcp/1").parse().unwrap();
+            search.found(&mut cx, ID, peer(number), &[address]);
+            if standing != 0 {
+                cx.standings.set(peer(number), standing);
+            }
+        }
+        cx.standings.blamed(peer(3));
+        let order: Vec<_> = dials(&mut cx, &mut search)
+            .into_iter()
+            .filter_map(|(peer, _)| peer)
+            .collect();
+        assert_eq!(order, [2, 1, 3].map(peer));
+    }
+
+    #[test]
+    fn of_several_relays_that_is_tried_first_that_has_done_well() {
+        let at = |relay: u8| -> Multiaddr {
+            let relay = peer(relay);
+            let address = format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit");
+            address.parse().unwrap()
+        };
+        let mut cx = context();
+        cx.standings.set(peer(3), 5);
+        cx.standings.set(peer(1), -5);
+        let mut search = search([1, 2, 3].map(at).to_vec());
+        let order: Vec<_> = dials(&mut cx, &mut search)
+            .into_iter()
+            .flat_map(|(_, addresses)| addresses)
+            .collect();
+        assert_eq!(order, [3, 2, 1].map(at));
     }
 }

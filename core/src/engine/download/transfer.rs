@@ -290,6 +290,10 @@ impl Download {
             transfer.files.learn(roots)?;
         }
         let (pieces, failed, bad) = sort(&mut transfer.files, &asked.segments, data)?;
+        if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
+            let bytes = pieces.iter().map(|piece| piece.data.len() as u64).sum();
+            self.delivered.add(peer, bytes, bad, asked.at, cx.now);
+        }
         if !pieces.is_empty() {
             transfer.queue(pieces);
             end_search(&mut self.search, cx);

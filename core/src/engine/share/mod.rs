@@ -123,9 +123,10 @@ impl Share {
         share
     }
 
-    /// Whether a link over this path may have anything to do with it.
-    pub(super) fn takes(&self, path: PathKind) -> bool {
-        path == PathKind::Relayed || !self.options.relayed_only
+    /// Whether a link from this peer over this path may have anything to do with it.
+    pub(super) fn takes(&self, peer: PeerId, path: PathKind) -> bool {
+        let may = path == PathKind::Relayed || !self.options.relayed_only;
+        may && self.options.only.is_none_or(|only| only == peer)
     }
 
     pub(super) fn secret(&self) -> &ShareSecret {
@@ -319,9 +320,26 @@ impl Share {
             Message::Have { done, total } => self.sessions.have(cx, link, done, total),
             Message::Leave { outcome } => self.leave(cx, link, outcome),
             Message::Addresses { addresses } => self.call(cx, link, &addresses),
+            Message::Remember { half } => self.remember(cx, link, &half)?,
             _ => return Err(Violation::new("a sharer's message from a receiver")),
         }
         self.pump(cx);
+        Ok(())
+    }
+
+    /// The receiver on this link would remember us. Without a wish for that here it goes unanswered.
+    fn remember(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        half: &SecretBytes,
+    ) -> Result<(), Violation> {
+        if let Some(serving) = self.serving.get_mut(&link) {
+            serving.said.ask()?;
+        }
+        if self.options.remember {
+            self.sessions.remember(cx, link, half)?;
+        }
         Ok(())
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
+use super::super::remember::Said;
 use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Segment, Violation};
 use super::Share;
 use super::content::{Content, EntryState};
@@ -36,6 +37,8 @@ pub(super) struct Serving {
     owed: Vec<u32>,
     /// How often the other side has asked to be called back.
     pub(super) calls: u32,
+    /// What was said on it of remembering.
+    pub(super) said: Said,
 }
 
 /// A request whose bytes are being read.

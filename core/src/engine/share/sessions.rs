@@ -3,21 +3,26 @@
 use std::collections::BTreeMap;
 
 use super::super::context::Context;
+use super::super::remember::Remembering;
 use super::super::{Event, LinkId, PathKind, ReceiverOutcome, SessionId, ShareId, Violation};
 use crate::PeerId;
-use crate::message::MAX_TEXT;
+use crate::message::{MAX_TEXT, SecretBytes};
 use crate::time::Time;
 
 /// One receiver, over however many links.
 struct Session {
     share: ShareId,
     peer: PeerId,
+    /// What it calls itself.
+    name: String,
     /// What the receiver drew for this download.
     nonce: u64,
     links: Vec<LinkId>,
     sent: u64,
     /// When it counts as lost; only while it has no link.
     lost_at: Option<Time>,
+    /// It would remember us, and we it.
+    remembering: Option<Remembering>,
 }
 
 /// All receivers of one share.
@@ -64,10 +69,12 @@ impl Sessions {
             Session {
                 share,
                 peer,
+                name: name.clone(),
                 nonce,
                 links: vec![link],
                 sent: 0,
                 lost_at: None,
+                remembering: None,
             },
         );
         cx.event(Event::ReceiverJoined {
@@ -77,6 +84,27 @@ impl Sessions {
             name,
             path: path_of(cx, link),
         });
+        Ok(())
+    }
+
+    /// A receiver would remember us, as we it: it is answered, and what comes of that counts once it has everything.
+    pub(super) fn remember(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        half: &SecretBytes,
+    ) -> Result<(), Violation> {
+        let id = self.by_link.get(&link);
+        let Some(session) = id.and_then(|id| self.sessions.get_mut(id)) else {
+            return Err(Violation::new(
+                "asks to be remembered before it says who it is",
+            ));
+        };
+        let ours = session.remembering.take();
+        let mut ours = ours.unwrap_or_else(|| Remembering::new(cx));
+        ours.told(&cx.peer, &session.peer, half);
+        cx.send(link, ours.message());
+        session.remembering = Some(ours);
         Ok(())
     }
 
@@ -160,6 +188,14 @@ impl Sessions {
         };
         for link in &session.links {
             self.by_link.remove(link);
+        }
+        let agreed = session.remembering.and_then(Remembering::agreed);
+        if let (ReceiverOutcome::Completed, Some(secret)) = (&outcome, agreed) {
+            cx.event(Event::Paired {
+                peer: session.peer,
+                name: session.name,
+                secret,
+            });
         }
         cx.event(Event::ReceiverLeft {
             share: session.share,

@@ -1,0 +1,142 @@
+//! A download, from its offer to its end. One that never came to an offer is none.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use handover::store::{Direction, Ended, Meeting, Transfer};
+use handover_core::PeerId;
+use handover_core::engine::{DownloadError, DownloadOutcome, Event, PathKind};
+
+use super::{Note, now};
+
+/// What is known of a download that is under way.
+pub(super) struct Received {
+    folder: Option<String>,
+    peer: Option<PeerId>,
+    path: Option<PathKind>,
+    offer: Option<Offer>,
+    /// Bytes that are here.
+    done: u64,
+}
+
+struct Offer {
+    name: String,
+    author: String,
+    files: u64,
+    came: Instant,
+}
+
+impl Received {
+    pub(super) fn new(folder: Option<&Path>) -> Self {
+        let whole = |folder: &Path| std::path::absolute(folder).unwrap_or(folder.to_path_buf());
+        Self {
+            folder: folder.map(|folder| whole(folder).display().to_string()),
+            peer: None,
+            path: None,
+            offer: None,
+            done: 0,
+        }
+    }
+
+    /// Whether whom an event blames has proved the download's key.
+    pub(super) fn has_met(&self, event: &Event) -> bool {
+        matches!(event, Event::PeerBlamed { peer, .. } if self.peer == Some(*peer))
+    }
+
+    pub(super) fn event(&mut self, event: &Event) -> Vec<Note> {
+        match event {
+            Event::Connected { peer, path, .. } => {
+                self.peer = Some(*peer);
+                self.path = self.path.or(Some(*path));
+            }
+            Event::PathChanged { path, .. } => self.path = Some(*path),
+            Event::Offer { manifest, .. } => {
+                self.offer = Some(Offer {
+                    name: manifest.name().to_string(),
+                    author: manifest.author().to_string(),
+                    files: manifest.summary().files,
+                    came: Instant::now(),
+                });
+            }
+            Event::Progress { progress, .. } => {
+                self.done = progress.done;
+                self.path = Some(progress.path);
+            }
+            Event::Delivered {
+                peer,
+                bytes,
+                bad,
+                took,
+                ..
+            } => {
+                let meeting = Meeting {
+                    delivered: *bytes,
+                    delivered_in: *took,
+                    bad: *bad,
+                    ..Meeting::default()
+                };
+                return vec![Note::Meeting(*peer, meeting, false)];
+            }
+            Event::DownloadEnded { outcome, .. } => return self.ended(outcome),
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn ended(&mut self, outcome: &DownloadOutcome) -> Vec<Note> {
+        let Some(offer) = self.offer.take() else {
+            return Vec::new();
+        };
+        let mut transfer = Transfer {
+            at: now(),
+            direction: Direction::Received,
+            name: offer.name,
+            files: offer.files,
+            bytes: self.done,
+            peer: self.peer.map(|peer| peer.to_string()),
+            peer_name: offer.author.clone(),
+            ended: Ended::Cancelled,
+            reason: String::new(),
+            took: offer.came.elapsed(),
+            path: self.path,
+            folder: self.folder.clone(),
+        };
+        let completed = match outcome {
+            DownloadOutcome::Completed(done) => {
+                transfer.ended = match done.failed {
+                    0 => Ended::Completed,
+                    _ => Ended::Incomplete,
+                };
+                transfer.files = done.files;
+                transfer.bytes = done.bytes;
+                transfer.took = done.took;
+                transfer.path = done.path.or(self.path);
+                Some(true)
+            }
+            DownloadOutcome::Declined => {
+                transfer.ended = Ended::Declined;
+                transfer.took = Duration::ZERO;
+                None
+            }
+            DownloadOutcome::Cancelled | DownloadOutcome::Suspended => None,
+            DownloadOutcome::Failed(error) => {
+                transfer.ended = match error {
+                    DownloadError::Violation(_) => Ended::Violation,
+                    _ => Ended::Failed,
+                };
+                transfer.reason = error.to_string();
+                // A disk that is full here is no fault of theirs.
+                let theirs =
+                    !matches!(error, DownloadError::Disk(_) | DownloadError::Unsuitable(_));
+                theirs.then_some(false)
+            }
+        };
+        let meeting = Meeting {
+            name: offer.author,
+            completed,
+            ..Meeting::default()
+        };
+        let met = self.peer.map(|peer| Note::Meeting(peer, meeting, false));
+        met.into_iter().chain([Note::Transfer(transfer)]).collect()
+    }
+}

@@ -1,0 +1,123 @@
+//! A share's receivers, from their coming to their leaving.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use handover::store::{Direction, Ended, Meeting, Transfer};
+use handover_core::PeerId;
+use handover_core::engine::{Event, PathKind, ReceiverOutcome, SessionId};
+
+use super::{Note, now};
+
+/// What is known of a share that is under way.
+pub(super) struct Sent {
+    name: String,
+    files: u64,
+    /// Those who are there; the engine bounds how many.
+    receivers: BTreeMap<SessionId, Receiver>,
+}
+
+struct Receiver {
+    peer: PeerId,
+    name: String,
+    path: PathKind,
+    came: Instant,
+}
+
+impl Sent {
+    pub(super) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_string(),
+            files: 0,
+            receivers: BTreeMap::new(),
+        }
+    }
+
+    /// Whether whom an event blames has proved the share's key.
+    pub(super) fn has_met(&self, event: &Event) -> bool {
+        let mut receivers = self.receivers.values();
+        matches!(event, Event::PeerBlamed { peer, .. } if receivers.any(|known| known.peer == *peer))
+    }
+
+    pub(super) fn event(&mut self, event: &Event) -> Vec<Note> {
+        match event {
+            Event::ShareScanned { summary, .. } => self.files = summary.files,
+            Event::ReceiverJoined {
+                session,
+                peer,
+                name,
+                path,
+                ..
+            } => {
+                let receiver = Receiver {
+                    peer: *peer,
+                    name: name.clone(),
+                    path: *path,
+                    came: Instant::now(),
+                };
+                self.receivers.insert(*session, receiver);
+            }
+            Event::ReceiverProgress { session, path, .. } => {
+                if let Some(receiver) = self.receivers.get_mut(session) {
+                    receiver.path = *path;
+                }
+            }
+            Event::ReceiverLeft {
+                session,
+                outcome,
+                sent,
+                ..
+            } => {
+                if let Some(receiver) = self.receivers.remove(session) {
+                    return self.left(receiver, outcome, *sent);
+                }
+            }
+            _ => {}
+        }
+        Vec::new()
+    }
+
+    fn left(&self, receiver: Receiver, outcome: &ReceiverOutcome, sent: u64) -> Vec<Note> {
+        let (ended, completed) = match outcome {
+            ReceiverOutcome::Completed => (Ended::Completed, Some(true)),
+            ReceiverOutcome::Declined => (Ended::Declined, None),
+            ReceiverOutcome::Cancelled => (Ended::Cancelled, None),
+            ReceiverOutcome::Lost => (Ended::Failed, Some(false)),
+            ReceiverOutcome::Violation => (Ended::Violation, Some(false)),
+        };
+        // Who only looks in is not worth a line, and could push out those that are.
+        if sent == 0 && matches!(ended, Ended::Cancelled | Ended::Failed) {
+            return Vec::new();
+        }
+        let Receiver {
+            peer,
+            name,
+            path,
+            came,
+        } = receiver;
+        let meeting = Meeting {
+            name: name.clone(),
+            taken: sent,
+            completed,
+            ..Meeting::default()
+        };
+        let transfer = Transfer {
+            at: now(),
+            direction: Direction::Sent,
+            name: self.name.clone(),
+            files: self.files,
+            bytes: sent,
+            peer: Some(peer.to_string()),
+            peer_name: name,
+            ended,
+            reason: String::new(),
+            took: came.elapsed(),
+            path: Some(path),
+            folder: None,
+        };
+        vec![
+            Note::Transfer(transfer),
+            Note::Meeting(peer, meeting, false),
+        ]
+    }
+}
