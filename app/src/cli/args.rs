@@ -41,6 +41,9 @@ Examples:
   handover node --private                 for a network of one's own, with addresses of that network
   handover send ./mods --bootstrap /ip4/203.0.113.9/tcp/4001/p2p/12D3Koo…";
 
+const RESUME_HELP: &str = "\
+The same `get` or `send` again does it as well: what is here is not fetched again, and the code is the same.";
+
 const DOCTOR_HELP: &str = "\
 It sets itself up as `send` with the same options would, so ask it with those. Nothing is shared. It ends with 0 where
 transfers over the internet are possible, and with 3 where they are not.";
@@ -119,6 +122,9 @@ pub(crate) enum Command {
     /// Tell what the network here allows: who can be found, and how transfers will go
     #[command(after_help = DOCTOR_HELP)]
     Doctor(Doctor),
+    /// Go on with what has begun and not ended: downloads, and shares whose program was killed
+    #[command(after_help = RESUME_HELP)]
+    Resume(Resume),
     /// Tell which transfers there were, the newest last
     History(History),
     /// Tell who was met, how they did, and who needs no code
@@ -233,6 +239,9 @@ pub(crate) struct Get {
     /// Remember the sender, if it runs with --remember too: the next time neither side needs a code
     #[arg(long)]
     pub(crate) remember: bool,
+    /// What is taken up again was accepted when it began.
+    #[arg(skip)]
+    pub(crate) accepted: bool,
     /// Note neither this transfer nor who sent it
     #[arg(long)]
     pub(crate) no_history: bool,
@@ -319,6 +328,19 @@ pub(crate) struct Doctor {
     pub(crate) wait: Duration,
     #[command(flatten)]
     pub(crate) network: Network,
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Resume {
+    /// Its number in the list; not needed if there is one thing only
+    #[arg(value_name = "NUMBER")]
+    pub(crate) number: Option<usize>,
+    /// Only list what could go on
+    #[arg(long, conflicts_with = "number")]
+    pub(crate) list: bool,
+    /// Forget it, and remove what is kept of it
+    #[arg(long, requires = "number")]
+    pub(crate) discard: bool,
 }
 
 #[derive(Debug, clap::Args)]

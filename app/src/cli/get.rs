@@ -27,9 +27,11 @@ use super::input::{self, Lines};
 use super::interrupt::Interrupts;
 use super::json;
 use super::known::{self, Known};
+use super::record::unfinished::Download;
 use super::record::{Memory, Recorder};
 use super::screen::{Live, Screen, Tone, peers, receiving, sending};
 use super::select::Selection;
+use super::unfinished;
 
 /// How long a cancelled download may take to clean up, and peers to hear of it.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -81,7 +83,9 @@ pub(crate) async fn run(
     manager.start().await?;
     memory.tell_standings(&manager).await?;
     let folder = (!args.to_stdout()).then_some(args.to.as_path());
-    let recorder = Recorder::of_download(memory, manager.peer(), folder);
+    let begun = unfinished::begun(args.code.as_deref()).zip(folder.and_then(unfinished::absolute));
+    let begun = begun.map(|(begun, folder)| Download::new(begun, folder));
+    let recorder = Recorder::of_download(memory, manager.peer(), folder).going_on(begun);
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
@@ -127,7 +131,7 @@ fn check(args: &Get, screen: &Screen) -> Result<(), Failure> {
             "Leave one of them away.",
         ));
     }
-    if !args.yes && !args.to_stdout() && !screen.can_ask() {
+    if !(args.yes || args.accepted || args.to_stdout() || screen.can_ask()) {
         return Err(Failure::usage(
             "nobody can be asked here whether to accept what is offered",
             "To accept it unseen, run the same with --yes.",
@@ -333,6 +337,7 @@ impl Getting<'_> {
                     on_conflict,
                     executables,
                 };
+                self.recorder.accepted(on_conflict, executables);
                 self.manager.accept(self.download, terms).await?;
             }
         }

@@ -7,6 +7,7 @@
 //! | `event` | fields |
 //! |---|---|
 //! | `share_open` | `share`, `code` (the long one), `short` (the short one, if there is one), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change. Of a share for one peer alone only `to`, its id |
+//! | `share_changed` | `share`, `files`: what is not as an earlier run listed it |
 //! | `announced` | `share`, `reached` (whether any node of the DHT knows it now) |
 //! | `wrong_words` | `share`, `left` (tries until the short code is dead) |
 //! | `code_burnt` | `share` |
@@ -33,6 +34,7 @@
 //! | `paired` | `peer`, `name`: both sides have agreed to remember each other |
 //! | `not_remembered` | `message`: why what was agreed on could not be kept |
 //! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can go on) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
+//! | `unfinished` | `number`, `kind`: `download` or `share`, `name`, `begun` (seconds since 1970), `bytes`, `folder`: what `resume --list` shows |
 //! | `node_address` | `address` (as others name it with `--bootstrap`) |
 //! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
 //! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `dht`: `off`, `late`, `silent` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
@@ -57,6 +59,7 @@ use serde_json::{Map, Value, json};
 
 use super::doctor::{Dht, Diagnosis};
 use super::failure::Failure;
+use super::resume::Item;
 use handover_transports::libp2p::NetworkState;
 
 /// An event of the engine. Null for those that only the command itself acts on.
@@ -86,6 +89,33 @@ pub(crate) fn share_open(
 /// A share for one peer alone is open.
 pub(crate) fn share_open_to(share: ShareId, to: PeerId) -> Value {
     json!({ "event": "share_open", "share": share, "to": to.to_string() })
+}
+
+/// Files of a share are not what they were when an earlier run listed them.
+pub(crate) fn share_changed(share: ShareId, files: &[String]) -> Value {
+    json!({ "event": "share_changed", "share": share, "files": files })
+}
+
+/// Something that can go on.
+pub(crate) fn unfinished(number: usize, item: &Item) -> Value {
+    match item {
+        Item::Download(of) => json!({
+            "event": "unfinished",
+            "number": number,
+            "kind": "download",
+            "name": of.name,
+            "bytes": of.bytes,
+            "folder": of.folder,
+            "begun": of.begun.at,
+        }),
+        Item::Share(_, of) => json!({
+            "event": "unfinished",
+            "number": number,
+            "kind": "share",
+            "name": of.name,
+            "begun": of.begun.at,
+        }),
+    }
 }
 
 /// A transfer that has ended.
@@ -207,6 +237,7 @@ fn share_event(event: &Event) -> Option<Value> {
             share,
             summary,
             skipped,
+            ..
         } => {
             let skipped = skipped
                 .iter()

@@ -16,11 +16,13 @@ mod metrics;
 mod node;
 mod peers;
 mod record;
+mod resume;
 mod screen;
 mod select;
 mod send;
 mod settings;
 mod typing;
+mod unfinished;
 
 use std::io::Write;
 use std::time::Duration;
@@ -93,6 +95,7 @@ fn perform(args: Args, screen: &Screen) -> Result<Exit, Failure> {
             Command::Get(get) => get::run(&get, &global, screen, &mut interrupts).await,
             Command::Node(node) => node::run(&node, &global, screen, &mut interrupts).await,
             Command::Doctor(doctor) => doctor::run(&doctor, &global, screen, &mut interrupts).await,
+            Command::Resume(resume) => resume::run(&resume, &global, screen, &mut interrupts).await,
             Command::History(history) => history::run(&history, &global, screen),
             Command::Peers(peers) => peers::run(&peers, &global, screen),
             Command::Demo => demo::run(screen, &mut interrupts).await,

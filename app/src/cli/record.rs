@@ -5,16 +5,19 @@
 
 mod received;
 mod sent;
+pub(crate) mod unfinished;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use handover::UnifiedP2PManager;
-use handover::store::{Meeting, Pair, Store, StoreError, Transfer, standing};
+use handover::store::{
+    Meeting, OpenShare, Pair, Store, StoreError, Transfer, Unfinished, standing,
+};
 use handover_core::PeerId;
-use handover_core::engine::Event;
+use handover_core::engine::{Event, OnConflict};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -40,6 +43,7 @@ pub(crate) struct Memory {
     pub(crate) store: Store,
     /// Transfers and peers are noted. Without it only what was agreed on with a peer is.
     pub(crate) keeps: bool,
+    folder: PathBuf,
 }
 
 impl Memory {
@@ -48,7 +52,13 @@ impl Memory {
         Ok(Self {
             store: Store::in_folder(data_dir),
             keeps: Settings::read(data_dir)?.history && !no_history,
+            folder: data_dir.to_path_buf(),
         })
+    }
+
+    /// The data folder.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Tells a peer how others have done before.
@@ -79,6 +89,10 @@ enum Note {
     /// `true` if nothing is to be noted of a peer that is not known yet.
     Meeting(PeerId, Meeting, bool),
     Pair(PeerId, String, Pair),
+    Begun(Unfinished),
+    Over(String),
+    Open(String, Box<OpenShare>),
+    Closed(String),
 }
 
 /// Which way things go in this run.
@@ -93,6 +107,9 @@ pub(crate) struct Recorder {
     /// This device, as others know it.
     us: PeerId,
     side: Side,
+    /// What another run could go on with.
+    download: Option<unfinished::Download>,
+    share: Option<unfinished::Share>,
     notes: SyncSender<Note>,
     writer: JoinHandle<Result<(), StoreError>>,
 }
@@ -116,8 +133,29 @@ impl Recorder {
             memory,
             us,
             side,
+            download: None,
+            share: None,
             notes,
             writer,
+        }
+    }
+
+    /// It is a download that another run could go on with.
+    pub(crate) fn going_on(mut self, download: Option<unfinished::Download>) -> Self {
+        self.download = download.filter(|_| self.memory.keeps);
+        self
+    }
+
+    /// It is a share that is to be served again if this run ends without a word.
+    pub(crate) fn serving_again(mut self, share: Option<unfinished::Share>) -> Self {
+        self.share = share;
+        self
+    }
+
+    /// An offer is taken on these terms.
+    pub(crate) fn accepted(&mut self, on_conflict: OnConflict, executables: bool) {
+        if let Some(download) = &mut self.download {
+            download.accepted(on_conflict, executables);
         }
     }
 
@@ -129,6 +167,11 @@ impl Recorder {
                 secret: secret.clone(),
             };
             self.note(Note::Pair(*peer, name.clone(), pair));
+        }
+        let download = self.download.as_mut().and_then(|of| of.event(event));
+        let share = self.share.as_mut().and_then(|of| of.event(event));
+        for note in download.into_iter().chain(share) {
+            self.note(note);
         }
         if !self.memory.keeps {
             return;
@@ -185,6 +228,10 @@ fn write(store: &Store, waiting: &Receiver<Note>) -> Result<(), StoreError> {
                 store.meet(*peer, meeting, now(), *known_only)
             }
             Note::Pair(peer, name, pair) => store.pair(*peer, name, pair, now()),
+            Note::Begun(download) => store.begin_download(download),
+            Note::Over(key) => store.end_download(key),
+            Note::Open(key, share) => store.open_share(key, share),
+            Note::Closed(key) => store.close_share(key),
         };
         match (note, written) {
             (_, Ok(())) => {}

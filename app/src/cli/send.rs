@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use handover::disk::ShareInput;
+use handover::store::OpenShare;
 use handover::{ShareInfo, ShareRequest, UnifiedP2PManager};
 use handover_core::code::{LegacyCode, ShortCode, Ticket};
 use handover_core::engine::{
@@ -25,10 +26,12 @@ use super::failure::Failure;
 use super::interrupt::Interrupts;
 use super::json;
 use super::known::{self, Known};
+use super::record::unfinished::Share;
 use super::record::{Memory, Recorder};
 use super::screen::meter::Meter;
 use super::screen::sending::{self, Receiving};
 use super::screen::{Live, Screen, Tone, receiving};
+use super::unfinished::{Claimed, changed, listing};
 
 /// A listing that is done by then is shown above the code; a longer one is not waited for.
 const QUICK_LISTING: Duration = Duration::from_millis(300);
@@ -86,13 +89,29 @@ pub(crate) async fn run(
         options.short = Short::None;
     }
     let has_dht = config.has_dht();
+    let mut claimed = if identity.is_borrowed() {
+        None
+    } else {
+        Claimed::of(args, by_ticket, &memory)
+    };
     let mut manager = UnifiedP2PManager::new(config)?;
     if let Some(known) = &known {
         known.check(manager.peer(), &identity)?;
     }
     manager.start().await?;
     memory.tell_standings(&manager).await?;
-    let recorder = Recorder::of_share(memory, manager.peer(), &label.name);
+    let again = claimed
+        .as_mut()
+        .and_then(|claimed| claimed.go_on(manager.peer(), &mut options));
+    let serving = claimed
+        .as_ref()
+        .map(|claimed| Share::new(claimed, &label.name, manager.peer(), options.expires));
+    let recorder = Recorder::of_share(memory, manager.peer(), &label.name).serving_again(serving);
+    let before = again.as_ref().and(claimed.as_ref());
+    let before = before.and_then(|claimed| claimed.before.clone());
+    if before.is_some() {
+        screen.say(Tone::Plain, sending::again());
+    }
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
@@ -101,7 +120,7 @@ pub(crate) async fn run(
             label,
             input,
             options,
-            secret: known.as_ref().map(Known::shared_with),
+            secret: again.or(known.as_ref().map(Known::shared_with)),
         })
         .await;
     let mut sending = match opened {
@@ -111,7 +130,10 @@ pub(crate) async fn run(
                 has_dht,
                 known: known.map(|known| (known, us)),
             };
-            Sending::new(args, screen, &manager, info, codes, recorder)
+            Sending {
+                before,
+                ..Sending::new(args, screen, &manager, info, codes, recorder)
+            }
         }
         Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
     };
@@ -208,6 +230,8 @@ struct Sending<'a> {
     /// It was said that nobody can find the code.
     unreached: bool,
     summary: Option<ManifestSummary>,
+    /// What an earlier run has left of it.
+    before: Option<OpenShare>,
     /// How far it is read ahead, on a line that is redrawn.
     hashing: Option<Live>,
     receivers: BTreeMap<SessionId, Receiver>,
@@ -260,6 +284,7 @@ impl<'a> Sending<'a> {
             printed: None,
             unreached: false,
             summary: None,
+            before: None,
             hashing: None,
             receivers: BTreeMap::new(),
             completed: 0,
@@ -400,9 +425,16 @@ impl<'a> Sending<'a> {
                 self.screen.need(Tone::Bad, &sending::wrong_words(left));
             }
             Event::ShareScanned {
-                summary, skipped, ..
+                summary,
+                skipped,
+                manifest,
+                ..
             } => {
                 self.summary = Some(summary);
+                if let Some(before) = self.before.take() {
+                    let changed = changed(&before.listing, &listing(&manifest));
+                    self.changed(&changed);
+                }
                 self.screen
                     .say(Tone::Plain, &sending::scanned(&self.name, &summary));
                 if let Some(left_out) = sending::left_out(&skipped, self.screen.width()) {
@@ -446,6 +478,15 @@ impl<'a> Sending<'a> {
             _ => {}
         }
         None
+    }
+
+    /// Files are not what they were when an earlier run listed them.
+    fn changed(&self, names: &[String]) {
+        if !names.is_empty() {
+            self.screen.event(&json::share_changed(self.share, names));
+            let line = sending::changed(names, self.screen.width());
+            self.screen.need(Tone::Bad, &line);
+        }
     }
 
     fn hashed(&mut self, done: u64, total: u64) {

@@ -44,6 +44,8 @@ use self::pipe::{PipeSink, PipeSource};
 use self::serve::FileShare;
 use self::staging::FolderSink;
 
+pub use staging::{Left, left, remove_left};
+
 /// What a share is made of.
 pub enum ShareInput {
     /// Files and folders. Each is shared under its own name; a symlink given here is followed, those below are not.

@@ -28,6 +28,8 @@ use super::{lock, read_lock, write_lock};
 /// What staging folders' names begin with; 16 hexadecimal digits follow.
 pub(super) const PARTIAL: &str = ".handover-partial-";
 const _: () = assert!(PARTIAL.len() > STAGING_PREFIX.len());
+/// Digits of a manifest's id in the name of its staging folder.
+const ID: usize = 16;
 /// The file in a staging folder that its process holds a lock on for as long as it lives.
 const LOCK: &str = "lock";
 /// The file in a staging folder that says what in it is safe.
@@ -478,7 +480,7 @@ fn journal_error(error: JournalError) -> DiskError {
 /// What the staging folder of a download is called, so that a later run finds it.
 fn name_of(origin: &Origin) -> String {
     let id = origin.manifest.to_string();
-    format!("{PARTIAL}{}", id.get(..16).unwrap_or(&id))
+    format!("{PARTIAL}{}", id.get(..ID).unwrap_or(&id))
 }
 
 fn random_name() -> String {
@@ -519,6 +521,45 @@ fn claim(dir: &Dir) -> Claim {
         Err(Errno::WOULDBLOCK) => Claim::Taken,
         Err(_) => Claim::Unknown,
     }
+}
+
+/// What is in a folder of a download that was begun by another run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// Nothing that it could go on with.
+    Nothing,
+    /// What its journal names.
+    Something,
+    /// Another process goes on with it.
+    InUse,
+}
+
+/// What is left of a manifest's download in this folder.
+pub fn left(folder: &Path, manifest: &str) -> Left {
+    let found = find_left(folder, manifest);
+    found.map_or(Left::Nothing, |(_, _, dir)| match claim(&dir) {
+        Claim::Taken => Left::InUse,
+        Claim::Ours(_) | Claim::Unknown => Left::Something,
+    })
+}
+
+/// Removes what is left of a manifest's download in this folder, unless it is in use.
+pub fn remove_left(folder: &Path, manifest: &str) -> io::Result<()> {
+    let Some((root, name, dir)) = find_left(folder, manifest) else {
+        return Ok(());
+    };
+    match claim(&dir) {
+        Claim::Taken => Err(Errno::BUSY.into()),
+        Claim::Ours(_) | Claim::Unknown => remove(&root, &name, &dir),
+    }
+}
+
+fn find_left(folder: &Path, manifest: &str) -> Option<(Dir, String, Dir)> {
+    let root = beneath::open_root(folder).ok()?;
+    let name = format!("{PARTIAL}{}", manifest.get(..ID)?);
+    let dir = Dir::from_std_file(beneath::open_folder(&root, &name).ok()?.into());
+    rustix::fs::statat(&dir, JOURNAL, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    Some((root, name, dir))
 }
 
 /// Removes the staging folders of processes that no longer live, but those with a journal: somebody may go on with them

@@ -1,6 +1,7 @@
 //! What was begun and has not ended: downloads that another run can go on with, and shares that are to be served again
 //! under the same code if their run ends without a word.
 
+use handover_core::engine::OnConflict;
 use redb::{ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,8 +40,12 @@ pub struct Unfinished {
     pub manifest: String,
     /// What leads to it, whatever the code was. It opens the share: it is as secret as that.
     pub ticket: String,
-    /// Bytes wanted.
+    /// Bytes of the share.
     pub bytes: u64,
+    /// On what terms it was accepted.
+    pub on_conflict: OnConflict,
+    /// Whether programs may be executable.
+    pub executables: bool,
 }
 
 /// A share.
@@ -89,7 +94,12 @@ impl Unfinished {
 impl Store {
     /// Remembers a download, in place of what was known of it.
     pub fn begin_download(&self, download: &Unfinished) -> Result<(), StoreError> {
-        self.put(DOWNLOADS, &download.key(), download, |download: &Unfinished| download.begun.at)
+        self.put(
+            DOWNLOADS,
+            &download.key(),
+            download,
+            |download: &Unfinished| download.begun.at,
+        )
     }
 
     /// A download is over.
@@ -146,11 +156,7 @@ impl Store {
         })
     }
 
-    fn remove(
-        &self,
-        from: TableDefinition<&str, &[u8]>,
-        key: &str,
-    ) -> Result<(), StoreError> {
+    fn remove(&self, from: TableDefinition<&str, &[u8]>, key: &str) -> Result<(), StoreError> {
         self.write(|transaction| {
             transaction.open_table(from)?.remove(key)?;
             Ok(())
@@ -191,6 +197,8 @@ mod tests {
             manifest: "ab".into(),
             ticket: "eyJ".into(),
             bytes: 5,
+            on_conflict: OnConflict::Rename,
+            executables: false,
         }
     }
 
@@ -207,7 +215,9 @@ mod tests {
         store.end_download("of nothing").unwrap();
         assert_eq!(store.unfinished().unwrap(), [first]);
         for at in 10..10 + KEPT as u64 {
-            store.begin_download(&download(at, &at.to_string())).unwrap();
+            store
+                .begin_download(&download(at, &at.to_string()))
+                .unwrap();
         }
         let kept = store.unfinished().unwrap();
         assert_eq!((kept.len(), kept[0].begun.at), (KEPT, 10));
@@ -229,7 +239,10 @@ mod tests {
             listing: vec![("a".into(), 1, 2, 3)],
         };
         store.open_share("key", &share).unwrap();
-        assert_eq!(store.open_shares().unwrap(), [("key".into(), share.clone())]);
+        assert_eq!(
+            store.open_shares().unwrap(),
+            [("key".into(), share.clone())]
+        );
         let shown = format!("{share:?}");
         assert!(!shown.contains('7') && !shown.contains("otter"), "{shown}");
         store.close_share("key").unwrap();

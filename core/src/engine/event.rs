@@ -34,6 +34,7 @@ pub enum Event {
     ShareScanned {
         share: ShareId,
         summary: ManifestSummary,
+        manifest: Arc<Manifest>,
         skipped: Vec<(String, String)>,
     },
     /// Hashing went on; `done == total` once.

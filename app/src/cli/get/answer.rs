@@ -106,7 +106,15 @@ impl<'a> Answer<'a> {
             free,
             kept,
         };
-        let ask = !self.args.yes && !self.args.to_stdout();
+        // That goes for the same files only: of others nothing is kept.
+        let before = self.args.accepted && kept.bytes > 0;
+        let ask = !(self.args.yes || self.args.to_stdout() || before);
+        if ask && !self.screen.can_ask() {
+            return self.refuse(Failure::usage(
+                "what is offered now is not what was accepted when this began",
+                "Run `handover get` again to see it.",
+            ));
+        }
         let text = offer::offer(&offered.view(), ask, self.screen.width());
         self.offered = Some(offered);
         if ask {

@@ -13,6 +13,7 @@ pub(crate) mod node;
 pub(crate) mod offer;
 pub(crate) mod peers;
 pub(crate) mod receiving;
+pub(crate) mod resume;
 pub(crate) mod sending;
 pub(crate) mod trouble;
 pub(crate) mod units;

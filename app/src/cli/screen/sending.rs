@@ -39,6 +39,24 @@ pub(crate) fn left_out(skipped: &[(String, String)], width: usize) -> Option<Str
     Some(lines.join("\n"))
 }
 
+/// The share is one that an earlier run has served.
+pub(crate) fn again() -> &'static str {
+    "an earlier run of this ended without a word; going on under the same code"
+}
+
+/// Files are not what they were when an earlier run listed them.
+pub(crate) fn changed(names: &[String], width: usize) -> String {
+    let number = count(names.len() as u64, "file is", "files are");
+    let mut lines = vec![format!("! {number} not as they were before:")];
+    let shown = names.iter().take(SKIPPED);
+    lines.extend(shown.map(|name| format!("    {}", fit(name, width.saturating_sub(4).max(30)))));
+    if names.len() > SKIPPED {
+        lines.push(format!("    … and {} more", names.len() - SKIPPED));
+    }
+    lines.push("Receivers who had begun have to run their command again.".to_string());
+    lines.join("\n")
+}
+
 /// The command for the other side.
 pub(crate) fn command(code: &str, loopback: bool, bootstrap: &[Multiaddr]) -> String {
     let loopback = if loopback { " --loopback" } else { "" };

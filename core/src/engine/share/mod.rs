@@ -405,6 +405,7 @@ impl Share {
         cx.event(Event::ShareScanned {
             share: self.id,
             summary: signed.manifest().summary(),
+            manifest: signed.manifest().clone(),
             skipped,
         });
         self.content = Some(Content::new(signed));

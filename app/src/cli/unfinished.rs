@@ -1,0 +1,186 @@
+//! Shares that go on under the same code when their run ended without a word: what is known of one, and who serves it.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+use handover::store::{Begun, OpenShare};
+use handover_core::PeerId;
+use handover_core::code::ShareCode;
+use handover_core::engine::{ShareOptions, Short};
+use handover_core::manifest::{EntryKind, Manifest};
+use handover_core::secret::ShareSecret;
+use rustix::fs::{FlockOperation, flock};
+use std::time::Duration;
+
+use super::args::Send;
+use super::record::{Memory, now};
+
+/// Where the locks are of those that are served, in the data folder.
+const LOCKS: &str = "shares";
+/// Entries that are remembered, to tell what has changed.
+const LISTED: usize = 20_000;
+
+/// How this run was begun. `code` is left out of it. `None` if that can't be written down.
+pub(crate) fn begun(code: Option<&str>) -> Option<Begun> {
+    let args = std::env::args_os()
+        .skip(1)
+        .map(|arg| arg.into_string().ok());
+    let args: Option<Vec<String>> = args.collect();
+    let mut args = args?;
+    args.retain(|arg| Some(arg.as_str()) != code);
+    Some(Begun {
+        at: now(),
+        cwd: std::env::current_dir().ok()?.to_str()?.to_owned(),
+        args,
+    })
+}
+
+/// A share that this process alone serves, and what an earlier run has left of it.
+pub(crate) struct Claimed {
+    pub(crate) key: String,
+    pub(crate) begun: Begun,
+    pub(crate) before: Option<OpenShare>,
+    /// Held for as long as the process runs.
+    _lock: File,
+}
+
+impl Claimed {
+    /// Claims what these arguments share. `None` if another process serves it, or nothing is to be remembered of it.
+    pub(crate) fn of(args: &Send, by_ticket: bool, memory: &Memory) -> Option<Self> {
+        let key = key_of(args, by_ticket).filter(|_| memory.keeps)?;
+        let begun = begun(None)?;
+        let lock = lock(memory, &key)?;
+        let shares = memory.store.open_shares();
+        let shares =
+            shares.inspect_err(|error| tracing::warn!(%error, "earlier shares are not known"));
+        let before = shares.unwrap_or_default().into_iter();
+        let before = before.into_iter().find(|(of, _)| *of == key);
+        Some(Self {
+            key,
+            begun,
+            before: before.map(|(_, share)| share),
+            _lock: lock,
+        })
+    }
+
+    /// Has the share be what it was, if this peer may serve it. Returns its secret.
+    pub(crate) fn go_on(
+        &mut self,
+        peer: PeerId,
+        options: &mut ShareOptions,
+    ) -> Option<ShareSecret> {
+        let is_alive = |share: &OpenShare| {
+            let over = share.expires.is_some_and(|at| at <= now());
+            let used = options.uses.is_some_and(|uses| share.completed >= uses);
+            share.peer == peer.to_string() && !over && !used
+        };
+        let before = self.before.take().filter(is_alive)?;
+        if options.short == Short::New {
+            let code = ShareCode::parse(before.short.as_deref()?).ok()?;
+            let ShareCode::Short(code) = code else {
+                return None;
+            };
+            let wrong = before.wrong;
+            options.short = Short::Again { code, wrong };
+        }
+        options.uses = options
+            .uses
+            .map(|uses| uses.saturating_sub(before.completed));
+        if let Some(at) = before.expires {
+            options.expires = Some(Duration::from_secs(at.saturating_sub(now())));
+        }
+        let secret = ShareSecret::from_bytes(before.secret);
+        self.before = Some(before);
+        Some(secret)
+    }
+}
+
+/// What names a share over its runs. A stream can't be served again, and what is for one peer has no code to keep.
+fn key_of(args: &Send, by_ticket: bool) -> Option<String> {
+    if args.to.is_some() || args.paths.iter().any(|path| path == Path::new("-")) {
+        return None;
+    }
+    let mut key = format!("{by_ticket} {}", args.name.as_deref().unwrap_or_default());
+    for path in &args.paths {
+        key.push('\0');
+        key.push_str(path.canonicalize().ok()?.to_str()?);
+    }
+    Some(key)
+}
+
+/// The lock of a share, if nobody has it.
+pub(crate) fn lock(memory: &Memory, key: &str) -> Option<File> {
+    let folder = memory.folder().join(LOCKS);
+    std::fs::create_dir_all(&folder).ok()?;
+    let hash = handover_core::merkle::file_root(key.as_bytes());
+    let lock = File::create(folder.join(HEXLOWER.encode(hash.0.get(..8)?))).ok()?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    Some(lock)
+}
+
+/// What a share lists, to tell later what has changed. Nothing if that is too much.
+pub(crate) fn listing(manifest: &Manifest) -> Vec<(String, u64, i64, u32)> {
+    if manifest.entries().len() > LISTED {
+        return Vec::new();
+    }
+    let files = manifest
+        .entries()
+        .iter()
+        .filter_map(|entry| match entry.kind {
+            EntryKind::File { size, modified, .. } => {
+                let path = entry.path.as_str().to_owned();
+                Some((path, size, modified.seconds, modified.nanos))
+            }
+            _ => None,
+        });
+    files.collect()
+}
+
+/// Files that are not what they were, that are new, or gone.
+pub(crate) fn changed(
+    before: &[(String, u64, i64, u32)],
+    now: &[(String, u64, i64, u32)],
+) -> Vec<String> {
+    if before.is_empty() || now.is_empty() {
+        return Vec::new();
+    }
+    let mut names: Vec<&String> = Vec::new();
+    names.extend(
+        now.iter()
+            .filter(|file| !before.contains(file))
+            .map(|(name, ..)| name),
+    );
+    let is_gone = |name: &String| !now.iter().any(|(other, ..)| other == name);
+    names.extend(
+        before
+            .iter()
+            .map(|(name, ..)| name)
+            .filter(|name| is_gone(name)),
+    );
+    names.into_iter().cloned().collect()
+}
+
+/// A path as it is stored.
+pub(crate) fn absolute(path: &Path) -> Option<String> {
+    let path: PathBuf = std::path::absolute(path).ok()?;
+    path.to_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(name: &str, size: u64) -> (String, u64, i64, u32) {
+        (name.to_owned(), size, 0, 0)
+    }
+
+    #[test]
+    fn what_has_changed_is_named() {
+        let before = [file("a", 1), file("b", 2), file("c", 3)];
+        let now = [file("a", 1), file("b", 9), file("d", 4)];
+        assert_eq!(changed(&before, &now), ["b", "d", "c"]);
+        assert!(changed(&before, &before).is_empty());
+        assert!(changed(&[], &now).is_empty(), "nothing is known");
+    }
+}
