@@ -16,7 +16,7 @@ fn large() -> (Scene, Sender) {
 }
 
 #[test]
-fn a_receiver_cleans_up_and_says_goodbye() {
+fn a_receiver_keeps_what_it_has_and_says_goodbye() {
     let (scene, mut sender) = large();
     for signal in [Signal::INT, Signal::TERM] {
         let get = Process::start(scene.get(&sender.code, "here", &[]));
@@ -27,15 +27,14 @@ fn a_receiver_cleans_up_and_says_goodbye() {
         get.signal(signal);
         let got = get.wait().expect(130);
         assert!(asked.elapsed() < Duration::from_secs(5));
-        assert_eq!(got.event("download_ended")["outcome"], "cancelled");
-        assert!(
-            tree::names(&scene.path("here")).is_empty(),
-            "{:?}",
-            tree::names(&scene.path("here"))
-        );
+        assert_eq!(got.event("download_ended")["outcome"], "suspended");
+        let names = tree::names(&scene.path("here"));
+        let partial = |name: &String| name.starts_with(".handover-partial-");
+        assert!(names.iter().all(partial), "{names:?}");
         assert_eq!(sender.await_event("receiver_left")["outcome"], "cancelled");
     }
     run(scene.get(&sender.code, "here", &[])).expect(0);
+    assert_eq!(tree::names(&scene.path("here")), ["sent", "sent/large"]);
 }
 
 #[test]
@@ -48,7 +47,11 @@ fn a_sender_withdraws_its_share() {
     assert_eq!(sender.wait().0, Some(130));
     let got = get.wait().expect(7);
     assert!(got.stderr.contains("stopped sharing"), "{}", got.stderr);
-    assert!(tree::names(&scene.path("here")).is_empty());
+    let names = tree::names(&scene.path("here"));
+    assert!(
+        !names.iter().any(|name| name.ends_with("large")),
+        "{names:?}"
+    );
 }
 
 #[test]

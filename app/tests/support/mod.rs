@@ -327,6 +327,11 @@ impl Sender {
         put_down(&mut self.child);
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Its exit code, and what it wrote to standard error.
     #[track_caller]
     pub fn wait(mut self) -> (Option<i32>, String) {

@@ -3,6 +3,7 @@
 mod a_better_path_takes_over;
 mod a_code_is_found_in_the_dht;
 mod a_code_is_there_before_anything_is_listed_or_hashed;
+mod a_download_goes_on_after_a_crash;
 mod a_hole_is_punched;
 mod a_link_dies_at_any_byte;
 mod a_sharer_is_started_again;

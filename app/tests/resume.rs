@@ -1,0 +1,244 @@
+//! Whichever side is killed, and whenever: it goes on where it was, at once, and fetches next to nothing again.
+//!
+//! `HANDOVER_KILLS` says how often, and `HANDOVER_KILLED_MIB` how much is on its way; what it cost is printed.
+
+mod support;
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use support::{Process, Scene, Sender, eventually, noise, run, tree};
+
+const MIB: usize = 1024 * 1024;
+/// What a download has asked for ahead, or received and not yet noted, at the most.
+const WINDOW: u64 = 12 * MIB as u64;
+
+fn number(variable: &str, otherwise: usize) -> usize {
+    let set = std::env::var(variable).ok();
+    set.map_or(otherwise, |text| text.parse().expect("a number"))
+}
+
+/// A transfer whose two sides come and go.
+struct Transfer {
+    scene: Scene,
+    listen: String,
+    /// What was drawn last.
+    random: u64,
+    lost: Vec<u64>,
+    pauses: Vec<Duration>,
+}
+
+impl Transfer {
+    fn new(mib: usize) -> Self {
+        let scene = Scene::new();
+        scene.file("sent/large", &noise(mib * MIB + 1, 1));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr();
+        let random = u64::from(std::process::id()) << 20;
+        Self {
+            scene,
+            listen: format!("/ip4/127.0.0.1/tcp/{}", port.unwrap().port()),
+            random,
+            lost: Vec::new(),
+            pauses: Vec::new(),
+        }
+    }
+
+    fn send(&self) -> Sender {
+        let options = ["--ticket", "--listen", &self.listen];
+        self.scene.send(&[&self.scene.path("sent")], &options)
+    }
+
+    fn get(&self, code: &str) -> Sender {
+        Sender::start_unopened(self.scene.get(code, "here", &[]))
+    }
+
+    fn draw(&mut self, below: u64) -> u64 {
+        self.random = self
+            .random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (self.random >> 33) % below
+    }
+
+    fn staged(&self) -> Option<PathBuf> {
+        let here = fs::read_dir(self.scene.path("here")).ok()?;
+        let mut folders = here.map(|entry| entry.unwrap().path());
+        let folder = folders.find(|path| {
+            let name = path.file_name().unwrap().to_string_lossy();
+            name.starts_with(".handover-partial-")
+        });
+        Some(folder?.join("0/1"))
+    }
+
+    fn staged_bytes(&self) -> u64 {
+        let staged = self.staged().and_then(|file| file.metadata().ok());
+        staged.map_or(0, |metadata| metadata.len())
+    }
+
+    /// Waits until so much more has come, or all of it. Whether there is more to come.
+    fn comes(&self, get: &mut Sender, more: u64) -> bool {
+        let from = self.staged_bytes();
+        let until = Instant::now() + support::PATIENCE;
+        while self.staged_bytes() < from + more {
+            if get.has_ended() {
+                return false;
+            }
+            assert!(Instant::now() < until, "nothing comes");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+}
+
+#[test]
+fn kills_of_either_side_cost_little_and_nothing_is_wrong_in_the_end() {
+    let kills = number("HANDOVER_KILLS", 12);
+    let mib = number("HANDOVER_KILLED_MIB", 192);
+    let mut transfer = Transfer::new(mib);
+    let mut sender = transfer.send();
+    let code = sender.code.clone();
+    let (mut killed, mut rounds) = (0, 0);
+    while killed < kills {
+        rounds += 1;
+        let mut get = transfer.get(&code);
+        get.await_event("offer");
+        loop {
+            let more = transfer.draw(24) * MIB as u64;
+            if killed == kills || !transfer.comes(&mut get, more) {
+                break;
+            }
+            killed += 1;
+            if transfer.draw(2) == 0 {
+                get.kill();
+                let before = transfer.staged_bytes();
+                let again = Instant::now();
+                get = transfer.get(&code);
+                let kept = get.await_event("offer")["kept"].as_u64().unwrap();
+                transfer.lost.push(before.saturating_sub(kept));
+                get.await_event("progress");
+                transfer.pauses.push(again.elapsed());
+            } else {
+                sender.kill();
+                std::thread::sleep(Duration::from_millis(transfer.draw(300)));
+                sender = transfer.send();
+                assert_eq!(sender.code, code, "it is served under the same code");
+                let again = Instant::now();
+                if transfer.comes(&mut get, 1) {
+                    transfer.pauses.push(again.elapsed());
+                }
+            }
+        }
+        let (exit, stderr) = get.wait();
+        assert_eq!(exit, Some(0), "{stderr}");
+        let (sent, here) = ("sent/large", "here/sent/large");
+        let [sent, here] = [sent, here].map(|name| fs::read(transfer.scene.path(name)).unwrap());
+        assert!(sent == here, "what has come is not what was sent");
+        fs::remove_dir_all(transfer.scene.path("here")).unwrap();
+    }
+    transfer.lost.sort_unstable();
+    transfer.pauses.sort_unstable();
+    let (lost, pauses) = (&transfer.lost, &transfer.pauses);
+    println!("{killed} kills in {rounds} transfers of {mib} MiB");
+    if let (Some(most), Some(median)) = (lost.last(), lost.get(lost.len() / 2)) {
+        println!(
+            "a receiver's kill: {median} bytes on the disk were fetched again (median), {most} at the most"
+        );
+        assert!(*most <= WINDOW, "{most} bytes are fetched again");
+    }
+    if let (Some(most), Some(median)) = (pauses.last(), pauses.get(pauses.len() / 2)) {
+        println!("it went on {median:?} after the side was back (median), {most:?} at the most");
+    }
+}
+
+#[test]
+fn resume_lists_and_goes_on_and_forgets() {
+    let transfer = Transfer::new(64);
+    let sender = transfer.send();
+    let receiver = "receiver of here";
+    let resume = |arguments: &[&str]| {
+        let mut all = vec!["resume"];
+        all.extend(arguments);
+        run(transfer.scene.handover(receiver, &all))
+    };
+    assert!(resume(&["--list", "--json"]).expect(0).events().is_empty());
+    let mut get = transfer.get(&sender.code);
+    assert!(transfer.comes(&mut get, 24 * MIB as u64));
+    let busy = resume(&["--list", "--json"]).expect(0);
+    assert!(busy.events().is_empty(), "it runs");
+    get.signal(Signal::INT);
+    assert_eq!(get.await_event("download_ended")["outcome"], "suspended");
+    assert_eq!(get.wait().0, Some(130));
+    let listed = resume(&["--list", "--json"]).expect(0).event("unfinished");
+    assert_eq!(
+        (&listed["kind"], &listed["name"]),
+        (&"download".into(), &"sent".into())
+    );
+    resume(&["7"]).expect(2);
+    let done = resume(&["--json", "1"]).expect(0);
+    assert!(done.event("offer")["kept"].as_u64().unwrap() >= 8 * MIB as u64);
+    assert_eq!(
+        tree::names(&transfer.scene.path("here")),
+        ["sent", "sent/large"]
+    );
+    assert!(resume(&["--list", "--json"]).expect(0).events().is_empty());
+
+    fs::remove_dir_all(transfer.scene.path("here")).unwrap();
+    let mut get = transfer.get(&sender.code);
+    assert!(transfer.comes(&mut get, 24 * MIB as u64));
+    get.kill();
+    resume(&["--discard", "1"]).expect(0);
+    assert_eq!(tree::names(&transfer.scene.path("here")), [""; 0]);
+    assert!(resume(&["--list", "--json"]).expect(0).events().is_empty());
+}
+
+#[test]
+fn a_sharer_that_was_killed_serves_the_same_code_and_names_what_has_changed() {
+    let scene = Scene::new();
+    scene.file("sent/same", b"same");
+    scene.file("sent/other", b"before");
+    let sender = scene.send(&[&scene.path("sent")], &["--ticket"]);
+    let code = sender.code.clone();
+    sender.kill();
+    scene.file("sent/other", b"after");
+    let mut again = scene.send(&[&scene.path("sent")], &["--ticket"]);
+    let secret = |code: &str| {
+        let ticket = data_encoding::BASE64URL_NOPAD
+            .decode(code.as_bytes())
+            .unwrap();
+        let ticket: serde_json::Value = serde_json::from_slice(&ticket).unwrap();
+        (ticket["peer_id"].clone(), ticket["encryption_key"].clone())
+    };
+    assert_eq!(secret(&again.code), secret(&code));
+    let changed = again.await_event("share_changed");
+    assert_eq!(changed["files"], serde_json::json!(["sent/other"]));
+    run(scene.get(&again.code, "here", &[])).expect(0);
+    again.signal(Signal::INT);
+    again.wait();
+    let fresh = scene.send(&[&scene.path("sent")], &["--ticket"]);
+    assert_ne!(secret(&fresh.code), secret(&code), "it was ended in order");
+}
+
+#[test]
+fn a_download_whose_journal_is_damaged_begins_anew() {
+    let transfer = Transfer::new(48);
+    let sender = transfer.send();
+    let mut get = transfer.get(&sender.code);
+    assert!(transfer.comes(&mut get, 24 * MIB as u64));
+    get.kill();
+    let journal = transfer.staged().unwrap().with_file_name("../journal");
+    fs::write(journal, b"this is no journal").unwrap();
+    let got = Process::start(transfer.scene.get(&sender.code, "here", &[]))
+        .wait()
+        .expect(0);
+    assert_eq!(got.event("offer")["kept"], 0);
+    eventually("the file", || {
+        transfer.scene.path("here/sent/large").exists()
+    });
+    assert_eq!(
+        tree::names(&transfer.scene.path("here")),
+        ["sent", "sent/large"]
+    );
+}
