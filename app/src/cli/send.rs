@@ -63,7 +63,6 @@ pub(crate) async fn run(
     if known.is_some() {
         known::can_meet(&config)?;
     }
-    let us = config.device_name.clone();
     let identity = data_dir::claim(&mut config.data_dir)?;
     if args.remember {
         known::check_own(&identity, "the other side")?;
@@ -77,6 +76,7 @@ pub(crate) async fn run(
         description: args.description.clone(),
         author,
     };
+    let us = label.author.clone();
     let mut options = config.share_options();
     options.uses = args.limit();
     options.expires = args.expires;
@@ -248,7 +248,7 @@ struct Codes {
     by_ticket: bool,
     /// There is a DHT to be found in, so a long code that was given out stays good when addresses change.
     has_dht: bool,
-    /// None is needed: it is for this peer alone, which knows this computer by that name.
+    /// None is needed: it is for this peer alone, which is told that name.
     known: Option<(Known, String)>,
 }
 

@@ -63,7 +63,8 @@ const FOLDER: &str = "HANDOVER_TEST_STORE";
 #[test]
 fn several_processes_and_threads_write_at_once_and_nothing_is_lost() {
     if let Some(folder) = std::env::var_os(FOLDER) {
-        let store = Store::in_folder(Path::new(&folder));
+        let mut store = Store::in_folder(Path::new(&folder));
+        store.patience = Duration::from_mins(1);
         for _ in 0..CALLS {
             count_up(&store).unwrap();
         }

@@ -135,6 +135,24 @@ fn the_next_transfer_needs_no_code_and_is_for_nobody_else() {
     assert_same(&world, bob, download, &tree());
 }
 
+/// On one local network not even an address is needed.
+#[test]
+fn a_known_peer_that_is_near_is_found_without_anything_else() {
+    let (mut world, alice, bob) = transfer(607, true, true);
+    world.make_neighbourly();
+    let (_, _, secret) = paired(&world, bob).remove(0);
+    let peer = world.peer(alice);
+    world.share_with(
+        alice,
+        Offering::tree(tree()).with_secret(secret.shared_by(&peer)),
+    );
+    let mut from = source(&world, alice, &secret);
+    from.addresses.clear();
+    let download = world.fetch_from(bob, from, Fetch::default());
+    complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &tree());
+}
+
 #[test]
 fn what_one_shares_is_not_opened_by_the_secret_of_the_other_direction() {
     let (mut world, alice, bob) = transfer(605, true, true);

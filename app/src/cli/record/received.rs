@@ -140,3 +140,87 @@ impl Received {
         met.into_iter().chain([Note::Transfer(transfer)]).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use handover_core::Keypair;
+    use handover_core::engine::{DiskError, DownloadId};
+    use handover_core::limits::Limits;
+    use handover_core::manifest::{ManifestParts, SignedManifest};
+
+    use super::*;
+
+    const DOWNLOAD: DownloadId = DownloadId(1);
+
+    fn keys() -> Keypair {
+        Keypair::ed25519_from_bytes([1; 32]).unwrap()
+    }
+
+    /// A download that has come to an offer.
+    fn offered() -> Received {
+        let parts = ManifestParts {
+            name: "mods".to_string(),
+            author: "desk".to_string(),
+            ..ManifestParts::default()
+        };
+        let signed = SignedManifest::sign(parts, &keys(), &Limits::default()).unwrap();
+        let mut received = Received::new(None);
+        received.event(&Event::Connected {
+            download: DOWNLOAD,
+            peer: keys().public().to_peer_id(),
+            path: PathKind::Direct,
+        });
+        received.event(&Event::Offer {
+            download: DOWNLOAD,
+            manifest: Arc::clone(signed.manifest()),
+            taken: Vec::new(),
+            free: None,
+        });
+        received
+    }
+
+    fn end(received: &mut Received, error: DownloadError) -> Vec<Note> {
+        received.event(&Event::DownloadEnded {
+            download: DOWNLOAD,
+            outcome: DownloadOutcome::Failed(error),
+        })
+    }
+
+    #[test]
+    fn a_failure_counts_against_a_peer_only_if_it_is_not_ours() {
+        let full = || DownloadError::Disk(DiskError::Full);
+        for (error, completed, ended) in [
+            (full(), None, Ended::Failed),
+            (DownloadError::Withdrawn, Some(false), Ended::Failed),
+            (
+                DownloadError::Violation("lies".to_string()),
+                Some(false),
+                Ended::Violation,
+            ),
+        ] {
+            let notes = end(&mut offered(), error);
+            let [
+                Note::Meeting(peer, meeting, false),
+                Note::Transfer(transfer),
+            ] = &notes[..]
+            else {
+                panic!("{notes:?}");
+            };
+            assert_eq!(*peer, keys().public().to_peer_id());
+            assert_eq!(
+                (meeting.completed, meeting.name.as_str()),
+                (completed, "desk")
+            );
+            assert_eq!((transfer.ended, transfer.name.as_str()), (ended, "mods"));
+        }
+    }
+
+    #[test]
+    fn what_never_came_to_an_offer_is_no_transfer() {
+        let mut received = Received::new(None);
+        let error = DownloadError::Unreachable("no answer".to_string());
+        assert!(end(&mut received, error).is_empty());
+    }
+}

@@ -21,7 +21,9 @@ struct Receiver {
     peer: PeerId,
     name: String,
     path: PathKind,
-    came: Instant,
+    /// When it began to fetch; before that, when it came.
+    since: Instant,
+    fetching: bool,
 }
 
 impl Sent {
@@ -53,13 +55,17 @@ impl Sent {
                     peer: *peer,
                     name: name.clone(),
                     path: *path,
-                    came: Instant::now(),
+                    since: Instant::now(),
+                    fetching: false,
                 };
                 self.receivers.insert(*session, receiver);
             }
             Event::ReceiverProgress { session, path, .. } => {
                 if let Some(receiver) = self.receivers.get_mut(session) {
                     receiver.path = *path;
+                    if !std::mem::replace(&mut receiver.fetching, true) {
+                        receiver.since = Instant::now();
+                    }
                 }
             }
             Event::ReceiverLeft {
@@ -93,7 +99,8 @@ impl Sent {
             peer,
             name,
             path,
-            came,
+            since,
+            ..
         } = receiver;
         let meeting = Meeting {
             name: name.clone(),
@@ -111,7 +118,7 @@ impl Sent {
             peer_name: name,
             ended,
             reason: String::new(),
-            took: came.elapsed(),
+            took: since.elapsed(),
             path: Some(path),
             folder: None,
         };
@@ -119,5 +126,51 @@ impl Sent {
             Note::Transfer(transfer),
             Note::Meeting(peer, meeting, false),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::engine::ShareId;
+
+    use super::*;
+
+    /// What is noted of a receiver that came and left like this.
+    fn notes(outcome: ReceiverOutcome, bytes: u64) -> Vec<Note> {
+        let keys = handover_core::Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        let (share, session) = (ShareId(1), SessionId(2));
+        let mut sent = Sent::new("mods");
+        sent.event(&Event::ReceiverJoined {
+            share,
+            session,
+            peer: keys.public().to_peer_id(),
+            name: "laptop".to_string(),
+            path: PathKind::Lan,
+        });
+        sent.event(&Event::ReceiverLeft {
+            share,
+            session,
+            outcome,
+            sent: bytes,
+        })
+    }
+
+    #[test]
+    fn a_receiver_that_has_it_all_is_noted_as_that() {
+        let notes = notes(ReceiverOutcome::Completed, 7);
+        let [Note::Transfer(transfer), Note::Meeting(_, meeting, false)] = &notes[..] else {
+            panic!("{notes:?}");
+        };
+        assert_eq!((transfer.ended, transfer.bytes), (Ended::Completed, 7));
+        assert_eq!((meeting.completed, meeting.taken), (Some(true), 7));
+    }
+
+    #[test]
+    fn who_only_looks_in_is_not_noted() {
+        for outcome in [ReceiverOutcome::Cancelled, ReceiverOutcome::Lost] {
+            assert_eq!(notes(outcome.clone(), 0).len(), 0);
+            assert_eq!(notes(outcome, 1).len(), 2);
+        }
+        assert_eq!(notes(ReceiverOutcome::Declined, 0).len(), 2);
     }
 }

@@ -337,10 +337,8 @@ impl Share {
         if let Some(serving) = self.serving.get_mut(&link) {
             serving.said.ask()?;
         }
-        if self.options.remember {
-            self.sessions.remember(cx, link, half)?;
-        }
-        Ok(())
+        let would = self.options.remember;
+        self.sessions.remember(cx, link, half, would)
     }
 
     fn leave(&mut self, cx: &mut Context, link: LinkId, leave: Leave) {

@@ -87,12 +87,14 @@ impl Sessions {
         Ok(())
     }
 
-    /// A receiver would remember us, as we it: it is answered, and what comes of that counts once it has everything.
+    /// A receiver would remember us. If we would too it is answered, and what comes of that counts once it has
+    /// everything.
     pub(super) fn remember(
         &mut self,
         cx: &mut Context,
         link: LinkId,
         half: &SecretBytes,
+        would: bool,
     ) -> Result<(), Violation> {
         let id = self.by_link.get(&link);
         let Some(session) = id.and_then(|id| self.sessions.get_mut(id)) else {
@@ -100,11 +102,13 @@ impl Sessions {
                 "asks to be remembered before it says who it is",
             ));
         };
-        let ours = session.remembering.take();
-        let mut ours = ours.unwrap_or_else(|| Remembering::new(cx));
-        ours.told(&cx.peer, &session.peer, half);
-        cx.send(link, ours.message());
-        session.remembering = Some(ours);
+        if would {
+            let ours = session.remembering.take();
+            let mut ours = ours.unwrap_or_else(|| Remembering::new(cx));
+            ours.told(&cx.peer, &session.peer, half);
+            cx.send(link, ours.message());
+            session.remembering = Some(ours);
+        }
         Ok(())
     }
 
