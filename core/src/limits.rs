@@ -54,6 +54,9 @@ pub struct Limits {
     pub window: u64,
     /// Bytes that a download asks for ahead, at first.
     pub window_start: u64,
+    /// Bytes that all downloads together ask for ahead, and hold until they are on disk. A download that holds nothing
+    /// may always have one request.
+    pub window_total: u64,
     /// Disk jobs under way at once, per share and per download.
     pub disk_jobs: usize,
     /// Leaves or groups that may fail their check before the peer is dropped.
@@ -103,6 +106,7 @@ impl Default for Limits {
             send_buffer_total: 16 * 1024 * 1024,
             window: 12 * 1024 * 1024,
             window_start: 256 * 1024,
+            window_total: 32 * 1024 * 1024,
             disk_jobs: 16,
             bad_leaves: 3,
             idle_messages: 1024,

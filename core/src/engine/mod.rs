@@ -24,9 +24,13 @@ mod context;
 mod disk_work;
 mod download;
 mod event;
+mod flow;
+mod gate;
 mod io;
 mod knock;
 mod links;
+mod pace;
+mod room;
 mod share;
 
 use std::collections::BTreeMap;
@@ -34,6 +38,7 @@ use std::fmt;
 
 pub use disk_work::*;
 pub use event::*;
+pub use gate::{Limited, Priority, TransferId};
 pub use io::*;
 
 use context::{Context, JobOwner, LookUpOwner};
@@ -155,6 +160,7 @@ impl Engine {
             Input::Tick => {}
         }
         self.tick();
+        self.go_on();
         self.sweep();
     }
 
@@ -172,7 +178,7 @@ impl Engine {
             .map(|download| download.deadline(stalled));
         let next = shares
             .chain(downloads)
-            .chain([links])
+            .chain([links, self.flow_deadline()])
             .min()
             .unwrap_or(Time::NEVER);
         Output::Timeout(next)
@@ -214,6 +220,10 @@ impl Engine {
                 self.download(download, |download, cx| download.pause(cx, false));
             }
             Command::Cancel { download } => self.download(download, Download::cancel),
+            Command::Limit { limited, rate } => self.limit(limited, rate),
+            Command::Priority { of, priority } => self.weigh(of, priority),
+            Command::PauseShare { share } => self.pause_share(share, true),
+            Command::ResumeShare { share } => self.pause_share(share, false),
             Command::Shutdown => self.shut_down(),
         }
     }
@@ -472,6 +482,7 @@ impl Engine {
     fn sweep(&mut self) {
         self.shares.retain(|_, share| !share.is_over());
         self.downloads.retain(|_, download| !download.is_over());
+        self.forget_flows();
         if self.shutting_down && self.shares.is_empty() && self.downloads.is_empty() {
             self.shutting_down = false;
             self.cx.event(Event::ShutDown);

@@ -6,6 +6,7 @@
 mod arrival;
 mod files;
 mod finish;
+mod held;
 mod lookups;
 mod offer;
 mod reach;
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use files::Files;
+use held::SharerPace;
 use offer::Offer;
 use reach::Better;
 use search::Search;
@@ -60,6 +62,8 @@ pub(super) struct Download {
     lost: Option<String>,
     stage: Stage,
     paused: bool,
+    /// The sharer has, as the user was told last.
+    sharer_paused: bool,
     /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
     bad: u32,
     /// How it will have ended, once its last disk job is done.
@@ -84,6 +88,8 @@ struct Fetching {
     manifest: Option<u64>,
     /// Ranges asked for on this link.
     flow: transfer::Flow,
+    /// How the sharer holds back.
+    pace: SharerPace,
     /// Since when everything that was asked for is unanswered.
     waiting: Option<Time>,
 }
@@ -94,6 +100,7 @@ impl Fetching {
             path,
             manifest: None,
             flow: transfer::Flow::default(),
+            pace: SharerPace::default(),
             waiting: None,
         }
     }
@@ -125,6 +132,7 @@ impl Download {
             lost: None,
             stage: Stage::Offer(Box::default()),
             paused: false,
+            sharer_paused: false,
             bad: 0,
             ending: None,
             over: false,
@@ -271,7 +279,11 @@ impl Download {
         if let Message::Secret { secret } = message {
             return self.told_secret(&secret);
         }
-        let answers = matches!(message, Message::Data { .. } | Message::Manifest { .. });
+        // Who asks for patience has not gone dumb.
+        let answers = matches!(
+            message,
+            Message::Data { .. } | Message::Manifest { .. } | Message::Pace { .. }
+        );
         match message {
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
@@ -293,6 +305,7 @@ impl Download {
             }
             Message::Roots(roots) => self.roots(cx, &roots)?,
             Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
+            Message::Pace { piece, paused } => self.told_pace(cx, link, piece, paused),
             Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
             Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
             _ => return Err(Violation::new("a receiver's message from a sharer")),
@@ -332,6 +345,7 @@ impl Download {
         fetching.manifest = Some(announced.len);
         fetching.flow.start(&cx.limits, fetching.path, cx.now);
         self.choose(cx);
+        self.tell_sharer_paused(cx);
         let same = match &mut self.stage {
             Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
             Stage::Transfer(transfer) => transfer.signed.id() == announced.id,
@@ -546,6 +560,7 @@ impl Download {
 
     /// Time has passed.
     pub(super) fn tick(&mut self, cx: &mut Context) {
+        self.note_room(cx);
         if self.is_ending() {
             return;
         }
