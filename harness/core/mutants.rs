@@ -252,4 +252,28 @@ pub const MUTANTS: &[Mutant] = &[
         instead: "true",
         within: 6000,
     },
+    Mutant {
+        name: "common-bucket-unseen",
+        mistake: "a limit on all together is not looked at",
+        file: "engine/gate.rs",
+        stands: "common.is_none_or(|common| common.is_open(now))",
+        instead: "true",
+        within: 200,
+    },
+    Mutant {
+        name: "saved-tokens-burst",
+        mistake: "who let nothing go for long may let all of it go at once",
+        file: "engine/pace.rs",
+        stands: "self.level.saturating_add(came).min(most)",
+        instead: "self.level.saturating_add(came)",
+        within: 200,
+    },
+    Mutant {
+        name: "memory-without-end",
+        mistake: "each download asks for a window, however many there are",
+        file: "engine/room.rs",
+        stands: "(with(own) <= self.part(total) && with(all) <= total)",
+        instead: "true",
+        within: 500,
+    },
 ];
