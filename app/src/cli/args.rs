@@ -9,6 +9,7 @@ use handover_core::Multiaddr;
 use handover_core::engine::OnConflict;
 
 use super::exit;
+use super::rate::Rate;
 
 const ABOUT: &str = "Moves files straight from one computer to another: no server, no account";
 
@@ -168,6 +169,8 @@ pub(crate) struct Send {
     #[arg(long)]
     pub(crate) legacy: bool,
     #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
     pub(crate) network: Network,
 }
 
@@ -203,6 +206,8 @@ pub(crate) struct Get {
     /// Look for the other side for so long before giving up
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) wait: Option<Duration>,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     #[command(flatten)]
     pub(crate) network: Network,
 }
@@ -286,6 +291,18 @@ pub(crate) struct Doctor {
     pub(crate) wait: Duration,
     #[command(flatten)]
     pub(crate) network: Network,
+}
+
+/// How fast it may be.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// Send no more than this in a second: 500K, 1.5M or 20MB (bytes of content), or bits, such as 40Mbit
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit_up: Option<Rate>,
+    /// Fetch no more than this in a second
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit_down: Option<Rate>,
 }
 
 /// How this side uses the network.
@@ -457,6 +474,9 @@ mod tests {
             "handover send a --expires 0m",
             "handover send a --expires é",
             "handover send a --relay here",
+            "handover send a --limit-up fast",
+            "handover send a --limit-up 0",
+            "handover get --limit-down 5Mb",
             "handover get --exec",
             "handover get --output file",
             "handover get --output - --to there",

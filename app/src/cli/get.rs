@@ -25,8 +25,9 @@ use super::failure::Failure;
 use super::input::{self, Lines};
 use super::interrupt::Interrupts;
 use super::json;
-use super::screen::{Live, Screen, Tone, receiving, sending};
+use super::screen::{Live, Screen, Tone, receiving, sending, throttling};
 use super::select::Selection;
+use super::throttle::{self, Throttle};
 
 /// How long a cancelled download may take to clean up, and peers to hear of it.
 const GOODBYE: Duration = Duration::from_secs(2);
@@ -41,6 +42,7 @@ pub(crate) async fn run(
     check(args, screen)?;
     let selection = Selection::parse(&args.select)?;
     let config = super::config(&args.network, global)?;
+    let mut throttle = Throttle::new(args.limits, global)?;
     let mut lines = Lines::default();
     let Some(code) = input::code(args.code.as_deref(), screen, &mut lines, interrupts).await?
     else {
@@ -56,6 +58,7 @@ pub(crate) async fn run(
     let _identity = data_dir::claim(&mut config.data_dir)?;
     let mut manager = UnifiedP2PManager::new(config)?;
     manager.start().await?;
+    throttle.begin(&manager, screen).await?;
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
@@ -80,7 +83,9 @@ pub(crate) async fn run(
         rounds: 0,
         told_not_found: None,
     };
-    let result = getting.follow(&mut events, &mut lines, interrupts).await;
+    let result = getting
+        .follow(&mut events, &mut lines, &mut throttle, interrupts)
+        .await;
     drop(getting);
     drop(events);
     tokio::select! {
@@ -156,6 +161,7 @@ impl Getting<'_> {
         &mut self,
         events: &mut mpsc::Receiver<Event>,
         lines: &mut Lines,
+        throttle: &mut Throttle,
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
         loop {
@@ -165,6 +171,7 @@ impl Getting<'_> {
                     let decision = self.answer.line(line.as_deref());
                     self.decide(decision).await?;
                 }
+                news = throttle.next() => throttle::heed(news, self.manager, self.screen).await?,
                 event = events.recv() => {
                     let event = event.ok_or_else(|| Failure::internal("the peer ended unexpectedly"))?;
                     if let Some(outcome) = self.event(event).await? {
@@ -194,6 +201,9 @@ impl Getting<'_> {
                 self.path = Some(path);
             }
             Event::SharerPreparing { .. } => screen.say(Tone::Plain, receiving::preparing()),
+            Event::SharerPaused { paused, .. } => {
+                screen.say(Tone::Plain, throttling::sharer_paused(paused));
+            }
             Event::Offer {
                 manifest,
                 taken,

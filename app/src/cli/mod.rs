@@ -12,10 +12,12 @@ mod interrupt;
 mod json;
 mod metrics;
 mod node;
+mod rate;
 mod screen;
 mod select;
 mod send;
 mod settings;
+mod throttle;
 mod typing;
 
 use std::io::Write;

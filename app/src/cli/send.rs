@@ -24,6 +24,7 @@ use super::json;
 use super::screen::meter::Meter;
 use super::screen::sending::{self, Receiving};
 use super::screen::{Live, Screen, Tone, receiving};
+use super::throttle::{self, Throttle};
 
 /// A listing that is done by then is shown above the code; a longer one is not waited for.
 const QUICK_LISTING: Duration = Duration::from_millis(300);
@@ -45,6 +46,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let input = input(args)?;
     let mut config = super::config(&args.network, global)?;
+    let mut throttle = Throttle::new(args.limits, global)?;
     config.lan = args.lan || args.legacy;
     let _identity = data_dir::claim(&mut config.data_dir)?;
     let author = args
@@ -66,6 +68,7 @@ pub(crate) async fn run(
     let has_dht = config.has_dht();
     let mut manager = UnifiedP2PManager::new(config)?;
     manager.start().await?;
+    throttle.begin(&manager, screen).await?;
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
@@ -80,7 +83,7 @@ pub(crate) async fn run(
         Ok(info) => Sending::new(args, screen, &manager, info, Codes { by_ticket, has_dht }),
         Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
     };
-    let result = sending.serve(&mut events, interrupts).await;
+    let result = sending.serve(&mut events, &mut throttle, interrupts).await;
     drop(sending);
     drop(events);
     tokio::select! {
@@ -230,6 +233,7 @@ impl<'a> Sending<'a> {
     async fn serve(
         &mut self,
         events: &mut mpsc::Receiver<Event>,
+        throttle: &mut Throttle,
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
         let opened = Instant::now();
@@ -247,6 +251,7 @@ impl<'a> Sending<'a> {
                         return self.over(&reason);
                     }
                 }
+                news = throttle.next() => throttle::heed(news, self.manager, self.screen).await?,
                 () = sleep_until(due.unwrap_or(opened).into()), if due.is_some() => self.print_code(),
             }
         }

@@ -231,7 +231,6 @@ impl World {
         while let Some(input) = self.host_mut(id).inputs.pop_front() {
             let now = self.host_mut(id).clock(world_now);
             self.note_input(id, &input);
-            self.host_mut(id).paced.note(&input, now);
             match &input {
                 Input::LinkDown { link, .. } => {
                     self.host_mut(id).untold.remove(link);
@@ -240,10 +239,12 @@ impl World {
                 Input::Frame { link, frame } => self.note_message(id, *link, frame),
                 _ => {}
             }
-            let Some(engine) = &mut self.host_mut(id).engine else {
-                self.host_mut(id).inputs.clear();
+            let host = self.host_mut(id);
+            let Some(engine) = &mut host.engine else {
+                host.inputs.clear();
                 return;
             };
+            host.paced.note(&input, now);
             engine.handle_input(now, input);
             self.drain_outputs(id, now);
         }

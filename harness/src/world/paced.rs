@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use handover_core::engine::{
-    Command, DiskWork, DownloadId, Input, JobId, Limited, LinkId, Segment, ShareId, TransferId,
+    Command, DiskWork, Input, JobId, Limited, LinkId, Segment, ShareId, TransferId,
 };
 use handover_core::time::Time;
 use handover_transports::memory::HostId;
@@ -151,9 +151,10 @@ impl World {
         let asked = ends.flat_map(|end| end.asked.values().flatten());
         let ahead: u64 = asked.map(|segment| u64::from(segment.len)).sum();
         let host = self.host(id);
-        let downloads: BTreeMap<&DownloadId, _> = host.tags.iter().collect();
         let group = u64::from(handover_core::limits::GROUP);
-        let most = host.limits.window_total + downloads.len() as u64 * group;
+        let begun = host.sessions.keys();
+        let downloads = begun.filter(|id| !host.outcomes.contains_key(*id)).count() as u64;
+        let most = host.limits.window_total + downloads * group;
         promise!(
             Bounded,
             ahead <= most,

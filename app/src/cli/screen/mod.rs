@@ -12,6 +12,7 @@ pub(crate) mod node;
 pub(crate) mod offer;
 pub(crate) mod receiving;
 pub(crate) mod sending;
+pub(crate) mod throttling;
 pub(crate) mod trouble;
 pub(crate) mod units;
 
