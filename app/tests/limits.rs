@@ -52,7 +52,7 @@ fn hand_over(what: &str, size: u64, receivers: usize, send: &[&str], get: &[&str
         .map(|to| Process::start(scene.get(&sender.code, to, get)));
     let processes: Vec<_> = processes.collect();
     let took = processes.into_iter().map(|process| {
-        let outcome = process.wait_for(Duration::from_secs(120)).expect(0);
+        let outcome = process.wait_for(Duration::from_mins(2)).expect(0);
         Duration::from_millis(outcome.event("download_ended")["took"].as_u64().unwrap())
     });
     let took = took.max().unwrap();

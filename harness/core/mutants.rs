@@ -269,6 +269,14 @@ pub const MUTANTS: &[Mutant] = &[
         within: 200,
     },
     Mutant {
+        name: "pauses-mean-nothing",
+        mistake: "a share that is paused says so, and goes on",
+        file: "engine/share/serve.rs",
+        stands: "(self.paused || !cx.up.may(of, cx.now))",
+        instead: "!cx.up.may(of, cx.now)",
+        within: 500,
+    },
+    Mutant {
         name: "memory-without-end",
         mistake: "each download asks for a window, however many there are",
         file: "engine/room.rs",

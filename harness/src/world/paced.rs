@@ -1,4 +1,5 @@
-//! Limits that users have set at a host, and what went under them: in no second more than a limit's second.
+//! Limits that users have set at a host, and what went under them: in no second more than a limit's second, and from
+//! shares that are paused nothing.
 //!
 //! What is fetched counts when it is asked for, what is sent when it is read. The disk may be slow, and then several
 //! answers leave at once, which no limit can help.
@@ -23,6 +24,8 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Paced {
     limits: BTreeMap<Limited, Under>,
+    /// Shares that are paused, and since when.
+    paused: BTreeMap<ShareId, Time>,
     /// The latest time that the engine was told.
     now: Time,
     /// Reads under way, and for which share.
@@ -46,6 +49,12 @@ impl Paced {
         match input {
             Input::Disk { job, .. } => self.read = self.reading.remove(job),
             Input::Command(Command::Limit { limited, rate }) => self.set(*limited, *rate),
+            Input::Command(Command::PauseShare { share }) => {
+                self.paused.entry(*share).or_insert(self.now);
+            }
+            Input::Command(Command::ResumeShare { share }) => {
+                self.paused.remove(share);
+            }
             _ => {}
         }
     }
@@ -137,6 +146,12 @@ impl World {
     pub(super) fn look_at_serving(&mut self, host: HostId, bytes: usize) {
         let paced = &mut self.host_mut(host).paced;
         if let Some((share, at)) = paced.read {
+            let since = paced.paused.get(&share);
+            promise!(
+                Paced,
+                since.is_none_or(|since| at <= *since),
+                "a share that is paused reads for a receiver"
+            );
             let of = TransferId::Share(share);
             paced.went(Limited::Up, of, bytes as u64, at);
         }

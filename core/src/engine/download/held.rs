@@ -1,4 +1,4 @@
-//! A download that is held back: by limits here, by the memory that all downloads have in common, or by its sharer.
+//! A download that is held back: by its user, by limits here, by the memory that all downloads have in common, or by its sharer.
 
 use super::super::context::Context;
 use super::super::gate::TransferId;
@@ -27,6 +27,16 @@ impl Default for SharerPace {
 impl Download {
     pub(super) fn of(&self) -> TransferId {
         TransferId::Download(self.id)
+    }
+
+    /// Stops asking for more, or goes on.
+    pub(in super::super) fn pause(&mut self, cx: &mut Context, paused: bool) {
+        if self.is_ending() || self.paused == paused {
+            return;
+        }
+        self.paused = paused;
+        self.report(cx);
+        self.pump(cx);
     }
 
     /// The sharer says how it holds back.

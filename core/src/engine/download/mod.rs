@@ -461,15 +461,6 @@ impl Download {
         }
     }
 
-    pub(super) fn pause(&mut self, cx: &mut Context, paused: bool) {
-        if self.is_ending() || self.paused == paused {
-            return;
-        }
-        self.paused = paused;
-        self.report(cx);
-        self.pump(cx);
-    }
-
     pub(super) fn cancel(&mut self, cx: &mut Context) {
         if !self.is_ending() {
             self.leave(cx, Leave::Cancelled);

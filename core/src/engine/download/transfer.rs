@@ -89,7 +89,7 @@ impl Flow {
 
     /// Bytes asked for and not here yet.
     pub(super) fn ahead(&self) -> u64 {
-        self.outstanding.values().map(|asked| asked.cost).sum()
+        self.window.as_ref().map_or(0, Window::outstanding)
     }
 
     /// The entry that is asked for first of all.
