@@ -6,8 +6,8 @@ use std::time::Duration;
 use handover_core::code::{CodeError, LegacyCode, ShareCode, ShortCode, Ticket};
 use handover_core::dial::path_kind;
 use handover_core::engine::{
-    AcceptTerms, Command, DownloadId, Event, FetchKey, FetchOptions, FetchSource, PathKind,
-    ShareId, ShareLabel, ShareOptions, Short, SinkKind,
+    AcceptTerms, Command, DownloadId, Event, FetchKey, FetchOptions, FetchSource, Limited,
+    PathKind, Priority, ShareId, ShareLabel, ShareOptions, Short, SinkKind, TransferId,
 };
 use handover_core::limits::Limits;
 use handover_core::secret::ShareSecret;
@@ -488,6 +488,31 @@ impl UnifiedP2PManager {
     /// Withdraws a share.
     pub async fn stop_sharing(&self, share: ShareId) -> Result<(), ManagerError> {
         self.command(Command::Unshare { share }).await
+    }
+
+    /// Lets no more than so many bytes of content a second go from now on; `None` takes the limit away. What is limited
+    /// has to be there: the limits of a share or download go with it.
+    pub async fn set_limit(&self, limited: Limited, rate: Option<u64>) -> Result<(), ManagerError> {
+        self.command(Command::Limit { limited, rate }).await
+    }
+
+    /// Gives a share or download more or less of a limit that all have in common.
+    pub async fn set_priority(
+        &self,
+        of: TransferId,
+        priority: Priority,
+    ) -> Result<(), ManagerError> {
+        self.command(Command::Priority { of, priority }).await
+    }
+
+    /// Answers no more requests of a share. Its receivers are told, and wait.
+    pub async fn pause_share(&self, share: ShareId) -> Result<(), ManagerError> {
+        self.command(Command::PauseShare { share }).await
+    }
+
+    /// Answers them again.
+    pub async fn resume_share(&self, share: ShareId) -> Result<(), ManagerError> {
+        self.command(Command::ResumeShare { share }).await
     }
 
     /// Has this peer be reachable through a relay too; the address ends in `/p2p/` and the relay's identity. Once it has

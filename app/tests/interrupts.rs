@@ -19,15 +19,13 @@ fn large() -> (Scene, Sender) {
 fn a_receiver_keeps_what_it_has_and_says_goodbye() {
     let (scene, mut sender) = large();
     for signal in [Signal::INT, Signal::TERM] {
-        let get = Process::start(scene.get(&sender.code, "here", &[]));
-        eventually("the transfer", || {
-            !tree::names(&scene.path("here")).is_empty()
-        });
+        let mut get = Sender::start_unopened(scene.get(&sender.code, "here", &[]));
+        get.await_event("progress");
         let asked = Instant::now();
         get.signal(signal);
-        let got = get.wait().expect(130);
+        assert_eq!(get.await_event("download_ended")["outcome"], "suspended");
+        assert_eq!(get.wait().0, Some(130));
         assert!(asked.elapsed() < Duration::from_secs(5));
-        assert_eq!(got.event("download_ended")["outcome"], "suspended");
         let names = tree::names(&scene.path("here"));
         let partial = |name: &String| name.starts_with(".handover-partial-");
         assert!(names.iter().all(partial), "{names:?}");

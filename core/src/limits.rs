@@ -57,6 +57,9 @@ pub struct Limits {
     /// Bytes that a download writes between two syncs, after each of which it notes what a crash will not lose; at the
     /// most a third of `window`.
     pub sync_every: u64,
+    /// Bytes that all downloads together ask for ahead, and hold until they are on disk. A download that holds nothing
+    /// may always have one request.
+    pub window_total: u64,
     /// Disk jobs under way at once, per share and per download.
     pub disk_jobs: usize,
     /// Leaves or groups that may fail their check before the peer is dropped.
@@ -107,6 +110,7 @@ impl Default for Limits {
             window: 12 * 1024 * 1024,
             window_start: 256 * 1024,
             sync_every: 4 * 1024 * 1024,
+            window_total: 32 * 1024 * 1024,
             disk_jobs: 16,
             bad_leaves: 3,
             idle_messages: 1024,

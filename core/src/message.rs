@@ -151,6 +151,9 @@ pub enum Message {
     Roots(SignedRoots),
     /// An entry can't be served (any more).
     Failed { entry: u32, reason: Failure },
+    /// How the sharer holds back: requests should ask for `piece` bytes at the most, and while it is `paused` none is
+    /// answered. Said again while requests wait, so that it is not taken for one that has stopped.
+    Pace { piece: u32, paused: bool },
     /// The share is withdrawn.
     Withdrawn,
 
@@ -390,6 +393,14 @@ mod tests {
             Message::Failed {
                 entry: 1,
                 reason: Failure::Gone,
+            },
+            Message::Pace {
+                piece: 16384,
+                paused: false,
+            },
+            Message::Pace {
+                piece: 262_144,
+                paused: true,
             },
             Message::Withdrawn,
             Message::Remember {

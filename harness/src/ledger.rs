@@ -122,6 +122,14 @@ counted!(
     StandIn = "stand-in for a sharer",
     /// The user paused and went on.
     Pause = "user pauses",
+    /// Content went while a limit was set on it.
+    Limit = "limit",
+    /// A limit was changed or lifted under which content had gone.
+    LimitChanged = "limit changed",
+    /// A transfer was given more or less than others.
+    Preferred = "priority given",
+    /// A share was paused and went on.
+    SharePaused = "share paused",
     /// The user cancelled.
     Cancel = "user cancels",
     /// The user refused an offer.
@@ -159,6 +167,8 @@ counted!(
     Inside = "inside",
     /// What waits stays inside the limits, for each peer and in all.
     Bounded = "bounded",
+    /// In no second goes more than a limit's second, and one request.
+    Paced = "paced",
     /// `poll_output` ends, time goes on, no timeout lies in the past.
     Progress = "progress",
     /// No key seals two frames with one number.

@@ -22,6 +22,7 @@ pub fn small_limits() -> Limits {
         send_buffer: 2 * GROUP,
         send_buffer_total: 8 * GROUP,
         window: 4 * GROUP,
+        window_total: 6 * GROUP,
         window_start: GROUP / 2,
         sync_every: GROUP,
         disk_jobs: 4,

@@ -9,6 +9,7 @@ use handover_core::Multiaddr;
 use handover_core::engine::OnConflict;
 
 use super::exit;
+use super::rate::Rate;
 
 const ABOUT: &str = "Moves files straight from one computer to another: no server, no account";
 
@@ -193,6 +194,8 @@ pub(crate) struct Send {
     #[arg(long)]
     pub(crate) no_history: bool,
     #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
     pub(crate) network: Network,
 }
 
@@ -245,6 +248,8 @@ pub(crate) struct Get {
     /// Note neither this transfer nor who sent it
     #[arg(long)]
     pub(crate) no_history: bool,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     #[command(flatten)]
     pub(crate) network: Network,
 }
@@ -361,6 +366,18 @@ pub(crate) struct Peers {
     /// Forget everybody
     #[arg(long)]
     pub(crate) forget_all: bool,
+}
+
+/// How fast it may be.
+#[derive(Debug, Clone, Copy, Default, clap::Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct Limits {
+    /// Send no more than this in a second: 500K, 1.5M or 20MB (bytes of content), or bits, such as 40Mbit
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit_up: Option<Rate>,
+    /// Fetch no more than this in a second
+    #[arg(long, value_name = "RATE")]
+    pub(crate) limit_down: Option<Rate>,
 }
 
 /// How this side uses the network.
@@ -534,6 +551,9 @@ mod tests {
             "handover send a --expires 0m",
             "handover send a --expires é",
             "handover send a --relay here",
+            "handover send a --limit-up fast",
+            "handover send a --limit-up 0",
+            "handover get --limit-down 5Mb",
             "handover get --exec",
             "handover get --output file",
             "handover get --output - --to there",

@@ -29,8 +29,9 @@ use super::json;
 use super::known::{self, Known};
 use super::record::unfinished::Download;
 use super::record::{Memory, Recorder};
-use super::screen::{Live, Screen, Tone, peers, receiving, sending};
+use super::screen::{Live, Screen, Tone, peers, receiving, sending, throttling};
 use super::select::Selection;
+use super::throttle::{self, Throttle};
 use super::unfinished;
 
 /// How long a cancelled download may take to clean up, and peers to hear of it.
@@ -46,6 +47,7 @@ pub(crate) async fn run(
     check(args, screen)?;
     let selection = Selection::parse(&args.select)?;
     let config = super::config(&args.network, global)?;
+    let mut throttle = Throttle::new(args.limits, global)?;
     let mut lines = Lines::default();
     let memory = Memory::new(&config.data_dir, args.no_history)?;
     let known = args
@@ -86,6 +88,7 @@ pub(crate) async fn run(
     let begun = unfinished::begun(args.code.as_deref()).zip(folder.and_then(unfinished::absolute));
     let begun = begun.map(|(begun, folder)| Download::new(begun, folder));
     let recorder = Recorder::of_download(memory, manager.peer(), folder).going_on(begun);
+    throttle.begin(&manager, screen).await?;
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
@@ -113,7 +116,9 @@ pub(crate) async fn run(
         remembered: false,
         recorder,
     };
-    let result = getting.follow(&mut events, &mut lines, interrupts).await;
+    let result = getting
+        .follow(&mut events, &mut lines, &mut throttle, interrupts)
+        .await;
     let recorder = getting.into_recorder();
     drop(events);
     tokio::select! {
@@ -199,6 +204,7 @@ impl Getting<'_> {
         &mut self,
         events: &mut mpsc::Receiver<Event>,
         lines: &mut Lines,
+        throttle: &mut Throttle,
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
         loop {
@@ -208,6 +214,7 @@ impl Getting<'_> {
                     let decision = self.answer.line(line.as_deref());
                     self.decide(decision).await?;
                 }
+                news = throttle.next() => throttle::heed(news, self.manager, self.screen).await?,
                 event = events.recv() => {
                     let event = event.ok_or_else(|| Failure::internal("the peer ended unexpectedly"))?;
                     if let Some(outcome) = self.event(event).await? {
@@ -238,6 +245,9 @@ impl Getting<'_> {
                 self.path = Some(path);
             }
             Event::SharerPreparing { .. } => screen.say(Tone::Plain, receiving::preparing()),
+            Event::SharerPaused { paused, .. } => {
+                screen.say(Tone::Plain, throttling::sharer_paused(paused));
+            }
             Event::Offer {
                 manifest,
                 taken,

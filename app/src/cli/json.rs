@@ -23,6 +23,7 @@
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
 //! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
+//! | `sharer_paused` | `download`, `paused` (whether the sharer answers no requests for now) |
 //! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `paused` |
 //! | `path_changed` | `download`, `path` |
 //! | `connection_lost` | `download`, `path`, `reason` |
@@ -35,6 +36,7 @@
 //! | `not_remembered` | `message`: why what was agreed on could not be kept |
 //! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can go on) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
 //! | `unfinished` | `number`, `kind`: `download` or `share`, `name`, `begun` (seconds since 1970), `bytes`, `folder`: what `resume --list` shows |
+//! | `limits` | `up`, `down` (bytes a second, null for no limit): at the start if there are any, and when they change |
 //! | `node_address` | `address` (as others name it with `--bootstrap`) |
 //! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
 //! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `dht`: `off`, `late`, `silent` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
@@ -61,6 +63,11 @@ use super::doctor::{Dht, Diagnosis};
 use super::failure::Failure;
 use super::resume::Item;
 use handover_transports::libp2p::NetworkState;
+
+/// The limits that are in force.
+pub(crate) fn limits(up: Option<u64>, down: Option<u64>) -> Value {
+    named("limits", json!({ "up": up, "down": down }))
+}
 
 /// An event of the engine. Null for those that only the command itself acts on.
 pub(crate) fn event(event: &Event) -> Value {
@@ -337,6 +344,10 @@ fn download_event(event: &Event) -> Option<Value> {
         Event::SharerPreparing { download } => {
             named("sharer_preparing", json!({ "download": download }))
         }
+        Event::SharerPaused { download, paused } => named(
+            "sharer_paused",
+            json!({ "download": download, "paused": paused }),
+        ),
         Event::Offer {
             download,
             manifest,

@@ -15,12 +15,14 @@ mod known;
 mod metrics;
 mod node;
 mod peers;
+mod rate;
 mod record;
 mod resume;
 mod screen;
 mod select;
 mod send;
 mod settings;
+mod throttle;
 mod typing;
 mod unfinished;
 

@@ -31,6 +31,7 @@ use super::record::{Memory, Recorder};
 use super::screen::meter::Meter;
 use super::screen::sending::{self, Receiving};
 use super::screen::{Live, Screen, Tone, receiving};
+use super::throttle::{self, Throttle};
 use super::unfinished::{Claimed, changed, listing};
 
 /// A listing that is done by then is shown above the code; a longer one is not waited for.
@@ -53,6 +54,7 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     let input = input(args)?;
     let mut config = super::config(&args.network, global)?;
+    let mut throttle = Throttle::new(args.limits, global)?;
     config.lan = args.lan || args.legacy;
     let memory = Memory::new(&config.data_dir, args.no_history)?;
     let known = args
@@ -112,6 +114,7 @@ pub(crate) async fn run(
     if before.is_some() {
         screen.say(Tone::Plain, sending::again());
     }
+    throttle.begin(&manager, screen).await?;
     let mut events = manager
         .events()
         .ok_or_else(|| Failure::internal("the peer's events are gone"))?;
@@ -137,7 +140,7 @@ pub(crate) async fn run(
         }
         Err(error) => return Err(why_not(&mut events).unwrap_or_else(|| error.into())),
     };
-    let result = sending.serve(&mut events, interrupts).await;
+    let result = sending.serve(&mut events, &mut throttle, interrupts).await;
     let recorder = sending.into_recorder();
     drop(events);
     tokio::select! {
@@ -302,6 +305,7 @@ impl<'a> Sending<'a> {
     async fn serve(
         &mut self,
         events: &mut mpsc::Receiver<Event>,
+        throttle: &mut Throttle,
         interrupts: &mut Interrupts,
     ) -> Result<Exit, Failure> {
         let opened = Instant::now();
@@ -324,6 +328,7 @@ impl<'a> Sending<'a> {
                         self.print_code();
                     }
                 }
+                news = throttle.next() => throttle::heed(news, self.manager, self.screen).await?,
             }
         }
     }

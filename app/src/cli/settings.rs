@@ -1,12 +1,13 @@
 //! What a user has settled for good, in `config.toml` beside the identity.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use handover_core::Multiaddr;
 use serde::Deserialize;
 
 use super::failure::Failure;
+use super::rate::Rate;
 
 /// What the file is called.
 const FILE: &str = "config.toml";
@@ -25,6 +26,9 @@ pub(crate) struct Settings {
     pub(crate) port_mapping: bool,
     /// Note transfers and peers in the store.
     pub(crate) history: bool,
+    /// Send and fetch no more than this. Looked at again while a command runs.
+    pub(crate) limit_up: Option<Rate>,
+    pub(crate) limit_down: Option<Rate>,
 }
 
 impl Default for Settings {
@@ -35,18 +39,26 @@ impl Default for Settings {
             serve: true,
             port_mapping: true,
             history: true,
+            limit_up: None,
+            limit_down: None,
         }
     }
 }
 
 impl Settings {
+    /// Where the file is.
+    pub(crate) fn path(data_dir: &Path) -> PathBuf {
+        data_dir.join(FILE)
+    }
+
     /// Reads the file; without one all is as usual.
     pub(crate) fn read(data_dir: &Path) -> Result<Self, Failure> {
-        let path = data_dir.join(FILE);
+        let path = Self::path(data_dir);
         let wrong = |error: String| {
             Failure::usage(
                 format!("{} can't be used: {}", path.display(), error.trim_end()),
-                "It knows bootstrap and relays (lists of addresses), serve, port_mapping and history (true or false).",
+                "It knows bootstrap and relays (lists of addresses), serve, port_mapping and history (true or false), \
+                 limit_up and limit_down (such as \"5M\").",
             )
         };
         match std::fs::read_to_string(&path) {
@@ -81,7 +93,14 @@ mod tests {
 
     #[test]
     fn slips_are_told() {
-        for text in ["bootstrp = []", "relays = [\"nowhere\"]", "serve = 1", "["] {
+        for text in [
+            "bootstrp = []",
+            "relays = [\"nowhere\"]",
+            "serve = 1",
+            "limit_up = 5",
+            "limit_down = \"0\"",
+            "[",
+        ] {
             assert!(Settings::parse(text).is_err(), "{text}");
         }
     }

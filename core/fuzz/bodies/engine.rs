@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use handover_core::engine::{
     AcceptTerms, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId, Engine, Event,
-    FetchKey, FetchOptions, FetchSource, GroupHash, Input, JobId, LinkId, LookUpId, OnConflict,
-    Output, PathKind, Place, Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, Short,
-    SinkKind,
+    FetchKey, FetchOptions, FetchSource, GroupHash, Input, JobId, Limited, LinkId, LookUpId,
+    OnConflict, Output, PathKind, Place, Published, Scanned, Segment, ShareId, ShareLabel,
+    ShareOptions, Short, SinkKind, TransferId,
 };
 use handover_core::frame::{self, LinkKeys};
 use handover_core::handshake::{self, Initiator};
@@ -419,6 +419,11 @@ impl Play {
                 entry: u32::from(arg >> 4),
                 reason: message::Failure::Changed,
             },
+            // What the corpus means by the others stays what it was.
+            9 if arg & 32 != 0 => Message::Pace {
+                piece: u32::try_from(number).unwrap_or(u32::MAX),
+                paused: arg & 16 != 0,
+            },
             9 => Message::Withdrawn,
             10 => Message::Ping { nonce: number },
             11 if arg >= 128 => Message::Remember {
@@ -454,6 +459,16 @@ impl Play {
                     executables: false,
                 },
             },
+            2 if arg & 32 != 0 => Command::Limit {
+                limited: Limited::Up,
+                rate: (arg & 16 != 0).then_some(1 << (arg >> 6)),
+            },
+            3 if arg & 32 != 0 => Command::Limit {
+                limited: Limited::One(TransferId::Download(download)),
+                rate: (arg & 16 != 0).then_some(1000 << (arg >> 6)),
+            },
+            6 if arg & 32 != 0 => Command::PauseShare { share: ShareId(1) },
+            6 if arg & 64 != 0 => Command::ResumeShare { share: ShareId(1) },
             2 => Command::Pause { download },
             3 => Command::Resume { download },
             4 => Command::Cancel { download },

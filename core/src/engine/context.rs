@@ -6,7 +6,9 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_bytes::ByteBuf;
 
+use super::gate::Gate;
 use super::links::Links;
+use super::room::Room;
 use super::standing::Standings;
 use super::{
     DialId, DiskWork, DownloadId, Event, JobId, LinkId, LookUpId, Output, PathKind, Place, Segment,
@@ -25,6 +27,11 @@ pub(super) struct Context {
     pub(super) identity: Keypair,
     pub(super) peer: PeerId,
     pub(super) links: Links,
+    /// What may go up and come down, and when.
+    pub(super) up: Gate,
+    pub(super) down: Gate,
+    /// What all downloads hold in memory.
+    pub(super) room: Room,
     /// The date, once it was told.
     pub(super) day: Option<u32>,
     /// Where this side can be reached.
@@ -109,6 +116,9 @@ impl Context {
             peer: identity.public().to_peer_id(),
             identity,
             links: Links::default(),
+            up: Gate::default(),
+            down: Gate::default(),
+            room: Room::default(),
             day: None,
             addresses: Vec::new(),
             nearby: BTreeMap::new(),

@@ -94,6 +94,8 @@ pub enum Event {
     },
     /// The sharer is still listing its files.
     SharerPreparing { download: DownloadId },
+    /// The sharer has paused and answers no requests, or has gone on.
+    SharerPaused { download: DownloadId, paused: bool },
     /// This is on offer; answer with [`Command::Accept`] or [`Command::Decline`].
     Offer {
         download: DownloadId,

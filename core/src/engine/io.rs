@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{DiskDone, DiskWork, Event};
+use super::{DiskDone, DiskWork, Event, Limited, Priority, TransferId};
 use crate::code::{ShortCode, short};
 use crate::frame::{Frame, LinkKeys};
 use crate::message::Message;
@@ -195,6 +195,14 @@ pub enum Command {
     Suspend { download: DownloadId },
     /// Give up a download; what was not published is removed.
     Cancel { download: DownloadId },
+    /// From now on let no more than so many bytes of content a second go; `None` takes the limit away.
+    Limit { limited: Limited, rate: Option<u64> },
+    /// Give a transfer more or less of what all have in common, beside others.
+    Priority { of: TransferId, priority: Priority },
+    /// Answer no more requests for now. Receivers are told, and wait.
+    PauseShare { share: ShareId },
+    /// Answer them again.
+    ResumeShare { share: ShareId },
     /// End everything: every share is withdrawn, every download suspended, peers are told.
     Shutdown,
 }

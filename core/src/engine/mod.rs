@@ -24,11 +24,15 @@ mod context;
 mod disk_work;
 mod download;
 mod event;
+mod flow;
+mod gate;
 mod io;
 mod journal;
 mod knock;
 mod links;
+mod pace;
 mod remember;
+mod room;
 mod share;
 mod standing;
 
@@ -37,6 +41,7 @@ use std::fmt;
 
 pub use disk_work::*;
 pub use event::*;
+pub use gate::{Limited, Priority, TransferId};
 pub use io::*;
 pub use journal::*;
 
@@ -160,6 +165,7 @@ impl Engine {
             Input::Tick => {}
         }
         self.tick();
+        self.go_on();
         self.sweep();
     }
 
@@ -177,7 +183,7 @@ impl Engine {
             .map(|download| download.deadline(stalled));
         let next = shares
             .chain(downloads)
-            .chain([links])
+            .chain([links, self.flow_deadline()])
             .min()
             .unwrap_or(Time::NEVER);
         Output::Timeout(next)
@@ -220,6 +226,10 @@ impl Engine {
             }
             Command::Suspend { download } => self.download(download, Download::suspend),
             Command::Cancel { download } => self.download(download, Download::cancel),
+            Command::Limit { limited, rate } => self.limit(limited, rate),
+            Command::Priority { of, priority } => self.weigh(of, priority),
+            Command::PauseShare { share } => self.pause_share(share, true),
+            Command::ResumeShare { share } => self.pause_share(share, false),
             Command::Shutdown => self.shut_down(),
         }
     }
@@ -479,6 +489,7 @@ impl Engine {
     fn sweep(&mut self) {
         self.shares.retain(|_, share| !share.is_over());
         self.downloads.retain(|_, download| !download.is_over());
+        self.forget_flows();
         if self.shutting_down && self.shares.is_empty() && self.downloads.is_empty() {
             self.shutting_down = false;
             self.cx.event(Event::ShutDown);

@@ -3,8 +3,8 @@
 use super::entropy::{Entropy, Stream};
 use super::{
     Attack, AttackerPlan, ConflictPlan, Depends, DhtMood, FaultPlan, FromPlan, HostPlan, JobPlan,
-    LiarPlan, Lie, LimitsPlan, NatPlan, OrderPlan, PathPlan, Plan, RelayPlan, SharePlan, Trouble,
-    UserPlan, VERSION, WayPlan,
+    LiarPlan, Lie, LimitsPlan, NatPlan, OrderPlan, PathPlan, Plan, Priority, RelayPlan, SharePlan,
+    Trouble, UserPlan, VERSION, WayPlan,
 };
 
 const GROUP: u32 = handover_core::limits::GROUP;
@@ -79,6 +79,13 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
         let punching = from.one_in(3);
         // Often before the first link has proved its key.
         host.punching = punching.then(|| short(from.magnitude(1, 2_000)));
+    }
+    if from.one_in(3) {
+        for _ in 0..from.range(1, 4) {
+            let (at, what) = (when(from, &plan), throttle(from, &plan));
+            plan.faults.push(FaultPlan { at, what });
+        }
+        plan.faults.sort_by_key(|fault| fault.at);
     }
     plan
 }
@@ -461,6 +468,37 @@ fn disk_trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
         7 => Trouble::RemoveFile { share, file },
         8 => Trouble::ChangeFile { share, file },
         _ => Trouble::Crash { host, time },
+    }
+}
+
+/// What users turn at. The lower rates leave a transfer next to nothing.
+fn throttle(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
+    let host = from.index(plan.hosts.len());
+    let share = from.index(plan.shares.len());
+    let order = from.index(plan.orders.len());
+    let lifted = from.one_in(6);
+    let rate = from.magnitude(500, 200_000);
+    let rate = if lifted { 0 } else { rate };
+    let priority = from.pick(&[Priority::Low, Priority::Normal, Priority::High]);
+    match from.below(8) {
+        0 | 1 => Trouble::Limit {
+            host,
+            up: true,
+            rate,
+        },
+        2 | 3 => Trouble::Limit {
+            host,
+            up: false,
+            rate,
+        },
+        4 => Trouble::LimitShare { share, rate },
+        5 => Trouble::LimitOrder { order, rate },
+        6 if from.one_in(2) => Trouble::PreferShare { share, priority },
+        6 => Trouble::PreferOrder { order, priority },
+        _ => {
+            let time = from.magnitude(100, 40_000);
+            Trouble::PauseShare { share, time }
+        }
     }
 }
 

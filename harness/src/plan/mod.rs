@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::puppet::{Attack, Lie};
 pub use crate::world::{Depends, DhtMood};
+pub use handover_core::engine::Priority;
 
 /// What plans of this simulator say of themselves. Another number is another simulator's.
 pub const VERSION: u32 = 1;
@@ -354,6 +355,18 @@ pub enum Trouble {
     RemoveFile { share: u8, file: u8 },
     /// A share is withdrawn.
     Withdraw { share: u8 },
+    /// A host's user limits all that is sent or fetched, in bytes a second; 0 takes the limit away.
+    Limit { host: u8, up: bool, rate: u32 },
+    /// A sharer's user limits a share.
+    LimitShare { share: u8, rate: u32 },
+    /// A receiver's user limits an order's download.
+    LimitOrder { order: u8, rate: u32 },
+    /// A sharer's user gives a share more or less than others.
+    PreferShare { share: u8, priority: Priority },
+    /// A receiver's user gives an order's download more or less than others.
+    PreferOrder { order: u8, priority: Priority },
+    /// A share is paused, and goes on.
+    PauseShare { share: u8, time: u32 },
     /// A host's disk gives files their names before they are on it. Never drawn: what the canary is made of.
     ForgetsToSync { host: u8 },
 }
@@ -401,6 +414,7 @@ impl Trouble {
             | Self::ShortRead { host }
             | Self::SlowDisk { host, .. }
             | Self::RenameFails { host, .. }
+            | Self::Limit { host, .. }
             | Self::ForgetsToSync { host } => Some(host),
             _ => None,
         }
@@ -412,7 +426,20 @@ impl Trouble {
             Self::Rot { share, .. }
             | Self::ChangeFile { share, .. }
             | Self::RemoveFile { share, .. }
+            | Self::LimitShare { share, .. }
+            | Self::PreferShare { share, .. }
+            | Self::PauseShare { share, .. }
             | Self::Withdraw { share } => Some(share),
+            _ => None,
+        }
+    }
+
+    /// The order that it names.
+    pub(crate) fn order_mut(&mut self) -> Option<&mut u8> {
+        match self {
+            Self::NameTaken { order, .. }
+            | Self::LimitOrder { order, .. }
+            | Self::PreferOrder { order, .. } => Some(order),
             _ => None,
         }
     }

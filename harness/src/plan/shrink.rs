@@ -181,7 +181,7 @@ fn keep<T>(list: &mut Vec<T>, mut renumber: impl FnMut(&mut T) -> Option<()>) {
 fn remove_order(plan: &mut Plan, gone: usize) {
     plan.orders.remove(gone);
     keep(&mut plan.faults, |fault| {
-        if let Trouble::NameTaken { order, .. } = &mut fault.what {
+        if let Some(order) = fault.what.order_mut() {
             *order = renumber(*order, gone)?;
         }
         Some(())

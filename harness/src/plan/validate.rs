@@ -109,11 +109,13 @@ impl Plan {
         if let Some(share) = what.share_mut() {
             named("share", *share, self.shares.len())?;
         }
+        if let Some(order) = what.order_mut() {
+            named("order", *order, self.orders.len())?;
+        }
         match what {
             Trouble::RelayGone { relay, .. } | Trouble::RelayRefuses { relay, .. } => {
                 named("relay", relay, self.relays.len())
             }
-            Trouble::NameTaken { order, .. } => named("order", order, self.orders.len()),
             _ => Ok(()),
         }
     }

@@ -34,6 +34,7 @@ impl Sim<'_> {
         for at in 0..self.shares.len() {
             self.open(at);
         }
+        self.lift_limits();
         for at in 0..self.orders.len() {
             self.plan_act(Duration::from_secs(1), Act::Order(at));
         }

@@ -7,6 +7,7 @@ mod end;
 mod orders;
 mod setup;
 mod shares;
+mod throttle;
 mod trouble;
 mod verdict;
 
@@ -37,6 +38,8 @@ enum Act {
     Fault(usize),
     /// Links stop for a moment, so many times more.
     Burst(usize, u32),
+    /// A share that was paused goes on.
+    ShareGoesOn(usize),
     /// A host that was ended in order is off, and comes back after so many milliseconds.
     PowerOff(usize, u32),
     /// A host has power again.
@@ -109,9 +112,17 @@ impl Sim<'_> {
             Act::Open(share) => self.open(share),
             Act::Order(order) => self.order(order),
             Act::User(order, attempt, act) => self.user_acts(order, attempt, act),
-            Act::Fault(fault) if !self.healed => self.make_trouble(self.plan.faults[fault].what),
+            Act::Fault(fault) if !self.healed => {
+                let what = self.plan.faults[fault].what;
+                if !self.throttle(what) {
+                    self.make_trouble(what);
+                }
+            }
             Act::Fault(_) => {}
             Act::Burst(host, more) => self.burst(host, more),
+            Act::ShareGoesOn(share) => {
+                self.pause(share, false);
+            }
             Act::PowerOff(host, time) => self.power_off(host, time),
             Act::Restart(host) => self.restart(host),
             Act::RoomAgain(host) => self.room_again(host),

@@ -18,6 +18,7 @@ use handover_transports::memory::HostId;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
+use super::paced::Paced;
 use super::run::Task;
 use super::{Answer, World};
 use crate::disk::{Disk, JobKind, wall_clock};
@@ -68,6 +69,8 @@ pub(crate) struct Host {
     pub(super) codes: BTreeMap<ShareId, u32>,
     /// The share that each download is of.
     pub(super) tags: BTreeMap<DownloadId, [u8; 16]>,
+    /// Limits that its user has set.
+    pub(super) paced: Paced,
 }
 
 impl Host {
@@ -101,6 +104,7 @@ impl Host {
             guessed: BTreeMap::new(),
             codes: BTreeMap::new(),
             tags: BTreeMap::new(),
+            paced: Paced::default(),
         }
     }
 
@@ -117,6 +121,7 @@ impl Host {
         self.untold.clear();
         self.codes.clear();
         self.lookups.clear();
+        self.paced = Paced::default();
         self.disk.crash(&mut self.rng);
     }
 
@@ -197,6 +202,7 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         Event::Connecting { download, .. }
         | Event::Connected { download, .. }
         | Event::SharerPreparing { download }
+        | Event::SharerPaused { download, .. }
         | Event::Offer { download, .. }
         | Event::Resumable { download, .. }
         | Event::Progress { download, .. }
@@ -234,10 +240,12 @@ impl World {
                 Input::Frame { link, frame } => self.note_message(id, *link, frame),
                 _ => {}
             }
-            let Some(engine) = &mut self.host_mut(id).engine else {
-                self.host_mut(id).inputs.clear();
+            let host = self.host_mut(id);
+            let Some(engine) = &mut host.engine else {
+                host.inputs.clear();
                 return;
             };
+            host.paced.note(&input, now);
             engine.handle_input(now, input);
             self.drain_outputs(id, now);
         }
@@ -340,7 +348,13 @@ impl World {
             Message::Request {
                 id: number,
                 segments,
-            } => self.ask(id, link, *number, segments),
+            } => {
+                self.ask(id, link, *number, segments);
+                self.look_at_asking(id, link, segments);
+            }
+            Message::Data { .. } if !payload.is_empty() => {
+                self.look_at_serving(id, payload.len());
+            }
             Message::Secret { .. } => {
                 let alive = !self.host(id).codes.is_empty();
                 promise!(Guesses, alive, "a code that is dead lets somebody in");
@@ -373,6 +387,7 @@ impl World {
         self.trace
             .note(self.network.now(), id.0, ("disk", job, kind));
         let host = self.host_mut(id);
+        host.paced.note_work(job, &work);
         let written_for = match &work {
             DiskWork::Write { download, .. }
             | DiskWork::Publish { download, .. }

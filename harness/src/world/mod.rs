@@ -5,6 +5,7 @@ mod dht;
 mod host;
 mod links;
 mod narrate;
+mod paced;
 mod reach;
 mod run;
 mod trouble;

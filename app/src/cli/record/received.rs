@@ -146,7 +146,7 @@ mod tests {
     use std::sync::Arc;
 
     use handover_core::Keypair;
-    use handover_core::engine::{DiskError, DownloadId};
+    use handover_core::engine::{DiskError, DownloadId, KeptSummary};
     use handover_core::limits::Limits;
     use handover_core::manifest::{ManifestParts, SignedManifest};
 
@@ -177,6 +177,7 @@ mod tests {
             manifest: Arc::clone(signed.manifest()),
             taken: Vec::new(),
             free: None,
+            kept: KeptSummary::default(),
         });
         received
     }

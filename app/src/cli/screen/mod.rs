@@ -15,6 +15,7 @@ pub(crate) mod peers;
 pub(crate) mod receiving;
 pub(crate) mod resume;
 pub(crate) mod sending;
+pub(crate) mod throttling;
 pub(crate) mod trouble;
 pub(crate) mod units;
 

@@ -7,6 +7,7 @@ mod arrival;
 mod delivered;
 mod files;
 mod finish;
+mod held;
 mod journal;
 mod lookups;
 mod offer;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use delivered::Delivered;
 use files::Files;
+use held::SharerPace;
 use journal::Journal;
 use offer::Offer;
 use reach::Better;
@@ -66,6 +68,8 @@ pub(super) struct Download {
     lost: Option<String>,
     stage: Stage,
     paused: bool,
+    /// The sharer has, as the user was told last.
+    sharer_paused: bool,
     /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
     bad: u32,
     delivered: Delivered,
@@ -93,6 +97,8 @@ struct Fetching {
     manifest: Option<u64>,
     /// Ranges asked for on this link.
     flow: transfer::Flow,
+    /// How the sharer holds back.
+    pace: SharerPace,
     /// Since when everything that was asked for is unanswered.
     waiting: Option<Time>,
     /// What was said on it of remembering.
@@ -105,6 +111,7 @@ impl Fetching {
             path,
             manifest: None,
             flow: transfer::Flow::default(),
+            pace: SharerPace::default(),
             waiting: None,
             said: Said::default(),
         }
@@ -137,6 +144,7 @@ impl Download {
             lost: None,
             stage: Stage::Offer(Box::default()),
             paused: false,
+            sharer_paused: false,
             bad: 0,
             delivered: Delivered::default(),
             remembering: None,
@@ -286,7 +294,11 @@ impl Download {
         if let Message::Secret { secret } = message {
             return self.told_secret(&secret);
         }
-        let answers = matches!(message, Message::Data { .. } | Message::Manifest { .. });
+        // Who asks for patience has not gone dumb.
+        let answers = matches!(
+            message,
+            Message::Data { .. } | Message::Manifest { .. } | Message::Pace { .. }
+        );
         match message {
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
@@ -308,6 +320,7 @@ impl Download {
             }
             Message::Roots(roots) => self.roots(cx, &roots)?,
             Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
+            Message::Pace { piece, paused } => self.told_pace(cx, link, piece, paused),
             Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
             Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
             Message::Remember { half } => self.remembered(cx, link, &half)?,
@@ -349,6 +362,7 @@ impl Download {
         fetching.flow.start(&cx.limits, fetching.path, cx.now);
         self.offer_to_remember(cx, link)?;
         self.choose(cx);
+        self.tell_sharer_paused(cx);
         let same = match &mut self.stage {
             Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
             Stage::Transfer(transfer) => transfer.signed.id() == announced.id,
@@ -476,15 +490,6 @@ impl Download {
         }
     }
 
-    pub(super) fn pause(&mut self, cx: &mut Context, paused: bool) {
-        if self.is_ending() || self.paused == paused {
-            return;
-        }
-        self.paused = paused;
-        self.report(cx);
-        self.pump(cx);
-    }
-
     pub(super) fn cancel(&mut self, cx: &mut Context) {
         if !self.is_ending() {
             self.leave(cx, Leave::Cancelled);
@@ -598,6 +603,7 @@ impl Download {
 
     /// Time has passed.
     pub(super) fn tick(&mut self, cx: &mut Context) {
+        self.note_room(cx);
         if self.is_ending() {
             return;
         }

@@ -6,7 +6,8 @@ use super::{Download, Fetching, Stage, search};
 use crate::time::Time;
 
 impl Download {
-    /// Whether an answer is owed on a link, and may be waited for only so long. A stream's source takes its own time.
+    /// Whether an answer is owed on a link, and may be waited for only so long. A stream's source takes its own
+    /// time, and so does a sharer that says that it has paused.
     fn is_owed(&self, link: LinkId) -> bool {
         match &self.stage {
             Stage::Offer(offer) => offer.awaits(link),
@@ -15,7 +16,8 @@ impl Download {
                     .links
                     .get(&link)
                     .and_then(|link| link.flow.first_asked());
-                first.is_some_and(|entry| !transfer.files.is_stream(entry))
+                let paused = self.links.get(&link).is_some_and(|link| link.pace.paused);
+                first.is_some_and(|entry| !paused && !transfer.files.is_stream(entry))
             }
             Stage::Ending => false,
         }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::gate::cost;
 use super::super::{
     DiskDone, DiskError, DiskWork, Event, FetchKey, LinkId, Origin, PathKind, Piece, Published,
     Segment, SinkKind, Violation,
@@ -88,6 +89,11 @@ impl Flow {
         self.outstanding.is_empty()
     }
 
+    /// Bytes asked for and not here yet.
+    pub(super) fn ahead(&self) -> u64 {
+        self.window.as_ref().map_or(0, Window::outstanding)
+    }
+
     /// The entry that is asked for first of all.
     pub(super) fn first_asked(&self) -> Option<u32> {
         let asked = self.outstanding.values().next()?;
@@ -123,6 +129,11 @@ impl Transfer {
             report_due: now,
             have_due: now,
         }
+    }
+
+    /// Bytes received and not on disk yet.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.unwritten
     }
 
     /// A link is gone with what was asked for on it.
@@ -197,6 +208,8 @@ impl Transfer {
 impl Download {
     /// Asks for as much as the window has room for.
     pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
+        let (id, of, mut held_in_all) = (self.id, self.of(), self.held());
+        let piece = self.piece(cx, link);
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
@@ -219,24 +232,34 @@ impl Download {
         // One is kept back for what all the others wait for.
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
         while flow.outstanding.len() < at_once || transfer.is_stuck(&flow.outstanding) {
-            let len = window.request_len();
+            let len = window.request_len().min(piece);
             let held = transfer.unwritten + transfer.journal.at_risk();
             let held = cx.limits.window.saturating_sub(held);
             let room = window.room().min(held);
             if room < u64::from(len) && !transfer.is_stuck(&flow.outstanding) {
                 break;
             }
+            cx.room.holds(id, held_in_all, true);
+            let fits = cx.room.may(id, len, cx.limits.window_total);
+            if !fits && !transfer.is_stuck(&flow.outstanding) {
+                break;
+            }
+            if !cx.down.may(of, cx.now) {
+                break;
+            }
             let size = Size {
                 range: len,
-                batch: window.piece(),
+                batch: window.piece().min(piece),
                 segments: most,
             };
-            let Some((segments, cost)) = transfer.files.next(size) else {
+            let Some((segments, held)) = transfer.files.next(size) else {
                 break;
             };
+            cx.down.went(of, cost(&segments), cx.now);
+            held_in_all += held;
             let id = flow.next_id;
             flow.next_id += 1;
-            window.asked(cost, cx.now);
+            window.asked(held, cx.now);
             let message = Message::Request {
                 id,
                 segments: segments.clone().into(),
@@ -245,7 +268,7 @@ impl Download {
                 id,
                 Asked {
                     segments,
-                    cost,
+                    cost: held,
                     at: cx.now,
                 },
             );

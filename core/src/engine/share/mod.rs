@@ -6,6 +6,7 @@
 mod announce;
 mod content;
 mod hashing;
+mod patience;
 mod request;
 mod serve;
 mod sessions;
@@ -62,6 +63,12 @@ pub(super) struct Share {
     /// Hashed bytes that were last reported, and when they may next be.
     reported: u64,
     report_due: Time,
+    /// It answers no requests for now.
+    paused: bool,
+    /// When receivers whose requests wait are asked for more patience.
+    patience_due: Time,
+    /// Whose requests were read last: the others come before it.
+    turn: Option<LinkId>,
     /// When it is withdrawn.
     expires: Time,
     /// Receivers that have it all.
@@ -109,6 +116,9 @@ impl Share {
             hashing: false,
             reported: 0,
             report_due: Time::ZERO,
+            paused: false,
+            patience_due: Time::NEVER,
+            turn: None,
             expires: expires.map_or(Time::NEVER, |after| cx.now + after),
             completed: 0,
             ended: None,
@@ -281,6 +291,7 @@ impl Share {
             cx.send(link, Message::Secret { secret });
         }
         self.welcome(cx, link);
+        self.tell_pace_to(cx, link);
         self.tell_addresses(cx, link);
     }
 
@@ -410,6 +421,7 @@ impl Share {
         let links: Vec<_> = self.serving.keys().copied().collect();
         for link in links {
             self.welcome(cx, link);
+            self.tell_pace_to(cx, link);
         }
     }
 
@@ -466,7 +478,7 @@ impl Share {
 
     pub(super) fn deadline(&self) -> Time {
         let next = self.sessions.deadline().min(self.announcing.deadline());
-        next.min(self.expires)
+        next.min(self.expires).min(self.patience_due)
     }
 
     /// Time has passed.
@@ -478,11 +490,12 @@ impl Share {
         if self.ended.is_none() {
             let number = self.announcing.tick(cx);
             self.checked(cx, number);
+            self.ask_for_patience(cx);
         }
     }
 
     /// Starts what disk work there is room for: what receivers wait for first, then hashing ahead.
-    fn pump(&mut self, cx: &mut Context) {
+    pub(super) fn pump(&mut self, cx: &mut Context) {
         if self.ended.is_some() {
             return;
         }

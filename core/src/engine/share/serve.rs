@@ -6,10 +6,12 @@ use bytes::Bytes;
 
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
+use super::super::gate::{TransferId, cost};
 use super::super::remember::Said;
 use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Segment, Violation};
 use super::Share;
 use super::content::{Content, EntryState};
+use super::patience::Pace;
 use super::request::{Plan, check, is_servable, may_read, plan_read, served_bytes};
 use crate::limits::{GROUP, RELAYED_PIECE};
 use crate::manifest::SignedRoots;
@@ -35,6 +37,8 @@ pub(super) struct Serving {
     told: Bits,
     /// Entries whose root was asked for before it was known.
     owed: Vec<u32>,
+    /// How this share holds back, as was said on this link last.
+    pub(super) told_pace: Pace,
     /// How often the other side has asked to be called back.
     pub(super) calls: u32,
     /// What was said on it of remembering.
@@ -78,6 +82,11 @@ impl Serving {
             });
             self.buffered += bytes;
         }
+    }
+
+    /// Whether requests wait to be read.
+    pub(super) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     /// Whether the link waits for nothing from the disk.
@@ -210,14 +219,21 @@ impl Share {
         let mut total: u64 = self.serving.values().map(|serving| serving.buffered).sum();
         while started {
             started = false;
-            let links: Vec<_> = self.serving.keys().copied().collect();
-            for link in links {
+            for link in self.turns() {
                 if self.jobs >= cx.limits.disk_jobs {
                     return;
                 }
                 started |= self.start_read(cx, link, &mut total);
             }
         }
+    }
+
+    /// The links, from the one behind that which had the last turn.
+    fn turns(&self) -> Vec<LinkId> {
+        let mut links: Vec<_> = self.serving.keys().copied().collect();
+        let first = links.partition_point(|link| Some(*link) <= self.turn);
+        links.rotate_left(first);
+        links
     }
 
     /// Starts the read for the first of a link's waiting requests that can be, if its buffer has room; says whether it
@@ -241,6 +257,11 @@ impl Share {
         if serving.buffered > 0 && full {
             return false;
         }
+        let of = TransferId::Share(self.id);
+        if bytes > 0 && (self.paused || !cx.up.may(of, cx.now)) {
+            return false;
+        }
+        self.turn = Some(link);
         let Some((id, segments)) = serving.waiting.remove(at) else {
             return false;
         };
@@ -254,6 +275,7 @@ impl Share {
         };
         let asked = segments.iter().map(|segment| is_servable(content, segment));
         let asked = asked.collect();
+        cx.up.went(of, cost(&segments), cx.now);
         serving.buffered += bytes;
         *total += bytes;
         serving.reading.insert(id, Reading { segments, asked });

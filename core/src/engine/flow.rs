@@ -1,0 +1,93 @@
+//! Limits, priorities and pauses of shares as they are commanded, and who goes on when they let somebody.
+
+use super::download::Download;
+use super::gate::{Gate, Limited, Priority, TransferId};
+use super::{Engine, ShareId};
+use crate::time::Time;
+
+impl Engine {
+    /// Whether such a transfer is there: what is not has no limits, nor anything else that would stay.
+    fn has(&self, of: TransferId) -> bool {
+        match of {
+            TransferId::Share(id) => self.shares.contains_key(&id),
+            TransferId::Download(id) => self.downloads.contains_key(&id),
+        }
+    }
+
+    /// What its bytes go through.
+    fn gate(&mut self, of: TransferId) -> &mut Gate {
+        match of {
+            TransferId::Share(_) => &mut self.cx.up,
+            TransferId::Download(_) => &mut self.cx.down,
+        }
+    }
+
+    /// A limit is set, changed or taken away. Receivers whose requests wait for it are told.
+    pub(super) fn limit(&mut self, limited: Limited, rate: Option<u64>) {
+        let now = self.cx.now;
+        match limited {
+            Limited::Up => self.cx.up.limit(rate, now),
+            Limited::Down => self.cx.down.limit(rate, now),
+            Limited::One(of) if self.has(of) => {
+                self.gate(of).limit_one(of, rate, now);
+            }
+            Limited::One(_) => {}
+        }
+        for share in self.shares.values_mut() {
+            share.tell_pace(&mut self.cx);
+        }
+    }
+
+    pub(super) fn pause_share(&mut self, share: ShareId, paused: bool) {
+        if let Some(share) = self.shares.get_mut(&share) {
+            share.pause(&mut self.cx, paused);
+        }
+    }
+
+    pub(super) fn weigh(&mut self, of: TransferId, priority: Priority) {
+        if self.has(of) {
+            self.gate(of).weigh(of, priority);
+        }
+    }
+
+    /// Lets those go on who waited for a limit or for room and need not any more, each in its turn.
+    pub(super) fn go_on(&mut self) {
+        while let Some(of) = self.next_to_go_on() {
+            match of {
+                TransferId::Share(id) => {
+                    if let Some(share) = self.shares.get_mut(&id) {
+                        share.pump(&mut self.cx);
+                    }
+                }
+                TransferId::Download(id) => {
+                    self.download(id, Download::go_on);
+                }
+            }
+        }
+    }
+
+    fn next_to_go_on(&mut self) -> Option<TransferId> {
+        let cx = &mut self.cx;
+        let limited = cx.up.next(cx.now).or_else(|| cx.down.next(cx.now));
+        limited.or_else(|| {
+            let roomless = cx.room.next(cx.limits.window_total);
+            roomless.map(TransferId::Download)
+        })
+    }
+
+    /// When the first of those who wait for a limit may go on.
+    pub(super) fn flow_deadline(&self) -> Time {
+        self.cx.up.deadline().min(self.cx.down.deadline())
+    }
+
+    /// Forgets limits and priorities of transfers that are over.
+    pub(super) fn forget_flows(&mut self) {
+        let (shares, downloads) = (&self.shares, &self.downloads);
+        let is_there = |of| match of {
+            TransferId::Share(id) => shares.contains_key(&id),
+            TransferId::Download(id) => downloads.contains_key(&id),
+        };
+        self.cx.up.keep(is_there);
+        self.cx.down.keep(is_there);
+    }
+}

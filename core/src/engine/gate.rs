@@ -1,0 +1,331 @@
+//! Who may go when: one gate for what goes up and one for what comes down, each with a bucket in common and one for
+//! each transfer that has a limit of its own.
+//!
+//! It hands out turns by weight (start-time fair queueing): of those who wait, whoever has had least for its weight goes
+//! next. Who wants nothing has no turn, and leaves its part to the others. That something wants to go, and what it is,
+//! is left to shares and downloads.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::pace::{Bucket, piece};
+use super::{DownloadId, Segment, ShareId};
+use crate::limits::{GROUP, LEAF};
+use crate::time::Time;
+
+/// What a segment counts for at the least: so that a hundred thousand files of a few bytes are not for nothing.
+const LEAST: u32 = LEAF / 32;
+/// Turns are counted in bytes for the weight of [`Priority::High`], which all weights divide.
+const SCALE: u64 = 16;
+
+/// One of our transfers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferId {
+    /// What one share sends, to all its receivers.
+    Share(ShareId),
+    /// What one download fetches.
+    Download(DownloadId),
+}
+
+/// What a limit is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limited {
+    /// All that is sent.
+    Up,
+    /// All that is fetched.
+    Down,
+    /// What one share sends, or one download fetches.
+    One(TransferId),
+}
+
+/// How much of what all have in common a transfer gets, beside others that want some too.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// A quarter of what others get.
+    Low,
+    /// As much as others.
+    #[default]
+    Normal,
+    /// Four times as much.
+    High,
+}
+
+impl Priority {
+    fn weight(self) -> u64 {
+        match self {
+            Self::Low => 1,
+            Self::Normal => 4,
+            Self::High => SCALE,
+        }
+    }
+}
+
+/// What goes one way, up or down.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    common: Option<Bucket>,
+    flows: BTreeMap<TransferId, Flow>,
+    /// The turn of who went last.
+    turn: u64,
+}
+
+/// One transfer's part in it.
+#[derive(Debug, Default)]
+struct Flow {
+    own: Option<Bucket>,
+    priority: Priority,
+    /// Its next turn.
+    turn: u64,
+    /// It wanted to go and could not.
+    waits: bool,
+}
+
+impl Flow {
+    fn is_open(&self, now: Time) -> bool {
+        self.own.as_ref().is_none_or(|own| own.is_open(now))
+    }
+}
+
+impl Gate {
+    /// A limit on all together; `None` takes it away.
+    pub(super) fn limit(&mut self, rate: Option<u64>, now: Time) {
+        set(&mut self.common, rate, now);
+    }
+
+    /// A limit on one alone.
+    pub(super) fn limit_one(&mut self, of: TransferId, rate: Option<u64>, now: Time) {
+        set(&mut self.flows.entry(of).or_default().own, rate, now);
+    }
+
+    /// What it gets beside others.
+    pub(super) fn weigh(&mut self, of: TransferId, priority: Priority) {
+        self.flows.entry(of).or_default().priority = priority;
+    }
+
+    /// Whether something of this transfer may go now: both buckets are open, and it is nobody else's turn. Who may not
+    /// is noted as waiting: [`Gate::next`] names it when its time has come.
+    pub(super) fn may(&mut self, of: TransferId, now: Time) -> bool {
+        let common = self.common.as_ref();
+        let open = common.is_none_or(|common| common.is_open(now));
+        let ahead = match common {
+            None => false,
+            Some(_) => self
+                .first(now)
+                .is_some_and(|first| self.is_before(first, of)),
+        };
+        let flow = self.flows.entry(of).or_default();
+        let may = open && !ahead && flow.is_open(now);
+        flow.waits |= !may;
+        may
+    }
+
+    /// So many bytes of it go.
+    pub(super) fn went(&mut self, of: TransferId, bytes: u64, now: Time) {
+        let flow = self.flows.entry(of).or_default();
+        for bucket in flow.own.iter_mut().chain(&mut self.common) {
+            bucket.take(bytes, now);
+        }
+        self.turn = self.turn.max(flow.turn);
+        let cost = bytes.saturating_mul(SCALE / flow.priority.weight());
+        flow.turn = self.turn.saturating_add(cost);
+    }
+
+    /// Who waited and may go now. It is taken to want nothing until it asks again.
+    pub(super) fn next(&mut self, now: Time) -> Option<TransferId> {
+        if self
+            .common
+            .as_ref()
+            .is_some_and(|common| !common.is_open(now))
+        {
+            return None;
+        }
+        let first = self.first(now)?;
+        self.flows.get_mut(&first)?.waits = false;
+        Some(first)
+    }
+
+    /// When the first of those who wait may go.
+    pub(super) fn deadline(&self) -> Time {
+        let opens = |bucket: &Option<Bucket>| bucket.as_ref().map_or(Time::ZERO, Bucket::opens_at);
+        let waiting = self.flows.values().filter(|flow| flow.waits);
+        let first = waiting.map(|flow| opens(&flow.own)).min();
+        first.map_or(Time::NEVER, |first| first.max(opens(&self.common)))
+    }
+
+    /// Bytes that one request of this transfer asks for at the most.
+    pub(super) fn piece(&self, of: TransferId) -> u32 {
+        self.rate(of).map_or(GROUP, piece)
+    }
+
+    /// The tighter of the limits on it.
+    pub(super) fn rate(&self, of: TransferId) -> Option<u64> {
+        let own = self.flows.get(&of).and_then(|flow| flow.own.as_ref());
+        let both = own.into_iter().chain(&self.common);
+        both.map(Bucket::rate).min()
+    }
+
+    /// Forgets all but these.
+    pub(super) fn keep(&mut self, is_there: impl Fn(TransferId) -> bool) {
+        self.flows.retain(|of, _| is_there(*of));
+    }
+
+    /// Of those who wait for nothing but their turn, whose it is.
+    fn first(&self, now: Time) -> Option<TransferId> {
+        let waiting = self.flows.iter();
+        let waiting = waiting.filter(|(_, flow)| flow.waits && flow.is_open(now));
+        let first = waiting.min_by_key(|(of, flow)| (flow.turn.max(self.turn), **of));
+        first.map(|(of, _)| *of)
+    }
+
+    fn is_before(&self, one: TransferId, other: TransferId) -> bool {
+        let turn = |of: TransferId| {
+            let turn = self.flows.get(&of).map_or(0, |flow| flow.turn);
+            (turn.max(self.turn), of)
+        };
+        turn(one) < turn(other)
+    }
+}
+
+fn set(bucket: &mut Option<Bucket>, rate: Option<u64>, now: Time) {
+    match (bucket.as_mut(), rate) {
+        (Some(bucket), Some(rate)) => bucket.set(rate, now),
+        (_, rate) => *bucket = rate.map(|rate| Bucket::new(rate, now)),
+    }
+}
+
+/// What these segments count for under a limit.
+pub(super) fn cost(segments: &[Segment]) -> u64 {
+    let cost = |segment: &Segment| u64::from(segment.len.max(LEAST));
+    segments.iter().map(cost).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn at(nanos: u64) -> Time {
+        Time::from_nanos(nanos)
+    }
+
+    fn download(id: u64) -> TransferId {
+        TransferId::Download(DownloadId(id))
+    }
+
+    /// Lets all who want something go for ten seconds, in pieces of these sizes; what each got.
+    fn share_out(gate: &mut Gate, wants: &[(TransferId, u64)]) -> Vec<u64> {
+        let mut got = vec![0; wants.len()];
+        let mut now = Time::ZERO;
+        let mut go = |gate: &mut Gate, of: TransferId, now: Time| {
+            let Some(at) = wants.iter().position(|(other, _)| *other == of) else {
+                return;
+            };
+            while gate.may(of, now) {
+                gate.went(of, wants[at].1, now);
+                got[at] += wants[at].1;
+            }
+        };
+        for (of, _) in wants {
+            go(gate, *of, now);
+        }
+        while now < at(10 * SECOND) {
+            while let Some(of) = gate.next(now) {
+                go(gate, of, now);
+            }
+            let deadline = gate.deadline();
+            assert!(deadline > now, "a deadline in the past");
+            now = deadline;
+        }
+        got
+    }
+
+    fn near(bytes: u64, wanted: u64) -> bool {
+        bytes.abs_diff(wanted) <= wanted / 20
+    }
+
+    #[test]
+    fn equals_get_equal_parts_whatever_the_size_of_their_requests() {
+        let mut gate = Gate::default();
+        gate.limit(Some(1_000_000), Time::ZERO);
+        let got = share_out(&mut gate, &[(download(1), 5000), (download(2), 20_000)]);
+        assert!(got.iter().all(|bytes| near(*bytes, 5_000_000)), "{got:?}");
+    }
+
+    #[test]
+    fn weights_are_one_four_sixteen_and_nobody_starves() {
+        let mut gate = Gate::default();
+        gate.limit(Some(2_100_000), Time::ZERO);
+        gate.weigh(download(1), Priority::Low);
+        gate.weigh(download(3), Priority::High);
+        let wants = [1, 2, 3].map(|id| (download(id), 10_000));
+        let got = share_out(&mut gate, &wants);
+        let wanted = [1_000_000, 4_000_000, 16_000_000];
+        for (bytes, wanted) in got.iter().zip(wanted) {
+            assert!(near(*bytes, wanted), "{got:?}");
+        }
+    }
+
+    #[test]
+    fn what_one_may_not_take_goes_to_the_others() {
+        let mut gate = Gate::default();
+        gate.limit(Some(1_000_000), Time::ZERO);
+        gate.limit_one(download(1), Some(100_000), Time::ZERO);
+        gate.weigh(download(1), Priority::High);
+        let got = share_out(&mut gate, &[(download(1), 5000), (download(2), 5000)]);
+        assert!(
+            near(got[0], 1_000_000) && near(got[1], 9_000_000),
+            "{got:?}"
+        );
+    }
+
+    #[test]
+    fn who_wanted_nothing_for_long_has_no_arrears() {
+        let mut gate = Gate::default();
+        gate.limit(Some(1_000_000), Time::ZERO);
+        share_out(&mut gate, &[(download(2), 5000)]);
+        // The clock begins anew, and so must the bucket.
+        gate.limit(None, Time::ZERO);
+        gate.limit(Some(1_000_000), Time::ZERO);
+        let got = share_out(&mut gate, &[(download(1), 5000), (download(2), 5000)]);
+        assert!(got.iter().all(|bytes| near(*bytes, 5_000_000)), "{got:?}");
+    }
+
+    #[test]
+    fn without_a_limit_nobody_waits() {
+        let mut gate = Gate::default();
+        for id in 1..3 {
+            gate.went(download(id), 1 << 40, Time::ZERO);
+            assert!(gate.may(download(id), Time::ZERO));
+        }
+        assert_eq!(gate.deadline(), Time::NEVER);
+    }
+
+    #[test]
+    fn a_limit_that_is_lifted_holds_nobody_back() {
+        let mut gate = Gate::default();
+        gate.limit_one(download(1), Some(1), Time::ZERO);
+        gate.went(download(1), 1000, Time::ZERO);
+        assert!(!gate.may(download(1), Time::ZERO));
+        assert_eq!(gate.next(Time::ZERO), None);
+        gate.limit_one(download(1), None, Time::ZERO);
+        assert_eq!(gate.next(Time::ZERO), Some(download(1)));
+    }
+
+    #[test]
+    fn a_file_of_a_few_bytes_counts_a_little() {
+        let segment = |len| Segment {
+            entry: 0,
+            offset: 0,
+            len,
+        };
+        assert_eq!(cost(&[segment(1), segment(2)]), 1024);
+        assert_eq!(cost(&[segment(600), segment(LEAF)]), 600 + u64::from(LEAF));
+    }
+}
