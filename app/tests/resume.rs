@@ -9,6 +9,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use handover::store::Store;
 use rustix::process::Signal;
 use support::{Process, Scene, Sender, eventually, noise, run, tree};
 
@@ -201,6 +202,11 @@ fn a_sharer_that_was_killed_serves_the_same_code_and_names_what_has_changed() {
     scene.file("sent/other", b"before");
     let sender = scene.send(&[&scene.path("sent")], &["--ticket"]);
     let code = sender.code.clone();
+    let store = Store::in_folder(&scene.path("sender"));
+    eventually("the share is remembered", || {
+        let open = store.open_shares().unwrap();
+        open.iter().any(|(_, share)| !share.listing.is_empty())
+    });
     sender.kill();
     scene.file("sent/other", b"after");
     let mut again = scene.send(&[&scene.path("sent")], &["--ticket"]);

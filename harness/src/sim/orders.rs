@@ -355,7 +355,7 @@ impl Sim<'_> {
         let again = order.came.saturating_sub(order.wanted);
         promise!(
             Frugal,
-            plan.to_pipe || share.is_pipe() || share.spoilt || again <= order.cuts * 2 * window,
+            plan.to_pipe || share.is_pipe() || explained || again <= order.cuts * 2 * window,
             "{again} bytes came again over {} downloads, which were cut short {} times",
             order.attempts,
             order.cuts
