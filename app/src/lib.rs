@@ -7,6 +7,7 @@ mod buffers;
 pub mod disk;
 mod driver;
 mod manager;
+mod port;
 pub mod store;
 
 pub use manager::{Config, FetchRequest, ManagerError, ShareInfo, ShareRequest, UnifiedP2PManager};

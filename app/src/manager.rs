@@ -21,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{DownloadTarget, ShareInput};
 use crate::driver::{self, Handle, Request};
+use crate::port;
 
 /// How a peer is set up.
 #[derive(Debug, Clone)]
@@ -28,7 +29,7 @@ use crate::driver::{self, Handle, Request};
 pub struct Config {
     /// Where its identity is kept, so that it is the same peer after a restart. Made if missing.
     pub data_dir: PathBuf,
-    /// Where to listen; nothing listens on every address of the machine, on a port that is free.
+    /// Where to listen; nothing listens on every address of the machine, on the device's own port or one that is free.
     pub listen: Vec<Multiaddr>,
     /// Use TCP.
     pub tcp: bool,
@@ -283,7 +284,11 @@ impl UnifiedP2PManager {
                 dir: config.data_dir.clone(),
                 error,
             })?;
-        let transport = Libp2pTransport::new(&config.network(keypair.clone()))?;
+        let mut network = config.network(keypair.clone());
+        if let (Listen::Port(0), Some(port)) = (&network.listen, port::of(&config.data_dir)) {
+            network.listen = Listen::Preferably(port);
+        }
+        let transport = Libp2pTransport::new(&network)?;
         Ok(Self::over(Box::new(transport), keypair, config))
     }
 

@@ -209,7 +209,13 @@ fn a_sharer_that_was_killed_serves_the_same_code_and_names_what_has_changed() {
     });
     sender.kill();
     scene.file("sent/other", b"after");
-    let mut again = scene.send(&[&scene.path("sent")], &["--ticket"]);
+    let mut command = scene.handover("sender", &["send", "--json", "--ticket"]);
+    command.arg(scene.path("sent"));
+    let mut again = Sender::start_unopened(command);
+    let changed = again.await_event("share_changed");
+    assert_eq!(changed["files"], serde_json::json!(["sent/other"]));
+    let open = again.await_event("share_open");
+    again.code = open["code"].as_str().unwrap().to_owned();
     let secret = |code: &str| {
         let ticket = data_encoding::BASE64URL_NOPAD
             .decode(code.as_bytes())
@@ -218,8 +224,6 @@ fn a_sharer_that_was_killed_serves_the_same_code_and_names_what_has_changed() {
         (ticket["peer_id"].clone(), ticket["encryption_key"].clone())
     };
     assert_eq!(secret(&again.code), secret(&code));
-    let changed = again.await_event("share_changed");
-    assert_eq!(changed["files"], serde_json::json!(["sent/other"]));
     run(scene.get(&again.code, "here", &[])).expect(0);
     again.signal(Signal::INT);
     again.wait();

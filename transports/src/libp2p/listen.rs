@@ -15,6 +15,8 @@ pub enum Listen {
     /// On this port of every address of the machine, TCP and QUIC alike. 0 draws one; the same number is used for all
     /// where it is free.
     Port(u16),
+    /// The same, or on any other port where this one is taken.
+    Preferably(u16),
     /// Exactly here.
     At(Vec<Multiaddr>),
     /// Nowhere: this peer only dials.
@@ -42,7 +44,10 @@ pub(crate) fn wanted(listen: &Listen, tcp: bool, quic: bool) -> io::Result<Vec<W
             });
             Ok(wanted.collect())
         }
-        Listen::Port(0) => Ok(everywhere(draw(tcp, quic)?, tcp, quic)),
+        Listen::Preferably(port) if probe(*port, tcp, quic).is_ok() => {
+            Ok(everywhere(*port, tcp, quic))
+        }
+        Listen::Port(0) | Listen::Preferably(_) => Ok(everywhere(draw(tcp, quic)?, tcp, quic)),
         Listen::Port(port) => {
             probe(*port, tcp, quic)?;
             Ok(everywhere(*port, tcp, quic))
@@ -128,6 +133,17 @@ mod tests {
             .collect();
         assert_eq!(ports.len(), 4);
         assert!(ports.iter().all(|port| *port == ports[0]));
+    }
+
+    #[test]
+    fn a_preferred_port_is_taken_if_it_is_free() {
+        let first = |listen| wanted(&listen, true, false).unwrap().remove(0).address;
+        let taken = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let at = Multiaddr::from(Ipv4Addr::UNSPECIFIED).with(Protocol::Tcp(port));
+        assert_ne!(first(Listen::Preferably(port)), at);
+        drop(taken);
+        assert_eq!(first(Listen::Preferably(port)), at);
     }
 
     #[test]
