@@ -159,16 +159,16 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "buffers-never-drain",
         mistake: "what a link has sent still counts as waiting",
-        file: "engine/share/serve.rs",
-        stands: "serving.buffered = serving.buffered.saturating_sub(first.bytes);",
+        file: "engine/serving.rs",
+        stands: "self.buffered = self.buffered.saturating_sub(first.bytes);",
         instead: "let _ = first;",
         within: 100,
     },
     Mutant {
         name: "buffers-without-end",
         mistake: "reads go on however much waits for the link",
-        file: "engine/share/serve.rs",
-        stands: "serving.buffered > 0 && full",
+        file: "engine/serving.rs",
+        stands: "self.buffered > 0 && full",
         instead: "false",
         within: 600,
     },
@@ -183,9 +183,9 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "requests-must-skip",
         mistake: "a sharer takes it ill that request numbers follow each other",
-        file: "engine/share/serve.rs",
-        stands: "serving.last_id.is_some_and(|last| id <= last)",
-        instead: "serving.last_id.is_some_and(|last| id <= last + 1)",
+        file: "engine/serving.rs",
+        stands: "self.last_id.is_some_and(|last| id <= last)",
+        instead: "self.last_id.is_some_and(|last| id <= last + 1)",
         within: 20,
     },
     Mutant {

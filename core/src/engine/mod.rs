@@ -27,6 +27,7 @@ mod event;
 mod io;
 mod knock;
 mod links;
+mod serving;
 mod share;
 
 use std::collections::BTreeMap;

@@ -533,7 +533,7 @@ fn sort(files: &mut Files, segments: &[Segment], data: Data) -> Result<Sorted, V
                 continue;
             }
             // Nothing was forgotten: this side never asks for that.
-            Served::Forgotten => {
+            Served::Missing | Served::Forgotten => {
                 return Err(Violation::new("forgot a request by itself"));
             }
         };

@@ -16,11 +16,11 @@ use std::time::Duration;
 use announce::{Announcing, Number};
 use content::Content;
 use serde_bytes::ByteBuf;
-use serve::Serving;
 use sessions::Sessions;
 
 use super::Violation;
 use super::context::{Context, JobOwner, ShareJob};
+use super::serving::Serving;
 use super::{
     DiskDone, DiskWork, Event, LinkId, LookUpId, Output, PathKind, Place, ReceiverOutcome, Scanned,
     ShareEnd, ShareId, ShareLabel, ShareOptions, Short,
