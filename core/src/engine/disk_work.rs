@@ -71,6 +71,11 @@ pub enum DiskWork {
         download: DownloadId,
         files: Vec<PublishFile>,
     },
+    /// Read these back of what a download has written, in order, into one payload, and hash each one's group.
+    ReadBack {
+        download: DownloadId,
+        segments: Vec<Kept>,
+    },
     /// Make folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder.
     Finish {
         download: DownloadId,
@@ -79,6 +84,15 @@ pub enum DiskWork {
     },
     /// Remove the download's staging folder and forget the download.
     Discard { download: DownloadId },
+}
+
+/// A range of a file that a download has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Kept {
+    /// Which range.
+    pub segment: Segment,
+    /// Where the file stands below the download's folder; `None` while it is staged.
+    pub path: Option<SafePath>,
 }
 
 /// Verified or provisional bytes on their way to staging.
@@ -140,7 +154,7 @@ pub enum DiskDone {
     Failed(DiskError),
     /// [`DiskWork::Scan`].
     Scanned(Scanned),
-    /// [`DiskWork::Read`]: the payload is that of the segments that are `Ok`, in order. With `hash`, each is hashed.
+    /// [`DiskWork::Read`], [`DiskWork::ReadBack`]: the payload is that of the segments that are `Ok`, in order. With `hash`, each is hashed.
     Read {
         payload: Bytes,
         segments: Vec<Result<Option<GroupHash>, DiskError>>,

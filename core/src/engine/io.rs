@@ -285,6 +285,10 @@ pub struct FetchOptions {
     pub relayed_only: bool,
     /// Give up looking for the peer after this long, instead of [`Limits::search`](crate::limits::Limits).
     pub search: Option<Duration>,
+    /// Serve what is here to others who fetch the same.
+    pub seed: bool,
+    /// Go on with that for so long when all of it is here.
+    pub seed_for: Option<Duration>,
 }
 
 /// On what terms an offer is taken.

@@ -1,12 +1,12 @@
 //! The tree that a receiver keeps of a file on its way in, to prove to others what it has checked.
 //!
 //! It keeps the node of each group that is here, and of each group that came with a proof the hashes of that. So a group
-//! that was proved once can be proved again, long before the file is whole. It does not check anything itself.
+//! that was proved once can be proved again, long before the file is whole.
 
 use std::collections::BTreeMap;
 
-use super::proof::{levels, sibling};
-use super::{GroupTree, Hash, group_count};
+use super::proof::{climb, levels, sibling};
+use super::{GroupTree, Hash, group_count, hash_root};
 
 /// A file's groups, and what proves those that were checked: some 35 bytes a group, and twice that more until all of the
 /// file is here.
@@ -34,18 +34,24 @@ impl ProofTree {
         self.groups.insert(group, node);
     }
 
-    /// A group is here that was checked against the root: `above` are the siblings that led there, lowest first.
-    pub fn prove(&mut self, group: u64, node: Hash, above: &[Hash]) {
-        let count = group_count(self.groups.size());
-        if !self.groups.insert(group, node) {
-            return;
+    /// A group is here with a proof of it, or of some of its leaves: only the siblings above the group count. `false`, and
+    /// nothing happens, if they don't lead from this node to the root.
+    pub fn prove(&mut self, root: &Hash, group: u64, node: Hash, proof: &[Hash]) -> bool {
+        let (size, count) = (self.groups.size(), group_count(self.groups.size()));
+        let beside: Vec<_> = beside(group, count).collect();
+        let above = proof.len().checked_sub(beside.len());
+        let Some(above) = above.and_then(|start| proof.get(start..)) else {
+            return false;
+        };
+        let top = climb(node, group, count, &mut above.iter());
+        if group >= count || top.map(|top| hash_root(size, &top)) != Some(*root) {
+            return false;
         }
-        let beside = levels(count).filter_map(|level| {
-            let index = sibling(level, group >> level, count)?;
-            Some((level, index))
-        });
-        self.siblings.extend(beside.zip(above.iter().copied()));
+        self.groups.insert(group, node);
+        self.siblings
+            .extend(beside.into_iter().zip(above.iter().copied()));
         self.whole |= count == 1;
+        true
     }
 
     /// All groups are here, and their root is the right one.
@@ -78,13 +84,18 @@ impl ProofTree {
         }
         let count = group_count(self.groups.size());
         // The lowest sibling came with this group's own proof: no other group has it beside its way.
-        let beside = levels(count)
-            .filter_map(|level| sibling(level, group >> level, count).map(|index| (level, index)));
-        let proof: Option<Vec<Hash>> = beside
-            .map(|place| self.siblings.get(&place).copied())
-            .collect();
+        let siblings = beside(group, count).map(|place| self.siblings.get(&place).copied());
+        let proof: Option<Vec<Hash>> = siblings.collect();
         proof.filter(|_| count > 1 && self.groups.has(group))
     }
+}
+
+/// The places of the nodes beside a group's way to the top, lowest first.
+fn beside(group: u64, count: u64) -> impl Iterator<Item = (u32, u64)> {
+    levels(count).filter_map(move |level| {
+        let index = sibling(level, group >> level, count)?;
+        Some((level, index))
+    })
 }
 
 #[cfg(test)]
@@ -116,7 +127,8 @@ mod tests {
             let mut tree = ProofTree::new(full.size());
             for at in (0..groups).rev().step_by(2) {
                 let node = hash_group(group(&bytes, at));
-                tree.prove(at, node, &full.proof(at).unwrap());
+                assert!(tree.prove(&root, at, node, &full.proof(at).unwrap()));
+                assert!(!tree.prove(&root, at, root, &full.proof(at).unwrap()));
             }
             for at in 0..groups {
                 let proved = (groups - 1 - at).is_multiple_of(2);
@@ -139,7 +151,7 @@ mod tests {
         for at in 0..5 {
             let node = hash_group(group(&bytes, at));
             if at == 2 {
-                tree.prove(at, node, &full.proof(at).unwrap());
+                tree.prove(&file_root(&bytes), at, node, &full.proof(at).unwrap());
             } else {
                 tree.insert(at, node);
             }

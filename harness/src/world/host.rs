@@ -201,6 +201,10 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         | Event::Progress { download, .. }
         | Event::PathChanged { download, .. }
         | Event::ConnectionLost { download, .. }
+        | Event::SourceJoined { download, .. }
+        | Event::SourceLeft { download, .. }
+        | Event::Delivered { download, .. }
+        | Event::Seeding { download, .. }
         | Event::FileDone { download, .. }
         | Event::FileSkipped { download, .. }
         | Event::FileFailed { download, .. }

@@ -13,6 +13,7 @@ mod a_stream_goes_from_pipe_to_pipe;
 mod files_and_disks_fail;
 mod many_small_files_are_handed_over;
 mod nobody_is_told_more_addresses_than_asked_for;
+mod receivers_serve_each_other;
 mod several_downloads_at_once;
 mod two_hosts_hand_over_a_tree;
 mod users_have_their_say;

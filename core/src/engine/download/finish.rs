@@ -79,7 +79,20 @@ impl Download {
         };
         self.have(cx);
         self.leave(cx, Leave::Completed);
-        self.stage = Stage::Ending;
+        let stage = std::mem::replace(&mut self.stage, Stage::Ending);
+        if let (Some(time), Some(_), Stage::Transfer(transfer)) =
+            (self.options.seed_for, &self.seed, stage)
+        {
+            self.stage = Stage::Seeding(transfer);
+            self.seeding = Some((summary, cx.now + time));
+            cx.event(Event::Seeding {
+                download: self.id,
+                summary,
+                time,
+            });
+            return;
+        }
+        self.end_seed(cx);
         self.ending = Some(DownloadOutcome::Completed(summary));
         self.ended(cx);
     }
@@ -115,6 +128,8 @@ impl Download {
             Some(link) => (link.path, link.rtt),
             None => (self.last_path, None),
         };
+        let mates = self.swarm.as_ref().map_or(0, |swarm| swarm.sources());
+        let sources = mates + usize::from(self.best.is_some());
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
@@ -129,6 +144,7 @@ impl Download {
             rate: transfer.rate.now(),
             rtt,
             path,
+            sources,
             paused: self.paused,
         };
         cx.event(Event::Progress {

@@ -6,29 +6,42 @@
 mod arrival;
 mod files;
 mod finish;
+mod holdings;
 mod lookups;
+mod mates;
 mod offer;
+mod parts;
 mod reach;
 mod search;
+mod seed;
 mod stall;
+mod swarm;
+mod tally;
 mod transfer;
 mod window;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use files::Files;
+use holdings::Holdings;
 use offer::Offer;
+use parts::Parts;
 use reach::Better;
 use search::Search;
+use seed::Seed;
+use swarm::Swarm;
+use tally::Tally;
 use transfer::Transfer;
 
 use super::context::{Context, DownloadJob, JobOwner};
 use super::{
-    AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event, FetchKey,
-    FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
+    AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, DownloadSummary,
+    Event, FetchKey, FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
 };
 use crate::frame::Frame;
+use crate::limits::Limits;
 use crate::manifest::SignedManifest;
 use crate::message::{Announced, Leave, MAX_TEXT, Message, SecretBytes};
 use crate::secret::ShareSecret;
@@ -39,6 +52,8 @@ use crate::{Multiaddr, PeerId};
 pub(super) struct Download {
     id: DownloadId,
     source: FetchSource,
+    /// The code names the sharer.
+    named: bool,
     sink: SinkKind,
     options: FetchOptions,
     /// Tells the sharer which links are one download's.
@@ -59,6 +74,19 @@ pub(super) struct Download {
     /// The last reason for which a link was lost.
     lost: Option<String>,
     stage: Stage,
+    /// Sources beside the sharer, and serving them; once it is accepted.
+    swarm: Option<Box<Swarm>>,
+    seed: Option<Box<Seed>>,
+    /// All is here, and others are served up to this moment.
+    seeding: Option<(DownloadSummary, Time)>,
+    /// What each source has brought.
+    tally: Tally,
+    /// Why nothing more is to be had of the sharer, while others may have it.
+    gone: Option<DownloadError>,
+    /// When a sharer that was not found is looked for again.
+    seek_due: Option<Time>,
+    /// What the sharer turned out to have done wrong, by what another source brought.
+    pub(super) accused: Option<Violation>,
     paused: bool,
     /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
     bad: u32,
@@ -73,13 +101,34 @@ enum Stage {
     Offer(Box<Offer>),
     /// Accepted.
     Transfer(Box<Transfer>),
+    /// All of it is here, and is served to others.
+    Seeding(Box<Transfer>),
     /// Its last disk job is under way, or done.
     Ending,
+}
+
+impl Stage {
+    /// What was accepted, and what of it is here.
+    fn transfer(&self) -> Option<&Transfer> {
+        match self {
+            Self::Transfer(transfer) | Self::Seeding(transfer) => Some(transfer),
+            Self::Offer(_) | Self::Ending => None,
+        }
+    }
+
+    fn transfer_mut(&mut self) -> Option<&mut Transfer> {
+        match self {
+            Self::Transfer(transfer) | Self::Seeding(transfer) => Some(transfer),
+            Self::Offer(_) | Self::Ending => None,
+        }
+    }
 }
 
 /// One keyed link of a download.
 struct Fetching {
     path: PathKind,
+    /// To whom it leads, if that is not the sharer.
+    mate: Option<PeerId>,
     /// Bytes of the manifest that the sharer announced on this link.
     manifest: Option<u64>,
     /// Ranges asked for on this link.
@@ -92,6 +141,7 @@ impl Fetching {
     fn new(path: PathKind) -> Self {
         Self {
             path,
+            mate: None,
             manifest: None,
             flow: transfer::Flow::default(),
             waiting: None,
@@ -111,6 +161,7 @@ impl Download {
         let nonce = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
         let mut download = Self {
             id,
+            named: source.peer.is_some(),
             source,
             sink,
             options,
@@ -124,6 +175,13 @@ impl Download {
             last_path: PathKind::Direct,
             lost: None,
             stage: Stage::Offer(Box::default()),
+            swarm: None,
+            seed: None,
+            seeding: None,
+            tally: Tally::default(),
+            gone: None,
+            seek_due: None,
+            accused: None,
             paused: false,
             bad: 0,
             ending: None,
@@ -135,11 +193,6 @@ impl Download {
 
     pub(super) fn key(&self) -> &FetchKey {
         &self.source.key
-    }
-
-    /// The peer that this download's links must lead to, if it is known by now.
-    pub(super) fn peer(&self) -> Option<PeerId> {
-        self.source.peer
     }
 
     /// The link in use.
@@ -160,6 +213,9 @@ impl Download {
         let Some((path, better)) = cx.links.get(link).map(|link| (link.path, link.better)) else {
             return;
         };
+        if self.is_mate(peer) {
+            return self.mate_up(cx, link, peer, path);
+        }
         self.better.came(path);
         if let Some(search) = &mut self.search {
             search.rest(cx);
@@ -178,6 +234,7 @@ impl Download {
             },
         );
         self.tell_addresses(cx, link);
+        self.say_seeds(cx, link);
         cx.event(Event::Connected {
             download: self.id,
             peer,
@@ -203,27 +260,50 @@ impl Download {
         if let Stage::Offer(offer) = &mut self.stage {
             offer.lost(link);
         }
+        if let Some(peer) = fetching.mate {
+            return self.mate_down(cx, peer, link);
+        }
         if self.is_ending() {
             return;
         }
         self.choose(cx);
-        if self.links.is_empty() {
-            cx.event(Event::ConnectionLost {
-                download: self.id,
-                path,
-                reason: reason.clone(),
-            });
+        if !self.has_sharer() {
+            // While others serve, that is no news to anybody.
+            if !self.has_mates() {
+                cx.event(Event::ConnectionLost {
+                    download: self.id,
+                    path,
+                    reason: reason.clone(),
+                });
+            }
             self.lost = Some(reason);
             self.look(cx);
+            self.pump(cx);
         } else {
             self.pump(cx);
         }
     }
 
-    /// The peer broke the protocol. There is no other source, so this is the end.
+    /// A source broke the protocol. If it was the sharer, others may still have all of it.
     pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId, violation: &Violation) {
-        self.links.remove(&link);
-        self.fail(cx, DownloadError::Violation(violation.to_string()));
+        let Some(mate) = self.links.get(&link).map(|fetching| fetching.mate) else {
+            return;
+        };
+        self.give_back(link);
+        match mate {
+            Some(peer) => self.shun(cx, peer),
+            None => self.sharer_lied(cx, violation),
+        }
+    }
+
+    /// The sharer is to blame for something, wherever that was seen.
+    pub(super) fn sharer_lied(&mut self, cx: &mut Context, violation: &Violation) {
+        self.sharer_gone(cx, DownloadError::Violation(violation.to_string()));
+    }
+
+    /// Whether a link to the sharer stands.
+    fn has_sharer(&self) -> bool {
+        self.links.values().any(|fetching| fetching.mate.is_none())
     }
 
     /// Picks the link to use: the best path, then the shortest round trip; the one in use stays if it is as good.
@@ -231,7 +311,7 @@ impl Download {
         let welcomed = self
             .links
             .iter()
-            .filter(|(_, fetching)| fetching.manifest.is_some());
+            .filter(|(_, fetching)| fetching.manifest.is_some() && fetching.mate.is_none());
         let best = welcomed
             .filter_map(|(id, _)| {
                 cx.links
@@ -271,8 +351,14 @@ impl Download {
         if let Message::Secret { secret } = message {
             return self.told_secret(&secret);
         }
+        let is_mate = self
+            .links
+            .get(&link)
+            .is_some_and(|link| link.mate.is_some());
         let answers = matches!(message, Message::Data { .. } | Message::Manifest { .. });
         match message {
+            // It shares something under the same secret, and is not the sharer of this.
+            Message::Welcome { .. } if is_mate => return self.not_it(cx, link),
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
                 self.manifest_part(cx, offset, total, &payload)?;
@@ -291,9 +377,13 @@ impl Download {
                 };
                 self.data(cx, link, data)?;
             }
-            Message::Roots(roots) => self.roots(cx, &roots)?,
-            Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
-            Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
+            Message::Roots(roots) => self.roots(cx, is_mate, &roots)?,
+            Message::Failed { entry, reason } if !is_mate => self.entry_failed(cx, entry, reason),
+            Message::Withdrawn if is_mate => self.mate_leaves(cx, link),
+            Message::Withdrawn => self.sharer_gone(cx, DownloadError::Withdrawn),
+            Message::Seeder { manifest } => self.seeder(cx, link, manifest)?,
+            Message::Parts { ranges } if is_mate => self.told_parts(link, &ranges)?,
+            Message::Peers { peers } => self.told_peers(cx, &peers),
             Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
             _ => return Err(Violation::new("a receiver's message from a sharer")),
         }
@@ -335,7 +425,7 @@ impl Download {
         let same = match &mut self.stage {
             Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
             Stage::Transfer(transfer) => transfer.signed.id() == announced.id,
-            Stage::Ending => true,
+            Stage::Seeding(_) | Stage::Ending => true,
         };
         if !same {
             self.fail(cx, DownloadError::OtherFiles);
@@ -430,12 +520,38 @@ impl Download {
             return self.fail(cx, DownloadError::Unsuitable(reason));
         }
         self.stage = Stage::Transfer(Box::new(Transfer::new(signed, files, self.sink, cx.now)));
+        self.join_swarm(cx);
         match self.sink {
             SinkKind::Pipe => self.pump(cx),
             SinkKind::Folder => cx.disk(
                 JobOwner::Download(self.id, DownloadJob::Stage),
                 DiskWork::Stage { download: self.id },
             ),
+        }
+    }
+
+    /// From now on others may serve, and be served. A pipe takes all of it from one source, in order.
+    fn join_swarm(&mut self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let manifest = transfer.signed.manifest();
+        let parts = Parts::of(manifest).filter(|_| self.sink == SinkKind::Folder);
+        let Some(parts) = parts.map(Arc::new) else {
+            return;
+        };
+        if self.options.seed {
+            let entries = manifest.entries().len();
+            transfer.files.held = Some(Holdings::new(Arc::clone(&parts), entries));
+            self.seed = Some(Box::new(Seed::new(cx.now)));
+        }
+        let swarm = Swarm::new(parts, transfer.files.wanted(), cx.now);
+        self.swarm = Some(Box::new(swarm));
+        self.say_seeds_everywhere(cx);
+        if self.options.seed {
+            for (peer, addresses) in cx.nearby.clone() {
+                self.meet(cx, peer, &addresses);
+            }
         }
     }
 
@@ -457,6 +573,9 @@ impl Download {
     }
 
     pub(super) fn cancel(&mut self, cx: &mut Context) {
+        if self.seeding.is_some() {
+            return self.end_seeding(cx);
+        }
         if !self.is_ending() {
             self.leave(cx, Leave::Cancelled);
             self.end(cx, DownloadOutcome::Cancelled);
@@ -471,9 +590,17 @@ impl Download {
         }
     }
 
+    /// All is here, and others were served for long enough.
+    fn end_seeding(&mut self, cx: &mut Context) {
+        if let Some((summary, _)) = self.seeding.take() {
+            self.end(cx, DownloadOutcome::Completed(summary));
+        }
+    }
+
     /// Tells the sharer on the link in use that nothing more is wanted, and closes all links.
     fn leave(&mut self, cx: &mut Context, outcome: Leave) {
-        let told = self.best.or_else(|| self.links.keys().next().copied());
+        let own = |(link, fetching): (&LinkId, &Fetching)| fetching.mate.is_none().then_some(*link);
+        let told = self.best.or_else(|| self.links.iter().find_map(own));
         if let Some(link) = told {
             cx.send(link, Message::Leave { outcome });
         }
@@ -482,12 +609,15 @@ impl Download {
         }
         self.best = None;
         end_search(&mut self.search, cx);
+        self.end_swarm(cx);
+        self.tally.tell(cx, self.id);
     }
 
     /// Ends it, after what was staged is removed.
     fn end(&mut self, cx: &mut Context, outcome: DownloadOutcome) {
         self.ending = Some(outcome);
         self.stage = Stage::Ending;
+        self.end_seed(cx);
         cx.disk(
             JobOwner::Download(self.id, DownloadJob::Discard),
             DiskWork::Discard { download: self.id },
@@ -523,6 +653,7 @@ impl Download {
             DownloadJob::Stage => self.staged(cx, done),
             DownloadJob::Write { pieces } => self.write_done(cx, &pieces, done)?,
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
+            DownloadJob::ReadBack { link, id } => self.read_back(cx, link, id, done),
             DownloadJob::Finish => self.finished(cx, done),
             DownloadJob::Discard => {}
         }
@@ -530,7 +661,8 @@ impl Download {
         Ok(())
     }
 
-    pub(super) fn deadline(&self, stalled: Duration) -> Time {
+    pub(super) fn deadline(&self, limits: &Limits) -> Time {
+        let stalled = limits.stalled;
         if self.is_ending() {
             return Time::NEVER;
         }
@@ -541,7 +673,8 @@ impl Download {
         };
         let waiting = self.links.values().filter_map(|link| link.waiting);
         let stalled = waiting.min().map_or(Time::NEVER, |since| since + stalled);
-        search.min(report).min(stalled)
+        let swarm = self.swarm_deadline(limits.search).min(self.seed_deadline());
+        search.min(report).min(stalled).min(swarm)
     }
 
     /// Time has passed.
@@ -558,12 +691,17 @@ impl Download {
             self.search_on(cx);
         }
         self.report_if_due(cx);
+        self.swarm_tick(cx);
+        self.seed_tick(cx);
     }
 
     /// Does what can be done now: asks for the manifest or for ranges, writes, publishes, finishes.
     fn pump(&mut self, cx: &mut Context) {
+        self.ask_mates(cx);
         let Some(best) = self.best else {
-            return self.pump_disk(cx);
+            self.wait(cx.now, None);
+            self.pump_disk(cx);
+            return self.look_at_supply(cx.now);
         };
         if let Stage::Offer(offer) = &mut self.stage {
             if let Some(offset) = offer.wants(best) {
@@ -577,12 +715,14 @@ impl Download {
         self.release_others(cx, best);
         self.wait(cx.now, None);
         self.pump_disk(cx);
+        self.look_at_supply(cx.now);
     }
 
     /// Closes links that another one is better than, once nothing is asked for on them any more.
     fn release_others(&mut self, cx: &mut Context, best: LinkId) {
         let idle = |(id, fetching): (&LinkId, &Fetching)| {
-            (*id != best && fetching.manifest.is_some() && fetching.flow.is_idle()).then_some(*id)
+            let own = *id != best && fetching.mate.is_none();
+            (own && fetching.manifest.is_some() && fetching.flow.is_idle()).then_some(*id)
         };
         let released: Vec<_> = self.links.iter().filter_map(idle).collect();
         for link in released {

@@ -17,7 +17,7 @@ impl Download {
                     .and_then(|link| link.flow.first_asked());
                 first.is_some_and(|entry| !transfer.files.is_stream(entry))
             }
-            Stage::Ending => false,
+            Stage::Seeding(_) | Stage::Ending => false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! An accepted download: asking for ranges, taking what comes, staging, publishing, finishing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -9,9 +9,11 @@ use super::super::{
     DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Piece, Published, Segment, SinkKind,
     Violation,
 };
-use super::files::{Files, Size, Taken};
+use super::files::{self, Files, Size, Taken};
+use super::swarm::Swarm;
 use super::window::{Rate, Window};
 use super::{Download, Stage, end_search};
+use crate::PeerId;
 use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
 use crate::merkle::RangeHash;
@@ -48,6 +50,8 @@ pub(super) struct Transfer {
     pub(super) symlinks: u64,
     /// Roots that were asked for, with the link that was asked.
     asked_roots: BTreeMap<u32, LinkId>,
+    /// Several sources serve: ranges are asked for as they have them, and not in order.
+    several: bool,
     pub(super) started: Time,
     pub(super) rate: Rate,
     pub(super) report_due: Time,
@@ -60,6 +64,8 @@ pub(super) struct Flow {
     window: Option<Window>,
     outstanding: BTreeMap<u64, Asked>,
     next_id: u64,
+    /// Roots that a mate was asked for.
+    asked_roots: BTreeSet<u32>,
 }
 
 struct Asked {
@@ -109,6 +115,7 @@ impl Transfer {
             finishing: false,
             symlinks: 0,
             asked_roots: BTreeMap::new(),
+            several: false,
             started: now,
             rate: Rate::default(),
             report_due: now,
@@ -127,10 +134,18 @@ impl Transfer {
         self.report_due
     }
 
+    /// Whether nothing is on its way to the disk.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.writes == 0 && self.to_write.is_empty() && !self.publishing
+    }
+
     /// Whether nothing goes on before one more request is made, however full the window is: nothing is on its way to
     /// disk, and what comes next stands before all that is outstanding. What came early for a pipe, and what a stream
     /// was asked for early, waits for that.
     fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>) -> bool {
+        if self.several {
+            return outstanding.is_empty() && self.unwritten == 0;
+        }
         let outstanding = outstanding.values();
         let first = outstanding.filter_map(|asked| asked.segments.first()).min();
         let overdue = match (self.files.first_again(), first) {
@@ -188,20 +203,31 @@ impl Transfer {
 impl Download {
     /// Asks for as much as the window has room for.
     pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
+        let others = self.asked_of_others(link);
+        let has_sharer = self.best.is_some();
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let Some(flow) = self.links.get_mut(&link).map(|fetching| &mut fetching.flow) else {
+        let Some(fetching) = self.links.get_mut(&link) else {
             return;
         };
+        let (mate, flow) = (fetching.mate, &mut fetching.flow);
         let Some(window) = &mut flow.window else {
             return;
         };
         if !transfer.staged {
             return;
         }
-        for entry in transfer.files.rootless() {
-            if transfer.asked_roots.get(&entry) != Some(&link) {
+        let rootless = transfer.files.rootless();
+        for entry in rootless
+            .into_iter()
+            .filter(|_| mate.is_none() || !has_sharer)
+        {
+            if mate.is_some() {
+                if flow.asked_roots.insert(entry) {
+                    cx.send(link, Message::GetRoot { entry });
+                }
+            } else if transfer.asked_roots.get(&entry) != Some(&link) {
                 transfer.asked_roots.insert(entry, link);
                 cx.send(link, Message::GetRoot { entry });
             }
@@ -211,7 +237,7 @@ impl Download {
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
         while flow.outstanding.len() < at_once || transfer.is_stuck(&flow.outstanding) {
             let len = window.request_len();
-            let held = cx.limits.window.saturating_sub(transfer.unwritten);
+            let held = cx.limits.window.saturating_sub(transfer.unwritten + others);
             let room = window.room().min(held);
             if room < u64::from(len) && !transfer.is_stuck(&flow.outstanding) {
                 break;
@@ -221,7 +247,8 @@ impl Download {
                 batch: window.piece(),
                 segments: most,
             };
-            let Some((segments, cost)) = transfer.files.next(size) else {
+            let swarm = self.swarm.as_mut().filter(|_| transfer.several);
+            let Some((segments, cost)) = next(&mut transfer.files, swarm, mate, size, cx) else {
                 break;
             };
             let id = flow.next_id;
@@ -243,6 +270,37 @@ impl Download {
         }
     }
 
+    /// Asks the other sources. While there are any, the sharer too is asked for what is rare, and not for what comes next.
+    pub(super) fn ask_mates(&mut self, cx: &mut Context) {
+        let mates: Vec<_> = self.swarm.iter().flat_map(|swarm| swarm.bests()).collect();
+        if let Stage::Transfer(transfer) = &mut self.stage {
+            transfer.several = !mates.is_empty();
+            if transfer.several {
+                transfer.files.begin_empty();
+            }
+        }
+        if self.paused {
+            return;
+        }
+        for link in mates {
+            self.ask(cx, link);
+        }
+        self.release_mates(cx);
+    }
+
+    /// Bytes that were asked for on other links than this one, while there are several sources: all of them together hold
+    /// no more than one would.
+    fn asked_of_others(&self, link: LinkId) -> u64 {
+        if !matches!(&self.stage, Stage::Transfer(transfer) if transfer.several) {
+            return 0;
+        }
+        let others = self.links.iter().filter(|(other, _)| **other != link);
+        others
+            .filter_map(|(_, fetching)| fetching.flow.window.as_ref())
+            .map(Window::outstanding)
+            .sum()
+    }
+
     /// An answer came.
     pub(super) fn data(
         &mut self,
@@ -253,9 +311,10 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Err(Violation::new("bytes that were not asked for"));
         };
-        let Some(flow) = self.links.get_mut(&link).map(|fetching| &mut fetching.flow) else {
+        let Some(fetching) = self.links.get_mut(&link) else {
             return Ok(());
         };
+        let (mate, flow) = (fetching.mate, &mut fetching.flow);
         let Some(asked) = flow.outstanding.remove(&data.id) else {
             return Err(Violation::new("bytes that were not asked for"));
         };
@@ -276,13 +335,25 @@ impl Download {
             state.progressed(&cx.limits);
         }
         if let Some(roots) = &data.roots {
-            let roots = verified(transfer, roots)?;
-            transfer.files.learn(roots)?;
+            let learnt = verified(transfer, roots)?;
+            transfer.files.keep_roots(roots, &learnt);
+            transfer.files.learn(learnt)?;
         }
-        let (pieces, failed, bad) = sort(&mut transfer.files, &asked.segments, data)?;
+        let came = data.payload.len() as u64;
+        let sorted = sort(&mut transfer.files, &asked.segments, data, mate.is_some())?;
+        let (pieces, failed, bad, missing) = sorted;
         if !pieces.is_empty() {
             transfer.queue(pieces);
-            end_search(&mut self.search, cx);
+            if mate.is_none() {
+                end_search(&mut self.search, cx);
+            }
+        }
+        let peer = mate.or(self.source.peer);
+        self.tally.brought(peer, came, bad, cx.now);
+        if let (Some(peer), Some(swarm)) = (mate, &mut self.swarm) {
+            swarm.lacks(peer, &missing);
+            let bad = swarm.is_bad(peer, bad);
+            return judge_mate(bad, cx.limits.bad_leaves);
         }
         self.bad += bad;
         if self.bad >= cx.limits.bad_leaves {
@@ -309,15 +380,27 @@ impl Download {
         Ok(())
     }
 
-    /// Signed roots came.
-    pub(super) fn roots(&mut self, cx: &mut Context, roots: &SignedRoots) -> Result<(), Violation> {
+    /// Signed roots came, from the sharer or passed on by a mate.
+    pub(super) fn roots(
+        &mut self,
+        cx: &mut Context,
+        is_mate: bool,
+        roots: &SignedRoots,
+    ) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Err(Violation::new("roots that were not asked for"));
         };
-        let roots = verified(transfer, roots)?;
-        let entries: Vec<u32> = roots.iter().map(|(entry, _)| *entry).collect();
-        transfer.files.learn(roots)?;
-        self.settle(cx, &entries)
+        let learnt = verified(transfer, roots)?;
+        let entries: Vec<u32> = learnt.iter().map(|(entry, _)| *entry).collect();
+        transfer.files.keep_roots(roots, &learnt);
+        transfer.files.learn(learnt)?;
+        let settled = self.settle(cx, &entries);
+        if is_mate {
+            // What does not match came from the sharer, without a proof.
+            self.accused = settled.err();
+            return Ok(());
+        }
+        settled
     }
 
     /// Looks which of these entries are whole by now.
@@ -330,6 +413,12 @@ impl Download {
                 continue;
             }
             self.bad += 1;
+            if let Some(swarm) = &mut self.swarm {
+                swarm.reopen(*entry);
+            }
+            if self.gone.is_some() {
+                continue;
+            }
             // A pipe can't take back what went through it.
             if self.bad >= cx.limits.bad_leaves || self.sink == SinkKind::Pipe {
                 return Err(Violation::new("a file that does not match its root"));
@@ -383,23 +472,26 @@ impl Download {
     pub(super) fn write_done(
         &mut self,
         cx: &mut Context,
-        pieces: &[(u32, u32)],
+        pieces: &[(u32, u64, u32)],
         done: DiskDone,
     ) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Ok(());
         };
         transfer.writes -= 1;
-        let bytes: u64 = pieces.iter().map(|(_, len)| u64::from(*len)).sum();
+        let bytes: u64 = pieces.iter().map(|(_, _, len)| u64::from(*len)).sum();
         transfer.unwritten = transfer.unwritten.saturating_sub(bytes);
         if let DiskDone::Failed(error) = done {
             self.fail(cx, error.into());
             return Ok(());
         }
-        for (entry, len) in pieces {
+        for (entry, offset, len) in pieces {
             transfer.files.written(*entry, *len);
+            if let Some(held) = &mut transfer.files.held {
+                held.landed(*entry, *offset);
+            }
         }
-        let mut entries: Vec<u32> = pieces.iter().map(|(entry, _)| *entry).collect();
+        let mut entries: Vec<u32> = pieces.iter().map(|(entry, ..)| *entry).collect();
         entries.dedup();
         self.settle(cx, &entries)
     }
@@ -422,6 +514,7 @@ impl Download {
             match result {
                 Ok(Published::At(path)) => {
                     let size = transfer.files.published(*entry);
+                    transfer.files.stands_at(*entry, &path);
                     cx.event(Event::FileDone {
                         download: self.id,
                         path,
@@ -456,7 +549,9 @@ impl Download {
         {
             transfer.writes += 1;
             let len = |piece: &Piece| u32::try_from(piece.data.len()).unwrap_or(GROUP);
-            let lens = pieces.iter().map(|piece| (piece.entry, len(piece)));
+            let lens = pieces
+                .iter()
+                .map(|piece| (piece.entry, piece.offset, len(piece)));
             let job = DownloadJob::Write {
                 pieces: lens.collect(),
             };
@@ -517,16 +612,62 @@ fn verified(
         .map_err(|error| Violation::new(format!("its roots are refused: {error}")))
 }
 
-/// What an answer brings: pieces for the disk, entries that can't be had, and how many pieces failed their check.
-type Sorted = (Vec<Piece>, Vec<(u32, Failure)>, u32);
+/// What is asked for next: what comes next in order, or what a source of several has.
+fn next(
+    files: &mut Files,
+    swarm: Option<&mut Box<Swarm>>,
+    mate: Option<PeerId>,
+    size: Size,
+    cx: &mut Context,
+) -> Option<(Vec<Segment>, u64)> {
+    let Some(swarm) = swarm else {
+        return files.next(size);
+    };
+    let segments = swarm.next(files, mate, size, cx.rng())?;
+    let cost = files::cost_of(&segments);
+    Some((segments, cost))
+}
 
-fn sort(files: &mut Files, segments: &[Segment], data: Data) -> Result<Sorted, Violation> {
+fn judge_mate(bad: u32, most: u32) -> Result<(), Violation> {
+    if bad < most {
+        return Ok(());
+    }
+    Err(Violation::new(format!(
+        "{bad} pieces that do not match their root"
+    )))
+}
+
+/// What an answer brings: pieces for the disk, entries that can't be had, how many pieces failed their check, and what a
+/// mate does not have.
+type Sorted = (Vec<Piece>, Vec<(u32, Failure)>, u32, Vec<Segment>);
+
+/// `proved`: only what is proved is taken, for it does not come from the sharer.
+fn sort(
+    files: &mut Files,
+    segments: &[Segment],
+    data: Data,
+    proved: bool,
+) -> Result<Sorted, Violation> {
     let mut payload = data.payload;
     let mut hashes = data.hashes.iter();
     let (mut pieces, mut failed, mut bad) = (Vec::new(), Vec::new(), 0);
+    let mut missing = Vec::new();
     for (segment, served) in segments.iter().zip(data.served) {
         let (len, proof, end) = match served {
+            Served::Bytes { proof: None, .. } if proved => {
+                return Err(Violation::new(
+                    "bytes without a proof from who is not the sharer",
+                ));
+            }
             Served::Bytes { len, proof } => (len, proof, None),
+            Served::Missing if proved => {
+                files.lost([*segment]);
+                missing.push(*segment);
+                continue;
+            }
+            Served::End { .. } | Served::Failed(_) if proved => {
+                return Err(Violation::new("only the sharer can say that"));
+            }
             Served::End { len, size } => (len, None, Some(size)),
             Served::Failed(reason) => {
                 failed.push((segment.entry, reason));
@@ -555,6 +696,9 @@ fn sort(files: &mut Files, segments: &[Segment], data: Data) -> Result<Sorted, V
         if len == 0 {
             continue;
         }
+        if proved && files.is_unproved(segment.entry) {
+            return Err(Violation::new("bytes of a file before its root"));
+        }
         match files.arrived(segment, len, range, proof.as_deref()) {
             Taken::Write => pieces.push(Piece {
                 entry: segment.entry,
@@ -568,5 +712,5 @@ fn sort(files: &mut Files, segments: &[Segment], data: Data) -> Result<Sorted, V
             }
         }
     }
-    Ok((pieces, failed, bad))
+    Ok((pieces, failed, bad, missing))
 }

@@ -63,6 +63,11 @@ impl Window {
         self.size.saturating_sub(self.outstanding)
     }
 
+    /// Bytes that were asked for and are not here.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding
+    }
+
     /// Bytes of whole files that one request may ask for.
     pub(super) fn piece(&self) -> u32 {
         self.piece

@@ -20,6 +20,7 @@ use sessions::Sessions;
 
 use super::Violation;
 use super::context::{Context, JobOwner, ShareJob};
+use super::seeders::Seeders;
 use super::serving::Serving;
 use super::{
     DiskDone, DiskWork, Event, LinkId, LookUpId, Output, PathKind, Place, ReceiverOutcome, Scanned,
@@ -55,6 +56,8 @@ pub(super) struct Share {
     content: Option<Content>,
     serving: BTreeMap<LinkId, Serving>,
     sessions: Sessions,
+    /// Receivers that serve others.
+    seeders: Seeders,
     /// Disk jobs under way.
     jobs: usize,
     /// A job hashes ahead.
@@ -105,6 +108,7 @@ impl Share {
             content: None,
             serving: BTreeMap::new(),
             sessions: Sessions::default(),
+            seeders: Seeders::default(),
             jobs: 1,
             hashing: false,
             reported: 0,
@@ -275,6 +279,7 @@ impl Share {
     /// A link proved this share's key, or its short code: who did that is given the key.
     pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, short: bool) {
         self.serving.insert(link, Serving::default());
+        self.seeders.link_up(cx, link);
         if short {
             let secret = SecretBytes(*self.secret.as_bytes());
             cx.send(link, Message::Secret { secret });
@@ -319,6 +324,10 @@ impl Share {
             Message::Have { done, total } => self.sessions.have(cx, link, done, total),
             Message::Leave { outcome } => self.leave(cx, link, outcome),
             Message::Addresses { addresses } => self.call(cx, link, &addresses),
+            Message::Seeds { addresses } => {
+                let addresses = cx.vet_peer(&addresses, self.options.loopback);
+                self.seeders.heard(cx, link, addresses);
+            }
             _ => return Err(Violation::new("a sharer's message from a receiver")),
         }
         self.pump(cx);
@@ -346,6 +355,7 @@ impl Share {
     /// A peer on this link broke the protocol; the link is closed by the engine.
     pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId) {
         self.serving.remove(&link);
+        self.seeders.blamed(link);
         for other in self.sessions.end(cx, link, ReceiverOutcome::Violation) {
             self.serving.remove(&other);
             cx.close(other);
@@ -449,7 +459,7 @@ impl Share {
 
     pub(super) fn deadline(&self) -> Time {
         let next = self.sessions.deadline().min(self.announcing.deadline());
-        next.min(self.expires)
+        next.min(self.expires).min(self.seeders.deadline())
     }
 
     /// Time has passed.
@@ -461,6 +471,7 @@ impl Share {
         if self.ended.is_none() {
             let number = self.announcing.tick(cx);
             self.checked(cx, number);
+            self.seeders.tick(cx, self.options.relayed_only);
         }
     }
 
@@ -471,7 +482,8 @@ impl Share {
         }
         self.start_reads(cx);
         // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them.
-        if self.serving.values().all(Serving::is_idle) {
+        // But receivers can only help each other with what there are roots for.
+        if self.seeders.count() > 1 || self.serving.values().all(Serving::is_idle) {
             self.start_hashing(cx);
         }
     }
