@@ -132,6 +132,8 @@ impl Config {
             dht: self.has_dht(),
             relayed_only: self.relayed_only(),
             search: self.has_dht().then_some(DHT_PATIENCE),
+            seed: true,
+            seed_for: None,
         }
     }
 

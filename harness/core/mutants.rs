@@ -252,4 +252,28 @@ pub const MUTANTS: &[Mutant] = &[
         instead: "true",
         within: 6000,
     },
+    Mutant {
+        name: "turns-do-not-skip",
+        mistake: "what was asked for out of its turn is asked for again in its turn",
+        file: "engine/download/arrival.rs",
+        stands: "self.ahead.remove(&(self.next / u64::from(GROUP)))",
+        instead: "false",
+        within: 3000,
+    },
+    Mutant {
+        name: "turns-are-lost",
+        mistake: "a file that was being asked for in order is forgotten when others come to serve",
+        file: "engine/download/files/pick.rs",
+        stands: "self.again.extend(arrival.leave_group(entry));",
+        instead: "let _ = arrival.leave_group(entry);",
+        within: 3000,
+    },
+    Mutant {
+        name: "proves-the-neighbour",
+        mistake: "a receiver that serves proves another group than it sends",
+        file: "engine/download/holdings.rs",
+        stands: "proof_of(tree.proof(group),",
+        instead: "proof_of(tree.proof(group ^ 1),",
+        within: 3000,
+    },
 ];

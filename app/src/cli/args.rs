@@ -203,6 +203,12 @@ pub(crate) struct Get {
     /// Look for the other side for so long before giving up
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) wait: Option<Duration>,
+    /// Serve nothing of it to others who fetch the same
+    #[arg(long)]
+    pub(crate) no_seed: bool,
+    /// When all is here, go on serving others for so long, such as 45m, 12h or 2d
+    #[arg(long, value_name = "TIME", value_parser = span, conflicts_with_all = ["no_seed", "output"])]
+    pub(crate) seed_for: Option<Duration>,
     #[command(flatten)]
     pub(crate) network: Network,
 }

@@ -49,6 +49,8 @@ pub(crate) async fn run(
     can_look(&code, &config)?;
     let mut options = config.fetch_options();
     options.search = args.wait.or(options.search);
+    options.seed = !(args.no_seed || args.to_stdout());
+    options.seed_for = args.seed_for;
     let target = target(args)?;
     let mut config = config;
     // Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody can connect to their
@@ -79,6 +81,7 @@ pub(crate) async fn run(
         relay_ended: false,
         rounds: 0,
         told_not_found: None,
+        seeding: false,
     };
     let result = getting.follow(&mut events, &mut lines, interrupts).await;
     drop(getting);
@@ -149,6 +152,8 @@ struct Getting<'a> {
     /// Rounds of look-ups without a result, and what was said of them last.
     rounds: u32,
     told_not_found: Option<bool>,
+    /// All of it is here, and others are served.
+    seeding: bool,
 }
 
 impl Getting<'_> {
@@ -235,6 +240,12 @@ impl Getting<'_> {
             Event::PeerBlamed { violation, .. } => {
                 screen.say(Tone::Bad, &receiving::blamed(&violation));
             }
+            Event::Seeding { summary, time, .. } => {
+                self.status = None;
+                self.completed(&summary);
+                self.seeding = true;
+                screen.say(Tone::Plain, &receiving::seeding(time));
+            }
             Event::DownloadEnded { outcome, .. } => return Ok(Some(outcome)),
             _ => {}
         }
@@ -313,8 +324,10 @@ impl Getting<'_> {
     fn completed(&self, done: &DownloadSummary) -> Exit {
         let failed = done.failed > 0;
         let tone = if failed { Tone::Bad } else { Tone::Good };
-        self.screen
-            .say(tone, &receiving::closing(&self.name, done, self.folder()));
+        if !self.seeding {
+            self.screen
+                .say(tone, &receiving::closing(&self.name, done, self.folder()));
+        }
         if failed { Exit::Incomplete } else { Exit::Done }
     }
 
@@ -331,13 +344,18 @@ impl Getting<'_> {
         let ended = async {
             while let Some(event) = events.recv().await {
                 self.screen.event(&json::event(&event));
-                if matches!(event, Event::DownloadEnded { .. }) {
-                    break;
+                if let Event::DownloadEnded { outcome, .. } = event {
+                    return Some(outcome);
                 }
             }
+            None
         };
         tokio::select! {
             ended = timeout(GOODBYE, ended) => {
+                // It was here, and only others were still being served.
+                if let (true, Ok(Some(DownloadOutcome::Completed(done)))) = (self.seeding, &ended) {
+                    return Ok(self.completed(done));
+                }
                 if ended.is_ok() {
                     self.screen.say(Tone::Plain, receiving::cancelled());
                 }

@@ -22,9 +22,13 @@
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
 //! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
-//! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `paused` |
+//! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `sources`, `paused` |
 //! | `path_changed` | `download`, `path` |
 //! | `connection_lost` | `download`, `path`, `reason` |
+//! | `source_joined` | `download`, `peer`, `path` (somebody who serves some of it, beside the sender) |
+//! | `source_left` | `download`, `peer` |
+//! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that were not what they should be), `took`; one for each source |
+//! | `seeding` | `download`, `time`, and the fields of a completed `download_ended`; the end follows later |
 //! | `file_done` | `download`, `file`, `size` |
 //! | `file_skipped` | `download`, `file` |
 //! | `file_failed` | `download`, `file`, `reason` |
@@ -251,6 +255,7 @@ fn download_event(event: &Event) -> Option<Value> {
                 "rate": progress.rate,
                 "rtt": progress.rtt.map(millis),
                 "path": progress.path,
+                "sources": progress.sources,
                 "paused": progress.paused,
             });
             named("progress", fields)
@@ -296,6 +301,50 @@ fn download_event(event: &Event) -> Option<Value> {
             json!({ "peer": peer.to_string(), "violation": violation }),
         ),
         Event::DownloadEnded { download, outcome } => ended(*download, outcome),
+        event => return source_event(event),
+    })
+}
+
+fn source_event(event: &Event) -> Option<Value> {
+    Some(match event {
+        Event::SourceJoined {
+            download,
+            peer,
+            path,
+        } => named(
+            "source_joined",
+            json!({ "download": download, "peer": peer.to_string(), "path": path }),
+        ),
+        Event::SourceLeft { download, peer } => named(
+            "source_left",
+            json!({ "download": download, "peer": peer.to_string() }),
+        ),
+        Event::Delivered {
+            download,
+            peer,
+            bytes,
+            bad,
+            took,
+        } => named(
+            "delivered",
+            json!({
+                "download": download,
+                "peer": peer.to_string(),
+                "bytes": bytes,
+                "bad": bad,
+                "took": millis(*took),
+            }),
+        ),
+        Event::Seeding {
+            download,
+            summary,
+            time,
+        } => {
+            let mut object = ended(*download, &DownloadOutcome::Completed(*summary));
+            object["event"] = "seeding".into();
+            object["time"] = millis(*time).into();
+            object
+        }
         _ => return None,
     })
 }

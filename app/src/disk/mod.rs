@@ -15,6 +15,7 @@ mod finish;
 mod handles;
 mod pipe;
 mod publish;
+mod read_back;
 mod scan;
 mod serve;
 mod staging;
@@ -196,6 +197,7 @@ impl Disk {
                 download,
                 folders,
                 symlinks,
+                keep,
             } => {
                 let failed = match &*self.downloads.get(download)? {
                     Download::Folder(folder) => folder.finish(&folders, &symlinks)?,
@@ -205,8 +207,17 @@ impl Disk {
                     }
                 };
                 // Whoever reads the other end of a pipe waits for it to be closed.
-                self.downloads.remove(download);
+                if !keep {
+                    self.downloads.remove(download);
+                }
                 DiskDone::Finished { failed }
+            }
+            DiskWork::ReadBack { download, segments } => {
+                let (payload, segments) = match &*self.downloads.get(download)? {
+                    Download::Folder(folder) => folder.read_back(&segments),
+                    Download::Pipe(_) => return Err(DiskError::NotFound),
+                };
+                DiskDone::Read { payload, segments }
             }
             DiskWork::Discard { download } => {
                 if let Some(download) = self.downloads.remove(download)

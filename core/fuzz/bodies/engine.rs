@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use handover_core::engine::{
     AcceptTerms, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId, Engine, Event,
-    FetchKey, FetchOptions, FetchSource, GroupHash, Input, JobId, LinkId, LookUpId, OnConflict,
-    Output, PathKind, Place, Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, Short,
-    SinkKind,
+    FetchKey, FetchOptions, FetchSource, GroupHash, Input, JobId, Kept, LinkId, LookUpId,
+    OnConflict, Output, PathKind, Place, Published, Scanned, Segment, ShareId, ShareLabel,
+    ShareOptions, Short, SinkKind,
 };
 use handover_core::frame::{self, LinkKeys};
 use handover_core::handshake::{self, Initiator};
@@ -106,6 +106,7 @@ impl Play {
             sink: SinkKind::Folder,
             options: FetchOptions {
                 dht: true,
+                seed: true,
                 ..FetchOptions::default()
             },
         }));
@@ -382,7 +383,7 @@ impl Play {
 
     fn small_message(&mut self, link: LinkId, arg: u8) {
         let number = u64::from(arg >> 3);
-        let message = match arg % 12 {
+        let message = match arg % 16 {
             0 => Message::Hello {
                 session: number,
                 name: "x".repeat(arg.into()),
@@ -419,6 +420,25 @@ impl Play {
             },
             9 => Message::Withdrawn,
             10 => Message::Ping { nonce: number },
+            11 => Message::Seeder {
+                manifest: message::Announced {
+                    len: signed().encoded().len() as u64,
+                    id: signed().id(),
+                },
+            },
+            12 => Message::Parts {
+                ranges: vec![(number, number), (number + 9, 1)].into(),
+            },
+            13 => Message::Peers {
+                peers: vec![message::PeerAt {
+                    peer: vec![0, 1, arg].into(),
+                    addresses: vec![vec![4, 10, 0, 0, 9, 6, 1, arg].into()].into(),
+                }]
+                .into(),
+            },
+            14 => Message::Seeds {
+                addresses: vec![vec![4, 10, 0, 0, 8, 6, 1, arg].into()].into(),
+            },
             _ => Message::Pong { nonce: number },
         };
         self.send(link, &message, &[]);
@@ -537,6 +557,17 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
                     .iter()
                     .map(|segment| Ok(hash.then(|| group(segment))))
                     .collect(),
+            }
+        }
+        DiskWork::ReadBack { segments, .. } => {
+            let len = |kept: &Kept| kept.segment.len as usize;
+            let group = |kept: &Kept| GroupHash {
+                hash: merkle::hash_group(&vec![7; len(kept)]),
+                inner: Vec::new(),
+            };
+            DiskDone::Read {
+                payload: vec![7; segments.iter().map(len).sum()].into(),
+                segments: segments.iter().map(|kept| Ok(Some(group(kept)))).collect(),
             }
         }
         DiskWork::HashGroups { count, .. } => DiskDone::Hashed {

@@ -76,13 +76,15 @@ pub enum DiskWork {
         download: DownloadId,
         segments: Vec<Kept>,
     },
-    /// Make folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder.
+    /// Make folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder. If
+    /// `keep`, what is there may still be read back until the download is discarded; else it is forgotten.
     Finish {
         download: DownloadId,
         folders: Vec<PublishFolder>,
         symlinks: Vec<PublishSymlink>,
+        keep: bool,
     },
-    /// Remove the download's staging folder and forget the download.
+    /// Remove the download's staging folder, if it was not finished, and forget the download.
     Discard { download: DownloadId },
 }
 

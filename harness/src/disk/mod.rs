@@ -403,6 +403,7 @@ impl Disk {
                 download,
                 folders,
                 symlinks,
+                ..
             } => self.land(download, |landing, _| landing.finish(&folders, &symlinks)),
             DiskWork::Discard { download } => {
                 self.land(download, |landing, _| Ok(landing.discard()))

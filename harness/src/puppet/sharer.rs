@@ -190,6 +190,13 @@ impl World {
         sharing
     }
 
+    /// A puppet has all that somebody shares, and the roots that were signed for it. What it says is a sharer's, until a
+    /// [twist](World::twist) makes it a seeder's.
+    pub fn puppet_has(&mut self, puppet: HostId, sharing: &Sharing) {
+        let sharing = sharing.clone();
+        self.puppet_mut(puppet).sharer = Some(Sharer { sharing });
+    }
+
     /// From now on, what a sharing puppet would honestly say goes through this first.
     pub fn twist(
         &mut self,

@@ -151,6 +151,7 @@ impl Sim<'_> {
             answer,
             options: FetchOptions {
                 dht: plan.dht,
+                seed: plan.seed,
                 ..FetchOptions::default()
             },
         }

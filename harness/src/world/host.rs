@@ -431,6 +431,7 @@ impl World {
                 short: Some(code),
             } => self.has_code(id, *share, ticket, code),
             Event::PathChanged { .. } => happened(Fault::BetterPath),
+            Event::SourceJoined { .. } => happened(Fault::Seeder),
             Event::Offer { download, .. } => {
                 let tag = self.host(id).tags.get(download);
                 let forged = tag.is_some_and(|tag| self.forged.contains(tag));

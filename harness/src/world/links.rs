@@ -262,16 +262,16 @@ impl World {
 
     /// A dial over a connection that the other side made.
     fn dial_back(&mut self, host: HostId, dial: DialId, peer: Option<PeerId>) {
-        if let Some(link) = self.stands_to(host, peer) {
-            return self.connect(host, Some(dial), link.0, link.1);
-        }
         let mut paths = self.paths.iter();
         let made = paths.find(|((to, from), _)| *to == host && peer == Some(self.peer(*from)));
         let made = made.map(|((_, from), (route, by))| (*from, *route, *by));
         let stands =
             |from: HostId| self.is_up(from) && !self.reach.is_apart(host, from, self.now());
         let Some((to, route, by)) = made.filter(|(from, ..)| stands(*from)) else {
-            return self.no_answer(host, dial);
+            return match self.stands_to(host, peer) {
+                Some((to, route)) => self.connect(host, Some(dial), to, route),
+                None => self.no_answer(host, dial),
+            };
         };
         happened(by);
         self.connect(host, Some(dial), to, route);

@@ -36,6 +36,7 @@ impl Download {
                 download: self.id,
                 folders,
                 symlinks,
+                keep: self.seed.is_some() && self.options.seed_for.is_some(),
             },
         );
     }

@@ -218,7 +218,7 @@ impl Download {
     /// There is nothing more to be had of the sharer. If others serve, they may have it all; else that is the end.
     pub(super) fn sharer_gone(&mut self, cx: &mut Context, why: DownloadError) {
         let others = self.swarm.as_ref().is_some_and(|swarm| !swarm.is_empty());
-        if !others || self.is_ending() {
+        if !others || self.hopeless || self.is_ending() {
             return self.fail(cx, why);
         }
         let own = |(link, fetching): (&LinkId, &Fetching)| fetching.mate.is_none().then_some(*link);

@@ -3,6 +3,7 @@
 //! It looks for its peer ([`search`]), fetches and shows the manifest ([`offer`]), and once that is accepted asks for
 //! ranges, checks, stages and publishes ([`transfer`]). Links come and go underneath.
 
+mod answer;
 mod arrival;
 mod files;
 mod finish;
@@ -14,6 +15,7 @@ mod parts;
 mod reach;
 mod search;
 mod seed;
+mod sources;
 mod stall;
 mod swarm;
 mod tally;
@@ -21,13 +23,10 @@ mod transfer;
 mod window;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use files::Files;
-use holdings::Holdings;
 use offer::Offer;
-use parts::Parts;
 use reach::Better;
 use search::Search;
 use seed::Seed;
@@ -85,6 +84,8 @@ pub(super) struct Download {
     gone: Option<DownloadError>,
     /// When a sharer that was not found is looked for again.
     seek_due: Option<Time>,
+    /// The sharer has signed contradictions: nobody can have what it shares.
+    hopeless: bool,
     /// What the sharer turned out to have done wrong, by what another source brought.
     pub(super) accused: Option<Violation>,
     paused: bool,
@@ -181,6 +182,7 @@ impl Download {
             tally: Tally::default(),
             gone: None,
             seek_due: None,
+            hopeless: false,
             accused: None,
             paused: false,
             bad: 0,
@@ -284,28 +286,6 @@ impl Download {
         }
     }
 
-    /// A source broke the protocol. If it was the sharer, others may still have all of it.
-    pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId, violation: &Violation) {
-        let Some(mate) = self.links.get(&link).map(|fetching| fetching.mate) else {
-            return;
-        };
-        self.give_back(link);
-        match mate {
-            Some(peer) => self.shun(cx, peer),
-            None => self.sharer_lied(cx, violation),
-        }
-    }
-
-    /// The sharer is to blame for something, wherever that was seen.
-    pub(super) fn sharer_lied(&mut self, cx: &mut Context, violation: &Violation) {
-        self.sharer_gone(cx, DownloadError::Violation(violation.to_string()));
-    }
-
-    /// Whether a link to the sharer stands.
-    fn has_sharer(&self) -> bool {
-        self.links.values().any(|fetching| fetching.mate.is_none())
-    }
-
     /// Picks the link to use: the best path, then the shortest round trip; the one in use stays if it is as good.
     fn choose(&mut self, cx: &mut Context) {
         let welcomed = self
@@ -368,7 +348,7 @@ impl Download {
                 segments,
                 roots,
             } => {
-                let data = transfer::Data {
+                let data = answer::Data {
                     id,
                     served: segments.into_inner(),
                     roots,
@@ -527,31 +507,6 @@ impl Download {
                 JobOwner::Download(self.id, DownloadJob::Stage),
                 DiskWork::Stage { download: self.id },
             ),
-        }
-    }
-
-    /// From now on others may serve, and be served. A pipe takes all of it from one source, in order.
-    fn join_swarm(&mut self, cx: &mut Context) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let manifest = transfer.signed.manifest();
-        let parts = Parts::of(manifest).filter(|_| self.sink == SinkKind::Folder);
-        let Some(parts) = parts.map(Arc::new) else {
-            return;
-        };
-        if self.options.seed {
-            let entries = manifest.entries().len();
-            transfer.files.held = Some(Holdings::new(Arc::clone(&parts), entries));
-            self.seed = Some(Box::new(Seed::new(cx.now)));
-        }
-        let swarm = Swarm::new(parts, transfer.files.wanted(), cx.now);
-        self.swarm = Some(Box::new(swarm));
-        self.say_seeds_everywhere(cx);
-        if self.options.seed {
-            for (peer, addresses) in cx.nearby.clone() {
-                self.meet(cx, peer, &addresses);
-            }
         }
     }
 

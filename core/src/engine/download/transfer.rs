@@ -2,22 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use bytes::Bytes;
-
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{
     DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Piece, Published, Segment, SinkKind,
     Violation,
 };
-use super::files::{self, Files, Size, Taken};
+use super::answer::{Data, Sorted, check, sort, verified};
+use super::files::{self, Files, Size};
 use super::swarm::Swarm;
 use super::window::{Rate, Window};
 use super::{Download, Stage, end_search};
 use crate::PeerId;
 use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
-use crate::merkle::RangeHash;
-use crate::message::{Failure, MAX_SEGMENTS, Message, Served};
+use crate::message::{Failure, MAX_SEGMENTS, Message};
 use crate::time::Time;
 
 /// Requests that are outstanding on one link at the most, whatever room the window has.
@@ -51,7 +49,7 @@ pub(super) struct Transfer {
     /// Roots that were asked for, with the link that was asked.
     asked_roots: BTreeMap<u32, LinkId>,
     /// Several sources serve: ranges are asked for as they have them, and not in order.
-    several: bool,
+    pub(super) several: bool,
     pub(super) started: Time,
     pub(super) rate: Rate,
     pub(super) report_due: Time,
@@ -61,7 +59,7 @@ pub(super) struct Transfer {
 /// What is asked for on one link.
 #[derive(Default)]
 pub(super) struct Flow {
-    window: Option<Window>,
+    pub(super) window: Option<Window>,
     outstanding: BTreeMap<u64, Asked>,
     next_id: u64,
     /// Roots that a mate was asked for.
@@ -72,15 +70,6 @@ struct Asked {
     segments: Vec<Segment>,
     cost: u64,
     at: Time,
-}
-
-/// A [`Message::Data`] and what came with it.
-pub(super) struct Data {
-    pub(super) id: u64,
-    pub(super) served: Vec<Served>,
-    pub(super) roots: Option<SignedRoots>,
-    pub(super) payload: Bytes,
-    pub(super) hashes: Vec<RangeHash>,
 }
 
 impl Flow {
@@ -270,37 +259,6 @@ impl Download {
         }
     }
 
-    /// Asks the other sources. While there are any, the sharer too is asked for what is rare, and not for what comes next.
-    pub(super) fn ask_mates(&mut self, cx: &mut Context) {
-        let mates: Vec<_> = self.swarm.iter().flat_map(|swarm| swarm.bests()).collect();
-        if let Stage::Transfer(transfer) = &mut self.stage {
-            transfer.several = !mates.is_empty();
-            if transfer.several {
-                transfer.files.begin_empty();
-            }
-        }
-        if self.paused {
-            return;
-        }
-        for link in mates {
-            self.ask(cx, link);
-        }
-        self.release_mates(cx);
-    }
-
-    /// Bytes that were asked for on other links than this one, while there are several sources: all of them together hold
-    /// no more than one would.
-    fn asked_of_others(&self, link: LinkId) -> u64 {
-        if !matches!(&self.stage, Stage::Transfer(transfer) if transfer.several) {
-            return 0;
-        }
-        let others = self.links.iter().filter(|(other, _)| **other != link);
-        others
-            .filter_map(|(_, fetching)| fetching.flow.window.as_ref())
-            .map(Window::outstanding)
-            .sum()
-    }
-
     /// An answer came.
     pub(super) fn data(
         &mut self,
@@ -334,14 +292,20 @@ impl Download {
         {
             state.progressed(&cx.limits);
         }
-        if let Some(roots) = &data.roots {
-            let learnt = verified(transfer, roots)?;
-            transfer.files.keep_roots(roots, &learnt);
-            transfer.files.learn(learnt)?;
+        // What can't be taken at all is asked for again, wherever it is to be had.
+        let checked = check(transfer, &asked.segments, &data, mate.is_some());
+        if let Err(violation) = checked {
+            transfer.files.lost(asked.segments);
+            return Err(violation);
         }
         let came = data.payload.len() as u64;
-        let sorted = sort(&mut transfer.files, &asked.segments, data, mate.is_some())?;
-        let (pieces, failed, bad, missing) = sorted;
+        let sorted = sort(&mut transfer.files, &asked.segments, data)?;
+        let Sorted {
+            pieces,
+            failed,
+            bad,
+            missing,
+        } = sorted;
         if !pieces.is_empty() {
             transfer.queue(pieces);
             if mate.is_none() {
@@ -393,7 +357,14 @@ impl Download {
         let learnt = verified(transfer, roots)?;
         let entries: Vec<u32> = learnt.iter().map(|(entry, _)| *entry).collect();
         transfer.files.keep_roots(roots, &learnt);
-        transfer.files.learn(learnt)?;
+        let two_faced = transfer.files.learn(learnt);
+        if is_mate && two_faced.is_err() {
+            // The sharer has signed one thing for us and another for others: what it shares is not to be had of anybody.
+            self.hopeless = true;
+            self.accused = two_faced.err();
+            return Ok(());
+        }
+        two_faced?;
         let settled = self.settle(cx, &entries);
         if is_mate {
             // What does not match came from the sharer, without a proof.
@@ -603,15 +574,6 @@ impl Download {
     }
 }
 
-fn verified(
-    transfer: &Transfer,
-    roots: &SignedRoots,
-) -> Result<Vec<(u32, crate::merkle::Hash)>, Violation> {
-    roots
-        .verify(&transfer.signed.id(), &transfer.signed.signer())
-        .map_err(|error| Violation::new(format!("its roots are refused: {error}")))
-}
-
 /// What is asked for next: what comes next in order, or what a source of several has.
 fn next(
     files: &mut Files,
@@ -635,82 +597,4 @@ fn judge_mate(bad: u32, most: u32) -> Result<(), Violation> {
     Err(Violation::new(format!(
         "{bad} pieces that do not match their root"
     )))
-}
-
-/// What an answer brings: pieces for the disk, entries that can't be had, how many pieces failed their check, and what a
-/// mate does not have.
-type Sorted = (Vec<Piece>, Vec<(u32, Failure)>, u32, Vec<Segment>);
-
-/// `proved`: only what is proved is taken, for it does not come from the sharer.
-fn sort(
-    files: &mut Files,
-    segments: &[Segment],
-    data: Data,
-    proved: bool,
-) -> Result<Sorted, Violation> {
-    let mut payload = data.payload;
-    let mut hashes = data.hashes.iter();
-    let (mut pieces, mut failed, mut bad) = (Vec::new(), Vec::new(), 0);
-    let mut missing = Vec::new();
-    for (segment, served) in segments.iter().zip(data.served) {
-        let (len, proof, end) = match served {
-            Served::Bytes { proof: None, .. } if proved => {
-                return Err(Violation::new(
-                    "bytes without a proof from who is not the sharer",
-                ));
-            }
-            Served::Bytes { len, proof } => (len, proof, None),
-            Served::Missing if proved => {
-                files.lost([*segment]);
-                missing.push(*segment);
-                continue;
-            }
-            Served::End { .. } | Served::Failed(_) if proved => {
-                return Err(Violation::new("only the sharer can say that"));
-            }
-            Served::End { len, size } => (len, None, Some(size)),
-            Served::Failed(reason) => {
-                failed.push((segment.entry, reason));
-                continue;
-            }
-            // Nothing was forgotten: this side never asks for that.
-            Served::Missing | Served::Forgotten => {
-                return Err(Violation::new("forgot a request by itself"));
-            }
-        };
-        let (Some(range), true) = (hashes.next(), len as usize <= payload.len()) else {
-            return Err(Violation::new("an answer shorter than it says"));
-        };
-        let bytes = payload.split_to(len as usize);
-        if let Some(size) = end {
-            let behind = segment.offset.saturating_add(u64::from(len));
-            if size > behind || (len > 0 && size != behind) {
-                return Err(Violation::new("a stream that does not end where it says"));
-            }
-            files.ends(segment.entry, size)?;
-        }
-        let whole = len == segment.len || end.is_some();
-        if !whole || len > segment.len {
-            return Err(Violation::new("an answer to another question"));
-        }
-        if len == 0 {
-            continue;
-        }
-        if proved && files.is_unproved(segment.entry) {
-            return Err(Violation::new("bytes of a file before its root"));
-        }
-        match files.arrived(segment, len, range, proof.as_deref()) {
-            Taken::Write => pieces.push(Piece {
-                entry: segment.entry,
-                offset: segment.offset,
-                data: bytes,
-            }),
-            Taken::Drop => {}
-            Taken::Bad => {
-                bad += 1;
-                files.lost([*segment]);
-            }
-        }
-    }
-    Ok((pieces, failed, bad, missing))
 }
