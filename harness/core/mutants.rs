@@ -272,8 +272,8 @@ pub const MUTANTS: &[Mutant] = &[
         name: "proves-the-neighbour",
         mistake: "a receiver that serves proves another group than it sends",
         file: "engine/download/holdings.rs",
-        stands: "proof_of(tree.proof(group),",
-        instead: "proof_of(tree.proof(group ^ 1),",
+        stands: "tree.proof(group)",
+        instead: "tree.proof(group ^ 1)",
         within: 3000,
     },
 ];

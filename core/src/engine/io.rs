@@ -274,6 +274,7 @@ pub enum SinkKind {
 
 /// How a download is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct FetchOptions {
     /// What this side calls itself to the sharer. May be empty.
     pub name: String,

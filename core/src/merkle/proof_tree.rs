@@ -105,8 +105,8 @@ mod tests {
     use super::*;
     use crate::limits::GROUP;
 
-    fn file(groups: usize) -> (Vec<u8>, GroupTree) {
-        let len = groups * GROUP as usize - 5;
+    fn file(groups: u64) -> (Vec<u8>, GroupTree) {
+        let len = usize::try_from(groups).unwrap() * GROUP as usize - 5;
         let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
         let mut tree = GroupTree::new(len as u64);
         for (group, bytes) in (0..).zip(bytes.chunks(GROUP as usize)) {
@@ -116,13 +116,16 @@ mod tests {
     }
 
     fn group(bytes: &[u8], group: u64) -> &[u8] {
-        bytes.chunks(GROUP as usize).nth(group as usize).unwrap()
+        bytes
+            .chunks(GROUP as usize)
+            .nth(usize::try_from(group).unwrap())
+            .unwrap()
     }
 
     #[test]
     fn each_group_that_was_proved_can_be_proved_again_and_no_other() {
         for groups in 1..=9_u64 {
-            let (bytes, full) = file(groups as usize);
+            let (bytes, full) = file(groups);
             let root = file_root(&bytes);
             let mut tree = ProofTree::new(full.size());
             for at in (0..groups).rev().step_by(2) {

@@ -217,7 +217,7 @@ pub struct OrderPlan {
     pub planted: bool,
     /// What is here is served to others.
     #[serde(default)]
-    pub seed: bool,
+    pub seeds: bool,
     /// What the user does.
     #[serde(default)]
     pub user: UserPlan,

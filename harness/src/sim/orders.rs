@@ -151,7 +151,7 @@ impl Sim<'_> {
             answer,
             options: FetchOptions {
                 dht: plan.dht,
-                seed: plan.seed,
+                seed: plan.seeds,
                 ..FetchOptions::default()
             },
         }

@@ -182,7 +182,7 @@ impl Holdings {
     }
 
     /// Ranges as they fit messages.
-    pub(super) fn messages(ranges: Vec<(u64, u64)>) -> Vec<Bounded<(u64, u64), MAX_RANGES>> {
+    pub(super) fn messages(ranges: &[(u64, u64)]) -> Vec<Bounded<(u64, u64), MAX_RANGES>> {
         let chunks = ranges.chunks(MAX_RANGES);
         chunks.map(|chunk| chunk.to_vec().into()).collect()
     }

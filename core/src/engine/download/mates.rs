@@ -111,14 +111,16 @@ impl Download {
             return Ok(());
         };
         let (Some(peer), Stage::Transfer(transfer)) = (fetching.mate, &self.stage) else {
-            return self.not_it(cx, link);
+            self.not_it(cx, link);
+            return Ok(());
         };
         if fetching.manifest.is_some() {
             return Err(Violation::new("a second welcome on one link"));
         }
         // It fetched from this sharer at another time, when other files were on offer.
         if manifest.id != transfer.signed.id() {
-            return self.not_it(cx, link);
+            self.not_it(cx, link);
+            return Ok(());
         }
         fetching.manifest = Some(manifest.len);
         fetching.flow.start(&cx.limits, fetching.path, cx.now);
@@ -127,7 +129,7 @@ impl Download {
     }
 
     /// The other side of a link is not whom it was taken for: that is nobody's fault.
-    pub(super) fn not_it(&mut self, cx: &mut Context, link: LinkId) -> Result<(), Violation> {
+    pub(super) fn not_it(&mut self, cx: &mut Context, link: LinkId) {
         let mate = self.links.get(&link).and_then(|fetching| fetching.mate);
         cx.close(link);
         self.link_down(cx, link, "it is not who has this".to_string());
@@ -139,7 +141,6 @@ impl Download {
             _ if !self.named => self.source.peer = None,
             _ => {}
         }
-        Ok(())
     }
 
     /// Picks the link to a mate that is to be used: the best path.
@@ -311,7 +312,8 @@ impl Download {
         let over = swarm
             .starved
             .is_some_and(|since| cx.now >= since + patience);
-        if !over && !(self.gone.is_some() && swarm.is_empty()) {
+        let alone = self.gone.is_some() && swarm.is_empty();
+        if !(over || alone) {
             return;
         }
         let missing = "parts are missing that nobody who is left has; the sharer has to come back";

@@ -48,6 +48,7 @@ use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
 /// A download, from its command to its end.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Download {
     id: DownloadId,
     source: FetchSource,
@@ -269,21 +270,20 @@ impl Download {
             return;
         }
         self.choose(cx);
-        if !self.has_sharer() {
-            // While others serve, that is no news to anybody.
-            if !self.has_mates() {
-                cx.event(Event::ConnectionLost {
-                    download: self.id,
-                    path,
-                    reason: reason.clone(),
-                });
-            }
-            self.lost = Some(reason);
-            self.look(cx);
-            self.pump(cx);
-        } else {
-            self.pump(cx);
+        if self.has_sharer() {
+            return self.pump(cx);
         }
+        // While others serve, that is no news to anybody.
+        if !self.has_mates() {
+            cx.event(Event::ConnectionLost {
+                download: self.id,
+                path,
+                reason: reason.clone(),
+            });
+        }
+        self.lost = Some(reason);
+        self.look(cx);
+        self.pump(cx);
     }
 
     /// Picks the link to use: the best path, then the shortest round trip; the one in use stays if it is as good.
@@ -338,7 +338,7 @@ impl Download {
         let answers = matches!(message, Message::Data { .. } | Message::Manifest { .. });
         match message {
             // It shares something under the same secret, and is not the sharer of this.
-            Message::Welcome { .. } if is_mate => return self.not_it(cx, link),
+            Message::Welcome { .. } if is_mate => self.not_it(cx, link),
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
                 self.manifest_part(cx, offset, total, &payload)?;

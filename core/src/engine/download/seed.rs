@@ -452,7 +452,7 @@ impl Download {
             }
             let (ranges, told) = held.news(seeded.told);
             seeded.told = told;
-            for ranges in Holdings::messages(ranges) {
+            for ranges in Holdings::messages(&ranges) {
                 cx.send(*link, Message::Parts { ranges });
             }
         }

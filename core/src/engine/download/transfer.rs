@@ -28,6 +28,7 @@ const WRITE: usize = 1024 * 1024;
 const PUBLISH: usize = 256;
 
 /// An accepted download.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Transfer {
     pub(super) signed: SignedManifest,
     pub(super) files: Files,
