@@ -9,8 +9,8 @@ use support::{Process, Scene, Sender, eventually, noise, run};
 
 const MIB: usize = 1024 * 1024;
 
-fn share(scene: &Scene) {
-    scene.file("sent/large", &noise(6 * MIB + 1, 1));
+fn share(scene: &Scene, mib: usize) {
+    scene.file("sent/large", &noise(mib * MIB + 1, 1));
     for n in 0..5 {
         scene.file(&format!("sent/{n}"), &noise(200_000, 2 + n));
     }
@@ -38,7 +38,7 @@ fn seeder(scene: &Scene, code: &str, to: &str, options: &[&str]) -> Sender {
 #[test]
 fn a_sender_that_is_killed_once_one_receiver_has_all_of_it_is_not_missed() {
     let scene = Scene::new();
-    share(&scene);
+    share(&scene, 64);
     let sender = scene.send(&[&scene.path("sent")], &[]);
     let mut first = seeder(&scene, &sender.code, "first", &[]);
     let seeding = first.await_event("seeding");
@@ -63,7 +63,7 @@ fn a_sender_that_is_killed_once_one_receiver_has_all_of_it_is_not_missed() {
 #[test]
 fn who_is_told_not_to_serves_nobody() {
     let scene = Scene::new();
-    share(&scene);
+    share(&scene, 6);
     let sender = scene.send(&[&scene.path("sent")], &[]);
     let first = run(scene.get(&sender.code, "first", &["--no-seed"])).expect(0);
     let second = run(scene.get(&sender.code, "second", &[])).expect(0);
@@ -78,7 +78,7 @@ fn who_is_told_not_to_serves_nobody() {
 #[test]
 fn a_receiver_that_serves_ends_well_when_it_is_interrupted() {
     let scene = Scene::new();
-    share(&scene);
+    share(&scene, 6);
     let sender = scene.send(&[&scene.path("sent")], &[]);
     let here = scene.path("here");
     let get = Process::start(scene.get(&sender.code, "here", &["--seed-for", "1h"]));

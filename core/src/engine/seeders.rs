@@ -48,8 +48,9 @@ impl Seeders {
         if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
             self.told.insert(link, (peer, 0));
         }
+        // Who comes now need not wait for those who come after.
         if !self.known.is_empty() {
-            self.tell_soon(cx.now);
+            self.due = Some(cx.now);
         }
     }
 

@@ -3,7 +3,7 @@ use std::time::Duration;
 use handover_core::engine::{
     Command, DownloadError, DownloadId, DownloadOutcome, Event, FetchOptions, ShareId,
 };
-use handover_harness::{Fetch, HostId, Tree, World, content, small_limits};
+use handover_harness::{Answer, Fetch, HostId, Tree, World, content, small_limits};
 
 use crate::{SECOND, assert_same, complete, count};
 
@@ -257,4 +257,39 @@ fn a_seeder_that_is_cancelled_has_completed() {
         "{outcome:?}"
     );
     assert_same(&crowd.world, bob, download, &tree());
+}
+
+/// They were told of while the user still looked at the offer, and were forgotten.
+#[test]
+fn sources_that_are_told_of_before_the_offer_is_taken_are_asked() {
+    let mut crowd = Crowd::new(710, 1, &seeding());
+    crowd.run();
+    let ticket = crowd
+        .world
+        .events(crowd.alice)
+        .iter()
+        .find_map(|event| match event {
+            Event::ShareOpen { ticket, .. } => Some(ticket.clone()),
+            _ => None,
+        });
+    let carol = crowd.world.add_host();
+    let fetch = Fetch {
+        answer: Answer::Wait,
+        ..seeding()
+    };
+    let download = crowd.world.fetch_with(carol, &ticket.unwrap(), fetch);
+    crowd.world.run_for(10 * SECOND);
+    let terms = match Answer::default() {
+        Answer::Accept(terms) => terms,
+        other => panic!("{other:?}"),
+    };
+    crowd
+        .world
+        .command(carol, Command::Accept { download, terms });
+    crowd.downloads.push((carol, download));
+    let took = crowd.run();
+    assert!(
+        took < 10 * SECOND,
+        "{took:?}: the sharer alone takes longer"
+    );
 }

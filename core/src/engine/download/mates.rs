@@ -11,6 +11,8 @@ use crate::message::{Announced, Message, PeerAt};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId, dial};
 
+/// Who may serve is remembered before the offer was taken, so many at the most.
+const MET: usize = 32;
 /// How often the DHT is asked for more sources, while there are few; and while what is missing is nowhere.
 const LOOK_EVERY: Duration = Duration::from_mins(2);
 const LOOK_IN_NEED: Duration = Duration::from_secs(10);
@@ -66,10 +68,15 @@ impl Download {
     /// As [`meet`](Self::meet); without addresses, over a connection that it has made.
     pub(super) fn meet_at(&mut self, cx: &Context, peer: PeerId, addresses: Vec<Multiaddr>) {
         let fetches = matches!(self.stage, Stage::Transfer(_)) && !self.is_ending();
-        if peer == cx.peer || self.source.peer == Some(peer) || !fetches {
+        if peer == cx.peer || self.source.peer == Some(peer) {
             return;
         }
-        if let Some(swarm) = &mut self.swarm {
+        // The user still looks at the offer.
+        if matches!(self.stage, Stage::Offer(_)) && self.met.len() < MET {
+            self.met.insert(peer, addresses);
+            return;
+        }
+        if let (Some(swarm), true) = (&mut self.swarm, fetches) {
             swarm.meet(peer, addresses, cx.now);
         }
     }

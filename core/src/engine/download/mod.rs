@@ -77,6 +77,8 @@ pub(super) struct Download {
     /// Sources beside the sharer, and serving them; once it is accepted.
     swarm: Option<Box<Swarm>>,
     seed: Option<Box<Seed>>,
+    /// Who may serve, by what was heard before that.
+    met: BTreeMap<PeerId, Vec<Multiaddr>>,
     /// All is here, and others are served up to this moment.
     seeding: Option<(DownloadSummary, Time)>,
     /// What each source has brought.
@@ -179,6 +181,7 @@ impl Download {
             stage: Stage::Offer(Box::default()),
             swarm: None,
             seed: None,
+            met: BTreeMap::new(),
             seeding: None,
             tally: Tally::default(),
             gone: None,

@@ -30,6 +30,9 @@ impl Download {
         let swarm = Swarm::new(parts, transfer.files.wanted(), cx.now);
         self.swarm = Some(Box::new(swarm));
         self.say_seeds_everywhere(cx);
+        for (peer, addresses) in std::mem::take(&mut self.met) {
+            self.meet_at(cx, peer, addresses);
+        }
         if self.options.seed {
             for (peer, addresses) in cx.nearby.clone() {
                 self.meet(cx, peer, &addresses);
