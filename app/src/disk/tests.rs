@@ -3,6 +3,7 @@
 mod finish;
 mod hostile;
 mod publish;
+mod read_back;
 mod room;
 mod scan;
 mod serve;
