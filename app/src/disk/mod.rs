@@ -30,7 +30,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use handover_core::engine::{
-    DiskDone, DiskError, DiskWork, DownloadId, Published, Scanned, ShareId,
+    DiskDone, DiskError, DiskWork, DownloadId, Kept, Published, Scanned, ShareId,
 };
 use handover_core::limits::Limits;
 use handover_core::manifest::{Entry, EntryKind};
@@ -212,13 +212,7 @@ impl Disk {
                 }
                 DiskDone::Finished { failed }
             }
-            DiskWork::ReadBack { download, segments } => {
-                let (payload, segments) = match &*self.downloads.get(download)? {
-                    Download::Folder(folder) => folder.read_back(&segments),
-                    Download::Pipe(_) => return Err(DiskError::NotFound),
-                };
-                DiskDone::Read { payload, segments }
-            }
+            DiskWork::ReadBack { download, segments } => self.read_back(download, &segments)?,
             DiskWork::Discard { download } => {
                 if let Some(download) = self.downloads.remove(download)
                     && let Download::Folder(folder) = &*download
@@ -228,6 +222,14 @@ impl Disk {
                 DiskDone::Ok
             }
         })
+    }
+
+    fn read_back(&self, download: DownloadId, segments: &[Kept]) -> Result<DiskDone, DiskError> {
+        let (payload, segments) = match &*self.downloads.get(download)? {
+            Download::Folder(folder) => folder.read_back(segments),
+            Download::Pipe(_) => return Err(DiskError::NotFound),
+        };
+        Ok(DiskDone::Read { payload, segments })
     }
 
     fn scan(&self, share: ShareId) -> Result<Scanned, DiskError> {

@@ -36,16 +36,13 @@ impl FolderSink {
     fn open_kept(&self, kept: &Kept) -> Result<File, DiskError> {
         // What stands there may be anything by now: a pipe, too, that nobody writes to.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let opened = match &kept.path {
-            Some(path) => {
-                let root = self.root().ok_or(DiskError::NotFound)?;
-                beneath::open(&*root, path.as_str(), flags, Mode::empty())
-            }
-            None => {
-                let (_, staging) = self.staged()?;
-                let path = path_of(kept.segment.entry);
-                beneath::open(&staging.dir, &path, flags, Mode::empty())
-            }
+        let opened = if let Some(path) = &kept.path {
+            let root = self.root().ok_or(DiskError::NotFound)?;
+            beneath::open(&*root, path.as_str(), flags, Mode::empty())
+        } else {
+            let (_, staging) = self.staged()?;
+            let path = path_of(kept.segment.entry);
+            beneath::open(&staging.dir, &path, flags, Mode::empty())
         };
         let file = File::from(opened.map_err(fault)?);
         let metadata = file.metadata().map_err(fault)?;
