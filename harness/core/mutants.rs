@@ -258,7 +258,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/arrival.rs",
         stands: "self.ahead.remove(&(self.next / u64::from(GROUP)))",
         instead: "false",
-        within: 3000,
+        within: 300,
     },
     Mutant {
         name: "turns-are-lost",
@@ -266,7 +266,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/files/pick.rs",
         stands: "self.again.extend(arrival.leave_group(entry));",
         instead: "let _ = arrival.leave_group(entry);",
-        within: 3000,
+        within: 300,
     },
     Mutant {
         name: "proves-the-neighbour",
@@ -274,6 +274,6 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/holdings.rs",
         stands: "tree.proof(group)",
         instead: "tree.proof(group ^ 1)",
-        within: 3000,
+        within: 300,
     },
 ];

@@ -95,13 +95,12 @@ impl Landing {
         let mut payload = BytesMut::new();
         let mut segments = Vec::new();
         for Kept { segment, path } in kept {
-            let bytes = match path {
-                Some(path) => self.folder.bytes(path.as_str()).cloned(),
-                None => {
-                    let staging = self.staging.as_ref();
-                    let staged = staging.and_then(|staging| staging.get(&segment.entry));
-                    staged.map(|bytes| Bytes::from(bytes.clone()))
-                }
+            let bytes = if let Some(path) = path {
+                self.folder.bytes(path.as_str()).cloned()
+            } else {
+                let staging = self.staging.as_ref();
+                let staged = staging.and_then(|staging| staging.get(&segment.entry));
+                staged.map(|bytes| Bytes::from(bytes.clone()))
             };
             let cut = bytes.and_then(|bytes| cut_of(&bytes, segment));
             segments.push(cut.ok_or(DiskError::NotFound).map(|(bytes, hash)| {

@@ -292,7 +292,7 @@ fn order(from: &mut Entropy<'_>, hosts: usize, source: FromPlan) -> OrderPlan {
         from: source,
         at,
         // Not drawn, so that all else is as it was before there was this.
-        seeds: at % 2 == 0,
+        seeds: at.is_multiple_of(2),
         dht: from.one_in(4),
         short: from.one_in(2),
         to_pipe: from.one_in(12),

@@ -123,10 +123,6 @@ fn five_receivers_take_little_longer_than_one_and_little_more_of_the_sharer() {
     assert!(together < alone * 2, "{together:?}, and {alone:?} alone");
     let uploaded = crowd.world.uploaded(crowd.alice);
     assert!(uploaded < tree().size() * 2, "{uploaded} bytes");
-    println!(
-        "{together:?} for five, {alone:?} alone; {uploaded} of {} bytes",
-        tree().size()
-    );
 }
 
 #[test]
