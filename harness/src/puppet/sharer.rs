@@ -226,7 +226,11 @@ impl World {
         let id = sharer.sharing.id();
         let (psk, peer) = (secret.psk(), puppet.links[&link].peer);
         let answered = handshake::respond(&psk, &knock.tag, &local, &peer, &knock.noise, seed);
-        let (noise, keys) = answered.expect("engines know the secret");
+        // Who serves knocks at whoever is near: for another share, too.
+        let Ok((noise, keys)) = answered else {
+            let refused = KnockReply::Refused(Refusal::NoSuchShare);
+            return self.say_raw(link, plain(&message::encode(&refused)));
+        };
         self.say_raw(link, plain(&message::encode(&KnockReply::Noise(noise))));
         let end = self.ends.get_mut(&link).expect("it stands");
         end.wire.key(keys, MAX_SEALED_FRAME, &mut self.nonces);
