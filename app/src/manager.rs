@@ -137,6 +137,8 @@ impl Config {
             relayed_only: self.relayed_only(),
             search: self.has_dht().then_some(DHT_PATIENCE),
             remember: false,
+            seed: true,
+            seed_for: None,
         }
     }
 

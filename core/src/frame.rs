@@ -345,7 +345,7 @@ fn hash_segments(segments: &[Served], payload: &[u8]) -> Option<Vec<RangeHash>> 
 fn served_len(served: &Served) -> Option<u32> {
     match served {
         Served::Bytes { len, .. } | Served::End { len, .. } => Some(*len),
-        Served::Failed(_) | Served::Forgotten => None,
+        Served::Failed(_) | Served::Forgotten | Served::Missing => None,
     }
 }
 

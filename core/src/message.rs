@@ -20,6 +20,12 @@ pub const MAX_SEGMENTS: usize = 256;
 pub const MAX_PROOF: usize = 52;
 /// Bytes of a name or a reason in a message at the most.
 pub const MAX_TEXT: usize = 255;
+/// Ranges of parts in one [`Message::Parts`] at the most.
+pub const MAX_RANGES: usize = 1024;
+/// Peers in one [`Message::Peers`] at the most.
+pub const MAX_PEERS: usize = 16;
+/// Addresses of one of them at the most: with all that a header may hold, it stays half empty.
+pub const MAX_PEER_ADDRESSES: usize = 8;
 
 /// The first, unsealed frame of a link, from the side that dialled: which share, and the handshake's first message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,6 +131,12 @@ pub enum Message {
     Have { done: u64, total: u64 },
     /// The receiver has ended with the share; nothing more is asked for.
     Leave { outcome: Leave },
+    /// The receiver serves what it has, and this is where it can be dialled: others who fetch the share may be told. Again,
+    /// when that changes.
+    Seeds {
+        #[serde(rename = "a")]
+        addresses: Bounded<ByteBuf, MAX_ADDRESSES>,
+    },
 
     // From the sharer.
     /// Before anything else on a link that was opened with a short code: the share's secret, so that the receiver can
@@ -157,6 +169,21 @@ pub enum Message {
     /// The share is withdrawn.
     Withdrawn,
 
+    // From whoever serves.
+    /// First message on a link by who is not the sharer, and serves what it has of the share: the sharer's manifest.
+    Seeder { manifest: Announced },
+    /// What a seeder has beside what it said before: runs of parts, each by its first one and how many they are. They
+    /// rise and don't touch.
+    Parts {
+        #[serde(rename = "r")]
+        ranges: Bounded<(u64, u64), MAX_RANGES>,
+    },
+    /// Who else serves, and where they can be dialled by their own word.
+    Peers {
+        #[serde(rename = "p")]
+        peers: Bounded<PeerAt, MAX_PEERS>,
+    },
+
     // From either.
     /// Where the sender of this can be dialled without a relay, by its own word. Said on links through a relay, whose
     /// other end is known by then, and again when it changes.
@@ -185,6 +212,17 @@ impl std::fmt::Debug for SecretBytes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SecretBytes(..)")
     }
+}
+
+/// Somebody who serves, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerAt {
+    /// The bytes of its peer id.
+    #[serde(rename = "i")]
+    pub peer: ByteBuf,
+    /// Where it can be dialled.
+    #[serde(rename = "a")]
+    pub addresses: Bounded<ByteBuf, MAX_PEER_ADDRESSES>,
 }
 
 /// A manifest before it is there.
@@ -227,6 +265,9 @@ pub enum Served {
     /// It was forgotten before it was read.
     #[serde(rename = "x")]
     Forgotten,
+    /// A seeder does not have it (any more). Others may.
+    #[serde(rename = "m")]
+    Missing,
 }
 
 /// Why an entry can't be served.
@@ -350,6 +391,7 @@ mod tests {
             Served::Failed(Failure::Unreadable),
             Served::Failed(Failure::Passed),
             Served::Forgotten,
+            Served::Missing,
         ];
         let mut samples = vec![
             Message::Hello {
@@ -405,6 +447,25 @@ mod tests {
             Message::Withdrawn,
             Message::Remember {
                 half: SecretBytes([6; 32]),
+            },
+            Message::Seeds {
+                addresses: vec![ByteBuf::from(vec![4, 10, 0, 0, 1, 6, 1, 1])].into(),
+            },
+            Message::Seeder {
+                manifest: Announced {
+                    len: 512,
+                    id: signed().id(),
+                },
+            },
+            Message::Parts {
+                ranges: vec![(0, 3), (7, 1)].into(),
+            },
+            Message::Peers {
+                peers: vec![PeerAt {
+                    peer: ByteBuf::from(vec![0, 1, 7]),
+                    addresses: vec![ByteBuf::from(vec![4, 10, 0, 0, 1, 6, 1, 1])].into(),
+                }]
+                .into(),
             },
             Message::Ping { nonce: u64::MAX },
             Message::Pong { nonce: u64::MAX },

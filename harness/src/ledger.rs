@@ -118,6 +118,8 @@ counted!(
     CalledBack = "called back",
     /// A link went over a hole that was punched.
     Punched = "hole punched",
+    /// A receiver was served by another one.
+    Seeder = "receiver that serves",
     /// Somebody stood in for the sharer of a short code.
     StandIn = "stand-in for a sharer",
     /// The user paused and went on.

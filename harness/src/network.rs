@@ -52,6 +52,16 @@ impl Network {
         }
     }
 
+    /// All that a host sends shares so many bytes a second.
+    pub(crate) fn limit_uplink(&mut self, host: HostId, bytes: u64) {
+        self.0.limit_uplink(host, bytes);
+    }
+
+    /// What a link is like, while it stands.
+    pub(crate) fn profile(&self, end: LinkId) -> Option<LinkProfile> {
+        self.0.profile(their_id(end))
+    }
+
     /// The host at an end, and the one across, while the link stands.
     pub(crate) fn hosts(&self, end: LinkId) -> Option<(HostId, HostId)> {
         self.0.hosts(their_id(end))

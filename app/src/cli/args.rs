@@ -250,6 +250,12 @@ pub(crate) struct Get {
     pub(crate) no_history: bool,
     #[command(flatten)]
     pub(crate) limits: Limits,
+    /// Serve nothing of it to others who fetch the same
+    #[arg(long)]
+    pub(crate) no_seed: bool,
+    /// When all is here, go on serving others for so long, such as 45m, 12h or 2d
+    #[arg(long, value_name = "TIME", value_parser = span, conflicts_with_all = ["no_seed", "output"])]
+    pub(crate) seed_for: Option<Duration>,
     #[command(flatten)]
     pub(crate) network: Network,
 }

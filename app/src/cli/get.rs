@@ -70,6 +70,8 @@ pub(crate) async fn run(
     options.search = args.wait.or(options.search);
     options.remember = args.remember;
     let us = options.name.clone();
+    options.seed = !(args.no_seed || args.to_stdout());
+    options.seed_for = args.seed_for;
     let target = target(args)?;
     let mut config = config;
     // Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody can connect to their
@@ -115,6 +117,7 @@ pub(crate) async fn run(
         known: known.map(|known| (known, us)),
         remembered: false,
         recorder,
+        seeding: false,
     };
     let result = getting
         .follow(&mut events, &mut lines, &mut throttle, interrupts)
@@ -192,6 +195,8 @@ struct Getting<'a> {
     /// The sender is remembered from now on.
     remembered: bool,
     recorder: Recorder,
+    /// All of it is here, and others are served.
+    seeding: bool,
 }
 
 impl Getting<'_> {
@@ -299,6 +304,12 @@ impl Getting<'_> {
             Event::PeerBlamed { violation, .. } => {
                 screen.say(Tone::Bad, &receiving::blamed(&violation));
             }
+            Event::Seeding { summary, time, .. } => {
+                self.status = None;
+                self.completed(&summary);
+                self.seeding = true;
+                screen.say(Tone::Plain, &receiving::seeding(time));
+            }
             Event::DownloadEnded { outcome, .. } => return Ok(Some(outcome)),
             _ => {}
         }
@@ -382,8 +393,10 @@ impl Getting<'_> {
     fn completed(&self, done: &DownloadSummary) -> Exit {
         let failed = done.failed > 0;
         let tone = if failed { Tone::Bad } else { Tone::Good };
-        self.screen
-            .say(tone, &receiving::closing(&self.name, done, self.folder()));
+        if !self.seeding {
+            self.screen
+                .say(tone, &receiving::closing(&self.name, done, self.folder()));
+        }
         if self.args.remember && !self.remembered {
             self.screen.say(Tone::Plain, peers::not_agreed());
         }
@@ -405,19 +418,23 @@ impl Getting<'_> {
                 self.screen.event(&json::event(&event));
                 self.recorder.event(&event);
                 if let Event::DownloadEnded { outcome, .. } = event {
-                    return outcome == DownloadOutcome::Suspended;
+                    return Some(outcome);
                 }
             }
-            false
+            None
         };
         tokio::select! {
-            ended = timeout(GOODBYE, ended) => {
-                match ended {
-                    Ok(true) => self.screen.say(Tone::Plain, receiving::suspended()),
-                    Ok(false) => self.screen.say(Tone::Plain, receiving::cancelled()),
-                    Err(_) => {}
+            ended = timeout(GOODBYE, ended) => match ended {
+                // It was here, and only others were still being served.
+                Ok(Some(DownloadOutcome::Completed(done))) if self.seeding => {
+                    return Ok(self.completed(&done));
                 }
-            }
+                Ok(Some(DownloadOutcome::Suspended)) => {
+                    self.screen.say(Tone::Plain, receiving::suspended());
+                }
+                Ok(_) => self.screen.say(Tone::Plain, receiving::cancelled()),
+                Err(_) => {}
+            },
             () = interrupts.next() => {}
         }
         Ok(Exit::Interrupted)

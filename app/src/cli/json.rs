@@ -24,14 +24,17 @@
 //! | `sharer_preparing` | `download` |
 //! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
 //! | `sharer_paused` | `download`, `paused` (whether the sharer answers no requests for now) |
-//! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `paused` |
+//! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `sources`, `paused` |
 //! | `path_changed` | `download`, `path` |
 //! | `connection_lost` | `download`, `path`, `reason` |
+//! | `source_joined` | `download`, `peer`, `path` (somebody who serves some of it, beside the sender) |
+//! | `source_left` | `download`, `peer` |
+//! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that were not what they should be), `took`; one for each source |
+//! | `seeding` | `download`, `time`, and the fields of a completed `download_ended`; the end follows later |
 //! | `file_done` | `download`, `file`, `size` |
 //! | `file_skipped` | `download`, `file` |
 //! | `file_failed` | `download`, `file`, `reason` |
 //! | `peer_blamed` | `peer`, `violation` |
-//! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that were wrong), `took`: at the end, what each peer brought |
 //! | `paired` | `peer`, `name`: both sides have agreed to remember each other |
 //! | `not_remembered` | `message`: why what was agreed on could not be kept |
 //! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can go on) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
@@ -365,6 +368,7 @@ fn download_event(event: &Event) -> Option<Value> {
                 "rate": progress.rate,
                 "rtt": progress.rtt.map(millis),
                 "path": progress.path,
+                "sources": progress.sources,
                 "paused": progress.paused,
             });
             named("progress", fields)
@@ -423,6 +427,34 @@ fn download_event(event: &Event) -> Option<Value> {
             named("delivered", fields)
         }
         Event::DownloadEnded { download, outcome } => ended(*download, outcome),
+        event => return source_event(event),
+    })
+}
+
+fn source_event(event: &Event) -> Option<Value> {
+    Some(match event {
+        Event::SourceJoined {
+            download,
+            peer,
+            path,
+        } => named(
+            "source_joined",
+            json!({ "download": download, "peer": peer.to_string(), "path": path }),
+        ),
+        Event::SourceLeft { download, peer } => named(
+            "source_left",
+            json!({ "download": download, "peer": peer.to_string() }),
+        ),
+        Event::Seeding {
+            download,
+            summary,
+            time,
+        } => {
+            let mut object = ended(*download, &DownloadOutcome::Completed(*summary));
+            object["event"] = "seeding".into();
+            object["time"] = millis(*time).into();
+            object
+        }
         _ => return None,
     })
 }

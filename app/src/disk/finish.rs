@@ -41,6 +41,8 @@ impl FolderSink {
             failed.push((folder.path.clone(), error));
         }
         drop(staging);
+        // From here on it is the user's, empty folders too.
+        self.keep_folders();
         // What can't be removed now is removed as stale by the next download into this folder.
         if let Err(error) = self.unstage() {
             tracing::warn!(%error, "the staging folder could not be removed");

@@ -16,6 +16,7 @@ mod handles;
 mod journal;
 mod pipe;
 mod publish;
+mod read_back;
 mod resume;
 mod scan;
 mod serve;
@@ -31,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use handover_core::engine::{
-    DiskDone, DiskError, DiskWork, DownloadId, Kept, Published, Scanned, ShareId,
+    DiskDone, DiskError, DiskWork, DownloadId, Kept, Located, Published, Scanned, ShareId,
 };
 use handover_core::limits::Limits;
 use handover_core::manifest::{Entry, EntryKind};
@@ -215,6 +216,7 @@ impl Disk {
                 download,
                 folders,
                 symlinks,
+                keep,
             } => {
                 let failed = match &*self.downloads.get(download)? {
                     Download::Folder(folder) => folder.finish(&folders, &symlinks)?,
@@ -224,9 +226,12 @@ impl Disk {
                     }
                 };
                 // Whoever reads the other end of a pipe waits for it to be closed.
-                self.downloads.remove(download);
+                if !keep {
+                    self.downloads.remove(download);
+                }
                 DiskDone::Finished { failed }
             }
+            DiskWork::ReadBack { download, segments } => self.read_back(download, &segments)?,
             DiskWork::Discard { download } => {
                 if let Some(download) = self.downloads.remove(download)
                     && let Download::Folder(folder) = &*download
@@ -253,6 +258,14 @@ impl Disk {
             Download::Folder(folder) => act(folder),
             Download::Pipe(_) => Err(DiskError::Other("this download goes to a pipe".to_owned())),
         }
+    }
+
+    fn read_back(&self, download: DownloadId, segments: &[Located]) -> Result<DiskDone, DiskError> {
+        let (payload, segments) = match &*self.downloads.get(download)? {
+            Download::Folder(folder) => folder.read_back(segments),
+            Download::Pipe(_) => return Err(DiskError::NotFound),
+        };
+        Ok(DiskDone::Read { payload, segments })
     }
 
     fn scan(&self, share: ShareId) -> Result<Scanned, DiskError> {

@@ -178,6 +178,17 @@ impl FolderSink {
             .ok_or_else(|| DiskError::Other("there is no staging folder".to_owned()))
     }
 
+    /// The download's folder, once it is known to be there.
+    pub(super) fn root(&self) -> Option<Arc<Dir>> {
+        read_lock(&self.root).clone()
+    }
+
+    /// Folders that were made for the download stay, whatever becomes of it.
+    pub(super) fn keep_folders(&self) {
+        lock(&self.made).clear();
+        lock(&self.made_above).clear();
+    }
+
     /// Removes the staging folder with all that is in it.
     pub(super) fn unstage(&self) -> Result<(), DiskError> {
         let Some(staging) = write_lock(&self.staging).take() else {

@@ -3,6 +3,7 @@
 mod finish;
 mod hostile;
 mod publish;
+mod read_back;
 mod resume;
 mod room;
 mod scan;
@@ -186,6 +187,7 @@ impl Receiver {
             download: DOWNLOAD,
             folders,
             symlinks,
+            keep: false,
         }) {
             DiskDone::Finished { failed } => failed,
             other => panic!("{other:?}"),
@@ -340,6 +342,7 @@ fn a_stream_goes_from_pipe_to_pipe() {
         download: DOWNLOAD,
         folders: vec![],
         symlinks: vec![],
+        keep: false,
     };
     assert!(matches!(disk.perform(finish), DiskDone::Finished { failed } if failed.is_empty()));
     assert_eq!(received.join().unwrap(), sent);

@@ -30,6 +30,43 @@ impl Bits {
         new
     }
 
+    /// Takes a number out.
+    pub(super) fn remove(&mut self, number: usize) {
+        if let Some(word) = self.words.get_mut(number / 64) {
+            *word &= !(1 << (number % 64));
+        }
+    }
+
+    /// Puts in all numbers of a range; those at or over the bound are left out.
+    pub(super) fn insert_all(&mut self, range: std::ops::Range<usize>) {
+        let mut at = range.start;
+        let end = range.end.min(self.bound);
+        while at < end {
+            let first = at % 64;
+            let many = (64 - first).min(end - at);
+            if let Some(word) = self.words.get_mut(at / 64) {
+                *word |= (u64::MAX >> (64 - many)) << first;
+            }
+            at += many;
+        }
+    }
+
+    /// The first number from `from` on that is in this set and in the other.
+    pub(super) fn next_in_both(&self, other: &Self, from: usize) -> Option<usize> {
+        let skipped = from / 64;
+        let words = self.words.iter().zip(&other.words).enumerate();
+        words.skip(skipped).find_map(|(at, (a, b))| {
+            let seen = if at == skipped { from % 64 } else { 0 };
+            let both = a & b & (u64::MAX << seen);
+            (both != 0).then(|| at * 64 + both.trailing_zeros() as usize)
+        })
+    }
+
+    /// The first number from `from` on that is in.
+    pub(super) fn next(&self, from: usize) -> Option<usize> {
+        self.next_in_both(self, from)
+    }
+
     /// Whether a number is in.
     pub(super) fn contains(&self, number: usize) -> bool {
         self.words
@@ -48,5 +85,24 @@ mod tests {
         assert!(bits.insert(0) && bits.insert(64));
         assert!(!bits.insert(64) && !bits.insert(65) && !bits.insert(1000));
         assert!(bits.contains(0) && bits.contains(64) && !bits.contains(1) && !bits.contains(65));
+    }
+
+    #[test]
+    fn ranges_go_in_and_what_two_sets_share_is_found() {
+        let (mut all, mut some) = (Bits::new(200), Bits::new(200));
+        all.insert_all(3..500);
+        assert!(!all.contains(2) && all.contains(3) && all.contains(199) && !all.contains(200));
+        some.insert_all(60..70);
+        some.remove(64);
+        let mut found = Vec::new();
+        let mut at = 0;
+        while let Some(next) = all.next_in_both(&some, at) {
+            found.push(next);
+            at = next + 1;
+        }
+        assert_eq!(found, [60, 61, 62, 63, 65, 66, 67, 68, 69]);
+        assert_eq!(some.next(70), None);
+        assert_eq!(all.next(199), Some(199));
+        assert_eq!(all.next(1000), None);
     }
 }

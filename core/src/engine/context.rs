@@ -98,6 +98,11 @@ pub(super) enum DownloadJob {
     Write {
         pieces: Vec<Segment>,
     },
+    /// Reads for the request `id` that came on `link`.
+    ReadBack {
+        link: LinkId,
+        id: u64,
+    },
     Sync,
     Journal,
     Publish {
@@ -277,6 +282,24 @@ impl Context {
             .filter_map(read)
             .filter(|address| !dial::is_relayed(address))
             .collect();
+        dial::vet(&told, loopback, &self.limits).dial
+    }
+
+    /// Where this side can be dialled, as it is told to others: only through relays if it hides.
+    pub(super) fn own_addresses(&self, loopback: bool, relayed_only: bool) -> Vec<ByteBuf> {
+        let vetted = dial::vet(&self.addresses, loopback, &self.limits).dial;
+        let may = |address: &&Multiaddr| !relayed_only || dial::is_relayed(address);
+        let told = vetted.iter().filter(may);
+        told.map(|address| ByteBuf::from(address.to_vec()))
+            .take(MAX_ADDRESSES)
+            .collect()
+    }
+
+    /// Where somebody can be dialled by its own word, through relays too, as far as that may be passed on.
+    pub(super) fn vet_peer(&self, addresses: &[ByteBuf], loopback: bool) -> Vec<Multiaddr> {
+        let read = |bytes: &ByteBuf| Multiaddr::try_from(bytes.to_vec()).ok();
+        let short = addresses.iter().filter(|bytes| bytes.len() <= MAX_ADDRESS);
+        let told: Vec<_> = short.filter_map(read).collect();
         dial::vet(&told, loopback, &self.limits).dial
     }
 

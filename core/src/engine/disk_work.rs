@@ -89,16 +89,32 @@ pub enum DiskWork {
         files: Vec<PublishFile>,
         synced: bool,
     },
-    /// Make folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder.
+    /// Read these back of what a download has written, in order, into one payload, and hash each one's group.
+    ReadBack {
+        download: DownloadId,
+        segments: Vec<Located>,
+    },
+    /// Make folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder. If
+    /// `keep`, what is there may still be read back until the download is discarded; else it is forgotten.
     Finish {
         download: DownloadId,
         folders: Vec<PublishFolder>,
         symlinks: Vec<PublishSymlink>,
+        keep: bool,
     },
-    /// Remove the download's staging folder and forget the download.
+    /// Remove the download's staging folder, if it was not finished, and forget the download.
     Discard { download: DownloadId },
     /// Forget the download; what is staged and in its journal stays for another run.
     Close { download: DownloadId },
+}
+
+/// A range of a file that a download has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Located {
+    /// Which range.
+    pub segment: Segment,
+    /// Where the file stands below the download's folder; `None` while it is staged.
+    pub path: Option<SafePath>,
 }
 
 /// Verified or provisional bytes on their way to staging.
@@ -160,7 +176,7 @@ pub enum DiskDone {
     Failed(DiskError),
     /// [`DiskWork::Scan`].
     Scanned(Scanned),
-    /// [`DiskWork::Read`]: the payload is that of the segments that are `Ok`, in order. With `hash`, each is hashed.
+    /// [`DiskWork::Read`], [`DiskWork::ReadBack`]: the payload is that of the segments that are `Ok`, in order. With `hash`, each is hashed.
     Read {
         payload: Bytes,
         segments: Vec<Result<Option<GroupHash>, DiskError>>,

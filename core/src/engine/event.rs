@@ -130,6 +130,20 @@ pub enum Event {
         path: PathKind,
         reason: String,
     },
+    /// Somebody who has some of it serves us, beside the sharer.
+    SourceJoined {
+        download: DownloadId,
+        peer: PeerId,
+        path: PathKind,
+    },
+    /// It does not any more.
+    SourceLeft { download: DownloadId, peer: PeerId },
+    /// All of a download is here, and others are served for so long. It ends after that.
+    Seeding {
+        download: DownloadId,
+        summary: DownloadSummary,
+        time: Duration,
+    },
     /// A file stands under its final name.
     FileDone {
         download: DownloadId,
@@ -206,6 +220,8 @@ pub struct Progress {
     pub rtt: Option<Duration>,
     /// The path in use.
     pub path: PathKind,
+    /// How many sources there are, the sharer one of them.
+    pub sources: usize,
     /// Paused by the user.
     pub paused: bool,
 }

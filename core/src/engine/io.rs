@@ -305,6 +305,10 @@ pub struct FetchOptions {
     pub search: Option<Duration>,
     /// Remember the sharer, if it would remember this side.
     pub remember: bool,
+    /// Serve what is here to others who fetch the same.
+    pub seed: bool,
+    /// Go on with that for so long when all of it is here.
+    pub seed_for: Option<Duration>,
 }
 
 /// On what terms an offer is taken.

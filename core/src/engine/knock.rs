@@ -5,6 +5,7 @@
 //! proofs that fail: each is one guess at the words.
 
 use super::context::Context;
+use super::download::Download;
 use super::links::Role;
 use super::share::Share;
 use super::{
@@ -26,12 +27,13 @@ impl Engine {
         path: PathKind,
         dial: Option<DialId>,
     ) {
+        let serves = self.serves_anything();
         let cx = &mut self.cx;
         let download = dial.and_then(|dial| cx.dial_done(dial));
         let (Some(id), Some(dial)) = (download, dial) else {
             let full = cx.links.len() >= cx.limits.links
                 || cx.links.awaiting() >= cx.limits.links_in_handshake;
-            if full || dial.is_some() || self.shares.is_empty() {
+            if full || dial.is_some() || !serves {
                 return cx.push(Output::Close { link });
             }
             cx.links
@@ -43,9 +45,8 @@ impl Engine {
             return self.dial_failed(id, dial, "another link to the same peer was quicker");
         }
         let cx = &mut self.cx;
-        let wanted = self.downloads.get(&id).filter(|download| {
-            download.wants_link(cx, path) && download.peer().is_none_or(|expected| expected == peer)
-        });
+        let wanted = self.downloads.get(&id);
+        let wanted = wanted.filter(|download| download.expects(cx, dial, peer, path));
         let Some(download) = wanted else {
             cx.push(Output::Close { link });
             return self.dial_failed(
@@ -115,7 +116,7 @@ impl Engine {
             Role::Knocking(download, dial, initiator) => {
                 self.replied(link, download, dial, *initiator, bytes);
             }
-            keyed @ (Role::Serving(_) | Role::Fetching(_)) => {
+            keyed @ (Role::Serving(_) | Role::Fetching(_) | Role::Seeding(_)) => {
                 state.role = keyed;
                 self.blame(link, &Violation::new("an unsealed frame on a keyed link"));
             }
@@ -152,11 +153,38 @@ impl Engine {
             !share.is_over() && share.takes(peer, path) && share.secret().tag() == knock.tag
         };
         let found = self.shares.iter().find(|(_, share)| open(share));
-        let (id, share) = found.ok_or(Refusal::NoSuchShare)?;
+        let Some((id, share)) = found else {
+            return self.admit_to_seed(link, knock);
+        };
         let (id, psk) = (*id, share.secret().psk());
         let (reply, keys) = respond(&mut self.cx, link, &psk, &knock.tag, &knock.noise)?;
         self.let_in(link, id, false, reply, keys);
         Ok(())
+    }
+
+    /// Whether a knock opens what one of our downloads has.
+    fn admit_to_seed(&mut self, link: LinkId, knock: &Knock) -> Result<(), Refusal> {
+        let (peer, path) = end_of(&self.cx, link)?;
+        let opens = |(id, download): (&DownloadId, &Download)| match download.key() {
+            FetchKey::Secret(secret) if download.serves(peer, path) => {
+                (secret.tag() == knock.tag).then(|| (*id, secret.psk(), download.has_room()))
+            }
+            _ => None,
+        };
+        let found = self.downloads.iter().find_map(opens);
+        let (id, psk, has_room) = found.ok_or(Refusal::NoSuchShare)?;
+        let (reply, keys) = respond(&mut self.cx, link, &psk, &knock.tag, &knock.noise)?;
+        if !has_room {
+            return Err(Refusal::Busy);
+        }
+        self.key(link, Role::Seeding(id), reply, keys);
+        self.download(id, |download, cx| download.seed_up(cx, link));
+        Ok(())
+    }
+
+    /// Whether anything here may be knocked for.
+    fn serves_anything(&self) -> bool {
+        !self.shares.is_empty() || self.downloads.values().any(Download::has_room)
     }
 
     /// Somebody knocks with a short code: they get our point, and have to prove that they know the words.
@@ -205,6 +233,14 @@ impl Engine {
 
     /// A link has proved that it may have a share.
     fn let_in(&mut self, link: LinkId, id: ShareId, short: bool, reply: Vec<u8>, keys: LinkKeys) {
+        self.key(link, Role::Serving(id), reply, keys);
+        if let Some(share) = self.shares.get_mut(&id) {
+            share.link_up(&mut self.cx, link, short);
+        }
+    }
+
+    /// A link that the other side has opened has keys from now on.
+    fn key(&mut self, link: LinkId, role: Role, reply: Vec<u8>, keys: LinkKeys) {
         self.send_reply(link, &KnockReply::Noise(reply));
         let largest = MAX_SEALED_FRAME - MAX_PAYLOAD;
         self.cx.push(Output::Keys {
@@ -213,10 +249,7 @@ impl Engine {
             largest,
         });
         if let Some(state) = self.cx.links.get_mut(link) {
-            state.role = Role::Serving(id);
-        }
-        if let Some(share) = self.shares.get_mut(&id) {
-            share.link_up(&mut self.cx, link, short);
+            state.role = role;
         }
     }
 
@@ -277,7 +310,7 @@ impl Engine {
         let wanted = self
             .downloads
             .get(&id)
-            .is_some_and(|download| download.wants_link(&self.cx, path));
+            .is_some_and(|download| download.expects(&self.cx, dial, peer, path));
         if !wanted {
             self.cx.close(link);
             return self.dial_failed(id, dial, "it is not needed any more");

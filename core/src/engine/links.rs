@@ -32,6 +32,8 @@ pub(super) enum Role {
     Serving(ShareId),
     /// Keyed: this download fetches from the other side.
     Fetching(DownloadId),
+    /// Keyed: the other side fetches what this download has.
+    Seeding(DownloadId),
 }
 
 /// One connection to one peer.
@@ -191,7 +193,10 @@ impl Links {
 
 impl Link {
     pub(super) fn is_keyed(&self) -> bool {
-        matches!(self.role, Role::Serving(_) | Role::Fetching(_))
+        matches!(
+            self.role,
+            Role::Serving(_) | Role::Fetching(_) | Role::Seeding(_)
+        )
     }
 
     fn deadline(&self, limits: &Limits) -> Time {

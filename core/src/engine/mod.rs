@@ -33,6 +33,8 @@ mod links;
 mod pace;
 mod remember;
 mod room;
+mod seeders;
+mod serving;
 mod share;
 mod standing;
 
@@ -131,13 +133,18 @@ impl Engine {
                     }
                 }
             }
-            Input::Sent { link, seq } => {
-                if let Some(Role::Serving(share)) = self.cx.links.get(link).map(|link| &link.role)
-                    && let Some(share) = self.shares.get_mut(share)
-                {
-                    share.sent(&mut self.cx, link, seq);
+            Input::Sent { link, seq } => match self.cx.links.get(link).map(|link| &link.role) {
+                Some(Role::Serving(share)) => {
+                    if let Some(share) = self.shares.get_mut(share) {
+                        share.sent(&mut self.cx, link, seq);
+                    }
                 }
-            }
+                Some(Role::Seeding(id)) => {
+                    let id = *id;
+                    self.download(id, |download, cx| download.seed_sent(cx, link, seq));
+                }
+                _ => {}
+            },
             Input::Disk { job, done } => self.disk_done(job, done),
             Input::Nearby { peer, addresses } => self.nearby(peer, &addresses),
             Input::NearbyGone { peer } => {
@@ -146,6 +153,9 @@ impl Engine {
             Input::Announced { place, reached } => {
                 for share in self.shares.values_mut() {
                     share.announced(&mut self.cx, place, reached);
+                }
+                for download in self.downloads.values_mut() {
+                    download.announced(&self.cx, place, reached);
                 }
             }
             Input::Found {
@@ -176,11 +186,9 @@ impl Engine {
         }
         let links = self.cx.links.deadline(&self.cx.limits);
         let shares = self.shares.values().map(Share::deadline);
-        let stalled = self.cx.limits.stalled;
-        let downloads = self
-            .downloads
-            .values()
-            .map(|download| download.deadline(stalled));
+        let limits = &self.cx.limits;
+        let downloads = self.downloads.values();
+        let downloads = downloads.map(|download| download.deadline(limits));
         let next = shares
             .chain(downloads)
             .chain([links, self.flow_deadline()])
@@ -355,12 +363,35 @@ impl Engine {
                 Some(download) => download.message(&mut self.cx, link, frame),
                 None => Ok(()),
             },
+            Role::Seeding(id) => match self.downloads.get_mut(&id) {
+                Some(download) => download.seed_message(&mut self.cx, link, frame),
+                None => Ok(()),
+            },
             Role::Awaiting | Role::Pairing(..) | Role::Asking(..) | Role::Knocking(..) => {
                 Err(Violation::new("a sealed frame before the keys"))
             }
         };
         if let Err(violation) = outcome {
             self.blame(link, &violation);
+        }
+        self.accuse();
+    }
+
+    /// What one source brought has shown that the sharer has lied.
+    fn accuse(&mut self) {
+        let accused = self
+            .downloads
+            .iter_mut()
+            .find_map(|(id, download)| Some((*id, download.accused.take()?)));
+        if let Some((id, violation)) = accused {
+            self.blame_sharer(id, &violation);
+        }
+    }
+
+    fn blame_sharer(&mut self, id: DownloadId, violation: &Violation) {
+        match self.downloads.get(&id).and_then(Download::best) {
+            Some(link) => self.blame(link, violation),
+            None => self.download(id, |download, cx| download.sharer_lied(cx, violation)),
         }
     }
 
@@ -400,6 +431,11 @@ impl Engine {
             Role::Fetching(id) => {
                 self.download(id, |download, cx| download.blamed(cx, link, violation));
             }
+            Role::Seeding(id) => {
+                self.download(id, |download, cx| {
+                    download.seed_blamed(cx, link, state.peer)
+                });
+            }
             Role::Knocking(id, dial, _) | Role::Asking(id, dial, _) => {
                 self.dial_failed(id, dial, "the other side does not speak this protocol");
             }
@@ -420,6 +456,7 @@ impl Engine {
             Role::Fetching(id) => {
                 self.download(id, |download, cx| download.link_down(cx, link, reason));
             }
+            Role::Seeding(id) => self.download(id, |download, _| download.seed_down(link)),
             Role::Knocking(id, dial, _) | Role::Asking(id, dial, _) => {
                 self.download(id, |download, cx| download.dial_failed(cx, dial, reason));
             }
@@ -438,15 +475,8 @@ impl Engine {
                 let Some(download) = self.downloads.get_mut(&id) else {
                     return;
                 };
-                let Err(violation) = download.disk_done(&mut self.cx, job, done) else {
-                    return;
-                };
-                match download.best() {
-                    Some(link) => self.blame(link, &violation),
-                    None => download.fail(
-                        &mut self.cx,
-                        DownloadError::Violation(violation.to_string()),
-                    ),
+                if let Err(violation) = download.disk_done(&mut self.cx, job, done) {
+                    self.blame_sharer(id, &violation);
                 }
             }
             None => {}

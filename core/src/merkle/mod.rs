@@ -23,6 +23,7 @@
 
 mod partial;
 mod proof;
+mod proof_tree;
 mod stream;
 mod tree;
 
@@ -34,6 +35,7 @@ use sha2::{Digest, Sha256};
 
 pub use partial::PartialTree;
 pub use proof::{RangeHash, group_proof, verify_range};
+pub use proof_tree::ProofTree;
 pub use stream::{StreamTree, group_node};
 pub use tree::GroupTree;
 

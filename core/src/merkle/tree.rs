@@ -118,6 +118,14 @@ impl GroupTree {
         }
     }
 
+    /// Whether a group is hashed, and this is its node.
+    pub fn is(&self, group: u64, node: &Hash) -> bool {
+        match &self.kind {
+            Kind::One(root) => group == 0 && *root == Some(hash_root(self.size, node)),
+            Kind::Many(levels) => levels.has(group) && levels.node(0, group) == Some(*node),
+        }
+    }
+
     /// The siblings on the way from one group's node to the top, lowest first, once all groups are hashed.
     pub fn proof(&self, group: u64) -> Option<Vec<Hash>> {
         if !self.is_complete() || group >= self.groups() {

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use handover_core::engine::{
-    DiskDone, DiskError, OnConflict, Origin, Piece, PublishFile, PublishFolder, PublishSymlink,
-    Published, Record, SinkKind,
+    DiskDone, DiskError, GroupHash, Located, OnConflict, Origin, Piece, PublishFile, PublishFolder,
+    PublishSymlink, Published, Record, Segment, SinkKind,
 };
+use handover_core::limits::GROUP;
+use handover_core::merkle::RangeHash;
 use handover_core::path::{MAX_COMPONENT, SafePath};
 use rand_chacha::ChaCha8Rng;
 
@@ -125,6 +127,28 @@ impl Landing {
             }
         }
         Ok(DiskDone::Ok)
+    }
+
+    /// Reads back what was written, wherever it stands by now.
+    pub(super) fn read_back(&self, kept: &[Located]) -> DiskDone {
+        let mut payload = BytesMut::new();
+        let mut segments = Vec::new();
+        for Located { segment, path } in kept {
+            let bytes = if let Some(path) = path {
+                self.folder.bytes(path.as_str()).cloned()
+            } else {
+                let staging = self.staging.as_ref();
+                let staged = staging.and_then(|staging| staging.read(segment.entry));
+                staged.map(Bytes::copy_from_slice)
+            };
+            let cut = bytes.and_then(|bytes| cut_of(&bytes, segment));
+            segments.push(cut.ok_or(DiskError::NotFound).map(|(bytes, hash)| {
+                payload.extend_from_slice(&bytes);
+                Some(hash)
+            }));
+        }
+        let payload = payload.freeze();
+        DiskDone::Read { payload, segments }
     }
 
     fn write_pipe(&mut self, piece: &Piece, disk: &Disk) -> Result<(), DiskError> {
@@ -327,6 +351,24 @@ impl Landing {
             }
         }
     }
+}
+
+/// A segment's bytes, if they are there, and what their group hashes to.
+fn cut_of(bytes: &Bytes, segment: &Segment) -> Option<(Bytes, GroupHash)> {
+    let start = usize::try_from(segment.offset).ok()?;
+    let end = start + segment.len as usize;
+    if end > bytes.len() {
+        return None;
+    }
+    let within = segment.offset % u64::from(GROUP);
+    let group = start - usize::try_from(within).ok()?;
+    let group = bytes.slice(group..(group + GROUP as usize).min(bytes.len()));
+    let hashes = RangeHash::of(&group);
+    let hash = GroupHash {
+        hash: hashes.node(),
+        inner: hashes.proof(u32::try_from(within).ok()?, segment.len),
+    };
+    Some((bytes.slice(start..end), hash))
 }
 
 /// Whether these are the bytes that a share has under a path.

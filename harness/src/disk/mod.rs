@@ -101,7 +101,7 @@ impl JobKind {
     pub(crate) fn of(work: &DiskWork) -> Self {
         match work {
             DiskWork::Scan { .. } => Self::Scan,
-            DiskWork::Read { .. } => Self::Read,
+            DiskWork::Read { .. } | DiskWork::ReadBack { .. } => Self::Read,
             DiskWork::HashGroups { .. } => Self::Hash,
             DiskWork::ReadPipe { .. } => Self::ReadPipe,
             DiskWork::Inspect { .. } => Self::Inspect,
@@ -395,6 +395,9 @@ impl Disk {
             } => self
                 .source(*share)
                 .and_then(|source| source.hash(*entry, *first, *count, &denied)),
+            DiskWork::ReadBack { download, segments } => {
+                return Some(self.landing(*download).read_back(segments));
+            }
             _ => return None,
         };
         Some(done.unwrap_or_else(DiskDone::Failed))
@@ -406,7 +409,7 @@ impl Disk {
                 at: self.clock,
                 ..self.source(share)?.scan()
             })),
-            DiskWork::Read { .. } | DiskWork::HashGroups { .. } => {
+            DiskWork::Read { .. } | DiskWork::ReadBack { .. } | DiskWork::HashGroups { .. } => {
                 unreachable!("it was looked at when it began")
             }
             DiskWork::ReadPipe {
@@ -450,6 +453,7 @@ impl Disk {
                 download,
                 folders,
                 symlinks,
+                ..
             } => self.land(download, |landing, _| landing.finish(&folders, &symlinks)),
             DiskWork::Discard { download } => {
                 self.land(download, |landing, _| Ok(landing.discard()))

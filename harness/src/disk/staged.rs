@@ -82,6 +82,11 @@ impl Staged {
         file[start..end].copy_from_slice(&piece.data);
     }
 
+    /// What is staged of a file.
+    pub(super) fn read(&self, entry: u32) -> Option<&[u8]> {
+        self.files.get(&entry).map(|file| file.now.as_slice())
+    }
+
     /// A staged file is moved away.
     pub(super) fn take(&mut self, entry: u32) -> Bytes {
         let file = self.files.remove(&entry).unwrap_or_default();

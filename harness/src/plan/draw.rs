@@ -292,10 +292,14 @@ fn order(from: &mut Entropy<'_>, hosts: usize, source: FromPlan) -> OrderPlan {
         ConflictPlan::Skip,
         ConflictPlan::Overwrite,
     ];
+    let host = from.index(hosts);
+    let at = from.below(1_500);
     OrderPlan {
-        host: from.index(hosts),
+        host,
         from: source,
-        at: from.below(1_500),
+        at,
+        // Not drawn, so that all else is as it was before there was this.
+        seeds: at.is_multiple_of(2),
         dht: from.one_in(4),
         short: from.one_in(2),
         to_pipe: from.one_in(12),

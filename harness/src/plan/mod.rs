@@ -216,6 +216,9 @@ pub struct OrderPlan {
     /// A symlink stands in the folder where the share has a folder.
     #[serde(default)]
     pub planted: bool,
+    /// What is here is served to others.
+    #[serde(default)]
+    pub seeds: bool,
     /// What the user does.
     #[serde(default)]
     pub user: UserPlan,

@@ -190,6 +190,13 @@ impl World {
         sharing
     }
 
+    /// A puppet has all that somebody shares, and the roots that were signed for it. What it says is a sharer's, until a
+    /// [twist](World::twist) makes it a seeder's.
+    pub fn puppet_has(&mut self, puppet: HostId, sharing: &Sharing) {
+        let sharing = sharing.clone();
+        self.puppet_mut(puppet).sharer = Some(Sharer { sharing });
+    }
+
     /// From now on, what a sharing puppet would honestly say goes through this first.
     pub fn twist(
         &mut self,
@@ -219,7 +226,11 @@ impl World {
         let id = sharer.sharing.id();
         let (psk, peer) = (secret.psk(), puppet.links[&link].peer);
         let answered = handshake::respond(&psk, &knock.tag, &local, &peer, &knock.noise, seed);
-        let (noise, keys) = answered.expect("engines know the secret");
+        // Who serves knocks at whoever is near: for another share, too.
+        let Ok((noise, keys)) = answered else {
+            let refused = KnockReply::Refused(Refusal::NoSuchShare);
+            return self.say_raw(link, plain(&message::encode(&refused)));
+        };
         self.say_raw(link, plain(&message::encode(&KnockReply::Noise(noise))));
         let end = self.ends.get_mut(&link).expect("it stands");
         end.wire.key(keys, MAX_SEALED_FRAME, &mut self.nonces);

@@ -159,6 +159,7 @@ impl Sim<'_> {
             answer,
             options: FetchOptions {
                 dht: plan.dht,
+                seed: plan.seeds,
                 ..FetchOptions::default()
             },
         }

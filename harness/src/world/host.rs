@@ -208,6 +208,10 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         | Event::Progress { download, .. }
         | Event::PathChanged { download, .. }
         | Event::ConnectionLost { download, .. }
+        | Event::SourceJoined { download, .. }
+        | Event::SourceLeft { download, .. }
+        | Event::Delivered { download, .. }
+        | Event::Seeding { download, .. }
         | Event::FileDone { download, .. }
         | Event::FileSkipped { download, .. }
         | Event::FileFailed { download, .. }
@@ -445,6 +449,7 @@ impl World {
                 short: Some(code),
             } => self.has_code(id, *share, ticket, code),
             Event::PathChanged { .. } => happened(Fault::BetterPath),
+            Event::SourceJoined { .. } => happened(Fault::Seeder),
             Event::Offer { download, .. } => {
                 let tag = self.host(id).tags.get(download);
                 let forged = tag.is_some_and(|tag| self.forged.contains(tag));

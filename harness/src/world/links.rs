@@ -244,6 +244,22 @@ impl World {
         self.schedule(NO_ANSWER, Task::DialFailed { host, life, dial });
     }
 
+    /// A host that a link comes from, by its peer id, and the way back to it: over the connection that stands.
+    fn stands_to(&self, host: HostId, peer: Option<PeerId>) -> Option<(HostId, Route)> {
+        let own = |(_, end): &(&LinkId, &End)| {
+            end.place == host && Some(self.peer(end.across)) == peer && !end.closing
+        };
+        let (link, end) = self
+            .ends
+            .iter()
+            .filter(own)
+            .min_by_key(|(_, end)| end.path)?;
+        let profile = self.network.profile(*link)?;
+        let mut route = Route::new(end.path, profile);
+        route.relay = end.relay;
+        Some((end.across, route))
+    }
+
     /// A dial over a connection that the other side made.
     fn dial_back(&mut self, host: HostId, dial: DialId, peer: Option<PeerId>) {
         let mut paths = self.paths.iter();
@@ -252,7 +268,10 @@ impl World {
         let stands =
             |from: HostId| self.is_up(from) && !self.reach.is_apart(host, from, self.now());
         let Some((to, route, by)) = made.filter(|(from, ..)| stands(*from)) else {
-            return self.no_answer(host, dial);
+            return match self.stands_to(host, peer) {
+                Some((to, route)) => self.connect(host, Some(dial), to, route),
+                None => self.no_answer(host, dial),
+            };
         };
         happened(by);
         self.connect(host, Some(dial), to, route);
@@ -505,10 +524,11 @@ impl World {
         let Message::Data { id, .. } = &frame.message else {
             return;
         };
+        let bytes = frame.payload.len() as u64;
         if let Some(end) = self.ends.get_mut(&link) {
             end.asked.remove(id);
+            *self.uploaded.entry(end.across).or_default() += bytes;
         }
-        let bytes = frame.payload.len() as u64;
         *self.received.entry(place).or_default() += bytes;
         if let Some(session) = self.greeted.get(&link) {
             *self.fetched.entry((place, *session)).or_default() += bytes;

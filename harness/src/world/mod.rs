@@ -193,6 +193,8 @@ pub struct World {
     punching: BTreeMap<HostId, Duration>,
     /// Content that came in sealed frames, by host.
     received: BTreeMap<HostId, u64>,
+    /// Content that others got of a host, as they received it.
+    uploaded: BTreeMap<HostId, u64>,
     /// What the download calls itself that each link belongs to, by the receiver's end.
     greeted: BTreeMap<LinkId, u64>,
     /// Content that came, by host and by what the download calls itself.
@@ -245,6 +247,7 @@ impl World {
             paths: BTreeMap::new(),
             punching: BTreeMap::new(),
             received: BTreeMap::new(),
+            uploaded: BTreeMap::new(),
             greeted: BTreeMap::new(),
             fetched: BTreeMap::new(),
             losses: BTreeMap::new(),
@@ -432,6 +435,16 @@ impl World {
     /// Bytes of content that came to a host, those that came twice counted twice.
     pub fn received(&self, host: HostId) -> u64 {
         self.received.get(&host).copied().unwrap_or(0)
+    }
+
+    /// Bytes of content that others got of a host.
+    pub fn uploaded(&self, host: HostId) -> u64 {
+        self.uploaded.get(&host).copied().unwrap_or(0)
+    }
+
+    /// All that a host sends shares so many bytes a second, over whatever links.
+    pub fn limit_uplink(&mut self, host: HostId, bytes: u64) {
+        self.network.limit_uplink(host, bytes);
     }
 
     /// A host loses power: its engine is gone, and its links with it. Its disk stays.

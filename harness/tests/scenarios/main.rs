@@ -17,6 +17,7 @@ mod limits_hold_and_are_shared_out;
 mod many_small_files_are_handed_over;
 mod nobody_is_told_more_addresses_than_asked_for;
 mod peers_remember_each_other;
+mod receivers_serve_each_other;
 mod several_downloads_at_once;
 mod two_hosts_hand_over_a_tree;
 mod users_have_their_say;

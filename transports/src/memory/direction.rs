@@ -90,8 +90,14 @@ impl Direction {
         }
     }
 
-    /// How many bytes were taken, and when their pieces arrive. `None` if it was closed.
-    pub(super) fn send(&mut self, now: Time, bytes: &Bytes) -> Option<(usize, Vec<Time>)> {
+    /// How many bytes were taken, and when their pieces arrive. `None` if it was closed. `uplink` is the sender's line, if
+    /// that is limited: its bytes a second, and when it is free.
+    pub(super) fn send(
+        &mut self,
+        now: Time,
+        bytes: &Bytes,
+        mut uplink: Option<&mut (u64, Time)>,
+    ) -> Option<(usize, Vec<Time>)> {
         if self.sending != Sending::Open {
             return None;
         }
@@ -102,7 +108,12 @@ impl Direction {
         let mut arrivals = Vec::new();
         while !rest.is_empty() {
             let piece = rest.split_to(self.draw_piece(rest.len()));
-            arrivals.push(self.put(now, piece.len()));
+            let mut from = now;
+            if let Some((rate, free_at)) = uplink.as_deref_mut() {
+                *free_at = (*free_at).max(now) + time_at(*rate, piece.len());
+                from = *free_at;
+            }
+            arrivals.push(self.put(from, piece.len()));
             self.items.push_back(Item::Bytes(piece));
         }
         Some((taken, arrivals))
@@ -210,8 +221,7 @@ impl Direction {
         let Some(bandwidth) = self.profile.bandwidth else {
             return Duration::ZERO;
         };
-        let nanos = len as u128 * 1_000_000_000 / u128::from(bandwidth.max(1));
-        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+        time_at(bandwidth, len)
     }
 
     fn draw_jitter(&mut self) -> Duration {
@@ -235,4 +245,10 @@ impl Direction {
             .min(left)
             .min(max.max(1))
     }
+}
+
+/// How long so many bytes take at so many a second.
+fn time_at(rate: u64, len: usize) -> Duration {
+    let nanos = len as u128 * 1_000_000_000 / u128::from(rate.max(1));
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }

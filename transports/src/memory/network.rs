@@ -86,6 +86,8 @@ pub struct Network {
     next_link: u64,
     /// Links by half the id of their ends.
     links: BTreeMap<u64, SimLink>,
+    /// Bytes a second that all links of a host send together, and when its line is free for the next one.
+    uplinks: BTreeMap<HostId, (u64, Time)>,
     queue: BinaryHeap<Reverse<(Time, u64, Due)>>,
     next_sequence: u64,
 }
@@ -135,6 +137,7 @@ impl Network {
             hosts: 0,
             next_link: 0,
             links: BTreeMap::new(),
+            uplinks: BTreeMap::new(),
             queue: BinaryHeap::new(),
             next_sequence: 0,
         }
@@ -178,6 +181,17 @@ impl Network {
         ends
     }
 
+    /// All that a host sends from now on shares so many bytes a second, over whatever links.
+    pub fn limit_uplink(&mut self, host: HostId, bytes: u64) {
+        self.uplinks.insert(host, (bytes.max(1), self.now));
+    }
+
+    /// What a link is like, while it stands.
+    pub fn profile(&self, end: LinkId) -> Option<LinkProfile> {
+        let link = self.links.get(&link_of(end))?;
+        Some(*link.directions[side_of(end)].profile())
+    }
+
     /// The hosts of an end: its own, and the one across. `None` when the link is gone.
     pub fn hosts(&self, end: LinkId) -> Option<(HostId, HostId)> {
         let link = self.links.get(&link_of(end))?;
@@ -200,8 +214,15 @@ impl Network {
     /// [`NetworkEvent::Writable`] follows.
     pub fn send(&mut self, from: LinkId, bytes: &Bytes) -> Result<usize, LinkClosed> {
         let now = self.now;
+        let host = self.hosts(from).map(|(host, _)| host);
+        let mut uplink = host.and_then(|host| self.uplinks.get(&host).copied());
         let direction = self.direction(from).ok_or(LinkClosed)?;
-        let (taken, arrivals) = direction.send(now, bytes).ok_or(LinkClosed)?;
+        let (taken, arrivals) = direction
+            .send(now, bytes, uplink.as_mut())
+            .ok_or(LinkClosed)?;
+        if let (Some(host), Some(uplink)) = (host, uplink) {
+            self.uplinks.insert(host, uplink);
+        }
         for at in arrivals {
             self.schedule(at, Due::Arrival(across(from)));
         }

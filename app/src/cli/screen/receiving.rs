@@ -78,6 +78,7 @@ pub(crate) fn progress(progress: &Progress, before: Option<PathKind>, width: usi
             progress.files_done, progress.files_total
         ));
     }
+    parts.extend(sources(progress));
     parts.push(way(progress, before));
     // On a narrow screen the end of the line is what can be missed.
     let mut line = String::new();
@@ -109,8 +110,15 @@ pub(crate) fn progress_plain(progress: &Progress) -> String {
         parts.push(size(progress.done));
     }
     parts.extend(speed(progress));
+    parts.extend(sources(progress));
     parts.push(way(progress, None));
     parts.join(" · ")
+}
+
+/// Where it comes from, if that is not the sharer alone.
+fn sources(progress: &Progress) -> Option<String> {
+    let sources = progress.sources;
+    (sources > 1).then(|| format!("from {sources} sources"))
 }
 
 fn speed(progress: &Progress) -> Vec<String> {
@@ -228,6 +236,18 @@ pub(crate) fn closing(name: &str, done: &DownloadSummary, to: Option<&Path>) -> 
     lines.join("\n")
 }
 
+/// All is here, and others are served.
+pub(crate) fn seeding(time: Duration) -> String {
+    let minutes = time.as_secs() / 60;
+    let time = match (minutes, minutes % 60, minutes % (24 * 60)) {
+        (0, ..) => format!("{} s", time.as_secs()),
+        (_, _, 0) => format!("{}d", minutes / (24 * 60)),
+        (_, 0, _) => format!("{}h", minutes / 60),
+        _ => format!("{minutes}m"),
+    };
+    format!("seeding for {time} · Ctrl-C ends it")
+}
+
 /// The user said no.
 pub(crate) fn declined() -> &'static str {
     "declined; nothing was received"
@@ -256,6 +276,7 @@ mod tests {
             rate: 43 << 20,
             rtt: Some(Duration::from_millis(23)),
             path: PathKind::Direct,
+            sources: 1,
             paused: false,
         }
     }
@@ -288,6 +309,10 @@ mod tests {
             ..halfway
         };
         let stalled = Progress { rate: 0, ..halfway };
+        let several = Progress {
+            sources: 3,
+            ..halfway
+        };
         let summary = ManifestSummary {
             files: 214,
             bytes: 1229 << 20,
@@ -303,6 +328,8 @@ mod tests {
             progress(&stream, None, 120),
             progress(&paused, None, 120),
             progress(&stalled, None, 120),
+            progress(&several, None, 120),
+            progress_plain(&several),
             progress_plain(&halfway),
             progress_plain(&stream),
             path_changed(Some(PathKind::Relayed), PathKind::Direct),
@@ -336,6 +363,9 @@ mod tests {
         let screens = [
             closing("mods", &done, Some(Path::new("/home/me/Downloads"))),
             closing("", &partly, None),
+            seeding(Duration::from_mins(10)),
+            seeding(Duration::from_hours(3)),
+            seeding(Duration::from_hours(48)),
             declined().to_string(),
             cancelled().to_string(),
         ];

@@ -1,6 +1,6 @@
 //! One file on its way in: which ranges were asked for, which are here, and what they hash to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::Segment;
 use crate::limits::{GROUP, LEAF, LEAVES_PER_GROUP};
@@ -13,6 +13,8 @@ pub(super) struct Arrival {
     tree: Tree,
     /// Where the next range to ask for starts.
     next: u64,
+    /// Groups behind that which were asked for out of their turn.
+    ahead: BTreeSet<u64>,
     /// Groups of which some leaves are here: the hashes of those.
     partial: BTreeMap<u64, [Option<Hash>; LEAVES_PER_GROUP as usize]>,
     /// Groups that are known and not written, or written and not known; or not whole.
@@ -54,6 +56,7 @@ impl Arrival {
         Self {
             tree,
             next: size.filter(|_| whole).unwrap_or(0),
+            ahead: BTreeSet::new(),
             partial: BTreeMap::new(),
             unsettled: BTreeMap::new(),
             written: 0,
@@ -98,14 +101,27 @@ impl Arrival {
         }
     }
 
-    /// The next range to ask for: at most `len` bytes, inside one group. A stream goes by whole groups.
-    pub(super) fn next(&mut self, entry: u32, len: u32) -> Option<Segment> {
-        if let Tree::File(tree) = &self.tree {
+    /// Goes past what was asked for out of its turn, and what an earlier run has left. `None` if nothing stands behind it.
+    fn skip(&mut self) -> Option<()> {
+        loop {
             let group = self.next / u64::from(GROUP);
-            if tree.have(group) {
-                self.next = tree.next_missing(group)?.saturating_mul(GROUP.into());
+            match &self.tree {
+                Tree::File(tree) if tree.have(group) => {
+                    self.next = tree.next_missing(group)?.saturating_mul(GROUP.into());
+                }
+                _ if self.next.is_multiple_of(u64::from(GROUP))
+                    && self.ahead.remove(&(self.next / u64::from(GROUP))) =>
+                {
+                    self.next += u64::from(GROUP);
+                }
+                _ => return Some(()),
             }
         }
+    }
+
+    /// The next range to ask for: at most `len` bytes, inside one group. A stream goes by whole groups.
+    pub(super) fn next(&mut self, entry: u32, len: u32) -> Option<Segment> {
+        self.skip()?;
         let offset = self.next;
         let rest_of_group = GROUP - u32::try_from(offset % u64::from(GROUP)).unwrap_or(0);
         let len = match &self.tree {
@@ -119,6 +135,40 @@ impl Arrival {
         };
         self.next += u64::from(len);
         Some(Segment { entry, offset, len })
+    }
+
+    /// Whether a group may be asked for out of its turn: nothing of it was asked for.
+    pub(super) fn is_open(&self, group: u64) -> bool {
+        let start = group.saturating_mul(u64::from(GROUP));
+        match &self.tree {
+            Tree::File(tree) => {
+                start >= self.next
+                    && start < tree.size()
+                    && !self.ahead.contains(&group)
+                    && !tree.have(group)
+                    && !self.partial.contains_key(&group)
+            }
+            Tree::Stream { .. } => false,
+        }
+    }
+
+    /// What is left to ask for of the group that was begun last. It goes to whoever asks again.
+    pub(super) fn leave_group(&mut self, entry: u32) -> Option<Segment> {
+        let within = self.next % u64::from(GROUP);
+        let size = self.size().filter(|size| self.next < *size)?;
+        if within == 0 {
+            return None;
+        }
+        let offset = self.next;
+        let end = (offset - within + u64::from(GROUP)).min(size);
+        self.next = end;
+        let len = u32::try_from(end - offset).ok()?;
+        Some(Segment { entry, offset, len })
+    }
+
+    /// A group is asked for out of its turn.
+    pub(super) fn take_ahead(&mut self, group: u64) {
+        self.ahead.insert(group);
     }
 
     /// Whether the leaves of a range are here.
@@ -140,13 +190,14 @@ impl Arrival {
             })
     }
 
-    /// Takes in a range's hashes.
-    pub(super) fn take(&mut self, offset: u64, len: u32, range: &RangeHash) {
+    /// Takes in a range's hashes. Returns the node of its group, if that is whole by now.
+    pub(super) fn take(&mut self, offset: u64, len: u32, range: &RangeHash) -> Option<Hash> {
         let group = offset / u64::from(GROUP);
         let total = self.leaves_in(group);
         if range.leaves().len() == total || matches!(self.tree, Tree::Stream { .. }) {
             self.partial.remove(&group);
-            return self.insert(group, range.node());
+            self.insert(group, range.node());
+            return Some(range.node());
         }
         let hashes = self.partial.entry(group).or_default();
         let leaves = leaves_of(offset, len);
@@ -154,10 +205,10 @@ impl Arrival {
             *slot = Some(*hash);
         }
         let all: Option<Vec<Hash>> = hashes.iter().take(total).copied().collect();
-        if let Some(all) = all {
-            self.partial.remove(&group);
-            self.insert(group, group_node(&all));
-        }
+        let node = group_node(&all?);
+        self.partial.remove(&group);
+        self.insert(group, node);
+        Some(node)
     }
 
     fn insert(&mut self, group: u64, node: Hash) {

@@ -1,14 +1,18 @@
 //! The files of one download: what is wanted, asked for, here, checked and published.
 
+mod pick;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::super::{AcceptTerms, Kept, KeptSummary, OnConflict};
 use super::super::{PublishFile, Segment, Violation};
 use super::arrival::Arrival;
-use crate::limits::LEAF;
-use crate::manifest::{Entry, EntryKind, Manifest};
+use super::holdings::Holdings;
+use crate::limits::{GROUP, LEAF};
+use crate::manifest::{Entry, EntryKind, Manifest, SignedRoots};
 use crate::merkle::{Hash, RangeHash, file_root, group_count, group_len, verify_range};
+use crate::path::SafePath;
 
 /// What a segment costs in a window beside its bytes: so that a million empty-ish files are not asked for at once.
 const SEGMENT_COST: u64 = 512;
@@ -40,6 +44,14 @@ pub(super) struct Size {
     pub(super) segments: usize,
 }
 
+/// What segments cost in a window.
+pub(super) fn cost_of(segments: &[Segment]) -> u64 {
+    let costs = segments.iter();
+    costs
+        .map(|segment| u64::from(segment.len) + SEGMENT_COST)
+        .sum()
+}
+
 /// All files of a download.
 pub(super) struct Files {
     manifest: Arc<Manifest>,
@@ -54,12 +66,14 @@ pub(super) struct Files {
     cursor: u32,
     /// The file whose ranges are being asked for.
     current: Option<u32>,
-    /// Files of which an earlier run has left a part.
-    begun: VecDeque<u32>,
+    /// Files that were begun out of their turn or by an earlier run, and whose ranges in order are still to be asked for.
+    begun: BTreeSet<u32>,
     /// Whole and checked, to be published; with their root, unless an earlier run has noted that.
     ready: VecDeque<(u32, Option<Hash>)>,
     /// Whole, but their root is not known.
     rootless: BTreeSet<u32>,
+    /// What may be served of it, where it is.
+    pub(super) held: Option<Holdings>,
     pub(super) count: Count,
 }
 
@@ -145,9 +159,10 @@ impl Files {
             again: BTreeSet::new(),
             cursor: 0,
             current: None,
-            begun: VecDeque::new(),
+            begun: BTreeSet::new(),
             ready: VecDeque::new(),
             rootless: BTreeSet::new(),
+            held: None,
             count,
         }
     }
@@ -173,7 +188,7 @@ impl Files {
             };
             if self.is(groups.entry, State::Waiting) {
                 self.begin(groups.entry, Some(size), false);
-                self.begun.push_back(groups.entry);
+                self.begun.insert(groups.entry);
             }
             if let Some(arrival) = self.arriving.get_mut(&groups.entry) {
                 for (group, node) in (groups.first..).zip(&groups.nodes) {
@@ -214,6 +229,14 @@ impl Files {
         &self.manifest
     }
 
+    /// Files that are to come.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = u32> {
+        let states = (0..).zip(&self.states);
+        states
+            .filter(|(_, state)| **state == State::Waiting)
+            .map(|(index, _)| index)
+    }
+
     /// Entries that were left out because their name is taken.
     pub(super) fn skipped(&self) -> Vec<u32> {
         let states = (0..).zip(&self.states);
@@ -243,11 +266,23 @@ impl Files {
             .or_else(|| self.next_small(size))
             // Empty files may have stood between here and the next large one.
             .or_else(|| self.next_range(size))?;
-        let cost = segments
-            .iter()
-            .map(|segment| u64::from(segment.len) + SEGMENT_COST)
-            .sum();
+        let cost = cost_of(&segments);
         Some((segments, cost))
+    }
+
+    /// Keeps roots as they were signed, to pass them on.
+    pub(super) fn keep_roots(&mut self, batch: &SignedRoots, roots: &[(u32, Hash)]) {
+        if let Some(held) = &mut self.held {
+            held.learnt(batch, roots);
+        }
+    }
+
+    /// A file stands under this name, which may be another than it has in the manifest.
+    pub(super) fn stands_at(&mut self, index: u32, path: &SafePath) {
+        let own = self.manifest.entry(index).map(|entry| &entry.path);
+        if let (Some(held), true) = (&mut self.held, own != Some(path)) {
+            held.renamed(index, path.clone());
+        }
     }
 
     /// The first of what has to be asked for again.
@@ -307,7 +342,7 @@ impl Files {
     /// The next range of the file that is being asked for.
     fn next_range(&mut self, size: Size) -> Option<Vec<Segment>> {
         loop {
-            let begun = self.current.or_else(|| self.begun.pop_front());
+            let begun = self.current.or_else(|| self.begun.pop_first());
             let entry = match begun {
                 Some(entry) => entry,
                 None => self.start_large(size.batch)?,
@@ -445,7 +480,12 @@ impl Files {
         {
             return Taken::Bad;
         }
-        arrival.take(segment.offset, len, range);
+        let size = arrival.size();
+        let node = arrival.take(segment.offset, len, range);
+        if let (Some(held), Some(size), Some(node)) = (&mut self.held, size, node) {
+            let place = (segment.entry, segment.offset / u64::from(GROUP));
+            held.arrived(place, size, node, root.zip(proof));
+        }
         Taken::Write
     }
 
@@ -484,6 +524,13 @@ impl Files {
         let Some(arrival) = self.arriving.remove(&entry) else {
             return Settled::Fine;
         };
+        if let Some(held) = &mut self.held {
+            if matches {
+                held.confirmed(entry);
+            } else {
+                held.lost(entry);
+            }
+        }
         if matches {
             self.roots.remove(&entry);
             self.set(entry, State::Publishing);
@@ -563,6 +610,9 @@ impl Files {
         }
         self.set(index, State::Failed);
         self.count.failed += 1;
+        if let Some(held) = &mut self.held {
+            held.lost(index);
+        }
         if let Some(arrival) = self.arriving.remove(&index) {
             self.count.here = self.count.here.saturating_sub(arrival.written);
         }
@@ -572,7 +622,7 @@ impl Files {
         self.rootless.remove(&index);
         self.roots.remove(&index);
         self.ready.retain(|(ready, _)| *ready != index);
-        self.begun.retain(|begun| *begun != index);
+        self.begun.remove(&index);
         if self.current == Some(index) {
             self.current = None;
         }

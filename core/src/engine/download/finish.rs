@@ -37,6 +37,7 @@ impl Download {
                 download: self.id,
                 folders,
                 symlinks,
+                keep: self.seed.is_some() && self.options.seed_for.is_some(),
             },
         );
     }
@@ -81,7 +82,20 @@ impl Download {
         self.have(cx);
         self.tell_agreed(cx);
         self.leave(cx, Leave::Completed);
-        self.stage = Stage::Ending;
+        let stage = std::mem::replace(&mut self.stage, Stage::Ending);
+        if let (Some(time), Some(_), Stage::Transfer(transfer)) =
+            (self.options.seed_for, &self.seed, stage)
+        {
+            self.stage = Stage::Seeding(transfer);
+            self.seeding = Some((summary, cx.now + time));
+            cx.event(Event::Seeding {
+                download: self.id,
+                summary,
+                time,
+            });
+            return;
+        }
+        self.end_seed(cx);
         self.ending = Some(DownloadOutcome::Completed(summary));
         self.ended(cx);
     }
@@ -117,6 +131,8 @@ impl Download {
             Some(link) => (link.path, link.rtt),
             None => (self.last_path, None),
         };
+        let mates = self.swarm.as_ref().map_or(0, |swarm| swarm.sources());
+        let sources = mates + usize::from(self.best.is_some());
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
@@ -131,6 +147,7 @@ impl Download {
             rate: transfer.rate.now(),
             rtt,
             path,
+            sources,
             paused: self.paused,
         };
         cx.event(Event::Progress {

@@ -98,6 +98,7 @@ impl Download {
     /// Nothing here holds it back any more.
     pub(in super::super) fn go_on(&mut self, cx: &mut Context) {
         self.pump(cx);
+        self.seed_pump(cx);
         self.note_room(cx);
     }
 }

@@ -3,18 +3,25 @@
 //! It looks for its peer ([`search`]), fetches and shows the manifest ([`offer`]), and once that is accepted asks for
 //! ranges, checks, stages and publishes ([`transfer`]). Links come and go underneath.
 
+mod answer;
 mod arrival;
 mod delivered;
 mod files;
 mod finish;
 mod held;
+mod holdings;
 mod journal;
 mod lookups;
+mod mates;
 mod offer;
+mod parts;
 mod reach;
 mod remember;
 mod search;
+mod seed;
+mod sources;
 mod stall;
+mod swarm;
 mod transfer;
 mod window;
 
@@ -28,15 +35,19 @@ use journal::Journal;
 use offer::Offer;
 use reach::Better;
 use search::Search;
+use seed::Seed;
+use swarm::Swarm;
 use transfer::Transfer;
 
 use super::context::{Context, DownloadJob, JobOwner};
 use super::remember::{Remembering, Said};
 use super::{
-    AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, Event, FetchKey,
-    FetchOptions, FetchSource, Kept, LinkId, Origin, PathKind, SinkKind, Violation,
+    AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, DownloadSummary,
+    Event, FetchKey, FetchOptions, FetchSource, Kept, LinkId, Origin, PathKind, SinkKind,
+    Violation,
 };
 use crate::frame::Frame;
+use crate::limits::Limits;
 use crate::manifest::SignedManifest;
 use crate::message::{Announced, Leave, MAX_TEXT, Message, SecretBytes};
 use crate::secret::ShareSecret;
@@ -44,9 +55,12 @@ use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
 /// A download, from its command to its end.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Download {
     id: DownloadId,
     source: FetchSource,
+    /// The code names the sharer.
+    named: bool,
     sink: SinkKind,
     options: FetchOptions,
     /// Tells the sharer which links are one download's.
@@ -67,6 +81,21 @@ pub(super) struct Download {
     /// The last reason for which a link was lost.
     lost: Option<String>,
     stage: Stage,
+    /// Sources beside the sharer, and serving them; once it is accepted.
+    swarm: Option<Box<Swarm>>,
+    seed: Option<Box<Seed>>,
+    /// Who may serve, by what was heard before that.
+    met: BTreeMap<PeerId, Vec<Multiaddr>>,
+    /// All is here, and others are served up to this moment.
+    seeding: Option<(DownloadSummary, Time)>,
+    /// Why nothing more is to be had of the sharer, while others may have it.
+    gone: Option<DownloadError>,
+    /// When a sharer that was not found is looked for again.
+    seek_due: Option<Time>,
+    /// The sharer has signed contradictions: nobody can have what it shares.
+    hopeless: bool,
+    /// What the sharer turned out to have done wrong, by what another source brought.
+    pub(super) accused: Option<Violation>,
     paused: bool,
     /// The sharer has, as the user was told last.
     sharer_paused: bool,
@@ -86,13 +115,34 @@ enum Stage {
     Offer(Box<Offer>),
     /// Accepted.
     Transfer(Box<Transfer>),
+    /// All of it is here, and is served to others.
+    Seeding(Box<Transfer>),
     /// Its last disk job is under way, or done.
     Ending,
+}
+
+impl Stage {
+    /// What was accepted, and what of it is here.
+    fn transfer(&self) -> Option<&Transfer> {
+        match self {
+            Self::Transfer(transfer) | Self::Seeding(transfer) => Some(transfer),
+            Self::Offer(_) | Self::Ending => None,
+        }
+    }
+
+    fn transfer_mut(&mut self) -> Option<&mut Transfer> {
+        match self {
+            Self::Transfer(transfer) | Self::Seeding(transfer) => Some(transfer),
+            Self::Offer(_) | Self::Ending => None,
+        }
+    }
 }
 
 /// One keyed link of a download.
 struct Fetching {
     path: PathKind,
+    /// To whom it leads, if that is not the sharer.
+    mate: Option<PeerId>,
     /// Bytes of the manifest that the sharer announced on this link.
     manifest: Option<u64>,
     /// Ranges asked for on this link.
@@ -109,6 +159,7 @@ impl Fetching {
     fn new(path: PathKind) -> Self {
         Self {
             path,
+            mate: None,
             manifest: None,
             flow: transfer::Flow::default(),
             pace: SharerPace::default(),
@@ -130,6 +181,7 @@ impl Download {
         let nonce = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
         let mut download = Self {
             id,
+            named: source.peer.is_some(),
             source,
             sink,
             options,
@@ -143,6 +195,14 @@ impl Download {
             last_path: PathKind::Direct,
             lost: None,
             stage: Stage::Offer(Box::default()),
+            swarm: None,
+            seed: None,
+            met: BTreeMap::new(),
+            seeding: None,
+            gone: None,
+            seek_due: None,
+            hopeless: false,
+            accused: None,
             paused: false,
             sharer_paused: false,
             bad: 0,
@@ -158,11 +218,6 @@ impl Download {
 
     pub(super) fn key(&self) -> &FetchKey {
         &self.source.key
-    }
-
-    /// The peer that this download's links must lead to, if it is known by now.
-    pub(super) fn peer(&self) -> Option<PeerId> {
-        self.source.peer
     }
 
     /// The link in use.
@@ -183,6 +238,9 @@ impl Download {
         let Some((path, better)) = cx.links.get(link).map(|link| (link.path, link.better)) else {
             return;
         };
+        if self.is_mate(peer) {
+            return self.mate_up(cx, link, peer, path);
+        }
         self.better.came(path);
         if let Some(search) = &mut self.search {
             search.rest(cx);
@@ -201,6 +259,7 @@ impl Download {
             },
         );
         self.tell_addresses(cx, link);
+        self.say_seeds(cx, link);
         cx.event(Event::Connected {
             download: self.id,
             peer,
@@ -226,27 +285,27 @@ impl Download {
         if let Stage::Offer(offer) = &mut self.stage {
             offer.lost(link);
         }
+        if let Some(peer) = fetching.mate {
+            return self.mate_down(cx, peer, link);
+        }
         if self.is_ending() {
             return;
         }
         self.choose(cx);
-        if self.links.is_empty() {
+        if self.has_sharer() {
+            return self.pump(cx);
+        }
+        // While others serve, that is no news to anybody.
+        if !self.has_mates() {
             cx.event(Event::ConnectionLost {
                 download: self.id,
                 path,
                 reason: reason.clone(),
             });
-            self.lost = Some(reason);
-            self.look(cx);
-        } else {
-            self.pump(cx);
         }
-    }
-
-    /// The peer broke the protocol. There is no other source, so this is the end.
-    pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId, violation: &Violation) {
-        self.links.remove(&link);
-        self.fail(cx, DownloadError::Violation(violation.to_string()));
+        self.lost = Some(reason);
+        self.look(cx);
+        self.pump(cx);
     }
 
     /// Picks the link to use: the best path, then the shortest round trip; the one in use stays if it is as good.
@@ -254,7 +313,7 @@ impl Download {
         let welcomed = self
             .links
             .iter()
-            .filter(|(_, fetching)| fetching.manifest.is_some());
+            .filter(|(_, fetching)| fetching.manifest.is_some() && fetching.mate.is_none());
         let best = welcomed
             .filter_map(|(id, _)| {
                 cx.links
@@ -299,7 +358,13 @@ impl Download {
             message,
             Message::Data { .. } | Message::Manifest { .. } | Message::Pace { .. }
         );
+        let is_mate = self
+            .links
+            .get(&link)
+            .is_some_and(|link| link.mate.is_some());
         match message {
+            // It shares something under the same secret, and is not the sharer of this.
+            Message::Welcome { .. } if is_mate => self.not_it(cx, link),
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
                 self.manifest_part(cx, offset, total, &payload)?;
@@ -309,7 +374,7 @@ impl Download {
                 segments,
                 roots,
             } => {
-                let data = transfer::Data {
+                let data = answer::Data {
                     id,
                     served: segments.into_inner(),
                     roots,
@@ -318,12 +383,16 @@ impl Download {
                 };
                 self.data(cx, link, data)?;
             }
-            Message::Roots(roots) => self.roots(cx, &roots)?,
-            Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
+            Message::Roots(roots) => self.roots(cx, is_mate, &roots)?,
             Message::Pace { piece, paused } => self.told_pace(cx, link, piece, paused),
-            Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
+            Message::Failed { entry, reason } if !is_mate => self.entry_failed(cx, entry, reason),
+            Message::Withdrawn if is_mate => self.mate_leaves(cx, link),
+            Message::Withdrawn => self.sharer_gone(cx, DownloadError::Withdrawn),
+            Message::Seeder { manifest } => self.seeder(cx, link, manifest)?,
+            Message::Parts { ranges } if is_mate => self.told_parts(link, &ranges)?,
+            Message::Peers { peers } => self.told_peers(cx, &peers),
             Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
-            Message::Remember { half } => self.remembered(cx, link, &half)?,
+            Message::Remember { half } if !is_mate => self.remembered(cx, link, &half)?,
             _ => return Err(Violation::new("a receiver's message from a sharer")),
         }
         self.wait(cx.now, answers.then_some(link));
@@ -366,7 +435,7 @@ impl Download {
         let same = match &mut self.stage {
             Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
             Stage::Transfer(transfer) => transfer.signed.id() == announced.id,
-            Stage::Ending => true,
+            Stage::Seeding(_) | Stage::Ending => true,
         };
         if !same {
             self.fail(cx, DownloadError::OtherFiles);
@@ -470,6 +539,8 @@ impl Download {
         let journal = Journal::new(sized, !kept.is_empty(), &files, &cx.limits, cx.now);
         let transfer = Transfer::new(signed, files, journal, self.sink, cx.now);
         self.stage = Stage::Transfer(Box::new(transfer));
+        self.join_swarm(cx);
+        self.hold_kept(&kept);
         match self.sink {
             SinkKind::Pipe => self.pump(cx),
             SinkKind::Folder => cx.disk(
@@ -491,6 +562,9 @@ impl Download {
     }
 
     pub(super) fn cancel(&mut self, cx: &mut Context) {
+        if self.seeding.is_some() {
+            return self.end_seeding(cx);
+        }
         if !self.is_ending() {
             self.leave(cx, Leave::Cancelled);
             self.end(cx, DownloadOutcome::Cancelled);
@@ -499,7 +573,7 @@ impl Download {
 
     /// Ends it for this run.
     pub(super) fn suspend(&mut self, cx: &mut Context) {
-        if !self.is_kept() {
+        if self.seeding.is_some() || !self.is_kept() {
             return self.cancel(cx);
         }
         if !self.is_ending() {
@@ -521,9 +595,17 @@ impl Download {
         }
     }
 
+    /// All is here, and others were served for long enough.
+    fn end_seeding(&mut self, cx: &mut Context) {
+        if let Some((summary, _)) = self.seeding.take() {
+            self.end(cx, DownloadOutcome::Completed(summary));
+        }
+    }
+
     /// Tells the sharer on the link in use that nothing more is wanted, and closes all links.
     fn leave(&mut self, cx: &mut Context, outcome: Leave) {
-        let told = self.best.or_else(|| self.links.keys().next().copied());
+        let own = |(link, fetching): (&LinkId, &Fetching)| fetching.mate.is_none().then_some(*link);
+        let told = self.best.or_else(|| self.links.iter().find_map(own));
         if let Some(link) = told {
             cx.send(link, Message::Leave { outcome });
         }
@@ -532,6 +614,7 @@ impl Download {
         }
         self.best = None;
         end_search(&mut self.search, cx);
+        self.end_swarm(cx);
     }
 
     /// Ends it, after what was staged is removed, or left for another run.
@@ -545,6 +628,7 @@ impl Download {
         };
         self.ending = Some(outcome);
         self.stage = Stage::Ending;
+        self.end_seed(cx);
         cx.disk(JobOwner::Download(download, DownloadJob::Discard), work);
     }
 
@@ -580,6 +664,7 @@ impl Download {
             DownloadJob::Sync => self.synced(cx, done),
             DownloadJob::Journal => self.noted(cx, &done),
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
+            DownloadJob::ReadBack { link, id } => self.read_back(cx, link, id, done),
             DownloadJob::Finish => self.finished(cx, done),
             DownloadJob::Discard => {}
         }
@@ -587,7 +672,8 @@ impl Download {
         Ok(())
     }
 
-    pub(super) fn deadline(&self, stalled: Duration) -> Time {
+    pub(super) fn deadline(&self, limits: &Limits) -> Time {
+        let stalled = limits.stalled;
         if self.is_ending() {
             return Time::NEVER;
         }
@@ -598,7 +684,8 @@ impl Download {
         };
         let waiting = self.links.values().filter_map(|link| link.waiting);
         let stalled = waiting.min().map_or(Time::NEVER, |since| since + stalled);
-        search.min(report).min(stalled)
+        let swarm = self.swarm_deadline(limits.search).min(self.seed_deadline());
+        search.min(report).min(stalled).min(swarm)
     }
 
     /// Time has passed.
@@ -617,12 +704,17 @@ impl Download {
         }
         self.keep(cx);
         self.report_if_due(cx);
+        self.swarm_tick(cx);
+        self.seed_tick(cx);
     }
 
     /// Does what can be done now: asks for the manifest or for ranges, writes, publishes, finishes.
     fn pump(&mut self, cx: &mut Context) {
+        self.ask_mates(cx);
         let Some(best) = self.best else {
-            return self.pump_disk(cx);
+            self.wait(cx.now, None);
+            self.pump_disk(cx);
+            return self.look_at_supply(cx.now);
         };
         if let Stage::Offer(offer) = &mut self.stage {
             if let Some(offset) = offer.wants(best) {
@@ -636,12 +728,14 @@ impl Download {
         self.release_others(cx, best);
         self.wait(cx.now, None);
         self.pump_disk(cx);
+        self.look_at_supply(cx.now);
     }
 
     /// Closes links that another one is better than, once nothing is asked for on them any more.
     fn release_others(&mut self, cx: &mut Context, best: LinkId) {
         let idle = |(id, fetching): (&LinkId, &Fetching)| {
-            (*id != best && fetching.manifest.is_some() && fetching.flow.is_idle()).then_some(*id)
+            let own = *id != best && fetching.mate.is_none();
+            (own && fetching.manifest.is_some() && fetching.flow.is_idle()).then_some(*id)
         };
         let released: Vec<_> = self.links.iter().filter_map(idle).collect();
         for link in released {

@@ -7,6 +7,7 @@ use super::super::context::Context;
 use super::super::{DialId, DownloadError, Event, LinkId, LookUpId, PathKind};
 use super::Download;
 use super::lookups::LookUps;
+use super::mates::SEEK_AGAIN;
 use super::search::{Search, Step};
 use crate::message::Refusal;
 use crate::{Multiaddr, PeerId, dial};
@@ -93,6 +94,12 @@ impl Download {
         let reason = search.last_failure().or_else(|| self.lost.clone());
         match search.tick(cx, self.id) {
             Step::Wait => {}
+            // While others serve, the sharer is looked for quietly, and again after a while.
+            Step::Attempt(_) if self.has_mates() => {}
+            Step::GiveUp(_) if self.has_mates() => {
+                super::end_search(&mut self.search, cx);
+                self.seek_due = Some(cx.now + SEEK_AGAIN);
+            }
             Step::Attempt(attempt) => cx.event(Event::Connecting {
                 download: self.id,
                 attempt,
@@ -105,6 +112,11 @@ impl Download {
 
     /// A dial failed, or its link did before it had keys.
     pub(in super::super) fn dial_failed(&mut self, cx: &mut Context, dial: DialId, reason: String) {
+        if let Some(swarm) = &mut self.swarm
+            && swarm.dial_over(dial, cx.now)
+        {
+            return;
+        }
         self.upgrade_over(cx, dial);
         if let Some(search) = &mut self.search {
             search.failed(dial, reason, cx.now);
@@ -127,6 +139,10 @@ impl Download {
         dial: DialId,
         refusal: Refusal,
     ) {
+        let swarm = self.swarm.as_ref();
+        if swarm.is_some_and(|swarm| swarm.dialled(dial).is_some()) {
+            return self.dial_failed(cx, dial, "it does not serve this".into());
+        }
         match refusal {
             // Whoever is near is asked: most of them have something else, or nothing.
             Refusal::NoSuchShare
@@ -134,7 +150,7 @@ impl Download {
             {
                 self.dial_failed(cx, dial, "nobody who was found has this code".into());
             }
-            Refusal::NoSuchShare => self.fail(cx, DownloadError::NoSuchShare),
+            Refusal::NoSuchShare => self.sharer_gone(cx, DownloadError::NoSuchShare),
             // Two may have one number; and whoever stands in for the sharer may guess once each time.
             Refusal::WrongWords => {
                 let most = cx.limits.guesses as usize;
@@ -164,6 +180,9 @@ impl Download {
         if let Some(search) = &mut self.search {
             search.nearby(cx, self.id, peer);
         }
+        if let (true, Some(addresses)) = (self.options.seed, cx.nearby.get(&peer).cloned()) {
+            self.meet(cx, peer, &addresses);
+        }
     }
 
     /// A look-up has found somebody. What it says of them is anybody's word.
@@ -181,6 +200,7 @@ impl Download {
         if let Some(search) = &mut self.search {
             search.found(cx, self.id, peer, &vetted);
         }
+        self.meet_at(cx, peer, vetted);
     }
 
     /// A peer has the code with other words.
@@ -196,6 +216,9 @@ impl Download {
         lookup: LookUpId,
         reached: bool,
     ) {
+        if self.looked_for_mates(lookup) {
+            return;
+        }
         let Some(search) = &mut self.search else {
             return;
         };
@@ -213,6 +236,9 @@ impl Download {
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
             self.tell_addresses(cx, link);
+            if self.swarm.is_some() {
+                self.say_seeds(cx, link);
+            }
         }
     }
 
@@ -228,6 +254,10 @@ impl Download {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
             return;
         };
+        if self.is_mate(peer) {
+            let told = cx.vet_told(told, self.options.loopback);
+            return self.mate_told(cx, peer, told);
+        }
         let told = cx.vet_told(told, self.options.loopback);
         if !wanted || self.options.relayed_only || told.is_empty() || told == self.better.told {
             return;
@@ -261,7 +291,8 @@ impl Download {
     /// A connection to the peer came up by itself: this side was called back, or a hole was punched. If that is better
     /// than what is in use, a link is opened over it.
     pub(in super::super) fn path(&mut self, cx: &mut Context, peer: PeerId, path: PathKind) {
-        let ours = self.source.peer == Some(peer) && !self.links.is_empty();
+        self.mate_path(cx, peer, path);
+        let ours = self.source.peer == Some(peer) && self.has_sharer();
         if ours && self.wants_link(cx, path) {
             self.dial_path(cx, peer);
         }

@@ -19,7 +19,7 @@ impl Download {
                 let paused = self.links.get(&link).is_some_and(|link| link.pace.paused);
                 first.is_some_and(|entry| !paused && !transfer.files.is_stream(entry))
             }
-            Stage::Ending => false,
+            Stage::Seeding(_) | Stage::Ending => false,
         }
     }
 

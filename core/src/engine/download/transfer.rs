@@ -1,8 +1,6 @@
 //! An accepted download: asking for ranges, taking what comes, staging, publishing, finishing.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use bytes::Bytes;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::gate::cost;
@@ -10,15 +8,17 @@ use super::super::{
     DiskDone, DiskError, DiskWork, Event, FetchKey, LinkId, Origin, PathKind, Piece, Published,
     Segment, SinkKind, Violation,
 };
-use super::files::{Files, Settled, Size, Taken};
+use super::answer::{Data, Sorted, check, sort, verified};
+use super::files::{self, Files, Settled, Size};
 use super::journal::{FILES, Journal};
+use super::swarm::Swarm;
 use super::window::{Rate, Window};
 use super::{Download, Stage, end_search};
+use crate::PeerId;
 use crate::code::{MAX_ADDRESSES, Ticket};
 use crate::limits::{GROUP, Limits};
 use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
-use crate::merkle::RangeHash;
-use crate::message::{Failure, MAX_SEGMENTS, Message, Served};
+use crate::message::{Failure, MAX_SEGMENTS, Message};
 use crate::secret::ShareCodeLabel;
 use crate::time::Time;
 
@@ -30,6 +30,7 @@ const WRITES: usize = 2;
 const WRITE: usize = 1024 * 1024;
 
 /// An accepted download.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Transfer {
     pub(super) signed: SignedManifest,
     pub(super) files: Files,
@@ -51,6 +52,8 @@ pub(super) struct Transfer {
     pub(super) symlinks: u64,
     /// Roots that were asked for, with the link that was asked.
     asked_roots: BTreeMap<u32, LinkId>,
+    /// Several sources serve: ranges are asked for as they have them, and not in order.
+    pub(super) several: bool,
     pub(super) started: Time,
     pub(super) rate: Rate,
     pub(super) report_due: Time,
@@ -60,24 +63,17 @@ pub(super) struct Transfer {
 /// What is asked for on one link.
 #[derive(Default)]
 pub(super) struct Flow {
-    window: Option<Window>,
+    pub(super) window: Option<Window>,
     outstanding: BTreeMap<u64, Asked>,
     next_id: u64,
+    /// Roots that a mate was asked for.
+    asked_roots: BTreeSet<u32>,
 }
 
 struct Asked {
     segments: Vec<Segment>,
     cost: u64,
     at: Time,
-}
-
-/// A [`Message::Data`] and what came with it.
-pub(super) struct Data {
-    pub(super) id: u64,
-    pub(super) served: Vec<Served>,
-    pub(super) roots: Option<SignedRoots>,
-    pub(super) payload: Bytes,
-    pub(super) hashes: Vec<RangeHash>,
 }
 
 impl Flow {
@@ -124,6 +120,7 @@ impl Transfer {
             finishing: false,
             symlinks: 0,
             asked_roots: BTreeMap::new(),
+            several: false,
             started: now,
             rate: Rate::default(),
             report_due: now,
@@ -147,10 +144,18 @@ impl Transfer {
         self.report_due
     }
 
+    /// Whether nothing is on its way to the disk.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.writes == 0 && self.to_write.is_empty() && !self.publishing
+    }
+
     /// Whether nothing goes on before one more request is made, however full the window is: nothing is on its way to
     /// disk, and what comes next stands before all that is outstanding. What came early for a pipe, and what a stream
     /// was asked for early, waits for that.
     fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>) -> bool {
+        if self.several {
+            return outstanding.is_empty() && self.unwritten == 0;
+        }
         let outstanding = outstanding.values();
         let first = outstanding.filter_map(|asked| asked.segments.first()).min();
         let overdue = match (self.files.first_again(), first) {
@@ -210,20 +215,31 @@ impl Download {
     pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
         let (id, of, mut held_in_all) = (self.id, self.of(), self.held());
         let piece = self.piece(cx, link);
+        let others = self.asked_of_others(link);
+        let has_sharer = self.best.is_some();
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let Some(flow) = self.links.get_mut(&link).map(|fetching| &mut fetching.flow) else {
+        let Some(fetching) = self.links.get_mut(&link) else {
             return;
         };
+        let (mate, flow) = (fetching.mate, &mut fetching.flow);
         let Some(window) = &mut flow.window else {
             return;
         };
         if !transfer.staged {
             return;
         }
-        for entry in transfer.files.rootless() {
-            if transfer.asked_roots.get(&entry) != Some(&link) {
+        let rootless = transfer.files.rootless();
+        for entry in rootless
+            .into_iter()
+            .filter(|_| mate.is_none() || !has_sharer)
+        {
+            if mate.is_some() {
+                if flow.asked_roots.insert(entry) {
+                    cx.send(link, Message::GetRoot { entry });
+                }
+            } else if transfer.asked_roots.get(&entry) != Some(&link) {
                 transfer.asked_roots.insert(entry, link);
                 cx.send(link, Message::GetRoot { entry });
             }
@@ -233,7 +249,7 @@ impl Download {
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
         while flow.outstanding.len() < at_once || transfer.is_stuck(&flow.outstanding) {
             let len = window.request_len().min(piece);
-            let held = transfer.unwritten + transfer.journal.at_risk();
+            let held = transfer.unwritten + transfer.journal.at_risk() + others;
             let held = cx.limits.window.saturating_sub(held);
             let room = window.room().min(held);
             if room < u64::from(len) && !transfer.is_stuck(&flow.outstanding) {
@@ -252,7 +268,8 @@ impl Download {
                 batch: window.piece().min(piece),
                 segments: most,
             };
-            let Some((segments, held)) = transfer.files.next(size) else {
+            let swarm = self.swarm.as_mut().filter(|_| transfer.several);
+            let Some((segments, held)) = next(&mut transfer.files, swarm, mate, size, cx) else {
                 break;
             };
             cx.down.went(of, cost(&segments), cx.now);
@@ -286,9 +303,10 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Err(Violation::new("bytes that were not asked for"));
         };
-        let Some(flow) = self.links.get_mut(&link).map(|fetching| &mut fetching.flow) else {
+        let Some(fetching) = self.links.get_mut(&link) else {
             return Ok(());
         };
+        let (mate, flow) = (fetching.mate, &mut fetching.flow);
         let Some(asked) = flow.outstanding.remove(&data.id) else {
             return Err(Violation::new("bytes that were not asked for"));
         };
@@ -308,18 +326,33 @@ impl Download {
         {
             state.progressed(&cx.limits);
         }
-        if let Some(roots) = &data.roots {
-            let roots = verified(transfer, roots)?;
-            transfer.files.learn(roots)?;
+        // What can't be taken at all is asked for again, wherever it is to be had.
+        let checked = check(transfer, &asked.segments, &data, mate.is_some());
+        if let Err(violation) = checked {
+            transfer.files.lost(asked.segments);
+            return Err(violation);
         }
-        let (pieces, failed, bad) = sort(&mut transfer.files, &asked.segments, data)?;
+        let sorted = sort(&mut transfer.files, &asked.segments, data)?;
+        let Sorted {
+            pieces,
+            failed,
+            bad,
+            missing,
+        } = sorted;
         if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
             let bytes = pieces.iter().map(|piece| piece.data.len() as u64).sum();
             self.delivered.add(peer, bytes, bad, asked.at, cx.now);
         }
         if !pieces.is_empty() {
             transfer.queue(pieces);
-            end_search(&mut self.search, cx);
+            if mate.is_none() {
+                end_search(&mut self.search, cx);
+            }
+        }
+        if let (Some(peer), Some(swarm)) = (mate, &mut self.swarm) {
+            swarm.lacks(peer, &missing);
+            let bad = swarm.is_bad(peer, bad);
+            return judge_mate(bad, cx.limits.bad_leaves);
         }
         self.bad += bad;
         if self.bad >= cx.limits.bad_leaves {
@@ -346,15 +379,34 @@ impl Download {
         Ok(())
     }
 
-    /// Signed roots came.
-    pub(super) fn roots(&mut self, cx: &mut Context, roots: &SignedRoots) -> Result<(), Violation> {
+    /// Signed roots came, from the sharer or passed on by a mate.
+    pub(super) fn roots(
+        &mut self,
+        cx: &mut Context,
+        is_mate: bool,
+        roots: &SignedRoots,
+    ) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Err(Violation::new("roots that were not asked for"));
         };
-        let roots = verified(transfer, roots)?;
-        let entries: Vec<u32> = roots.iter().map(|(entry, _)| *entry).collect();
-        transfer.files.learn(roots)?;
-        self.settle(cx, &entries)
+        let learnt = verified(transfer, roots)?;
+        let entries: Vec<u32> = learnt.iter().map(|(entry, _)| *entry).collect();
+        transfer.files.keep_roots(roots, &learnt);
+        let two_faced = transfer.files.learn(learnt);
+        if is_mate && two_faced.is_err() {
+            // The sharer has signed one thing for us and another for others: what it shares is not to be had of anybody.
+            self.hopeless = true;
+            self.accused = two_faced.err();
+            return Ok(());
+        }
+        two_faced?;
+        let settled = self.settle(cx, &entries);
+        if is_mate {
+            // What does not match came from the sharer, without a proof.
+            self.accused = settled.err();
+            return Ok(());
+        }
+        settled
     }
 
     /// Looks which of these entries are whole by now.
@@ -372,6 +424,12 @@ impl Download {
                 continue;
             }
             self.bad += 1;
+            if let Some(swarm) = &mut self.swarm {
+                swarm.reopen(*entry);
+            }
+            if self.gone.is_some() {
+                continue;
+            }
             // A pipe can't take back what went through it.
             if self.bad >= cx.limits.bad_leaves || self.sink == SinkKind::Pipe {
                 return Err(Violation::new("a file that does not match its root"));
@@ -473,6 +531,9 @@ impl Download {
                 let files = &transfer.files;
                 transfer.journal.wrote(files, piece.entry, group, node);
             }
+            if let Some(held) = &mut transfer.files.held {
+                held.landed(piece.entry, piece.offset);
+            }
         }
         let mut entries: Vec<u32> = pieces.iter().map(|piece| piece.entry).collect();
         entries.dedup();
@@ -499,6 +560,7 @@ impl Download {
                     let size = transfer.files.published(*entry);
                     let files = &transfer.files;
                     transfer.journal.published(files, *entry, &path);
+                    transfer.files.stands_at(*entry, &path);
                     cx.event(Event::FileDone {
                         download: self.id,
                         path,
@@ -600,65 +662,27 @@ impl Download {
     }
 }
 
-fn verified(
-    transfer: &Transfer,
-    roots: &SignedRoots,
-) -> Result<Vec<(u32, crate::merkle::Hash)>, Violation> {
-    roots
-        .verify(&transfer.signed.id(), &transfer.signed.signer())
-        .map_err(|error| Violation::new(format!("its roots are refused: {error}")))
+/// What is asked for next: what comes next in order, or what a source of several has.
+fn next(
+    files: &mut Files,
+    swarm: Option<&mut Box<Swarm>>,
+    mate: Option<PeerId>,
+    size: Size,
+    cx: &mut Context,
+) -> Option<(Vec<Segment>, u64)> {
+    let Some(swarm) = swarm else {
+        return files.next(size);
+    };
+    let segments = swarm.next(files, mate, size, cx.rng())?;
+    let cost = files::cost_of(&segments);
+    Some((segments, cost))
 }
 
-/// What an answer brings: pieces for the disk, entries that can't be had, and how many pieces failed their check.
-type Sorted = (Vec<Piece>, Vec<(u32, Failure)>, u32);
-
-fn sort(files: &mut Files, segments: &[Segment], data: Data) -> Result<Sorted, Violation> {
-    let mut payload = data.payload;
-    let mut hashes = data.hashes.iter();
-    let (mut pieces, mut failed, mut bad) = (Vec::new(), Vec::new(), 0);
-    for (segment, served) in segments.iter().zip(data.served) {
-        let (len, proof, end) = match served {
-            Served::Bytes { len, proof } => (len, proof, None),
-            Served::End { len, size } => (len, None, Some(size)),
-            Served::Failed(reason) => {
-                failed.push((segment.entry, reason));
-                continue;
-            }
-            // Nothing was forgotten: this side never asks for that.
-            Served::Forgotten => {
-                return Err(Violation::new("forgot a request by itself"));
-            }
-        };
-        let (Some(range), true) = (hashes.next(), len as usize <= payload.len()) else {
-            return Err(Violation::new("an answer shorter than it says"));
-        };
-        let bytes = payload.split_to(len as usize);
-        if let Some(size) = end {
-            let behind = segment.offset.saturating_add(u64::from(len));
-            if size > behind || (len > 0 && size != behind) {
-                return Err(Violation::new("a stream that does not end where it says"));
-            }
-            files.ends(segment.entry, size)?;
-        }
-        let whole = len == segment.len || end.is_some();
-        if !whole || len > segment.len {
-            return Err(Violation::new("an answer to another question"));
-        }
-        if len == 0 {
-            continue;
-        }
-        match files.arrived(segment, len, range, proof.as_deref()) {
-            Taken::Write => pieces.push(Piece {
-                entry: segment.entry,
-                offset: segment.offset,
-                data: bytes,
-            }),
-            Taken::Drop => {}
-            Taken::Bad => {
-                bad += 1;
-                files.lost([*segment]);
-            }
-        }
+fn judge_mate(bad: u32, most: u32) -> Result<(), Violation> {
+    if bad < most {
+        return Ok(());
     }
-    Ok((pieces, failed, bad))
+    Err(Violation::new(format!(
+        "{bad} pieces that do not match their root"
+    )))
 }

@@ -76,13 +76,18 @@ impl Content {
         self.signed.encoded().len() as u64
     }
 
-    /// The part of the encoded manifest from `offset` on, up to a payload's size.
-    pub(super) fn manifest_part(&self, offset: u64, most: u32) -> Option<Bytes> {
-        let start = usize::try_from(offset).ok()?;
-        let end = start
-            .saturating_add(most as usize)
-            .min(self.signed.encoded().len());
-        (start < end).then(|| self.signed.encoded().slice(start..end))
+    /// The encoded, signed manifest.
+    pub(super) fn encoded(&self) -> &Bytes {
+        self.signed.encoded()
+    }
+
+    /// Bytes that an entry has to be asked for: a stream any number, a folder none.
+    pub(super) fn bytes_of(&self, entry: u32) -> Option<u64> {
+        match self.entries.get(entry as usize)? {
+            EntryState::File { size, .. } | EntryState::Failed { size, .. } => Some(*size),
+            EntryState::Stream(_) => Some(u64::MAX),
+            EntryState::Bare => None,
+        }
     }
 
     pub(super) fn entry(&self, entry: u32) -> Option<&EntryState> {

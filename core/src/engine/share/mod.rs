@@ -14,14 +14,17 @@ mod sessions;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub(super) use patience::Pace;
+
 use announce::{Announcing, Number};
 use content::Content;
 use serde_bytes::ByteBuf;
-use serve::Serving;
 use sessions::Sessions;
 
 use super::Violation;
 use super::context::{Context, JobOwner, ShareJob};
+use super::seeders::Seeders;
+use super::serving::Serving;
 use super::{
     DiskDone, DiskWork, Event, LinkId, LookUpId, Output, PathKind, Place, ReceiverOutcome, Scanned,
     ShareEnd, ShareId, ShareLabel, ShareOptions, Short,
@@ -56,6 +59,8 @@ pub(super) struct Share {
     content: Option<Content>,
     serving: BTreeMap<LinkId, Serving>,
     sessions: Sessions,
+    /// Receivers that serve others.
+    seeders: Seeders,
     /// Disk jobs under way.
     jobs: usize,
     /// A job hashes ahead.
@@ -112,6 +117,7 @@ impl Share {
             content: None,
             serving: BTreeMap::new(),
             sessions: Sessions::default(),
+            seeders: Seeders::default(),
             jobs: 1,
             hashing: false,
             reported: 0,
@@ -286,6 +292,7 @@ impl Share {
     /// A link proved this share's key, or its short code: who did that is given the key.
     pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, short: bool) {
         self.serving.insert(link, Serving::default());
+        self.seeders.link_up(cx, link);
         if short {
             let secret = SecretBytes(*self.secret.as_bytes());
             cx.send(link, Message::Secret { secret });
@@ -332,6 +339,10 @@ impl Share {
             Message::Leave { outcome } => self.leave(cx, link, outcome),
             Message::Addresses { addresses } => self.call(cx, link, &addresses),
             Message::Remember { half } => self.remember(cx, link, &half)?,
+            Message::Seeds { addresses } => {
+                let addresses = cx.vet_peer(&addresses, self.options.loopback);
+                self.seeders.heard(cx, link, addresses);
+            }
             _ => return Err(Violation::new("a sharer's message from a receiver")),
         }
         self.pump(cx);
@@ -373,6 +384,7 @@ impl Share {
     /// A peer on this link broke the protocol; the link is closed by the engine.
     pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId) {
         self.serving.remove(&link);
+        self.seeders.blamed(link);
         for other in self.sessions.end(cx, link, ReceiverOutcome::Violation) {
             self.serving.remove(&other);
             cx.close(other);
@@ -478,7 +490,8 @@ impl Share {
 
     pub(super) fn deadline(&self) -> Time {
         let next = self.sessions.deadline().min(self.announcing.deadline());
-        next.min(self.expires).min(self.patience_due)
+        let next = next.min(self.expires).min(self.patience_due);
+        next.min(self.seeders.deadline())
     }
 
     /// Time has passed.
@@ -491,6 +504,7 @@ impl Share {
             let number = self.announcing.tick(cx);
             self.checked(cx, number);
             self.ask_for_patience(cx);
+            self.seeders.tick(cx, self.options.relayed_only);
         }
     }
 
@@ -501,7 +515,8 @@ impl Share {
         }
         self.start_reads(cx);
         // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them.
-        if self.serving.values().all(Serving::is_idle) {
+        // But receivers can only help each other with what there are roots for.
+        if self.seeders.count() > 1 || self.serving.values().all(Serving::is_idle) {
             self.start_hashing(cx);
         }
     }

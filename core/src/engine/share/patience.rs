@@ -13,7 +13,7 @@ use crate::time::Time;
 
 /// How a share holds back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Pace {
+pub(in super::super) struct Pace {
     /// Bytes that one request should ask for at the most.
     piece: u32,
     paused: bool,

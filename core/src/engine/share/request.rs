@@ -1,54 +1,15 @@
-//! What a request means: whether it makes sense, what has to be read for it, and what proves what was read.
+//! What a request means: what has to be read for it, and what proves what was read.
 
-use super::super::{DiskWork, GroupHash, Segment, Violation};
+use super::super::serving::proof_of;
+use super::super::{DiskWork, GroupHash, Segment};
 use super::content::{Content, EntryState};
-use crate::bounded::Bounded;
-use crate::limits::{GROUP, LEAF};
-use crate::merkle::{Hash, group_len};
+use crate::limits::GROUP;
+use crate::merkle::group_len;
 use crate::message::{Failure, Served};
 
 /// Bytes of a pipe that are kept behind what was read last, 64 groups: what a receiver may have asked for and lost with
 /// a link.
 const PIPE_KEPT: u64 = 64 * GROUP as u64;
-
-/// Whether a request asks only for what the manifest says is there, in one of the two shapes that requests have.
-pub(super) fn check(content: &Content, segments: &[Segment], most: usize) -> Result<(), Violation> {
-    if segments.is_empty() || segments.len() > most {
-        return Err(Violation::new("a request with no or too many segments"));
-    }
-    let mut total = 0u64;
-    for segment in segments {
-        let size = match content.entry(segment.entry) {
-            Some(EntryState::File { size, .. } | EntryState::Failed { size, .. }) => *size,
-            Some(EntryState::Stream(_)) => u64::MAX,
-            Some(EntryState::Bare) | None => {
-                return Err(Violation::new("asked for what has no bytes"));
-            }
-        };
-        total += u64::from(segment.len);
-        let end = segment.offset.checked_add(u64::from(segment.len));
-        let in_group =
-            segment.offset % u64::from(GROUP) + u64::from(segment.len) <= u64::from(GROUP);
-        let aligned = segment.offset.is_multiple_of(u64::from(LEAF));
-        let ends_leaf = end.is_some_and(|end| end == size || end.is_multiple_of(u64::from(LEAF)));
-        if segment.len == 0
-            || end.is_none_or(|end| end > size)
-            || !in_group
-            || !aligned
-            || !ends_leaf
-        {
-            return Err(Violation::new("asked for a range that is not there"));
-        }
-        let whole = segment.offset == 0 && u64::from(segment.len) == size;
-        if segments.len() > 1 && !whole {
-            return Err(Violation::new("a request mixes ranges"));
-        }
-    }
-    if total > u64::from(GROUP) {
-        return Err(Violation::new("a request over a group"));
-    }
-    Ok(())
-}
 
 /// What to do for a request.
 pub(super) enum Plan {
@@ -181,18 +142,4 @@ pub(super) fn served_bytes(
         len: segment.len,
         proof,
     }
-}
-
-pub(super) fn proof_of(
-    upper: Option<Vec<Hash>>,
-    mut inner: Vec<Hash>,
-    size: u64,
-    segment: &Segment,
-) -> Option<Bounded<Hash, { crate::message::MAX_PROOF }>> {
-    let whole = segment.len == group_len(size, segment.offset / u64::from(GROUP));
-    if whole {
-        inner.clear();
-    }
-    inner.extend(upper?);
-    Some(inner.into())
 }

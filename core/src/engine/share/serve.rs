@@ -1,103 +1,18 @@
 //! Answering receivers: requests wait per link, are read as the link takes what was read before, and are answered.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use bytes::Bytes;
 
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
 use super::super::gate::{TransferId, cost};
-use super::super::remember::Said;
-use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Segment, Violation};
+use super::super::serving::{Reading, Serving, answer, check};
+use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, Segment, Violation};
 use super::Share;
 use super::content::{Content, EntryState};
-use super::patience::Pace;
-use super::request::{Plan, check, is_servable, may_read, plan_read, served_bytes};
-use crate::limits::{GROUP, RELAYED_PIECE};
+use super::request::{Plan, is_servable, may_read, plan_read, served_bytes};
+use crate::limits::GROUP;
 use crate::manifest::SignedRoots;
 use crate::message::{Failure, Message, Served};
-
-/// Parts of the manifest that may wait for a link. Who asks for the next one when it has the last needs one; that the
-/// last is gone may be heard a little later.
-const MANIFEST_PARTS: usize = 2;
-
-/// One link's requests.
-#[derive(Default)]
-pub(super) struct Serving {
-    /// Not read yet, in the order in which they came.
-    waiting: VecDeque<(u64, Vec<Segment>)>,
-    /// Being read.
-    reading: BTreeMap<u64, Reading>,
-    /// Answers and parts of the manifest that were given to the link and are not yet gone.
-    sending: VecDeque<Sending>,
-    /// Bytes being read, and read but not gone.
-    buffered: u64,
-    last_id: Option<u64>,
-    /// Entries whose root went out on this link.
-    told: Bits,
-    /// Entries whose root was asked for before it was known.
-    owed: Vec<u32>,
-    /// How this share holds back, as was said on this link last.
-    pub(super) told_pace: Pace,
-    /// How often the other side has asked to be called back.
-    pub(super) calls: u32,
-    /// What was said on it of remembering.
-    pub(super) said: Said,
-}
-
-/// A request whose bytes are being read.
-struct Reading {
-    segments: Vec<Segment>,
-    /// Which of the segments the disk was asked for: the others had failed by then.
-    asked: Vec<bool>,
-}
-
-/// A frame on its way out.
-struct Sending {
-    seq: u64,
-    bytes: u64,
-    /// Its payload is content, not manifest.
-    content: bool,
-}
-
-impl Serving {
-    pub(super) fn forget(&mut self, ids: &[u64]) {
-        // The answer is still owed, so that both sides agree on what is outstanding; it carries no bytes.
-        for (id, segments) in &mut self.waiting {
-            if ids.contains(id) {
-                for segment in segments {
-                    segment.len = 0;
-                }
-            }
-        }
-    }
-
-    /// A frame was given to the link, if it still has one.
-    fn sends(&mut self, seq: Option<u64>, bytes: u64, content: bool) {
-        if let Some(seq) = seq {
-            self.sending.push_back(Sending {
-                seq,
-                bytes,
-                content,
-            });
-            self.buffered += bytes;
-        }
-    }
-
-    /// Whether requests wait to be read.
-    pub(super) fn waits(&self) -> bool {
-        !self.waiting.is_empty()
-    }
-
-    /// Whether the link waits for nothing from the disk.
-    pub(super) fn is_idle(&self) -> bool {
-        self.reading.is_empty()
-    }
-
-    fn read_bytes(segments: &[Segment]) -> u64 {
-        segments.iter().map(|segment| u64::from(segment.len)).sum()
-    }
-}
 
 impl Share {
     pub(super) fn send_manifest(
@@ -111,25 +26,7 @@ impl Share {
                 "asked for a manifest that was not announced",
             ));
         };
-        let parts = serving.sending.iter().filter(|sending| !sending.content);
-        if parts.count() > MANIFEST_PARTS {
-            return Err(Violation::new(
-                "asks for the manifest faster than it takes it",
-            ));
-        }
-        let total = content.manifest_bytes();
-        let path = cx.links.get(link).map(|link| link.path);
-        let most = match path {
-            Some(PathKind::Relayed) => RELAYED_PIECE,
-            _ => GROUP,
-        };
-        let Some(part) = content.manifest_part(offset, most) else {
-            return Err(Violation::new("asked for bytes behind the manifest"));
-        };
-        let bytes = part.len() as u64;
-        let seq = cx.send_with(link, Message::Manifest { offset, total }, part);
-        serving.sends(seq, bytes, false);
-        Ok(())
+        serving.send_manifest(cx, link, content.encoded(), offset)
     }
 
     /// A request came: checks that it can be answered at all, and queues it.
@@ -140,24 +37,15 @@ impl Share {
         id: u64,
         segments: Vec<Segment>,
     ) -> Result<(), Violation> {
-        let limits = &cx.limits;
         let (Some(content), Some(serving)) = (&self.content, self.serving.get_mut(&link)) else {
             return Err(Violation::new("a request before there is a manifest"));
         };
-        if serving.last_id.is_some_and(|last| id <= last) {
-            return Err(Violation::new("request numbers do not count up"));
-        }
-        if serving.waiting.len() + serving.reading.len() >= limits.requests {
-            return Err(Violation::new("too many requests at once"));
-        }
-        // Answers without bytes fill no buffer, but are not for nothing either.
-        if serving.sending.len() >= limits.requests.saturating_mul(2) {
-            return Err(Violation::new("asks faster than it takes answers"));
-        }
-        check(content, &segments, limits.segments)?;
-        serving.last_id = Some(id);
-        serving.waiting.push_back((id, segments));
-        Ok(())
+        check(
+            |entry| content.bytes_of(entry),
+            &segments,
+            cx.limits.segments,
+        )?;
+        serving.queue(id, segments, &cx.limits)
     }
 
     /// The root of an entry is wanted: sent now, or as soon as the entry is hashed.
@@ -244,27 +132,16 @@ impl Share {
             return false;
         };
         let peer = cx.links.get(link).map(|link| link.peer);
-        let can_start = |(_, segments): &(u64, Vec<Segment>)| may_read(content, segments, peer);
-        let Some(at) = serving.waiting.iter().position(can_start) else {
-            return false;
-        };
-        let Some((_, segments)) = serving.waiting.get(at) else {
-            return false;
-        };
-        let bytes = Serving::read_bytes(segments);
-        let full = serving.buffered + bytes > cx.limits.send_buffer
-            || *total + bytes > cx.limits.send_buffer_total;
-        if serving.buffered > 0 && full {
-            return false;
-        }
         let of = TransferId::Share(self.id);
-        if bytes > 0 && (self.paused || !cx.up.may(of, cx.now)) {
-            return false;
-        }
-        self.turn = Some(link);
-        let Some((id, segments)) = serving.waiting.remove(at) else {
+        let held_back = |segments: &[Segment]| {
+            let forgotten = segments.iter().all(|segment| segment.len == 0);
+            !forgotten && (self.paused || !cx.up.may(of, cx.now))
+        };
+        let may = |segments: &[Segment]| may_read(content, segments, peer);
+        let Some((id, segments)) = serving.next(&cx.limits, *total, may, held_back) else {
             return false;
         };
+        self.turn = Some(link);
         let work = match plan_read(content, self.id, &segments, peer) {
             Plan::Answer(served) => {
                 let seq = answer(cx, link, id, served, None, Bytes::new());
@@ -276,9 +153,7 @@ impl Share {
         let asked = segments.iter().map(|segment| is_servable(content, segment));
         let asked = asked.collect();
         cx.up.went(of, cost(&segments), cx.now);
-        serving.buffered += bytes;
-        *total += bytes;
-        serving.reading.insert(id, Reading { segments, asked });
+        *total += serving.reads(id, Reading { segments, asked });
         self.jobs += 1;
         let job = match work {
             DiskWork::ReadPipe { offset, .. } => ShareJob::Pipe { link, id, offset },
@@ -385,10 +260,8 @@ impl Share {
             return;
         };
         let roots = untold_roots(cx, content, serving, segments);
+        serving.was_read(segments);
         let bytes = payload.len() as u64;
-        serving.buffered = serving
-            .buffered
-            .saturating_sub(Serving::read_bytes(segments));
         let seq = answer(cx, link, id, served, roots, payload);
         serving.sends(seq, bytes, true);
     }
@@ -414,16 +287,7 @@ impl Share {
         let Some(serving) = self.serving.get_mut(&link) else {
             return;
         };
-        let mut gone = 0;
-        while let Some(first) = serving.sending.pop_front_if(|first| first.seq <= seq) {
-            serving.buffered = serving.buffered.saturating_sub(first.bytes);
-            gone += if first.content { first.bytes } else { 0 };
-        }
-        if gone > 0
-            && let Some(state) = cx.links.get_mut(link)
-        {
-            state.progressed(&cx.limits);
-        }
+        let gone = serving.sent(cx, link, seq);
         self.sessions.sent(link, gone);
         self.pump(cx);
     }
@@ -452,24 +316,4 @@ fn untold_roots(
         return None;
     }
     content.sign_roots(&roots, &cx.identity)
-}
-
-fn answer(
-    cx: &mut Context,
-    link: LinkId,
-    id: u64,
-    served: Vec<Served>,
-    roots: Option<SignedRoots>,
-    payload: Bytes,
-) -> Option<u64> {
-    let segments = served.into();
-    cx.send_with(
-        link,
-        Message::Data {
-            id,
-            segments,
-            roots,
-        },
-        payload,
-    )
 }

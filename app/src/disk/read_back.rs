@@ -1,0 +1,81 @@
+//! Reading back what a download has written, to serve it to others: from its staging file, or from where it stands since.
+//!
+//! Whoever else is at work in the folder may have changed it; so each group is hashed, and whether that is the right hash is
+//! for the engine to say.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use bytes::{Bytes, BytesMut};
+use handover_core::engine::{DiskError, GroupHash, Located, Segment};
+use handover_core::limits::{GROUP, LEAF};
+use handover_core::merkle::RangeHash;
+use rustix::fs::{Mode, OFlags};
+
+use super::beneath;
+use super::error::disk_error;
+use super::staging::{FolderSink, path_of};
+
+/// What came of each range.
+type Outcomes = Vec<Result<Option<GroupHash>, DiskError>>;
+
+impl FolderSink {
+    /// Reads ranges into one payload, in order; those that fail leave no gap in it.
+    pub(super) fn read_back(&self, kept: &[Located]) -> (Bytes, Outcomes) {
+        let mut payload = BytesMut::new();
+        let outcomes = kept.iter().map(|kept| {
+            let file = self.open_kept(kept)?;
+            let (range, hash) = read(&file, &kept.segment)?;
+            payload.extend_from_slice(&range);
+            Ok(Some(hash))
+        });
+        let outcomes = outcomes.collect();
+        (payload.freeze(), outcomes)
+    }
+
+    fn open_kept(&self, kept: &Located) -> Result<File, DiskError> {
+        // What stands there may be anything by now: a pipe, too, that nobody writes to.
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let opened = if let Some(path) = &kept.path {
+            let root = self.root().ok_or(DiskError::NotFound)?;
+            beneath::open(&*root, path.as_str(), flags, Mode::empty())
+        } else {
+            let (_, staging) = self.staged()?;
+            let path = path_of(kept.segment.entry);
+            beneath::open(&staging.dir, &path, flags, Mode::empty())
+        };
+        let file = File::from(opened.map_err(fault)?);
+        let metadata = file.metadata().map_err(fault)?;
+        if metadata.is_file() {
+            Ok(file)
+        } else {
+            Err(DiskError::Changed)
+        }
+    }
+}
+
+/// A range's bytes, and what the group that it stands in hashes to.
+fn read(file: &File, segment: &Segment) -> Result<(Vec<u8>, GroupHash), DiskError> {
+    let len = file.metadata().map_err(fault)?.len();
+    let within = segment.offset % u64::from(GROUP);
+    let start = segment.offset - within;
+    let there = len.saturating_sub(start).min(GROUP.into());
+    if within + u64::from(segment.len) > there || !within.is_multiple_of(LEAF.into()) {
+        return Err(DiskError::Changed);
+    }
+    let mut group = vec![0; usize::try_from(there).unwrap_or(0)];
+    file.read_exact_at(&mut group, start).map_err(fault)?;
+    let from = usize::try_from(within).unwrap_or(0);
+    let leaves = RangeHash::of(&group);
+    let hash = GroupHash {
+        hash: leaves.node(),
+        inner: leaves.proof(u32::try_from(within).unwrap_or(0), segment.len),
+    };
+    let mut range = group.split_off(from);
+    range.truncate(segment.len as usize);
+    Ok((range, hash))
+}
+
+fn fault(error: impl Into<std::io::Error>) -> DiskError {
+    disk_error(error, "what is served")
+}

@@ -1,0 +1,559 @@
+//! Serving what a download has to others who fetch the same share, while it goes on and, if that is wanted, after.
+//!
+//! What may be served is in [`holdings`](super::holdings). Nothing is read back that is not hashed again: a file that was
+//! changed here is not served, and nobody is to blame for it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::super::bits::Bits;
+use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::gate::{TransferId, cost};
+use super::super::seeders::Seeders;
+use super::super::serving::{Reading, Serving, answer, check};
+use super::super::{
+    DiskDone, DiskWork, LinkId, Located, Output, PathKind, Place, Segment, Violation,
+};
+use super::holdings::Holdings;
+use super::transfer::Transfer;
+use super::{Download, Stage};
+use crate::PeerId;
+use crate::frame::Frame;
+use crate::manifest::Entry;
+use crate::message::{Announced, MAX_TEXT, Message, Served};
+use crate::time::Time;
+
+/// Links that one download serves at once.
+const LINKS: usize = 16;
+/// How often one link may ask to be called back.
+const CALLS: u32 = 4;
+/// What came is told at most so often.
+const TELL_EVERY: Duration = Duration::from_millis(250);
+/// The pause after an announcement that nobody took, doubling from the first to the last.
+const FIRST_PAUSE: Duration = Duration::from_secs(2);
+const LAST_PAUSE: Duration = Duration::from_mins(1);
+
+/// The serving side of a download.
+pub(super) struct Seed {
+    links: BTreeMap<LinkId, Seeded>,
+    seeders: Seeders,
+    /// Reads under way.
+    jobs: usize,
+    /// When what came may be told again.
+    tell_due: Time,
+    /// Where it is announced in the DHT, when again, and the pause if nobody takes it.
+    place: Option<Place>,
+    announce_due: Time,
+    pause: Duration,
+}
+
+/// One link that is served.
+struct Seeded {
+    peer: PeerId,
+    serving: Serving,
+    /// How many of the parts that came it was told of.
+    told: usize,
+    /// The request that was read a second time last: its file was given its name meanwhile.
+    again: Option<u64>,
+}
+
+impl Seed {
+    pub(super) fn new(now: Time) -> Self {
+        Self {
+            links: BTreeMap::new(),
+            seeders: Seeders::default(),
+            jobs: 0,
+            tell_due: now,
+            place: None,
+            announce_due: now,
+            pause: FIRST_PAUSE,
+        }
+    }
+
+    /// A peer has lied: it is not served either.
+    pub(super) fn shun(&mut self, cx: &mut Context, peer: PeerId) {
+        let own = |(link, seeded): (&LinkId, &Seeded)| (seeded.peer == peer).then_some(*link);
+        let links: Vec<_> = self.links.iter().filter_map(own).collect();
+        for link in links {
+            self.links.remove(&link);
+            cx.close(link);
+        }
+        self.seeders.forget(peer);
+    }
+}
+
+/// What a transfer may serve.
+fn held(transfer: &Transfer) -> Option<&Holdings> {
+    transfer.files.held.as_ref()
+}
+
+/// Where a segment's bytes are by now: `None` while they can't be read, or are gone.
+fn kept(transfer: &Transfer, segment: Segment) -> Option<Located> {
+    let held = held(transfer).filter(|held| held.has(&segment))?;
+    let files = &transfer.files;
+    let path = if files.is_done(segment.entry) {
+        let path = files.entry(segment.entry).map(|entry| &entry.path);
+        Some(held.place_of(segment.entry).or(path)?.clone())
+    } else {
+        None
+    };
+    Some(Located { segment, path })
+}
+
+impl Download {
+    /// Whether somebody who knows the share's secret may have what is here.
+    pub(in super::super) fn serves(&self, peer: PeerId, path: PathKind) -> bool {
+        let shunned = self
+            .swarm
+            .as_ref()
+            .is_some_and(|swarm| swarm.is_shunned(peer));
+        let may = path == PathKind::Relayed || !self.options.relayed_only;
+        let stands = matches!(self.stage, Stage::Transfer(_) | Stage::Seeding(_));
+        self.seed.is_some() && stands && !self.is_ending() && !shunned && may
+    }
+
+    /// Whether one more link would be served.
+    pub(in super::super) fn has_room(&self) -> bool {
+        self.seed
+            .as_ref()
+            .is_some_and(|seed| seed.links.len() < LINKS)
+    }
+
+    /// Says over a link to a source that this side serves too, and where it can be dialled.
+    pub(super) fn say_seeds(&self, cx: &mut Context, link: LinkId) {
+        if self.seed.is_none() {
+            return;
+        }
+        let addresses = cx.own_addresses(self.options.loopback, self.options.relayed_only);
+        if !addresses.is_empty() {
+            let addresses = addresses.into();
+            cx.send(link, Message::Seeds { addresses });
+        }
+    }
+
+    /// Says so over all links, once it is true.
+    pub(super) fn say_seeds_everywhere(&self, cx: &mut Context) {
+        for link in self.links.keys().copied().collect::<Vec<_>>() {
+            self.say_seeds(cx, link);
+        }
+    }
+
+    /// A link proved the share's key, to be served.
+    pub(in super::super) fn seed_up(&mut self, cx: &mut Context, link: LinkId) {
+        let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
+            return;
+        };
+        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
+            return;
+        };
+        let entries = transfer.signed.manifest().entries().len();
+        let mut serving = Serving::default();
+        serving.told = Bits::new(entries);
+        let seeded = Seeded {
+            peer,
+            serving,
+            told: 0,
+            again: None,
+        };
+        seed.links.insert(link, seeded);
+        seed.seeders.link_up(cx, link);
+        let manifest = Announced {
+            len: transfer.signed.encoded().len() as u64,
+            id: transfer.signed.id(),
+        };
+        cx.send(link, Message::Seeder { manifest });
+        self.tell_addresses(cx, link);
+        self.tell_parts(cx, Some(link));
+        // Who comes for parts may have some; it can be asked over the connection that it has made.
+        self.meet_at(cx, peer, Vec::new());
+    }
+
+    /// A link that was served is gone, or its peer broke the protocol.
+    pub(in super::super) fn seed_down(&mut self, link: LinkId) {
+        if let Some(seed) = &mut self.seed {
+            seed.links.remove(&link);
+        }
+    }
+
+    /// A peer broke the protocol on a link that was served: it is no source either.
+    pub(in super::super) fn seed_blamed(&mut self, cx: &mut Context, link: LinkId, peer: PeerId) {
+        self.seed_down(link);
+        self.shun(cx, peer);
+    }
+
+    /// Something came over a link that is served.
+    pub(in super::super) fn seed_message(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        frame: Frame,
+    ) -> Result<(), Violation> {
+        match frame.message {
+            Message::Hello { name, .. } if name.len() <= MAX_TEXT => {}
+            Message::GetManifest { offset } => {
+                if let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer())
+                    && let Some(seeded) = seed.links.get_mut(&link)
+                {
+                    let encoded = transfer.signed.encoded();
+                    seeded.serving.send_manifest(cx, link, encoded, offset)?;
+                }
+            }
+            Message::Request { id, segments } => {
+                self.seed_request(cx, link, id, segments.into_inner())?;
+            }
+            Message::Forget { ids } => {
+                if let Some(seeded) = self.seeded(link) {
+                    seeded.serving.forget(&ids);
+                }
+            }
+            Message::GetRoot { entry } => self.seed_root(cx, link, entry)?,
+            Message::Have { .. } => {}
+            Message::Leave { .. } => {
+                self.seed_down(link);
+                cx.close(link);
+            }
+            Message::Addresses { addresses } => {
+                let addresses = cx.vet_told(&addresses, self.options.loopback);
+                let hides = self.options.relayed_only;
+                if let Some(seeded) = self.seeded(link)
+                    && !(addresses.is_empty() || hides || seeded.serving.calls >= CALLS)
+                {
+                    seeded.serving.calls += 1;
+                    let peer = seeded.peer;
+                    cx.push(Output::Reach { peer, addresses });
+                }
+            }
+            Message::Seeds { addresses } => self.seed_heard(cx, link, &addresses),
+            _ => return Err(Violation::new("a source's message from a receiver")),
+        }
+        self.seed_pump(cx);
+        Ok(())
+    }
+
+    /// Somebody whom we serve serves too: others are told, and it is a source.
+    fn seed_heard(&mut self, cx: &mut Context, link: LinkId, told: &[serde_bytes::ByteBuf]) {
+        let addresses = cx.vet_peer(told, self.options.loopback);
+        let Some(seed) = &mut self.seed else {
+            return;
+        };
+        seed.seeders.heard(cx, link, addresses.clone());
+        if let Some(peer) = seed.links.get(&link).map(|seeded| seeded.peer) {
+            self.meet(cx, peer, &addresses);
+        }
+    }
+
+    fn seeded(&mut self, link: LinkId) -> Option<&mut Seeded> {
+        self.seed.as_mut()?.links.get_mut(&link)
+    }
+
+    fn seed_request(
+        &mut self,
+        cx: &Context,
+        link: LinkId,
+        id: u64,
+        segments: Vec<Segment>,
+    ) -> Result<(), Violation> {
+        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
+            return Ok(());
+        };
+        let Some(seeded) = seed.links.get_mut(&link) else {
+            return Ok(());
+        };
+        let bytes_of = |entry| transfer.files.entry(entry).and_then(Entry::size);
+        check(bytes_of, &segments, cx.limits.segments)?;
+        seeded.serving.queue(id, segments, &cx.limits)
+    }
+
+    /// The root of an entry is wanted: sent as soon as it is known here.
+    fn seed_root(&mut self, cx: &mut Context, link: LinkId, entry: u32) -> Result<(), Violation> {
+        let is_file = self.stage.transfer().is_some_and(|transfer| {
+            let size = transfer.files.entry(entry).and_then(Entry::size);
+            size.is_some()
+        });
+        if !is_file {
+            return Err(Violation::new("the root of what has none"));
+        }
+        let most = cx.limits.requests;
+        if let Some(seeded) = self.seeded(link)
+            && !seeded.serving.owed.contains(&entry)
+        {
+            if seeded.serving.owed.len() >= most {
+                return Err(Violation::new("too many roots at once"));
+            }
+            seeded.serving.owed.push(entry);
+        }
+        Ok(())
+    }
+
+    /// Starts what reads there is room for, and sends roots that were waited for.
+    pub(super) fn seed_pump(&mut self, cx: &mut Context) {
+        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
+            return;
+        };
+        for (link, seeded) in &mut seed.links {
+            let owed = std::mem::take(&mut seeded.serving.owed);
+            for entry in owed {
+                match held(transfer).and_then(|held| held.batch(entry)) {
+                    Some((_, roots)) => {
+                        cx.send(*link, Message::Roots(roots.clone()));
+                    }
+                    None => seeded.serving.owed.push(entry),
+                }
+            }
+        }
+        let links: Vec<_> = seed.links.keys().copied().collect();
+        let mut started = true;
+        while std::mem::take(&mut started) {
+            for link in &links {
+                started |= self.seed_read(cx, *link);
+            }
+        }
+    }
+
+    /// Starts the read for the first of a link's requests that can be; says whether it got anywhere.
+    fn seed_read(&mut self, cx: &mut Context, link: LinkId) -> bool {
+        let download = self.id;
+        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
+            return false;
+        };
+        let links = seed.links.values();
+        let total = links.map(|seeded| seeded.serving.buffered).sum();
+        let Some(seeded) = seed.links.get_mut(&link) else {
+            return false;
+        };
+        if seed.jobs >= cx.limits.disk_jobs {
+            return false;
+        }
+        let rests = |segment: &Segment| !transfer.files.is_moving(segment.entry);
+        let may = |segments: &[Segment]| segments.iter().all(rests);
+        let of = TransferId::Download(download);
+        let held_back = |segments: &[Segment]| {
+            let forgotten = segments.iter().all(|segment| segment.len == 0);
+            !forgotten && !cx.up.may(of, cx.now)
+        };
+        let Some((id, segments)) = seeded.serving.next(&cx.limits, total, may, held_back) else {
+            return false;
+        };
+        if segments.iter().any(|segment| segment.len == 0) {
+            let served = vec![Served::Forgotten; segments.len()];
+            let seq = answer(cx, link, id, served, None, Bytes::new());
+            seeded.serving.sends(seq, 0, true);
+            return true;
+        }
+        let kept: Vec<_> = segments
+            .iter()
+            .map(|segment| kept(transfer, *segment))
+            .collect();
+        let asked: Vec<_> = kept.iter().map(Option::is_some).collect();
+        let segments_back: Vec<_> = kept.into_iter().flatten().collect();
+        if segments_back.is_empty() {
+            let served = vec![Served::Missing; segments.len()];
+            let seq = answer(cx, link, id, served, None, Bytes::new());
+            seeded.serving.sends(seq, 0, true);
+            return true;
+        }
+        cx.up.went(of, cost(&segments), cx.now);
+        seeded.serving.reads(id, Reading { segments, asked });
+        seed.jobs += 1;
+        cx.disk(
+            JobOwner::Download(download, DownloadJob::ReadBack { link, id }),
+            DiskWork::ReadBack {
+                download,
+                segments: segments_back,
+            },
+        );
+        true
+    }
+
+    /// Bytes were read back: what is as it came goes out, with its proof.
+    pub(super) fn read_back(&mut self, cx: &mut Context, link: LinkId, id: u64, done: DiskDone) {
+        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer_mut()) else {
+            return;
+        };
+        seed.jobs = seed.jobs.saturating_sub(1);
+        let Some(seeded) = seed.links.get_mut(&link) else {
+            return; // The link went while its bytes were read.
+        };
+        let Some(Reading { segments, asked }) = seeded.serving.reading.remove(&id) else {
+            return;
+        };
+        let (mut payload, results) = match done {
+            DiskDone::Read { payload, segments } => (payload, segments),
+            _ => (Bytes::new(), Vec::new()),
+        };
+        // A file that has got its name meanwhile is read again, from there.
+        let moved = |segment: &Segment| {
+            transfer.files.is_moving(segment.entry) || transfer.files.is_done(segment.entry)
+        };
+        let mut results = results.into_iter();
+        let mut served = Vec::with_capacity(segments.len());
+        let mut bytes = Vec::new();
+        let (mut spoilt, mut again) = (Vec::new(), false);
+        for (segment, asked) in segments.iter().zip(asked) {
+            let result = if asked { results.next() } else { None };
+            let Some(Ok(Some(hash))) = result else {
+                again |= asked && moved(segment);
+                spoilt.extend(asked.then_some(segment.entry));
+                served.push(Served::Missing);
+                continue;
+            };
+            let read = payload.split_to(payload.len().min(segment.len as usize));
+            let proof = held(transfer).and_then(|held| held.proof(segment, hash));
+            if proof.is_some() && read.len() == segment.len as usize {
+                bytes.push(read);
+                let len = segment.len;
+                served.push(Served::Bytes { len, proof });
+            } else {
+                spoilt.push(segment.entry);
+                served.push(Served::Missing);
+            }
+        }
+        if again && seeded.again.replace(id) != Some(id) {
+            seeded.serving.put_back(id, segments);
+            return self.seed_pump(cx);
+        }
+        for entry in spoilt {
+            if let Some(held) = &mut transfer.files.held {
+                held.lost(entry);
+            }
+        }
+        let mut roots = Vec::new();
+        for segment in &segments {
+            let batch = held(transfer).and_then(|held| held.batch(segment.entry));
+            if let Some((at, batch)) = batch
+                && seeded.serving.told.insert(at)
+            {
+                roots.push(batch.clone());
+            }
+        }
+        for roots in roots {
+            cx.send(link, Message::Roots(roots));
+        }
+        seeded.serving.was_read(&segments);
+        let payload = join(bytes);
+        let len = payload.len() as u64;
+        let seq = answer(cx, link, id, served, None, payload);
+        seeded.serving.sends(seq, len, true);
+        self.seed_pump(cx);
+    }
+
+    /// A link that is served has written a frame.
+    pub(in super::super) fn seed_sent(&mut self, cx: &mut Context, link: LinkId, seq: u64) {
+        if let Some(seeded) = self.seeded(link) {
+            seeded.serving.sent(cx, link, seq);
+        }
+        self.seed_pump(cx);
+    }
+
+    /// Tells what came, over one link or over all that have not heard.
+    fn tell_parts(&mut self, cx: &mut Context, only: Option<LinkId>) {
+        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
+            return;
+        };
+        let Some(held) = held(transfer) else {
+            return;
+        };
+        for (link, seeded) in &mut seed.links {
+            if only.is_some_and(|only| only != *link) || seeded.told >= held.count() {
+                continue;
+            }
+            let (ranges, told) = held.news(seeded.told);
+            seeded.told = told;
+            for ranges in Holdings::messages(&ranges) {
+                cx.send(*link, Message::Parts { ranges });
+            }
+        }
+    }
+
+    pub(super) fn seed_deadline(&self) -> Time {
+        let (Some(seed), Some(transfer)) = (&self.seed, self.stage.transfer()) else {
+            return Time::NEVER;
+        };
+        let came = held(transfer).map_or(0, Holdings::count);
+        let news = seed.links.values().any(|seeded| seeded.told < came);
+        let tell = if news { seed.tell_due } else { Time::NEVER };
+        let announce = if self.options.dht && self.meeting_place().is_some() {
+            seed.announce_due
+        } else {
+            Time::NEVER
+        };
+        let over = self
+            .seeding
+            .as_ref()
+            .map_or(Time::NEVER, |(_, until)| *until);
+        tell.min(seed.seeders.deadline()).min(announce).min(over)
+    }
+
+    /// Does what is due about serving.
+    pub(super) fn seed_tick(&mut self, cx: &mut Context) {
+        let hides = self.options.relayed_only;
+        let place = self.meeting_place().filter(|_| self.options.dht);
+        if self.stage.transfer().is_none() {
+            return;
+        }
+        let Some(seed) = &mut self.seed else {
+            return;
+        };
+        seed.seeders.tick(cx, hides);
+        if let (true, Some(place)) = (seed.announce_due <= cx.now, place) {
+            seed.announce_due = Time::NEVER;
+            seed.place = Some(place);
+            cx.push(Output::Announce { place });
+        }
+        if seed.tell_due <= cx.now {
+            seed.tell_due = cx.now + TELL_EVERY;
+            self.tell_parts(cx, None);
+        }
+        self.end_seeding_if_over(cx);
+    }
+
+    fn end_seeding_if_over(&mut self, cx: &mut Context) {
+        if let Some((_, until)) = &self.seeding
+            && *until <= cx.now
+        {
+            self.end_seeding(cx);
+        }
+    }
+
+    /// An announcement has gone round.
+    pub(in super::super) fn announced(&mut self, cx: &Context, place: Place, reached: bool) {
+        let Some(seed) = self.seed.as_mut().filter(|seed| seed.place == Some(place)) else {
+            return;
+        };
+        let again = if reached {
+            cx.limits.announce_again
+        } else {
+            seed.pause
+        };
+        seed.pause = if reached {
+            FIRST_PAUSE
+        } else {
+            (seed.pause * 2).min(LAST_PAUSE)
+        };
+        seed.announce_due = cx.now + again;
+    }
+
+    /// Nothing is served any more: whoever is, is told.
+    pub(super) fn end_seed(&mut self, cx: &mut Context) {
+        let Some(seed) = self.seed.take() else {
+            return;
+        };
+        for link in seed.links.into_keys() {
+            cx.send(link, Message::Withdrawn);
+            cx.close(link);
+        }
+        if let Some(place) = seed.place {
+            cx.push(Output::Withdraw { place });
+        }
+    }
+}
+
+/// The pieces of an answer in one payload: mostly there is one.
+fn join(mut pieces: Vec<Bytes>) -> Bytes {
+    if pieces.len() <= 1 {
+        return pieces.pop().unwrap_or_default();
+    }
+    pieces.concat().into()
+}

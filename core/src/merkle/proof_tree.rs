@@ -1,0 +1,169 @@
+//! The tree that a receiver keeps of a file on its way in, to prove to others what it has checked.
+//!
+//! It keeps the node of each group that is here, and of each group that came with a proof the hashes of that. So a group
+//! that was proved once can be proved again, long before the file is whole.
+
+use std::collections::BTreeMap;
+
+use super::proof::{climb, levels, sibling};
+use super::{GroupTree, Hash, group_count, hash_root};
+
+/// A file's groups, and what proves those that were checked: some 35 bytes a group, and twice that more until all of the
+/// file is here.
+#[derive(Debug, Clone)]
+pub struct ProofTree {
+    groups: GroupTree,
+    /// Nodes beside the way of a proved group to the top, by level and place in it.
+    siblings: BTreeMap<(u32, u64), Hash>,
+    /// The root of all groups is the right one: every group is proved by the others.
+    whole: bool,
+}
+
+impl ProofTree {
+    /// The tree of a file of `size` bytes, of which nothing is here.
+    pub fn new(size: u64) -> Self {
+        Self {
+            groups: GroupTree::new(size),
+            siblings: BTreeMap::new(),
+            whole: false,
+        }
+    }
+
+    /// A group is here that nothing proves yet.
+    pub fn insert(&mut self, group: u64, node: Hash) {
+        self.groups.insert(group, node);
+    }
+
+    /// A group is here with a proof of it, or of some of its leaves: only the siblings above the group count. `false`, and
+    /// nothing happens, if they don't lead from this node to the root.
+    pub fn prove(&mut self, root: &Hash, group: u64, node: Hash, proof: &[Hash]) -> bool {
+        let (size, count) = (self.groups.size(), group_count(self.groups.size()));
+        let beside: Vec<_> = beside(group, count).collect();
+        let above = proof.len().checked_sub(beside.len());
+        let Some(above) = above.and_then(|start| proof.get(start..)) else {
+            return false;
+        };
+        let top = climb(node, group, count, &mut above.iter());
+        if group >= count || top.map(|top| hash_root(size, &top)) != Some(*root) {
+            return false;
+        }
+        self.groups.insert(group, node);
+        self.siblings
+            .extend(beside.into_iter().zip(above.iter().copied()));
+        self.whole |= count == 1;
+        true
+    }
+
+    /// All groups are here, and their root is the right one.
+    pub fn confirm(&mut self) {
+        if self.groups.is_complete() {
+            self.whole = true;
+            self.siblings = BTreeMap::new();
+        }
+    }
+
+    /// Bytes in the file.
+    pub fn size(&self) -> u64 {
+        self.groups.size()
+    }
+
+    /// Whether this is the node of a group that is here.
+    pub fn is(&self, group: u64, node: &Hash) -> bool {
+        self.groups.is(group, node)
+    }
+
+    /// Whether a group is here and can be proved.
+    pub fn is_proved(&self, group: u64) -> bool {
+        self.proof(group).is_some()
+    }
+
+    /// The siblings on the way from a proved group's node to the top, lowest first.
+    pub fn proof(&self, group: u64) -> Option<Vec<Hash>> {
+        if self.whole {
+            return self.groups.proof(group);
+        }
+        let count = group_count(self.groups.size());
+        // The lowest sibling came with this group's own proof: no other group has it beside its way.
+        let siblings = beside(group, count).map(|place| self.siblings.get(&place).copied());
+        let proof: Option<Vec<Hash>> = siblings.collect();
+        proof.filter(|_| count > 1 && self.groups.has(group))
+    }
+}
+
+/// The places of the nodes beside a group's way to the top, lowest first.
+fn beside(group: u64, count: u64) -> impl Iterator<Item = (u32, u64)> {
+    levels(count).filter_map(move |level| {
+        let index = sibling(level, group >> level, count)?;
+        Some((level, index))
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::{RangeHash, file_root, hash_group, verify_range};
+    use super::*;
+    use crate::limits::GROUP;
+
+    fn file(groups: u64) -> (Vec<u8>, GroupTree) {
+        let len = usize::try_from(groups).unwrap() * GROUP as usize - 5;
+        let bytes: Vec<u8> = (0..=250).cycle().take(len).collect();
+        let mut tree = GroupTree::new(len as u64);
+        for (group, bytes) in (0..).zip(bytes.chunks(GROUP as usize)) {
+            tree.insert(group, hash_group(bytes));
+        }
+        (bytes, tree)
+    }
+
+    fn group(bytes: &[u8], group: u64) -> &[u8] {
+        bytes
+            .chunks(GROUP as usize)
+            .nth(usize::try_from(group).unwrap())
+            .unwrap()
+    }
+
+    #[test]
+    fn each_group_that_was_proved_can_be_proved_again_and_no_other() {
+        for groups in 1..=9_u64 {
+            let (bytes, full) = file(groups);
+            let root = file_root(&bytes);
+            let mut tree = ProofTree::new(full.size());
+            for at in (0..groups).rev().step_by(2) {
+                let node = hash_group(group(&bytes, at));
+                assert!(tree.prove(&root, at, node, &full.proof(at).unwrap()));
+                assert!(!tree.prove(&root, at, root, &full.proof(at).unwrap()));
+            }
+            for at in 0..groups {
+                let proved = (groups - 1 - at).is_multiple_of(2);
+                assert_eq!(tree.is_proved(at), proved, "group {at} of {groups}");
+                if let Some(proof) = tree.proof(at) {
+                    let range = RangeHash::of(group(&bytes, at));
+                    let offset = at * u64::from(GROUP);
+                    let node = verify_range(&root, full.size(), offset, &range, &proof);
+                    assert!(tree.is(at, &node.unwrap()));
+                }
+            }
+            assert!(!tree.is_proved(groups));
+        }
+    }
+
+    #[test]
+    fn what_came_without_a_proof_is_proved_by_the_whole_file() {
+        let (bytes, full) = file(5);
+        let mut tree = ProofTree::new(full.size());
+        for at in 0..5 {
+            let node = hash_group(group(&bytes, at));
+            if at == 2 {
+                tree.prove(&file_root(&bytes), at, node, &full.proof(at).unwrap());
+            } else {
+                tree.insert(at, node);
+            }
+            assert_eq!(tree.is_proved(at), at == 2);
+        }
+        tree.confirm();
+        for at in 0..5 {
+            assert_eq!(tree.proof(at), full.proof(at));
+        }
+        assert!(!tree.is(1, &hash_group(b"other bytes")));
+    }
+}
