@@ -229,11 +229,11 @@ impl Files {
         &self.manifest
     }
 
-    /// Files that are to come.
+    /// Files that are to come, wholly or in part.
     pub(super) fn wanted(&self) -> impl Iterator<Item = u32> {
         let states = (0..).zip(&self.states);
         states
-            .filter(|(_, state)| **state == State::Waiting)
+            .filter(|(_, state)| matches!(state, State::Waiting | State::Arriving))
             .map(|(index, _)| index)
     }
 

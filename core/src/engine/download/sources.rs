@@ -45,12 +45,13 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let Some(held) = &mut transfer.files.held else {
-            return;
-        };
         for groups in &kept.groups {
+            let size = transfer.files.size(groups.entry);
+            let (Some(size), Some(held)) = (size, &mut transfer.files.held) else {
+                continue;
+            };
             for (group, node) in (groups.first..).zip(&groups.nodes) {
-                held.arrived((groups.entry, group), groups.size, *node, None);
+                held.arrived((groups.entry, group), size, *node, None);
             }
         }
     }
