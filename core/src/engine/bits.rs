@@ -30,6 +30,15 @@ impl Bits {
         new
     }
 
+    /// Takes a number out; says whether it was in.
+    pub(super) fn remove(&mut self, number: usize) -> bool {
+        let was = self.contains(number);
+        if let Some(word) = self.words.get_mut(number / 64) {
+            *word &= !(1 << (number % 64));
+        }
+        was
+    }
+
     /// Whether a number is in.
     pub(super) fn contains(&self, number: usize) -> bool {
         self.words
@@ -48,5 +57,7 @@ mod tests {
         assert!(bits.insert(0) && bits.insert(64));
         assert!(!bits.insert(64) && !bits.insert(65) && !bits.insert(1000));
         assert!(bits.contains(0) && bits.contains(64) && !bits.contains(1) && !bits.contains(65));
+        assert!(bits.remove(64) && !bits.remove(64) && !bits.remove(1) && !bits.remove(1000));
+        assert!(bits.contains(0) && !bits.contains(64));
     }
 }

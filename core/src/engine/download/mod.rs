@@ -9,10 +9,12 @@ mod files;
 mod finish;
 mod held;
 mod journal;
+mod known;
 mod lookups;
 mod offer;
 mod reach;
 mod remember;
+mod reuse;
 mod search;
 mod stall;
 mod transfer;
@@ -318,7 +320,12 @@ impl Download {
                 };
                 self.data(cx, link, data)?;
             }
-            Message::Roots(roots) => self.roots(cx, &roots)?,
+            Message::Roots(roots) => self.roots(cx, link, &roots)?,
+            Message::Chunks {
+                entry,
+                first,
+                total,
+            } => self.chunks(cx, link, (entry, first, total), &payload)?,
             Message::Failed { entry, reason } => self.entry_failed(cx, entry, reason),
             Message::Pace { piece, paused } => self.told_pace(cx, link, piece, paused),
             Message::Withdrawn => self.fail(cx, DownloadError::Withdrawn),
@@ -576,6 +583,9 @@ impl Download {
         match job {
             DownloadJob::Inspect => self.offered(cx, done),
             DownloadJob::Stage => self.staged(cx, done)?,
+            DownloadJob::Look => self.looked(cx, done),
+            DownloadJob::Adopt { entries } => self.adoption_done(cx, &entries, done),
+            DownloadJob::Reuse { entry } => self.reused(cx, entry, done)?,
             DownloadJob::Write { pieces } => self.write_done(cx, &pieces, done)?,
             DownloadJob::Sync => self.synced(cx, done),
             DownloadJob::Journal => self.noted(cx, &done),
@@ -593,7 +603,10 @@ impl Download {
         }
         let search = self.search.as_ref().map_or(Time::NEVER, Search::deadline);
         let report = match &self.stage {
-            Stage::Transfer(transfer) => transfer.report_due().min(transfer.journal.deadline()),
+            Stage::Transfer(transfer) => transfer
+                .report_due()
+                .min(transfer.journal.deadline())
+                .min(transfer.known.deadline()),
             _ => Time::NEVER,
         };
         let waiting = self.links.values().filter_map(|link| link.waiting);
@@ -614,6 +627,9 @@ impl Download {
             .is_some_and(|search| search.deadline() <= cx.now)
         {
             self.search_on(cx);
+        }
+        if self.tick_known(cx) {
+            self.pump(cx);
         }
         self.keep(cx);
         self.report_if_due(cx);

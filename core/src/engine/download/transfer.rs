@@ -12,6 +12,7 @@ use super::super::{
 };
 use super::files::{Files, Settled, Size, Taken};
 use super::journal::{FILES, Journal};
+use super::known::Known;
 use super::window::{Rate, Window};
 use super::{Download, Stage, end_search};
 use crate::code::{MAX_ADDRESSES, Ticket};
@@ -34,6 +35,7 @@ pub(super) struct Transfer {
     pub(super) signed: SignedManifest,
     pub(super) files: Files,
     pub(super) journal: Journal,
+    pub(super) known: Known,
     sink: SinkKind,
     /// The staging folder stands.
     pub(super) staged: bool,
@@ -113,6 +115,7 @@ impl Transfer {
             signed,
             files,
             journal,
+            known: Known::default(),
             sink,
             staged: sink == SinkKind::Pipe,
             to_write: VecDeque::new(),
@@ -208,6 +211,8 @@ impl Transfer {
 impl Download {
     /// Asks for as much as the window has room for.
     pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
+        self.ask_roots(cx, link);
+        self.ask_chunks(cx, link);
         let (id, of, mut held_in_all) = (self.id, self.of(), self.held());
         let piece = self.piece(cx, link);
         let Stage::Transfer(transfer) = &mut self.stage else {
@@ -219,7 +224,7 @@ impl Download {
         let Some(window) = &mut flow.window else {
             return;
         };
-        if !transfer.staged {
+        if !transfer.staged || transfer.known.is_looking() {
             return;
         }
         for entry in transfer.files.rootless() {
@@ -308,8 +313,10 @@ impl Download {
         {
             state.progressed(&cx.limits);
         }
+        let mut learned = Vec::new();
         if let Some(roots) = &data.roots {
             let roots = verified(transfer, roots)?;
+            learned.extend(roots.iter().map(|(entry, _)| *entry));
             transfer.files.learn(roots)?;
         }
         let (pieces, failed, bad) = sort(&mut transfer.files, &asked.segments, data)?;
@@ -322,6 +329,7 @@ impl Download {
             end_search(&mut self.search, cx);
         }
         self.bad += bad;
+        self.learned(cx, link, &learned);
         if self.bad >= cx.limits.bad_leaves {
             return Err(Violation::new(format!(
                 "{} pieces that do not match their root",
@@ -347,18 +355,24 @@ impl Download {
     }
 
     /// Signed roots came.
-    pub(super) fn roots(&mut self, cx: &mut Context, roots: &SignedRoots) -> Result<(), Violation> {
+    pub(super) fn roots(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        roots: &SignedRoots,
+    ) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Err(Violation::new("roots that were not asked for"));
         };
         let roots = verified(transfer, roots)?;
         let entries: Vec<u32> = roots.iter().map(|(entry, _)| *entry).collect();
         transfer.files.learn(roots)?;
+        self.learned(cx, link, &entries);
         self.settle(cx, &entries)
     }
 
     /// Looks which of these entries are whole by now.
-    fn settle(&mut self, cx: &mut Context, entries: &[u32]) -> Result<(), Violation> {
+    pub(super) fn settle(&mut self, cx: &mut Context, entries: &[u32]) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Ok(());
         };
@@ -368,6 +382,7 @@ impl Download {
                 continue;
             }
             transfer.journal.dropped(&transfer.files, *entry);
+            transfer.known.reusing.taken(*entry);
             if settled == Settled::Stale {
                 continue;
             }
@@ -382,7 +397,10 @@ impl Download {
 
     /// The sharer can't serve an entry. It has no say any more in one that is whole and checked.
     pub(super) fn entry_failed(&mut self, cx: &mut Context, entry: u32, reason: Failure) {
-        if matches!(&self.stage, Stage::Transfer(transfer) if transfer.files.is_whole(entry)) {
+        // Nor yet in one that was not asked for, and may be here already.
+        if matches!(&self.stage, Stage::Transfer(transfer)
+            if transfer.files.is_whole(entry) || transfer.files.is_apart(entry))
+        {
             return;
         }
         let reason = match reason {
@@ -402,6 +420,10 @@ impl Download {
             return;
         }
         transfer.journal.dropped(&transfer.files, entry);
+        self.out_of_place(entry);
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
         if let Some(path) = transfer.files.entry(entry).map(|entry| entry.path.clone()) {
             cx.event(Event::FileFailed {
                 download: self.id,
@@ -422,6 +444,7 @@ impl Download {
         transfer.staged = true;
         let begun = transfer.files.begun();
         self.settle(cx, &begun)?;
+        self.look_for_known(cx);
         self.tell_resumable(cx);
         Ok(())
     }
@@ -499,6 +522,7 @@ impl Download {
                     let size = transfer.files.published(*entry);
                     let files = &transfer.files;
                     transfer.journal.published(files, *entry, &path);
+                    self.in_place(*entry, &path);
                     cx.event(Event::FileDone {
                         download: self.id,
                         path,
@@ -507,6 +531,10 @@ impl Download {
                 }
                 Ok(Published::Skipped) => {
                     transfer.files.skip(*entry);
+                    self.out_of_place(*entry);
+                    let Stage::Transfer(transfer) = &mut self.stage else {
+                        return;
+                    };
                     if let Some(path) = transfer.files.entry(*entry).map(|entry| entry.path.clone())
                     {
                         cx.event(Event::FileSkipped {
@@ -546,6 +574,8 @@ impl Download {
                 DiskWork::Write { download, pieces },
             );
         }
+        self.match_chunks(cx);
+        self.adopt(cx);
         self.keep(cx);
         self.publish(cx);
         self.finish_if_complete(cx);

@@ -3,7 +3,9 @@
 //! Nothing in it grows per receiver that a restart could not lose: receivers pull, and what is kept of them is for
 //! the screen.
 
+mod ahead;
 mod announce;
+mod chunks;
 mod content;
 mod hashing;
 mod patience;
@@ -15,6 +17,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use announce::{Announcing, Number};
+use chunks::Chunks;
 use content::Content;
 use serde_bytes::ByteBuf;
 use serve::Serving;
@@ -60,6 +63,10 @@ pub(super) struct Share {
     jobs: usize,
     /// A job hashes ahead.
     hashing: bool,
+    /// Roots that are to be noted here, and a job that notes some.
+    unnoted: Vec<u32>,
+    noting: bool,
+    chunks: Chunks,
     /// Hashed bytes that were last reported, and when they may next be.
     reported: u64,
     report_due: Time,
@@ -114,6 +121,9 @@ impl Share {
             sessions: Sessions::default(),
             jobs: 1,
             hashing: false,
+            unnoted: Vec::new(),
+            noting: false,
+            chunks: Chunks::default(),
             reported: 0,
             report_due: Time::ZERO,
             paused: false,
@@ -328,6 +338,8 @@ impl Share {
                 }
             }
             Message::GetRoot { entry } => self.get_root(cx, link, entry)?,
+            Message::GetRoots { first, count } => self.get_roots(cx, link, first, count)?,
+            Message::GetChunks { entry, first } => self.get_chunks(cx, link, entry, first)?,
             Message::Have { done, total } => self.sessions.have(cx, link, done, total),
             Message::Leave { outcome } => self.leave(cx, link, outcome),
             Message::Addresses { addresses } => self.call(cx, link, &addresses),
@@ -391,6 +403,8 @@ impl Share {
             ShareJob::Pipe { link, id, offset } => self.pipe_read(cx, link, id, offset, done),
             ShareJob::HashGroups { entry, first } => self.groups_hashed(cx, entry, first, done),
             ShareJob::HashFiles { entries } => self.files_hashed(cx, &entries, done),
+            ShareJob::Chunk { entry } => self.chunked(cx, entry, done),
+            ShareJob::Note => self.noting = false,
             ShareJob::Forget => {}
         }
         self.pump(cx);
@@ -500,10 +514,13 @@ impl Share {
             return;
         }
         self.start_reads(cx);
-        // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them.
-        if self.serving.values().all(Serving::is_idle) {
+        self.start_chunking(cx);
+        // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them. But
+        // who waits for roots may have the files already.
+        if self.serving.values().all(Serving::is_idle) || self.owes_roots() {
             self.start_hashing(cx);
         }
+        self.note_roots(cx);
     }
 }
 

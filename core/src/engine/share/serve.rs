@@ -10,6 +10,7 @@ use super::super::gate::{TransferId, cost};
 use super::super::remember::Said;
 use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, PathKind, Segment, Violation};
 use super::Share;
+use super::ahead::Ahead;
 use super::content::{Content, EntryState};
 use super::patience::Pace;
 use super::request::{Plan, check, is_servable, may_read, plan_read, served_bytes};
@@ -34,9 +35,11 @@ pub(super) struct Serving {
     buffered: u64,
     last_id: Option<u64>,
     /// Entries whose root went out on this link.
-    told: Bits,
+    pub(super) told: Bits,
     /// Entries whose root was asked for before it was known.
     owed: Vec<u32>,
+    /// Roots that were asked for in bulk.
+    pub(super) ahead: Ahead,
     /// How this share holds back, as was said on this link last.
     pub(super) told_pace: Pace,
     /// How often the other side has asked to be called back.
@@ -73,7 +76,7 @@ impl Serving {
     }
 
     /// A frame was given to the link, if it still has one.
-    fn sends(&mut self, seq: Option<u64>, bytes: u64, content: bool) {
+    pub(super) fn sends(&mut self, seq: Option<u64>, bytes: u64, content: bool) {
         if let Some(seq) = seq {
             self.sending.push_back(Sending {
                 seq,
@@ -424,7 +427,9 @@ impl Share {
         {
             state.progressed(&cx.limits);
         }
+        serving.ahead.sent(seq);
         self.sessions.sent(link, gone);
+        self.pay_ahead(cx, link);
         self.pump(cx);
     }
 }
