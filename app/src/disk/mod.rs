@@ -10,10 +10,13 @@
 
 mod attributes;
 mod beneath;
+mod chunks;
 mod error;
 mod finish;
 mod handles;
 mod journal;
+mod known;
+mod noted;
 mod pipe;
 mod publish;
 mod resume;
@@ -39,7 +42,9 @@ use handover_core::merkle;
 use handover_core::path::SafePath;
 
 use crate::buffers::Buffers;
+use crate::store::KnownFiles;
 
+use self::noted::Noted;
 use self::pipe::{PipeSink, PipeSource};
 use self::serve::FileShare;
 use self::staging::FolderSink;
@@ -84,6 +89,7 @@ pub struct Disk {
     buffers: Arc<Buffers>,
     shares: Registry<ShareId, Share>,
     downloads: Registry<DownloadId, Download>,
+    noted: Noted,
 }
 
 impl fmt::Debug for Disk {
@@ -100,6 +106,12 @@ impl Disk {
             buffers,
             ..Self::default()
         }
+    }
+
+    /// A disk that notes which files are what, and finds them again.
+    pub(crate) fn noting(mut self, known: Option<KnownFiles>) -> Self {
+        self.noted = Noted::new(known);
+        self
     }
 
     /// Says what a share means. To be called before the engine is told to share it.
@@ -160,6 +172,17 @@ impl Disk {
                 let hash = merkle::hash_group(&payload);
                 DiskDone::PipeRead { payload, hash, end }
             }
+            DiskWork::Chunk { share, entry } => {
+                let share = self.shares.get(share)?;
+                DiskDone::Chunked(share.files()?.chunk(entry)?)
+            }
+            DiskWork::Known { share, roots } => {
+                let share = self.shares.get(share)?;
+                for (path, root) in share.files()?.places(&roots) {
+                    self.noted.note(path, root);
+                }
+                DiskDone::Ok
+            }
             DiskWork::Forget { share } => {
                 self.shares.remove(share);
                 DiskDone::Ok
@@ -182,6 +205,19 @@ impl Disk {
                 }
                 DiskDone::Ok
             }
+            DiskWork::Candidates { download, files } => self
+                .folder(download, |folder| folder.candidates(&files, &self.noted))
+                .map(DiskDone::Candidates)?,
+            DiskWork::Adopt { download, files } => self
+                .folder(download, |folder| folder.adopt(&files, &self.noted))
+                .map(DiskDone::Adopted)?,
+            DiskWork::Reuse {
+                download,
+                file,
+                chunks,
+            } => self
+                .folder(download, |folder| folder.reuse(&file, &chunks))
+                .map(DiskDone::Reused)?,
             DiskWork::Sync { download, entries } => {
                 self.folder(download, |folder| folder.sync(&entries))?;
                 DiskDone::Ok
@@ -202,7 +238,13 @@ impl Disk {
                 files,
                 synced,
             } => DiskDone::Published(match &*self.downloads.get(download)? {
-                Download::Folder(folder) => folder.publish(&files, synced)?,
+                Download::Folder(folder) => {
+                    let published = folder.publish(&files, synced)?;
+                    for (path, root) in folder.places(&files, &published) {
+                        self.noted.note(path, root);
+                    }
+                    published
+                }
                 Download::Pipe(pipe) => {
                     pipe.flush()?;
                     files
@@ -244,11 +286,11 @@ impl Disk {
     }
 
     /// Does something in a download's folder; a pipe has none.
-    fn folder(
+    fn folder<T>(
         &self,
         download: DownloadId,
-        act: impl FnOnce(&FolderSink) -> Result<(), DiskError>,
-    ) -> Result<(), DiskError> {
+        act: impl FnOnce(&FolderSink) -> Result<T, DiskError>,
+    ) -> Result<T, DiskError> {
         match &*self.downloads.get(download)? {
             Download::Folder(folder) => act(folder),
             Download::Pipe(_) => Err(DiskError::Other("this download goes to a pipe".to_owned())),

@@ -42,7 +42,7 @@ const REMOVALS: usize = 8;
 /// A download that goes to a folder.
 #[derive(Debug)]
 pub(super) struct FolderSink {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     root: RwLock<Option<Arc<Dir>>>,
     staging: RwLock<Option<Arc<Staging>>>,
     /// What an earlier run has left, and was found before the offer was accepted.
@@ -408,9 +408,20 @@ impl Staging {
         beneath::open(&self.dir, &path, OFlags::WRONLY, Mode::empty()).map(File::from)
     }
 
+    /// A staging file in which nothing stands, in place of any before.
+    pub(super) fn begin(&self, entry: u32) -> Result<File, Errno> {
+        self.forget(entry, true);
+        self.create(entry)
+    }
+
+    /// A staging file was written up to here.
+    pub(super) fn wrote_up_to(&self, entry: u32, end: u64) {
+        lock(&self.ends).insert(entry, end);
+    }
+
     fn create(&self, entry: u32) -> Result<File, Errno> {
         let path = path_of(entry);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
         let mode = Mode::RUSR | Mode::WUSR;
         let created = match beneath::open(&self.dir, &path, flags, mode) {
             Err(Errno::NOENT) => {

@@ -441,7 +441,7 @@ impl Play {
                     first: 0,
                     total: u32::from(arg >> 5 & 1),
                 };
-                let payload = chunk::encode(&[chunk()]);
+                let payload = chunk::encode(&[chunk(), chunk()]);
                 return self.send(link, &part, &payload[..usize::from(arg >> 4) * 10 % 40]);
             }
             11 if arg >= 128 => Message::Remember {
