@@ -54,19 +54,19 @@ impl FolderSink {
     pub(super) fn adopt(&self, files: &[Adopt], noted: &Noted) -> Result<Vec<Adopted>, DiskError> {
         let (root, staging) = self.staged()?;
         let elsewhere = files.iter().filter(|adopt| adopt.twin.is_none());
-        let known = noted.find(elsewhere.map(|adopt| adopt.root.0).collect());
+        let roots: Vec<_> = elsewhere.map(|adopt| adopt.root.0).collect();
+        let known = noted.find(&roots);
         let mut walker = Walker::new(&root);
         let mut adopt_one = |adopt: &Adopt| {
             let file = &adopt.file;
-            let from = match &adopt.twin {
-                Some(twin) => open_below(&mut walker, twin),
-                None => {
-                    let own = open_below(&mut walker, &file.path);
-                    if own.is_some_and(|own| root_of(&own, file.size) == Some(adopt.root)) {
-                        return Adopted::Stands;
-                    }
-                    known.get(&adopt.root.0).and_then(open_known)
+            let from = if let Some(twin) = &adopt.twin {
+                open_below(&mut walker, twin)
+            } else {
+                let own = open_below(&mut walker, &file.path);
+                if own.is_some_and(|own| root_of(&own, file.size) == Some(adopt.root)) {
+                    return Adopted::Stands;
                 }
+                known.get(&adopt.root.0).and_then(open_known)
             };
             let Some(from) = from else {
                 return Adopted::No;
@@ -122,7 +122,8 @@ impl FolderSink {
             return Ok(Vec::new());
         };
         let fault = |error: io::Error| disk_error(error, "the staging folder");
-        let to = staging.begin(file.entry).map_err(fault)?;
+        let begun = staging.begin(file.entry);
+        let to = begun.map_err(|error| fault(error.into()))?;
         let mut places = places(chunks);
         let mut copied: Vec<(u64, u64)> = Vec::new();
         let matched = chunks::cut(old, |chunk, _, bytes| {

@@ -78,7 +78,7 @@ enum Share {
 }
 
 enum Download {
-    Folder(FolderSink),
+    Folder(Box<FolderSink>),
     Pipe(PipeSink),
 }
 
@@ -128,7 +128,7 @@ impl Disk {
     /// Says where a download goes. To be called before the engine is told to fetch it.
     pub fn register_download(&self, download: DownloadId, target: DownloadTarget) {
         let target = match target {
-            DownloadTarget::Folder(path) => Download::Folder(FolderSink::new(path)),
+            DownloadTarget::Folder(path) => Download::Folder(Box::new(FolderSink::new(path))),
             DownloadTarget::Pipe(writer) => Download::Pipe(PipeSink::new(writer)),
         };
         self.downloads.insert(download, target);
@@ -141,52 +141,6 @@ impl Disk {
 
     fn attempt(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
         Ok(match work {
-            DiskWork::Scan { share } => DiskDone::Scanned(self.scan(share)?),
-            DiskWork::Read {
-                share,
-                segments,
-                hash,
-            } => {
-                let share = self.shares.get(share)?;
-                let (payload, segments) = share.files()?.read(&segments, hash);
-                DiskDone::Read { payload, segments }
-            }
-            DiskWork::HashGroups {
-                share,
-                entry,
-                first,
-                count,
-            } => {
-                let share = self.shares.get(share)?;
-                let hashes = share.files()?.hash_groups(entry, first, count)?;
-                DiskDone::Hashed { hashes }
-            }
-            DiskWork::ReadPipe {
-                share,
-                offset,
-                len,
-                keep_from,
-            } => {
-                let share = self.shares.get(share)?;
-                let (payload, end) = share.pipe()?.read(offset, len, keep_from)?;
-                let hash = merkle::hash_group(&payload);
-                DiskDone::PipeRead { payload, hash, end }
-            }
-            DiskWork::Chunk { share, entry } => {
-                let share = self.shares.get(share)?;
-                DiskDone::Chunked(share.files()?.chunk(entry)?)
-            }
-            DiskWork::Known { share, roots } => {
-                let share = self.shares.get(share)?;
-                for (path, root) in share.files()?.places(&roots) {
-                    self.noted.note(path, root);
-                }
-                DiskDone::Ok
-            }
-            DiskWork::Forget { share } => {
-                self.shares.remove(share);
-                DiskDone::Ok
-            }
             DiskWork::Inspect {
                 download,
                 paths,
@@ -205,19 +159,6 @@ impl Disk {
                 }
                 DiskDone::Ok
             }
-            DiskWork::Candidates { download, files } => self
-                .folder(download, |folder| folder.candidates(&files, &self.noted))
-                .map(DiskDone::Candidates)?,
-            DiskWork::Adopt { download, files } => self
-                .folder(download, |folder| folder.adopt(&files, &self.noted))
-                .map(DiskDone::Adopted)?,
-            DiskWork::Reuse {
-                download,
-                file,
-                chunks,
-            } => self
-                .folder(download, |folder| folder.reuse(&file, &chunks))
-                .map(DiskDone::Reused)?,
             DiskWork::Sync { download, entries } => {
                 self.folder(download, |folder| folder.sync(&entries))?;
                 DiskDone::Ok
@@ -282,6 +223,83 @@ impl Disk {
                 self.downloads.remove(download);
                 DiskDone::Ok
             }
+            known @ (DiskWork::Candidates { .. }
+            | DiskWork::Adopt { .. }
+            | DiskWork::Reuse { .. }) => self.find_known(known)?,
+            of_share => self.work_for_share(of_share)?,
+        })
+    }
+
+    /// What a share wants.
+    fn work_for_share(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
+        Ok(match work {
+            DiskWork::Scan { share } => DiskDone::Scanned(self.scan(share)?),
+            DiskWork::Read {
+                share,
+                segments,
+                hash,
+            } => {
+                let share = self.shares.get(share)?;
+                let (payload, segments) = share.files()?.read(&segments, hash);
+                DiskDone::Read { payload, segments }
+            }
+            DiskWork::HashGroups {
+                share,
+                entry,
+                first,
+                count,
+            } => {
+                let share = self.shares.get(share)?;
+                let hashes = share.files()?.hash_groups(entry, first, count)?;
+                DiskDone::Hashed { hashes }
+            }
+            DiskWork::ReadPipe {
+                share,
+                offset,
+                len,
+                keep_from,
+            } => {
+                let share = self.shares.get(share)?;
+                let (payload, end) = share.pipe()?.read(offset, len, keep_from)?;
+                let hash = merkle::hash_group(&payload);
+                DiskDone::PipeRead { payload, hash, end }
+            }
+            DiskWork::Chunk { share, entry } => {
+                let share = self.shares.get(share)?;
+                DiskDone::Chunked(share.files()?.chunk(entry)?)
+            }
+            DiskWork::Known { share, roots } => {
+                let share = self.shares.get(share)?;
+                for (path, root) in share.files()?.places(&roots) {
+                    self.noted.note(path, root);
+                }
+                DiskDone::Ok
+            }
+            DiskWork::Forget { share } => {
+                self.shares.remove(share);
+                DiskDone::Ok
+            }
+            other => unreachable!("{other:?} is no work for a share"),
+        })
+    }
+
+    /// Whether something of a download is here already.
+    fn find_known(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
+        Ok(match work {
+            DiskWork::Candidates { download, files } => self
+                .folder(download, |folder| folder.candidates(&files, &self.noted))
+                .map(DiskDone::Candidates)?,
+            DiskWork::Adopt { download, files } => self
+                .folder(download, |folder| folder.adopt(&files, &self.noted))
+                .map(DiskDone::Adopted)?,
+            DiskWork::Reuse {
+                download,
+                file,
+                chunks,
+            } => self
+                .folder(download, |folder| folder.reuse(&file, &chunks))
+                .map(DiskDone::Reused)?,
+            other => unreachable!("{other:?} looks for nothing"),
         })
     }
 

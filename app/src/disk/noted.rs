@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use handover_core::merkle::Hash;
 
@@ -15,6 +16,8 @@ use crate::store::{KnownFile, KnownFiles};
 const WAITING: usize = 4096;
 /// Files of one transaction.
 const BATCH: usize = 4096;
+/// How long more are waited for: what else is remembered goes first, and a run that ends does not wait.
+const LINGER: Duration = Duration::from_millis(500);
 
 /// The device's memory of its files, if it has one.
 #[derive(Debug, Default)]
@@ -65,11 +68,11 @@ impl Noted {
     }
 
     /// Files that had these roots.
-    pub(super) fn find(&self, roots: Vec<[u8; 32]>) -> HashMap<[u8; 32], KnownFile> {
+    pub(super) fn find(&self, roots: &[[u8; 32]]) -> HashMap<[u8; 32], KnownFile> {
         let Some(writer) = self.0.as_ref().filter(|_| !roots.is_empty()) else {
             return HashMap::new();
         };
-        let found = writer.known.find(&roots).unwrap_or_default();
+        let found = writer.known.find(roots).unwrap_or_default();
         found.into_iter().map(|file| (file.root, file)).collect()
     }
 }
@@ -86,9 +89,11 @@ impl Drop for Writer {
 
 fn write(known: &KnownFiles, waiting: &Receiver<(PathBuf, Hash)>) {
     while let Ok(first) = waiting.recv() {
-        let more = waiting.try_iter().take(BATCH);
+        let until = Instant::now() + LINGER;
+        let left = || until.saturating_duration_since(Instant::now());
+        let more = std::iter::from_fn(|| waiting.recv_timeout(left()).ok());
         let files: Vec<KnownFile> = std::iter::once(first)
-            .chain(more)
+            .chain(more.take(BATCH))
             .filter_map(|(path, root)| look(path, root))
             .collect();
         if files.is_empty() {

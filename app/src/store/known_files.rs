@@ -62,8 +62,8 @@ impl KnownFiles {
             let mut rows = transaction.open_table(FILES)?;
             let mut sizes = transaction.open_table(SIZES)?;
             let mut ages = transaction.open_table(AGES)?;
-            let mut next = ages.last()?.map_or(0, |(last, _)| last.value() + 1);
-            for file in files {
+            let first = ages.last()?.map_or(0, |(last, _)| last.value() + 1);
+            for (next, file) in (first..).zip(files) {
                 let (seconds, nanos) = file.modified;
                 let row = (file.path.as_str(), file.size, seconds, nanos, next);
                 let before = rows.insert(file.root, row)?.map(|row| row.value().4);
@@ -72,7 +72,6 @@ impl KnownFiles {
                 }
                 ages.insert(next, file.root)?;
                 sizes.insert((file.size, file.root), ())?;
-                next += 1;
             }
             while ages.len()? > self.kept {
                 let Some((_, root)) = ages.pop_first()? else {
