@@ -207,6 +207,8 @@ counted!(
     Frugal = "frugal",
     /// What a journal names is on the disk, whatever was lost.
     Noted = "noted",
+    /// What came and what was here already make up what is there.
+    Spared = "spared",
     /// A download that completes accounts for every file.
     Accounted = "accounted",
 );

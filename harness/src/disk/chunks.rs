@@ -4,7 +4,7 @@
 use handover_core::chunk::{AVERAGE, Chunk, MAX, MIN};
 
 /// All chunks of a file.
-pub(super) fn cut(bytes: &[u8]) -> Vec<Chunk> {
+pub(crate) fn cut(bytes: &[u8]) -> Vec<Chunk> {
     let mut chunks = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {

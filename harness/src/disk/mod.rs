@@ -19,6 +19,7 @@ use handover_core::time::Timestamp;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
+pub(crate) use chunks::cut;
 pub(crate) use landing::Landing;
 pub use staged::Leftover;
 

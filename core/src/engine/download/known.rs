@@ -417,7 +417,8 @@ impl Download {
         if known.repeated.contains(&entry) {
             known.twins.at.insert(entry, path.clone());
         }
-        for other in known.twins.others.remove(&entry).unwrap_or_default() {
+        let waiting = known.twins.others.remove(&entry);
+        for other in waiting.unwrap_or_default() {
             let found = files.seek(other).zip(files.root(other));
             if let Some((file, root)) = found.filter(|_| files.is_apart(other)) {
                 let twin = Some(path.clone());
