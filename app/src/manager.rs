@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::disk::{DownloadTarget, ShareInput};
 use crate::driver::{self, Handle, Request};
 use crate::port;
+use crate::store::KnownFiles;
 
 /// How a peer is set up.
 #[derive(Debug, Clone)]
@@ -58,6 +59,9 @@ pub struct Config {
     pub port_mapping: bool,
     /// What other sides are told this device is called. May be empty.
     pub device_name: String,
+    /// The data folder in which it is noted which files are where, so that none is fetched that is here already.
+    /// Without one, only those in a download's own folder are found.
+    pub known_files: Option<PathBuf>,
     /// What peers may make grow, and how far.
     pub limits: Limits,
 }
@@ -80,6 +84,7 @@ impl Default for Config {
             direct: true,
             port_mapping: true,
             device_name: String::new(),
+            known_files: None,
             limits: Limits::default(),
         }
     }
@@ -321,8 +326,10 @@ impl UnifiedP2PManager {
         getrandom::fill(&mut seed).map_err(|error| ManagerError::Randomness(error.to_string()))?;
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::New(transport, keypair) => {
+                let known = self.config.known_files.as_deref();
+                let known = known.map(KnownFiles::in_folder);
                 let mut handle =
-                    driver::start(*keypair, seed, self.config.limits.clone(), transport);
+                    driver::start(*keypair, seed, self.config.limits.clone(), known, transport);
                 self.events = handle.events.take();
                 self.state = State::Running(handle);
                 Ok(())

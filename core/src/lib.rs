@@ -18,6 +18,7 @@
 
 pub mod aead;
 pub mod bounded;
+pub mod chunk;
 pub mod code;
 pub mod dial;
 pub mod engine;

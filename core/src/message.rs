@@ -127,6 +127,12 @@ pub enum Message {
     /// Asks for the root of an entry that was served without one. Answered by [`Message::Roots`] or
     /// [`Message::Failed`].
     GetRoot { entry: u32 },
+    /// Asks for the roots of all files among `count` entries from `first` on: those that are known now, and the others
+    /// as soon as they are. Answered by [`Message::Roots`], in as many parts as it takes.
+    GetRoots { first: u32, count: u32 },
+    /// Asks how a file is cut into chunks ([`crate::chunk`]), from the chunk with the number `first` on. Answered by
+    /// [`Message::Chunks`].
+    GetChunks { entry: u32, first: u32 },
     /// How far the receiver is: bytes it holds, bytes it wants in all. For the sharer's screen only.
     Have { done: u64, total: u64 },
     /// The receiver has ended with the share; nothing more is asked for.
@@ -159,8 +165,11 @@ pub enum Message {
         /// Roots of entries in this answer that were not sent on this link before, signed.
         roots: Option<SignedRoots>,
     },
-    /// Answers [`Message::GetRoot`].
+    /// Answers [`Message::GetRoot`] and [`Message::GetRoots`].
     Roots(SignedRoots),
+    /// Answers [`Message::GetChunks`]. Payload: chunks from number `first` on, as many as fit. `total` is how many the file
+    /// has; with 0 there is no list of it to be had.
+    Chunks { entry: u32, first: u32, total: u32 },
     /// An entry can't be served (any more).
     Failed { entry: u32, reason: Failure },
     /// How the sharer holds back: requests should ask for `piece` bytes at the most, and while it is `paused` none is
@@ -407,6 +416,11 @@ mod tests {
                 ids: vec![1, 2].into(),
             },
             Message::GetRoot { entry: 1 },
+            Message::GetRoots {
+                first: 0,
+                count: 300,
+            },
+            Message::GetChunks { entry: 1, first: 0 },
             Message::Have { done: 1, total: 2 },
         ];
         let leaves = [Leave::Completed, Leave::Declined, Leave::Cancelled];
@@ -432,6 +446,11 @@ mod tests {
                 roots: Some(roots()),
             },
             Message::Roots(roots()),
+            Message::Chunks {
+                entry: 1,
+                first: 0,
+                total: 2,
+            },
             Message::Failed {
                 entry: 1,
                 reason: Failure::Gone,

@@ -80,6 +80,18 @@ counted!(
     CrashInJournal = "crash while noting",
     /// A download goes on with what an earlier one has left.
     Resumed = "resumed",
+    /// A file stood under its name already, and was right.
+    Stood = "file stood there",
+    /// A file was somewhere else on the disk.
+    Adopted = "file known",
+    /// A file was remembered, and had changed since.
+    KnownChanged = "known file changed",
+    /// A file came as a copy of another one of its download.
+    Twin = "equal files",
+    /// An older version of a file had some of its bytes.
+    Reused = "older version",
+    /// A chunk of an older version has the hash of another one.
+    Clash = "hashes clash",
     /// Writes that were not synced were lost in a crash.
     LostWrites = "unsynced writes lost",
     /// Writes were torn at block size in a crash.
@@ -197,6 +209,8 @@ counted!(
     Frugal = "frugal",
     /// What a journal names is on the disk, whatever was lost.
     Noted = "noted",
+    /// What came and what was here already make up what is there.
+    Spared = "spared",
     /// A download that completes accounts for every file.
     Accounted = "accounted",
 );

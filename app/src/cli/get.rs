@@ -46,10 +46,11 @@ pub(crate) async fn run(
 ) -> Result<Exit, Failure> {
     check(args, screen)?;
     let selection = Selection::parse(&args.select)?;
-    let config = super::config(&args.network, global)?;
+    let mut config = super::config(&args.network, global)?;
     let mut throttle = Throttle::new(args.limits, global)?;
     let mut lines = Lines::default();
     let memory = Memory::new(&config.data_dir, args.no_history)?;
+    config.known_files = memory.known_files();
     let known = args
         .from
         .as_ref()
@@ -73,7 +74,6 @@ pub(crate) async fn run(
     options.seed = !(args.no_seed || args.to_stdout());
     options.seed_for = args.seed_for;
     let target = target(args)?;
-    let mut config = config;
     // Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody can connect to their
     // own identity.
     let identity = data_dir::claim(&mut config.data_dir)?;

@@ -37,7 +37,7 @@
 //! | `peer_blamed` | `peer`, `violation` |
 //! | `paired` | `peer`, `name`: both sides have agreed to remember each other |
 //! | `not_remembered` | `message`: why what was agreed on could not be kept |
-//! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can go on) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `took`, `path`; if failed `message` |
+//! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can go on) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `spared` (bytes that were here already), `untouched` (files that stood in their places), `took`, `path`; if failed `message` |
 //! | `unfinished` | `number`, `kind`: `download` or `share`, `name`, `begun` (seconds since 1970), `bytes`, `folder`: what `resume --list` shows |
 //! | `limits` | `up`, `down` (bytes a second, null for no limit): at the start if there are any, and when they change |
 //! | `node_address` | `address` (as others name it with `--bootstrap`) |
@@ -511,6 +511,8 @@ fn ended(download: DownloadId, outcome: &DownloadOutcome) -> Value {
             "skipped": done.skipped,
             "failed": done.failed,
             "executables_stripped": done.executables_stripped,
+            "spared": done.spared,
+            "untouched": done.untouched,
             "took": millis(done.took),
             "path": done.path,
         }),

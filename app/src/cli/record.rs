@@ -56,6 +56,11 @@ impl Memory {
         })
     }
 
+    /// The folder in which it is noted which files are where, if that is to be noted.
+    pub(crate) fn known_files(&self) -> Option<PathBuf> {
+        self.keeps.then(|| self.folder.clone())
+    }
+
     /// The data folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder

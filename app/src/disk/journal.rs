@@ -163,13 +163,13 @@ impl Journal {
         let mut notes = Notes::default();
         for row in reading.open_table(GROUPS)?.iter()? {
             let (key, value) = row?;
-            let ((entry, first), (size, nodes)) = (key.value(), value.value());
-            let nodes = nodes.as_chunks::<NODE>().0;
+            let ((entry, first), (size, hashes)) = (key.value(), value.value());
+            let hashes = hashes.as_chunks::<NODE>().0;
             notes.groups.push(Groups {
                 entry,
                 size,
                 first,
-                nodes: nodes.iter().map(|node| Hash(*node)).collect(),
+                nodes: hashes.iter().map(|node| Hash(*node)).collect(),
             });
         }
         for row in reading.open_table(WHOLE)?.iter()? {

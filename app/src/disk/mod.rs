@@ -10,10 +10,13 @@
 
 mod attributes;
 mod beneath;
+mod chunks;
 mod error;
 mod finish;
 mod handles;
 mod journal;
+mod known;
+mod noted;
 mod pipe;
 mod publish;
 mod read_back;
@@ -40,7 +43,9 @@ use handover_core::merkle;
 use handover_core::path::SafePath;
 
 use crate::buffers::Buffers;
+use crate::store::KnownFiles;
 
+use self::noted::Noted;
 use self::pipe::{PipeSink, PipeSource};
 use self::serve::FileShare;
 use self::staging::FolderSink;
@@ -74,7 +79,7 @@ enum Share {
 }
 
 enum Download {
-    Folder(FolderSink),
+    Folder(Box<FolderSink>),
     Pipe(PipeSink),
 }
 
@@ -85,6 +90,7 @@ pub struct Disk {
     buffers: Arc<Buffers>,
     shares: Registry<ShareId, Share>,
     downloads: Registry<DownloadId, Download>,
+    noted: Noted,
 }
 
 impl fmt::Debug for Disk {
@@ -103,6 +109,12 @@ impl Disk {
         }
     }
 
+    /// A disk that notes which files are what, and finds them again.
+    pub(crate) fn noting(mut self, known: Option<KnownFiles>) -> Self {
+        self.noted = Noted::new(known);
+        self
+    }
+
     /// Says what a share means. To be called before the engine is told to share it.
     pub fn register_share(&self, share: ShareId, input: ShareInput) {
         let input = match input {
@@ -117,7 +129,7 @@ impl Disk {
     /// Says where a download goes. To be called before the engine is told to fetch it.
     pub fn register_download(&self, download: DownloadId, target: DownloadTarget) {
         let target = match target {
-            DownloadTarget::Folder(path) => Download::Folder(FolderSink::new(path)),
+            DownloadTarget::Folder(path) => Download::Folder(Box::new(FolderSink::new(path))),
             DownloadTarget::Pipe(writer) => Download::Pipe(PipeSink::new(writer)),
         };
         self.downloads.insert(download, target);
@@ -130,41 +142,6 @@ impl Disk {
 
     fn attempt(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
         Ok(match work {
-            DiskWork::Scan { share } => DiskDone::Scanned(self.scan(share)?),
-            DiskWork::Read {
-                share,
-                segments,
-                hash,
-            } => {
-                let share = self.shares.get(share)?;
-                let (payload, segments) = share.files()?.read(&segments, hash);
-                DiskDone::Read { payload, segments }
-            }
-            DiskWork::HashGroups {
-                share,
-                entry,
-                first,
-                count,
-            } => {
-                let share = self.shares.get(share)?;
-                let hashes = share.files()?.hash_groups(entry, first, count)?;
-                DiskDone::Hashed { hashes }
-            }
-            DiskWork::ReadPipe {
-                share,
-                offset,
-                len,
-                keep_from,
-            } => {
-                let share = self.shares.get(share)?;
-                let (payload, end) = share.pipe()?.read(offset, len, keep_from)?;
-                let hash = merkle::hash_group(&payload);
-                DiskDone::PipeRead { payload, hash, end }
-            }
-            DiskWork::Forget { share } => {
-                self.shares.remove(share);
-                DiskDone::Ok
-            }
             DiskWork::Inspect {
                 download,
                 paths,
@@ -203,7 +180,13 @@ impl Disk {
                 files,
                 synced,
             } => DiskDone::Published(match &*self.downloads.get(download)? {
-                Download::Folder(folder) => folder.publish(&files, synced)?,
+                Download::Folder(folder) => {
+                    let published = folder.publish(&files, synced)?;
+                    for (path, root) in folder.places(&files, &published) {
+                        self.noted.note(path, root);
+                    }
+                    published
+                }
                 Download::Pipe(pipe) => {
                     pipe.flush()?;
                     files
@@ -245,15 +228,92 @@ impl Disk {
                 self.downloads.remove(download);
                 DiskDone::Ok
             }
+            known @ (DiskWork::Candidates { .. }
+            | DiskWork::Adopt { .. }
+            | DiskWork::Reuse { .. }) => self.find_known(known)?,
+            of_share => self.work_for_share(of_share)?,
+        })
+    }
+
+    /// What a share wants.
+    fn work_for_share(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
+        Ok(match work {
+            DiskWork::Scan { share } => DiskDone::Scanned(self.scan(share)?),
+            DiskWork::Read {
+                share,
+                segments,
+                hash,
+            } => {
+                let share = self.shares.get(share)?;
+                let (payload, segments) = share.files()?.read(&segments, hash);
+                DiskDone::Read { payload, segments }
+            }
+            DiskWork::HashGroups {
+                share,
+                entry,
+                first,
+                count,
+            } => {
+                let share = self.shares.get(share)?;
+                let hashes = share.files()?.hash_groups(entry, first, count)?;
+                DiskDone::Hashed { hashes }
+            }
+            DiskWork::ReadPipe {
+                share,
+                offset,
+                len,
+                keep_from,
+            } => {
+                let share = self.shares.get(share)?;
+                let (payload, end) = share.pipe()?.read(offset, len, keep_from)?;
+                let hash = merkle::hash_group(&payload);
+                DiskDone::PipeRead { payload, hash, end }
+            }
+            DiskWork::Chunk { share, entry } => {
+                let share = self.shares.get(share)?;
+                DiskDone::Chunked(share.files()?.chunk(entry)?)
+            }
+            DiskWork::Known { share, roots } => {
+                let share = self.shares.get(share)?;
+                for (path, root) in share.files()?.places(&roots) {
+                    self.noted.note(path, root);
+                }
+                DiskDone::Ok
+            }
+            DiskWork::Forget { share } => {
+                self.shares.remove(share);
+                DiskDone::Ok
+            }
+            other => unreachable!("{other:?} is no work for a share"),
+        })
+    }
+
+    /// Whether something of a download is here already.
+    fn find_known(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
+        Ok(match work {
+            DiskWork::Candidates { download, files } => self
+                .folder(download, |folder| folder.candidates(&files, &self.noted))
+                .map(DiskDone::Candidates)?,
+            DiskWork::Adopt { download, files } => self
+                .folder(download, |folder| folder.adopt(&files, &self.noted))
+                .map(DiskDone::Adopted)?,
+            DiskWork::Reuse {
+                download,
+                file,
+                chunks,
+            } => self
+                .folder(download, |folder| folder.reuse(&file, &chunks))
+                .map(DiskDone::Reused)?,
+            other => unreachable!("{other:?} looks for nothing"),
         })
     }
 
     /// Does something in a download's folder; a pipe has none.
-    fn folder(
+    fn folder<T>(
         &self,
         download: DownloadId,
-        act: impl FnOnce(&FolderSink) -> Result<(), DiskError>,
-    ) -> Result<(), DiskError> {
+        act: impl FnOnce(&FolderSink) -> Result<T, DiskError>,
+    ) -> Result<T, DiskError> {
         match &*self.downloads.get(download)? {
             Download::Folder(folder) => act(folder),
             Download::Pipe(_) => Err(DiskError::Other("this download goes to a pipe".to_owned())),

@@ -2,9 +2,11 @@
 //! never in place of something that nobody asked to replace.
 
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use handover_core::engine::{DiskError, OnConflict, PublishFile, Published};
+use handover_core::merkle::Hash;
 use handover_core::path::SafePath;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
@@ -44,6 +46,20 @@ impl FolderSink {
             Ok(published)
         });
         Ok(outcomes.collect())
+    }
+
+    /// Where files have got their names whose roots are known.
+    pub(super) fn places(
+        &self,
+        files: &[PublishFile],
+        published: &[Result<Published, DiskError>],
+    ) -> Vec<(PathBuf, Hash)> {
+        let place =
+            |(file, published): (&PublishFile, &Result<Published, DiskError>)| match published {
+                Ok(Published::At(path)) => Some((self.path.join(path.as_str()), file.root?)),
+                _ => None,
+            };
+        files.iter().zip(published).filter_map(place).collect()
     }
 
     fn place(

@@ -3,17 +3,17 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 use cap_std::fs::Dir;
 use handover_core::engine::{Groups, Kept, Whole};
 use handover_core::limits::GROUP;
-use handover_core::merkle::{self, Hash};
+use handover_core::merkle::Hash;
 use handover_core::path::SafePath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::beneath::{self, Walker};
 use super::journal::Notes;
+use super::known;
 use super::staging::{path_of, split};
 
 /// Names beside its own that a file may have got.
@@ -117,21 +117,5 @@ fn root_of(walker: &mut Walker<'_>, path: &SafePath, size: u64) -> Option<Option
     let Ok(file) = opened.map(File::from) else {
         return Some(None);
     };
-    Some(hash(&file, size))
-}
-
-fn hash(file: &File, size: u64) -> Option<Hash> {
-    let metadata = file.metadata().ok()?;
-    if !metadata.is_file() || metadata.len() != size {
-        return None;
-    }
-    let mut tree = merkle::PartialTree::new(size);
-    let mut buffer = vec![0; GROUP as usize];
-    for group in 0..merkle::group_count(size) {
-        let len = merkle::group_len(size, group) as usize;
-        let bytes = buffer.get_mut(..len)?;
-        file.read_exact_at(bytes, group * u64::from(GROUP)).ok()?;
-        tree.insert(group, merkle::hash_group(bytes));
-    }
-    tree.root()
+    Some(known::root_of(&file, size))
 }

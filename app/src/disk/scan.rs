@@ -36,6 +36,8 @@ pub(super) struct Listing {
 #[derive(Debug)]
 struct LocalFolder {
     root: Arc<Dir>,
+    /// The absolute path of `root`, as it was then.
+    at: Arc<Path>,
     /// Ends in `/` unless it is empty.
     path: String,
 }
@@ -62,6 +64,12 @@ impl Listing {
         self.files.get(entry)?.as_ref()
     }
 
+    /// The file's absolute path, by which it is opened again in another run, and never for this share.
+    pub(super) fn path_of(&self, file: &LocalFile) -> PathBuf {
+        let folder = &self.folders[file.folder];
+        folder.at.join(&folder.path).join(&*file.name)
+    }
+
     /// Where the file is: a handle, and the path below it.
     pub(super) fn locate(&self, file: &LocalFile) -> (&Dir, String) {
         let folder = &self.folders[file.folder];
@@ -73,6 +81,7 @@ impl Listing {
 pub(super) fn scan(paths: &[PathBuf], limits: &Limits) -> Result<(Scanned, Listing), DiskError> {
     let mut scan = Scan {
         limits,
+        at: Arc::from(Path::new("")),
         entries: Vec::new(),
         skipped: Vec::new(),
         listing: Listing::default(),
@@ -103,6 +112,8 @@ pub(super) fn now() -> Timestamp {
 
 struct Scan<'a> {
     limits: &'a Limits,
+    /// Where what is listed is: the folder that the user named, or the one above a file.
+    at: Arc<Path>,
     entries: Vec<Entry>,
     skipped: Vec<(String, String)>,
     listing: Listing,
@@ -131,6 +142,7 @@ impl Scan<'_> {
             return self.skip(shown, why);
         }
         if metadata.is_dir() {
+            self.at = std::fs::canonicalize(given).map_err(fail)?.into();
             let root = open_root(given).map_err(fail)?;
             let folder = open_folder(&root, ".").map_err(|error| fail(error.into()))?;
             let stat = rustix::fs::fstat(&folder).map_err(|error| fail(error.into()))?;
@@ -145,6 +157,7 @@ impl Scan<'_> {
         let (Some(folder), Some(name)) = (real.parent(), real.file_name()) else {
             return Err(Errno::NOENT.into());
         };
+        self.at = Arc::from(folder);
         let root = open_root(folder)?;
         let stat = rustix::fs::statat(&root, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let Some(name) = name.to_str() else {
@@ -152,6 +165,7 @@ impl Scan<'_> {
         };
         self.listing.folders.push(LocalFolder {
             root: Arc::new(root),
+            at: Arc::clone(&self.at),
             path: String::new(),
         });
         let folder = self.listing.folders.len() - 1;
@@ -182,6 +196,7 @@ impl Scan<'_> {
         self.push(path.clone(), kind, None)?;
         self.listing.folders.push(LocalFolder {
             root: Arc::clone(root),
+            at: Arc::clone(&self.at),
             path: local.clone(),
         });
         let here = Here {

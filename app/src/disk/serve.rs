@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, RwLock};
 
 use bytes::Bytes;
+use handover_core::chunk::Chunk;
 use handover_core::engine::{DiskError, GroupHash, Scanned, Segment};
 use handover_core::limits::{GROUP, LEAF, Limits};
 use handover_core::merkle::{self, Hash, RangeHash};
@@ -15,6 +16,7 @@ use rustix::io::Errno;
 
 use super::attributes::modified;
 use super::beneath;
+use super::chunks;
 use super::error::disk_error;
 use super::handles::OpenFiles;
 use super::scan::{self, Listing, LocalFile};
@@ -97,6 +99,27 @@ impl FileShare {
         }
         self.check(entry, file, &handle)?;
         Ok(hashes)
+    }
+
+    /// Cuts a file into chunks.
+    pub(super) fn chunk(&self, entry: u32) -> Result<Vec<Chunk>, DiskError> {
+        let listing = Arc::clone(&read_lock(&self.listing));
+        let file = listing.file(entry).ok_or(DiskError::NotFound)?;
+        let handle = self.open(&listing, entry, file)?;
+        let reader = FromStart(&handle, 0);
+        let chunks = chunks::list(reader).map_err(|error| disk_error(error, file.name()))?;
+        self.check(entry, file, &handle)?;
+        Ok(chunks)
+    }
+
+    /// Where files are that have these roots.
+    pub(super) fn places(&self, roots: &[(u32, Hash)]) -> Vec<(PathBuf, Hash)> {
+        let listing = Arc::clone(&read_lock(&self.listing));
+        let place = |(entry, root): &(u32, Hash)| {
+            let file = listing.file(*entry)?;
+            Some((listing.path_of(file), *root))
+        };
+        roots.iter().filter_map(place).collect()
     }
 
     fn read_segment(
@@ -199,6 +222,17 @@ impl FileShare {
         }
         self.open.take(entry);
         Err(DiskError::Changed)
+    }
+}
+
+/// Reads a file from its beginning, wherever others read it.
+struct FromStart<'a>(&'a File, u64);
+
+impl io::Read for FromStart<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read_at(room, self.1)?;
+        self.1 += read as u64;
+        Ok(read)
     }
 }
 

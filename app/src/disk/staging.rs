@@ -42,7 +42,7 @@ const REMOVALS: usize = 8;
 /// A download that goes to a folder.
 #[derive(Debug)]
 pub(super) struct FolderSink {
-    path: PathBuf,
+    pub(super) path: PathBuf,
     root: RwLock<Option<Arc<Dir>>>,
     staging: RwLock<Option<Arc<Staging>>>,
     /// What an earlier run has left, and was found before the offer was accepted.
@@ -373,12 +373,15 @@ impl Staging {
             let flags = OFlags::RDWR | OFlags::CREATE;
             let file = beneath::open(&self.dir, JOURNAL, flags, Mode::RUSR | Mode::WUSR);
             let file = file.map_err(|error| disk_error(error, "the staging folder"))?;
-            *journal = Some(Journal::open(file.into(), origin).map_err(journal_error)?);
+            *journal =
+                Some(Journal::open(file.into(), origin).map_err(|error| journal_error(&error))?);
             // The folder itself, and its place in the download's, are there for sure from here on.
             let _ = rustix::fs::fsync(&self.dir);
         }
         match &*journal {
-            Some(journal) => journal.note(record, folders).map_err(journal_error),
+            Some(journal) => journal
+                .note(record, folders)
+                .map_err(|error| journal_error(&error)),
             None => Ok(()),
         }
     }
@@ -419,18 +422,29 @@ impl Staging {
         beneath::open(&self.dir, &path, OFlags::WRONLY, Mode::empty()).map(File::from)
     }
 
+    /// A staging file in which nothing stands, in place of any before.
+    pub(super) fn begin(&self, entry: u32) -> Result<File, Errno> {
+        self.forget(entry, true);
+        self.create(entry)
+    }
+
+    /// A staging file was written up to here.
+    pub(super) fn wrote_up_to(&self, entry: u32, end: u64) {
+        lock(&self.ends).insert(entry, end);
+    }
+
     fn create(&self, entry: u32) -> Result<File, Errno> {
         let path = path_of(entry);
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        let mode = Mode::RUSR | Mode::WUSR;
-        let created = match beneath::open(&self.dir, &path, flags, mode) {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
+        let bits = Mode::RUSR | Mode::WUSR;
+        let created = match beneath::open(&self.dir, &path, flags, bits) {
             Err(Errno::NOENT) => {
                 let folder = (entry / PER_FOLDER).to_string();
                 match rustix::fs::mkdirat(&self.dir, &folder, Mode::RWXU) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(error) => return Err(error),
                 }
-                beneath::open(&self.dir, &path, flags, mode)
+                beneath::open(&self.dir, &path, flags, bits)
             }
             created => created,
         };
@@ -484,7 +498,7 @@ impl Staging {
     }
 }
 
-fn journal_error(error: JournalError) -> DiskError {
+fn journal_error(error: &JournalError) -> DiskError {
     DiskError::Other(format!("the journal in the staging folder: {error}"))
 }
 

@@ -238,6 +238,7 @@ fn file(entry: u32, name: &str) -> PublishFile {
         mode: 0o644,
         modified: time(1_000_000_000),
         on_conflict: OnConflict::Skip,
+        root: None,
     }
 }
 

@@ -29,6 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::link::LinkTask;
 use crate::buffers::Buffers;
 use crate::disk::{Disk, DownloadTarget, ShareInput};
+use crate::store::KnownFiles;
 
 /// Notes on their way to the engine's task. Each may hold a frame's payload, so this is also a bound on memory.
 const NOTES: usize = 32;
@@ -96,6 +97,7 @@ pub(crate) fn start(
     identity: Keypair,
     seed: [u8; 32],
     limits: Limits,
+    known: Option<KnownFiles>,
     transport: Box<dyn Transport>,
 ) -> Handle {
     let (requests, requests_in) = mpsc::channel(REQUESTS);
@@ -106,7 +108,7 @@ pub(crate) fn start(
         engine: Engine::new(limits.clone(), identity, seed, Time::ZERO),
         started: Instant::now(),
         transport,
-        disk: Arc::new(Disk::new(limits, Arc::clone(&buffers))),
+        disk: Arc::new(Disk::new(limits, Arc::clone(&buffers)).noting(known)),
         buffers,
         links: HashMap::new(),
         notes_out,

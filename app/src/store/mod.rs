@@ -8,6 +8,7 @@
 //! A memory is a convenience. Nothing that handover does may fail because of it: callers log what went wrong, and go on.
 
 mod history;
+mod known_files;
 mod peers;
 mod unfinished;
 
@@ -31,13 +32,14 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 pub use history::{Direction, Ended, Transfer};
+pub use known_files::{KnownFile, KnownFiles};
 pub use peers::{Meeting, Pair, PeerRecord, standing};
 pub use unfinished::{Begun, OpenShare, Unfinished};
 
 /// The file's name in the data folder.
 pub const FILE_NAME: &str = "state.redb";
-/// What a file is moved to that can't be used.
-const DAMAGED: &str = "state.redb.damaged";
+/// What is added to the name of a file that can't be used.
+const DAMAGED: &str = ".damaged";
 
 /// How the tables are laid out. A file with another number is not understood.
 const FORMAT: u64 = 1;
@@ -137,7 +139,14 @@ impl Store {
     /// Where a file lies that could not be used and was moved aside. Says so once.
     pub fn moved_aside(&self) -> Option<PathBuf> {
         let moved = self.moved.swap(false, Ordering::Relaxed);
-        moved.then(|| self.path.with_file_name(DAMAGED))
+        moved.then(|| self.aside())
+    }
+
+    /// Where a file goes that can't be used.
+    fn aside(&self) -> PathBuf {
+        let mut aside = self.path.clone().into_os_string();
+        aside.push(DAMAGED);
+        aside.into()
     }
 
     /// As `new` makes it; for its owner alone, as it may hold secrets.
@@ -176,7 +185,7 @@ impl Store {
             Opened::Ready(database) => return Ok(database),
             Opened::Useless(reason) => reason,
         };
-        let aside = self.path.with_file_name(DAMAGED);
+        let aside = self.aside();
         std::fs::rename(&self.path, &aside).map_err(|error| self.unusable(error))?;
         tracing::warn!(
             reason,

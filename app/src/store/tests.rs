@@ -111,7 +111,7 @@ fn a_file_that_is_no_database_is_moved_aside_and_told_once() {
     let (folder, store) = store();
     std::fs::write(&store.path, "not a database at all".repeat(999)).unwrap();
     assert_eq!(count_up(&store).unwrap(), 1);
-    let aside = folder.path().join(DAMAGED);
+    let aside = folder.path().join("state.redb.damaged");
     assert_eq!(store.moved_aside(), Some(aside.clone()));
     assert_eq!(store.moved_aside(), None);
     assert!(std::fs::read(aside).unwrap().starts_with(b"not a database"));

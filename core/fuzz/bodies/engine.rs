@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use handover_core::chunk::{self, Chunk};
 use handover_core::engine::{
-    AcceptTerms, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId, Engine, Event,
-    FetchKey, FetchOptions, FetchSource, GroupHash, Groups, Input, JobId, Kept, Limited, LinkId,
-    Located, LookUpId, OnConflict, Output, PathKind, Place, Published, Scanned, Segment, ShareId,
-    ShareLabel, ShareOptions, Short, SinkKind, TransferId,
+    AcceptTerms, Adopted, Candidate, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId,
+    Engine, Event, FetchKey, FetchOptions, FetchSource, GroupHash, Groups, Input, JobId, Kept,
+    Limited, LinkId, Located, LookUpId, OnConflict, Output, PathKind, Place, Published, Scanned,
+    Segment, ShareId, ShareLabel, ShareOptions, Short, SinkKind, TransferId,
 };
 use handover_core::frame::{self, LinkKeys};
 use handover_core::handshake::{self, Initiator};
@@ -426,7 +427,24 @@ impl Play {
                 paused: arg & 16 != 0,
             },
             9 => Message::Withdrawn,
+            10 if arg & 64 != 0 => Message::GetRoots {
+                first: u32::from(arg >> 5),
+                count: u32::from(arg >> 3 & 3),
+            },
+            10 if arg & 32 != 0 => Message::GetChunks {
+                entry: u32::from(arg >> 4),
+                first: u32::from(arg >> 3 & 1),
+            },
             10 => Message::Ping { nonce: number },
+            11 if arg & 64 != 0 => {
+                let part = Message::Chunks {
+                    entry: u32::from(arg >> 7) + 4,
+                    first: 0,
+                    total: u32::from(arg >> 5 & 1),
+                };
+                let payload = chunk::encode(&[chunk(), chunk()]);
+                return self.send(link, &part, &payload[..usize::from(arg >> 4) * 10 % 40]);
+            }
             11 if arg >= 128 => Message::Remember {
                 half: message::SecretBytes([arg; 32]),
             },
@@ -618,6 +636,27 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
                 _ => Kept::default(),
             },
         },
+        DiskWork::Chunk { .. } => DiskDone::Chunked(vec![chunk(); usize::from(arg >> 3)]),
+        DiskWork::Candidates { files, .. } => DiskDone::Candidates(
+            files
+                .iter()
+                .map(|file| Candidate {
+                    entry: file.entry,
+                    stands: (arg & 4 == 0).then_some(file.size + u64::from(arg >> 7)),
+                    elsewhere: arg & 8 == 0,
+                })
+                .collect(),
+        ),
+        DiskWork::Adopt { files, .. } => {
+            let outcomes = [Adopted::Stands, Adopted::Staged, Adopted::No];
+            let outcome = outcomes[usize::from(arg >> 3) % 3];
+            DiskDone::Adopted(vec![outcome; files.len()])
+        }
+        DiskWork::Reuse { .. } => {
+            let range = RangeHash::of(&[7; 9]);
+            let group = u64::from(GROUP);
+            DiskDone::Reused(vec![(0, range.clone()), (u64::from(arg) * group, range)])
+        }
         DiskWork::Publish { files, .. } => DiskDone::Published(
             files
                 .iter()
@@ -627,12 +666,17 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
         DiskWork::Finish { .. } => DiskDone::Finished { failed: Vec::new() },
         DiskWork::Stage { .. }
         | DiskWork::Write { .. }
+        | DiskWork::Known { .. }
         | DiskWork::Forget { .. }
         | DiskWork::Sync { .. }
         | DiskWork::Journal { .. }
         | DiskWork::Close { .. }
         | DiskWork::Discard { .. } => DiskDone::Ok,
     }
+}
+
+fn chunk() -> Chunk {
+    Chunk::of(&[7; 9])
 }
 
 fn secret() -> ShareSecret {

@@ -30,13 +30,6 @@ impl Bits {
         new
     }
 
-    /// Takes a number out.
-    pub(super) fn remove(&mut self, number: usize) {
-        if let Some(word) = self.words.get_mut(number / 64) {
-            *word &= !(1 << (number % 64));
-        }
-    }
-
     /// Puts in all numbers of a range; those at or over the bound are left out.
     pub(super) fn insert_all(&mut self, range: std::ops::Range<usize>) {
         let mut at = range.start;
@@ -67,6 +60,15 @@ impl Bits {
         self.next_in_both(self, from)
     }
 
+    /// Takes a number out; says whether it was in.
+    pub(super) fn remove(&mut self, number: usize) -> bool {
+        let was = self.contains(number);
+        if let Some(word) = self.words.get_mut(number / 64) {
+            *word &= !(1 << (number % 64));
+        }
+        was
+    }
+
     /// Whether a number is in.
     pub(super) fn contains(&self, number: usize) -> bool {
         self.words
@@ -85,6 +87,8 @@ mod tests {
         assert!(bits.insert(0) && bits.insert(64));
         assert!(!bits.insert(64) && !bits.insert(65) && !bits.insert(1000));
         assert!(bits.contains(0) && bits.contains(64) && !bits.contains(1) && !bits.contains(65));
+        assert!(bits.remove(64) && !bits.remove(64) && !bits.remove(1) && !bits.remove(1000));
+        assert!(bits.contains(0) && !bits.contains(64));
     }
 
     #[test]

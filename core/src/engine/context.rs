@@ -86,6 +86,10 @@ pub(super) enum ShareJob {
     HashFiles {
         entries: Vec<u32>,
     },
+    Chunk {
+        entry: u32,
+    },
+    Note,
     Forget,
 }
 
@@ -94,6 +98,13 @@ pub(super) enum ShareJob {
 pub(super) enum DownloadJob {
     Inspect,
     Stage,
+    Look,
+    Adopt {
+        entries: Vec<u32>,
+    },
+    Reuse {
+        entry: u32,
+    },
     /// Writes these ranges.
     Write {
         pieces: Vec<Segment>,

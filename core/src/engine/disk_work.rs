@@ -4,8 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{DownloadId, Kept, OnConflict, Origin, Record, ShareId};
+use crate::chunk::Chunk;
 use crate::manifest::Entry;
-use crate::merkle::Hash;
+use crate::merkle::{Hash, RangeHash};
 use crate::path::SafePath;
 use crate::time::Timestamp;
 
@@ -52,6 +53,14 @@ pub enum DiskWork {
         len: u32,
         keep_from: u64,
     },
+    /// Cut a file of a share into chunks, as [`crate::chunk`] says.
+    Chunk { share: ShareId, entry: u32 },
+    /// These files of a share hash to these roots: worth noting, so that whoever is offered the same bytes here finds
+    /// them. Nothing depends on it.
+    Known {
+        share: ShareId,
+        roots: Vec<(u32, Hash)>,
+    },
     /// Forget a share: close its files.
     Forget { share: ShareId },
     /// Look which of these paths exist below the download's folder, how much room there is, and what an earlier run has
@@ -66,6 +75,25 @@ pub enum DiskWork {
     Stage {
         download: DownloadId,
         origin: Origin,
+    },
+    /// Look which of these files could be here already: by what stands under their names, and by what is known of other
+    /// files. A cheap look, by size; nothing is read.
+    Candidates {
+        download: DownloadId,
+        files: Vec<Sought>,
+    },
+    /// Bring files that are here already to staging, each only if it really has its root: copied, and hashed on the way or
+    /// behind it. What stands under its own final name already, and is right, stays where it is.
+    Adopt {
+        download: DownloadId,
+        files: Vec<Adopt>,
+    },
+    /// Cut what stands under a file's final name into chunks, and bring to staging what the new version, which is made of
+    /// these, has of it.
+    Reuse {
+        download: DownloadId,
+        file: Sought,
+        chunks: Vec<Chunk>,
     },
     /// Write pieces to staging (or to the pipe, where pieces come in order).
     Write {
@@ -117,6 +145,29 @@ pub struct Located {
     pub path: Option<SafePath>,
 }
 
+/// A file that could be here already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sought {
+    /// The entry's index.
+    pub entry: u32,
+    /// Its bytes.
+    pub size: u64,
+    /// Its final name.
+    pub path: SafePath,
+}
+
+/// A file that is here already, if the root is right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Adopt {
+    /// Which.
+    pub file: Sought,
+    /// What its bytes must hash to.
+    pub root: Hash,
+    /// A file of the same download that has the same root, and its final name. Where it is not set, the file may stand
+    /// under its own name, or anywhere else that is known.
+    pub twin: Option<SafePath>,
+}
+
 /// Verified or provisional bytes on their way to staging.
 #[derive(Debug, Clone)]
 pub struct Piece {
@@ -141,6 +192,8 @@ pub struct PublishFile {
     pub modified: Timestamp,
     /// What to do if the name is taken by now.
     pub on_conflict: OnConflict,
+    /// What it hashes to, where that is known: worth noting, as in [`DiskWork::Known`].
+    pub root: Option<Hash>,
 }
 
 /// A folder with its attributes.
@@ -196,9 +249,18 @@ pub enum DiskDone {
         free: Option<u64>,
         kept: Kept,
     },
-    /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::Forget`],
-    /// [`DiskWork::Discard`], [`DiskWork::Close`].
+    /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::Known`],
+    /// [`DiskWork::Forget`], [`DiskWork::Discard`], [`DiskWork::Close`].
     Ok,
+    /// [`DiskWork::Chunk`]: all of the file's chunks, in order.
+    Chunked(Vec<Chunk>),
+    /// [`DiskWork::Candidates`]: the files of which something is here.
+    Candidates(Vec<Candidate>),
+    /// [`DiskWork::Adopt`]: one outcome a file, in order.
+    Adopted(Vec<Adopted>),
+    /// [`DiskWork::Reuse`]: leaves of the new version that are staged, as ranges that each lie in one group: where each
+    /// starts, and what its leaves hash to. They rise.
+    Reused(Vec<(u64, RangeHash)>),
     /// [`DiskWork::Publish`]: one outcome a file, in order.
     Published(Vec<Result<Published, DiskError>>),
     /// [`DiskWork::Finish`]: what could not be done, by path; the rest is done.
@@ -212,6 +274,28 @@ pub struct GroupHash {
     pub hash: Hash,
     /// Siblings from the segment's leaves up to the group's node; empty if the segment is the whole group.
     pub inner: Vec<Hash>,
+}
+
+/// What could be a file's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Candidate {
+    /// The entry's index.
+    pub entry: u32,
+    /// Bytes of the file that stands under its final name.
+    pub stands: Option<u64>,
+    /// A file of its size is known elsewhere.
+    pub elsewhere: bool,
+}
+
+/// What became of a file that was to be adopted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopted {
+    /// It stands under its final name already, and was not touched.
+    Stands,
+    /// It is staged, whole and checked.
+    Staged,
+    /// It is not here after all.
+    No,
 }
 
 /// What became of a file that was to be published.

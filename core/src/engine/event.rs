@@ -283,6 +283,10 @@ pub struct DownloadSummary {
     pub failed: u64,
     /// Executable files whose bit was left off because the user had not agreed to it.
     pub executables_stripped: u64,
+    /// Bytes that were here already, and were not fetched.
+    pub spared: u64,
+    /// Files that stood in their places already, and were not touched.
+    pub untouched: u64,
     /// From acceptance to the end.
     pub took: Duration,
     /// The path that brought the last byte.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::bits::Bits;
 use super::context::Context;
 use super::remember::Said;
-use super::share::Pace;
+use super::share::{Ahead, Pace};
 use super::{LinkId, PathKind, Segment, Violation};
 use crate::bounded::Bounded;
 use crate::limits::{GROUP, LEAF, Limits, RELAYED_PIECE};
@@ -38,6 +38,8 @@ pub(super) struct Serving {
     pub(super) told: Bits,
     /// Entries whose root was asked for before it was known.
     pub(super) owed: Vec<u32>,
+    /// Roots that were asked for in bulk.
+    pub(super) ahead: Ahead,
     /// How this share holds back, as was said on this link last.
     pub(super) told_pace: Pace,
     /// How often the other side has asked to be called back.

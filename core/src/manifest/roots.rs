@@ -50,6 +50,11 @@ impl SignedRoots {
         })
     }
 
+    /// Which entries it is about, by its own word.
+    pub(crate) fn entries(&self) -> Vec<u32> {
+        self.roots.iter().map(|(entry, _)| *entry).collect()
+    }
+
     /// The roots by their entries' indexes, which rise, if `signer` signed them for this manifest. That the entries
     /// exist, and are files, is not checked here.
     pub fn verify(

@@ -54,12 +54,13 @@ impl ProofTree {
         true
     }
 
-    /// All groups are here, and their root is the right one.
-    pub fn confirm(&mut self) {
+    /// All of the file is here, and its root is the right one. `false` if not all groups are known here.
+    pub fn confirm(&mut self) -> bool {
         if self.groups.is_complete() {
             self.whole = true;
             self.siblings = BTreeMap::new();
         }
+        self.whole
     }
 
     /// Bytes in the file.

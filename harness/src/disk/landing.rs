@@ -24,7 +24,7 @@ pub(crate) struct Landing {
     /// Names that were there before, or that others have put there.
     theirs: BTreeSet<String>,
     pub(super) pipe: Vec<u8>,
-    staging: Option<Staged>,
+    pub(super) staging: Option<Staged>,
     /// What other downloads have left in the folder.
     leftover: Leftover,
     /// Files of the last publish job, for a disk that forgets to sync.
@@ -223,6 +223,9 @@ impl Landing {
             mode: file.mode,
             modified: file.modified,
         };
+        if let (Some(root), Node::File { bytes, .. }, true) = (file.root, &node, disk.remembers) {
+            disk.known.insert(root, bytes.clone());
+        }
         self.fresh.push(name.as_str().to_owned());
         self.theirs.remove(name.as_str());
         self.folder.0.insert(name.as_str().to_owned(), node);

@@ -1,5 +1,7 @@
 //! A host's disk, in memory: it answers all disk work, in virtual time, with whatever faults a scenario asks for.
 
+mod chunks;
+mod known;
 mod landing;
 mod source;
 mod staged;
@@ -12,10 +14,12 @@ use handover_core::engine::{
     DiskDone, DiskError, DiskWork, DownloadId, JobId, Scanned, ShareId, SinkKind,
 };
 use handover_core::limits::GROUP;
+use handover_core::merkle::Hash;
 use handover_core::time::Timestamp;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
 
+pub(crate) use chunks::cut;
 pub(crate) use landing::Landing;
 pub use staged::Leftover;
 
@@ -79,6 +83,14 @@ pub enum JobKind {
     Hash,
     /// [`DiskWork::ReadPipe`].
     ReadPipe,
+    /// [`DiskWork::Chunk`].
+    Chunk,
+    /// [`DiskWork::Candidates`].
+    Look,
+    /// [`DiskWork::Adopt`].
+    Adopt,
+    /// [`DiskWork::Reuse`].
+    Reuse,
     /// [`DiskWork::Inspect`].
     Inspect,
     /// [`DiskWork::Stage`].
@@ -93,7 +105,7 @@ pub enum JobKind {
     Publish,
     /// [`DiskWork::Finish`].
     Finish,
-    /// [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
+    /// [`DiskWork::Known`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
     Forget,
 }
 
@@ -104,6 +116,10 @@ impl JobKind {
             DiskWork::Read { .. } | DiskWork::ReadBack { .. } => Self::Read,
             DiskWork::HashGroups { .. } => Self::Hash,
             DiskWork::ReadPipe { .. } => Self::ReadPipe,
+            DiskWork::Chunk { .. } => Self::Chunk,
+            DiskWork::Candidates { .. } => Self::Look,
+            DiskWork::Adopt { .. } => Self::Adopt,
+            DiskWork::Reuse { .. } => Self::Reuse,
             DiskWork::Inspect { .. } => Self::Inspect,
             DiskWork::Stage { .. } => Self::Stage,
             DiskWork::Write { .. } => Self::Write,
@@ -111,9 +127,10 @@ impl JobKind {
             DiskWork::Journal { .. } => Self::Journal,
             DiskWork::Publish { .. } => Self::Publish,
             DiskWork::Finish { .. } => Self::Finish,
-            DiskWork::Forget { .. } | DiskWork::Discard { .. } | DiskWork::Close { .. } => {
-                Self::Forget
-            }
+            DiskWork::Known { .. }
+            | DiskWork::Forget { .. }
+            | DiskWork::Discard { .. }
+            | DiskWork::Close { .. } => Self::Forget,
         }
     }
 }
@@ -135,6 +152,12 @@ pub struct Disk {
     pub pipes_may_be_wrong: bool,
     /// Files get their final names before they are on the disk: a guard on the simulator, which must notice.
     pub forgets_to_sync: bool,
+    /// Files that were shared or fetched are found again by what they hash to.
+    pub remembers: bool,
+    /// So many chunks of older versions are not what they are taken for: their hashes are the same.
+    pub clashes: u32,
+    /// What is remembered: the files, as they are now.
+    pub(super) known: BTreeMap<Hash, Bytes>,
     /// The wall clock, which scans tell.
     pub clock: Timestamp,
     /// Jobs under way at the most, ever, per share or download.
@@ -262,7 +285,7 @@ impl Disk {
         let took = match JobKind::of(&work) {
             JobKind::Scan => self.profile.scan,
             JobKind::Read | JobKind::ReadPipe => self.profile.read,
-            JobKind::Hash => self.profile.hash,
+            JobKind::Hash | JobKind::Chunk => self.profile.hash,
             JobKind::Write => self.profile.write,
             _ => self.profile.other,
         };
@@ -398,6 +421,9 @@ impl Disk {
             DiskWork::ReadBack { download, segments } => {
                 return Some(self.landing(*download).read_back(segments));
             }
+            DiskWork::Chunk { share, entry } => self
+                .source(*share)
+                .and_then(|source| source.chunk(*entry, &denied)),
             _ => return None,
         };
         Some(done.unwrap_or_else(DiskDone::Failed))
@@ -409,9 +435,29 @@ impl Disk {
                 at: self.clock,
                 ..self.source(share)?.scan()
             })),
-            DiskWork::Read { .. } | DiskWork::ReadBack { .. } | DiskWork::HashGroups { .. } => {
+            DiskWork::Read { .. }
+            | DiskWork::ReadBack { .. }
+            | DiskWork::HashGroups { .. }
+            | DiskWork::Chunk { .. } => {
                 unreachable!("it was looked at when it began")
             }
+            DiskWork::Known { share, roots } => {
+                self.note_shared(share, &roots);
+                Ok(DiskDone::Ok)
+            }
+            DiskWork::Candidates { download, files } => {
+                Ok(self.landing(download).candidates(&files, self))
+            }
+            DiskWork::Adopt { download, files } => {
+                self.land(download, |landing, disk| landing.adopt(&files, disk))
+            }
+            DiskWork::Reuse {
+                download,
+                file,
+                chunks,
+            } => self.land(download, |landing, disk| {
+                landing.reuse(&file, &chunks, disk)
+            }),
             DiskWork::ReadPipe {
                 share,
                 offset,

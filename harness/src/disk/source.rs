@@ -12,6 +12,7 @@ use handover_core::merkle::{RangeHash, hash_group};
 use handover_core::path::SafePath;
 use handover_core::time::Timestamp;
 
+use super::chunks;
 use crate::tree::{Node, Tree};
 
 /// What a share is made of.
@@ -105,6 +106,20 @@ impl Source {
         let hashes: Vec<_> = groups.take(count as usize).map(hash_group).collect();
         assert_eq!(hashes.len(), count as usize, "groups behind the file's end");
         Ok(DiskDone::Hashed { hashes })
+    }
+
+    pub(super) fn chunk(
+        &mut self,
+        entry: u32,
+        denied: &BTreeSet<String>,
+    ) -> Result<DiskDone, DiskError> {
+        let bytes = self.file(entry, denied)?;
+        Ok(DiskDone::Chunked(chunks::cut(bytes)))
+    }
+
+    /// An entry's bytes, if it is a file that is as it was listed.
+    pub(super) fn bytes(&self, entry: u32) -> Option<Bytes> {
+        self.file(entry, &BTreeSet::new()).ok().cloned()
     }
 
     pub(super) fn read_pipe(&mut self, offset: u64, len: u32, keep_from: u64) -> DiskDone {

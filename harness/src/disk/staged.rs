@@ -87,6 +87,11 @@ impl Staged {
         self.files.get(&entry).map(|file| file.now.as_slice())
     }
 
+    /// A staged file as it is by now.
+    pub(super) fn bytes(&self, entry: u32) -> &[u8] {
+        self.files.get(&entry).map_or(&[], |file| &file.now)
+    }
+
     /// A staged file is moved away.
     pub(super) fn take(&mut self, entry: u32) -> Bytes {
         let file = self.files.remove(&entry).unwrap_or_default();

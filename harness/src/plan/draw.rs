@@ -2,9 +2,9 @@
 
 use super::entropy::{Entropy, Stream};
 use super::{
-    Attack, AttackerPlan, ConflictPlan, Depends, DhtMood, FaultPlan, FromPlan, HostPlan, JobPlan,
-    LiarPlan, Lie, LimitsPlan, NatPlan, OrderPlan, PathPlan, Plan, Priority, RelayPlan, SharePlan,
-    Trouble, UserPlan, VERSION, WayPlan,
+    Attack, AttackerPlan, ConflictPlan, Depends, DhtMood, FaultPlan, FromPlan, HerePlan, HostPlan,
+    JobPlan, LiarPlan, Lie, LimitsPlan, NatPlan, OrderPlan, PathPlan, Plan, Priority, RelayPlan,
+    SharePlan, Trouble, UserPlan, VERSION, WayPlan,
 };
 
 const GROUP: u32 = handover_core::limits::GROUP;
@@ -87,7 +87,40 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
         }
         plan.faults.sort_by_key(|fault| fault.at);
     }
+    known(from, &mut plan);
     plan
+}
+
+/// What is here already of what is fetched. Drawn last, and by itself.
+fn known(from: &mut Entropy<'_>, plan: &mut Plan) {
+    from.turn_to(Stream::Known);
+    for host in &mut plan.hosts {
+        host.remembers = from.one_in(3);
+        host.clashes = if from.one_in(4) {
+            byte(from.range(1, 3))
+        } else {
+            0
+        };
+    }
+    for share in &mut plan.shares {
+        share.twins = from.one_in(3);
+    }
+    let here = [HerePlan::Nothing, HerePlan::Same, HerePlan::Older];
+    for order in &mut plan.orders {
+        order.here = from.pick(&here);
+    }
+    for (at, liar) in plan.liars.iter_mut().enumerate() {
+        if !from.one_in(6) {
+            continue;
+        }
+        liar.lie = Lie::BadChunks;
+        liar.files = vec![100 * GROUP; 2];
+        let of = FromPlan::Liar(byte(u32::try_from(at).unwrap_or_default()));
+        for order in plan.orders.iter_mut().filter(|order| order.from == of) {
+            order.here = HerePlan::Older;
+            order.conflict = ConflictPlan::Overwrite;
+        }
+    }
 }
 
 fn many<T>(from: &mut Entropy<'_>, most: u32, one: impl Fn(&mut Entropy<'_>) -> T) -> Vec<T> {
@@ -150,6 +183,8 @@ fn host(from: &mut Entropy<'_>, relays: usize, calm: bool) -> HostPlan {
         ways,
         punching: None,
         disk: if calm { 20 } else { from.magnitude(10, 20_000) },
+        remembers: false,
+        clashes: 0,
     }
 }
 
@@ -183,6 +218,8 @@ fn host_of_two_ways(from: &mut Entropy<'_>, relays: usize) -> HostPlan {
         ways: vec![slow, quick],
         punching: None,
         disk: from.magnitude(10, 20_000),
+        remembers: false,
+        clashes: 0,
     }
 }
 
@@ -273,6 +310,7 @@ fn share(from: &mut Entropy<'_>, hosts: usize) -> SharePlan {
             files: Vec::new(),
             extras: false,
             short: from.one_in(3),
+            twins: false,
         };
     }
     SharePlan {
@@ -283,6 +321,7 @@ fn share(from: &mut Entropy<'_>, hosts: usize) -> SharePlan {
         files: files(from),
         extras: from.one_in(3),
         short: from.one_in(3),
+        twins: false,
     }
 }
 
@@ -307,6 +346,7 @@ fn order(from: &mut Entropy<'_>, hosts: usize, source: FromPlan) -> OrderPlan {
         conflict: from.pick(&conflicts),
         taken: from.one_in(5),
         planted: from.one_in(10),
+        here: HerePlan::Nothing,
         user: user(from),
     }
 }
@@ -322,7 +362,7 @@ fn user(from: &mut Entropy<'_>) -> UserPlan {
 }
 
 fn liar(from: &mut Entropy<'_>) -> LiarPlan {
-    let lie = match from.pick(Lie::ALL) {
+    let lie = match from.pick(Lie::DRAWN) {
         Lie::EvilPaths(_) => Lie::EvilPaths(byte(from.below(64))),
         lie => lie,
     };

@@ -11,6 +11,7 @@ pub(super) enum Stream {
     Users,
     Peers,
     Faults,
+    Known,
 }
 
 /// A source of choices.

@@ -89,6 +89,12 @@ pub struct HostPlan {
     pub punching: Option<u16>,
     /// Microseconds of a disk job.
     pub disk: u32,
+    /// It finds files again that it has shared or fetched.
+    #[serde(default)]
+    pub remembers: bool,
+    /// So many chunks of older versions are not what they are taken for.
+    #[serde(default)]
+    pub clashes: u8,
 }
 
 /// A NAT, in the words of RFC 4787.
@@ -179,6 +185,9 @@ pub struct SharePlan {
     /// It has a short code.
     #[serde(default)]
     pub short: bool,
+    /// Every second file is the one before it again.
+    #[serde(default)]
+    pub twins: bool,
 }
 
 /// What a user orders: a download, and how they deal with it.
@@ -219,6 +228,9 @@ pub struct OrderPlan {
     /// What is here is served to others.
     #[serde(default)]
     pub seeds: bool,
+    /// What stands in the folder before of every other file.
+    #[serde(default)]
+    pub here: HerePlan,
     /// What the user does.
     #[serde(default)]
     pub user: UserPlan,
@@ -232,6 +244,19 @@ pub enum FromPlan {
     Share(u8),
     /// A liar.
     Liar(u8),
+}
+
+/// What stands in a folder before of the files that are fetched into it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HerePlan {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The very files.
+    Same,
+    /// Older versions of them.
+    Older,
 }
 
 /// What happens where a name is taken.

@@ -1,6 +1,8 @@
 //! Making a plan that fails smaller, as long as it fails the same way.
 
-use super::{ConflictPlan, FromPlan, LimitsPlan, PathPlan, Plan, Trouble, UserPlan, WayPlan};
+use super::{
+    ConflictPlan, FromPlan, HerePlan, LimitsPlan, PathPlan, Plan, Trouble, UserPlan, WayPlan,
+};
 
 /// Makes a plan smaller: tries one thing after the other, and keeps what `fails` still. Stops when nothing helps, or
 /// after `runs` tries. Returns the plan and how many tries it took.
@@ -109,6 +111,7 @@ fn simpler(plan: &Plan, with: With<'_>) {
         with(&|plan| plan.orders[at].short = false);
         with(&|plan| plan.orders[at].taken = false);
         with(&|plan| plan.orders[at].planted = false);
+        with(&|plan| plan.orders[at].here = HerePlan::Nothing);
         with(&|plan| plan.orders[at].at = 0);
         with(&|plan| plan.orders[at].conflict = ConflictPlan::Rename);
     }
@@ -123,6 +126,7 @@ fn simpler_share(plan: &Plan, at: usize, with: With<'_>) {
     with(&|plan| plan.shares[at].extras = false);
     with(&|plan| plan.shares[at].uses = 0);
     with(&|plan| plan.shares[at].short = false);
+    with(&|plan| plan.shares[at].twins = false);
     with(&|plan| plan.shares[at].at = 0);
     let files = plan.shares[at].files.len();
     if files > 1 {

@@ -1,6 +1,7 @@
 //! Lies: what a malicious sharer says instead of the truth.
 
 use bytes::{Bytes, BytesMut};
+use handover_core::chunk;
 use handover_core::engine::LinkId;
 use handover_core::merkle::Hash;
 use handover_core::message::{Announced, Failure, Message, Served};
@@ -65,11 +66,13 @@ pub enum Lie {
     OtherRole,
     /// The share is withdrawn in mid-transfer.
     Withdraws,
+    /// The chunks of a file are in another order than it says.
+    BadChunks,
 }
 
 impl Lie {
-    /// Every kind.
-    pub const ALL: &'static [Self] = &[
+    /// Every kind that needs nothing but somebody who fetches.
+    pub const DRAWN: &'static [Self] = &[
         Self::BadLeaf,
         Self::BadProof,
         Self::Unproved,
@@ -171,6 +174,23 @@ fn twist(lie: Lie, sharing: &Sharing, message: Message, payload: Bytes) -> Twist
         }
         (Lie::Flood, Message::Manifest { .. }) => {
             lie_of((0..2000).map(|nonce| Message::Ping { nonce }))
+        }
+        (
+            Lie::BadChunks,
+            Message::Chunks {
+                entry,
+                first,
+                total,
+            },
+        ) => {
+            let mut chunks = chunk::decode(&payload).expect("chunks of our own");
+            chunks.reverse();
+            let list = Message::Chunks {
+                entry,
+                first,
+                total,
+            };
+            Twisted::Lie(vec![Say::Sealed(list, chunk::encode(&chunks).into())])
         }
         (Lie::OtherRole, Message::Manifest { .. }) => lie_of([Message::GetManifest { offset: 0 }]),
         (

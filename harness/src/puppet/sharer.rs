@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use handover_core::chunk::{ENCODED, encode};
 use handover_core::code::{ShareCode, Ticket};
 use handover_core::engine::{LinkId, Segment};
 use handover_core::frame::{Frame, plain};
 use handover_core::handshake;
-use handover_core::limits::{GROUP, Limits, MAX_SEALED_FRAME};
-use handover_core::manifest::{ManifestId, ManifestParts, SignedManifest, SignedRoots};
+use handover_core::limits::{GROUP, Limits, MAX_PAYLOAD, MAX_SEALED_FRAME};
+use handover_core::manifest::{MAX_ROOTS, ManifestId, ManifestParts, SignedManifest, SignedRoots};
 use handover_core::merkle::{GroupTree, Hash, file_root, group_proof, hash_group};
 use handover_core::message::{
     self, Announced, Failure, KnockReply, Message, Opening, Refusal, Served, ShortKnock,
@@ -21,7 +22,7 @@ use handover_transports::memory::HostId;
 use super::Say;
 use super::forge::Forged;
 use crate::World;
-use crate::disk::SourceKind;
+use crate::disk::{SourceKind, cut};
 use crate::ledger::{Fault, happened};
 use crate::tree::Tree;
 
@@ -136,6 +137,25 @@ impl Sharer {
             Message::GetRoot { entry } if self.sharing.has(entry) => {
                 let roots = self.sharing.sign(&[(entry, self.sharing.root(entry))]);
                 Some((Message::Roots(roots), Bytes::new()))
+            }
+            Message::GetRoots { first, count } => {
+                let entries = (first..first.saturating_add(count)).take(MAX_ROOTS);
+                let known = entries.filter(|entry| self.sharing.has(*entry));
+                let roots: Vec<_> = known
+                    .map(|entry| (entry, self.sharing.root(entry)))
+                    .collect();
+                Some((Message::Roots(self.sharing.sign(&roots)), Bytes::new()))
+            }
+            Message::GetChunks { entry, first } if self.sharing.has(entry) => {
+                let chunks = cut(&self.sharing.files[entry as usize]);
+                let rest = chunks.get(first as usize..).unwrap_or_default();
+                let most = rest.len().min(MAX_PAYLOAD as usize / ENCODED);
+                let list = Message::Chunks {
+                    entry,
+                    first,
+                    total: u32::try_from(chunks.len()).expect("a file in memory"),
+                };
+                Some((list, encode(&rest[..most]).into()))
             }
             Message::Ping { nonce } => Some((Message::Pong { nonce }, Bytes::new())),
             _ => None,

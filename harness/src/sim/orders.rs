@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use handover_core::engine::{
     AcceptTerms, Command, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchKey,
     FetchOptions, FetchSource, OnConflict, SinkKind,
 };
 use handover_core::limits::GROUP;
 
-use super::setup::file_name;
+use super::setup::{LIARS, file_name, files};
 use super::{ASLEEP, Act, Sim, millis};
 use crate::disk::{Leftover, SourceKind};
 use crate::ledger::{Fault, happened, promise};
-use crate::plan::{AttackerPlan, ConflictPlan, FromPlan, UserPlan};
+use crate::plan::{AttackerPlan, ConflictPlan, FromPlan, HerePlan, OrderPlan, UserPlan};
 use crate::tree::{Tree, content};
 use crate::world::{Answer, Fetch};
 
@@ -154,7 +155,7 @@ impl Sim<'_> {
             } else {
                 SinkKind::Folder
             },
-            existing: order.folder.clone().unwrap_or_else(|| existing(plan)),
+            existing: order.folder.clone().unwrap_or_else(|| self.existing(plan)),
             leftover: order.leftover.clone(),
             answer,
             options: FetchOptions {
@@ -163,6 +164,32 @@ impl Sim<'_> {
                 ..FetchOptions::default()
             },
         }
+    }
+
+    /// What an order's folder holds before.
+    fn existing(&self, plan: &OrderPlan) -> Tree {
+        let mut tree = existing(plan);
+        let shared = match plan.from {
+            FromPlan::Liar(liar) => files(LIARS, &self.plan.liars[usize::from(liar)].files),
+            FromPlan::Share(share) => match &self.shares[usize::from(share)].kind {
+                SourceKind::Tree(tree) => tree.clone(),
+                SourceKind::Pipe(_) => Tree::new(),
+            },
+        };
+        let there = shared
+            .iter()
+            .filter(|(path, _)| !(plan.planted && path.starts_with("folder")));
+        for (path, _) in there.step_by(2) {
+            let Some(bytes) = shared.bytes(path) else {
+                continue;
+            };
+            tree = match plan.here {
+                HerePlan::Nothing => tree,
+                HerePlan::Same => tree.file(path, bytes.clone()),
+                HerePlan::Older => tree.file(path, older(bytes)),
+            };
+        }
+        tree
     }
 
     /// How many entries a share has.
@@ -329,6 +356,14 @@ impl Sim<'_> {
             whole,
             "a pipe is said to be through, and is not what was shared"
         );
+        promise!(
+            Spared,
+            count.kept > 0 || count.delivered + summary.spared >= summary.bytes,
+            "{} bytes are there, of which {} came and {} were said to be here already",
+            summary.bytes,
+            count.delivered,
+            summary.spared
+        );
         let FromPlan::Share(share) = plan.from else {
             return;
         };
@@ -372,6 +407,8 @@ struct Counted {
     bytes: u64,
     /// Bytes that an earlier run has left.
     kept: u64,
+    /// Bytes that peers have brought.
+    delivered: u64,
     done: u64,
     skipped: u64,
     /// Those of them that were skipped at the last moment.
@@ -400,6 +437,9 @@ impl Counted {
                     count.late += u64::from(begun);
                 }
                 Event::FileFailed { download, .. } if *download == id => count.failed += 1,
+                Event::Delivered {
+                    download, bytes, ..
+                } if *download == id => count.delivered += bytes,
                 _ => {}
             }
         }
@@ -407,8 +447,8 @@ impl Counted {
     }
 }
 
-/// What an order's folder holds before.
-fn existing(plan: &crate::plan::OrderPlan) -> Tree {
+/// What an order's folder holds before, whatever is in the share.
+fn existing(plan: &OrderPlan) -> Tree {
     let mut tree = Tree::new();
     if plan.taken {
         tree = tree.file(&file_name(0), content(7, 77));
@@ -417,4 +457,15 @@ fn existing(plan: &crate::plan::OrderPlan) -> Tree {
         tree = tree.symlink("folder", "..");
     }
     tree
+}
+
+/// An older version of a file: a little is other, and a little was put in since.
+fn older(bytes: &Bytes) -> Bytes {
+    let mut old = bytes.to_vec();
+    let middle = old.len() / 2;
+    old.drain(middle..(middle + 100).min(bytes.len()));
+    if let Some(byte) = old.get_mut(middle / 2) {
+        *byte ^= 1;
+    }
+    old.into()
 }

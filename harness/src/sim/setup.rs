@@ -107,6 +107,8 @@ fn add_host(world: &mut World, at: usize, plan: &HostPlan, may_be_wrong: bool) -
     world.set_punching(host, punching.map(Duration::from_millis));
     world.disk_mut(host).profile = disk_profile(plan.disk);
     world.disk_mut(host).pipes_may_be_wrong = may_be_wrong;
+    world.disk_mut(host).remembers = plan.remembers;
+    world.disk_mut(host).clashes = plan.clashes.into();
     for (address, route) in ways(at, plan, 0) {
         world.listen(host, address, route);
     }
@@ -187,11 +189,14 @@ fn add_puppet(world: &mut World) -> HostId {
 
 fn add_liar(world: &mut World, plan: &LiarPlan) -> (HostId, Sharing) {
     let puppet = add_puppet(world);
-    let tree = files(1000, &plan.files);
+    let tree = files(LIARS, &plan.files);
     let sharing = world.puppet_shares(puppet, tree);
     world.puppet_lies(puppet, plan.lie, plan.truths.into());
     (puppet, sharing)
 }
+
+/// What liars' files are made of.
+pub(super) const LIARS: u64 = 1000;
 
 /// A tree of files of these sizes, whose content is the same for the same `mark`.
 pub(super) fn files(mark: u64, sizes: &[u32]) -> Tree {

@@ -7,7 +7,7 @@ use handover_core::code::{ShortCode, Ticket};
 use handover_core::engine::{Command, Event, ShareEnd, ShareId, Short};
 use handover_core::secret::ShareSecret;
 
-use super::setup::files;
+use super::setup::{file_name, files};
 use super::{ASLEEP, Act, Sim};
 use crate::disk::SourceKind;
 use crate::plan::{FromPlan, SharePlan};
@@ -74,7 +74,13 @@ impl Share {
 }
 
 fn tree(mark: u64, plan: &SharePlan) -> Tree {
-    let tree = files(mark, &plan.files);
+    let mut tree = files(mark, &plan.files);
+    if plan.twins {
+        for at in (1..plan.files.len() as u64).step_by(2) {
+            let before = tree.bytes(&file_name(at - 1)).cloned().unwrap_or_default();
+            tree = tree.file(&file_name(at), before);
+        }
+    }
     if plan.extras {
         tree.folder("empty folder").symlink("link", "empty folder")
     } else {

@@ -397,6 +397,8 @@ impl World {
             | DiskWork::Publish { download, .. }
             | DiskWork::Sync { download, .. }
             | DiskWork::Journal { download, .. }
+            | DiskWork::Adopt { download, .. }
+            | DiskWork::Reuse { download, .. }
             | DiskWork::Stage { download, .. }
             | DiskWork::Finish { download, .. } => Some(*download),
             _ => None,

@@ -160,6 +160,13 @@ fn words_of_work(work: &DiskWork) -> String {
             let paths = files.iter().map(|file| file.path.as_str());
             format!("publish {:?}", paths.collect::<Vec<_>>())
         }
+        DiskWork::Adopt { files, .. } => {
+            let paths = files.iter().map(|adopt| adopt.file.path.as_str());
+            format!("adopt {:?}", paths.collect::<Vec<_>>())
+        }
+        DiskWork::Reuse { file, chunks, .. } => {
+            format!("reuse {} chunks of {}", chunks.len(), file.path)
+        }
         other => format!("{:?}", JobKind::of(other)),
     }
 }
@@ -179,6 +186,13 @@ fn words_of_done(done: &DiskDone) -> String {
         DiskDone::Scanned(scanned) => format!("{} entries", scanned.entries.len()),
         DiskDone::Inspected { taken, .. } => format!("{} names taken", taken.len()),
         DiskDone::Finished { failed } => format!("finished, {} failed", failed.len()),
+        DiskDone::Chunked(chunks) => format!("{} chunks", chunks.len()),
+        DiskDone::Candidates(found) => format!("{found:?}"),
+        DiskDone::Adopted(outcomes) => format!("{outcomes:?}"),
+        DiskDone::Reused(parts) => {
+            let leaves: usize = parts.iter().map(|(_, range)| range.leaves().len()).sum();
+            format!("{leaves} leaves in {} ranges", parts.len())
+        }
         DiskDone::Ok => "done".to_owned(),
     }
 }

@@ -25,11 +25,11 @@ fn again(world: &World, bob: HostId, download: DownloadId) -> Fetch {
 }
 
 fn kept(world: &World, bob: HostId, of: DownloadId) -> KeptSummary {
-    let offers = world.events(bob).iter().filter_map(|event| match event {
+    let mut offers = world.events(bob).iter().filter_map(|event| match event {
         Event::Offer { download, kept, .. } if *download == of => Some(*kept),
         _ => None,
     });
-    offers.last().expect("an offer")
+    offers.next_back().expect("an offer")
 }
 
 #[test]

@@ -21,6 +21,7 @@ mod receivers_serve_each_other;
 mod several_downloads_at_once;
 mod two_hosts_hand_over_a_tree;
 mod users_have_their_say;
+mod what_is_here_is_not_fetched;
 
 use std::time::Duration;
 

@@ -215,6 +215,18 @@ pub(crate) fn closing(name: &str, done: &DownloadSummary, to: Option<&Path>) -> 
     if let Some(folder) = to {
         lines.push(format!("  in {}", escape(&folder.display().to_string())));
     }
+    if done.untouched > 0 {
+        lines.push(format!(
+            "  {} there already, and left alone",
+            count(done.untouched, "file was", "files were")
+        ));
+    }
+    if done.spared > 0 {
+        lines.push(format!(
+            "  {} of it did not have to be fetched",
+            size(done.spared)
+        ));
+    }
     if done.skipped > 0 {
         lines.push(format!(
             "  {} skipped: the name was taken",
@@ -358,6 +370,8 @@ mod tests {
             executables_stripped: 1,
             took: Duration::from_millis(20),
             path: None,
+            untouched: 1,
+            spared: 1100 << 20,
             ..done
         };
         let screens = [

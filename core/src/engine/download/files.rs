@@ -1,5 +1,6 @@
 //! The files of one download: what is wanted, asked for, here, checked and published.
 
+mod apart;
 mod pick;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,6 +25,8 @@ enum State {
     Unwanted,
     /// Nothing was asked for yet.
     Waiting,
+    /// Not asked for either: it may be here already, and that is being seen to.
+    Apart,
     /// Some of it was asked for.
     Arriving,
     /// Whole and checked; on its way to its final name.
@@ -74,6 +77,8 @@ pub(super) struct Files {
     rootless: BTreeSet<u32>,
     /// What may be served of it, where it is.
     pub(super) held: Option<Holdings>,
+    /// What files hash to that are about to get their names.
+    checked: BTreeMap<u32, Hash>,
     pub(super) count: Count,
 }
 
@@ -163,6 +168,7 @@ impl Files {
             ready: VecDeque::new(),
             rootless: BTreeSet::new(),
             held: None,
+            checked: BTreeMap::new(),
             count,
         }
     }
@@ -450,7 +456,7 @@ impl Files {
                 Some(known) if *known != root => {
                     return Err(Violation::new("two roots for one file"));
                 }
-                None if self.is(entry, State::Arriving) || self.is(entry, State::Waiting) => {
+                None if self.wants_root(entry) => {
                     self.roots.insert(entry, root);
                 }
                 // Known already, or of an entry that is past needing it.
@@ -561,7 +567,10 @@ impl Files {
     /// Entries that are whole and checked, up to `most`; with their root, unless an earlier run has noted that.
     pub(super) fn take_ready(&mut self, most: usize) -> Vec<(u32, Option<Hash>)> {
         let many = self.ready.len().min(most);
-        self.ready.drain(..many).collect()
+        let ready: Vec<_> = self.ready.drain(..many).collect();
+        let checked = ready.iter().filter_map(|(of, root)| Some((*of, (*root)?)));
+        self.checked.extend(checked);
+        ready
     }
 
     /// How an entry is published. The attributes are what the sharer says, less what the user did not agree to.
@@ -579,6 +588,7 @@ impl Files {
             mode: if stripped { mode & !0o111 } else { mode },
             modified,
             on_conflict: self.terms.on_conflict,
+            root: self.checked.remove(&index),
         })
     }
 
@@ -604,7 +614,12 @@ impl Files {
 
     /// Gives an entry up; says whether that is new.
     pub(super) fn fail(&mut self, index: u32) -> bool {
-        let open = [State::Waiting, State::Arriving, State::Publishing];
+        let open = [
+            State::Waiting,
+            State::Apart,
+            State::Arriving,
+            State::Publishing,
+        ];
         if !open.iter().any(|state| self.is(index, *state)) {
             return false;
         }

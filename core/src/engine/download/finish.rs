@@ -24,7 +24,7 @@ impl Download {
         };
         let busy =
             transfer.finishing || transfer.publishing || transfer.writes > 0 || !transfer.staged;
-        let busy = busy || transfer.journal.is_busy();
+        let busy = busy || transfer.journal.is_busy() || transfer.known.is_busy();
         if busy || !transfer.to_write.is_empty() || !transfer.files.is_complete() {
             return;
         }
@@ -76,6 +76,8 @@ impl Download {
             skipped: count.skipped,
             failed: count.failed + misplaced,
             executables_stripped: count.stripped,
+            spared: transfer.known.spared,
+            untouched: transfer.known.untouched,
             took: cx.now.since(transfer.started),
             path,
         };
@@ -137,7 +139,8 @@ impl Download {
             return;
         };
         let count = transfer.files.count;
-        transfer.rate.sample(cx.now, count.here);
+        let fetched = count.here.saturating_sub(transfer.known.local());
+        transfer.rate.sample(cx.now, fetched);
         transfer.report_due = cx.now + REPORT_EVERY;
         let progress = Progress {
             done: count.here,

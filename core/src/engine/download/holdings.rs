@@ -97,7 +97,9 @@ impl Holdings {
     /// All of a file is on the disk, and its root is the signed one.
     pub(super) fn confirmed(&mut self, entry: u32) {
         if let Some(tree) = self.trees.get_mut(&entry) {
-            tree.confirm();
+            if !tree.confirm() {
+                return; // Some of it was here before, and nothing is known that would prove it.
+            }
             for part in self.parts.of_entry(entry) {
                 self.add(entry, part);
             }

@@ -11,12 +11,14 @@ mod finish;
 mod held;
 mod holdings;
 mod journal;
+mod known;
 mod lookups;
 mod mates;
 mod offer;
 mod parts;
 mod reach;
 mod remember;
+mod reuse;
 mod search;
 mod seed;
 mod sources;
@@ -383,7 +385,12 @@ impl Download {
                 };
                 self.data(cx, link, data)?;
             }
-            Message::Roots(roots) => self.roots(cx, is_mate, &roots)?,
+            Message::Roots(roots) => self.roots(cx, link, is_mate, &roots)?,
+            Message::Chunks {
+                entry,
+                first,
+                total,
+            } if !is_mate => self.chunks(cx, link, (entry, first, total), &payload)?,
             Message::Pace { piece, paused } => self.told_pace(cx, link, piece, paused),
             Message::Failed { entry, reason } if !is_mate => self.entry_failed(cx, entry, reason),
             Message::Withdrawn if is_mate => self.mate_leaves(cx, link),
@@ -660,6 +667,9 @@ impl Download {
         match job {
             DownloadJob::Inspect => self.offered(cx, done),
             DownloadJob::Stage => self.staged(cx, done)?,
+            DownloadJob::Look => self.looked(cx, done),
+            DownloadJob::Adopt { entries } => self.adoption_done(cx, &entries, done),
+            DownloadJob::Reuse { entry } => self.reused(cx, entry, done)?,
             DownloadJob::Write { pieces } => self.write_done(cx, &pieces, done)?,
             DownloadJob::Sync => self.synced(cx, done),
             DownloadJob::Journal => self.noted(cx, &done),
@@ -679,7 +689,10 @@ impl Download {
         }
         let search = self.search.as_ref().map_or(Time::NEVER, Search::deadline);
         let report = match &self.stage {
-            Stage::Transfer(transfer) => transfer.report_due().min(transfer.journal.deadline()),
+            Stage::Transfer(transfer) => transfer
+                .report_due()
+                .min(transfer.journal.deadline())
+                .min(transfer.known.deadline()),
             _ => Time::NEVER,
         };
         let waiting = self.links.values().filter_map(|link| link.waiting);
@@ -701,6 +714,9 @@ impl Download {
             .is_some_and(|search| search.deadline() <= cx.now)
         {
             self.search_on(cx);
+        }
+        if self.tick_known(cx) {
+            self.pump(cx);
         }
         self.keep(cx);
         self.report_if_due(cx);

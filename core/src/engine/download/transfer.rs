@@ -11,6 +11,7 @@ use super::super::{
 use super::answer::{Data, Sorted, check, sort, verified};
 use super::files::{self, Files, Settled, Size};
 use super::journal::{FILES, Journal};
+use super::known::Known;
 use super::swarm::Swarm;
 use super::window::{Rate, Window};
 use super::{Download, Stage, end_search};
@@ -35,6 +36,7 @@ pub(super) struct Transfer {
     pub(super) signed: SignedManifest,
     pub(super) files: Files,
     pub(super) journal: Journal,
+    pub(super) known: Known,
     sink: SinkKind,
     /// The staging folder stands.
     pub(super) staged: bool,
@@ -109,6 +111,7 @@ impl Transfer {
             signed,
             files,
             journal,
+            known: Known::default(),
             sink,
             staged: sink == SinkKind::Pipe,
             to_write: VecDeque::new(),
@@ -213,6 +216,15 @@ impl Transfer {
 impl Download {
     /// Asks for as much as the window has room for.
     pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
+        // Only the sharer is asked for these.
+        if self
+            .links
+            .get(&link)
+            .is_some_and(|link| link.mate.is_none())
+        {
+            self.ask_roots(cx, link);
+            self.ask_chunks(cx, link);
+        }
         let (id, of, mut held_in_all) = (self.id, self.of(), self.held());
         let piece = self.piece(cx, link);
         let others = self.asked_of_others(link);
@@ -227,7 +239,7 @@ impl Download {
         let Some(window) = &mut flow.window else {
             return;
         };
-        if !transfer.staged {
+        if !transfer.staged || transfer.known.is_looking() {
             return;
         }
         let rootless = transfer.files.rootless();
@@ -249,7 +261,13 @@ impl Download {
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
         while flow.outstanding.len() < at_once || transfer.is_stuck(&flow.outstanding) {
             let len = window.request_len().min(piece);
-            let held = transfer.unwritten + transfer.journal.at_risk() + others;
+            // What a crash would lose, now or when it has come, is a window at the most.
+            let own = if transfer.journal.comes_first() {
+                window.outstanding()
+            } else {
+                0
+            };
+            let held = transfer.unwritten + transfer.journal.at_risk() + others + own;
             let held = cx.limits.window.saturating_sub(held);
             let room = window.room().min(held);
             if room < u64::from(len) && !transfer.is_stuck(&flow.outstanding) {
@@ -332,6 +350,7 @@ impl Download {
             transfer.files.lost(asked.segments);
             return Err(violation);
         }
+        let learned = data.roots.as_ref().map_or(Vec::new(), SignedRoots::entries);
         let sorted = sort(&mut transfer.files, &asked.segments, data)?;
         let Sorted {
             pieces,
@@ -355,6 +374,7 @@ impl Download {
             return judge_mate(bad, cx.limits.bad_leaves);
         }
         self.bad += bad;
+        self.learned(cx, link, &learned);
         if self.bad >= cx.limits.bad_leaves {
             return Err(Violation::new(format!(
                 "{} pieces that do not match their root",
@@ -383,6 +403,7 @@ impl Download {
     pub(super) fn roots(
         &mut self,
         cx: &mut Context,
+        link: LinkId,
         is_mate: bool,
         roots: &SignedRoots,
     ) -> Result<(), Violation> {
@@ -400,6 +421,7 @@ impl Download {
             return Ok(());
         }
         two_faced?;
+        self.learned(cx, link, &entries);
         let settled = self.settle(cx, &entries);
         if is_mate {
             // What does not match came from the sharer, without a proof.
@@ -410,7 +432,7 @@ impl Download {
     }
 
     /// Looks which of these entries are whole by now.
-    fn settle(&mut self, cx: &mut Context, entries: &[u32]) -> Result<(), Violation> {
+    pub(super) fn settle(&mut self, cx: &mut Context, entries: &[u32]) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Ok(());
         };
@@ -420,6 +442,7 @@ impl Download {
                 continue;
             }
             transfer.journal.dropped(&transfer.files, *entry);
+            transfer.known.reusing.taken(*entry);
             if settled == Settled::Stale {
                 continue;
             }
@@ -440,7 +463,10 @@ impl Download {
 
     /// The sharer can't serve an entry. It has no say any more in one that is whole and checked.
     pub(super) fn entry_failed(&mut self, cx: &mut Context, entry: u32, reason: Failure) {
-        if matches!(&self.stage, Stage::Transfer(transfer) if transfer.files.is_whole(entry)) {
+        // Nor yet in one that was not asked for, and may be here already.
+        if matches!(&self.stage, Stage::Transfer(transfer)
+            if transfer.files.is_whole(entry) || transfer.files.is_apart(entry))
+        {
             return;
         }
         let reason = match reason {
@@ -460,6 +486,10 @@ impl Download {
             return;
         }
         transfer.journal.dropped(&transfer.files, entry);
+        self.out_of_place(entry);
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
         if let Some(path) = transfer.files.entry(entry).map(|entry| entry.path.clone()) {
             cx.event(Event::FileFailed {
                 download: self.id,
@@ -480,6 +510,7 @@ impl Download {
         transfer.staged = true;
         let begun = transfer.files.begun();
         self.settle(cx, &begun)?;
+        self.look_for_known(cx);
         self.tell_resumable(cx);
         Ok(())
     }
@@ -561,6 +592,7 @@ impl Download {
                     let files = &transfer.files;
                     transfer.journal.published(files, *entry, &path);
                     transfer.files.stands_at(*entry, &path);
+                    self.in_place(*entry, &path);
                     cx.event(Event::FileDone {
                         download: self.id,
                         path,
@@ -569,6 +601,10 @@ impl Download {
                 }
                 Ok(Published::Skipped) => {
                     transfer.files.skip(*entry);
+                    self.out_of_place(*entry);
+                    let Stage::Transfer(transfer) = &mut self.stage else {
+                        return;
+                    };
                     if let Some(path) = transfer.files.entry(*entry).map(|entry| entry.path.clone())
                     {
                         cx.event(Event::FileSkipped {
@@ -608,6 +644,8 @@ impl Download {
                 DiskWork::Write { download, pieces },
             );
         }
+        self.match_chunks(cx);
+        self.adopt(cx);
         self.keep(cx);
         self.publish(cx);
         self.finish_if_complete(cx);

@@ -17,6 +17,8 @@ pub(super) struct Content {
     pub(super) hashed: u64,
     /// No entry before this one is left to be hashed ahead.
     pub(super) cursor: u32,
+    /// Files that are whole by now, and nobody was told yet.
+    pub(super) fresh: Vec<u32>,
 }
 
 /// An entry's state.
@@ -60,6 +62,7 @@ impl Content {
             total,
             hashed: 0,
             cursor: 0,
+            fresh: Vec::new(),
         }
     }
 
@@ -119,6 +122,9 @@ impl Content {
         }
         let bytes = group_len(*size, group);
         tree.insert(group, hash);
+        if tree.is_complete() {
+            self.fresh.push(entry);
+        }
         self.hashed = self.hashed.saturating_add(u64::from(bytes));
         true
     }

@@ -98,6 +98,7 @@ impl Share {
             });
         }
         self.pay_roots(cx);
+        self.tell_fresh(cx);
     }
 }
 

@@ -3,7 +3,9 @@
 //! Nothing in it grows per receiver that a restart could not lose: receivers pull, and what is kept of them is for
 //! the screen.
 
+mod ahead;
 mod announce;
+mod chunks;
 mod content;
 mod hashing;
 mod patience;
@@ -14,9 +16,11 @@ mod sessions;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+pub(super) use ahead::Ahead;
 pub(super) use patience::Pace;
 
 use announce::{Announcing, Number};
+use chunks::Chunks;
 use content::Content;
 use serde_bytes::ByteBuf;
 use sessions::Sessions;
@@ -65,6 +69,10 @@ pub(super) struct Share {
     jobs: usize,
     /// A job hashes ahead.
     hashing: bool,
+    /// Roots that are to be noted here, and a job that notes some.
+    unnoted: Vec<u32>,
+    noting: bool,
+    chunks: Chunks,
     /// Hashed bytes that were last reported, and when they may next be.
     reported: u64,
     report_due: Time,
@@ -120,6 +128,9 @@ impl Share {
             seeders: Seeders::default(),
             jobs: 1,
             hashing: false,
+            unnoted: Vec::new(),
+            noting: false,
+            chunks: Chunks::default(),
             reported: 0,
             report_due: Time::ZERO,
             paused: false,
@@ -335,6 +346,8 @@ impl Share {
                 }
             }
             Message::GetRoot { entry } => self.get_root(cx, link, entry)?,
+            Message::GetRoots { first, count } => self.get_roots(cx, link, first, count)?,
+            Message::GetChunks { entry, first } => self.get_chunks(cx, link, entry, first)?,
             Message::Have { done, total } => self.sessions.have(cx, link, done, total),
             Message::Leave { outcome } => self.leave(cx, link, outcome),
             Message::Addresses { addresses } => self.call(cx, link, &addresses),
@@ -403,6 +416,8 @@ impl Share {
             ShareJob::Pipe { link, id, offset } => self.pipe_read(cx, link, id, offset, done),
             ShareJob::HashGroups { entry, first } => self.groups_hashed(cx, entry, first, done),
             ShareJob::HashFiles { entries } => self.files_hashed(cx, &entries, done),
+            ShareJob::Chunk { entry } => self.chunked(cx, entry, done),
+            ShareJob::Note => self.noting = false,
             ShareJob::Forget => {}
         }
         self.pump(cx);
@@ -514,11 +529,15 @@ impl Share {
             return;
         }
         self.start_reads(cx);
-        // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them.
-        // But receivers can only help each other with what there are roots for.
-        if self.seeders.count() > 1 || self.serving.values().all(Serving::is_idle) {
+        self.start_chunking(cx);
+        // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them. But
+        // who waits for roots may have the files already, and receivers can only help each other with what there are
+        // roots for.
+        let idle = self.serving.values().all(Serving::is_idle);
+        if idle || self.owes_roots() || self.seeders.count() > 1 {
             self.start_hashing(cx);
         }
+        self.note_roots(cx);
     }
 }
 

@@ -288,7 +288,9 @@ impl Share {
             return;
         };
         let gone = serving.sent(cx, link, seq);
+        serving.ahead.sent(seq);
         self.sessions.sent(link, gone);
+        self.pay_ahead(cx, link);
         self.pump(cx);
     }
 }

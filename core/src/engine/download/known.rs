@@ -1,0 +1,565 @@
+//! Bytes that are here already are not fetched.
+//!
+//! A file may be here under its own name, anywhere else on the device, or as another file of the same download. What could
+//! be is told by sizes, so the roots of those files are asked for first, and nothing else of them. A file of which a
+//! candidate is found is copied, and counts when its root is right: neither the disk's memory nor the sharer is
+//! believed. Files that are wanted anyhow do not wait for any of this, and those that do wait only so long.
+//!
+//! What an older version of a file has of it is for [`reuse`](super::reuse) to know; how bytes are found and copied, the
+//! disk's.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::{Adopt, Adopted, DiskDone, DiskWork, Event, LinkId, Violation};
+use super::files::Files;
+use super::reuse::{REUSED, Reusing};
+use super::{Download, Stage};
+use crate::limits::LEAF;
+use crate::merkle::Hash;
+use crate::message::Message;
+use crate::path::SafePath;
+use crate::time::Time;
+
+/// How long a download waits for the disk's look at what is here.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long files wait for roots, after the question and after each answer; and how long in all.
+const ROOTS: Duration = Duration::from_secs(3);
+const ROOTS_IN_ALL: Duration = Duration::from_secs(10);
+/// Questions for roots on one link: what lies between two ranges is asked for too, where there would be more.
+const RANGES: usize = 64;
+/// Files of the same size are taken for the same from here on: 4 KiB. Below it costs more to find out than to fetch.
+const TWINS: u64 = LEAF as u64 / 4;
+/// Adoptions at once, and what one has to do at the most: files, and bytes unless it is one file.
+const ADOPTIONS: usize = 2;
+const ADOPTED: usize = 64;
+const ADOPTED_BYTES: u64 = 1024 * LEAF as u64;
+
+/// What is known of a download's files beside what comes over links.
+#[derive(Default)]
+pub(super) struct Known {
+    /// The disk looks what is here; until then at the most.
+    looking: Option<Time>,
+    /// Files of whose size something is here.
+    candidates: BTreeSet<u32>,
+    /// Files whose size another one has.
+    repeated: BTreeSet<u32>,
+    /// Files whose roots are wanted before anything else of them.
+    wanted: BTreeSet<u32>,
+    /// Where they were asked for.
+    asked: Option<LinkId>,
+    until: Time,
+    until_at_last: Time,
+    twins: Twins,
+    to_adopt: VecDeque<Adopt>,
+    adoptions: usize,
+    pub(super) reusing: Reusing,
+    /// Bytes that were here and did not have to be fetched, of files that are whole.
+    pub(super) spared: u64,
+    /// Files that stood in their places.
+    pub(super) untouched: u64,
+}
+
+/// Files of one download that have the same root: the first that is had serves the others.
+#[derive(Default)]
+struct Twins {
+    /// Who comes first, by root.
+    first: BTreeMap<Hash, u32>,
+    /// The others, by who comes first.
+    others: BTreeMap<u32, Vec<u32>>,
+    /// Where those stand that are done.
+    at: BTreeMap<u32, SafePath>,
+}
+
+/// What is to be done with a file whose root is known.
+enum Step {
+    Adopt(Adopt),
+    /// It waits for one with the same root.
+    Wait,
+    Fetch,
+}
+
+impl Known {
+    /// Whether nothing may be asked for yet.
+    pub(super) fn is_looking(&self) -> bool {
+        self.looking.is_some()
+    }
+
+    /// Bytes that are here and did not come over a link.
+    pub(super) fn local(&self) -> u64 {
+        self.spared.saturating_add(self.reusing.bytes())
+    }
+
+    /// Whether files are being copied.
+    pub(super) fn is_busy(&self) -> bool {
+        self.adoptions > 0 || self.reusing.is_busy()
+    }
+
+    /// When to go on without what did not come.
+    pub(super) fn deadline(&self) -> Time {
+        let roots = if self.wanted.is_empty() {
+            Time::NEVER
+        } else {
+            self.until
+        };
+        let looking = self.looking.unwrap_or(Time::NEVER);
+        looking.min(roots).min(self.reusing.deadline())
+    }
+
+    /// What is asked for in bulk: as few ranges as it takes.
+    fn ranges(&self, files: &Files) -> Vec<(u32, u32)> {
+        let unknown = |entry: &&u32| files.root(**entry).is_none();
+        let mut ranges: Vec<(u32, u32)> = self
+            .wanted
+            .iter()
+            .filter(unknown)
+            .map(|entry| (*entry, entry.saturating_add(1)))
+            .collect();
+        let mut gap = 0;
+        loop {
+            ranges.dedup_by(|next, before| {
+                let near = next.0 - before.1 <= gap;
+                if near {
+                    before.1 = next.1;
+                }
+                near
+            });
+            if ranges.len() <= RANGES {
+                return ranges;
+            }
+            gap = gap * 2 + 1;
+        }
+    }
+
+    /// Files that share their size with another one, all but the first of each size apart from it.
+    fn find_twins(&mut self, files: &mut Files) {
+        let mut sizes: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
+        for sought in files.sought().iter().filter(|sought| sought.size >= TWINS) {
+            sizes.entry(sought.size).or_default().push(sought.entry);
+        }
+        for entry in &self.candidates {
+            let size = files.size(*entry).filter(|size| *size >= TWINS);
+            if let Some(size) = size {
+                sizes.entry(size).or_default().push(*entry);
+            }
+        }
+        for same in sizes.into_values().filter(|same| same.len() > 1) {
+            for (at, entry) in same.iter().enumerate() {
+                if at > 0 {
+                    files.set_apart(*entry);
+                }
+                self.wanted.insert(*entry);
+                self.repeated.insert(*entry);
+            }
+        }
+    }
+
+    /// What is to be done with a file, now that its root is known.
+    fn next_step(&mut self, files: &Files, entry: u32, root: Hash) -> Option<Step> {
+        self.wanted.remove(&entry);
+        if self.candidates.contains(&entry) {
+            let file = files.seek(entry)?;
+            let twin = None;
+            return Some(Step::Adopt(Adopt { file, root, twin }));
+        }
+        if !self.repeated.contains(&entry) {
+            return Some(Step::Fetch);
+        }
+        let first = self.twins.first.get(&root).copied();
+        match first.filter(|first| *first != entry) {
+            Some(first) if files.is_done(first) => {
+                let file = files.seek(entry)?;
+                let path = self.twins.at.get(&first);
+                let twin = path.cloned().or_else(|| Some(files.seek(first)?.path));
+                Some(Step::Adopt(Adopt { file, root, twin }))
+            }
+            Some(first) if files.is_coming(first) => {
+                self.twins.others.entry(first).or_default().push(entry);
+                Some(Step::Wait)
+            }
+            _ => {
+                self.twins.first.insert(root, entry);
+                Some(Step::Fetch)
+            }
+        }
+    }
+
+    /// The next files to adopt in one job.
+    fn next_adoption(&mut self) -> Vec<Adopt> {
+        let mut files: Vec<Adopt> = Vec::new();
+        let mut bytes = 0u64;
+        while files.len() < ADOPTED
+            && let Some(next) = self.to_adopt.pop_front_if(|next| {
+                bytes == 0 || bytes.saturating_add(next.file.size) <= ADOPTED_BYTES
+            })
+        {
+            bytes = bytes.saturating_add(next.file.size);
+            files.push(next);
+        }
+        files
+    }
+}
+
+impl Download {
+    /// The download may begin: the disk looks first which of its files could be here.
+    pub(super) fn look_for_known(&mut self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let files = transfer.files.sought();
+        if files.is_empty() || self.sink == super::SinkKind::Pipe {
+            return;
+        }
+        transfer.known.looking = Some(cx.now + LOOK);
+        let download = self.id;
+        cx.disk(
+            JobOwner::Download(download, DownloadJob::Look),
+            DiskWork::Candidates { download, files },
+        );
+    }
+
+    /// The disk has looked. What has begun meanwhile goes on as it is.
+    pub(super) fn looked(&mut self, cx: &mut Context, done: DiskDone) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        known.looking = None;
+        let found = match done {
+            DiskDone::Candidates(found) => found,
+            _ => Vec::new(),
+        };
+        for candidate in found {
+            let entry = candidate.entry;
+            let Some(size) = files.size(entry) else {
+                continue;
+            };
+            let same_size = candidate.elsewhere || candidate.stands == Some(size);
+            if !(same_size || size >= REUSED) || !files.set_apart(entry) {
+                continue;
+            }
+            if candidate.stands.is_some() {
+                known.reusing.stands(entry);
+            }
+            if same_size {
+                known.candidates.insert(entry);
+                known.wanted.insert(entry);
+            } else {
+                known.reusing.queue(entry);
+            }
+        }
+        known.find_twins(files);
+        known.until = cx.now + ROOTS;
+        known.until_at_last = cx.now + ROOTS_IN_ALL;
+    }
+
+    /// Asks for the roots of what may be here, once on each link that is in use.
+    pub(super) fn ask_roots(&mut self, cx: &mut Context, link: LinkId) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let known = &mut transfer.known;
+        if known.wanted.is_empty() || known.asked == Some(link) {
+            return;
+        }
+        known.asked = Some(link);
+        for (first, end) in known.ranges(&transfer.files) {
+            let count = end - first;
+            cx.send(link, Message::GetRoots { first, count });
+        }
+    }
+
+    /// Roots have come, over whichever way. Those that are new bring the transfer forward.
+    pub(super) fn learned(&mut self, cx: &mut Context, link: LinkId, entries: &[u32]) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        let mut news = false;
+        let mut fetch = Vec::new();
+        for entry in entries {
+            let Some(root) = files.root(*entry) else {
+                continue;
+            };
+            news |= known.wanted.contains(entry);
+            let considered = known.wanted.contains(entry) || known.candidates.contains(entry);
+            if !considered || !known.reusing.give_back(*entry) {
+                continue;
+            }
+            match known.next_step(files, *entry, root) {
+                Some(Step::Adopt(adopt)) if files.set_apart(*entry) => {
+                    known.to_adopt.push_back(adopt);
+                }
+                Some(Step::Wait) => {
+                    files.set_apart(*entry);
+                }
+                _ => fetch.push(*entry),
+            }
+        }
+        if news {
+            known.until = (cx.now + ROOTS).min(known.until_at_last.max(known.until));
+            if let Some(state) = cx.links.get_mut(link) {
+                state.progressed(&cx.limits);
+            }
+        }
+        for entry in fetch {
+            self.fetch_after_all(entry);
+        }
+    }
+
+    /// A file is not here as a whole. What an older version has of it may be.
+    fn fetch_after_all(&mut self, entry: u32) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let known = &mut transfer.known;
+        known.wanted.remove(&entry);
+        known.candidates.remove(&entry);
+        self.late(entry);
+    }
+
+    /// Starts to copy what is here.
+    pub(super) fn adopt(&mut self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let known = &mut transfer.known;
+        while known.adoptions < ADOPTIONS.min(cx.limits.disk_jobs) {
+            let files = known.next_adoption();
+            if files.is_empty() {
+                return;
+            }
+            known.adoptions += 1;
+            let entries = files.iter().map(|adopt| adopt.file.entry).collect();
+            let download = self.id;
+            cx.disk(
+                JobOwner::Download(download, DownloadJob::Adopt { entries }),
+                DiskWork::Adopt { download, files },
+            );
+        }
+    }
+
+    /// Files were copied, if they were here.
+    pub(super) fn adoption_done(&mut self, cx: &mut Context, entries: &[u32], done: DiskDone) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        transfer.known.adoptions = transfer.known.adoptions.saturating_sub(1);
+        let outcomes = match done {
+            DiskDone::Adopted(outcomes) => outcomes,
+            _ => Vec::new(),
+        };
+        let missed = std::iter::repeat(Adopted::No);
+        for (entry, outcome) in entries.iter().zip(outcomes.into_iter().chain(missed)) {
+            match outcome {
+                Adopted::Stands => self.stands(cx, *entry),
+                Adopted::Staged => self.staged_whole(*entry),
+                Adopted::No => self.not_here(*entry),
+            }
+        }
+    }
+
+    /// A file was in its place all the time.
+    fn stands(&mut self, cx: &mut Context, entry: u32) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let path = transfer.files.entry(entry).map(|found| found.path.clone());
+        let (Some(size), Some(path)) = (transfer.files.stands(entry), path) else {
+            return;
+        };
+        transfer.known.candidates.remove(&entry);
+        transfer.known.spared += size;
+        transfer.known.untouched += 1;
+        let files = &transfer.files;
+        transfer.journal.published(files, entry, &path);
+        self.in_place(entry, &path);
+        cx.event(Event::FileDone {
+            download: self.id,
+            path,
+            size,
+        });
+    }
+
+    fn staged_whole(&mut self, entry: u32) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        if let Some(size) = transfer.files.adopted(entry) {
+            transfer.known.candidates.remove(&entry);
+            transfer.known.spared += size;
+        }
+    }
+
+    /// A file is not what it was taken for. It may still be the twin of another one.
+    fn not_here(&mut self, entry: u32) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        let was_candidate = known.candidates.remove(&entry);
+        let root = files.root(entry).filter(|_| was_candidate);
+        match root.and_then(|root| known.next_step(files, entry, root)) {
+            Some(Step::Adopt(adopt)) => known.to_adopt.push_back(adopt),
+            Some(Step::Wait) => {}
+            Some(Step::Fetch) | None => self.fetch_after_all(entry),
+        }
+    }
+
+    /// A file stands under this name: those that wait for the same are copied from it.
+    pub(super) fn in_place(&mut self, entry: u32, path: &SafePath) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        known.spared += known.reusing.taken(entry);
+        if known.repeated.contains(&entry) {
+            known.twins.at.insert(entry, path.clone());
+        }
+        let waiting = known.twins.others.remove(&entry);
+        for other in waiting.unwrap_or_default() {
+            let found = files.seek(other).zip(files.root(other));
+            if let Some((file, root)) = found.filter(|_| files.is_apart(other)) {
+                let twin = Some(path.clone());
+                known.to_adopt.push_back(Adopt { file, root, twin });
+            }
+        }
+    }
+
+    /// A file will not come. The next one that waits for the same takes its place.
+    pub(super) fn out_of_place(&mut self, entry: u32) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        known.wanted.remove(&entry);
+        known.candidates.remove(&entry);
+        known.reusing.taken(entry);
+        let others = known.twins.others.remove(&entry).unwrap_or_default();
+        let mut fetch = Vec::new();
+        for other in others {
+            let root = files.root(other);
+            match root.and_then(|root| known.next_step(files, other, root)) {
+                Some(Step::Adopt(adopt)) => known.to_adopt.push_back(adopt),
+                Some(Step::Wait) => {}
+                Some(Step::Fetch) | None => fetch.push(other),
+            }
+        }
+        for other in fetch {
+            self.fetch_after_all(other);
+        }
+    }
+
+    /// Time has passed: what did not come is not waited for any more. Says whether something goes on by that.
+    pub(super) fn tick_known(&mut self, cx: &Context) -> bool {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return false;
+        };
+        let known = &mut transfer.known;
+        if known.deadline() > cx.now {
+            return false;
+        }
+        known.looking = known.looking.filter(|until| *until > cx.now);
+        let mut late = known.reusing.late(cx.now);
+        for entry in &late {
+            transfer.files.release(*entry);
+        }
+        late.clear();
+        if known.until <= cx.now {
+            late.extend(std::mem::take(&mut known.wanted));
+        }
+        for entry in late {
+            self.late(entry);
+        }
+        true
+    }
+
+    /// A root did not come in time. If it comes before anything was asked for, the file may still be adopted.
+    fn late(&mut self, entry: u32) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        let large = files.size(entry).is_some_and(|size| size >= REUSED);
+        if !(large && files.is_apart(entry) && known.reusing.queue(entry)) {
+            files.release(entry);
+        }
+    }
+
+    /// Chunks of a file came.
+    pub(super) fn chunks(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        part: (u32, u32, u32),
+        payload: &[u8],
+    ) -> Result<(), Violation> {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return Err(Violation::new("chunks that were not asked for"));
+        };
+        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        let taken = known.reusing.part(files, part, payload)?;
+        if let Some(state) = cx.links.get_mut(link).filter(|_| taken) {
+            state.progressed(&cx.limits);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::engine::{AcceptTerms, OnConflict};
+    use crate::manifest::{Entry, EntryKind, ManifestParts, SignedManifest};
+    use crate::time::Timestamp;
+
+    fn files(sizes: &[u64]) -> Files {
+        let entry = |(at, size): (usize, &u64)| Entry {
+            path: SafePath::parse(&format!("{at}")).unwrap(),
+            kind: EntryKind::File {
+                size: *size,
+                mode: 0o644,
+                modified: Timestamp::default(),
+            },
+        };
+        let parts = ManifestParts {
+            entries: sizes.iter().enumerate().map(entry).collect(),
+            ..ManifestParts::default()
+        };
+        let keys = crate::Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        let signed = SignedManifest::sign(parts, &keys, &crate::limits::Limits::default());
+        let manifest = Arc::clone(signed.unwrap().manifest());
+        let terms = AcceptTerms {
+            select: None,
+            on_conflict: OnConflict::Rename,
+            executables: false,
+        };
+        Files::new(manifest, terms, &[])
+    }
+
+    #[test]
+    fn many_ranges_are_joined_over_what_lies_between() {
+        let sizes = vec![TWINS; 1000];
+        let files = files(&sizes);
+        let mut known = Known {
+            wanted: [1, 2, 3, 9].into(),
+            ..Known::default()
+        };
+        assert_eq!(known.ranges(&files), [(1, 4), (9, 10)]);
+        known.wanted = (0..500).map(|at| 2 * at).collect();
+        assert_eq!(known.ranges(&files), [(0, 999)]);
+    }
+
+    #[test]
+    fn the_first_of_each_size_is_asked_for_and_the_others_wait() {
+        let mut files = files(&[TWINS, TWINS + 1, TWINS, TWINS - 1, TWINS - 1, TWINS]);
+        let mut known = Known::default();
+        known.find_twins(&mut files);
+        let apart: Vec<u32> = (0..6).filter(|entry| files.is_apart(*entry)).collect();
+        assert_eq!(apart, [2, 5]);
+        assert_eq!(known.wanted, [0, 2, 5].into());
+    }
+}
