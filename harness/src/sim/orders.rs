@@ -381,16 +381,22 @@ impl Sim<'_> {
         let needed = count.bytes.saturating_sub(count.kept);
         let (again, losses) = self.world.fetched_again(host, download, needed);
         let window = self.plan.limits.limits().window + 2 * u64::from(GROUP);
+        // What was reused wrongly comes once more, with what was fetched beside it.
+        let clashed = self.plan.hosts[usize::from(plan.host)].clashes > 0;
         promise!(
             Frugal,
-            again <= losses * window || share.spoilt,
+            again <= losses * window || share.spoilt || clashed,
             "{again} bytes came again, and {losses} links were lost"
         );
         let order = &self.orders[at];
         let again = order.came.saturating_sub(order.wanted);
         promise!(
             Frugal,
-            plan.to_pipe || share.is_pipe() || share.spoilt || again <= order.cuts * 2 * window,
+            plan.to_pipe
+                || share.is_pipe()
+                || share.spoilt
+                || clashed
+                || again <= order.cuts * 2 * window,
             "{again} bytes came again over {} downloads, which were cut short {} times",
             order.attempts,
             order.cuts
