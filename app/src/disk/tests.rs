@@ -2,6 +2,7 @@
 
 mod finish;
 mod hostile;
+mod known;
 mod publish;
 mod resume;
 mod room;

@@ -464,11 +464,13 @@ fn existing(plan: &OrderPlan) -> Tree {
     tree
 }
 
-/// An older version of a file: a little is other, and a little was put in since.
+/// An older version of a file: a little is other, and in some a little was put in since.
 fn older(bytes: &Bytes) -> Bytes {
     let mut old = bytes.to_vec();
     let middle = old.len() / 2;
-    old.drain(middle..(middle + 100).min(bytes.len()));
+    if old.len() % 2 == 0 {
+        old.drain(middle..(middle + 100).min(bytes.len()));
+    }
     if let Some(byte) = old.get_mut(middle / 2) {
         *byte ^= 1;
     }
