@@ -468,7 +468,7 @@ fn existing(plan: &OrderPlan) -> Tree {
 fn older(bytes: &Bytes) -> Bytes {
     let mut old = bytes.to_vec();
     let middle = old.len() / 2;
-    if old.len() % 2 == 0 {
+    if old.len().is_multiple_of(2) {
         old.drain(middle..(middle + 100).min(bytes.len()));
     }
     if let Some(byte) = old.get_mut(middle / 2) {
