@@ -2,6 +2,8 @@
 //!
 //! `HANDOVER_KILLS` says how often, and `HANDOVER_KILLED_MIB` how much is on its way; what it cost is printed.
 
+#![allow(clippy::print_stdout)]
+
 mod support;
 
 use std::fs;

@@ -397,10 +397,10 @@ fn download_event(event: &Event) -> Option<Value> {
             "file_done",
             json!({ "download": download, "file": path, "size": size }),
         ),
-        Event::FileSkipped { download, path } => named(
-            "file_skipped",
-            json!({ "download": download, "file": path }),
-        ),
+        Event::FileSkipped { download, path } => {
+            let fields = json!({ "download": download, "file": path });
+            named("file_skipped", fields)
+        }
         Event::FileFailed {
             download,
             path,
@@ -409,23 +409,22 @@ fn download_event(event: &Event) -> Option<Value> {
             "file_failed",
             json!({ "download": download, "file": path, "reason": reason }),
         ),
-        Event::PeerBlamed { peer, violation } => named(
-            "peer_blamed",
-            json!({ "peer": peer.to_string(), "violation": violation }),
-        ),
+        Event::PeerBlamed { peer, violation } => {
+            let fields = json!({ "peer": peer.to_string(), "violation": violation });
+            named("peer_blamed", fields)
+        }
         Event::Delivered {
             download,
             peer,
             bytes,
             bad,
             took,
-        } => {
-            let (peer, took) = (peer.to_string(), millis(*took));
-            let fields = json!({
-                "download": download, "peer": peer, "bytes": bytes, "bad": bad, "took": took,
-            });
-            named("delivered", fields)
-        }
+        } => named(
+            "delivered",
+            json!({
+                "download": download, "peer": peer.to_string(), "bytes": bytes, "bad": bad, "took": millis(*took),
+            }),
+        ),
         Event::DownloadEnded { download, outcome } => ended(*download, outcome),
         event => return source_event(event),
     })

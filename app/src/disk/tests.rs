@@ -2,6 +2,7 @@
 
 mod finish;
 mod hostile;
+mod known;
 mod publish;
 mod read_back;
 mod resume;

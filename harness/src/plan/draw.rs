@@ -105,6 +105,15 @@ fn known(from: &mut Entropy<'_>, plan: &mut Plan) {
     for share in &mut plan.shares {
         share.twins = from.one_in(3);
     }
+    for host in 0..plan.hosts.len() {
+        if plan.hosts[host].remembers && from.one_in(2) {
+            let host = byte(u32::try_from(host).unwrap_or_default());
+            let at = from.below(plan.heals_at);
+            let what = Trouble::ChangeKnown { host };
+            plan.faults.push(FaultPlan { at, what });
+        }
+    }
+    plan.faults.sort_by_key(|fault| fault.at);
     let here = [HerePlan::Nothing, HerePlan::Same, HerePlan::Older];
     for order in &mut plan.orders {
         order.here = from.pick(&here);

@@ -373,6 +373,8 @@ pub enum Trouble {
     SlowDisk { host: u8, micros: u32, time: u32 },
     /// So many renames fail on a host.
     RenameFails { host: u8, times: u8 },
+    /// Files that a host remembers are changed.
+    ChangeKnown { host: u8 },
     /// Somebody takes a name in an order's folder.
     NameTaken { order: u8, file: u8 },
     /// The DHT does something else with look-ups.
@@ -442,6 +444,7 @@ impl Trouble {
             | Self::ShortRead { host }
             | Self::SlowDisk { host, .. }
             | Self::RenameFails { host, .. }
+            | Self::ChangeKnown { host }
             | Self::Limit { host, .. }
             | Self::ForgetsToSync { host } => Some(host),
             _ => None,

@@ -90,6 +90,7 @@ impl Sim<'_> {
                 self.troubled.insert(host.into());
                 self.world.disk_mut(self.at(host)).renames_fail += u32::from(times);
             }
+            Trouble::ChangeKnown { host } => self.world.disk_mut(self.at(host)).change_known(),
             Trouble::ForgetsToSync { host } => {
                 self.world.disk_mut(self.at(host)).forgets_to_sync = true;
             }

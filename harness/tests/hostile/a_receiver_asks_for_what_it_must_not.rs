@@ -131,6 +131,53 @@ fn entries_without_bytes() {
     }
 }
 
+/// Row 14: each root once in bulk, so that nobody is made to go through its entries again and again.
+#[test]
+fn roots_in_bulk_are_asked_for_once() {
+    let get = |first, count| Message::GetRoots { first, count };
+    let mut at_the_limit = scene();
+    for (first, count) in [(0, 44), (44, 1)] {
+        at_the_limit
+            .world
+            .say(at_the_limit.link, &get(first, count));
+    }
+    at_the_limit.world.run_for(SECOND);
+    let frames = &at_the_limit.world.puppet_link(at_the_limit.link).frames;
+    let roots = frames
+        .iter()
+        .filter(|frame| matches!(frame.message, Message::Roots(_)));
+    assert_eq!(roots.count(), 2);
+    at_the_limit.world.say(at_the_limit.link, &get(44, 1));
+    at_the_limit.assert_blamed("asks for the same roots twice");
+    for (first, count) in [(0, 0), (0, 46), (45, 1), (u32::MAX, 1), (1, u32::MAX)] {
+        let mut scene = scene();
+        scene.world.say(scene.link, &get(first, count));
+        scene.assert_blamed("the roots of what is not there");
+    }
+}
+
+#[test]
+fn chunks_of_what_has_none_and_too_many_at_once() {
+    let get = |entry, first| Message::GetChunks { entry, first };
+    for entry in [0, 45, u32::MAX] {
+        let mut scene = scene();
+        scene.world.say(scene.link, &get(entry, 0));
+        scene.assert_blamed("the chunks of what has none");
+    }
+    let mut twice = scene();
+    twice.world.say(twice.link, &get(4, 0));
+    twice.world.say(twice.link, &get(3, 0));
+    twice.assert_blamed("asks for chunks before the last ones came");
+    let mut behind = scene();
+    behind.world.say(behind.link, &get(4, 0));
+    behind.world.run_for(SECOND);
+    behind.world.say(behind.link, &get(4, 1));
+    behind.world.run_for(SECOND);
+    assert_eq!(blames(&behind.world, behind.alice), [] as [&str; 0]);
+    behind.world.say(behind.link, &get(4, 9999));
+    behind.assert_blamed("asks for chunks behind the last one");
+}
+
 /// Row 14: the limit is 32 segments and a group of bytes.
 #[test]
 fn requests_of_the_wrong_shape() {

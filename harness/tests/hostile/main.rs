@@ -5,6 +5,7 @@ mod a_receiver_asks_for_what_it_must_not;
 mod a_receiver_floods_or_does_not_read;
 mod a_seeder_lies;
 mod a_sharer_lies;
+mod a_sharer_lies_about_chunks;
 mod limits_hold_at_n_and_end_at_one_more;
 mod strangers_knock;
 mod those_who_are_remembered;

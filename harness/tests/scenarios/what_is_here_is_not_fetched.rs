@@ -1,9 +1,10 @@
 use std::time::Duration;
 
+use bytes::Bytes;
 use handover_core::code::Ticket;
 use handover_core::engine::{AcceptTerms, DownloadId, Event, OnConflict};
 use handover_core::limits::{GROUP, LEAF};
-use handover_harness::{Answer, Fetch, HostId, Tree, World, content};
+use handover_harness::{Answer, DiskProfile, Fetch, HostId, Tree, World, content};
 
 use crate::{assert_same, complete, count, pair};
 
@@ -151,4 +152,27 @@ fn what_was_reused_wrongly_is_fetched_and_nobody_is_blamed() {
     assert_eq!((summary.spared, summary.failed), (0, 0));
     let blamed = |event: &Event| matches!(event, Event::PeerBlamed { .. });
     assert_eq!(count(&world, bob, blamed), 0);
+}
+
+/// It is asked for one list at a time, and after the first that is late for no more.
+#[test]
+fn a_sharer_that_takes_long_over_a_list_is_fetched_from_and_not_asked_again() {
+    let (mut world, alice, bob) = pair(6);
+    world.disk_mut(alice).profile = DiskProfile {
+        hash: Duration::from_secs(20),
+        ..DiskProfile::default()
+    };
+    let (old, new) = versions();
+    let names = ["a", "b", "c"];
+    let all = |bytes: &[u8]| {
+        names.iter().fold(Tree::new(), |tree, name| {
+            tree.file(name, Bytes::copy_from_slice(bytes))
+        })
+    };
+    let (_, ticket) = world.share(alice, all(&new));
+    let download = fetch_into(&mut world, bob, &ticket, all(&old), OnConflict::Overwrite);
+    complete(&mut world, bob, download);
+    assert_same(&world, bob, download, &all(&new));
+    let blamed = |event: &Event| matches!(event, Event::PeerBlamed { .. });
+    assert_eq!(count(&world, alice, blamed), 0);
 }

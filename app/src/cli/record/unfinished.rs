@@ -2,6 +2,7 @@
 
 use handover::store::{Begun, OpenShare, Unfinished};
 use handover_core::PeerId;
+use handover_core::code::ShortCode;
 use handover_core::engine::{DownloadOutcome, Event, OnConflict, ReceiverOutcome};
 
 use super::{Note, now};
@@ -101,7 +102,7 @@ impl Share {
         match event {
             Event::ShareOpen { ticket, short, .. } => {
                 self.share.secret = *ticket.secret.as_bytes();
-                self.share.short = short.as_ref().map(|short| short.encode().to_string());
+                self.share.short = short.as_ref().map(ShortCode::encode);
             }
             Event::ShareScanned { manifest, .. } => self.share.listing = listing(manifest),
             Event::WrongWords { .. } => self.share.wrong += 1,

@@ -499,7 +499,7 @@ impl Download {
             return Err(Violation::new("chunks that were not asked for"));
         };
         let (known, files) = (&mut transfer.known, &mut transfer.files);
-        let taken = known.reusing.part(files, part, payload)?;
+        let taken = known.reusing.part(files, link, part, payload)?;
         if let Some(state) = cx.links.get_mut(link).filter(|_| taken) {
             state.progressed(&cx.limits);
         }

@@ -32,6 +32,8 @@ pub(super) struct Reusing {
     list: Option<List>,
     /// Files whose lists were asked for, so that one may come late.
     asked: BTreeSet<u32>,
+    /// Links on which an answer is owed: there is one question at a time.
+    owed: BTreeSet<LinkId>,
     /// Bytes that were reused, by file.
     taken: BTreeMap<u32, u64>,
 }
@@ -91,12 +93,15 @@ impl Reusing {
         list.map_or(Time::NEVER, |list| list.until)
     }
 
-    /// A file whose list did not come in time.
+    /// A file whose list did not come in time, and all that are in line behind it: the sharer has no time for this.
     pub(super) fn late(&mut self, now: Time) -> Vec<u32> {
-        let late = self
-            .list
-            .take_if(|list| !list.matching && list.until <= now);
-        late.into_iter().map(|list| list.entry).collect()
+        let over = |list: &mut List| !list.matching && list.until <= now;
+        let Some(list) = self.list.take_if(over) else {
+            return Vec::new();
+        };
+        let mut late = vec![list.entry];
+        late.extend(std::mem::take(&mut self.queue));
+        late
     }
 
     /// Bytes of a file that were reused, asked for once.
@@ -108,10 +113,11 @@ impl Reusing {
     pub(super) fn part(
         &mut self,
         files: &mut Files,
+        link: LinkId,
         (entry, first, total): (u32, u32, u32),
         payload: &[u8],
     ) -> Result<bool, Violation> {
-        if !self.asked.contains(&entry) {
+        if !self.owed.remove(&link) || !self.asked.contains(&entry) {
             return Err(Violation::new("chunks that were not asked for"));
         }
         let part = chunk::decode(payload);
@@ -170,6 +176,10 @@ impl Download {
             return;
         };
         if list.matching || list.is_whole() || list.asked == Some(link) {
+            return;
+        }
+        reusing.owed.retain(|link| self.links.contains_key(link));
+        if !reusing.owed.insert(link) {
             return;
         }
         list.asked = Some(link);

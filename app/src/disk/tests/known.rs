@@ -1,0 +1,200 @@
+use std::os::unix::fs::symlink;
+
+use handover_core::chunk::Chunk;
+use handover_core::engine::{Adopt, Adopted, Candidate, Sought};
+use handover_core::limits::GROUP;
+use handover_core::merkle::{Hash, RangeHash, file_root};
+
+use super::super::chunks;
+use super::*;
+
+fn sought(entry: u32, name: &str, size: usize) -> Sought {
+    Sought {
+        entry,
+        size: size as u64,
+        path: path(name),
+    }
+}
+
+fn adopt(entry: u32, name: &str, bytes: &[u8], twin: Option<&str>) -> Adopt {
+    Adopt {
+        file: sought(entry, name, bytes.len()),
+        root: file_root(bytes),
+        twin: twin.map(path),
+    }
+}
+
+impl Receiver {
+    fn candidates(&self, files: Vec<Sought>) -> Vec<Candidate> {
+        let download = DOWNLOAD;
+        match self.disk.perform(DiskWork::Candidates { download, files }) {
+            DiskDone::Candidates(found) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn adopt(&self, files: Vec<Adopt>) -> Vec<Adopted> {
+        let download = DOWNLOAD;
+        match self.disk.perform(DiskWork::Adopt { download, files }) {
+            DiskDone::Adopted(outcomes) => outcomes,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reuse(&self, file: Sought, chunks: Vec<Chunk>) -> Vec<(u64, RangeHash)> {
+        let download = DOWNLOAD;
+        match self.disk.perform(DiskWork::Reuse {
+            download,
+            file,
+            chunks,
+        }) {
+            DiskDone::Reused(parts) => parts,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn put(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.root.join(name), bytes).unwrap();
+    }
+}
+
+/// What leads out of the folder, hangs, or is no file is nothing that could be adopted.
+#[test]
+fn only_files_in_the_folder_are_looked_at() {
+    let receiver = Receiver::staged();
+    receiver.put("file", b"mine");
+    symlink(receiver.canary().join("secret"), receiver.root.join("link")).unwrap();
+    symlink(receiver.canary(), receiver.root.join("out")).unwrap();
+    let fifo = std::process::Command::new("mkfifo")
+        .arg(receiver.root.join("pipe"))
+        .status();
+    assert!(fifo.unwrap().success());
+    let names = ["file", "link", "out/secret", "out", "pipe", "gone"];
+    let files = (0..).zip(names).map(|(at, name)| sought(at, name, 4));
+    let found = receiver.candidates(files.collect());
+    let standing = Candidate {
+        entry: 0,
+        stands: Some(4),
+        elsewhere: false,
+    };
+    assert_eq!(found, [standing]);
+    let files = (0..)
+        .zip(names)
+        .map(|(at, name)| adopt(at, name, b"mine", None));
+    let outcomes = receiver.adopt(files.collect());
+    assert_eq!(outcomes[0], Adopted::Stands);
+    assert_eq!(outcomes[1..], [Adopted::No; 5]);
+    receiver.assert_canary();
+}
+
+#[test]
+fn a_twin_is_copied_and_a_wrong_one_leaves_nothing() {
+    let receiver = Receiver::staged();
+    let content = bytes(3 * GROUP as usize + 5);
+    receiver.put("first", &content);
+    let mut other = content.clone();
+    other[GROUP as usize] ^= 1;
+    receiver.put("changed", &other);
+    let outcomes = receiver.adopt(vec![
+        adopt(1, "second", &content, Some("first")),
+        adopt(2, "third", &content, Some("changed")),
+        adopt(3, "fourth", &content, Some("gone")),
+    ]);
+    assert_eq!(outcomes, [Adopted::Staged, Adopted::No, Adopted::No]);
+    let staged = receiver.staging_folders().remove(0);
+    assert!(staged.join("0/1").exists());
+    assert!(!staged.join("0/2").exists() && !staged.join("0/3").exists());
+    let published = receiver.publish(file(1, "second")).unwrap();
+    assert_eq!(published, Published::At(path("second")));
+    assert!(fs::read(receiver.root.join("second")).unwrap() == content);
+    // A copy, and no second name for the same file.
+    receiver.put("first", b"edited in its place");
+    assert!(fs::read(receiver.root.join("second")).unwrap() == content);
+}
+
+#[test]
+fn what_is_noted_is_found_in_another_folder_unless_it_has_changed() {
+    let memory = tempfile::tempdir().unwrap();
+    let mut receiver = Receiver::staged();
+    let known = crate::store::KnownFiles::in_folder(memory.path());
+    let (same, changed) = (bytes(100), bytes(5000));
+    for (name, content) in [("same", &same), ("changed", &changed)] {
+        let file = receiver.canary().join(name);
+        fs::write(&file, content).unwrap();
+        let noted = Noted::new(Some(known.clone()));
+        noted.note(file, file_root(content));
+        // What waits is written when it goes.
+        drop(noted);
+    }
+    fs::write(receiver.canary().join("changed"), bytes(4999)).unwrap();
+    receiver.canary = tree(&receiver.canary());
+    receiver.disk.noted = Noted::new(Some(known));
+    let found = receiver.candidates(vec![
+        sought(1, "a", same.len()),
+        sought(2, "b", changed.len()),
+        sought(3, "c", 7),
+    ]);
+    let entries: Vec<u32> = found.iter().map(|found| found.entry).collect();
+    assert_eq!(entries, [1, 2], "nothing is read for it");
+    let outcomes = receiver.adopt(vec![
+        adopt(1, "a", &same, None),
+        adopt(2, "b", &changed, None),
+        adopt(3, "c", b"unknown", None),
+    ]);
+    assert_eq!(outcomes, [Adopted::Staged, Adopted::No, Adopted::No]);
+    receiver.publish(file(1, "a")).unwrap();
+    assert!(fs::read(receiver.root.join("a")).unwrap() == same);
+    receiver.assert_canary();
+}
+
+/// Bytes that repeat nowhere (xorshift64, Marsaglia 2003).
+fn noise(len: usize) -> Vec<u8> {
+    let mut state = 1_u64;
+    let words = std::iter::repeat_with(|| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.take(len.div_ceil(8)).flatten().take(len).collect()
+}
+
+#[test]
+fn of_an_older_version_what_is_in_the_new_one_is_staged_in_its_new_place() {
+    let receiver = Receiver::staged();
+    let old = noise(20 * GROUP as usize);
+    let mut new = old.clone();
+    let middle = 10 * GROUP as usize + 3;
+    new.splice(middle..middle, [7; 5000]);
+    receiver.put("file", &old);
+    let list = chunks::list(new.as_slice()).unwrap();
+    let parts = receiver.reuse(sought(4, "file", new.len()), list.clone());
+    let staged = fs::read(receiver.staging_folders().remove(0).join("0/4")).unwrap();
+    let mut bytes = 0;
+    for (offset, range) in &parts {
+        let start = usize::try_from(*offset).unwrap();
+        let end = (start + range.leaves().len() * LEAF_BYTES).min(new.len());
+        assert!(staged[start..end] == new[start..end]);
+        assert_eq!(*range, RangeHash::of(&new[start..end]));
+        bytes += end - start;
+    }
+    assert!(new.len() - bytes < GROUP as usize, "{bytes}");
+    // Where nothing of it stands there is nothing; nor behind a symlink.
+    symlink(receiver.root.join("file"), receiver.root.join("link")).unwrap();
+    for name in ["gone", "link"] {
+        assert_eq!(receiver.reuse(sought(5, name, new.len()), list.clone()), []);
+    }
+}
+
+const LEAF_BYTES: usize = handover_core::limits::LEAF as usize;
+
+/// A root that no file has is no reason to fail.
+#[test]
+fn a_root_that_nothing_has_is_not_here() {
+    let receiver = Receiver::staged();
+    receiver.put("file", b"mine");
+    let mut wrong = adopt(1, "file", b"mine", None);
+    wrong.root = Hash([9; 32]);
+    assert_eq!(receiver.adopt(vec![wrong]), [Adopted::No]);
+    assert_eq!(receiver.read("file"), "mine");
+}
