@@ -421,7 +421,8 @@ impl World {
             );
         }
         let users = host.disk.sources.len() + host.disk.landings.len();
-        let most = users * (host.limits.disk_jobs + 3);
+        // Reads for others; and for a download two writes and two copies, and one each of what else it does.
+        let most = users * (host.limits.disk_jobs + 8);
         let jobs = host.disk.jobs();
         promise!(Bounded, jobs <= most, "{jobs} disk jobs");
         let life = host.life;
