@@ -380,6 +380,7 @@ mod tests {
     }
 
     /// One of each kind of message, with each shape that its parts can have.
+    #[expect(clippy::too_many_lines, reason = "a list")]
     fn samples() -> Vec<Message> {
         let proof: Bounded<Hash, MAX_PROOF> = vec![Hash([1; 32]), Hash([2; 32])].into();
         let served = vec![

@@ -413,18 +413,6 @@ fn download_event(event: &Event) -> Option<Value> {
             let fields = json!({ "peer": peer.to_string(), "violation": violation });
             named("peer_blamed", fields)
         }
-        Event::Delivered {
-            download,
-            peer,
-            bytes,
-            bad,
-            took,
-        } => named(
-            "delivered",
-            json!({
-                "download": download, "peer": peer.to_string(), "bytes": bytes, "bad": bad, "took": millis(*took),
-            }),
-        ),
         Event::DownloadEnded { download, outcome } => ended(*download, outcome),
         event => return source_event(event),
     })
@@ -443,6 +431,18 @@ fn source_event(event: &Event) -> Option<Value> {
         Event::SourceLeft { download, peer } => named(
             "source_left",
             json!({ "download": download, "peer": peer.to_string() }),
+        ),
+        Event::Delivered {
+            download,
+            peer,
+            bytes,
+            bad,
+            took,
+        } => named(
+            "delivered",
+            json!({
+                "download": download, "peer": peer.to_string(), "bytes": bytes, "bad": bad, "took": millis(*took),
+            }),
         ),
         Event::Seeding {
             download,
