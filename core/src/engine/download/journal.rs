@@ -53,6 +53,8 @@ struct Step {
     /// What is to be published once it is noted.
     ready: Vec<u32>,
     bytes: u64,
+    /// It says of files that they begin anew.
+    drops: bool,
 }
 
 impl Journal {
@@ -91,6 +93,13 @@ impl Journal {
         self.state == State::Kept
     }
 
+    /// Whether files begin anew of which it names what was there: until that is noted nothing may be written over it.
+    pub(super) fn comes_before_writes(&self) -> bool {
+        let drops = |step: &Step| step.drops;
+        let under_way = self.under_way.as_ref().is_some_and(drops);
+        self.state == State::Kept && (under_way || !self.dropped.is_empty())
+    }
+
     /// Whether something is being synced or noted.
     pub(super) fn is_busy(&self) -> bool {
         self.under_way.is_some()
@@ -115,6 +124,11 @@ impl Journal {
             self.fresh.entry(entry).or_default().insert(group, node);
             self.fresh_bytes += u64::from(group_len(size, group));
         }
+    }
+
+    /// A file leaves staging without having been noted.
+    pub(super) fn leaves(&mut self, files: &Files, entry: u32) {
+        self.take_fresh(files, entry);
     }
 
     /// A file has got its name.
@@ -146,7 +160,8 @@ impl Journal {
 
     fn is_due(&self, limits: &Limits, now: Time) -> bool {
         let enough = limits.sync_every.min(limits.window / 3).max(1);
-        self.fresh_bytes >= enough || (self.has_news() && now >= self.last + EVERY)
+        let begins_anew = !self.dropped.is_empty();
+        begins_anew || self.fresh_bytes >= enough || (self.has_news() && now >= self.last + EVERY)
     }
 
     fn has_news(&self) -> bool {
@@ -169,7 +184,9 @@ impl Journal {
             },
             ready: ready.iter().map(|(entry, _)| *entry).collect(),
             bytes: 0,
+            drops: false,
         };
+        step.drops = !step.record.dropped.is_empty();
         for (entry, root) in ready {
             step.bytes += self.take_fresh(files, entry).0;
             // Without a root it was noted by an earlier run.

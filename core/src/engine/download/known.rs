@@ -108,7 +108,7 @@ impl Known {
     }
 
     /// What is asked for in bulk: as few ranges as it takes.
-    fn ranges(&self, files: &Files) -> Vec<(u32, u32)> {
+    fn ranges(&self, files: &Files, most: usize) -> Vec<(u32, u32)> {
         let unknown = |entry: &&u32| files.root(**entry).is_none();
         let mut ranges: Vec<(u32, u32)> = self
             .wanted
@@ -125,7 +125,7 @@ impl Known {
                 }
                 near
             });
-            if ranges.len() <= RANGES {
+            if ranges.len() <= most {
                 return ranges;
             }
             gap = gap * 2 + 1;
@@ -264,7 +264,9 @@ impl Download {
             return;
         }
         known.asked = Some(link);
-        for (first, end) in known.ranges(&transfer.files) {
+        // Whoever serves lets only so many wait.
+        let most = RANGES.min(cx.limits.requests / 2).max(1);
+        for (first, end) in known.ranges(&transfer.files, most) {
             let count = end - first;
             cx.send(link, Message::GetRoots { first, count });
         }
@@ -324,6 +326,9 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
+        if transfer.journal.comes_before_writes() {
+            return;
+        }
         let known = &mut transfer.known;
         while known.adoptions < ADOPTIONS.min(cx.limits.disk_jobs) {
             let files = known.next_adoption();
@@ -548,9 +553,9 @@ mod tests {
             wanted: [1, 2, 3, 9].into(),
             ..Known::default()
         };
-        assert_eq!(known.ranges(&files), [(1, 4), (9, 10)]);
+        assert_eq!(known.ranges(&files, RANGES), [(1, 4), (9, 10)]);
         known.wanted = (0..500).map(|at| 2 * at).collect();
-        assert_eq!(known.ranges(&files), [(0, 999)]);
+        assert_eq!(known.ranges(&files, RANGES), [(0, 999)]);
     }
 
     #[test]

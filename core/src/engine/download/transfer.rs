@@ -189,6 +189,32 @@ impl Transfer {
         Some(pieces)
     }
 
+    /// Whole files whose root is to be asked for on this link now, so that no more than `most` are awaited there.
+    fn roots_to_ask(
+        &mut self,
+        link: LinkId,
+        is_mate: bool,
+        asked_of_mate: &mut BTreeSet<u32>,
+        most: usize,
+    ) -> Vec<u32> {
+        let rootless = self.files.rootless();
+        let asked = |entry: &u32| match is_mate {
+            true => asked_of_mate.contains(entry),
+            false => self.asked_roots.get(entry) == Some(&link),
+        };
+        let (awaited, new): (Vec<u32>, Vec<u32>) = rootless.into_iter().partition(asked);
+        let room = most.saturating_sub(awaited.len());
+        let new: Vec<u32> = new.into_iter().take(room).collect();
+        for entry in &new {
+            if is_mate {
+                asked_of_mate.insert(*entry);
+            } else {
+                self.asked_roots.insert(*entry, link);
+            }
+        }
+        new
+    }
+
     /// Queues what came for the disk. A pipe takes it in order.
     fn queue(&mut self, pieces: Vec<Piece>) {
         self.unwritten += pieces
@@ -242,17 +268,10 @@ impl Download {
         if !transfer.staged || transfer.known.is_looking() {
             return;
         }
-        let rootless = transfer.files.rootless();
-        for entry in rootless
-            .into_iter()
-            .filter(|_| mate.is_none() || !has_sharer)
-        {
-            if mate.is_some() {
-                if flow.asked_roots.insert(entry) {
-                    cx.send(link, Message::GetRoot { entry });
-                }
-            } else if transfer.asked_roots.get(&entry) != Some(&link) {
-                transfer.asked_roots.insert(entry, link);
+        if mate.is_none() || !has_sharer {
+            // Whoever serves lets only so many wait.
+            let most = (cx.limits.requests / 2).max(1);
+            for entry in transfer.roots_to_ask(link, mate.is_some(), &mut flow.asked_roots, most) {
                 cx.send(link, Message::GetRoot { entry });
             }
         }
@@ -627,6 +646,7 @@ impl Download {
             return;
         };
         while transfer.writes < WRITES.min(cx.limits.disk_jobs)
+            && !transfer.journal.comes_before_writes()
             && let Some(pieces) = transfer.next_write()
         {
             transfer.writes += 1;
@@ -675,6 +695,9 @@ impl Download {
                 }
             }
             return;
+        }
+        for entry in &entries {
+            transfer.journal.leaves(&transfer.files, *entry);
         }
         self.publish_entries(cx, entries, false);
     }
