@@ -187,8 +187,7 @@ impl Download {
             self.choose_mate(cx, peer);
             let swarm = self.swarm.as_ref();
             if swarm.is_none_or(|swarm| swarm.links(peer).1.is_none()) {
-                let download = self.id;
-                cx.event(Event::SourceLeft { download, peer });
+                self.source_left(cx, peer);
             }
         }
         self.pump(cx);
@@ -208,10 +207,18 @@ impl Download {
             seed.shun(cx, peer);
         }
         if served {
-            let download = self.id;
-            cx.event(Event::SourceLeft { download, peer });
+            self.source_left(cx, peer);
         }
         self.pump(cx);
+    }
+
+    fn source_left(&mut self, cx: &mut Context, peer: PeerId) {
+        let download = self.id;
+        cx.event(Event::SourceLeft { download, peer });
+        // Nobody serves any more: a sharer that was given up meanwhile is looked for at once.
+        if !self.has_mates() {
+            self.seek_due = self.seek_due.map(|due| due.min(cx.now));
+        }
     }
 
     /// What was asked for on a link is to be asked for again.
@@ -397,7 +404,9 @@ impl Download {
 
     /// A connection to a mate came up by itself.
     pub(super) fn mate_path(&mut self, cx: &mut Context, peer: PeerId, path: PathKind) {
-        if self.is_mate(peer) && self.wants_mate(cx, peer, path) {
+        let wanted = self.is_mate(peer) && self.wants_mate(cx, peer, path);
+        let swarm = self.swarm.as_mut().filter(|_| wanted);
+        if swarm.is_some_and(|swarm| !swarm.is_dialled(peer) && swarm.may_follow(peer, cx.now)) {
             self.dial_mate(cx, peer, Vec::new());
         }
     }

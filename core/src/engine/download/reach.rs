@@ -1,6 +1,8 @@
 //! How a download comes to its peer: by the code's own addresses, who is near, whom the DHT knows, what the peer says of
 //! itself over a relay, and connections that came up by themselves. And what it makes of who does not let it in.
 
+use std::time::Duration;
+
 use serde_bytes::ByteBuf;
 
 use super::super::context::Context;
@@ -10,7 +12,32 @@ use super::lookups::LookUps;
 use super::mates::SEEK_AGAIN;
 use super::search::{Search, Step};
 use crate::message::Refusal;
+use crate::time::Time;
 use crate::{Multiaddr, PeerId, dial};
+
+/// So many connections that came up by themselves are followed at once if none of them is of use; then one in a while.
+const IN_VAIN: u32 = 8;
+const REST: Duration = Duration::from_secs(1);
+
+/// How often connections were followed that came up by themselves.
+#[derive(Debug, Default)]
+pub(super) struct Followed {
+    times: u32,
+    last: Time,
+}
+
+impl Followed {
+    /// Whether one more may be. Without a bound a link over a worse connection, closed as it is of no use, leads to the next
+    /// connection and the next link.
+    pub(super) fn may(&mut self, now: Time) -> bool {
+        if self.times >= IN_VAIN && now < self.last + REST {
+            return false;
+        }
+        self.times += 1;
+        self.last = now;
+        true
+    }
+}
 
 /// How a better path may be come by: each way is tried once at a time, and once more if there was news meanwhile.
 #[derive(Debug, Default)]
@@ -20,6 +47,7 @@ pub(super) struct Better {
     dials: Attempt,
     /// Connections that came up by themselves.
     paths: Attempt,
+    followed: Followed,
 }
 
 /// One way.
@@ -299,7 +327,7 @@ impl Download {
     }
 
     fn dial_path(&mut self, cx: &mut Context, peer: PeerId) {
-        if self.better.paths.begins() {
+        if self.better.paths.begins() && self.better.followed.may(cx.now) {
             self.better.paths.dial = Some(cx.dial(self.id, Some(peer), Vec::new()));
         }
     }

@@ -15,6 +15,7 @@ use super::super::bits::Bits;
 use super::super::{DialId, LinkId, LookUpId, Segment, Violation};
 use super::files::{Files, Size};
 use super::parts::Parts;
+use super::reach::Followed;
 use crate::limits::GROUP;
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
@@ -56,6 +57,7 @@ struct Mate {
     /// Pieces of it that did not match their root.
     bad: u32,
     tries: u32,
+    followed: Followed,
     /// When it may be dialled.
     due: Time,
 }
@@ -99,6 +101,7 @@ impl Swarm {
                 has: Bits::new(self.parts.total()),
                 bad: 0,
                 tries: 0,
+                followed: Followed::default(),
                 due: now,
             };
             self.mates.insert(peer, mate);
@@ -137,6 +140,12 @@ impl Swarm {
     /// Whether somebody is being dialled.
     pub(super) fn is_dialled(&self, peer: PeerId) -> bool {
         self.dials.values().any(|dialled| *dialled == peer)
+    }
+
+    /// Whether a connection to a mate that came up by itself is to be followed.
+    pub(super) fn may_follow(&mut self, peer: PeerId, now: Time) -> bool {
+        let mate = self.mates.get_mut(&peer);
+        mate.is_some_and(|mate| mate.followed.may(now))
     }
 
     /// A dial came to nothing; whether it was one of these.
