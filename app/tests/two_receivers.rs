@@ -11,11 +11,11 @@ fn two_at_once_and_one_later() {
     scene.file("sent/large", &noise(30_000_000, 1));
     scene.file("sent/small", b"small");
     let mut sender = scene.send(&[&scene.path("sent")], &[]);
-    let both = ["one", "two"].map(|to| Process::start(scene.get(&sender.code, to, &[])));
+    let both = ["one", "two"].map(|to| Process::start(scene.get(&sender.code, to, &["--no-seed"])));
     for process in both {
         process.wait().expect(0);
     }
-    run(scene.get(&sender.code, "three", &[])).expect(0);
+    run(scene.get(&sender.code, "three", &["--no-seed"])).expect(0);
     let sent = tree::read(&scene.path("sent"));
     for to in ["one", "two", "three"] {
         assert_eq!(tree::read(&scene.path(to).join("sent")), sent, "{to}");

@@ -321,7 +321,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/arrival.rs",
         stands: "self.ahead.remove(&(self.next / u64::from(GROUP)))",
         instead: "false",
-        within: 300,
+        within: 900,
     },
     Mutant {
         name: "turns-are-lost",
