@@ -198,9 +198,12 @@ impl Transfer {
         most: usize,
     ) -> Vec<u32> {
         let rootless = self.files.rootless();
-        let asked = |entry: &u32| match is_mate {
-            true => asked_of_mate.contains(entry),
-            false => self.asked_roots.get(entry) == Some(&link),
+        let asked = |entry: &u32| {
+            if is_mate {
+                asked_of_mate.contains(entry)
+            } else {
+                self.asked_roots.get(entry) == Some(&link)
+            }
         };
         let (awaited, new): (Vec<u32>, Vec<u32>) = rootless.into_iter().partition(asked);
         let room = most.saturating_sub(awaited.len());
