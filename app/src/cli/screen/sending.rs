@@ -46,8 +46,8 @@ pub(crate) fn again() -> &'static str {
 
 /// Files are not what they were when an earlier run listed them.
 pub(crate) fn changed(names: &[String], width: usize) -> String {
-    let number = count(names.len() as u64, "file is", "files are");
-    let mut lines = vec![format!("! {number} not as they were before:")];
+    let number = count(names.len() as u64, "file has", "files have");
+    let mut lines = vec![format!("! {number} changed since then:")];
     let shown = names.iter().take(SKIPPED);
     lines.extend(shown.map(|name| format!("    {}", fit(name, width.saturating_sub(4).max(30)))));
     if names.len() > SKIPPED {
