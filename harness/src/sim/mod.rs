@@ -74,6 +74,8 @@ struct Sim<'a> {
     /// How often each host has moved.
     moves: Vec<u8>,
     healed: bool,
+    /// How many endings were seen to: what ends while an act is performed is seen to after it.
+    heard: u64,
 }
 
 impl Sim<'_> {
@@ -93,9 +95,10 @@ impl Sim<'_> {
 
     /// Lets time pass, or less if something has ended meanwhile.
     fn wait(&mut self, time: Duration) {
-        let seen = self.world.endings;
+        let seen = self.heard;
         self.world.run_until(|world| world.endings != seen, time);
         if self.world.endings != seen {
+            self.heard = self.world.endings;
             self.hear_shares();
             self.hear_orders();
         }

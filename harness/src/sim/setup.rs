@@ -67,6 +67,7 @@ impl<'a> Sim<'a> {
             troubled: BTreeSet::new(),
             ending: BTreeSet::new(),
             healed: false,
+            heard: 0,
         };
         sim.world.make_neighbourly();
         sim.fill_agenda();
