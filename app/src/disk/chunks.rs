@@ -35,11 +35,11 @@ pub(super) fn list(from: impl Read) -> io::Result<Vec<Chunk>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// Bytes that repeat nowhere (xorshift64, Marsaglia 2003).
-    fn bytes(len: usize) -> Vec<u8> {
+    pub(in super::super) fn bytes(len: usize) -> Vec<u8> {
         let mut state = 88_172_645_463_325_252_u64;
         let words = std::iter::repeat_with(|| {
             state ^= state << 13;

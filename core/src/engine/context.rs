@@ -286,13 +286,8 @@ impl Context {
 
     /// Addresses that the other side of a link told, as far as they may be dialled.
     pub(super) fn vet_told(&self, addresses: &[ByteBuf], loopback: bool) -> Vec<Multiaddr> {
-        let read = |bytes: &ByteBuf| Multiaddr::try_from(bytes.to_vec()).ok();
-        let told: Vec<_> = addresses
-            .iter()
-            .filter(|bytes| bytes.len() <= MAX_ADDRESS)
-            .filter_map(read)
-            .filter(|address| !dial::is_relayed(address))
-            .collect();
+        let mut told = read_addresses(addresses);
+        told.retain(|address| !dial::is_relayed(address));
         dial::vet(&told, loopback, &self.limits).dial
     }
 
@@ -308,14 +303,18 @@ impl Context {
 
     /// Where somebody can be dialled by its own word, through relays too, as far as that may be passed on.
     pub(super) fn vet_peer(&self, addresses: &[ByteBuf], loopback: bool) -> Vec<Multiaddr> {
-        let read = |bytes: &ByteBuf| Multiaddr::try_from(bytes.to_vec()).ok();
-        let short = addresses.iter().filter(|bytes| bytes.len() <= MAX_ADDRESS);
-        let told: Vec<_> = short.filter_map(read).collect();
-        dial::vet(&told, loopback, &self.limits).dial
+        dial::vet(&read_addresses(addresses), loopback, &self.limits).dial
     }
 
     /// Whose dial ended; each ends once.
     pub(super) fn dial_done(&mut self, dial: DialId) -> Option<DownloadId> {
         self.dials.remove(&dial)
     }
+}
+
+/// Addresses as they come in messages: what is too long or none is left out.
+fn read_addresses(addresses: &[ByteBuf]) -> Vec<Multiaddr> {
+    let short = addresses.iter().filter(|bytes| bytes.len() <= MAX_ADDRESS);
+    let read = |bytes: &ByteBuf| Multiaddr::try_from(bytes.to_vec()).ok();
+    short.filter_map(read).collect()
 }

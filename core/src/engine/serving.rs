@@ -11,16 +11,20 @@ use super::bits::Bits;
 use super::context::Context;
 use super::remember::Said;
 use super::share::{Ahead, Pace};
-use super::{LinkId, PathKind, Segment, Violation};
+use super::{LinkId, Output, PathKind, Segment, Violation};
 use crate::bounded::Bounded;
 use crate::limits::{GROUP, LEAF, Limits, RELAYED_PIECE};
 use crate::manifest::SignedRoots;
 use crate::merkle::{Hash, group_len};
 use crate::message::{MAX_PROOF, Message, Served};
+use crate::{Multiaddr, PeerId};
 
 /// Parts of the manifest that may wait for a link. Who asks for the next one when it has the last needs one; that the
 /// last is gone may be heard a little later.
 const MANIFEST_PARTS: usize = 2;
+
+/// How often one link may ask to be called back.
+const CALLS: u32 = 4;
 
 /// One link's requests.
 #[derive(Default)]
@@ -43,7 +47,7 @@ pub(super) struct Serving {
     /// How this share holds back, as was said on this link last.
     pub(super) told_pace: Pace,
     /// How often the other side has asked to be called back.
-    pub(super) calls: u32,
+    calls: u32,
     /// What was said on it of remembering.
     pub(super) said: Said,
 }
@@ -64,6 +68,18 @@ struct Sending {
 }
 
 impl Serving {
+    /// The receiver says where it can be dialled: called back from here it may be reached where it can't reach us. It
+    /// opens the link then.
+    pub(super) fn call(&mut self, cx: &mut Context, peer: PeerId, addresses: Vec<Multiaddr>) {
+        if self.calls >= CALLS {
+            return;
+        }
+        self.calls += 1;
+        if !addresses.is_empty() {
+            cx.push(Output::Reach { peer, addresses });
+        }
+    }
+
     pub(super) fn forget(&mut self, ids: &[u64]) {
         // The answer is still owed, so that both sides agree on what is outstanding; it carries no bytes.
         for (id, segments) in &mut self.waiting {

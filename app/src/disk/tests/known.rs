@@ -147,22 +147,10 @@ fn what_is_noted_is_found_in_another_folder_unless_it_has_changed() {
     receiver.assert_canary();
 }
 
-/// Bytes that repeat nowhere (xorshift64, Marsaglia 2003).
-fn noise(len: usize) -> Vec<u8> {
-    let mut state = 1_u64;
-    let words = std::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.take(len.div_ceil(8)).flatten().take(len).collect()
-}
-
 #[test]
 fn of_an_older_version_what_is_in_the_new_one_is_staged_in_its_new_place() {
     let receiver = Receiver::staged();
-    let old = noise(20 * GROUP as usize);
+    let old = chunks::tests::bytes(20 * GROUP as usize);
     let mut new = old.clone();
     let middle = 10 * GROUP as usize + 3;
     new.splice(middle..middle, [7; 5000]);

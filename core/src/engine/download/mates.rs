@@ -61,7 +61,7 @@ impl Download {
     /// Somebody may serve, at these addresses, as far as they may be dialled.
     pub(super) fn meet(&mut self, cx: &Context, peer: PeerId, addresses: &[Multiaddr]) {
         let mut vetted = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
-        vetted.retain(|address| !self.options.relayed_only || dial::is_relayed(address));
+        vetted.retain(|address| self.may_dial(address));
         self.meet_at(cx, peer, vetted);
     }
 
@@ -87,9 +87,9 @@ impl Download {
             let Ok(peer) = PeerId::from_bytes(&told.peer) else {
                 continue;
             };
-            let read = |bytes: &serde_bytes::ByteBuf| Multiaddr::try_from(bytes.to_vec()).ok();
-            let addresses: Vec<_> = told.addresses.iter().filter_map(read).collect();
-            self.meet(cx, peer, &addresses);
+            let mut addresses = cx.vet_peer(&told.addresses, self.options.loopback);
+            addresses.retain(|address| self.may_dial(address));
+            self.meet_at(cx, peer, addresses);
         }
     }
 
@@ -406,7 +406,7 @@ impl Download {
     pub(super) fn mate_path(&mut self, cx: &mut Context, peer: PeerId, path: PathKind) {
         let wanted = self.is_mate(peer) && self.wants_mate(cx, peer, path);
         let swarm = self.swarm.as_mut().filter(|_| wanted);
-        if swarm.is_some_and(|swarm| !swarm.is_dialled(peer) && swarm.may_follow(peer, cx.now)) {
+        if swarm.is_some_and(|swarm| swarm.may_follow(peer, cx.now)) {
             self.dial_mate(cx, peer, Vec::new());
         }
     }

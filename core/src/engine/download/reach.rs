@@ -199,7 +199,7 @@ impl Download {
     }
 
     /// Whether this side may show itself at an address.
-    fn may_dial(&self, address: &Multiaddr) -> bool {
+    pub(super) fn may_dial(&self, address: &Multiaddr) -> bool {
         !self.options.relayed_only || dial::is_relayed(address)
     }
 

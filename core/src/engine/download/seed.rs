@@ -27,8 +27,6 @@ use crate::time::Time;
 
 /// Links that one download serves at once.
 const LINKS: usize = 16;
-/// How often one link may ask to be called back.
-const CALLS: u32 = 4;
 /// What came is told at most so often.
 const TELL_EVERY: Duration = Duration::from_millis(250);
 /// The pause after an announcement that nobody took, doubling from the first to the last.
@@ -217,12 +215,8 @@ impl Download {
             Message::Addresses { addresses } => {
                 let addresses = cx.vet_told(&addresses, self.options.loopback);
                 let hides = self.options.relayed_only;
-                if let Some(seeded) = self.seeded(link)
-                    && !(addresses.is_empty() || hides || seeded.serving.calls >= CALLS)
-                {
-                    seeded.serving.calls += 1;
-                    let peer = seeded.peer;
-                    cx.push(Output::Reach { peer, addresses });
+                if let (Some(seeded), false) = (self.seeded(link), hides) {
+                    seeded.serving.call(cx, seeded.peer, addresses);
                 }
             }
             Message::Seeds { addresses } => self.seed_heard(cx, link, &addresses),

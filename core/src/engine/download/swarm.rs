@@ -144,7 +144,8 @@ impl Swarm {
 
     /// Whether a connection to a mate that came up by itself is to be followed.
     pub(super) fn may_follow(&mut self, peer: PeerId, now: Time) -> bool {
-        let mate = self.mates.get_mut(&peer);
+        let dialled = self.is_dialled(peer);
+        let mate = self.mates.get_mut(&peer).filter(|_| !dialled);
         mate.is_some_and(|mate| mate.followed.may(now))
     }
 

@@ -30,7 +30,7 @@ use super::context::{Context, JobOwner, ShareJob};
 use super::seeders::Seeders;
 use super::serving::Serving;
 use super::{
-    DiskDone, DiskWork, Event, LinkId, LookUpId, Output, PathKind, Place, ReceiverOutcome, Scanned,
+    DiskDone, DiskWork, Event, LinkId, LookUpId, PathKind, Place, ReceiverOutcome, Scanned,
     ShareEnd, ShareId, ShareLabel, ShareOptions, Short,
 };
 use crate::code::{ShortCode, Ticket};
@@ -41,8 +41,6 @@ use crate::secret::{ShareCodeLabel, ShareSecret};
 use crate::time::{Time, Timestamp};
 use crate::{Multiaddr, PeerId, dial};
 
-/// How often one link may ask to be called back.
-const CALLS: u32 = 4;
 /// How often hashing is reported.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
@@ -281,22 +279,14 @@ impl Share {
         }
     }
 
-    /// The receiver at the other end of a link says where it can be dialled: called back from here it may be reached
-    /// where it can't reach us. It opens the link then.
+    /// The receiver at the other end of a link says where it can be dialled.
     fn call(&mut self, cx: &mut Context, link: LinkId, addresses: &[ByteBuf]) {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
             return;
         };
-        let Some(serving) = self.serving.get_mut(&link) else {
-            return;
-        };
-        if self.options.relayed_only || serving.calls >= CALLS {
-            return;
-        }
-        serving.calls += 1;
         let addresses = cx.vet_told(addresses, self.options.loopback);
-        if !addresses.is_empty() {
-            cx.push(Output::Reach { peer, addresses });
+        if let (Some(serving), false) = (self.serving.get_mut(&link), self.options.relayed_only) {
+            serving.call(cx, peer, addresses);
         }
     }
 
