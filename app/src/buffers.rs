@@ -7,14 +7,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use handover_core::limits::{LEAF, MAX_SEALED_FRAME};
+use handover_core::limits::MAX_SEALED_FRAME;
 
 /// Bytes in each kept buffer: a whole sealed frame with its length.
 const SIZE: usize = MAX_SEALED_FRAME as usize + 4;
 /// Buffers kept at the most.
 const KEPT: usize = 32;
-/// What is smaller is not worth keeping.
-const SMALL: usize = LEAF as usize;
+/// What is smaller gets memory of its own: in one of these it would hold far more than it has bytes in, and what came
+/// of small files waits long for the disk.
+const SMALL: usize = SIZE / 2;
 
 /// A stock of buffers, shared by all threads of a driver.
 #[derive(Debug, Default)]

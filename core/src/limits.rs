@@ -48,7 +48,7 @@ pub struct Limits {
     pub requests: usize,
     /// Bytes that one link may have read from disk and not yet written to the transport.
     pub send_buffer: u64,
-    /// The same over all links of a share. A link that has nothing under way may always have one request read.
+    /// The same over all links of all that is served. A link that has nothing under way may always have one request read.
     pub send_buffer_total: u64,
     /// Bytes that a download asks for ahead, at the most.
     pub window: u64,

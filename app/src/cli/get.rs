@@ -233,7 +233,9 @@ impl Getting<'_> {
     /// Shows an event; returns how the download ended if it did.
     async fn event(&mut self, event: Event) -> Result<Option<DownloadOutcome>, Failure> {
         let screen = self.screen;
-        screen.event(&json::event(&event));
+        if let Some(event) = json::event(&event) {
+            screen.event(&event);
+        }
         self.recorder.event(&event);
         match event {
             Event::Connecting {
@@ -415,7 +417,9 @@ impl Getting<'_> {
         self.manager.suspend(self.download).await?;
         let ended = async {
             while let Some(event) = events.recv().await {
-                self.screen.event(&json::event(&event));
+                if let Some(event) = json::event(&event) {
+                    self.screen.event(&event);
+                }
                 self.recorder.event(&event);
                 if let Event::DownloadEnded { outcome, .. } = event {
                     return Some(outcome);

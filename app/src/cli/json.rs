@@ -60,6 +60,7 @@ use handover_core::engine::{
 };
 use handover_core::manifest::{Entry, EntryKind, Manifest};
 use handover_core::{Multiaddr, PeerId};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::doctor::{Dht, Diagnosis};
@@ -72,11 +73,49 @@ pub(crate) fn limits(up: Option<u64>, down: Option<u64>) -> Value {
     named("limits", json!({ "up": up, "down": down }))
 }
 
-/// An event of the engine. Null for those that only the command itself acts on.
-pub(crate) fn event(event: &Event) -> Value {
-    share_event(event)
-        .or_else(|| download_event(event))
-        .unwrap_or(Value::Null)
+/// An event of the engine. `None` for those that only the command itself acts on.
+pub(crate) fn event(event: &Event) -> Option<EngineEvent<'_>> {
+    if let Event::Offer {
+        download,
+        manifest,
+        taken,
+        free,
+        kept,
+    } = event
+    {
+        return Some(EngineEvent::Offer {
+            fields: offer(*download, manifest, *free, kept),
+            entries: Entries { manifest, taken },
+        });
+    }
+    let event = share_event(event).or_else(|| download_event(event))?;
+    Some(EngineEvent::Object(event))
+}
+
+/// An event of the engine.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum EngineEvent<'a> {
+    Object(Value),
+    Offer {
+        #[serde(flatten)]
+        fields: Map<String, Value>,
+        entries: Entries<'a>,
+    },
+}
+
+/// What is offered, made into JSON one by one: all of it at once would take more memory than the transfer.
+pub(crate) struct Entries<'a> {
+    manifest: &'a Manifest,
+    taken: &'a [u32],
+}
+
+impl Serialize for Entries<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let taken: BTreeSet<u32> = self.taken.iter().copied().collect();
+        let entries = (0..).zip(self.manifest.entries());
+        serializer.collect_seq(entries.map(|(index, listed)| entry(listed, taken.contains(&index))))
+    }
 }
 
 /// A share can be reached, by this code. `legacy` is the code in its old form, where that was asked for and there is one.
@@ -351,13 +390,6 @@ fn download_event(event: &Event) -> Option<Value> {
             "sharer_paused",
             json!({ "download": download, "paused": paused }),
         ),
-        Event::Offer {
-            download,
-            manifest,
-            taken,
-            free,
-            kept,
-        } => offer(*download, manifest, taken, *free, kept),
         Event::Progress { download, progress } => {
             let fields = json!({
                 "download": download,
@@ -458,13 +490,13 @@ fn source_event(event: &Event) -> Option<Value> {
     })
 }
 
+/// What is said of an offer beside its entries.
 fn offer(
     download: DownloadId,
     manifest: &Manifest,
-    taken: &[u32],
     free: Option<u64>,
     kept: &KeptSummary,
-) -> Value {
+) -> Map<String, Value> {
     let fields = json!({
         "download": download,
         "name": manifest.name(),
@@ -475,12 +507,10 @@ fn offer(
     });
     let mut object = named("offer", fields);
     amounts(&mut object, &manifest.summary());
-    let taken: BTreeSet<u32> = taken.iter().copied().collect();
-    let entries = (0..)
-        .zip(manifest.entries())
-        .map(|(index, listed)| entry(listed, taken.contains(&index)));
-    object["entries"] = entries.collect();
-    object
+    match object {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
 }
 
 fn entry(entry: &Entry, exists: bool) -> Value {

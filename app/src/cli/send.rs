@@ -412,7 +412,9 @@ impl<'a> Sending<'a> {
 
     /// Shows an event; returns how the share ended if it did.
     fn event(&mut self, event: Event) -> Option<ShareEnd> {
-        self.screen.event(&json::event(&event));
+        if let Some(event) = json::event(&event) {
+            self.screen.event(&event);
+        }
         self.recorder.event(&event);
         match event {
             Event::ShareOpen { ticket, short, .. } => {

@@ -91,6 +91,8 @@ pub(super) fn scan(paths: &[PathBuf], limits: &Limits) -> Result<(Scanned, Listi
         scan.top(path, &mut names)?;
     }
     scan.drop_symlinks_that_lead_out();
+    scan.entries.shrink_to_fit();
+    scan.listing.files.shrink_to_fit();
     let scanned = Scanned {
         entries: scan.entries,
         skipped: scan.skipped,

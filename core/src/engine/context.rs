@@ -8,6 +8,7 @@ use serde_bytes::ByteBuf;
 
 use super::gate::Gate;
 use super::links::Links;
+use super::outgoing::Outgoing;
 use super::room::Room;
 use super::standing::Standings;
 use super::{
@@ -32,6 +33,7 @@ pub(super) struct Context {
     pub(super) down: Gate,
     /// What all downloads hold in memory.
     pub(super) room: Room,
+    pub(super) outgoing: Outgoing,
     /// The date, once it was told.
     pub(super) day: Option<u32>,
     /// Where this side can be reached.
@@ -135,6 +137,7 @@ impl Context {
             up: Gate::default(),
             down: Gate::default(),
             room: Room::default(),
+            outgoing: Outgoing::default(),
             day: None,
             addresses: Vec::new(),
             nearby: BTreeMap::new(),

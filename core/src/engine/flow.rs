@@ -80,7 +80,7 @@ impl Engine {
         self.cx.up.deadline().min(self.cx.down.deadline())
     }
 
-    /// Forgets limits and priorities of transfers that are over.
+    /// Forgets limits and priorities of transfers that are over, and what they held.
     pub(super) fn forget_flows(&mut self) {
         let (shares, downloads) = (&self.shares, &self.downloads);
         let is_there = |of| match of {
@@ -89,5 +89,6 @@ impl Engine {
         };
         self.cx.up.keep(is_there);
         self.cx.down.keep(is_there);
+        self.cx.outgoing.keep(is_there);
     }
 }

@@ -30,6 +30,7 @@ mod io;
 mod journal;
 mod knock;
 mod links;
+mod outgoing;
 mod pace;
 mod remember;
 mod room;
@@ -37,6 +38,7 @@ mod seeders;
 mod serving;
 mod share;
 mod standing;
+mod turns;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -456,7 +458,7 @@ impl Engine {
             Role::Fetching(id) => {
                 self.download(id, |download, cx| download.link_down(cx, link, reason));
             }
-            Role::Seeding(id) => self.download(id, |download, _| download.seed_down(link)),
+            Role::Seeding(id) => self.download(id, |download, cx| download.seed_down(cx, link)),
             Role::Knocking(id, dial, _) | Role::Asking(id, dial, _) => {
                 self.download(id, |download, cx| download.dial_failed(cx, dial, reason));
             }

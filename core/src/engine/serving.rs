@@ -143,12 +143,12 @@ impl Serving {
         Ok(())
     }
 
-    /// The first request that waits and may be read, if there is room for its bytes, and no limit holds it back. `total` is
-    /// what all links together hold by now.
+    /// The first request that waits and may be read, if there is room for its bytes, and no limit holds it back. `room` is
+    /// what all that serve leave for more.
     pub(super) fn next(
         &mut self,
         limits: &Limits,
-        total: u64,
+        room: u64,
         may: impl Fn(&[Segment]) -> bool,
         held_back: impl FnOnce(&[Segment]) -> bool,
     ) -> Option<(u64, Vec<Segment>)> {
@@ -158,20 +158,17 @@ impl Serving {
             .position(|(_, segments)| may(segments))?;
         let segments = &self.waiting.get(at)?.1;
         let bytes = read_bytes(segments);
-        let full =
-            self.buffered + bytes > limits.send_buffer || total + bytes > limits.send_buffer_total;
+        let full = self.buffered + bytes > limits.send_buffer || bytes > room;
         if (self.buffered > 0 && full) || held_back(segments) {
             return None;
         }
         self.waiting.remove(at)
     }
 
-    /// A request is being read; how many bytes that is.
-    pub(super) fn reads(&mut self, id: u64, reading: Reading) -> u64 {
-        let bytes = read_bytes(&reading.segments);
-        self.buffered += bytes;
+    /// A request is being read.
+    pub(super) fn reads(&mut self, id: u64, reading: Reading) {
+        self.buffered += read_bytes(&reading.segments);
         self.reading.insert(id, reading);
-        bytes
     }
 
     /// A request's bytes were read, and are about to be sent.

@@ -168,8 +168,10 @@ impl Manifest {
             description,
             author,
             created,
-            entries,
+            mut entries,
         } = parts;
+        // A large share is kept for as long as it lasts.
+        entries.shrink_to_fit();
         Self {
             name,
             description,

@@ -55,6 +55,12 @@ impl SignedRoots {
         self.roots.iter().map(|(entry, _)| *entry).collect()
     }
 
+    /// The root of an entry, by its own word.
+    pub(crate) fn root(&self, entry: u32) -> Option<Hash> {
+        let root = self.roots.iter().find(|(of, _)| *of == entry)?;
+        Some(root.1)
+    }
+
     /// The roots by their entries' indexes, which rise, if `signer` signed them for this manifest. That the entries
     /// exist, and are files, is not checked here.
     pub fn verify(

@@ -177,6 +177,7 @@ fn check_length(bytes: usize, limits: &Limits) -> Result<(), ManifestError> {
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     ciborium::into_writer(value, &mut bytes).expect("writing CBOR to memory does not fail");
+    bytes.shrink_to_fit();
     bytes
 }
 

@@ -123,7 +123,7 @@ fn hash_node(left: &Hash, right: &Hash) -> Hash {
     tagged(&NODE_TAG, &[&left.0, &right.0])
 }
 
-fn hash_root(size: u64, top: &Hash) -> Hash {
+pub(crate) fn hash_root(size: u64, top: &Hash) -> Hash {
     tagged(&ROOT_TAG, &[&size.to_le_bytes(), &top.0])
 }
 

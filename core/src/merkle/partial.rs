@@ -10,8 +10,15 @@ use super::{Hash, group_count, hash_node, hash_root};
 #[derive(Debug, Clone)]
 pub struct PartialTree {
     size: u64,
+    nodes: Nodes,
+}
+
+#[derive(Debug, Clone)]
+enum Nodes {
+    /// The file is one group, as most files are.
+    One(Option<Hash>),
     /// Whole subtrees whose sibling is not whole, by their first group.
-    nodes: BTreeMap<u64, Node>,
+    Many(BTreeMap<u64, Node>),
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -24,10 +31,12 @@ struct Node {
 impl PartialTree {
     /// The tree of a file of `size` bytes, of which nothing is here.
     pub fn new(size: u64) -> Self {
-        Self {
-            size,
-            nodes: BTreeMap::new(),
-        }
+        let nodes = if group_count(size) == 1 {
+            Nodes::One(None)
+        } else {
+            Nodes::Many(BTreeMap::new())
+        };
+        Self { size, nodes }
     }
 
     /// Bytes in the file.
@@ -41,23 +50,10 @@ impl PartialTree {
         if group >= count || self.have(group) {
             return false;
         }
-        let mut index = group;
-        let mut node = Node { level: 0, hash };
-        for level in levels(count) {
-            if let Some(other) = sibling(level, index, count) {
-                let Some(other) = self.take(other << level, level) else {
-                    break;
-                };
-                node.hash = if index.is_multiple_of(2) {
-                    hash_node(&node.hash, &other)
-                } else {
-                    hash_node(&other, &node.hash)
-                };
-            }
-            index /= 2;
-            node.level = level + 1;
+        match &mut self.nodes {
+            Nodes::One(only) => *only = Some(hash),
+            Nodes::Many(nodes) => join(nodes, group, count, hash),
         }
-        self.nodes.insert(index << node.level, node);
         true
     }
 
@@ -87,32 +83,67 @@ impl PartialTree {
 
     /// Forgets everything that has arrived.
     pub fn clear(&mut self) {
-        self.nodes.clear();
+        *self = Self::new(self.size);
     }
 
     /// Nodes that are kept, to see how much memory the tree takes.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.nodes.len()
+        match &self.nodes {
+            Nodes::One(only) => only.iter().count(),
+            Nodes::Many(nodes) => nodes.len(),
+        }
     }
 
-    fn top(&self) -> Option<Hash> {
-        let node = self.nodes.get(&0)?;
-        (node.level == levels(group_count(self.size)).end).then_some(node.hash)
-    }
-
-    /// Removes the whole subtree that starts at this group and has this level, if there is one.
-    fn take(&mut self, first: u64, level: u32) -> Option<Hash> {
-        let node = self.nodes.get(&first).filter(|node| node.level == level)?;
-        let hash = node.hash;
-        self.nodes.remove(&first);
-        Some(hash)
+    /// The node that all groups are below, once they are here: of a file of one group that group's own.
+    pub(crate) fn top(&self) -> Option<Hash> {
+        match &self.nodes {
+            Nodes::One(only) => *only,
+            Nodes::Many(nodes) => {
+                let node = nodes.get(&0)?;
+                (node.level == levels(group_count(self.size)).end).then_some(node.hash)
+            }
+        }
     }
 
     /// One past the last group of the whole subtree that `group` is in.
     fn end_of(&self, group: u64) -> Option<u64> {
-        let (first, node) = self.nodes.range(..=group).next_back()?;
-        let end = (first + (1 << node.level)).min(group_count(self.size));
-        (group < end).then_some(end)
+        match &self.nodes {
+            Nodes::One(only) => only.filter(|_| group == 0).map(|_| 1),
+            Nodes::Many(nodes) => {
+                let (first, node) = nodes.range(..=group).next_back()?;
+                let end = (first + (1 << node.level)).min(group_count(self.size));
+                (group < end).then_some(end)
+            }
+        }
     }
+}
+
+/// Takes in the node of one group that is not here, of `count`, and makes one of it and its siblings as far as those are.
+fn join(nodes: &mut BTreeMap<u64, Node>, group: u64, count: u64, hash: Hash) {
+    let mut index = group;
+    let mut node = Node { level: 0, hash };
+    for level in levels(count) {
+        if let Some(other) = sibling(level, index, count) {
+            let Some(other) = take(nodes, other << level, level) else {
+                break;
+            };
+            node.hash = if index.is_multiple_of(2) {
+                hash_node(&node.hash, &other)
+            } else {
+                hash_node(&other, &node.hash)
+            };
+        }
+        index /= 2;
+        node.level = level + 1;
+    }
+    nodes.insert(index << node.level, node);
+}
+
+/// Removes the whole subtree that starts at this group and has this level, if there is one.
+fn take(nodes: &mut BTreeMap<u64, Node>, first: u64, level: u32) -> Option<Hash> {
+    let node = nodes.get(&first).filter(|node| node.level == level)?;
+    let hash = node.hash;
+    nodes.remove(&first);
+    Some(hash)
 }

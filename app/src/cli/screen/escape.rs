@@ -4,6 +4,9 @@
 //! at all. Such characters are printed as `\u{…}`, so that what is on the screen is what is there.
 
 use std::fmt::Write;
+use std::io;
+
+use serde_json::ser::Formatter;
 
 /// The text with everything in it that a terminal or an eye would not show as it is written out as `\u{…}`.
 pub(crate) fn escape(text: &str) -> String {
@@ -48,20 +51,26 @@ pub(crate) fn fit_lines(text: &str, width: usize, lines: usize) -> Vec<String> {
     fitted
 }
 
-/// JSON text with such characters as `\u` escapes. They can only stand in its strings.
-pub(crate) fn escape_json(json: &str) -> String {
-    let mut escaped = String::with_capacity(json.len());
-    for c in json.chars() {
-        if is_deceptive(c) {
-            let mut units = [0; 2];
-            for unit in c.encode_utf16(&mut units) {
-                let _ = write!(escaped, "\\u{unit:04x}");
+/// Writes JSON on one line, with such characters as `\u` escapes. They can only stand in its strings.
+#[derive(Debug)]
+pub(crate) struct EscapedJson;
+
+impl Formatter for EscapedJson {
+    fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>
+    where
+        W: ?Sized + io::Write,
+    {
+        let mut rest = fragment;
+        while let Some((at, c)) = rest.char_indices().find(|(_, c)| is_deceptive(*c)) {
+            let (plain, behind) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                write!(writer, "\\u{unit:04x}")?;
             }
-        } else {
-            escaped.push(c);
+            rest = behind.get(c.len_utf8()..).unwrap_or_default();
         }
+        writer.write_all(rest.as_bytes())
     }
-    escaped
 }
 
 /// Characters from the front that are no more than `width` columns wide together.
@@ -119,6 +128,9 @@ fn is_deceptive(c: char) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
+    use serde_json::Serializer;
+
     use super::*;
 
     /// Row 5.
@@ -162,8 +174,10 @@ mod tests {
     #[test]
     fn json_stays_the_same_json() {
         let text = "\u{9b}31m \u{202e}x \u{e0041} ok 文 \n";
-        let json = serde_json::to_string(text).unwrap();
-        let escaped = escape_json(&json);
+        let mut escaped = Vec::new();
+        let mut serializer = Serializer::with_formatter(&mut escaped, EscapedJson);
+        text.serialize(&mut serializer).unwrap();
+        let escaped = String::from_utf8(escaped).unwrap();
         assert!(
             escaped.contains("\\u009b31m \\u202ex \\udb40\\udc41"),
             "{escaped}"

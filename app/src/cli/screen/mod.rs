@@ -19,16 +19,17 @@ pub(crate) mod throttling;
 pub(crate) mod trouble;
 pub(crate) mod units;
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use console::{Style, Term};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::Serializer;
 
 use super::args::Global;
 use super::failure::Failure;
-use escape::{escape, escape_json};
+use escape::{EscapedJson, escape};
 
 /// How often a line of progress is printed where lines can't be redrawn.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
@@ -36,6 +37,9 @@ const PLAIN_EVERY: Duration = Duration::from_secs(5);
 const PLAIN_FIRST: Duration = Duration::from_secs(2);
 /// Columns of a screen whose width is not known.
 const WIDTH: usize = 100;
+
+/// Bytes of an event that are gathered before they are written.
+const EVENT: usize = 16 * 1024;
 
 /// How a line is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -167,10 +171,16 @@ impl Screen {
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 
-    /// An event, for programs that asked for them.
-    pub(crate) fn event(&self, event: &Value) {
-        if self.is_json() && !event.is_null() {
-            self.data(&escape_json(&event.to_string()));
+    /// An event, for programs that asked for them. It is written as it is made: an offer may list half a million files.
+    pub(crate) fn event(&self, event: &impl Serialize) {
+        if !self.is_json() {
+            return;
+        }
+        let mut out = BufWriter::with_capacity(EVENT, io::stdout().lock());
+        let written = event.serialize(&mut Serializer::with_formatter(&mut out, EscapedJson));
+        // Whoever closed their end does not want it.
+        if written.is_ok() {
+            let _ = writeln!(out).and_then(|()| out.flush());
         }
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::Segment;
 use crate::limits::{GROUP, LEAF, LEAVES_PER_GROUP};
 use crate::merkle::{
-    Hash, PartialTree, RangeHash, StreamTree, group_len, group_node, leaves_in_group,
+    Hash, PartialTree, RangeHash, StreamTree, group_count, group_len, group_node, leaves_in_group,
 };
 
 /// A file on its way in.
@@ -17,7 +17,8 @@ pub(super) struct Arrival {
     ahead: BTreeSet<u64>,
     /// Groups of which some leaves are here: the hashes of those.
     partial: BTreeMap<u64, [Option<Hash>; LEAVES_PER_GROUP as usize]>,
-    /// Groups that are known and not written, or written and not known; or not whole.
+    /// Groups that are known and not written, or written and not known; or not whole. Of a file with one group the tree
+    /// and the bytes written say it: small files are many.
     unsettled: BTreeMap<u64, Unsettled>,
     /// Bytes on disk.
     pub(super) written: u64,
@@ -84,8 +85,13 @@ impl Arrival {
         let Tree::File(tree) = &self.tree else {
             return None;
         };
+        let size = tree.size();
+        if group_count(size) == 1 {
+            let node = tree.top().filter(|_| self.written >= size)?;
+            return Some((0, node));
+        }
         let group = offset / u64::from(GROUP);
-        let all = group_len(tree.size(), group);
+        let all = group_len(size, group);
         let unsettled = self.unsettled.entry(group).or_default();
         unsettled.written = unsettled.written.saturating_add(len);
         let node = unsettled.node.filter(|_| unsettled.written >= all)?;
@@ -215,7 +221,9 @@ impl Arrival {
         match &mut self.tree {
             Tree::File(tree) => {
                 tree.insert(group, node);
-                self.unsettled.entry(group).or_default().node = Some(node);
+                if group_count(tree.size()) > 1 {
+                    self.unsettled.entry(group).or_default().node = Some(node);
+                }
             }
             Tree::Stream { tree, early, .. } => {
                 early.insert(group, node);

@@ -15,7 +15,8 @@ use crate::manifest::{Entry, EntryKind, Manifest, SignedRoots};
 use crate::merkle::{Hash, RangeHash, file_root, group_count, group_len, verify_range};
 use crate::path::SafePath;
 
-/// What a segment costs in a window beside its bytes: so that a million empty-ish files are not asked for at once.
+/// What a segment costs in a window beside its bytes. A small file on its way takes up to two kilobytes to keep track
+/// of, however little is in it, so that by bytes alone a window of them would fill the memory.
 const SEGMENT_COST: u64 = 512;
 
 /// An entry's way.
@@ -49,10 +50,13 @@ pub(super) struct Size {
 
 /// What segments cost in a window.
 pub(super) fn cost_of(segments: &[Segment]) -> u64 {
-    let costs = segments.iter();
-    costs
-        .map(|segment| u64::from(segment.len) + SEGMENT_COST)
-        .sum()
+    let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
+    cost_of_bytes(bytes, segments.len())
+}
+
+/// What so many bytes in so many segments cost.
+pub(super) fn cost_of_bytes(bytes: u64, segments: usize) -> u64 {
+    bytes.saturating_add(SEGMENT_COST.saturating_mul(segments as u64))
 }
 
 /// All files of a download.

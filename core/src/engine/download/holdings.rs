@@ -11,7 +11,7 @@ use super::parts::Parts;
 use crate::bounded::Bounded;
 use crate::limits::GROUP;
 use crate::manifest::SignedRoots;
-use crate::merkle::{Hash, ProofTree};
+use crate::merkle::{Hash, ProofTree, group_count, hash_root};
 use crate::message::{MAX_PROOF, MAX_RANGES};
 use crate::path::SafePath;
 
@@ -21,6 +21,7 @@ const PARTS_AT_ONCE: usize = 1 << 14;
 /// What may be served.
 pub(super) struct Holdings {
     parts: Arc<Parts>,
+    /// Of files with several groups. Those with one are many, and their signed root proves all of them.
     trees: BTreeMap<u32, ProofTree>,
     /// Parts that are checked and on the disk.
     have: Bits,
@@ -75,6 +76,9 @@ impl Holdings {
         node: Hash,
         proof: Option<(&Hash, &[Hash])>,
     ) {
+        if group_count(size) == 1 {
+            return; // It can be served as soon as all of it is confirmed.
+        }
         let tree = self.trees.entry(entry);
         let tree = tree.or_insert_with(|| ProofTree::new(size));
         match proof {
@@ -96,11 +100,11 @@ impl Holdings {
 
     /// All of a file is on the disk, and its root is the signed one.
     pub(super) fn confirmed(&mut self, entry: u32) {
-        if let Some(tree) = self.trees.get_mut(&entry) {
-            if !tree.confirm() {
-                return; // Some of it was here before, and nothing is known that would prove it.
-            }
-            for part in self.parts.of_entry(entry) {
+        let parts = self.parts.of_entry(entry);
+        let tree = self.trees.get_mut(&entry);
+        // Else some of it was here before, and nothing is known that would prove it.
+        if parts.len() == 1 || tree.is_some_and(ProofTree::confirm) {
+            for part in parts {
                 self.add(entry, part);
             }
         }
@@ -141,18 +145,22 @@ impl Holdings {
         part.is_some_and(|part| self.have.contains(part))
     }
 
-    /// What proves a segment that was read back, if what was read is what came once.
+    /// What proves a segment of a file of `size` bytes that was read back, if what was read is what came once.
     pub(super) fn proof(
         &self,
         segment: &Segment,
+        size: u64,
         read: GroupHash,
     ) -> Option<Bounded<Hash, MAX_PROOF>> {
         let group = segment.offset / u64::from(GROUP);
-        let tree = self.trees.get(&segment.entry)?;
-        if !tree.is(group, &read.hash) {
-            return None;
-        }
-        proof_of(tree.proof(group), read.inner, tree.size(), segment)
+        let above = if let Some(tree) = self.trees.get(&segment.entry) {
+            tree.proof(group).filter(|_| tree.is(group, &read.hash))
+        } else {
+            let (_, batch) = self.batch(segment.entry)?;
+            let root = hash_root(size, &read.hash);
+            (batch.root(segment.entry) == Some(root)).then(Vec::new)
+        };
+        proof_of(Some(above?), read.inner, size, segment)
     }
 
     /// The batch with an entry's root, and its number.

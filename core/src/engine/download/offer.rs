@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::super::{Kept, KeptSummary, LinkId, Violation};
 use super::files::summary;
@@ -16,7 +16,7 @@ use crate::path::SafePath;
 #[derive(Default)]
 pub(super) struct Offer {
     announced: Option<Announced>,
-    encoded: BytesMut,
+    encoded: Vec<u8>,
     /// A part was asked for on this link and is awaited.
     asked: Option<LinkId>,
     signed: Option<SignedManifest>,
@@ -100,7 +100,8 @@ impl Offer {
         self.asked = None;
         self.encoded.extend_from_slice(part);
         let whole = self.encoded.len() as u64 == total;
-        Ok(whole.then(|| std::mem::take(&mut self.encoded).freeze()))
+        // Without the room that it has for more.
+        Ok(whole.then(|| std::mem::take(&mut self.encoded).into_boxed_slice().into()))
     }
 
     /// The manifest is decoded. Returns the paths to look for at their destination.

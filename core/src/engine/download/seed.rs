@@ -13,6 +13,7 @@ use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::gate::{TransferId, cost};
 use super::super::seeders::Seeders;
 use super::super::serving::{Reading, Serving, answer, check};
+use super::super::turns::Turns;
 use super::super::{
     DiskDone, DiskWork, LinkId, Located, Output, PathKind, Place, Segment, Violation,
 };
@@ -37,6 +38,7 @@ const LAST_PAUSE: Duration = Duration::from_mins(1);
 pub(super) struct Seed {
     links: BTreeMap<LinkId, Seeded>,
     seeders: Seeders,
+    turns: Turns,
     /// Reads under way.
     jobs: usize,
     /// When what came may be told again.
@@ -62,6 +64,7 @@ impl Seed {
         Self {
             links: BTreeMap::new(),
             seeders: Seeders::default(),
+            turns: Turns::default(),
             jobs: 0,
             tell_due: now,
             place: None,
@@ -76,6 +79,7 @@ impl Seed {
         let links: Vec<_> = self.links.iter().filter_map(own).collect();
         for link in links {
             self.links.remove(&link);
+            self.turns.leave(link);
             cx.close(link);
         }
         self.seeders.forget(peer);
@@ -169,15 +173,17 @@ impl Download {
     }
 
     /// A link that was served is gone, or its peer broke the protocol.
-    pub(in super::super) fn seed_down(&mut self, link: LinkId) {
+    pub(in super::super) fn seed_down(&mut self, cx: &mut Context, link: LinkId) {
         if let Some(seed) = &mut self.seed {
             seed.links.remove(&link);
+            seed.turns.leave(link);
+            self.note_buffered(cx);
         }
     }
 
     /// A peer broke the protocol on a link that was served: it is no source either.
     pub(in super::super) fn seed_blamed(&mut self, cx: &mut Context, link: LinkId, peer: PeerId) {
-        self.seed_down(link);
+        self.seed_down(cx, link);
         self.shun(cx, peer);
     }
 
@@ -209,7 +215,7 @@ impl Download {
             Message::GetRoot { entry } => self.seed_root(cx, link, entry)?,
             Message::Have { .. } => {}
             Message::Leave { .. } => {
-                self.seed_down(link);
+                self.seed_down(cx, link);
                 cx.close(link);
             }
             Message::Addresses { addresses } => {
@@ -297,11 +303,11 @@ impl Download {
                 }
             }
         }
-        let links: Vec<_> = seed.links.keys().copied().collect();
-        let mut started = true;
-        while std::mem::take(&mut started) {
-            for link in &links {
-                started |= self.seed_read(cx, *link);
+        self.note_buffered(cx);
+        while let Some(seed) = &self.seed {
+            let mut links = seed.turns.order(seed.links.keys().copied()).into_iter();
+            if !links.any(|link| self.seed_read(cx, link)) {
+                return;
             }
         }
     }
@@ -312,8 +318,6 @@ impl Download {
         let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
             return false;
         };
-        let links = seed.links.values();
-        let total = links.map(|seeded| seeded.serving.buffered).sum();
         let Some(seeded) = seed.links.get_mut(&link) else {
             return false;
         };
@@ -327,9 +331,11 @@ impl Download {
             let forgotten = segments.iter().all(|segment| segment.len == 0);
             !forgotten && !cx.up.may(of, cx.now)
         };
-        let Some((id, segments)) = seeded.serving.next(&cx.limits, total, may, held_back) else {
+        let room = cx.outgoing.room(of, cx.limits.send_buffer_total);
+        let Some((id, segments)) = seeded.serving.next(&cx.limits, room, may, held_back) else {
             return false;
         };
+        seed.turns.took(link, cost(&segments));
         if segments.iter().any(|segment| segment.len == 0) {
             let served = vec![Served::Forgotten; segments.len()];
             let seq = answer(cx, link, id, served, None, Bytes::new());
@@ -358,7 +364,16 @@ impl Download {
                 segments: segments_back,
             },
         );
+        self.note_buffered(cx);
         true
+    }
+
+    /// Takes note of what the links that are served hold, for the sake of all else that is.
+    fn note_buffered(&self, cx: &mut Context) {
+        let links = self.seed.iter().flat_map(|seed| seed.links.values());
+        let buffered = links.map(|seeded| seeded.serving.buffered).sum();
+        let of = TransferId::Download(self.id);
+        cx.outgoing.holds(of, buffered);
     }
 
     /// Bytes were read back: what is as it came goes out, with its proof.
@@ -394,7 +409,8 @@ impl Download {
                 continue;
             };
             let read = payload.split_to(payload.len().min(segment.len as usize));
-            let proof = held(transfer).and_then(|held| held.proof(segment, hash));
+            let size = transfer.files.size(segment.entry).unwrap_or_default();
+            let proof = held(transfer).and_then(|held| held.proof(segment, size, hash));
             if proof.is_some() && read.len() == segment.len as usize {
                 bytes.push(read);
                 let len = segment.len;

@@ -46,7 +46,7 @@ pub(super) struct Transfer {
     early: BTreeMap<u64, Piece>,
     pipe_at: u64,
     pub(super) writes: usize,
-    /// Bytes received and not on disk yet.
+    /// What is received and not on disk yet costs so much of a window.
     unwritten: u64,
     pub(super) publishing: bool,
     pub(super) finishing: bool,
@@ -131,7 +131,7 @@ impl Transfer {
         }
     }
 
-    /// Bytes received and not on disk yet.
+    /// What is received and not on disk yet costs so much of a window.
     pub(super) fn unwritten(&self) -> u64 {
         self.unwritten
     }
@@ -220,10 +220,8 @@ impl Transfer {
 
     /// Queues what came for the disk. A pipe takes it in order.
     fn queue(&mut self, pieces: Vec<Piece>) {
-        self.unwritten += pieces
-            .iter()
-            .map(|piece| piece.data.len() as u64)
-            .sum::<u64>();
+        let bytes = pieces.iter().map(|piece| piece.data.len() as u64).sum();
+        self.unwritten += files::cost_of_bytes(bytes, pieces.len());
         if self.sink == SinkKind::Folder {
             self.to_write.push_back(pieces);
             return;
@@ -354,12 +352,8 @@ impl Download {
             return Err(Violation::new("an answer to another question"));
         }
         if let Some(window) = &mut flow.window {
-            window.answered(
-                asked.cost,
-                data.payload.len() as u64,
-                cx.now.since(asked.at),
-                cx.now,
-            );
+            let came = files::cost_of_bytes(data.payload.len() as u64, data.served.len());
+            window.answered(asked.cost, came, cx.now.since(asked.at), cx.now);
         }
         if !data.payload.is_empty()
             && let Some(state) = cx.links.get_mut(link)
@@ -573,8 +567,8 @@ impl Download {
             return Ok(());
         };
         transfer.writes -= 1;
-        let bytes: u64 = pieces.iter().map(|piece| u64::from(piece.len)).sum();
-        transfer.unwritten = transfer.unwritten.saturating_sub(bytes);
+        let cost = files::cost_of(pieces);
+        transfer.unwritten = transfer.unwritten.saturating_sub(cost);
         if let DiskDone::Failed(error) = done {
             self.fail(cx, error.into());
             return Ok(());

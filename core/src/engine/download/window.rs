@@ -1,4 +1,5 @@
-//! How much a download asks for ahead on one link, and how fast it is.
+//! How much a download asks for ahead on one link, and how fast it is. Its bytes are those of `cost_of` in `files`:
+//! of content, and something for each segment.
 
 use std::collections::VecDeque;
 use std::time::Duration;

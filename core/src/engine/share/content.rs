@@ -28,7 +28,7 @@ pub(super) enum EntryState {
     /// A file and its tree.
     File { size: u64, tree: GroupTree },
     /// A stream, as far as it was read.
-    Stream(StreamState),
+    Stream(Box<StreamState>),
     /// It can't be served any more. Its size still says which requests make sense; `u64::MAX` for a stream.
     Failed { failure: Failure, size: u64 },
 }
@@ -175,7 +175,7 @@ fn state_of(kind: &EntryKind) -> EntryState {
             size: *size,
             tree: GroupTree::new(*size),
         },
-        EntryKind::Stream => EntryState::Stream(StreamState::default()),
+        EntryKind::Stream => EntryState::Stream(Box::default()),
         EntryKind::Folder { .. } | EntryKind::Symlink { .. } => EntryState::Bare,
     }
 }

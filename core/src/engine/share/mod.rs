@@ -29,6 +29,7 @@ use super::Violation;
 use super::context::{Context, JobOwner, ShareJob};
 use super::seeders::Seeders;
 use super::serving::Serving;
+use super::turns::Turns;
 use super::{
     DiskDone, DiskWork, Event, LinkId, LookUpId, PathKind, Place, ReceiverOutcome, Scanned,
     ShareEnd, ShareId, ShareLabel, ShareOptions, Short,
@@ -78,8 +79,7 @@ pub(super) struct Share {
     paused: bool,
     /// When receivers whose requests wait are asked for more patience.
     patience_due: Time,
-    /// Whose requests were read last: the others come before it.
-    turn: Option<LinkId>,
+    turns: Turns,
     /// When it is withdrawn.
     expires: Time,
     /// Receivers that have it all.
@@ -133,7 +133,7 @@ impl Share {
             report_due: Time::ZERO,
             paused: false,
             patience_due: Time::NEVER,
-            turn: None,
+            turns: Turns::default(),
             expires: expires.map_or(Time::NEVER, |after| cx.now + after),
             completed: 0,
             ended: None,
@@ -312,6 +312,8 @@ impl Share {
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
         if self.serving.remove(&link).is_some() {
             self.sessions.link_down(cx, link);
+            self.turns.leave(link);
+            self.note_buffered(cx);
         }
     }
 

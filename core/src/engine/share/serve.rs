@@ -101,32 +101,26 @@ impl Share {
         }
     }
 
-    /// Starts reads for waiting requests: one per link in turn, while there is room.
+    /// Starts reads for waiting requests, each link in its turn, while there is room.
     pub(super) fn start_reads(&mut self, cx: &mut Context) {
-        let mut started = true;
-        let mut total: u64 = self.serving.values().map(|serving| serving.buffered).sum();
-        while started {
-            started = false;
-            for link in self.turns() {
-                if self.jobs >= cx.limits.disk_jobs {
-                    return;
-                }
-                started |= self.start_read(cx, link, &mut total);
+        self.note_buffered(cx);
+        while self.jobs < cx.limits.disk_jobs {
+            let mut links = self.turns.order(self.serving.keys().copied()).into_iter();
+            if !links.any(|link| self.start_read(cx, link)) {
+                return;
             }
         }
     }
 
-    /// The links, from the one behind that which had the last turn.
-    fn turns(&self) -> Vec<LinkId> {
-        let mut links: Vec<_> = self.serving.keys().copied().collect();
-        let first = links.partition_point(|link| Some(*link) <= self.turn);
-        links.rotate_left(first);
-        links
+    /// Takes note of what its links hold, for the sake of all else that is served.
+    pub(super) fn note_buffered(&self, cx: &mut Context) {
+        let buffered = self.serving.values().map(|serving| serving.buffered).sum();
+        cx.outgoing.holds(TransferId::Share(self.id), buffered);
     }
 
     /// Starts the read for the first of a link's waiting requests that can be, if its buffer has room; says whether it
     /// got anywhere.
-    fn start_read(&mut self, cx: &mut Context, link: LinkId, total: &mut u64) -> bool {
+    fn start_read(&mut self, cx: &mut Context, link: LinkId) -> bool {
         let (Some(content), Some(serving)) = (&mut self.content, self.serving.get_mut(&link))
         else {
             return false;
@@ -138,10 +132,11 @@ impl Share {
             !forgotten && (self.paused || !cx.up.may(of, cx.now))
         };
         let may = |segments: &[Segment]| may_read(content, segments, peer);
-        let Some((id, segments)) = serving.next(&cx.limits, *total, may, held_back) else {
+        let room = cx.outgoing.room(of, cx.limits.send_buffer_total);
+        let Some((id, segments)) = serving.next(&cx.limits, room, may, held_back) else {
             return false;
         };
-        self.turn = Some(link);
+        self.turns.took(link, cost(&segments));
         let work = match plan_read(content, self.id, &segments, peer) {
             Plan::Answer(served) => {
                 let seq = answer(cx, link, id, served, None, Bytes::new());
@@ -153,13 +148,14 @@ impl Share {
         let asked = segments.iter().map(|segment| is_servable(content, segment));
         let asked = asked.collect();
         cx.up.went(of, cost(&segments), cx.now);
-        *total += serving.reads(id, Reading { segments, asked });
+        serving.reads(id, Reading { segments, asked });
         self.jobs += 1;
         let job = match work {
             DiskWork::ReadPipe { offset, .. } => ShareJob::Pipe { link, id, offset },
             _ => ShareJob::Serve { link, id },
         };
         cx.disk(JobOwner::Share(self.id, job), work);
+        self.note_buffered(cx);
         true
     }
 

@@ -1,0 +1,262 @@
+//! How much memory both sides take at the most: with several large transfers at once in one process, and with a great many
+//! small files. What was measured is printed. `HANDOVER_MEMORY_MIB` sets how large each of the large files is, and
+//! `HANDOVER_MEMORY_FILES` how many small ones there are.
+
+#![allow(clippy::print_stdout, reason = "what was measured is to be seen")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use handover::disk::{DownloadTarget, ShareInput};
+use handover::{Config, FetchRequest, ShareRequest, UnifiedP2PManager};
+use handover_core::code::ShareCode;
+use handover_core::engine::{AcceptTerms, DownloadOutcome, Event, OnConflict, ShareLabel};
+use support::Scene;
+
+/// Bytes that either side may have in memory at the most.
+const MOST: u64 = 64 << 20;
+/// Transfers at once.
+const AT_ONCE: usize = 5;
+/// Which side a process of this program is to be, and in which folder.
+const SIDE: &str = "HANDOVER_MEMORY_SIDE";
+const FOLDER: &str = "HANDOVER_MEMORY_FOLDER";
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |value| value.parse().unwrap())
+}
+
+/// The most memory that a process ever had, in bytes; `None` once it is gone.
+fn peak(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib << 10)
+}
+
+fn judge(what: &str, bytes: u64) {
+    println!("{what}: {} MiB at the most", bytes >> 20);
+    assert!(bytes <= MOST, "{what}: {bytes} bytes of memory");
+}
+
+fn config(data_dir: PathBuf) -> Config {
+    Config {
+        data_dir,
+        loopback: true,
+        nearby: false,
+        ..Config::default()
+    }
+}
+
+/// Shares each file of a folder on its own: prints the codes, and serves until nobody listens any more.
+async fn share_each(folder: &Path) {
+    let config = config(folder.join("sharer"));
+    let options = config.share_options();
+    let mut manager = UnifiedP2PManager::new(config).unwrap();
+    manager.start().await.unwrap();
+    let mut events = manager.events().unwrap();
+    for at in 0..AT_ONCE {
+        let request = ShareRequest {
+            label: ShareLabel {
+                name: at.to_string(),
+                ..ShareLabel::default()
+            },
+            input: ShareInput::Paths(vec![folder.join(format!("sent/{at}"))]),
+            options: options.clone(),
+            secret: None,
+        };
+        let ticket = manager.share(request).await.unwrap().ticket;
+        println!("code {}", ticket.encode());
+    }
+    let stdin = std::thread::spawn(|| std::io::stdin().read_to_end(&mut Vec::new()));
+    while !stdin.is_finished() {
+        let _ = tokio::time::timeout(Duration::from_millis(100), events.recv()).await;
+    }
+    manager.stop().await;
+}
+
+/// Fetches by every code that comes in, all at once.
+async fn fetch_each(folder: &Path) {
+    let config = config(folder.join("receiver"));
+    let options = config.fetch_options();
+    let mut manager = UnifiedP2PManager::new(config).unwrap();
+    manager.start().await.unwrap();
+    let mut events = manager.events().unwrap();
+    let mut running = BTreeSet::new();
+    for (at, code) in std::io::stdin().lines().enumerate() {
+        let request = FetchRequest {
+            code: ShareCode::parse(&code.unwrap()).unwrap(),
+            target: DownloadTarget::Folder(folder.join(format!("to {at}"))),
+            options: options.clone(),
+        };
+        running.insert(manager.fetch(request).await.unwrap());
+    }
+    assert_eq!(running.len(), AT_ONCE);
+    while !running.is_empty() {
+        match events.recv().await.unwrap() {
+            Event::Offer { download, .. } => {
+                let terms = AcceptTerms {
+                    select: None,
+                    on_conflict: OnConflict::Rename,
+                    executables: false,
+                };
+                manager.accept(download, terms).await.unwrap();
+            }
+            Event::DownloadEnded { download, outcome } => {
+                assert!(
+                    matches!(outcome, DownloadOutcome::Completed(_)),
+                    "{outcome:?}"
+                );
+                running.remove(&download);
+            }
+            _ => {}
+        }
+    }
+    manager.stop().await;
+}
+
+/// Not a test of its own: what the processes of the test below run.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn one_side() {
+    let Ok(side) = std::env::var(SIDE) else {
+        return;
+    };
+    let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    match side.as_str() {
+        "sharer" => runtime.block_on(share_each(&folder)),
+        _ => runtime.block_on(fetch_each(&folder)),
+    }
+    println!("peak {}", peak(std::process::id()).unwrap());
+}
+
+/// A process that is one side. It ends, if it has not, when its handle goes.
+struct Side(Child);
+
+impl Side {
+    fn start(side: &str, folder: &Path) -> Self {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--ignored", "--exact", "one_side", "--nocapture"])
+            .env(SIDE, side)
+            .env(FOLDER, folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
+        Self(child.unwrap())
+    }
+
+    /// What it says on lines that begin so, the first `count` of them.
+    fn told(&mut self, what: &str, count: usize) -> Vec<String> {
+        let stdout = self.0.stdout.as_mut().unwrap();
+        let mut told = Vec::new();
+        // One byte at a time: nothing that is for the next reader is taken away.
+        let mut line = Vec::new();
+        while told.len() < count {
+            let mut byte = [0];
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "it ended");
+            if byte != *b"\n" {
+                line.extend(byte);
+                continue;
+            }
+            let text = String::from_utf8(std::mem::take(&mut line)).unwrap();
+            // The test's own heading may stand on the same line.
+            if let Some((_, value)) = text.split_once(what) {
+                told.push(value.to_string());
+            }
+        }
+        told
+    }
+
+    /// Nothing more comes for it; its peak, once it is done.
+    fn end(mut self) -> u64 {
+        drop(self.0.stdin.take());
+        self.told("peak ", 1)[0].parse().unwrap()
+    }
+}
+
+impl Drop for Side {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn five_large_transfers_at_once_stay_small_in_memory() {
+    let scene = Scene::new();
+    let size = setting("HANDOVER_MEMORY_MIB", 96) << 20;
+    fs::create_dir_all(scene.path("sent")).unwrap();
+    for at in 0..AT_ONCE {
+        // Each begins otherwise, so that none is had of another.
+        let mut file = File::create(scene.path(&format!("sent/{at}"))).unwrap();
+        file.write_all(&support::noise(1 << 20, u32::try_from(at).unwrap()))
+            .unwrap();
+        file.set_len(size).unwrap();
+    }
+    let mut sharer = Side::start("sharer", &scene.path(""));
+    let codes = sharer.told("code ", AT_ONCE);
+    let mut receiver = Side::start("receiver", &scene.path(""));
+    let mut stdin = receiver.0.stdin.take().unwrap();
+    writeln!(stdin, "{}", codes.join("\n")).unwrap();
+    drop(stdin);
+    let began = Instant::now();
+    let receiver = receiver.end();
+    println!(
+        "{AT_ONCE} transfers of {} MiB in {:?}",
+        size >> 20,
+        began.elapsed()
+    );
+    let sharer = sharer.end();
+    for at in 0..AT_ONCE {
+        let fetched = fs::metadata(scene.path(&format!("to {at}/{at}"))).unwrap();
+        assert_eq!(fetched.len(), size);
+    }
+    judge("the receiver of five", receiver);
+    judge("the sharer of five", sharer);
+}
+
+#[test]
+fn many_small_files_stay_small_in_memory() {
+    let scene = Scene::new();
+    let files = setting("HANDOVER_MEMORY_FILES", 20_000);
+    for at in 0..files {
+        let folder = scene.path(&format!("sent/{}", at / 1000));
+        if at % 1000 == 0 {
+            fs::create_dir_all(&folder).unwrap();
+        }
+        let text = format!("{at} ").repeat(40);
+        fs::write(folder.join(format!("{at}.txt")), text).unwrap();
+    }
+    let sender = scene.send(&[&scene.path("sent")], &[]);
+    let mut command = scene.get(&sender.code, "to", &[]);
+    let mut receiver = command.spawn().unwrap();
+    let (mut receives, mut sends) = (0, 0);
+    let mut lines = BufReader::new(receiver.stdout.take().unwrap()).lines();
+    let watch = std::thread::spawn(move || {
+        let ended = |line: &String| line.contains("\"download_ended\"");
+        lines.find_map(|line| line.ok().filter(ended))
+    });
+    while let Some(bytes) = peak(receiver.id()) {
+        receives = receives.max(bytes);
+        sends = sends.max(peak(sender.id()).unwrap_or_default());
+        std::thread::sleep(Duration::from_millis(20));
+        if let Some(exit) = receiver.try_wait().unwrap() {
+            assert!(exit.success(), "{exit}");
+            break;
+        }
+    }
+    let ended = watch.join().unwrap().expect("it ended");
+    assert!(ended.contains("\"completed\""), "{ended}");
+    println!("{files} small files");
+    judge("the receiver of many", receives);
+    judge("the sender of many", sends);
+}

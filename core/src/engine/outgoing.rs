@@ -1,0 +1,64 @@
+//! How much all that is served holds in memory together: what was read for answers, and is not gone yet.
+//!
+//! Each link has a bound of its own; this bounds shares and seeding downloads together, in equal parts.
+
+use std::collections::BTreeMap;
+
+use super::gate::TransferId;
+
+/// What all that serve hold.
+#[derive(Debug, Default)]
+pub(super) struct Outgoing {
+    held: BTreeMap<TransferId, u64>,
+}
+
+impl Outgoing {
+    /// One of them holds so many bytes now.
+    pub(super) fn holds(&mut self, of: TransferId, bytes: u64) {
+        if bytes == 0 {
+            self.held.remove(&of);
+        } else {
+            self.held.insert(of, bytes);
+        }
+    }
+
+    /// How many bytes more one of them may hold, if all together may hold `most`.
+    pub(super) fn room(&self, of: TransferId, most: u64) -> u64 {
+        let own = self.held.get(&of).copied().unwrap_or_default();
+        let others = self.held.keys().filter(|other| **other != of).count() as u64;
+        let all = self.held.values().copied().fold(0, u64::saturating_add);
+        let part = most / (others + 1);
+        part.saturating_sub(own).min(most.saturating_sub(all))
+    }
+
+    /// Forgets those that are over.
+    pub(super) fn keep(&mut self, is_there: impl Fn(TransferId) -> bool) {
+        self.held.retain(|of, _| is_there(*of));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DownloadId, ShareId};
+    use super::*;
+
+    const ONE: TransferId = TransferId::Share(ShareId(1));
+    const TWO: TransferId = TransferId::Download(DownloadId(1));
+
+    #[test]
+    fn one_alone_has_all_of_it_and_two_have_half_each() {
+        let mut outgoing = Outgoing::default();
+        assert_eq!(outgoing.room(ONE, 1000), 1000);
+        outgoing.holds(ONE, 700);
+        assert_eq!(outgoing.room(ONE, 1000), 300);
+        // Its part is larger, and what is left is not.
+        assert_eq!(outgoing.room(TWO, 1000), 300);
+        outgoing.holds(TWO, 200);
+        assert_eq!(outgoing.room(ONE, 1000), 0);
+        assert_eq!(outgoing.room(TWO, 1000), 100);
+        outgoing.holds(ONE, 0);
+        assert_eq!(outgoing.room(TWO, 1000), 800);
+        outgoing.keep(|of| of == ONE);
+        assert_eq!(outgoing.room(ONE, 1000), 1000);
+    }
+}
