@@ -313,7 +313,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/room.rs",
         stands: "(with(own) <= self.part(total) && with(all) <= total)",
         instead: "true",
-        within: 2500,
+        within: 4000,
     },
     Mutant {
         name: "turns-do-not-skip",

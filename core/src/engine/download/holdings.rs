@@ -15,6 +15,8 @@ use crate::merkle::{Hash, ProofTree, group_count, hash_root};
 use crate::message::{MAX_PROOF, MAX_RANGES};
 use crate::path::SafePath;
 
+/// The batch of an entry whose root is in none.
+const NONE: u32 = u32::MAX;
 /// Parts of which one message tells at the most: they are sorted for it.
 const PARTS_AT_ONCE: usize = 1 << 14;
 
@@ -29,7 +31,7 @@ pub(super) struct Holdings {
     log: Vec<u32>,
     /// Roots as they were signed, and which of these batches has an entry's.
     batches: Vec<SignedRoots>,
-    batch_of: BTreeMap<u32, usize>,
+    batch_of: Vec<u32>,
     /// Roots in all batches: twice as many as there are entries, at the most.
     kept: usize,
     most: usize,
@@ -46,7 +48,7 @@ impl Holdings {
             trees: BTreeMap::new(),
             log: Vec::new(),
             batches: Vec::new(),
-            batch_of: BTreeMap::new(),
+            batch_of: vec![NONE; entries],
             kept: 0,
             renamed: BTreeMap::new(),
             most: entries
@@ -57,13 +59,18 @@ impl Holdings {
 
     /// The sharer has signed these roots. Entries of a batch that there is no room for are not served.
     pub(super) fn learnt(&mut self, batch: &SignedRoots, roots: &[(u32, Hash)]) {
-        let new = |(entry, _): &&(u32, Hash)| !self.batch_of.contains_key(entry);
-        if !roots.iter().any(|root| new(&root)) || self.kept + roots.len() > self.most {
+        let new = |(entry, _): &(u32, Hash)| self.batch(*entry).is_none();
+        let Ok(at) = u32::try_from(self.batches.len()) else {
+            return;
+        };
+        if !roots.iter().any(new) || self.kept + roots.len() > self.most {
             return;
         }
         self.kept += roots.len();
         for (entry, _) in roots {
-            self.batch_of.entry(*entry).or_insert(self.batches.len());
+            if let Some(batch) = self.batch_of.get_mut(*entry as usize) {
+                *batch = (*batch).min(at);
+            }
         }
         self.batches.push(batch.clone());
     }
@@ -111,7 +118,7 @@ impl Holdings {
     }
 
     fn add(&mut self, entry: u32, part: usize) {
-        if self.batch_of.contains_key(&entry)
+        if self.batch(entry).is_some()
             && self.have.insert(part)
             && let Ok(part) = u32::try_from(part)
         {
@@ -165,7 +172,7 @@ impl Holdings {
 
     /// The batch with an entry's root, and its number.
     pub(super) fn batch(&self, entry: u32) -> Option<(usize, &SignedRoots)> {
-        let at = *self.batch_of.get(&entry)?;
+        let at = *self.batch_of.get(entry as usize)? as usize;
         Some((at, self.batches.get(at)?))
     }
 

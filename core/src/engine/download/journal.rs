@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{DiskDone, DiskWork, Groups, Record, Whole};
-use super::files::Files;
+use super::files::{Files, cost_of_bytes};
 use super::{Download, Stage};
 use crate::limits::Limits;
 use crate::merkle::{Hash, group_len};
@@ -26,7 +26,8 @@ pub(super) struct Journal {
     state: State,
     /// Groups that are written and not synced, by file.
     fresh: BTreeMap<u32, BTreeMap<u64, Hash>>,
-    fresh_bytes: u64,
+    /// What they cost in a window.
+    fresh_cost: u64,
     published: Vec<(u32, SafePath)>,
     dropped: Vec<u32>,
     under_way: Option<Step>,
@@ -52,7 +53,8 @@ struct Step {
     record: Record,
     /// What is to be published once it is noted.
     ready: Vec<u32>,
-    bytes: u64,
+    /// What it makes safe costs so much in a window.
+    cost: u64,
     /// It says of files that they begin anew.
     drops: bool,
 }
@@ -70,7 +72,7 @@ impl Journal {
         Self {
             state,
             fresh: BTreeMap::new(),
-            fresh_bytes: 0,
+            fresh_cost: 0,
             published: Vec::new(),
             dropped: Vec::new(),
             under_way: None,
@@ -105,11 +107,11 @@ impl Journal {
         self.under_way.is_some()
     }
 
-    /// Bytes on the disk that a crash would lose.
+    /// What is on the disk and would be lost by a crash costs so much in a window.
     pub(super) fn at_risk(&self) -> u64 {
-        let under_way = self.under_way.as_ref().map_or(0, |step| step.bytes);
+        let under_way = self.under_way.as_ref().map_or(0, |step| step.cost);
         if self.state == State::Kept {
-            self.fresh_bytes + under_way
+            self.fresh_cost + under_way
         } else {
             0
         }
@@ -122,7 +124,7 @@ impl Journal {
         }
         if let Some(size) = files.size(entry) {
             self.fresh.entry(entry).or_default().insert(group, node);
-            self.fresh_bytes += u64::from(group_len(size, group));
+            self.fresh_cost += cost_of_bytes(group_len(size, group).into(), 1);
         }
     }
 
@@ -153,19 +155,19 @@ impl Journal {
         let lens = groups
             .keys()
             .map(|group| u64::from(group_len(size, *group)));
-        let bytes = lens.sum();
-        self.fresh_bytes = self.fresh_bytes.saturating_sub(bytes);
-        (bytes, groups)
+        let cost = cost_of_bytes(lens.sum(), groups.len());
+        self.fresh_cost = self.fresh_cost.saturating_sub(cost);
+        (cost, groups)
     }
 
     fn is_due(&self, limits: &Limits, now: Time) -> bool {
         let enough = limits.sync_every.min(limits.window / 3).max(1);
         let begins_anew = !self.dropped.is_empty();
-        begins_anew || self.fresh_bytes >= enough || (self.has_news() && now >= self.last + EVERY)
+        begins_anew || self.fresh_cost >= enough || (self.has_news() && now >= self.last + EVERY)
     }
 
     fn has_news(&self) -> bool {
-        self.fresh_bytes > 0 || !self.published.is_empty()
+        self.fresh_cost > 0 || !self.published.is_empty()
     }
 
     /// When something has to be noted, if nothing happens before.
@@ -183,12 +185,12 @@ impl Journal {
                 ..Record::default()
             },
             ready: ready.iter().map(|(entry, _)| *entry).collect(),
-            bytes: 0,
+            cost: 0,
             drops: false,
         };
         step.drops = !step.record.dropped.is_empty();
         for (entry, root) in ready {
-            step.bytes += self.take_fresh(files, entry).0;
+            step.cost += self.take_fresh(files, entry).0;
             // Without a root it was noted by an earlier run.
             if let (Some(root), Some(file)) = (root, files.entry(entry)) {
                 step.record.whole.push(Whole {
@@ -201,8 +203,8 @@ impl Journal {
         }
         let fresh: Vec<u32> = self.fresh.keys().copied().collect();
         for entry in fresh {
-            let (bytes, groups) = self.take_fresh(files, entry);
-            step.bytes += bytes;
+            let (cost, groups) = self.take_fresh(files, entry);
+            step.cost += cost;
             let size = files.size(entry).unwrap_or_default();
             step.record.groups.extend(runs(entry, size, groups));
         }

@@ -287,9 +287,9 @@ impl Download {
             } else {
                 0
             };
-            let held = transfer.unwritten + transfer.journal.at_risk() + others + own;
-            let held = cx.limits.window.saturating_sub(held);
-            let room = window.room().min(held);
+            let unsafe_yet = transfer.unwritten + transfer.journal.at_risk() + others + own;
+            let held = unsafe_yet + transfer.files.nameless();
+            let room = window.room().min(cx.limits.window.saturating_sub(held));
             if room < u64::from(len) && !transfer.is_stuck(&flow.outstanding) {
                 break;
             }
