@@ -8,7 +8,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use handover::disk::{DownloadTarget, ShareInput};
 use handover::{Config, FetchRequest, ShareRequest, UnifiedP2PManager};
 use handover_core::code::ShareCode;
 use handover_core::engine::{AcceptTerms, DownloadOutcome, Event, OnConflict, ShareLabel};
-use support::Scene;
+use support::{Process, Scene};
 
 /// Bytes that either side may have in memory at the most.
 const MOST: u64 = 64 << 20;
@@ -237,26 +237,19 @@ fn many_small_files_stay_small_in_memory() {
         fs::write(folder.join(format!("{at}.txt")), text).unwrap();
     }
     let sender = scene.send(&[&scene.path("sent")], &[]);
-    let mut command = scene.get(&sender.code, "to", &[]);
-    let mut receiver = command.spawn().unwrap();
-    let (mut receives, mut sends) = (0, 0);
-    let mut lines = BufReader::new(receiver.stdout.take().unwrap()).lines();
+    let receiver = Process::start(scene.get(&sender.code, "to", &[]));
+    let processes = [receiver.id(), sender.id()];
     let watch = std::thread::spawn(move || {
-        let ended = |line: &String| line.contains("\"download_ended\"");
-        lines.find_map(|line| line.ok().filter(ended))
-    });
-    while let Some(bytes) = peak(receiver.id()) {
-        receives = receives.max(bytes);
-        sends = sends.max(peak(sender.id()).unwrap_or_default());
-        std::thread::sleep(Duration::from_millis(20));
-        if let Some(exit) = receiver.try_wait().unwrap() {
-            assert!(exit.success(), "{exit}");
-            break;
+        let mut most = [0; 2];
+        while let [Some(receiver), Some(sender)] = processes.map(peak) {
+            most = [receiver.max(most[0]), sender.max(most[1])];
+            std::thread::sleep(Duration::from_millis(20));
         }
-    }
-    let ended = watch.join().unwrap().expect("it ended");
-    assert!(ended.contains("\"completed\""), "{ended}");
+        most
+    });
+    receiver.wait_for(Duration::from_mins(10)).expect(0);
+    let [receiver, sender] = watch.join().unwrap();
     println!("{files} small files");
-    judge("the receiver of many", receives);
-    judge("the sender of many", sends);
+    judge("the receiver of many", receiver);
+    judge("the sender of many", sender);
 }

@@ -234,23 +234,31 @@ fn a_sharer_that_was_killed_serves_the_same_code_and_names_what_has_changed() {
 }
 
 #[test]
-fn a_download_whose_journal_is_damaged_begins_anew() {
+fn what_is_staged_is_not_fetched_again_when_its_journal_is_damaged_or_lost() {
     let transfer = Transfer::new(48);
     let sender = transfer.send();
-    let mut get = transfer.get(&sender.code);
-    assert!(transfer.comes(&mut get, 24 * MIB as u64));
-    get.kill();
-    let journal = transfer.staged().unwrap().with_file_name("../journal");
-    fs::write(journal, b"this is no journal").unwrap();
-    let got = Process::start(transfer.scene.get(&sender.code, "here", &[]))
-        .wait()
-        .expect(0);
-    assert_eq!(got.event("offer")["kept"], 0);
-    eventually("the file", || {
-        transfer.scene.path("here/sent/large").exists()
-    });
-    assert_eq!(
-        tree::names(&transfer.scene.path("here")),
-        ["sent", "sent/large"]
-    );
+    for is_lost in [false, true] {
+        let _ = fs::remove_dir_all(transfer.scene.path("here"));
+        let mut get = transfer.get(&sender.code);
+        assert!(transfer.comes(&mut get, 24 * MIB as u64));
+        get.kill();
+        let staged = transfer.staged_bytes();
+        let journal = transfer.staged().unwrap().with_file_name("../journal");
+        if is_lost {
+            let _ = fs::remove_file(journal);
+        } else {
+            fs::write(journal, b"this is no journal").unwrap();
+        }
+        let got = Process::start(transfer.scene.get(&sender.code, "here", &["--no-seed"]))
+            .wait()
+            .expect(0);
+        assert_eq!(got.event("offer")["kept"], 0);
+        let spared = got.event("download_ended")["spared"].as_u64().unwrap();
+        println!("{spared} of {staged} staged bytes were made use of");
+        assert!(spared >= staged / 2, "{spared} of {staged} bytes");
+        assert_eq!(
+            tree::read(&transfer.scene.path("here/sent")),
+            tree::read(&transfer.scene.path("sent"))
+        );
+    }
 }

@@ -25,7 +25,7 @@ use super::staging::{FolderSink, Staging, split};
 use crate::store::KnownFile;
 
 /// How a file is opened that somebody else may have put there: a pipe must not hold the worker.
-const READ: OFlags = OFlags::RDONLY
+pub(super) const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
@@ -37,13 +37,13 @@ impl FolderSink {
         files: &[Sought],
         noted: &Noted,
     ) -> Result<Vec<Candidate>, DiskError> {
-        let (root, _) = self.staged()?;
+        let (root, staging) = self.staged()?;
         let sizes: BTreeSet<u64> = files.iter().map(|file| file.size).collect();
         let known = noted.sizes(&sizes);
         let mut walker = Walker::new(&root);
         let found = files.iter().map(|file| Candidate {
             entry: file.entry,
-            stands: stands(&mut walker, &file.path),
+            stands: here(&staging, &mut walker, file),
             elsewhere: known.contains(&file.size),
         });
         let found = found.filter(|found| found.stands.is_some() || found.elsewhere);
@@ -65,6 +65,9 @@ impl FolderSink {
                 let own = open_below(&mut walker, &file.path);
                 if own.is_some_and(|own| root_of(&own, file.size) == Some(adopt.root)) {
                     return Adopted::Stands;
+                }
+                if is_staged(&staging, adopt) {
+                    return Adopted::Staged;
                 }
                 known.get(&adopt.root.0).and_then(open_known)
             };
@@ -110,33 +113,38 @@ impl FolderSink {
         Ok(tree.root() == Some(root))
     }
 
-    /// Brings to staging what stands under a file's name and is in the new version too. Returns the leaves that are
-    /// whole by that.
+    /// Brings to staging what stands under a file's name, or was staged before, and is in the new version too. Returns the
+    /// leaves that are whole by that.
     pub(super) fn reuse(
         &self,
         file: &Sought,
         chunks: &[Chunk],
     ) -> Result<Vec<(u64, RangeHash)>, DiskError> {
         let (root, staging) = self.staged()?;
-        let Some(old) = open_below(&mut Walker::new(&root), &file.path) else {
+        let before = staging.older(file.entry);
+        let stands = open_below(&mut Walker::new(&root), &file.path);
+        let old: Vec<File> = before.into_iter().chain(stands).collect();
+        if old.is_empty() {
             return Ok(Vec::new());
-        };
+        }
         let fault = |error: io::Error| disk_error(error, "the staging folder");
         let begun = staging.begin(file.entry);
         let to = begun.map_err(|error| fault(error.into()))?;
         let mut places = places(chunks);
         let mut copied: Vec<(u64, u64)> = Vec::new();
-        let matched = chunks::cut(old, |chunk, _, bytes| {
-            if !self.is_staged() {
-                return Err(io::Error::other("the download is over"));
-            }
-            for place in places.remove(&(chunk.len, chunk.hash)).unwrap_or_default() {
-                to.write_all_at(bytes, place)?;
-                copied.push((place, place + u64::from(chunk.len)));
-            }
-            Ok(())
-        });
-        matched.map_err(fault)?;
+        for old in old {
+            let matched = chunks::cut(old, |chunk, _, bytes| {
+                if !self.is_staged() {
+                    return Err(io::Error::other("the download is over"));
+                }
+                for place in places.remove(&(chunk.len, chunk.hash)).unwrap_or_default() {
+                    to.write_all_at(bytes, place)?;
+                    copied.push((place, place + u64::from(chunk.len)));
+                }
+                Ok(())
+            });
+            matched.map_err(fault)?;
+        }
         let end = copied.iter().map(|(_, end)| *end).max();
         staging.wrote_up_to(file.entry, end.unwrap_or(0));
         let leaves = leaves(copied, file.size);
@@ -192,6 +200,23 @@ fn hash_leaves(file: &File, ranges: Vec<(u64, u64)>) -> io::Result<Vec<(u64, Ran
         Ok((start, RangeHash::of(bytes)))
     };
     ranges.into_iter().map(&mut hash).collect()
+}
+
+/// The size of what may be a file, or an older version of it: what was staged before if that is as large, or what stands
+/// under its name.
+fn here(staging: &Staging, walker: &mut Walker<'_>, file: &Sought) -> Option<u64> {
+    let before = staging.older(file.entry);
+    let before = before.and_then(|before| Some(before.metadata().ok()?.len()));
+    let whole = before.filter(|len| *len == file.size);
+    whole.or_else(|| stands(walker, &file.path)).or(before)
+}
+
+/// Whether all of a file was staged before; it is by now.
+fn is_staged(staging: &Staging, adopt: &Adopt) -> bool {
+    let file = &adopt.file;
+    let before = staging.older(file.entry);
+    let right = before.and_then(|before| root_of(&before, file.size)) == Some(adopt.root);
+    right && staging.take_older(file.entry, file.size).is_ok()
 }
 
 /// The size of the file that stands under a name, if it is one.

@@ -17,6 +17,7 @@ mod handles;
 mod journal;
 mod known;
 mod noted;
+mod older;
 mod pipe;
 mod publish;
 mod read_back;

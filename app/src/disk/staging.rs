@@ -21,6 +21,8 @@ use super::beneath::{self, Made, Obstacle, Walker};
 use super::error::disk_error;
 use super::handles::OpenFiles;
 use super::journal::{Journal, JournalError};
+use super::known;
+use super::older::{self, OLDER};
 use super::publish::TOGETHER;
 use super::resume;
 use super::{lock, read_lock, write_lock};
@@ -248,6 +250,7 @@ pub(super) fn split(path: &SafePath) -> (&str, &str) {
 #[derive(Debug)]
 pub(super) struct Staging {
     pub(super) dir: Dir,
+    older: Option<Dir>,
     name: String,
     open: OpenFiles,
     /// How far each staging file was written: what else it may be by the time it is published is not ours.
@@ -297,6 +300,9 @@ impl Staging {
 
     fn new(dir: Dir, name: String, origin: Option<Origin>, lock: Option<OwnedFd>) -> Self {
         Self {
+            older: beneath::open_folder(&dir, OLDER)
+                .ok()
+                .map(|older| Dir::from_std_file(older.into())),
             dir,
             name,
             open: OpenFiles::default(),
@@ -309,7 +315,8 @@ impl Staging {
     }
 
     /// What an earlier run has left of the same origin, if no other process goes on with it: its staging folder, what is
-    /// in it, and the folders that it made. One without a journal that can be read is as good as none, and goes.
+    /// in it, and the folders that it made. Without a journal that can be read nothing in it is known to be right; then
+    /// it is set aside, to be hashed again.
     fn take_up(root: &Dir, origin: &Origin) -> Option<(Self, Kept, Vec<String>)> {
         let name = name_of(origin);
         let folder = beneath::open_folder(root, &name).ok()?;
@@ -327,8 +334,12 @@ impl Staging {
                 .ok()
         });
         let Some((notes, journal)) = notes else {
-            let _ = remove(root, &name, &dir);
-            return None;
+            if !older::set_aside(&dir, JOURNAL).is_ok_and(|any| any) {
+                let _ = remove(root, &name, &dir);
+                return None;
+            }
+            let staging = Self::new(dir, name, Some(*origin), Some(claimed));
+            return Some((staging, Kept::default(), Vec::new()));
         };
         let folders = notes.folders.clone();
         let found = resume::find(root, &dir, notes);
@@ -426,6 +437,26 @@ impl Staging {
     pub(super) fn begin(&self, entry: u32) -> Result<File, Errno> {
         self.forget(entry, true);
         self.create(entry)
+    }
+
+    /// What an earlier run has staged of an entry, if nobody knows what of that is right.
+    pub(super) fn older(&self, entry: u32) -> Option<File> {
+        let older = self.older.as_ref()?;
+        let file = beneath::open(older, &path_of(entry), known::READ, Mode::empty());
+        let file = File::from(file.ok()?);
+        file.metadata().is_ok_and(|of| of.is_file()).then_some(file)
+    }
+
+    /// What an earlier run has staged of an entry is all of it, as it turned out.
+    pub(super) fn take_older(&self, entry: u32, len: u64) -> io::Result<()> {
+        let Some(older) = &self.older else {
+            return Err(Errno::NOENT.into());
+        };
+        drop(self.begin(entry)?);
+        let path = path_of(entry);
+        rustix::fs::renameat(older, &path, &self.dir, &path)?;
+        self.wrote_up_to(entry, len);
+        Ok(())
     }
 
     /// A staging file was written up to here.
@@ -553,13 +584,13 @@ fn claim(dir: &Dir) -> Claim {
 pub enum Left {
     /// Nothing that it could go on with.
     Nothing,
-    /// What its journal names.
+    /// What its journal names, or what is staged without one.
     Something,
     /// Another process goes on with it.
     InUse,
 }
 
-/// What is left of a manifest's download in this folder.
+/// What is left of a manifest's download in this folder. Without its journal it can be hashed again.
 pub fn left(folder: &Path, manifest: &str) -> Left {
     let found = find_left(folder, manifest);
     found.map_or(Left::Nothing, |(_, _, dir)| match claim(&dir) {
@@ -583,7 +614,6 @@ fn find_left(folder: &Path, manifest: &str) -> Option<(Dir, String, Dir)> {
     let root = beneath::open_root(folder).ok()?;
     let name = format!("{PARTIAL}{}", manifest.get(..ID)?);
     let dir = Dir::from_std_file(beneath::open_folder(&root, &name).ok()?.into());
-    rustix::fs::statat(&dir, JOURNAL, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     Some((root, name, dir))
 }
 
