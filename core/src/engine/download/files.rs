@@ -71,6 +71,8 @@ pub(super) struct Files {
     again: BTreeSet<Segment>,
     /// No entry before this one waits.
     cursor: u32,
+    /// Entries that wait again, whoever has crossed them off.
+    reopened: Vec<u32>,
     /// The file whose ranges are being asked for.
     current: Option<u32>,
     /// Files that were begun out of their turn or by an earlier run, and whose ranges in order are still to be asked for.
@@ -167,6 +169,7 @@ impl Files {
             roots: BTreeMap::new(),
             again: BTreeSet::new(),
             cursor: 0,
+            reopened: Vec::new(),
             current: None,
             begun: BTreeSet::new(),
             ready: VecDeque::new(),
@@ -422,6 +425,13 @@ impl Files {
         self.arriving.insert(index, Arrival::new(size, whole));
     }
 
+    /// All of a file is to be asked for after all, or anew.
+    fn wait_again(&mut self, entry: u32) {
+        self.set(entry, State::Waiting);
+        self.cursor = self.cursor.min(entry);
+        self.reopened.push(entry);
+    }
+
     fn empty(&mut self, index: u32) {
         self.arriving.remove(&index);
         self.set(index, State::Publishing);
@@ -549,8 +559,7 @@ impl Files {
         }
         self.count.here = self.count.here.saturating_sub(arrival.written);
         self.again.retain(|segment| segment.entry != entry);
-        self.set(entry, State::Waiting);
-        self.cursor = self.cursor.min(entry);
+        self.wait_again(entry);
         if arrival.kept {
             Settled::Stale
         } else {

@@ -302,11 +302,6 @@ impl Swarm {
         }
     }
 
-    /// All of an entry has to be fetched again.
-    pub(super) fn reopen(&mut self, entry: u32) {
-        self.open.insert_all(self.parts.of_entry(entry));
-    }
-
     /// What is asked next of a mate, or of the sharer, who has everything.
     pub(super) fn next(
         &mut self,
@@ -316,6 +311,9 @@ impl Swarm {
         rng: &mut ChaCha20Rng,
     ) -> Option<Vec<Segment>> {
         files.leave_turn();
+        for entry in files.take_reopened() {
+            self.open.insert_all(self.parts.of_entry(entry));
+        }
         let (parts, mates) = (&self.parts, &self.mates);
         let has = mate.map(|peer| mates.get(&peer).map(|mate| &mate.has));
         let has = match has {

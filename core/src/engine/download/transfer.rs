@@ -463,9 +463,6 @@ impl Download {
                 continue;
             }
             self.bad += 1;
-            if let Some(swarm) = &mut self.swarm {
-                swarm.reopen(*entry);
-            }
             if self.gone.is_some() {
                 continue;
             }

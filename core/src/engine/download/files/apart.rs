@@ -51,8 +51,7 @@ impl Files {
     /// It is not here after all: it is asked for like any other.
     pub(in super::super) fn release(&mut self, entry: u32) {
         if self.is_apart(entry) {
-            self.set(entry, State::Waiting);
-            self.cursor = self.cursor.min(entry);
+            self.wait_again(entry);
         }
     }
 

@@ -7,6 +7,11 @@ use crate::manifest::Entry;
 use crate::merkle::group_len;
 
 impl Files {
+    /// Entries that wait again since this was asked last.
+    pub(in super::super) fn take_reopened(&mut self) -> Vec<u32> {
+        std::mem::take(&mut self.reopened)
+    }
+
     /// The file whose ranges were being asked for in order is one like the others from now on.
     pub(in super::super) fn leave_turn(&mut self) {
         let Some(entry) = self.current.take() else {
