@@ -3,17 +3,22 @@
 //! It keeps the node of each group that is here, and of each group that came with a proof the hashes of that. So a group
 //! that was proved once can be proved again, long before the file is whole.
 
-use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::proof::{climb, levels, sibling};
+use super::tree::STEP;
 use super::{GroupTree, Hash, group_count, hash_root};
 
-/// A file's groups, and what proves those that were checked: some 35 bytes a group, and twice that more until all of the
-/// file is here.
+/// A file's groups, and what proves those that were checked: some 35 bytes a group, and what can't be computed from
+/// those that are here. That is little where groups come in order, and up to twice as much more where they do not.
 #[derive(Debug, Clone)]
 pub struct ProofTree {
     groups: GroupTree,
-    /// Nodes beside the way of a proved group to the top, by level and place in it.
+    /// Groups that came without a proof.
+    unproved: BTreeSet<u64>,
+    /// Nodes beside the way of a proved group to the top, by level and place in it: those of which not all groups are
+    /// here, or not the right ones.
     siblings: BTreeMap<(u32, u64), Hash>,
     /// The root of all groups is the right one: every group is proved by the others.
     whole: bool,
@@ -24,6 +29,7 @@ impl ProofTree {
     pub fn new(size: u64) -> Self {
         Self {
             groups: GroupTree::new(size),
+            unproved: BTreeSet::new(),
             siblings: BTreeMap::new(),
             whole: false,
         }
@@ -31,7 +37,10 @@ impl ProofTree {
 
     /// A group is here that nothing proves yet.
     pub fn insert(&mut self, group: u64, node: Hash) {
-        self.groups.insert(group, node);
+        if self.groups.insert(group, node) {
+            self.unproved.insert(group);
+            self.prune(group);
+        }
     }
 
     /// A group is here with a proof of it, or of some of its leaves: only the siblings above the group count. `false`, and
@@ -47,17 +56,51 @@ impl ProofTree {
         if group >= count || top.map(|top| hash_root(size, &top)) != Some(*root) {
             return false;
         }
-        self.groups.insert(group, node);
-        self.siblings
-            .extend(beside.into_iter().zip(above.iter().copied()));
+        let is_new = self.groups.insert(group, node);
+        if self.groups.is(group, &node) {
+            self.unproved.remove(&group);
+        }
+        for (place, hash) in beside.into_iter().zip(above) {
+            if self.groups.node(place.0, place.1) != Some(*hash) {
+                self.siblings.insert(place, *hash);
+            }
+        }
+        if is_new {
+            self.prune(group);
+        }
         self.whole |= count == 1;
         true
+    }
+
+    /// Forgets siblings that can be computed now that a group is here.
+    fn prune(&mut self, group: u64) {
+        let mut first = 0;
+        while first < levels(group_count(self.groups.size())).end {
+            let above = first + STEP;
+            if self.groups.node(above, group >> above).is_none() {
+                return;
+            }
+            for level in first..above {
+                let width = above - level;
+                let start = (group >> above) << width;
+                for index in start..start + (1 << width) {
+                    let place = (level, index);
+                    if let Entry::Occupied(known) = self.siblings.entry(place)
+                        && self.groups.node(level, index) == Some(*known.get())
+                    {
+                        known.remove();
+                    }
+                }
+            }
+            first = above;
+        }
     }
 
     /// All of the file is here, and its root is the right one. `false` if not all groups are known here.
     pub fn confirm(&mut self) -> bool {
         if self.groups.is_complete() {
             self.whole = true;
+            self.unproved = BTreeSet::new();
             self.siblings = BTreeMap::new();
         }
         self.whole
@@ -75,7 +118,8 @@ impl ProofTree {
 
     /// Whether a group is here and can be proved.
     pub fn is_proved(&self, group: u64) -> bool {
-        self.proof(group).is_some()
+        let came_so = !self.unproved.contains(&group) && group_count(self.size()) > 1;
+        self.groups.has(group) && (self.whole || came_so)
     }
 
     /// The siblings on the way from a proved group's node to the top, lowest first.
@@ -84,10 +128,15 @@ impl ProofTree {
             return self.groups.proof(group);
         }
         let count = group_count(self.groups.size());
-        // The lowest sibling came with this group's own proof: no other group has it beside its way.
-        let siblings = beside(group, count).map(|place| self.siblings.get(&place).copied());
-        let proof: Option<Vec<Hash>> = siblings.collect();
-        proof.filter(|_| count > 1 && self.groups.has(group))
+        if !self.is_proved(group) {
+            return None;
+        }
+        // What was not kept came with this group's proof, and is what the groups that are here amount to.
+        let sibling = |place: (u32, u64)| {
+            let known = self.siblings.get(&place).copied();
+            known.or_else(|| self.groups.node(place.0, place.1))
+        };
+        beside(group, count).map(sibling).collect()
     }
 }
 
@@ -166,5 +215,48 @@ mod tests {
             assert_eq!(tree.proof(at), full.proof(at));
         }
         assert!(!tree.is(1, &hash_group(b"other bytes")));
+    }
+
+    #[test]
+    fn what_can_be_computed_is_not_kept() {
+        let groups = 300;
+        let (bytes, full) = file(groups);
+        let root = file_root(&bytes);
+        let mut tree = ProofTree::new(full.size());
+        for at in 0..groups {
+            let node = hash_group(group(&bytes, at));
+            assert!(tree.prove(&root, at, node, &full.proof(at).unwrap()));
+            assert!(tree.siblings.len() <= 48, "{} at {at}", tree.siblings.len());
+        }
+        for at in 0..groups {
+            assert_eq!(tree.proof(at), full.proof(at));
+        }
+    }
+
+    #[test]
+    fn in_any_order_what_was_proved_is_proved_and_wrong_groups_between_change_nothing() {
+        let groups = 70;
+        let (bytes, full) = file(groups);
+        let root = file_root(&bytes);
+        for step in [1, 3, 11, 23, 69] {
+            let mut tree = ProofTree::new(full.size());
+            for at in (0..groups).map(|at| at * step % groups) {
+                if at % 5 == 2 {
+                    tree.insert(at, hash_group(b"not what it should be"));
+                } else {
+                    let node = hash_group(group(&bytes, at));
+                    assert!(tree.prove(&root, at, node, &full.proof(at).unwrap()));
+                }
+                for at in 0..groups {
+                    let proof = tree.proof(at);
+                    let proved = at % 5 != 2 && tree.groups.has(at);
+                    assert_eq!(
+                        proof,
+                        full.proof(at).filter(|_| proved),
+                        "{at}, step {step}"
+                    );
+                }
+            }
+        }
     }
 }

@@ -12,7 +12,7 @@ use super::{Hash, fold, group_count, hash_root};
 /// so a group costs 34 bytes where all levels would cost 64, and a proof some microseconds.
 const FAN: u64 = 1 << STEP;
 /// Levels of the binary tree between two that are stored.
-const STEP: u32 = 4;
+pub(super) const STEP: u32 = 4;
 /// [`FAN`], to measure arrays with.
 const WIDTH: usize = 1 << STEP;
 
@@ -126,6 +126,14 @@ impl GroupTree {
         }
     }
 
+    /// A node of any level, once all groups below it are hashed.
+    pub(super) fn node(&self, level: u32, index: u64) -> Option<Hash> {
+        match &self.kind {
+            Kind::One(_) => None,
+            Kind::Many(levels) => levels.node(level, index),
+        }
+    }
+
     /// The siblings on the way from one group's node to the top, lowest first, once all groups are hashed.
     pub fn proof(&self, group: u64) -> Option<Vec<Hash>> {
         if !self.is_complete() || group >= self.groups() {
@@ -190,15 +198,17 @@ impl Levels {
             .collect()
     }
 
-    /// A node of any level of a complete tree: computed from the stored ones below it.
+    /// A node of any level, if all groups below it are here: computed from the stored ones below it.
     fn node(&self, level: u32, index: u64) -> Option<Hash> {
         let (stored, above) = (level / STEP, level % STEP);
-        let first = index << above;
+        let first = index.checked_shl(above)?;
         let nodes = self.count.div_ceil(1 << (stored * STEP));
         let start = (first % FAN) as usize;
-        let size = (nodes - first).min(1 << above).min(FAN) as usize;
+        let size = nodes.checked_sub(first)?.min(1 << above).min(FAN) as usize;
         let block = self.stored.get(stored as usize)?.get(&(first / FAN))?;
-        block.nodes.get(start..start + size).map(fold)
+        let here = block.have >> start;
+        let nodes = block.nodes.get(start..start + size)?;
+        (size > 0 && here.trailing_ones() as usize >= size).then(|| fold(nodes))
     }
 }
 
