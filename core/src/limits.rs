@@ -106,7 +106,7 @@ impl Default for Limits {
             segments: 256,
             requests: 256,
             send_buffer: 4 * 1024 * 1024,
-            send_buffer_total: 16 * 1024 * 1024,
+            send_buffer_total: 8 * 1024 * 1024,
             window: 12 * 1024 * 1024,
             window_start: 256 * 1024,
             sync_every: 4 * 1024 * 1024,

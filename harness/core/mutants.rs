@@ -23,7 +23,7 @@ pub struct Mutant {
     pub stands: &'static str,
     /// What stands there while it is awake.
     pub instead: &'static str,
-    /// Seeds, counted from 0, within which the simulator must notice.
+    /// Seeds, counted from 0, within which the simulator must notice, if no plan of `regressions` does.
     pub within: u64,
 }
 
@@ -234,7 +234,7 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/transfer.rs",
         stands: "transfer.files.is_whole(entry)",
         instead: "false",
-        within: 12000,
+        within: 100,
     },
     Mutant {
         name: "streams-in-any-order",
@@ -338,5 +338,37 @@ pub const MUTANTS: &[Mutant] = &[
         stands: "tree.proof(group)",
         instead: "tree.proof(group ^ 1)",
         within: 300,
+    },
+    Mutant {
+        name: "adopted-blindly",
+        mistake: "a file that is not what its root says is taken for one that is here",
+        file: "engine/download/known.rs",
+        stands: "self.not_here(*entry)",
+        instead: "self.staged_whole(*entry)",
+        within: 300,
+    },
+    Mutant {
+        name: "twins-left-waiting",
+        mistake: "files that wait for one with the same root are not copied from it",
+        file: "engine/download/known.rs",
+        stands: "waiting.unwrap_or_default()",
+        instead: "{ drop(waiting); Vec::new() }",
+        within: 300,
+    },
+    Mutant {
+        name: "reused-groups-whole",
+        mistake: "a group of which some leaves were reused is not asked for",
+        file: "engine/download/files/apart.rs",
+        stands: "*leaves |= mask(&segment);",
+        instead: "*leaves = u32::MAX;",
+        within: 1000,
+    },
+    Mutant {
+        name: "set-apart-for-good",
+        mistake: "a file that was set apart and is asked for after all stays crossed off where several serve",
+        file: "engine/download/swarm.rs",
+        stands: "self.open.insert_all(self.parts.of_entry(entry));",
+        instead: "let _ = entry;",
+        within: 100,
     },
 ];

@@ -1,28 +1,43 @@
-//! Every mutant of the engine is noticed within its number of seeds.
+//! Every mutant of the engine is noticed by a plan that leads there, or within its number of seeds.
 
+use std::fs;
+use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
 
 use handover_core::mutant::{self, MUTANTS, Mutant};
-use handover_harness::plan::Plan;
+use handover_harness::plan::{Plan, file};
 use handover_harness::sim::run;
 
-/// The first seed that notices.
-fn hunt(mutant: &Mutant) -> Option<u64> {
+/// Plans that once led to a mistake lead to the same one again.
+fn regressions() -> Vec<Plan> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
+    let entries = fs::read_dir(folder).expect("a folder of plans");
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    paths.sort();
+    let plans = paths.iter().map(|path| file::read(path).expect("a plan"));
+    plans.collect()
+}
+
+fn is_noticed(mutant: &Mutant, plans: &[Plan]) -> bool {
     let _awake = mutant::wake(mutant.name).expect("it is in the list");
-    (0..mutant.within).find(|seed| run(&Plan::draw(*seed)).is_err())
+    let mut drawn = (0..mutant.within).map(Plan::draw);
+    plans.iter().any(|plan| run(plan).is_err()) || drawn.any(|plan| run(&plan).is_err())
 }
 
 #[test]
 fn every_mutant_is_noticed() {
     assert!(MUTANTS.len() >= 15);
+    let plans = regressions();
     let next = Mutex::new(MUTANTS.iter());
     let survivors = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(mutant) = next.lock().map_or(None, |mut next| next.next()) {
-                    if hunt(mutant).is_none() {
+                    if !is_noticed(mutant, &plans) {
                         survivors
                             .lock()
                             .expect("no thread panics")
