@@ -195,6 +195,8 @@ fn resume_lists_and_goes_on_and_forgets() {
     resume(&["--discard", "1"]).expect(0);
     assert_eq!(tree::names(&transfer.scene.path("here")), [""; 0]);
     assert!(resume(&["--list", "--json"]).expect(0).events().is_empty());
+    resume(&["1"]).expect(2);
+    resume(&[]).expect(0);
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(crate) async fn run(
         list(&items, screen);
         return Ok(Exit::Done);
     }
-    if items.is_empty() {
+    if items.is_empty() && args.number.is_none() {
         screen.say(Tone::Plain, resume::nothing());
         return Ok(Exit::Done);
     }
@@ -51,9 +51,12 @@ pub(crate) async fn run(
         },
     };
     if number == 0 || number > items.len() {
-        let many = items.len();
+        let can = match items.len() {
+            0 => "there is nothing to go on with".to_owned(),
+            many => format!("{many} can go on"),
+        };
         return Err(Failure::usage(
-            format!("there is no number {number}: {many} can go on"),
+            format!("there is no number {number}: {can}"),
             "`handover resume --list` shows them.",
         ));
     }

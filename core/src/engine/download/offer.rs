@@ -98,6 +98,11 @@ impl Offer {
             return Err(Violation::new("a manifest longer than announced"));
         }
         self.asked = None;
+        if self.encoded.capacity() < self.encoded.len() + part.len() {
+            // Twice as much as there is, as a vector would take, is a lot for a large share.
+            self.encoded
+                .reserve_exact(part.len() + self.encoded.len() / 8);
+        }
         self.encoded.extend_from_slice(part);
         let whole = self.encoded.len() as u64 == total;
         // Without the room that it has for more.

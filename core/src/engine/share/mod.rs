@@ -260,9 +260,12 @@ impl Share {
             PathKind::Lan => self.options.lan && !self.options.relayed_only,
             PathKind::Loopback | PathKind::Direct => !self.options.relayed_only,
         };
+        // In an order of their own, so that a share that goes on after a restart has the same code, letter for letter.
+        let mut addresses: Vec<_> = vetted.into_iter().filter(may).collect();
+        addresses.sort_unstable();
         let ticket = Ticket {
             peer: cx.peer,
-            addresses: vetted.into_iter().filter(may).collect(),
+            addresses,
             secret: self.secret.clone(),
             share_code: self.code.clone(),
         };
