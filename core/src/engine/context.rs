@@ -33,6 +33,7 @@ pub(super) struct Context {
     pub(super) down: Gate,
     /// What all downloads hold in memory.
     pub(super) room: Room,
+    /// What all that is served holds there.
     pub(super) outgoing: Outgoing,
     /// The date, once it was told.
     pub(super) day: Option<u32>,

@@ -156,6 +156,10 @@ impl Transfer {
     /// disk, and what comes next stands before all that is outstanding. What came early for a pipe, and what a stream
     /// was asked for early, waits for that.
     fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>) -> bool {
+        // A file that gets its name makes room.
+        if self.files.nameless() > 0 {
+            return false;
+        }
         if self.several {
             return outstanding.is_empty() && self.unwritten == 0;
         }
