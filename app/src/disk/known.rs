@@ -66,7 +66,7 @@ impl FolderSink {
                 if own.is_some_and(|own| root_of(&own, file.size) == Some(adopt.root)) {
                     return Adopted::Stands;
                 }
-                if is_staged(&staging, adopt) {
+                if adopt_older(&staging, adopt) {
                     return Adopted::Staged;
                 }
                 known.get(&adopt.root.0).and_then(open_known)
@@ -211,8 +211,8 @@ fn here(staging: &Staging, walker: &mut Walker<'_>, file: &Sought) -> Option<u64
     whole.or_else(|| stands(walker, &file.path)).or(before)
 }
 
-/// Whether all of a file was staged before; it is by now.
-fn is_staged(staging: &Staging, adopt: &Adopt) -> bool {
+/// Makes what was staged of a file before its staging file again, if that is all of it; says whether it is.
+fn adopt_older(staging: &Staging, adopt: &Adopt) -> bool {
     let file = &adopt.file;
     let before = staging.older(file.entry);
     let right = before.and_then(|before| root_of(&before, file.size)) == Some(adopt.root);

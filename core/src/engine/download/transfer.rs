@@ -153,14 +153,15 @@ impl Transfer {
     }
 
     /// Whether nothing goes on before one more request is made, however full the window is: nothing is on its way to
-    /// disk, and what comes next stands before all that is outstanding. What came early for a pipe, and what a stream
-    /// was asked for early, waits for that.
+    /// disk, and nothing is outstanding; or, where bytes have to come in order, what comes next stands before all that is.
+    /// What came early for a pipe, and what a stream was asked for early, waits for that.
     fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>) -> bool {
         // A file that gets its name makes room.
         if self.files.nameless() > 0 {
             return false;
         }
-        if self.several {
+        let in_order = self.sink == SinkKind::Pipe || self.files.is_stream(0);
+        if self.several || !in_order {
             return outstanding.is_empty() && self.unwritten == 0;
         }
         let outstanding = outstanding.values();
@@ -283,7 +284,9 @@ impl Download {
         let most = cx.limits.segments.min(MAX_SEGMENTS);
         // One is kept back for what all the others wait for.
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
-        while flow.outstanding.len() < at_once || transfer.is_stuck(&flow.outstanding) {
+        while flow.outstanding.len() < at_once
+            || (flow.outstanding.len() < cx.limits.requests && transfer.is_stuck(&flow.outstanding))
+        {
             let len = window.request_len().min(piece);
             // What a crash would lose, now or when it has come, is a window at the most.
             let own = if transfer.journal.comes_first() {
