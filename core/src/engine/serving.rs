@@ -63,8 +63,16 @@ pub(super) struct Reading {
 struct Sending {
     seq: u64,
     bytes: u64,
-    /// Its payload is content, not manifest.
-    content: bool,
+    carries: Carries,
+}
+
+/// What a frame carries beside its message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Carries {
+    Content,
+    Manifest,
+    /// How a file is cut.
+    Chunks,
 }
 
 impl Serving {
@@ -99,7 +107,10 @@ impl Serving {
         encoded: &Bytes,
         offset: u64,
     ) -> Result<(), Violation> {
-        let parts = self.sending.iter().filter(|sending| !sending.content);
+        let parts = self
+            .sending
+            .iter()
+            .filter(|sending| sending.carries == Carries::Manifest);
         if parts.count() > MANIFEST_PARTS {
             return Err(Violation::new(
                 "asks for the manifest faster than it takes it",
@@ -117,7 +128,7 @@ impl Serving {
         let part = encoded.slice(start..end);
         let (bytes, total) = (part.len() as u64, encoded.len() as u64);
         let seq = cx.send_with(link, Message::Manifest { offset, total }, part);
-        self.sends(seq, bytes, false);
+        self.sends(seq, bytes, Carries::Manifest);
         Ok(())
     }
 
@@ -183,12 +194,12 @@ impl Serving {
     }
 
     /// A frame was given to the link, if it still has one.
-    pub(super) fn sends(&mut self, seq: Option<u64>, bytes: u64, content: bool) {
+    pub(super) fn sends(&mut self, seq: Option<u64>, bytes: u64, carries: Carries) {
         if let Some(seq) = seq {
             self.sending.push_back(Sending {
                 seq,
                 bytes,
-                content,
+                carries,
             });
             self.buffered += bytes;
         }
@@ -196,14 +207,16 @@ impl Serving {
 
     /// The link has written its frames up to this one: how many bytes of content that was.
     pub(super) fn sent(&mut self, cx: &mut Context, link: LinkId, seq: u64) -> u64 {
-        let mut gone = 0;
+        let (mut gone, mut is_of_use) = (0, false);
         while let Some(first) = self.sending.pop_front_if(|first| first.seq <= seq) {
             self.buffered = self.buffered.saturating_sub(first.bytes);
-            gone += if first.content { first.bytes } else { 0 };
+            if first.carries == Carries::Content {
+                gone += first.bytes;
+            }
+            // Lists are long where pieces are short, and who wants many has nothing else for a while.
+            is_of_use |= first.bytes > 0 && first.carries != Carries::Manifest;
         }
-        if gone > 0
-            && let Some(state) = cx.links.get_mut(link)
-        {
+        if is_of_use && let Some(state) = cx.links.get_mut(link) {
             state.progressed(&cx.limits);
         }
         gone

@@ -12,7 +12,7 @@ use super::super::bits::Bits;
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::gate::{TransferId, cost};
 use super::super::seeders::Seeders;
-use super::super::serving::{Reading, Serving, answer, check};
+use super::super::serving::{Carries, Reading, Serving, answer, check};
 use super::super::turns::Turns;
 use super::super::{
     DiskDone, DiskWork, LinkId, Located, Output, PathKind, Place, Segment, Violation,
@@ -339,7 +339,7 @@ impl Download {
         if segments.iter().any(|segment| segment.len == 0) {
             let served = vec![Served::Forgotten; segments.len()];
             let seq = answer(cx, link, id, served, None, Bytes::new());
-            seeded.serving.sends(seq, 0, true);
+            seeded.serving.sends(seq, 0, Carries::Content);
             return true;
         }
         let kept: Vec<_> = segments
@@ -351,7 +351,7 @@ impl Download {
         if segments_back.is_empty() {
             let served = vec![Served::Missing; segments.len()];
             let seq = answer(cx, link, id, served, None, Bytes::new());
-            seeded.serving.sends(seq, 0, true);
+            seeded.serving.sends(seq, 0, Carries::Content);
             return true;
         }
         cx.up.went(of, cost(&segments), cx.now);
@@ -445,7 +445,7 @@ impl Download {
         let payload = join(bytes);
         let len = payload.len() as u64;
         let seq = answer(cx, link, id, served, None, payload);
-        seeded.serving.sends(seq, len, true);
+        seeded.serving.sends(seq, len, Carries::Content);
         self.seed_pump(cx);
     }
 

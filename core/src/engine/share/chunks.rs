@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::context::{Context, JobOwner, ShareJob};
+use super::super::serving::Carries;
 use super::super::{DiskDone, DiskWork, LinkId, PathKind, Violation};
 use super::Share;
 use super::content::EntryState;
@@ -133,7 +134,7 @@ impl Share {
             };
             let seq = cx.send_with(link, message, part.into());
             if let Some(serving) = self.serving.get_mut(&link) {
-                serving.sends(seq, bytes, false);
+                serving.sends(seq, bytes, Carries::Chunks);
             }
         }
         if beyond {

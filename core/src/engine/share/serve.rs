@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
 use super::super::gate::{TransferId, cost};
-use super::super::serving::{Reading, Serving, answer, check};
+use super::super::serving::{Carries, Reading, Serving, answer, check};
 use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, Segment, Violation};
 use super::Share;
 use super::content::{Content, EntryState};
@@ -140,7 +140,7 @@ impl Share {
         let work = match plan_read(content, self.id, &segments, peer) {
             Plan::Answer(served) => {
                 let seq = answer(cx, link, id, served, None, Bytes::new());
-                serving.sends(seq, 0, true);
+                serving.sends(seq, 0, Carries::Content);
                 return true;
             }
             Plan::Read(work) => work,
@@ -259,7 +259,7 @@ impl Share {
         serving.was_read(segments);
         let bytes = payload.len() as u64;
         let seq = answer(cx, link, id, served, roots, payload);
-        serving.sends(seq, bytes, true);
+        serving.sends(seq, bytes, Carries::Content);
     }
 
     pub(super) fn report_failed(&self, cx: &mut Context, failed: Vec<(u32, DiskError)>) {
