@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use handover::disk::DownloadTarget;
-use handover::{Config, FetchRequest, UnifiedP2PManager};
+use handover::{FetchRequest, UnifiedP2PManager};
 use handover_core::code::ShareCode;
-use handover_core::engine::{AcceptTerms, DownloadId, DownloadOutcome, Event, Limited, OnConflict};
-use support::{Process, Scene, noise, tree};
+use handover_core::engine::{DownloadId, Limited};
+use support::{Process, Scene, noise, peer, tree};
 
 /// Bytes a second.
 const RATE: u64 = 4_000_000;
@@ -115,12 +115,7 @@ fn four_downloads_of_one_peer_keep_its_limit_together() {
 
 /// Fetches into each folder at once; how long the longest took.
 async fn fetch_all(data_dir: PathBuf, code: &str, folders: &[PathBuf]) -> Duration {
-    let config = Config {
-        data_dir,
-        loopback: true,
-        nearby: false,
-        ..Config::default()
-    };
+    let config = peer::config(data_dir);
     let options = config.fetch_options();
     let mut manager = UnifiedP2PManager::new(config).unwrap();
     manager.start().await.unwrap();
@@ -135,27 +130,7 @@ async fn fetch_all(data_dir: PathBuf, code: &str, folders: &[PathBuf]) -> Durati
         };
         running.insert(manager.fetch(request).await.unwrap());
     }
-    let mut longest = Duration::ZERO;
-    while !running.is_empty() {
-        match events.recv().await.unwrap() {
-            Event::Offer { download, .. } => {
-                let terms = AcceptTerms {
-                    select: None,
-                    on_conflict: OnConflict::Rename,
-                    executables: false,
-                };
-                manager.accept(download, terms).await.unwrap();
-            }
-            Event::DownloadEnded { download, outcome } => {
-                let DownloadOutcome::Completed(summary) = outcome else {
-                    panic!("{outcome:?}");
-                };
-                longest = longest.max(summary.took);
-                running.remove(&download);
-            }
-            _ => {}
-        }
-    }
+    let longest = peer::await_all(&manager, &mut events, running).await;
     manager.stop().await;
     longest
 }

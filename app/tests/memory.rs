@@ -14,10 +14,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use handover::disk::{DownloadTarget, ShareInput};
-use handover::{Config, FetchRequest, ShareRequest, UnifiedP2PManager};
+use handover::{FetchRequest, ShareRequest, UnifiedP2PManager};
 use handover_core::code::ShareCode;
-use handover_core::engine::{AcceptTerms, DownloadOutcome, Event, OnConflict, ShareLabel};
-use support::{Process, Scene};
+use handover_core::engine::ShareLabel;
+use support::{Process, Scene, peer};
 
 /// Bytes that either side may have in memory at the most.
 const MOST: u64 = 64 << 20;
@@ -44,18 +44,9 @@ fn judge(what: &str, bytes: u64) {
     assert!(bytes <= MOST, "{what}: {bytes} bytes of memory");
 }
 
-fn config(data_dir: PathBuf) -> Config {
-    Config {
-        data_dir,
-        loopback: true,
-        nearby: false,
-        ..Config::default()
-    }
-}
-
 /// Shares each file of a folder on its own: prints the codes, and serves until nobody listens any more.
 async fn share_each(folder: &Path) {
-    let config = config(folder.join("sharer"));
+    let config = peer::config(folder.join("sharer"));
     let options = config.share_options();
     let mut manager = UnifiedP2PManager::new(config).unwrap();
     manager.start().await.unwrap();
@@ -82,7 +73,7 @@ async fn share_each(folder: &Path) {
 
 /// Fetches by every code that comes in, all at once.
 async fn fetch_each(folder: &Path) {
-    let config = config(folder.join("receiver"));
+    let config = peer::config(folder.join("receiver"));
     let options = config.fetch_options();
     let mut manager = UnifiedP2PManager::new(config).unwrap();
     manager.start().await.unwrap();
@@ -97,26 +88,7 @@ async fn fetch_each(folder: &Path) {
         running.insert(manager.fetch(request).await.unwrap());
     }
     assert_eq!(running.len(), AT_ONCE);
-    while !running.is_empty() {
-        match events.recv().await.unwrap() {
-            Event::Offer { download, .. } => {
-                let terms = AcceptTerms {
-                    select: None,
-                    on_conflict: OnConflict::Rename,
-                    executables: false,
-                };
-                manager.accept(download, terms).await.unwrap();
-            }
-            Event::DownloadEnded { download, outcome } => {
-                assert!(
-                    matches!(outcome, DownloadOutcome::Completed(_)),
-                    "{outcome:?}"
-                );
-                running.remove(&download);
-            }
-            _ => {}
-        }
-    }
+    peer::await_all(&manager, &mut events, running).await;
     manager.stop().await;
 }
 

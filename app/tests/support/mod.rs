@@ -7,6 +7,7 @@
 
 pub mod internet;
 pub mod netns;
+pub mod peer;
 pub mod terminal;
 pub mod tree;
 

@@ -107,6 +107,9 @@ fn two_receivers_spare_the_sharer() {
     crowd.run();
     let uploaded = crowd.world.uploaded(crowd.alice);
     assert!(uploaded < tree().size() * 3 / 2, "{uploaded} bytes");
+    let served = crowd.downloads.iter();
+    let served: u64 = served.map(|(host, _)| crowd.world.uploaded(*host)).sum();
+    assert!(served > tree().size() / 2, "{served} bytes");
     for (host, _) in crowd.downloads {
         // Who of them the sharer gives how much is theirs to find out.
         assert!(crowd.world.uploaded(host) > 0);
