@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use support::liar::Liar;
 use support::{Process, Scene, Sender, eventually, noise, run};
 
 const MIB: usize = 1024 * 1024;
@@ -58,6 +59,43 @@ fn a_sender_that_is_killed_once_one_receiver_has_all_of_it_is_not_missed() {
         assert_whole(&scene, to);
     }
     assert_whole(&scene, "first");
+}
+
+#[test]
+fn one_of_three_sources_that_serves_rotten_leaves_is_named_and_not_missed() {
+    let scene = Scene::new();
+    share(&scene, 24);
+    // Slow enough that each has its part to do.
+    let slowly = ["--limit-up", "3M"];
+    let sender = scene.send(&[&scene.path("sent")], &slowly);
+    let liar = Liar::start(&scene, &sender.code, "liar");
+    let mut honest = seeder(&scene, &sender.code, "honest", &slowly);
+    honest.await_event("seeding");
+    let got = run(scene.get(&sender.code, "third", &[])).expect(0);
+    assert_whole(&scene, "third");
+    let liar = liar.peer.to_string();
+    let events = got.events();
+    let of = |name: &str| {
+        events
+            .iter()
+            .filter(move |event| event["event"] == name)
+            .collect::<Vec<_>>()
+    };
+    let blamed = of("peer_blamed");
+    let named = blamed.iter().all(|event| event["peer"] == liar.as_str());
+    assert!(blamed.len() == 1 && named, "{blamed:?}");
+    let sources = of("source_joined");
+    assert_eq!(sources.len(), 2, "{sources:?}");
+    for delivered in of("delivered") {
+        let rotten = delivered["peer"] == liar.as_str();
+        assert_eq!(delivered["bad"] != 0, rotten, "{delivered}");
+    }
+    // It is remembered, for the next time.
+    let peers = run(scene.handover("receiver of third", &["peers", "--json"])).expect(0);
+    let peers = peers.events();
+    let bad = peers.iter().filter(|peer| peer["bad"] != 0);
+    let bad: Vec<_> = bad.map(|peer| &peer["peer"]).collect();
+    assert_eq!(bad, [liar.as_str()], "{peers:?}");
 }
 
 #[test]

@@ -132,6 +132,8 @@ counted!(
     Punched = "hole punched",
     /// A receiver was served by another one.
     Seeder = "receiver that serves",
+    /// The sharer was not to be had, and somebody else had the manifest.
+    Deputy = "manifest of another than the sharer",
     /// Somebody stood in for the sharer of a short code.
     StandIn = "stand-in for a sharer",
     /// The user paused and went on.

@@ -251,6 +251,9 @@ impl Getting<'_> {
                 screen.say(Tone::Plain, &receiving::connected(path));
                 self.path = Some(path);
             }
+            Event::Deputy { path, .. } => {
+                screen.say(Tone::Plain, &receiving::stands_in(path));
+            }
             Event::SharerPreparing { .. } => screen.say(Tone::Plain, receiving::preparing()),
             Event::SharerPaused { paused, .. } => {
                 screen.say(Tone::Plain, throttling::sharer_paused(paused));
@@ -303,8 +306,8 @@ impl Getting<'_> {
                 };
                 screen.say(Tone::Good, &peers::remembered(&name));
             }
-            Event::PeerBlamed { violation, .. } => {
-                screen.say(Tone::Bad, &receiving::blamed(&violation));
+            Event::PeerBlamed { peer, violation } => {
+                screen.say(Tone::Bad, &receiving::blamed(&peer, &violation));
             }
             Event::Seeding { summary, time, .. } => {
                 self.status = None;

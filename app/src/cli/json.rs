@@ -27,6 +27,7 @@
 //! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `sources`, `paused` |
 //! | `path_changed` | `download`, `path` |
 //! | `connection_lost` | `download`, `path`, `reason` |
+//! | `deputy` | `download`, `peer`, `path`: the sender is not to be had, and this one shows what it has sent |
 //! | `source_joined` | `download`, `peer`, `path` (somebody who serves some of it, beside the sender) |
 //! | `source_left` | `download`, `peer` |
 //! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that were not what they should be), `took`; one for each source |
@@ -452,6 +453,14 @@ fn download_event(event: &Event) -> Option<Value> {
 
 fn source_event(event: &Event) -> Option<Value> {
     Some(match event {
+        Event::Deputy {
+            download,
+            peer,
+            path,
+        } => named(
+            "deputy",
+            json!({ "download": download, "peer": peer.to_string(), "path": path }),
+        ),
         Event::SourceJoined {
             download,
             peer,

@@ -479,8 +479,9 @@ impl<'a> Sending<'a> {
                 self.screen.need(Tone::Bad, &line);
             }
             Event::Paired { peer, name, .. } => self.paired(peer, name),
-            Event::PeerBlamed { violation, .. } => {
-                self.screen.say(Tone::Bad, &receiving::blamed(&violation));
+            Event::PeerBlamed { peer, violation } => {
+                self.screen
+                    .say(Tone::Bad, &receiving::blamed(&peer, &violation));
             }
             Event::ShareEnded { reason, .. } => return Some(reason),
             _ => {}

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub)]
 
 pub mod internet;
+pub mod liar;
 pub mod netns;
 pub mod peer;
 pub mod terminal;

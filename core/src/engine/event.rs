@@ -130,6 +130,12 @@ pub enum Event {
         path: PathKind,
         reason: String,
     },
+    /// The sharer is not to be had; somebody who has some of what it shares shows what that is, as the sharer has signed it.
+    Deputy {
+        download: DownloadId,
+        peer: PeerId,
+        path: PathKind,
+    },
     /// Somebody who has some of it serves us, beside the sharer.
     SourceJoined {
         download: DownloadId,

@@ -5,6 +5,9 @@ use super::gate::{Gate, Limited, Priority, TransferId};
 use super::{Engine, ShareId};
 use crate::time::Time;
 
+/// How often somebody goes on because of one thing that happened: far more often than there are requests to make.
+const ROUNDS: u32 = 100_000;
+
 impl Engine {
     /// Whether such a transfer is there: what is not has no limits, nor anything else that would stay.
     fn has(&self, of: TransferId) -> bool {
@@ -52,7 +55,10 @@ impl Engine {
 
     /// Lets those go on who waited for a limit or for room and need not any more, each in its turn.
     pub(super) fn go_on(&mut self) {
-        while let Some(of) = self.next_to_go_on() {
+        for _ in 0..ROUNDS {
+            let Some(of) = self.next_to_go_on() else {
+                return;
+            };
             match of {
                 TransferId::Share(id) => {
                     if let Some(share) = self.shares.get_mut(&id) {
@@ -64,6 +70,8 @@ impl Engine {
                 }
             }
         }
+        // In use, that is better than to be at it for ever.
+        debug_assert!(false, "who may go on goes nowhere, and waits again");
     }
 
     fn next_to_go_on(&mut self) -> Option<TransferId> {

@@ -35,6 +35,8 @@ pub(super) struct Serving {
     pub(super) reading: BTreeMap<u64, Reading>,
     /// Answers and parts of the manifest that were given to the link and are not yet gone.
     sending: VecDeque<Sending>,
+    /// How much of the manifest went out: who asks for it again is brought no further.
+    manifest_sent: u64,
     /// Bytes being read, and read but not gone.
     pub(super) buffered: u64,
     last_id: Option<u64>,
@@ -70,7 +72,10 @@ struct Sending {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Carries {
     Content,
-    Manifest,
+    Manifest {
+        /// All of it went out on this link before.
+        again: bool,
+    },
     /// How a file is cut.
     Chunks,
 }
@@ -110,7 +115,7 @@ impl Serving {
         let parts = self
             .sending
             .iter()
-            .filter(|sending| sending.carries == Carries::Manifest);
+            .filter(|sending| matches!(sending.carries, Carries::Manifest { .. }));
         if parts.count() > MANIFEST_PARTS {
             return Err(Violation::new(
                 "asks for the manifest faster than it takes it",
@@ -127,8 +132,10 @@ impl Serving {
         }
         let part = encoded.slice(start..end);
         let (bytes, total) = (part.len() as u64, encoded.len() as u64);
+        let again = end as u64 <= self.manifest_sent;
+        self.manifest_sent = self.manifest_sent.max(end as u64);
         let seq = cx.send_with(link, Message::Manifest { offset, total }, part);
-        self.sends(seq, bytes, Carries::Manifest);
+        self.sends(seq, bytes, Carries::Manifest { again });
         Ok(())
     }
 
@@ -213,8 +220,8 @@ impl Serving {
             if first.carries == Carries::Content {
                 gone += first.bytes;
             }
-            // Lists are long where pieces are short, and who wants many has nothing else for a while.
-            is_of_use |= first.bytes > 0 && first.carries != Carries::Manifest;
+            // Lists and manifests are long where pieces are short, and who wants them has nothing else for a while.
+            is_of_use |= first.bytes > 0 && first.carries != Carries::Manifest { again: true };
         }
         if is_of_use && let Some(state) = cx.links.get_mut(link) {
             state.progressed(&cx.limits);

@@ -208,6 +208,7 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         | Event::Progress { download, .. }
         | Event::PathChanged { download, .. }
         | Event::ConnectionLost { download, .. }
+        | Event::Deputy { download, .. }
         | Event::SourceJoined { download, .. }
         | Event::SourceLeft { download, .. }
         | Event::Delivered { download, .. }
@@ -453,6 +454,7 @@ impl World {
             } => self.has_code(id, *share, ticket, code),
             Event::PathChanged { .. } => happened(Fault::BetterPath),
             Event::SourceJoined { .. } => happened(Fault::Seeder),
+            Event::Deputy { .. } => happened(Fault::Deputy),
             Event::Offer { download, .. } => {
                 let tag = self.host(id).tags.get(download);
                 let forged = tag.is_some_and(|tag| self.forged.contains(tag));

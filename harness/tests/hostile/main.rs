@@ -1,6 +1,7 @@
 //! What hostile peers try, and what becomes of them: each is dropped with a reason, everybody else goes on, and nothing
 //! grows past its limit, which the world watches. The rows are those of the bad-input catalogue.
 
+mod a_deputy_lies;
 mod a_receiver_asks_for_what_it_must_not;
 mod a_receiver_floods_or_does_not_read;
 mod a_seeder_lies;

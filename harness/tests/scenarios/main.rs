@@ -7,6 +7,7 @@ mod a_download_goes_on_after_a_crash;
 mod a_hole_is_punched;
 mod a_link_dies_at_any_byte;
 mod a_sharer_is_started_again;
+mod a_sharer_that_has_left_is_not_missed;
 mod a_sharer_that_holds_back_is_waited_for;
 mod a_sharer_that_is_gone_is_given_up;
 mod a_short_code_is_enough_on_a_local_network;

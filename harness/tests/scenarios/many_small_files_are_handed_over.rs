@@ -1,9 +1,10 @@
 use std::time::Instant;
 
-use handover_core::limits::Limits;
-use handover_harness::{DiskProfile, Tree, World, content, pace};
+use handover_core::engine::PathKind;
+use handover_core::limits::{Limits, RELAYED_PIECE};
+use handover_harness::{DiskProfile, Route, Tree, World, content, pace, small_limits};
 
-use crate::{assert_same, complete};
+use crate::{assert_same, complete, pair};
 
 /// The time is printed and not asserted: it is the machine's.
 #[test]
@@ -28,6 +29,27 @@ fn a_hundred_thousand() {
         summary.took
     );
     assert_eq!(summary.files, many);
+    assert_same(&world, bob, download, &tree);
+}
+
+/// Over a relay a manifest comes in short parts, more of them here than messages that bring nobody forward may be.
+#[test]
+fn a_long_manifest_over_a_relay_is_no_flood() {
+    let (mut world, alice, bob) = pair(46);
+    world.unlisten(alice, &World::address(alice));
+    world.unlisten(bob, &World::address(bob));
+    let relayed =
+        "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit";
+    let route = Route::new(PathKind::Relayed, Route::lan().profile);
+    world.listen(alice, relayed.parse().unwrap(), route);
+    let tree = (0..900).fold(Tree::new(), |tree, n| {
+        tree.file(&format!("a name of some length {n}"), content(n, 10))
+    });
+    let parts = 900 * "a name of some length".len() / RELAYED_PIECE as usize;
+    assert!(parts > small_limits().idle_messages as usize);
+    let (_, ticket) = world.share(alice, tree.clone());
+    let download = world.fetch(bob, &ticket);
+    complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree);
 }
 

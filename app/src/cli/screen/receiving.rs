@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use handover_core::PeerId;
 use handover_core::engine::{DownloadSummary, ManifestSummary, PathKind, Progress};
 
 use super::escape::{escape, fit};
@@ -36,6 +37,14 @@ pub(crate) fn connected(kind: PathKind) -> String {
 /// The other side still lists its files.
 pub(crate) fn preparing() -> &'static str {
     "the other side is still listing its files …"
+}
+
+/// The sender is not there, and somebody else has what it shares.
+pub(crate) fn stands_in(over: PathKind) -> String {
+    format!(
+        "the sender can't be reached; somebody else has its files · {}",
+        path(over)
+    )
 }
 
 /// The offer was accepted.
@@ -185,9 +194,9 @@ pub(crate) fn file_skipped(path: &str, width: usize) -> String {
 }
 
 /// A peer was dropped.
-pub(crate) fn blamed(violation: &str) -> String {
+pub(crate) fn blamed(peer: &PeerId, violation: &str) -> String {
     format!(
-        "a peer broke the protocol and was dropped: {}",
+        "{peer} broke the protocol and was dropped: {}",
         fit(violation, 160)
     )
 }
@@ -302,6 +311,7 @@ mod tests {
             connecting(3, None),
             connected(PathKind::Loopback),
             preparing().to_string(),
+            stands_in(PathKind::Lan),
         ];
         insta::assert_snapshot!(screens.join("\n"));
     }
@@ -325,6 +335,9 @@ mod tests {
             sources: 3,
             ..halfway
         };
+        let peer = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp"
+            .parse()
+            .unwrap();
         let summary = ManifestSummary {
             files: 214,
             bytes: 1229 << 20,
@@ -349,7 +362,7 @@ mod tests {
             lost("reset by\u{1b}[31m peer"),
             file_failed("mods/a\rb", "permission denied", 80),
             file_skipped("mods/c", 80),
-            blamed("a flood of messages without progress"),
+            blamed(&peer, "a flood of messages without progress"),
         ];
         insta::assert_snapshot!(screens.join("\n"));
     }

@@ -84,8 +84,9 @@ impl Download {
 
     /// Takes note of what it holds, for the sake of the others.
     pub(super) fn note_room(&self, cx: &mut Context) {
+        let has_source = self.best.is_some() || self.has_mates();
         let asks = match &self.stage {
-            Stage::Transfer(transfer) => transfer.staged && !self.paused && self.best.is_some(),
+            Stage::Transfer(transfer) => transfer.staged && !self.paused && has_source,
             _ => false,
         };
         if self.is_ending() {

@@ -28,6 +28,9 @@ impl Download {
         peer: PeerId,
         path: PathKind,
     ) -> bool {
+        if let Some(asked) = self.deputy.dialled(dial) {
+            return asked == peer && self.wants_deputy(path);
+        }
         let mate = self.swarm.as_ref().and_then(|swarm| swarm.dialled(dial));
         match mate {
             Some(mate) => mate == peer && self.wants_mate(cx, peer, path),
@@ -65,6 +68,15 @@ impl Download {
         self.meet_at(cx, peer, vetted);
     }
 
+    /// Who is on the local network may serve: who gives asks there too.
+    pub(super) fn meet_neighbours(&mut self, cx: &Context) {
+        if self.options.seed {
+            for (peer, addresses) in &cx.nearby {
+                self.meet(cx, *peer, addresses);
+            }
+        }
+    }
+
     /// As [`meet`](Self::meet); without addresses, over a connection that it has made.
     pub(super) fn meet_at(&mut self, cx: &Context, peer: PeerId, addresses: Vec<Multiaddr>) {
         let fetches = matches!(self.stage, Stage::Transfer(_)) && !self.is_ending();
@@ -72,8 +84,10 @@ impl Download {
             return;
         }
         // The user still looks at the offer.
-        if matches!(self.stage, Stage::Offer(_)) && self.met.len() < MET {
-            self.met.insert(peer, addresses);
+        if matches!(self.stage, Stage::Offer(_)) {
+            if self.met.len() < MET && !self.deputy.has_lied(peer) {
+                self.met.insert(peer, addresses);
+            }
             return;
         }
         if let (Some(swarm), true) = (&mut self.swarm, fetches) {
@@ -117,6 +131,15 @@ impl Download {
         let Some(fetching) = self.links.get_mut(&link) else {
             return Ok(());
         };
+        if fetching.mate.is_some()
+            && fetching.manifest.is_none()
+            && self.is_deputy(cx, link, manifest)?
+        {
+            return Ok(());
+        }
+        let Some(fetching) = self.links.get_mut(&link) else {
+            return Ok(());
+        };
         let (Some(peer), Stage::Transfer(transfer)) = (fetching.mate, &self.stage) else {
             self.not_it(cx, link);
             return Ok(());
@@ -144,6 +167,7 @@ impl Download {
             (Some(peer), Some(swarm)) => {
                 swarm.part_with(peer, false);
             }
+            (Some(_), None) => {}
             // Nobody had named the sharer, so it may be anybody else.
             _ if !self.named => self.source.peer = None,
             _ => {}
@@ -267,8 +291,12 @@ impl Download {
 
     /// When something is due about other sources.
     pub(super) fn swarm_deadline(&self, cx_search: Duration) -> Time {
-        let (Some(swarm), Stage::Transfer(_)) = (&self.swarm, &self.stage) else {
+        let Stage::Transfer(_) = &self.stage else {
             return Time::NEVER;
+        };
+        let seek = self.seek_due.unwrap_or(Time::NEVER);
+        let Some(swarm) = &self.swarm else {
+            return seek;
         };
         let starved = swarm.starved.map_or(Time::NEVER, |since| {
             since + self.options.search.unwrap_or(cx_search)
@@ -280,7 +308,7 @@ impl Download {
         };
         let dial = self.meeting_place().map(|_| swarm.dial_due());
         let due = dial.unwrap_or(Time::NEVER).min(starved).min(look);
-        due.min(self.seek_due.unwrap_or(Time::NEVER))
+        due.min(seek)
     }
 
     /// Whether the DHT is asked for other sources: only by who gives.

@@ -6,6 +6,7 @@
 mod answer;
 mod arrival;
 mod delivered;
+mod deputy;
 mod files;
 mod finish;
 mod held;
@@ -31,6 +32,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use delivered::Delivered;
+use deputy::Deputy;
 use files::Files;
 use held::SharerPace;
 use journal::Journal;
@@ -88,6 +90,7 @@ pub(super) struct Download {
     seed: Option<Box<Seed>>,
     /// Who may serve, by what was heard before that.
     met: BTreeMap<PeerId, Vec<Multiaddr>>,
+    deputy: Deputy,
     /// All is here, and others are served up to this moment.
     seeding: Option<(DownloadSummary, Time)>,
     /// Why nothing more is to be had of the sharer, while others may have it.
@@ -200,6 +203,7 @@ impl Download {
             swarm: None,
             seed: None,
             met: BTreeMap::new(),
+            deputy: Deputy::default(),
             seeding: None,
             gone: None,
             seek_due: None,
@@ -214,6 +218,7 @@ impl Download {
             over: false,
         };
         download.remembering = download.options.remember.then(|| Remembering::new(cx));
+        download.meet_neighbours(cx);
         download.look(cx);
         download
     }
@@ -241,6 +246,10 @@ impl Download {
             return;
         };
         if self.is_mate(peer) {
+            return self.mate_up(cx, link, peer, path);
+        }
+        if self.deputy.is(peer) {
+            self.deputy_up(link);
             return self.mate_up(cx, link, peer, path);
         }
         self.better.came(path);
@@ -288,6 +297,7 @@ impl Download {
             offer.lost(link);
         }
         if let Some(peer) = fetching.mate {
+            self.deputy_down(cx, link, false);
             return self.mate_down(cx, peer, link);
         }
         if self.is_ending() {
@@ -369,7 +379,7 @@ impl Download {
             Message::Welcome { .. } if is_mate => self.not_it(cx, link),
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
-                self.manifest_part(cx, offset, total, &payload)?;
+                self.manifest_part(cx, link, (offset, total), &payload)?;
             }
             Message::Data {
                 id,
@@ -436,6 +446,7 @@ impl Download {
         };
         fetching.manifest = Some(announced.len);
         fetching.flow.start(&cx.limits, fetching.path, cx.now);
+        self.release_deputy(cx);
         self.offer_to_remember(cx, link)?;
         self.choose(cx);
         self.tell_sharer_paused(cx);
@@ -453,15 +464,22 @@ impl Download {
     fn manifest_part(
         &mut self,
         cx: &mut Context,
-        offset: u64,
-        total: u64,
+        link: LinkId,
+        (offset, total): (u64, u64),
         part: &[u8],
     ) -> Result<(), Violation> {
         let Stage::Offer(offer) = &mut self.stage else {
             return Ok(()); // A late answer, asked for again over another link.
         };
         let encoded = offer.part(offset, total, part)?;
-        end_search(&mut self.search, cx);
+        if let Some(state) = cx.links.get_mut(link) {
+            state.progressed(&cx.limits);
+        }
+        // As long as somebody else tells what the sharer shares, the sharer is looked for.
+        let by_sharer = self.links.get(&link).is_none_or(|link| link.mate.is_none());
+        if by_sharer {
+            end_search(&mut self.search, cx);
+        }
         let Some(encoded) = encoded else {
             return Ok(());
         };
@@ -472,6 +490,7 @@ impl Download {
             .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
         let origin = Origin::of(&signed);
         let paths = offer.decoded(signed)?;
+        self.release_deputy(cx);
         if self.sink == SinkKind::Pipe {
             self.offered(
                 cx,
@@ -698,6 +717,7 @@ impl Download {
         let waiting = self.links.values().filter_map(|link| link.waiting);
         let stalled = waiting.min().map_or(Time::NEVER, |since| since + stalled);
         let swarm = self.swarm_deadline(limits.search).min(self.seed_deadline());
+        let swarm = swarm.min(self.deputy_due());
         search.min(report).min(stalled).min(swarm)
     }
 
@@ -720,6 +740,7 @@ impl Download {
         }
         self.keep(cx);
         self.report_if_due(cx);
+        self.seek_deputy(cx);
         self.swarm_tick(cx);
         self.seed_tick(cx);
     }
@@ -728,6 +749,7 @@ impl Download {
     fn pump(&mut self, cx: &mut Context) {
         self.ask_mates(cx);
         let Some(best) = self.best else {
+            self.ask_deputy(cx);
             self.wait(cx.now, None);
             self.pump_disk(cx);
             return self.look_at_supply(cx.now);

@@ -55,6 +55,18 @@ impl Offer {
         self.announced.map(|announced| announced.len)
     }
 
+    /// Whether the manifest is here.
+    pub(super) fn is_here(&self) -> bool {
+        self.signed.is_some()
+    }
+
+    /// Somebody else is asked: what others have told and sent is not mixed with theirs.
+    pub(super) fn begin_anew(&mut self) {
+        if self.signed.is_none() {
+            *self = Self::default();
+        }
+    }
+
     /// A link is gone, perhaps with the question.
     pub(super) fn lost(&mut self, link: LinkId) {
         if self.asked == Some(link) {

@@ -145,6 +145,9 @@ impl Download {
         {
             return;
         }
+        if self.deputy_failed(cx, dial) {
+            return;
+        }
         self.upgrade_over(cx, dial);
         if let Some(search) = &mut self.search {
             search.failed(dial, reason, cx.now);
@@ -168,7 +171,8 @@ impl Download {
         refusal: Refusal,
     ) {
         let swarm = self.swarm.as_ref();
-        if swarm.is_some_and(|swarm| swarm.dialled(dial).is_some()) {
+        let mate = swarm.is_some_and(|swarm| swarm.dialled(dial).is_some());
+        if mate || self.deputy.dialled(dial).is_some() {
             return self.dial_failed(cx, dial, "it does not serve this".into());
         }
         match refusal {
@@ -282,7 +286,11 @@ impl Download {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
             return;
         };
-        if self.is_mate(peer) {
+        if self
+            .links
+            .get(&link)
+            .is_some_and(|link| link.mate.is_some())
+        {
             let told = cx.vet_told(told, self.options.loopback);
             return self.mate_told(cx, peer, told);
         }

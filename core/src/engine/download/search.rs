@@ -51,6 +51,7 @@ pub(super) struct Search {
     lookups: LookUps,
     /// Peers that have the code with other words.
     wrong: BTreeSet<PeerId>,
+    began: Time,
     /// When it is given up.
     ends: Time,
     /// When the next attempt is due.
@@ -94,6 +95,7 @@ impl Search {
             found: BTreeMap::new(),
             lookups,
             wrong: BTreeSet::new(),
+            began: now,
             ends: now + patience,
             due: now,
             attempt: 0,
@@ -109,6 +111,10 @@ impl Search {
     pub(super) fn asking_near(mut self, asks: bool) -> Self {
         self.asks_near = asks;
         self
+    }
+
+    pub(super) fn began(&self) -> Time {
+        self.began
     }
 
     pub(super) fn deadline(&self) -> Time {

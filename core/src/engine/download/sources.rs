@@ -27,17 +27,16 @@ impl Download {
             transfer.files.held = Some(Holdings::new(Arc::clone(&parts), entries));
             self.seed = Some(Box::new(Seed::new(cx.now)));
         }
-        let swarm = Swarm::new(parts, transfer.files.wanted(), cx.now);
+        let mut swarm = Swarm::new(parts, transfer.files.wanted(), cx.now);
+        for liar in self.deputy.liars() {
+            swarm.part_with(liar, true);
+        }
         self.swarm = Some(Box::new(swarm));
         self.say_seeds_everywhere(cx);
         for (peer, addresses) in std::mem::take(&mut self.met) {
             self.meet_at(cx, peer, addresses);
         }
-        if self.options.seed {
-            for (peer, addresses) in cx.nearby.clone() {
-                self.meet(cx, peer, &addresses);
-            }
-        }
+        self.meet_neighbours(cx);
     }
 
     /// What an earlier run has left can be served when its file is whole: what proves it is known then.
@@ -97,6 +96,7 @@ impl Download {
         let Some(mate) = self.links.get(&link).map(|fetching| fetching.mate) else {
             return;
         };
+        self.deputy_down(cx, link, true);
         self.give_back(link);
         match mate {
             Some(peer) => self.shun(cx, peer),

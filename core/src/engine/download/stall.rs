@@ -37,7 +37,9 @@ impl Download {
 
     /// Bytes of an answer that is not whole yet came over a link.
     pub(in super::super) fn active(&mut self, link: LinkId, now: Time) {
-        self.wait(now, Some(link));
+        // A deputy may say for ever that something comes, where others have it at once.
+        let answered = (!self.is_deputy_of_several(link)).then_some(link);
+        self.wait(now, answered);
     }
 
     /// Gives up a link whose peer is alive and answers nothing.

@@ -301,7 +301,13 @@ impl Download {
                 break;
             }
             cx.room.holds(id, held_in_all, true);
-            let fits = cx.room.may(id, len, cx.limits.window_total);
+            // Whole files may be more than a range, and a stream goes by whole groups.
+            let at_most = if transfer.files.is_stream(0) {
+                GROUP
+            } else {
+                len.max(piece.min(window.piece()))
+            };
+            let fits = cx.room.may(id, at_most, cx.limits.window_total);
             if !fits && !transfer.is_stuck(&flow.outstanding) {
                 break;
             }

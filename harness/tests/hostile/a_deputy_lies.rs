@@ -1,0 +1,209 @@
+//! Who shows what a sharer shares that is not there: a puppet that has it, and lies about it.
+
+use bytes::{Bytes, BytesMut};
+use handover_core::engine::{DownloadOutcome, Event, FetchOptions};
+use handover_core::message::{Announced, Message};
+use handover_harness::{Fetch, HostId, Say, Sharing, Tree, World, content};
+
+use crate::{SECOND, blames, complete};
+
+fn tree() -> Tree {
+    (0..60).fold(Tree::one("large", content(1, 100_000)), |tree, n| {
+        tree.file(&format!("one of many {n}"), content(n, 10))
+    })
+}
+
+fn giving() -> Fetch {
+    Fetch {
+        options: FetchOptions {
+            seed: true,
+            ..FetchOptions::default()
+        },
+        ..Fetch::default()
+    }
+}
+
+/// What the puppet makes of its own words.
+type Twist = fn(Message, Bytes) -> Vec<Say>;
+
+/// A sharer that is gone, a puppet that has what it shared, and perhaps another that is honest.
+struct Scene {
+    world: World,
+    liar: HostId,
+    carol: HostId,
+    sharing: Sharing,
+}
+
+impl Scene {
+    fn new(seed: u64, honest: bool, twist: Twist) -> Self {
+        let mut world = World::new(seed);
+        let (alice, liar) = (world.add_puppet(), world.add_puppet());
+        let sharing = world.puppet_shares(alice, tree());
+        let mut seeds = vec![(liar, twist)];
+        if honest {
+            let pass: Twist = |message, payload| vec![Say::Sealed(message, payload)];
+            seeds.push((world.add_puppet(), pass));
+        }
+        for (puppet, twist) in seeds {
+            world.puppet_has(puppet, &sharing);
+            let manifest = Announced {
+                len: sharing.manifest.encoded().len() as u64,
+                id: sharing.manifest.id(),
+            };
+            world.twist(puppet, move |message, payload| {
+                if !matches!(message, Message::Welcome { .. }) {
+                    return twist(message, payload);
+                }
+                // A part for each group of the large file, and one for each of the others.
+                let ranges = vec![(0, 25 + 60)].into();
+                let said = [Message::Seeder { manifest }, Message::Parts { ranges }];
+                let said = said.into_iter().map(|message| twist(message, Bytes::new()));
+                said.flatten().collect()
+            });
+        }
+        world.open_routes(alice, false);
+        let carol = world.add_host();
+        world.make_neighbourly();
+        Self {
+            world,
+            liar,
+            carol,
+            sharing,
+        }
+    }
+
+    fn run(&mut self) -> DownloadOutcome {
+        let (carol, ticket) = (self.carol, self.sharing.ticket.clone());
+        let download = self.world.fetch_with(carol, &ticket, giving());
+        self.world.run_to_end(carol, download)
+    }
+
+    fn asked(&self) -> usize {
+        let asked = |event: &&Event| matches!(event, Event::Deputy { .. });
+        self.world.events(self.carol).iter().filter(asked).count()
+    }
+}
+
+/// Whatever it says: it is blamed for that, once; nothing of it is shown; and who is honest is believed.
+fn assert_blamed(twist: Twist, reason: &str) {
+    let mut alone = Scene::new(20, false, twist);
+    let outcome = alone.run();
+    assert!(matches!(outcome, DownloadOutcome::Failed(_)), "{outcome:?}");
+    assert_eq!(blames(&alone.world, alone.carol), [reason]);
+    let mut blamed = 0;
+    for seed in 0..8 {
+        let mut scene = Scene::new(seed, true, twist);
+        let carol = scene.carol;
+        let download = scene
+            .world
+            .fetch_with(carol, &scene.sharing.ticket.clone(), giving());
+        complete(&mut scene.world, carol, download);
+        let liar = scene.world.peer(scene.liar);
+        for event in scene.world.events(carol) {
+            if let Event::PeerBlamed { peer, .. } = event {
+                assert_eq!(*peer, liar, "seed {seed}");
+                blamed += 1;
+            }
+        }
+    }
+    assert!(blamed > 0, "it was never asked first");
+}
+
+#[test]
+fn a_manifest_with_a_byte_spoilt_is_not_shown() {
+    let spoil: Twist = |message, payload| {
+        let mut payload = BytesMut::from(&payload[..]);
+        if let (Message::Manifest { .. }, Some(last)) = (&message, payload.last_mut()) {
+            *last ^= 1;
+        }
+        vec![Say::Sealed(message, payload.freeze())]
+    };
+    let mut scene = Scene::new(1, false, spoil);
+    scene.run();
+    let blames = blames(&scene.world, scene.carol);
+    assert!(
+        blames.len() == 1 && blames[0].contains("refused"),
+        "{blames:?}"
+    );
+    assert_eq!(scene.asked(), 1);
+}
+
+#[test]
+fn another_manifest_than_announced_is_not_shown() {
+    assert_blamed(
+        |message, payload| {
+            let other = match message {
+                Message::Seeder { manifest } => Message::Seeder {
+                    manifest: Announced {
+                        len: manifest.len + 1,
+                        ..manifest
+                    },
+                },
+                other => other,
+            };
+            vec![Say::Sealed(other, payload)]
+        },
+        "a part of a manifest that was not asked for",
+    );
+}
+
+#[test]
+fn a_manifest_that_claims_to_be_huge_is_refused() {
+    assert_blamed(
+        |message, payload| {
+            let other = match message {
+                Message::Seeder { manifest } => Message::Seeder {
+                    manifest: Announced {
+                        len: 1 << 40,
+                        ..manifest
+                    },
+                },
+                other => other,
+            };
+            vec![Say::Sealed(other, payload)]
+        },
+        "a manifest of 1099511627776 bytes",
+    );
+}
+
+#[test]
+fn a_manifest_that_nobody_asked_for_is_refused() {
+    assert_blamed(
+        |message, payload| match message {
+            Message::Seeder { .. } => {
+                let unasked = Message::Manifest {
+                    offset: 0,
+                    total: 3,
+                };
+                vec![Say::Sealed(unasked, Bytes::from_static(b"abc"))]
+            }
+            other => vec![Say::Sealed(other, payload)],
+        },
+        "a part of a manifest that was not asked for",
+    );
+}
+
+/// It is given up, and somebody else is asked.
+#[test]
+fn one_that_says_nothing_more_is_not_waited_for() {
+    let dumb: Twist = |message, payload| match message {
+        Message::Manifest { .. } => Vec::new(),
+        other => vec![Say::Sealed(other, payload)],
+    };
+    for seed in 0..4 {
+        let mut scene = Scene::new(seed, true, dumb);
+        let carol = scene.carol;
+        let fetch = Fetch {
+            options: FetchOptions {
+                search: Some(100 * SECOND),
+                ..giving().options
+            },
+            ..giving()
+        };
+        let download = scene
+            .world
+            .fetch_with(carol, &scene.sharing.ticket.clone(), fetch);
+        complete(&mut scene.world, carol, download);
+        assert_eq!(blames(&scene.world, carol), [] as [&str; 0]);
+    }
+}
