@@ -3,11 +3,12 @@
 
 mod support;
 
+use std::fs;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-use support::Scene;
 use support::netns::{self, ip};
+use support::{Scene, Sender};
 
 /// Two namespaces with a cable between them, which go when this does.
 struct Cable {
@@ -72,7 +73,7 @@ fn share(scene: &Scene, cable: &Cable, path: &str) -> Sharer {
         0,
         &scene.bare(&["send", path, "--json", "--data-dir", data]),
     );
-    send.stdout(std::fs::File::create(&said).unwrap());
+    send.stdout(fs::File::create(&said).unwrap());
     send.stderr(std::process::Stdio::null());
     let process = send.spawn().expect("ip runs");
     let mut sharer = Sharer {
@@ -83,7 +84,7 @@ fn share(scene: &Scene, cable: &Cable, path: &str) -> Sharer {
     while sharer.code.is_empty() {
         assert!(begun.elapsed() < support::PATIENCE, "no short code");
         std::thread::sleep(Duration::from_millis(20));
-        let text = std::fs::read_to_string(&said).unwrap();
+        let text = fs::read_to_string(&said).unwrap();
         let mut open = text.lines().filter_map(|line| {
             let event: serde_json::Value = serde_json::from_str(line).ok()?;
             event["short"].as_str().map(str::to_owned)
@@ -122,12 +123,9 @@ fn a_short_code_is_enough() {
     let words = String::from_utf8_lossy(&got.stderr).into_owned();
     assert!(got.status.success(), "{words}");
     assert!(words.contains("local network"), "{words}");
-    let arrived = std::fs::read(scene.path("in/mods/sky.pak")).unwrap();
+    let arrived = fs::read(scene.path("in/mods/sky.pak")).unwrap();
     assert!(arrived == bytes);
-    assert_eq!(
-        std::fs::read(scene.path("in/mods/readme")).unwrap(),
-        b"hello"
-    );
+    assert_eq!(fs::read(scene.path("in/mods/readme")).unwrap(), b"hello");
 }
 
 /// Row 9.
@@ -159,4 +157,49 @@ fn wrong_words_are_refused_and_then_the_code_is_dead() {
     let said = String::from_utf8_lossy(&got.stderr).into_owned();
     assert!(!got.status.success(), "a dead code lets in: {said}");
     assert!(!scene.path("in/file").exists());
+}
+
+/// A receiver that has all of it serves; the sharer and another receiver are killed; what that one has begun goes on, and
+/// who has the ticket and comes only now gets it too.
+#[test]
+fn a_sharer_that_has_left_is_not_missed_by_who_was_killed_nor_by_who_comes_late() {
+    let Some(cable) = Cable::new("l") else {
+        return;
+    };
+    let scene = Scene::new();
+    let bytes = support::noise(24 << 20, 5);
+    scene.file("mods/sky.pak", &bytes);
+    scene.file("mods/readme", b"hello");
+    let at = |end: usize, who: &str, arguments: &[&str]| {
+        let data = scene.path(who);
+        let data = ["--json", "--data-dir", data.to_str().unwrap()];
+        cable.at(end, &scene.bare(&[arguments, &data].concat()))
+    };
+    let mut sharer = Sender::start_unopened(at(0, "sharer", &["send", "mods"]));
+    let (ticket, short) = loop {
+        let open = sharer.await_event("share_open");
+        if let (Some(ticket), Some(short)) = (open["code"].as_str(), open["short"].as_str()) {
+            break (ticket.to_owned(), short.to_owned());
+        }
+    };
+    let get = |to: &str, options: &[&str]| {
+        let code = if to == "late" { &ticket } else { &short };
+        let arguments = [&["get", code, "--yes", "--to", to], options].concat();
+        at(usize::from(to == "first"), to, &arguments)
+    };
+    let mut first = Sender::start_unopened(get("first", &["--seed-for", "10m"]));
+    first.await_event("seeding");
+    let mut killed = Sender::start_unopened(get("killed", &["--limit-down", "3M"]));
+    let done = |progress: serde_json::Value| progress["done"].as_u64().unwrap();
+    while done(killed.await_event("progress")) < 9 << 20 {}
+    killed.kill();
+    sharer.kill();
+    let again = support::run(at(0, "killed", &["resume"])).expect(0);
+    let late = support::run(get("late", &[])).expect(0);
+    for (got, to) in [(&again, "killed"), (&late, "late")] {
+        assert_eq!(got.event("deputy")["path"], "lan", "{to}");
+        assert!(fs::read(scene.path(to).join("mods/sky.pak")).unwrap() == bytes);
+    }
+    let fetched = again.event("delivered")["bytes"].as_u64().unwrap();
+    assert!(fetched < 20 << 20, "{fetched} bytes: that is a fresh start");
 }

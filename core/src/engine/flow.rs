@@ -55,10 +55,11 @@ impl Engine {
 
     /// Lets those go on who waited for a limit or for room and need not any more, each in its turn.
     pub(super) fn go_on(&mut self) {
-        for _ in 0..ROUNDS {
-            let Some(of) = self.next_to_go_on() else {
-                return;
-            };
+        let mut rounds = 0;
+        while let Some(of) = self.next_to_go_on() {
+            // A crash is better than to be at it for ever: what is on the disk goes on after it.
+            assert!(rounds < ROUNDS, "{of:?} may go on and goes nowhere");
+            rounds += 1;
             match of {
                 TransferId::Share(id) => {
                     if let Some(share) = self.shares.get_mut(&id) {
@@ -70,8 +71,6 @@ impl Engine {
                 }
             }
         }
-        // In use, that is better than to be at it for ever.
-        debug_assert!(false, "who may go on goes nowhere, and waits again");
     }
 
     fn next_to_go_on(&mut self) -> Option<TransferId> {

@@ -1,6 +1,6 @@
 //! A puppet that shares: all that a sharer must do, and one twist.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use handover_core::chunk::{ENCODED, encode};
@@ -26,6 +26,32 @@ use crate::disk::{SourceKind, cut};
 use crate::ledger::{Fault, happened};
 use crate::tree::Tree;
 
+/// A file of a puppet's, hashed once it is asked for.
+#[derive(Debug)]
+struct Shared {
+    bytes: Bytes,
+    tree: OnceLock<GroupTree>,
+}
+
+impl Shared {
+    fn new(bytes: Bytes) -> Self {
+        Self {
+            bytes,
+            tree: OnceLock::new(),
+        }
+    }
+
+    fn tree(&self) -> &GroupTree {
+        self.tree.get_or_init(|| {
+            let mut tree = GroupTree::new(self.bytes.len() as u64);
+            for (index, group) in (0..).zip(self.bytes.chunks(GROUP as usize)) {
+                tree.insert(index, hash_group(group));
+            }
+            tree
+        })
+    }
+}
+
 /// What a puppet shares.
 #[derive(Debug, Clone)]
 pub struct Sharing {
@@ -35,7 +61,7 @@ pub struct Sharing {
     pub manifest: SignedManifest,
     /// The puppet's identity.
     pub keys: Keypair,
-    files: Arc<Vec<Bytes>>,
+    files: Arc<Vec<Shared>>,
     /// What it gives out as its manifest, if that is another.
     pub(super) forged: Option<Forged>,
 }
@@ -60,7 +86,11 @@ impl Sharing {
 
     /// A file's root.
     pub fn root(&self, entry: u32) -> Hash {
-        file_root(&self.files[entry as usize])
+        let file = &self.files[entry as usize];
+        if file.bytes.is_empty() {
+            return file_root(&file.bytes);
+        }
+        file.tree().root().expect("all of it is hashed")
     }
 
     fn has(&self, entry: u32) -> bool {
@@ -72,10 +102,7 @@ impl Sharing {
         let Some(file) = self.files.get(segment.entry as usize) else {
             return (Bytes::new(), Served::Failed(Failure::Gone));
         };
-        let mut tree = GroupTree::new(file.len() as u64);
-        for (index, group) in (0..).zip(file.chunks(GROUP as usize)) {
-            tree.insert(index, hash_group(group));
-        }
+        let (tree, file) = (file.tree(), &file.bytes);
         let start = usize::try_from(segment.offset).expect("an offset in memory");
         let group = segment.offset / u64::from(GROUP);
         let from = start - start % GROUP as usize;
@@ -147,7 +174,7 @@ impl Sharer {
                 Some((Message::Roots(self.sharing.sign(&roots)), Bytes::new()))
             }
             Message::GetChunks { entry, first } if self.sharing.has(entry) => {
-                let chunks = cut(&self.sharing.files[entry as usize]);
+                let chunks = cut(&self.sharing.files[entry as usize].bytes);
                 let rest = chunks.get(first as usize..).unwrap_or_default();
                 let most = rest.len().min(MAX_PAYLOAD as usize / ENCODED);
                 let list = Message::Chunks {
@@ -199,7 +226,11 @@ impl World {
             manifest,
             keys,
             forged: None,
-            files: Arc::new(files.map(Option::unwrap_or_default).collect()),
+            files: Arc::new(
+                files
+                    .map(|bytes| Shared::new(bytes.unwrap_or_default()))
+                    .collect(),
+            ),
         };
         let secret = &sharing.ticket.secret;
         self.keep_secret(secret);

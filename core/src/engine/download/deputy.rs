@@ -8,9 +8,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::context::Context;
-use super::super::{DialId, Event, FetchKey, LinkId, PathKind, SinkKind, Violation};
-use super::{Download, Stage, end_search};
+use super::super::{DialId, Event, LinkId, PathKind, SinkKind, Violation};
+use super::{Download, Fetching, Stage, end_search};
 use crate::PeerId;
+use crate::limits::Limits;
 use crate::message::{Announced, Message};
 use crate::time::Time;
 
@@ -73,8 +74,7 @@ impl Download {
     fn needs_deputy(&self) -> bool {
         let missing = matches!(&self.stage, Stage::Offer(offer) if !offer.is_here());
         let knows_whose = self.source.peer.is_some();
-        let may_ask =
-            matches!(self.source.key, FetchKey::Secret(_)) && self.sink == SinkKind::Folder;
+        let may_ask = self.can_meet() && self.sink == SinkKind::Folder;
         missing && knows_whose && may_ask && !self.has_sharer() && !self.is_ending()
     }
 
@@ -156,29 +156,20 @@ impl Download {
     /// A deputy says which manifest it has. Whether it is of use.
     pub(super) fn is_deputy(
         &mut self,
-        cx: &mut Context,
+        limits: &Limits,
         link: LinkId,
         manifest: Announced,
     ) -> Result<bool, Violation> {
         let needed = self.needs_deputy();
-        let own = |asked: &Asked| asked.link == Some(link);
-        let (Stage::Offer(offer), true) = (&mut self.stage, needed) else {
+        let asked = self.deputy.asked.as_ref();
+        let own = asked.is_some_and(|asked| asked.link == Some(link));
+        let fetching = self.links.get_mut(&link).filter(|_| own && needed);
+        let (Stage::Offer(offer), Some(fetching)) = (&mut self.stage, fetching) else {
             return Ok(false);
         };
-        if !self.deputy.asked.as_ref().is_some_and(own) {
-            return Ok(false);
-        }
+        fetching.manifest = Some(manifest.len);
         offer.begin_anew();
-        offer.announced(manifest, &cx.limits)?;
-        let (download, peer) = (self.id, self.deputy.asked.as_ref().map(|asked| asked.peer));
-        let path = self.links.get(&link).map(|fetching| fetching.path);
-        if let (Some(peer), Some(path)) = (peer, path) {
-            cx.event(Event::Deputy {
-                download,
-                peer,
-                path,
-            });
-        }
+        offer.announced(manifest, limits)?;
         Ok(true)
     }
 
@@ -198,16 +189,24 @@ impl Download {
         let Some(asked) = self.deputy.asked.take() else {
             return;
         };
+        let fetching = asked.link.and_then(|link| self.links.remove(&link));
         if let Some(link) = asked.link {
-            self.links.remove(&link);
             cx.close(link);
         }
-        match &mut self.stage {
-            Stage::Offer(offer) if !offer.is_here() => offer.begin_anew(),
-            _ => {
-                end_search(&mut self.search, cx);
-                self.seek_due = Some(cx.now);
-            }
+        let Stage::Offer(offer) = &mut self.stage else {
+            return;
+        };
+        if !offer.is_here() {
+            return offer.begin_anew();
+        }
+        end_search(&mut self.search, cx);
+        self.seek_due = Some(cx.now);
+        if let Some(Fetching { path, .. }) = fetching {
+            cx.event(Event::Deputy {
+                download: self.id,
+                peer: asked.peer,
+                path,
+            });
         }
     }
 }

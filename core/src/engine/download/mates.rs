@@ -128,13 +128,11 @@ impl Download {
         link: LinkId,
         manifest: Announced,
     ) -> Result<(), Violation> {
-        let Some(fetching) = self.links.get_mut(&link) else {
-            return Ok(());
-        };
-        if fetching.mate.is_some()
-            && fetching.manifest.is_none()
-            && self.is_deputy(cx, link, manifest)?
-        {
+        let welcomed = |fetching: &Fetching| fetching.mate.is_some() && fetching.manifest.is_some();
+        if self.links.get(&link).is_some_and(welcomed) {
+            return Err(Violation::new("a second welcome on one link"));
+        }
+        if self.is_deputy(&cx.limits, link, manifest)? {
             return Ok(());
         }
         let Some(fetching) = self.links.get_mut(&link) else {
@@ -144,9 +142,6 @@ impl Download {
             self.not_it(cx, link);
             return Ok(());
         };
-        if fetching.manifest.is_some() {
-            return Err(Violation::new("a second welcome on one link"));
-        }
         // It fetched from this sharer at another time, when other files were on offer.
         if manifest.id != transfer.signed.id() {
             self.not_it(cx, link);
@@ -306,14 +301,19 @@ impl Download {
         } else {
             Time::NEVER
         };
-        let dial = self.meeting_place().map(|_| swarm.dial_due());
+        let dial = self.can_meet().then(|| swarm.dial_due());
         let due = dial.unwrap_or(Time::NEVER).min(starved).min(look);
         due.min(seek)
     }
 
     /// Whether the DHT is asked for other sources: only by who gives.
     fn looks(&self) -> bool {
-        self.seed.is_some() && self.options.dht && self.meeting_place().is_some()
+        self.seed.is_some() && self.options.dht && self.can_meet()
+    }
+
+    /// Whether this side knows the share's secret, which all do who serve each other.
+    pub(super) fn can_meet(&self) -> bool {
+        matches!(self.source.key, FetchKey::Secret(_))
     }
 
     /// Where those meet who know the share's secret, if we do.

@@ -148,7 +148,7 @@ struct Fetching {
     path: PathKind,
     /// To whom it leads, if that is not the sharer.
     mate: Option<PeerId>,
-    /// Bytes of the manifest that the sharer announced on this link.
+    /// Bytes of the manifest that was announced on this link.
     manifest: Option<u64>,
     /// Ranges asked for on this link.
     flow: transfer::Flow,

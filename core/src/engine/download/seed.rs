@@ -484,7 +484,7 @@ impl Download {
         let came = held(transfer).map_or(0, Holdings::count);
         let news = seed.links.values().any(|seeded| seeded.told < came);
         let tell = if news { seed.tell_due } else { Time::NEVER };
-        let announce = if self.options.dht && self.meeting_place().is_some() {
+        let announce = if self.options.dht && self.can_meet() {
             seed.announce_due
         } else {
             Time::NEVER
@@ -499,7 +499,9 @@ impl Download {
     /// Does what is due about serving.
     pub(super) fn seed_tick(&mut self, cx: &mut Context) {
         let hides = self.options.relayed_only;
-        let place = self.meeting_place().filter(|_| self.options.dht);
+        let due = |seed: &Seed| seed.announce_due <= cx.now;
+        let announces = self.options.dht && self.seed.as_deref().is_some_and(due);
+        let place = announces.then(|| self.meeting_place()).flatten();
         if self.stage.transfer().is_none() {
             return;
         }
@@ -507,7 +509,7 @@ impl Download {
             return;
         };
         seed.seeders.tick(cx, hides);
-        if let (true, Some(place)) = (seed.announce_due <= cx.now, place) {
+        if let Some(place) = place {
             seed.announce_due = Time::NEVER;
             seed.place = Some(place);
             cx.push(Output::Announce { place });
