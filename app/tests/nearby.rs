@@ -183,7 +183,7 @@ fn a_sharer_that_has_left_is_not_missed_by_who_was_killed_nor_by_who_comes_late(
         }
     };
     let get = |to: &str, options: &[&str]| {
-        let code = if to == "late" { &ticket } else { &short };
+        let code = if to == "killed" { &short } else { &ticket };
         let arguments = [&["get", code, "--yes", "--to", to], options].concat();
         at(usize::from(to == "first"), to, &arguments)
     };
@@ -194,7 +194,7 @@ fn a_sharer_that_has_left_is_not_missed_by_who_was_killed_nor_by_who_comes_late(
     while done(killed.await_event("progress")) < 9 << 20 {}
     killed.kill();
     sharer.kill();
-    let again = support::run(at(0, "killed", &["resume"])).expect(0);
+    let again = support::run(at(0, "killed", &["resume", "1"])).expect(0);
     let late = support::run(get("late", &[])).expect(0);
     for (got, to) in [(&again, "killed"), (&late, "late")] {
         assert_eq!(got.event("deputy")["path"], "lan", "{to}");
