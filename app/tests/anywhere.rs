@@ -102,6 +102,15 @@ fn through_small_circuits(bytes: usize) -> u64 {
     );
     let joined = sender.await_event("receiver_joined");
     assert_eq!(joined["path"], "relayed");
+    // How the relay does is remembered: next time another one is tried first.
+    let carried = got.event("carried");
+    let relay = carried["relay"].as_str().unwrap();
+    assert!(node.address.ends_with(relay), "{carried}");
+    assert_eq!(carried["bytes"].as_u64(), Some(bytes as u64));
+    let peers = run(scene.handover("receiver of got", &["peers", "--json"])).expect(0);
+    let peers = peers.events();
+    let known = peers.iter().find(|peer| peer["peer"] == relay).unwrap();
+    assert_eq!(known["cuts"], carried["cuts"]);
     assert!(
         got.stderr.is_empty() || !got.stderr.contains("panicked"),
         "{}",

@@ -125,6 +125,13 @@ pub fn by_relay(addresses: Vec<Multiaddr>) -> Vec<(PeerId, Vec<Multiaddr>)> {
     relays
 }
 
+/// The relay that those of some addresses lead through that lead through any, if that is one.
+pub(crate) fn only_relay(addresses: &[Multiaddr]) -> Option<PeerId> {
+    let mut relays = addresses.iter().filter_map(relay_of);
+    let first = relays.next()?;
+    relays.all(|relay| relay == first).then_some(first)
+}
+
 /// The relay that an address leads through.
 pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     let mut last = None;
@@ -282,6 +289,20 @@ mod tests {
         let vetted = vet(&[address(text)], allow_loopback, &Limits::default());
         assert_eq!(vetted.dial.len() + vetted.refused.len(), 1);
         vetted.refused.first().map(|(_, refused)| *refused)
+    }
+
+    #[test]
+    fn a_relay_is_known_where_there_is_no_other() {
+        const OTHER: &str = "12D3KooWEL7nv2Kjeu5EJKGoFuPGEQYKN9YgbLvVcBAGcZPVTVu3";
+        let through =
+            |relay: &str| address(&format!("/ip4/203.0.113.9/tcp/1/p2p/{relay}/p2p-circuit"));
+        let straight = address("/ip4/203.0.113.9/tcp/1");
+        let (one, two) = (through(PEER), through(OTHER));
+        assert_eq!(only_relay(&[]), None);
+        assert_eq!(only_relay(std::slice::from_ref(&straight)), None);
+        let both = [straight, one.clone(), one.clone()];
+        assert_eq!(only_relay(&both), Some(PEER.parse().unwrap()));
+        assert_eq!(only_relay(&[one, two]), None);
     }
 
     #[test]

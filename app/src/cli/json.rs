@@ -31,6 +31,7 @@
 //! | `source_joined` | `download`, `peer`, `path` (somebody who serves some of it, beside the sender) |
 //! | `source_left` | `download`, `peer` |
 //! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that were not what they should be), `took`; one for each source |
+//! | `carried` | `download`, `relay`, `bytes`, `cuts` (connections through it that ended in use); one for each relay |
 //! | `seeding` | `download`, `time`, and the fields of a completed `download_ended`; the end follows later |
 //! | `file_done` | `download`, `file`, `size` |
 //! | `file_skipped` | `download`, `file` |
@@ -46,7 +47,7 @@
 //! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `dht`: `off`, `late`, `silent` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
 //! | `transfer` | one of `handover history`: `at` (milliseconds since 1970), `direction`: `sent` or `received`, `name`, `files`, `bytes`, `peer`, `peer_name`, `ended`: `completed`, `incomplete`, `declined`, `cancelled`, `failed` or `violation`, `reason`, `took`, `path`, `folder` |
 //! | `history_cleared` | `transfers` |
-//! | `peer` | one of `handover peers`: `peer`, `name`, `names`, `needs_code`, `first_met`, `last_met` (milliseconds since 1970), `delivered`, `rate`, `taken`, `completed`, `failed`, `bad`, `violations`, `standing` (who has more is tried first) |
+//! | `peer` | one of `handover peers`: `peer`, `name`, `names`, `needs_code`, `first_met`, `last_met` (milliseconds since 1970), `delivered`, `rate`, `taken`, `completed`, `failed`, `bad`, `violations`, `carried` and `cuts` (as a relay), `standing` (who has more is tried first) |
 //! | `peers_forgotten` | `peers` |
 //! | `failed` | `exit` (the exit code that follows), `message`, `advice` |
 //! | `demo_finished` | `files`, `bytes` |
@@ -209,6 +210,8 @@ pub(crate) fn peer(peer: PeerId, record: &PeerRecord) -> Value {
         "failed": record.failed,
         "bad": record.bad,
         "violations": record.violations,
+        "carried": record.carried,
+        "cuts": record.cuts,
         "standing": standing(record),
     })
 }
@@ -483,6 +486,17 @@ fn source_event(event: &Event) -> Option<Value> {
             "delivered",
             json!({
                 "download": download, "peer": peer.to_string(), "bytes": bytes, "bad": bad, "took": millis(*took),
+            }),
+        ),
+        Event::Carried {
+            download,
+            relay,
+            bytes,
+            cuts,
+        } => named(
+            "carried",
+            json!({
+                "download": download, "relay": relay.to_string(), "bytes": bytes, "cuts": cuts,
             }),
         ),
         Event::Seeding {

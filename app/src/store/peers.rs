@@ -46,6 +46,10 @@ pub struct PeerRecord {
     pub bad: u32,
     /// How often it broke the protocol.
     pub violations: u32,
+    /// Good bytes that came through it as a relay, from whomever.
+    pub carried: u64,
+    /// Connections through it that ended while they were in use.
+    pub cuts: u32,
     /// What was agreed on, if it may come and be called on without a code.
     pub pair: Option<Pair>,
 }
@@ -153,6 +157,10 @@ pub struct Meeting {
     pub bad: u32,
     /// How often it broke the protocol.
     pub violations: u32,
+    /// Good bytes that came through it as a relay, and connections through it that ended while they were in use.
+    pub carried: u64,
+    /// See [`Meeting::carried`].
+    pub cuts: u32,
 }
 
 /// How a peer has done: more is better, a stranger has 0. For the order in which sources and relays are tried, and for
@@ -166,7 +174,24 @@ pub fn standing(record: &PeerRecord) -> i32 {
     // Twice the speed is as good as one transfer more.
     let kib = record.speed().unwrap_or(0) / 1024;
     let speed = count(kib.checked_ilog2().unwrap_or(0), 30);
-    count(record.completed, 50) + speed - 2 * count(record.failed, 50) - 20 * count(record.bad, 50)
+    count(record.completed, 50) + speed + relaying(record)
+        - 2 * count(record.failed, 50)
+        - 20 * count(record.bad, 50)
+}
+
+/// How well a peer relays: by how much comes through it before it cuts a connection. Most relays do after 128 KiB, and are
+/// neither better nor worse than one that is not known.
+fn relaying(record: &PeerRecord) -> i32 {
+    const USUAL: i32 = 7;
+    let each = record.carried / (u64::from(record.cuts) + 1) / 1024;
+    let doublings = each.checked_ilog2().unwrap_or(0);
+    let better = i32::try_from(doublings).unwrap_or(0) - USUAL;
+    // Who was soon not needed any more has done nothing wrong.
+    if record.cuts == 0 {
+        better.max(0)
+    } else {
+        better
+    }
 }
 
 impl Store {
@@ -187,6 +212,8 @@ impl Store {
             record.taken = record.taken.saturating_add(meeting.taken);
             record.bad = record.bad.saturating_add(meeting.bad);
             record.violations = record.violations.saturating_add(meeting.violations);
+            record.carried = record.carried.saturating_add(meeting.carried);
+            record.cuts = record.cuts.saturating_add(meeting.cuts);
             let (completed, failed) = match meeting.completed {
                 Some(true) => (1, 0),
                 Some(false) => (0, 1),

@@ -58,7 +58,7 @@ impl Liar {
                 let transport = Libp2pTransport::new(&config.network(keypair.clone())).unwrap();
                 let disk = Disk::default();
                 disk.register_download(DOWNLOAD, DownloadTarget::Folder(folder));
-                let (notes, noted) = mpsc::channel(32);
+                let (notes, told) = mpsc::channel(32);
                 let mut liar = Driver {
                     engine: Engine::new(Limits::default(), keypair, [7; 32], Time::ZERO),
                     started: Instant::now(),
@@ -81,12 +81,12 @@ impl Liar {
                 };
                 liar.inputs.push_back(Input::Command(fetch));
                 tokio::select! {
-                    () = liar.run(noted) => {}
+                    () = liar.run(told) => {}
                     _ = stopped => {}
                 }
             });
         });
-        let peer = has_all.recv_timeout(Duration::from_secs(60)).unwrap();
+        let peer = has_all.recv_timeout(Duration::from_mins(1)).unwrap();
         Self {
             peer,
             stop: Some(stop),
@@ -133,11 +133,11 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(&mut self, mut noted: mpsc::Receiver<Note>) {
+    async fn run(&mut self, mut told: mpsc::Receiver<Note>) {
         loop {
             let wake = self.work();
             tokio::select! {
-                Some(note) = noted.recv() => self.note(note),
+                Some(note) = told.recv() => self.note(note),
                 Some(event) = next_event(&mut self.transport) => self.network(event),
                 () = tokio::time::sleep_until(wake) => self.inputs.push_back(Input::Tick),
             }
@@ -150,7 +150,7 @@ impl Driver {
             match self.engine.poll_output() {
                 Output::Timeout(at) => {
                     let Some(input) = self.inputs.pop_front() else {
-                        let longest = Duration::from_secs(60);
+                        let longest = Duration::from_mins(1);
                         return self.started
                             + at.since(Time::ZERO).min(self.started.elapsed() + longest);
                     };
@@ -189,7 +189,7 @@ impl Driver {
                 seq,
                 message,
                 payload,
-            } => self.send(link, seq, &message, payload),
+            } => self.send(link, seq, &message, &payload),
             Output::Event(Event::Offer { download, .. }) => {
                 let terms = AcceptTerms {
                     select: None,
@@ -208,7 +208,7 @@ impl Driver {
         }
     }
 
-    fn send(&mut self, link: LinkId, seq: u64, message: &Message, payload: Bytes) {
+    fn send(&mut self, link: LinkId, seq: u64, message: &Message, payload: &[u8]) {
         let Some(wire) = self.wires.get(&link) else {
             return;
         };

@@ -21,6 +21,14 @@ use crate::message::Message;
 use crate::time::Time;
 use crate::{Keypair, Multiaddr, PeerId, dial};
 
+/// What a dial is for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dialled {
+    pub(super) download: DownloadId,
+    /// The relay that it goes through if it goes through any, and there is no choice.
+    pub(super) relay: Option<PeerId>,
+}
+
 /// Shared by shares and downloads, one at a time.
 pub(super) struct Context {
     pub(super) now: Time,
@@ -46,7 +54,7 @@ pub(super) struct Context {
     rng: ChaCha20Rng,
     outputs: VecDeque<Output>,
     jobs: BTreeMap<JobId, JobOwner>,
-    dials: BTreeMap<DialId, DownloadId>,
+    dials: BTreeMap<DialId, Dialled>,
     lookups: BTreeMap<LookUpId, LookUpOwner>,
     next: u64,
 }
@@ -235,7 +243,8 @@ impl Context {
         addresses: Vec<Multiaddr>,
     ) -> DialId {
         let dial = DialId(self.fresh());
-        self.dials.insert(dial, download);
+        let relay = dial::only_relay(&addresses);
+        self.dials.insert(dial, Dialled { download, relay });
         self.push(Output::Dial {
             dial,
             peer,
@@ -310,8 +319,8 @@ impl Context {
         dial::vet(&read_addresses(addresses), loopback, &self.limits).dial
     }
 
-    /// Whose dial ended; each ends once.
-    pub(super) fn dial_done(&mut self, dial: DialId) -> Option<DownloadId> {
+    /// What a dial was for that has ended; each ends once.
+    pub(super) fn dial_done(&mut self, dial: DialId) -> Option<Dialled> {
         self.dials.remove(&dial)
     }
 }

@@ -176,6 +176,14 @@ pub enum Event {
     },
     /// A peer broke the protocol and was dropped.
     PeerBlamed { peer: PeerId, violation: String },
+    /// What one relay carried of a download, at its end: good bytes, and links that were lost while they were
+    /// in use.
+    Carried {
+        download: DownloadId,
+        relay: PeerId,
+        bytes: u64,
+        cuts: u32,
+    },
     /// What one peer brought of a download, at its end: bytes that were good, pieces that were not, and how long from the
     /// first question to the last answer.
     Delivered {

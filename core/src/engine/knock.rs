@@ -4,7 +4,7 @@
 //! ([`crate::pake`]), after which the words of both have become a key, which is proved like a secret. The sharer counts
 //! proofs that fail: each is one guess at the words.
 
-use super::context::Context;
+use super::context::{Context, Dialled};
 use super::download::Download;
 use super::links::Role;
 use super::share::Share;
@@ -29,8 +29,15 @@ impl Engine {
     ) {
         let serves = self.serves_anything();
         let cx = &mut self.cx;
-        let download = dial.and_then(|dial| cx.dial_done(dial));
-        let (Some(id), Some(dial)) = (download, dial) else {
+        let dialled = dial.and_then(|dial| cx.dial_done(dial));
+        let (
+            Some(Dialled {
+                download: id,
+                relay,
+            }),
+            Some(dial),
+        ) = (dialled, dial)
+        else {
             let full = cx.links.len() >= cx.limits.links
                 || cx.links.awaiting() >= cx.limits.links_in_handshake;
             if full || dial.is_some() || !serves {
@@ -79,6 +86,9 @@ impl Engine {
             }
         };
         cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
+        if let (PathKind::Relayed, Some(state)) = (path, cx.links.get_mut(link)) {
+            state.relay = relay;
+        }
         cx.push(Output::SendPlain {
             link,
             bytes: knock.into(),

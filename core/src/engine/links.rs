@@ -42,6 +42,8 @@ pub(super) struct Link {
     pub(super) path: PathKind,
     pub(super) role: Role,
     pub(super) rtt: Option<Duration>,
+    /// Who is between, if it was dialled through a relay.
+    pub(super) relay: Option<PeerId>,
     /// The best connection to its peer that came up by itself before this link was keyed.
     pub(super) better: Option<PathKind>,
     opened: Time,
@@ -90,6 +92,7 @@ impl Links {
                 path,
                 role,
                 rtt: None,
+                relay: None,
                 better: None,
                 opened: now,
                 last_in: now,

@@ -119,8 +119,9 @@ impl Engine {
             } => self.link_up(link, peer, path, dial),
             Input::LinkDown { link, reason } => self.link_down(link, reason),
             Input::DialFailed { dial, reason } => {
-                let download = self.cx.dial_done(dial);
-                if let Some(download) = download.and_then(|id| self.downloads.get_mut(&id)) {
+                let dialled = self.cx.dial_done(dial);
+                let download = dialled.and_then(|of| self.downloads.get_mut(&of.download));
+                if let Some(download) = download {
                     download.dial_failed(&mut self.cx, dial, reason);
                 }
             }

@@ -212,6 +212,7 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         | Event::SourceJoined { download, .. }
         | Event::SourceLeft { download, .. }
         | Event::Delivered { download, .. }
+        | Event::Carried { download, .. }
         | Event::Seeding { download, .. }
         | Event::FileDone { download, .. }
         | Event::FileSkipped { download, .. }

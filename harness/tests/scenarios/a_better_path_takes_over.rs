@@ -10,6 +10,8 @@ use handover_transports::memory::LinkProfile;
 
 use crate::{assert_same, complete, count, pair};
 
+const RELAY: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
 /// A host's address at a relay: so many bytes a second, and so many on their way.
 fn relay(world: &mut World, host: HostId, bandwidth: u64, window: usize) {
     let profile = LinkProfile {
@@ -18,9 +20,8 @@ fn relay(world: &mut World, host: HostId, bandwidth: u64, window: usize) {
         window,
         ..LinkProfile::WAN
     };
-    let text =
-        "/ip4/1.2.3.4/tcp/1/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit";
-    let address = text.parse().unwrap();
+    let address = format!("/ip4/1.2.3.4/tcp/1/p2p/{RELAY}/p2p-circuit");
+    let address = address.parse().unwrap();
     world.listen(host, address, Route::new(PathKind::Relayed, profile));
 }
 
@@ -85,6 +86,49 @@ fn the_relay_dies_as_the_local_network_takes_over() {
     assert_same(&world, bob, download, &tree);
     let again = world.received(bob) - tree.size();
     assert!(again <= small_limits().window, "{again} bytes came twice");
+}
+
+#[test]
+fn what_the_relay_has_carried_is_told() {
+    let (mut world, alice, bob) = pair(6);
+    two_ways(&mut world, alice);
+    world.unlisten(bob, &World::address(bob));
+    let tree = Tree::one("f", content(1, 3_000_000));
+    let (_, ticket) = world.share(alice, tree.clone());
+    let download = world.fetch(bob, &ticket);
+    complete(&mut world, bob, download);
+    let mut carried = world.events(bob).iter().filter_map(|event| match event {
+        Event::Carried {
+            relay, bytes, cuts, ..
+        } => Some((relay.to_string(), *bytes, *cuts)),
+        _ => None,
+    });
+    let (relay, bytes, cuts) = carried.next().unwrap();
+    assert_eq!((relay.as_str(), cuts), (RELAY, 0));
+    assert!(bytes > 0 && bytes < tree.size(), "{bytes}");
+    assert_eq!(carried.next(), None);
+}
+
+#[test]
+fn a_relay_that_cuts_links_is_told_of() {
+    let (mut world, alice, bob) = pair(9);
+    world.unlisten(alice, &World::address(alice));
+    world.unlisten(bob, &World::address(bob));
+    relay(&mut world, alice, 1_000_000, 1 << 20);
+    let tree = Tree::one("f", content(1, 1_000_000));
+    let (_, ticket) = world.share(alice, tree.clone());
+    let download = world.fetch(bob, &ticket);
+    for quarter in 1..4 {
+        let some = |world: &World| world.received(bob) > quarter * 200_000;
+        assert!(world.run_until(some, Duration::from_mins(1)));
+        world.kill_links(bob);
+    }
+    complete(&mut world, bob, download);
+    let told = world.events(bob).iter().find_map(|event| match event {
+        Event::Carried { bytes, cuts, .. } => Some((*bytes, *cuts)),
+        _ => None,
+    });
+    assert_eq!(told, Some((tree.size(), 3)));
 }
 
 #[test]

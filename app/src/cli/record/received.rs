@@ -77,6 +77,16 @@ impl Received {
                 };
                 return vec![Note::Meeting(*peer, meeting, false)];
             }
+            Event::Carried {
+                relay, bytes, cuts, ..
+            } => {
+                let meeting = Meeting {
+                    carried: *bytes,
+                    cuts: *cuts,
+                    ..Meeting::default()
+                };
+                return vec![Note::Meeting(*relay, meeting, false)];
+            }
             Event::DownloadEnded { outcome, .. } => return self.ended(outcome),
             _ => {}
         }

@@ -33,7 +33,19 @@ pub(crate) fn peer(peer: PeerId, record: &PeerRecord, now: u64, width: usize) ->
 }
 
 fn deeds(record: &PeerRecord) -> String {
-    let mut parts = vec![count(record.completed.into(), "transfer", "transfers")];
+    let relays = record.carried > 0 || record.cuts > 0;
+    let mut parts = Vec::new();
+    if record.completed > 0 || !relays {
+        parts.push(count(record.completed.into(), "transfer", "transfers"));
+    }
+    if relays {
+        parts.push(format!("relayed {}", size(record.carried)));
+    }
+    match record.cuts {
+        0 => {}
+        1 => parts.push("cut a connection".to_string()),
+        often => parts.push(format!("cut {often} connections")),
+    }
     if record.failed > 0 {
         parts.push(format!("{} failed", record.failed));
     }
@@ -143,6 +155,8 @@ mod tests {
             failed: 1,
             bad: 2,
             violations: 2,
+            carried: 0,
+            cuts: 0,
             pair: Some(Pair {
                 us: id,
                 secret: PairSecret::from_bytes([7; 32]),
@@ -153,7 +167,13 @@ mod tests {
             completed: 1,
             ..PeerRecord::default()
         };
-        let told = [laptop, stranger].map(|record| peer(id, &record, 200_000, 80));
+        let relay = PeerRecord {
+            last_met: 100,
+            carried: 300 << 10,
+            cuts: 2,
+            ..PeerRecord::default()
+        };
+        let told = [laptop, stranger, relay].map(|record| peer(id, &record, 200_000, 80));
         insta::assert_snapshot!(told.join("\n"));
     }
 }

@@ -34,6 +34,8 @@ fn what_is_known_of_a_peer_adds_up() {
     store.meet(peer, &brought, 100, false).unwrap();
     let took = Meeting {
         taken: 50,
+        carried: 700,
+        cuts: 2,
         completed: Some(false),
         violations: 1,
         ..called("ada's laptop")
@@ -50,6 +52,8 @@ fn what_is_known_of_a_peer_adds_up() {
         failed: 1,
         bad: 1,
         violations: 1,
+        carried: 700,
+        cuts: 2,
         pair: None,
     };
     assert_eq!(store.peers().unwrap(), [(peer, wanted.clone())]);
@@ -167,4 +171,25 @@ fn standings_are_in_the_order_in_which_one_would_ask() {
     let standings = best_first.map(|record| standing(&record));
     assert!(standings.is_sorted_by(|a, b| a > b), "{standings:?}");
     assert_eq!(standing(&PeerRecord::default()), 0);
+}
+
+#[test]
+fn relays_that_carry_more_before_they_cut_come_first() {
+    let record = |carried: u64, cuts| PeerRecord {
+        carried: carried << 10,
+        cuts,
+        ..PeerRecord::default()
+    };
+    let best_first = [
+        record(1 << 20, 0),
+        record(1 << 20, 100),
+        record(20, 0),
+        record(20, 1),
+        record(0, 1),
+    ];
+    let standings = best_first.map(|record| standing(&record));
+    assert!(standings.is_sorted_by(|a, b| a > b), "{standings:?}");
+    // The usual ones, and who was soon not needed, are like strangers.
+    assert_eq!(standing(&record(128 * 1000, 999)), 0);
+    assert_eq!(standing(&record(20, 0)), 0);
 }

@@ -1,4 +1,4 @@
-//! Who brought how much of a download: told at its end, for those who keep a record of peers.
+//! Who brought how much of a download, and which relays carried it: told at its end, for those who keep a record of peers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,10 +19,22 @@ struct Delivery {
     ended: Time,
 }
 
+/// What one relay carried.
+#[derive(Debug, Default)]
+struct Carriage {
+    bytes: u64,
+    /// Links through it that were lost while something was asked for on them.
+    cuts: u32,
+}
+
+/// Relays of one download that are counted.
+const RELAYS: usize = 64;
+
 /// What came, by peer. Only who proved the download's key is in it, so the links bound it.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
     by_peer: BTreeMap<PeerId, Delivery>,
+    by_relay: BTreeMap<PeerId, Carriage>,
 }
 
 impl Delivered {
@@ -39,6 +51,25 @@ impl Delivered {
         delivery.ended = now;
     }
 
+    /// A relay has carried so many good bytes.
+    pub(super) fn carried(&mut self, relay: PeerId, bytes: u64) {
+        if let Some(carriage) = self.carriage(relay) {
+            carriage.bytes = carriage.bytes.saturating_add(bytes);
+        }
+    }
+
+    /// A link through a relay was lost that was in use.
+    pub(super) fn cut(&mut self, relay: PeerId) {
+        if let Some(carriage) = self.carriage(relay) {
+            carriage.cuts = carriage.cuts.saturating_add(1);
+        }
+    }
+
+    fn carriage(&mut self, relay: PeerId) -> Option<&mut Carriage> {
+        let counts = self.by_relay.len() < RELAYS || self.by_relay.contains_key(&relay);
+        counts.then(|| self.by_relay.entry(relay).or_default())
+    }
+
     /// The download has ended.
     pub(super) fn tell(&mut self, cx: &mut Context, download: DownloadId) {
         for (peer, delivery) in std::mem::take(&mut self.by_peer) {
@@ -49,6 +80,14 @@ impl Delivered {
                 bytes: delivery.bytes,
                 bad: delivery.bad,
                 took,
+            });
+        }
+        for (relay, carriage) in std::mem::take(&mut self.by_relay) {
+            cx.event(Event::Carried {
+                download,
+                relay,
+                bytes: carriage.bytes,
+                cuts: carriage.cuts,
             });
         }
     }

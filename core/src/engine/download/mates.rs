@@ -108,8 +108,13 @@ impl Download {
     }
 
     /// A link to a mate proved the key.
-    pub(super) fn mate_up(&mut self, cx: &mut Context, link: LinkId, peer: PeerId, path: PathKind) {
-        let mut fetching = Fetching::new(path);
+    pub(super) fn mate_up(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        peer: PeerId,
+        mut fetching: Fetching,
+    ) {
         fetching.mate = Some(peer);
         self.links.insert(link, fetching);
         if let Some(swarm) = &mut self.swarm {

@@ -146,6 +146,8 @@ impl Stage {
 /// One keyed link of a download.
 struct Fetching {
     path: PathKind,
+    /// Who is between, if it was dialled through a relay.
+    relay: Option<PeerId>,
     /// To whom it leads, if that is not the sharer.
     mate: Option<PeerId>,
     /// Bytes of the manifest that was announced on this link.
@@ -161,9 +163,10 @@ struct Fetching {
 }
 
 impl Fetching {
-    fn new(path: PathKind) -> Self {
+    fn new(path: PathKind, relay: Option<PeerId>) -> Self {
         Self {
             path,
+            relay,
             mate: None,
             manifest: None,
             flow: transfer::Flow::default(),
@@ -242,15 +245,16 @@ impl Download {
 
     /// A link proved the key.
     pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, peer: PeerId) {
-        let Some((path, better)) = cx.links.get(link).map(|link| (link.path, link.better)) else {
+        let Some(state) = cx.links.get(link) else {
             return;
         };
+        let (path, better, relay) = (state.path, state.better, state.relay);
         if self.is_mate(peer) {
-            return self.mate_up(cx, link, peer, path);
+            return self.mate_up(cx, link, peer, Fetching::new(path, relay));
         }
         if self.deputy.is(peer) {
             self.deputy_up(link);
-            return self.mate_up(cx, link, peer, path);
+            return self.mate_up(cx, link, peer, Fetching::new(path, relay));
         }
         self.better.came(path);
         if let Some(search) = &mut self.search {
@@ -261,7 +265,7 @@ impl Download {
             }
         }
         self.source.peer = Some(peer);
-        self.links.insert(link, Fetching::new(path));
+        self.links.insert(link, Fetching::new(path, relay));
         cx.send(
             link,
             Message::Hello {
@@ -287,6 +291,9 @@ impl Download {
             return;
         };
         let path = fetching.path;
+        if let (Some(relay), false) = (fetching.relay, fetching.flow.is_idle()) {
+            self.delivered.cut(relay);
+        }
         if path == PathKind::Relayed {
             self.turn = self.turn.wrapping_add(1);
         }

@@ -387,9 +387,12 @@ impl Download {
             bad,
             missing,
         } = sorted;
-        if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
+        if let Some(state) = cx.links.get(link) {
             let bytes = pieces.iter().map(|piece| piece.data.len() as u64).sum();
-            self.delivered.add(peer, bytes, bad, asked.at, cx.now);
+            self.delivered.add(state.peer, bytes, bad, asked.at, cx.now);
+            if let (Some(relay), true) = (state.relay, bytes > 0) {
+                self.delivered.carried(relay, bytes);
+            }
         }
         if !pieces.is_empty() {
             transfer.queue(pieces);
