@@ -79,15 +79,15 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "asks-without-end",
         mistake: "the window is no limit to what is asked for",
-        file: "engine/download/transfer.rs",
-        stands: "room < u64::from(len) && !transfer.is_stuck(&flow.outstanding)",
+        file: "engine/download/asking.rs",
+        stands: "room < u64::from(size.range) && !is_stuck",
         instead: "false",
         within: 200,
     },
     Mutant {
         name: "cancel-goes-on",
         mistake: "a cancelled download says that it has ended, and goes on",
-        file: "engine/download/mod.rs",
+        file: "engine/download/ending.rs",
         stands: "self.end(cx, DownloadOutcome::Cancelled);",
         instead: "cx.event(Event::DownloadEnded { download: self.id, outcome: DownloadOutcome::Cancelled });",
         within: 100,
@@ -247,7 +247,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "other-files-unnoticed",
         mistake: "a sharer that came back with other files is taken for the same",
-        file: "engine/download/mod.rs",
+        file: "engine/download/offering.rs",
         stands: "transfer.signed.id() == announced.id",
         instead: "true",
         within: 6000,
@@ -266,8 +266,8 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/transfer.rs",
         stands: "transfer.queue(pieces);",
         instead: "for piece in &pieces {
-            let len = u32::try_from(piece.data.len()).unwrap_or(GROUP);
-            let range = Segment { entry: piece.entry, offset: piece.offset, len };
+            let len = u32::try_from(piece.data.len()).unwrap_or(crate::limits::GROUP);
+            let range = crate::engine::Segment { entry: piece.entry, offset: piece.offset, len };
             if let Some((group, node)) = transfer.files.written(&range) {
                 transfer.journal.wrote(&transfer.files, piece.entry, group, node);
             }

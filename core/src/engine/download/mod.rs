@@ -5,8 +5,10 @@
 
 mod answer;
 mod arrival;
+mod asking;
 mod delivered;
 mod deputy;
+mod ending;
 mod files;
 mod finish;
 mod held;
@@ -16,6 +18,7 @@ mod known;
 mod lookups;
 mod mates;
 mod offer;
+mod offering;
 mod parts;
 mod reach;
 mod remember;
@@ -24,6 +27,7 @@ mod search;
 mod seed;
 mod sources;
 mod stall;
+mod storing;
 mod swarm;
 mod transfer;
 mod window;
@@ -33,9 +37,7 @@ use std::time::Duration;
 
 use delivered::Delivered;
 use deputy::Deputy;
-use files::Files;
 use held::SharerPace;
-use journal::Journal;
 use offer::Offer;
 use reach::Better;
 use search::Search;
@@ -43,17 +45,15 @@ use seed::Seed;
 use swarm::Swarm;
 use transfer::Transfer;
 
-use super::context::{Context, DownloadJob, JobOwner};
+use super::context::{Context, DownloadJob};
 use super::remember::{Remembering, Said};
 use super::{
-    AcceptTerms, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, DownloadSummary,
-    Event, FetchKey, FetchOptions, FetchSource, Kept, LinkId, Origin, PathKind, SinkKind,
-    Violation,
+    DiskDone, DownloadError, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchKey,
+    FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
 };
 use crate::frame::Frame;
 use crate::limits::Limits;
-use crate::manifest::SignedManifest;
-use crate::message::{Announced, Leave, MAX_TEXT, Message, SecretBytes};
+use crate::message::{MAX_TEXT, Message, SecretBytes};
 use crate::secret::ShareSecret;
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
@@ -153,7 +153,7 @@ struct Fetching {
     /// Bytes of the manifest that was announced on this link.
     manifest: Option<u64>,
     /// Ranges asked for on this link.
-    flow: transfer::Flow,
+    flow: asking::Flow,
     /// How the sharer holds back.
     pace: SharerPace,
     /// Since when everything that was asked for is unanswered.
@@ -169,7 +169,7 @@ impl Fetching {
             relay,
             mate: None,
             manifest: None,
-            flow: transfer::Flow::default(),
+            flow: asking::Flow::default(),
             pace: SharerPace::default(),
             waiting: None,
             said: Said::default(),
@@ -433,247 +433,6 @@ impl Download {
         }
         self.source.key = FetchKey::Secret(told);
         Ok(())
-    }
-
-    fn welcomed(
-        &mut self,
-        cx: &mut Context,
-        link: LinkId,
-        manifest: Option<Announced>,
-    ) -> Result<(), Violation> {
-        let Some(fetching) = self.links.get_mut(&link) else {
-            return Ok(());
-        };
-        if fetching.manifest.is_some() {
-            return Err(Violation::new("a second welcome on one link"));
-        }
-        let Some(announced) = manifest else {
-            cx.event(Event::SharerPreparing { download: self.id });
-            return Ok(());
-        };
-        fetching.manifest = Some(announced.len);
-        fetching.flow.start(&cx.limits, fetching.path, cx.now);
-        self.release_deputy(cx);
-        self.offer_to_remember(cx, link)?;
-        self.choose(cx);
-        self.tell_sharer_paused(cx);
-        let same = match &mut self.stage {
-            Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,
-            Stage::Transfer(transfer) => transfer.signed.id() == announced.id,
-            Stage::Seeding(_) | Stage::Ending => true,
-        };
-        if !same {
-            self.fail(cx, DownloadError::OtherFiles);
-        }
-        Ok(())
-    }
-
-    fn manifest_part(
-        &mut self,
-        cx: &mut Context,
-        link: LinkId,
-        (offset, total): (u64, u64),
-        part: &[u8],
-    ) -> Result<(), Violation> {
-        let Stage::Offer(offer) = &mut self.stage else {
-            return Ok(()); // A late answer, asked for again over another link.
-        };
-        let encoded = offer.part(offset, total, part)?;
-        if let Some(state) = cx.links.get_mut(link) {
-            state.progressed(&cx.limits);
-        }
-        // As long as somebody else tells what the sharer shares, the sharer is looked for.
-        let by_sharer = self.links.get(&link).is_none_or(|link| link.mate.is_none());
-        if by_sharer {
-            end_search(&mut self.search, cx);
-        }
-        let Some(encoded) = encoded else {
-            return Ok(());
-        };
-        let Some(peer) = self.source.peer else {
-            return Ok(());
-        };
-        let signed = SignedManifest::decode(encoded, &peer, &cx.limits)
-            .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
-        let origin = Origin::of(&signed);
-        let paths = offer.decoded(signed)?;
-        self.release_deputy(cx);
-        if self.sink == SinkKind::Pipe {
-            self.offered(
-                cx,
-                DiskDone::Inspected {
-                    taken: Vec::new(),
-                    free: None,
-                    kept: Kept::default(),
-                },
-            );
-            return Ok(());
-        }
-        cx.disk(
-            JobOwner::Download(self.id, DownloadJob::Inspect),
-            DiskWork::Inspect {
-                download: self.id,
-                paths,
-                origin,
-            },
-        );
-        Ok(())
-    }
-
-    /// The folder was looked at: the user is asked.
-    fn offered(&mut self, cx: &mut Context, done: DiskDone) {
-        let Stage::Offer(offer) = &mut self.stage else {
-            return;
-        };
-        match done {
-            DiskDone::Inspected { taken, free, kept } => {
-                if let Some((manifest, taken, kept)) = offer.inspected(&taken, kept) {
-                    cx.event(Event::Offer {
-                        download: self.id,
-                        manifest,
-                        taken,
-                        free,
-                        kept,
-                    });
-                }
-            }
-            DiskDone::Failed(error) => self.fail(cx, error.into()),
-            _ => {}
-        }
-    }
-
-    /// The user takes the offer.
-    pub(super) fn accept(&mut self, cx: &mut Context, terms: AcceptTerms) {
-        let Stage::Offer(offer) = &mut self.stage else {
-            return;
-        };
-        let Some((signed, taken, kept)) = offer.accept() else {
-            return;
-        };
-        let mut files = Files::new(signed.manifest().clone(), terms, &taken);
-        files.keep(&kept);
-        for index in files.skipped() {
-            if let Some(entry) = files.entry(index) {
-                cx.event(Event::FileSkipped {
-                    download: self.id,
-                    path: entry.path.clone(),
-                });
-            }
-        }
-        if self.sink == SinkKind::Pipe && files.count.wanted != 1 {
-            let reason = format!(
-                "a pipe takes one file, and this is {}; select one, or receive into a folder",
-                files.count.wanted
-            );
-            return self.fail(cx, DownloadError::Unsuitable(reason));
-        }
-        let origin = Origin::of(&signed);
-        let sized = self.sink == SinkKind::Folder && !signed.manifest().summary().stream;
-        let journal = Journal::new(sized, !kept.is_empty(), &files, &cx.limits, cx.now);
-        let transfer = Transfer::new(signed, files, journal, self.sink, cx.now);
-        self.stage = Stage::Transfer(Box::new(transfer));
-        self.join_swarm(cx);
-        self.hold_kept(&kept);
-        match self.sink {
-            SinkKind::Pipe => self.pump(cx),
-            SinkKind::Folder => cx.disk(
-                JobOwner::Download(self.id, DownloadJob::Stage),
-                DiskWork::Stage {
-                    download: self.id,
-                    origin,
-                },
-            ),
-        }
-    }
-
-    /// The user refuses it.
-    pub(super) fn decline(&mut self, cx: &mut Context) {
-        if matches!(self.stage, Stage::Offer(_)) && !self.is_ending() {
-            self.leave(cx, Leave::Declined);
-            self.end(cx, DownloadOutcome::Declined);
-        }
-    }
-
-    pub(super) fn cancel(&mut self, cx: &mut Context) {
-        if self.seeding.is_some() {
-            return self.end_seeding(cx);
-        }
-        if !self.is_ending() {
-            self.leave(cx, Leave::Cancelled);
-            self.end(cx, DownloadOutcome::Cancelled);
-        }
-    }
-
-    /// Ends it for this run.
-    pub(super) fn suspend(&mut self, cx: &mut Context) {
-        if self.seeding.is_some() || !self.is_kept() {
-            return self.cancel(cx);
-        }
-        if !self.is_ending() {
-            self.leave(cx, Leave::Cancelled);
-            self.end(cx, DownloadOutcome::Suspended);
-        }
-    }
-
-    /// Whether another run can go on with what is there.
-    fn is_kept(&self) -> bool {
-        matches!(&self.stage, Stage::Transfer(transfer) if transfer.journal.is_kept())
-    }
-
-    /// Ends it for a reason that is not the user's.
-    pub(super) fn fail(&mut self, cx: &mut Context, error: DownloadError) {
-        if !self.is_ending() {
-            self.leave(cx, Leave::Cancelled);
-            self.end(cx, DownloadOutcome::Failed(error));
-        }
-    }
-
-    /// All is here, and others were served for long enough.
-    fn end_seeding(&mut self, cx: &mut Context) {
-        if let Some((summary, _)) = self.seeding.take() {
-            self.end(cx, DownloadOutcome::Completed(summary));
-        }
-    }
-
-    /// Tells the sharer on the link in use that nothing more is wanted, and closes all links.
-    fn leave(&mut self, cx: &mut Context, outcome: Leave) {
-        let own = |(link, fetching): (&LinkId, &Fetching)| fetching.mate.is_none().then_some(*link);
-        let told = self.best.or_else(|| self.links.iter().find_map(own));
-        if let Some(link) = told {
-            cx.send(link, Message::Leave { outcome });
-        }
-        for link in std::mem::take(&mut self.links).into_keys() {
-            cx.close(link);
-        }
-        self.best = None;
-        end_search(&mut self.search, cx);
-        self.end_swarm(cx);
-    }
-
-    /// Ends it, after what was staged is removed, or left for another run.
-    fn end(&mut self, cx: &mut Context, outcome: DownloadOutcome) {
-        let download = self.id;
-        let work = match &outcome {
-            DownloadOutcome::Suspended | DownloadOutcome::Failed(_) if self.is_kept() => {
-                DiskWork::Close { download }
-            }
-            _ => DiskWork::Discard { download },
-        };
-        self.ending = Some(outcome);
-        self.stage = Stage::Ending;
-        self.end_seed(cx);
-        cx.disk(JobOwner::Download(download, DownloadJob::Discard), work);
-    }
-
-    fn ended(&mut self, cx: &mut Context) {
-        if let Some(outcome) = self.ending.take() {
-            self.over = true;
-            self.delivered.tell(cx, self.id);
-            cx.event(Event::DownloadEnded {
-                download: self.id,
-                outcome,
-            });
-        }
     }
 
     /// Disk work for this download has ended.
