@@ -7,10 +7,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use handover_core::limits::MAX_SEALED_FRAME;
+use handover_core::limits::GROUP;
 
-/// Bytes in each kept buffer: a whole sealed frame with its length.
-const SIZE: usize = MAX_SEALED_FRAME as usize + 4;
+/// Bytes in each kept buffer: a group, and as much header as there is with one. A frame may have more, and has memory of
+/// its own then: with room for the largest header each buffer would be a fifth larger, and a window is made of them.
+const SIZE: usize = GROUP as usize + 16 * 1024;
 /// Buffers kept at the most.
 const KEPT: usize = 32;
 /// What is smaller gets memory of its own: in one of these it would hold far more than it has bytes in, and what came
