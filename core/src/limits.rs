@@ -110,7 +110,7 @@ impl Default for Limits {
             window: 12 * 1024 * 1024,
             window_start: 256 * 1024,
             sync_every: 4 * 1024 * 1024,
-            window_total: 16 * 1024 * 1024,
+            window_total: 12 * 1024 * 1024,
             disk_jobs: 16,
             bad_leaves: 3,
             idle_messages: 1024,

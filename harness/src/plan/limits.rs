@@ -13,7 +13,7 @@ impl LimitsPlan {
         let groups = |many: u8| u64::from(many) * u64::from(GROUP);
         Limits {
             window: groups(self.window),
-            window_total: groups(self.window) * 3 / 2,
+            window_total: groups(self.window),
             window_start: groups(self.window) / 4,
             send_buffer: groups(self.send_buffer),
             send_buffer_total: 4 * groups(self.send_buffer),
