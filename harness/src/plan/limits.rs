@@ -13,7 +13,11 @@ impl LimitsPlan {
         let groups = |many: u8| u64::from(many) * u64::from(GROUP);
         Limits {
             window: groups(self.window),
-            window_total: groups(self.window),
+            // As in use, where one download may have all of it; or a little more, so that the two bounds are told apart.
+            window_total: match self.requests % 2 {
+                0 => groups(self.window),
+                _ => groups(self.window) * 3 / 2,
+            },
             window_start: groups(self.window) / 4,
             send_buffer: groups(self.send_buffer),
             send_buffer_total: 4 * groups(self.send_buffer),
