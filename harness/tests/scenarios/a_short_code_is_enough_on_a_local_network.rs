@@ -1,9 +1,12 @@
+use std::time::Duration;
+
 use handover_core::code::{ShareCode, ShortCode, Ticket};
 use handover_core::engine::{
-    DownloadError, DownloadId, DownloadOutcome, Event, FetchKey, FetchSource, Short,
+    DownloadError, DownloadId, DownloadOutcome, Event, FetchKey, FetchSource, PathKind, Short,
 };
 use handover_core::limits::GROUP;
-use handover_harness::{Fetch, HostId, Offering, Tree, World, content, small_limits};
+use handover_harness::{Fetch, HostId, Offering, Route, Tree, World, content, small_limits};
+use handover_transports::memory::LinkProfile;
 
 use crate::{assert_same, complete, count, pair};
 
@@ -79,6 +82,35 @@ fn others_on_the_network_do_not_matter() {
     }
     let download = fetch(&mut world, bob, &code);
     complete(&mut world, bob, download);
+}
+
+/// It was asked before the sharer was known, and answered after: the download ended as if the sharer had said so.
+#[test]
+fn somebody_else_who_has_no_such_share_and_says_so_late_does_not_matter() {
+    for millis in 1..30 {
+        let (mut world, alice, bob) = pair(210 + millis);
+        let carol = world.add_host();
+        for (host, delay) in [(alice, 3), (carol, millis)] {
+            let profile = LinkProfile {
+                delay: Duration::from_millis(delay),
+                ..LinkProfile::LAN
+            };
+            world.listen(
+                host,
+                World::address(host),
+                Route::new(PathKind::Lan, profile),
+            );
+        }
+        world.make_neighbourly();
+        let mut offering = Offering::tree(tree());
+        offering.options.short = Short::New;
+        world.share_with(alice, offering);
+        world.share(carol, Tree::one("other", "files"));
+        let code = code_of(&world, alice);
+        let download = fetch(&mut world, bob, &code);
+        complete(&mut world, bob, download);
+        assert_same(&world, bob, download, &tree());
+    }
 }
 
 #[test]

@@ -172,15 +172,20 @@ impl Download {
     ) {
         let swarm = self.swarm.as_ref();
         let mate = swarm.is_some_and(|swarm| swarm.dialled(dial).is_some());
-        if mate || self.deputy.dialled(dial).is_some() {
+        // Who is near was asked before it was known who the sharer is, and answers after.
+        let other = self.source.peer.is_some_and(|own| own != peer);
+        if mate || other || self.deputy.dialled(dial).is_some() {
             return self.dial_failed(cx, dial, "it does not serve this".into());
         }
+        // Whoever is near is asked: most of them have something else, or nothing.
+        let anybody = self.source.peer.is_none() && self.source.addresses.is_empty();
         match refusal {
-            // Whoever is near is asked: most of them have something else, or nothing.
-            Refusal::NoSuchShare
-                if self.source.peer.is_none() && self.source.addresses.is_empty() =>
-            {
+            Refusal::NoSuchShare if anybody => {
                 self.dial_failed(cx, dial, "nobody who was found has this code".into());
+            }
+            Refusal::Version if anybody => {
+                let reason = "somebody speaks another version of the protocol";
+                self.dial_failed(cx, dial, reason.into());
             }
             Refusal::NoSuchShare => self.sharer_gone(cx, DownloadError::NoSuchShare),
             // Two may have one number; and whoever stands in for the sharer may guess once each time.
