@@ -453,7 +453,7 @@ fn seal(
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use handover_core::limits::MAX_SEALED_FRAME;
+    use handover_core::limits::{GROUP, MAX_SEALED_FRAME};
     use script::Script;
 
     use super::*;
@@ -507,7 +507,7 @@ mod tests {
     #[test]
     fn a_frame_that_is_only_announced_takes_no_buffer() {
         let buffers = Arc::new(Buffers::default());
-        let announced = MAX_SEALED_FRAME.to_be_bytes();
+        let announced = GROUP.to_be_bytes();
         for (come, taken) in [(0, false), (AHEAD - 1, false), (AHEAD, true)] {
             let mut bytes = announced.to_vec();
             bytes.resize(announced.len() + come, 7);
