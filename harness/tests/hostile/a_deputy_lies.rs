@@ -5,22 +5,12 @@ use handover_core::engine::{DownloadOutcome, Event, FetchOptions};
 use handover_core::message::{Announced, Message};
 use handover_harness::{Fetch, HostId, Say, Sharing, Tree, World, content};
 
-use crate::{SECOND, blames, complete};
+use crate::{SECOND, blames, complete, giving};
 
 fn tree() -> Tree {
     (0..60).fold(Tree::one("large", content(1, 100_000)), |tree, n| {
         tree.file(&format!("one of many {n}"), content(n, 10))
     })
-}
-
-fn giving() -> Fetch {
-    Fetch {
-        options: FetchOptions {
-            seed: true,
-            ..FetchOptions::default()
-        },
-        ..Fetch::default()
-    }
 }
 
 /// What the puppet makes of its own words.
@@ -109,6 +99,20 @@ fn assert_blamed(twist: Twist, reason: &str) {
     assert!(blamed > 0, "it was never asked first");
 }
 
+/// The same words, but that the manifest is said to have another length.
+fn claiming(message: Message, payload: Bytes, len: fn(u64) -> u64) -> Vec<Say> {
+    let message = match message {
+        Message::Seeder { manifest } => Message::Seeder {
+            manifest: Announced {
+                len: len(manifest.len),
+                ..manifest
+            },
+        },
+        other => other,
+    };
+    vec![Say::Sealed(message, payload)]
+}
+
 #[test]
 fn a_manifest_with_a_byte_spoilt_is_not_shown() {
     let spoil: Twist = |message, payload| {
@@ -131,18 +135,7 @@ fn a_manifest_with_a_byte_spoilt_is_not_shown() {
 #[test]
 fn another_manifest_than_announced_is_not_shown() {
     assert_blamed(
-        |message, payload| {
-            let other = match message {
-                Message::Seeder { manifest } => Message::Seeder {
-                    manifest: Announced {
-                        len: manifest.len + 1,
-                        ..manifest
-                    },
-                },
-                other => other,
-            };
-            vec![Say::Sealed(other, payload)]
-        },
+        |message, payload| claiming(message, payload, |len| len + 1),
         "a part of a manifest that was not asked for",
     );
 }
@@ -150,18 +143,7 @@ fn another_manifest_than_announced_is_not_shown() {
 #[test]
 fn a_manifest_that_claims_to_be_huge_is_refused() {
     assert_blamed(
-        |message, payload| {
-            let other = match message {
-                Message::Seeder { manifest } => Message::Seeder {
-                    manifest: Announced {
-                        len: 1 << 40,
-                        ..manifest
-                    },
-                },
-                other => other,
-            };
-            vec![Say::Sealed(other, payload)]
-        },
+        |message, payload| claiming(message, payload, |_| 1 << 40),
         "a manifest of 1099511627776 bytes",
     );
 }

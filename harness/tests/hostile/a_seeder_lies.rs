@@ -1,9 +1,9 @@
 use bytes::{Bytes, BytesMut};
-use handover_core::engine::{Event, FetchOptions};
+use handover_core::engine::Event;
 use handover_core::message::{Announced, MAX_RANGES, Message, Served};
-use handover_harness::{Fetch, HostId, Say, Sharing, Tree, World, content};
+use handover_harness::{HostId, Say, Sharing, Tree, World, content};
 
-use crate::{SECOND, blames, complete};
+use crate::{SECOND, blames, complete, giving};
 
 fn tree() -> Tree {
     Tree::new()
@@ -16,16 +16,6 @@ struct Scene {
     world: World,
     mallory: HostId,
     sharing: Sharing,
-}
-
-fn seeding() -> Fetch {
-    Fetch {
-        options: FetchOptions {
-            seed: true,
-            ..FetchOptions::default()
-        },
-        ..Fetch::default()
-    }
 }
 
 impl Scene {
@@ -68,7 +58,7 @@ impl Scene {
         let (bob, carol) = (self.world.add_host(), self.world.add_host());
         let ticket = self.sharing.ticket.clone();
         let downloads =
-            [bob, carol].map(|host| (host, self.world.fetch_with(host, &ticket, seeding())));
+            [bob, carol].map(|host| (host, self.world.fetch_with(host, &ticket, giving())));
         for (host, download) in downloads {
             complete(&mut self.world, host, download);
         }

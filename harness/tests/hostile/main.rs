@@ -13,8 +13,8 @@ mod those_who_are_remembered;
 
 use std::time::Duration;
 
-use handover_core::engine::{DownloadId, DownloadOutcome, Event};
-use handover_harness::{HostId, World};
+use handover_core::engine::{DownloadId, DownloadOutcome, Event, FetchOptions};
+use handover_harness::{Fetch, HostId, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -25,6 +25,17 @@ fn blames(world: &World, host: HostId) -> Vec<String> {
         _ => None,
     });
     blamed.collect()
+}
+
+/// Serves as long as it fetches.
+fn giving() -> Fetch {
+    Fetch {
+        options: FetchOptions {
+            seed: true,
+            ..FetchOptions::default()
+        },
+        ..Fetch::default()
+    }
 }
 
 /// Runs an honest download to its good end.

@@ -1,31 +1,15 @@
 use std::time::Duration;
 
 use handover_core::code::Ticket;
-use handover_core::engine::{
-    Command, DownloadError, DownloadId, DownloadOutcome, Event, FetchOptions,
-};
-use handover_harness::{Answer, Fetch, HostId, Tree, World, content, small_limits};
+use handover_core::engine::{Command, DownloadError, DownloadId, DownloadOutcome, Event};
+use handover_harness::{Answer, Fetch, HostId, World, small_limits};
 
+use crate::swarmed::{seeding_for, tree};
 use crate::{SECOND, assert_same, complete, count};
-
-fn tree() -> Tree {
-    Tree::new()
-        .file("large", content(1, 400_000))
-        .file("middle", content(2, 60_000))
-        .file("nothing", "")
-        .file("small", content(3, 77))
-}
 
 /// Serves, and goes on with it.
 fn seeding() -> Fetch {
-    Fetch {
-        options: FetchOptions {
-            seed: true,
-            seed_for: Some(Duration::from_hours(1)),
-            ..FetchOptions::default()
-        },
-        ..Fetch::default()
-    }
+    seeding_for(Duration::from_hours(1))
 }
 
 /// Serves as long as it fetches.
@@ -78,6 +62,15 @@ impl Scene {
             assert_eq!(count(&self.world, *host, blamed), 0);
         }
     }
+}
+
+#[track_caller]
+fn assert_unreachable(outcome: &DownloadOutcome) {
+    let unreachable = matches!(
+        outcome,
+        DownloadOutcome::Failed(DownloadError::Unreachable(_))
+    );
+    assert!(unreachable, "{outcome:?}");
 }
 
 fn terms() -> handover_core::engine::AcceptTerms {
@@ -171,13 +164,7 @@ fn who_takes_an_offer_of_which_nobody_is_left_is_told() {
     scene.world.command(carol, accept);
     let began = scene.world.now();
     let outcome = scene.world.run_to_end(carol, download);
-    assert!(
-        matches!(
-            outcome,
-            DownloadOutcome::Failed(DownloadError::Unreachable(_))
-        ),
-        "{outcome:?}"
-    );
+    assert_unreachable(&outcome);
     let took = scene.world.now().since(began);
     assert!(took < 2 * small_limits().search, "{took:?}");
 }
@@ -204,12 +191,6 @@ fn who_does_not_seed_stands_in_for_nobody() {
     let dave = scene.world.add_host();
     let download = scene.world.fetch_with(dave, &scene.ticket, giving());
     let outcome = scene.world.run_to_end(dave, download);
-    assert!(
-        matches!(
-            outcome,
-            DownloadOutcome::Failed(DownloadError::Unreachable(_))
-        ),
-        "{outcome:?}"
-    );
+    assert_unreachable(&outcome);
     assert_eq!(scene.deputies(dave), 0);
 }

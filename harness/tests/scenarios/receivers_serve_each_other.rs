@@ -1,33 +1,17 @@
 use std::time::Duration;
 
-use handover_core::engine::{
-    Command, DownloadError, DownloadId, DownloadOutcome, Event, FetchOptions, ShareId,
-};
+use handover_core::engine::{Command, DownloadError, DownloadId, DownloadOutcome, Event, ShareId};
 use handover_harness::{Answer, Fetch, HostId, Tree, World, content, small_limits};
 
+use crate::swarmed::{seeding_for, tree};
 use crate::{SECOND, assert_same, complete, count};
 
 /// Bytes a second of the sharer's line.
 const SLOW: u64 = 20_000;
 
-fn tree() -> Tree {
-    Tree::new()
-        .file("large", content(1, 400_000))
-        .file("middle", content(2, 60_000))
-        .file("nothing", "")
-        .file("small", content(3, 77))
-}
-
 /// Serves, and goes on with it.
 fn seeding() -> Fetch {
-    Fetch {
-        options: FetchOptions {
-            seed: true,
-            seed_for: Some(Duration::from_mins(10)),
-            ..FetchOptions::default()
-        },
-        ..Fetch::default()
-    }
+    seeding_for(Duration::from_mins(10))
 }
 
 /// A sharer whose line is slow, and receivers.

@@ -49,6 +49,12 @@ impl Deputy {
         self.asked.as_ref().is_some_and(|asked| asked.peer == peer)
     }
 
+    /// Whether one is at the other end of this link.
+    fn has(&self, link: LinkId) -> bool {
+        let asked = self.asked.as_ref();
+        asked.is_some_and(|asked| asked.link == Some(link))
+    }
+
     /// Who has lied is not asked again.
     pub(super) fn has_lied(&self, peer: PeerId) -> bool {
         self.due.get(&peer) == Some(&Time::NEVER)
@@ -60,8 +66,8 @@ impl Deputy {
         liars.map(|(peer, _)| *peer)
     }
 
-    /// Nobody is asked any more, if it was this one.
-    fn is_over(&mut self, which: impl Fn(&Asked) -> bool, again: Time) -> bool {
+    /// Nobody is asked any more, if it was this one; whether it was.
+    fn end(&mut self, which: impl Fn(&Asked) -> bool, again: Time) -> bool {
         let over = self.asked.take_if(|asked| which(asked));
         let peer = over.map(|asked| asked.peer);
         self.due.extend(peer.map(|peer| (peer, again)));
@@ -125,7 +131,7 @@ impl Download {
     /// A dial came to nothing; whether that was of one.
     pub(super) fn deputy_failed(&mut self, cx: &Context, dial: DialId) -> bool {
         let again = cx.now + AGAIN;
-        self.deputy.is_over(|asked| asked.dial == Some(dial), again)
+        self.deputy.end(|asked| asked.dial == Some(dial), again)
     }
 
     /// A link proved the key.
@@ -138,15 +144,14 @@ impl Download {
 
     /// Whether a deputy is at the other end of this link, and others could be asked.
     pub(super) fn is_deputy_of_several(&self, link: LinkId) -> bool {
-        let asked = self.deputy.asked.as_ref();
-        asked.is_some_and(|asked| asked.link == Some(link)) && self.met.len() > 1
+        self.deputy.has(link) && self.met.len() > 1
     }
 
     /// A link is gone, and what it brought of the manifest with it: others may be told another one.
     pub(super) fn deputy_down(&mut self, cx: &Context, link: LinkId, lied: bool) {
         let again = if lied { Time::NEVER } else { cx.now + AGAIN };
         let own = |asked: &Asked| asked.link == Some(link);
-        if self.deputy.is_over(own, again)
+        if self.deputy.end(own, again)
             && let Stage::Offer(offer) = &mut self.stage
         {
             offer.begin_anew();
@@ -154,15 +159,14 @@ impl Download {
     }
 
     /// A deputy says which manifest it has. Whether it is of use.
-    pub(super) fn is_deputy(
+    pub(super) fn deputy_welcomes(
         &mut self,
         limits: &Limits,
         link: LinkId,
         manifest: Announced,
     ) -> Result<bool, Violation> {
         let needed = self.needs_deputy();
-        let asked = self.deputy.asked.as_ref();
-        let own = asked.is_some_and(|asked| asked.link == Some(link));
+        let own = self.deputy.has(link);
         let fetching = self.links.get_mut(&link).filter(|_| own && needed);
         let (Stage::Offer(offer), Some(fetching)) = (&mut self.stage, fetching) else {
             return Ok(false);

@@ -137,7 +137,7 @@ impl Download {
         if self.links.get(&link).is_some_and(welcomed) {
             return Err(Violation::new("a second welcome on one link"));
         }
-        if self.is_deputy(&cx.limits, link, manifest)? {
+        if self.deputy_welcomes(&cx.limits, link, manifest)? {
             return Ok(());
         }
         let Some(fetching) = self.links.get_mut(&link) else {
