@@ -14,12 +14,15 @@ use super::dials::split;
 use super::listen::Listen;
 use super::stack::SecurityError;
 
-/// The nodes of the public libp2p network that everybody begins with.
+/// The nodes of the public libp2p network that every peer begins with. One of them is named by its address, so that a
+/// network whose name servers are dead is not a network without a DHT.
 pub const PUBLIC_BOOTSTRAP: &[&str] = &[
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb",
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmcZf59bWwK5XFi76CZX8cbJ4BhTzzA3gU1ZjYZcYW3dwt",
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmQCU2EcMqAqQPR2i9bChDtGNJchTbq5TbXJJ16u19uLTa",
+    "/ip4/104.131.131.82/tcp/4001/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
+    "/ip4/104.131.131.82/udp/4001/quic-v1/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
 ];
 
 /// Those nodes, as a configuration takes them.
@@ -229,7 +232,7 @@ mod tests {
     fn the_public_nodes_are_well_named() {
         assert_eq!(public_bootstrap().len(), PUBLIC_BOOTSTRAP.len());
         let nodes = nodes(&public_bootstrap(), Libp2pError::Bootstrap).unwrap();
-        assert_eq!(nodes.len(), 4);
+        assert_eq!(nodes.len(), 5);
     }
 
     #[test]
