@@ -9,7 +9,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay};
 
 use super::config::{Libp2pConfig, Reachable, RelayQuotas, Serve};
-use super::{candidates, dht, gate, link};
+use super::{candidates, circuit, dht, gate, link};
 
 /// What identify names the protocol.
 const PROTOCOL_VERSION: &str = "/handover/1.0.0";
@@ -56,7 +56,7 @@ pub(crate) struct Node {
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
     pub(crate) dht: Toggle<dht::Kad>,
-    relays: relay::client::Behaviour,
+    pub(crate) relays: circuit::Behaviour,
     pub(crate) relay: Toggle<relay::Behaviour>,
     pub(crate) candidates: Toggle<candidates::Behaviour>,
     punch: Toggle<dcutr::Behaviour>,
@@ -65,7 +65,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn new(config: &Libp2pConfig, relays: relay::client::Behaviour) -> Self {
+    pub(crate) fn new(config: &Libp2pConfig, relays: circuit::Behaviour) -> Self {
         let key = config.keypair.public();
         let peer = key.to_peer_id();
         let bounds = &config.bounds;

@@ -10,6 +10,7 @@ use libp2p::swarm::ConnectionId;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use super::circuit::CircuitLimit;
 use super::dials::{is_quic, split};
 use super::link::Fate;
 use handover_core::dial::relay_of;
@@ -30,6 +31,8 @@ pub(super) struct Carrier {
     pub(super) remote: Multiaddr,
     /// The relay that it leads through.
     pub(super) relay: Option<PeerId>,
+    /// What the relay lets it carry; `None`: as much as it likes, or no relay is between.
+    pub(super) limit: Option<CircuitLimit>,
     /// By this side.
     pub(super) dialled: bool,
     /// The other side has said what it sees and what it speaks.
@@ -52,8 +55,13 @@ pub(super) struct Carried {
 }
 
 impl Carrier {
-    /// `path`: what the remote address means if no relay is between.
-    pub(super) fn new(peer: PeerId, endpoint: &ConnectedPoint, path: PathKind) -> Self {
+    /// `path`: what the remote address means if no relay is between; `limit`: what one that is between has told.
+    pub(super) fn new(
+        peer: PeerId,
+        endpoint: &ConnectedPoint,
+        path: PathKind,
+        limit: Option<CircuitLimit>,
+    ) -> Self {
         let relayed = endpoint.is_relayed();
         let remote = match endpoint {
             // Of a peer that came through a relay only the relay can be seen.
@@ -65,6 +73,7 @@ impl Carrier {
             path: if relayed { PathKind::Relayed } else { path },
             remote: split(remote).0,
             relay: relay_of(remote),
+            limit,
             dialled: endpoint.is_dialer(),
             identified: false,
             quic: is_quic(remote) && !relayed,
@@ -213,7 +222,7 @@ mod tests {
             role_override: Endpoint::Dialer,
             port_use: PortUse::Reuse,
         };
-        Carrier::new(peer, &endpoint, path)
+        Carrier::new(peer, &endpoint, path, None)
     }
 
     fn linked(mut carrier: Carrier, link: u64) -> Carrier {

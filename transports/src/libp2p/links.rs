@@ -91,7 +91,12 @@ impl Libp2pTransport {
         endpoint: &ConnectedPoint,
     ) {
         let path = self.path_to(endpoint.get_remote_address());
-        let carrier = Carrier::new(peer, endpoint, path);
+        let limit = self.swarm.behaviour().relays.limit_of(connection);
+        let carrier = Carrier::new(peer, endpoint, path, limit);
+        if let Some(relay) = carrier.relay {
+            let limit = carrier.limit;
+            tracing::debug!(%peer, %relay, ?limit, "a circuit stands");
+        }
         self.note_stranger(&carrier);
         self.connections.0.insert(connection, carrier);
         self.reaches.remove(&connection);

@@ -10,6 +10,7 @@ mod approach;
 mod behaviour;
 mod bootstrap;
 pub mod candidates;
+pub mod circuit;
 mod config;
 mod connections;
 mod dht;
@@ -45,7 +46,7 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, ListenerId};
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{self, ConnectionId, DialError, Swarm, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, relay};
+use libp2p::{Multiaddr, PeerId};
 use tokio::time::{Instant, Sleep};
 
 use self::approach::Approaches;
@@ -65,6 +66,7 @@ use crate::{MAX_DIAL_ADDRESSES, Transport, TransportEvent};
 use handover_core::dial::is_relayed;
 
 pub use self::behaviour::ConnectionBounds;
+pub use self::circuit::CircuitLimit;
 pub use self::config::{
     Libp2pConfig, Libp2pError, PUBLIC_BOOTSTRAP, Reachable, RelayQuotas, Serve, public_bootstrap,
 };
@@ -110,7 +112,7 @@ pub struct Libp2pTransport {
     dht: Option<Dht>,
     bootstrap: Bootstrap,
     reservations: Reservations,
-    /// At which relay each listener of the relay client is.
+    /// At which relay each of the other listeners is.
     relayed: HashMap<ListenerId, PeerId>,
     /// Relays to reserve at once they are known, and where they are.
     reserving: BTreeMap<PeerId, Vec<Multiaddr>>,
@@ -167,7 +169,7 @@ impl Libp2pTransport {
         let bootstrap = nodes(&config.bootstrap, Libp2pError::Bootstrap)?;
         let relays = nodes(&config.relays, Libp2pError::Relay)?;
         let peer = config.keypair.public().to_peer_id();
-        let (relayed, client) = relay::client::new(peer);
+        let (relayed, client) = circuit::new(peer);
         let transport = stack::with_relays(&config.keypair, relayed, transport)?;
         let buffer = NonZeroUsize::new(EVENT_BUFFER).unwrap_or(NonZeroUsize::MIN);
         let swarm_config = swarm::Config::with_tokio_executor()
@@ -348,7 +350,7 @@ impl Libp2pTransport {
             NodeEvent::Mdns(event) => self.ready.extend(self.neighbours.heard(event)),
             NodeEvent::Identify(event) => self.on_identified(event),
             NodeEvent::Dht(event) => self.on_dht_event(event),
-            NodeEvent::Relays(event) => self.on_relays_event(&event),
+            NodeEvent::Relays(event) => self.on_relays_event(event),
             NodeEvent::Relay(event) => self.on_relay_event(&event),
             NodeEvent::Reachable(event) => {
                 let reachable = event.result.is_ok();
@@ -617,9 +619,9 @@ impl Transport for Libp2pTransport {
             return;
         }
         self.ending = Some(Instant::now() + SHUTDOWN_TIMEOUT);
-        // Those of relays go with their connections: to remove one whose reservation is on its way is a panic of the
-        // relay client.
-        for listener in std::mem::take(&mut self.listeners) {
+        let at_relays = self.relayed.keys().copied();
+        let listeners = std::mem::take(&mut self.listeners);
+        for listener in at_relays.chain(listeners).collect::<Vec<_>>() {
             self.swarm.remove_listener(listener);
         }
         self.ports.end();

@@ -57,7 +57,7 @@ fn of_text(text: &str) -> &'static str {
         ("resource limit", FULL),
         ("no reservation for", UNKNOWN_THERE),
         ("failed to connect to destination", UNKNOWN_THERE),
-        ("behaviour was canceled", NO_RELAY),
+        ("relay could not be reached", NO_RELAY),
         ("unsupported resolved address", UNSUPPORTED),
         ("no records found", UNNAMED),
         ("resolve", UNNAMED),

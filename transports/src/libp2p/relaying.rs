@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId, relay};
 use tokio::time::Instant;
 
 use super::Libp2pTransport;
+use super::circuit;
 use super::config::way_to_relay;
 use super::dials::is_quic;
 use super::reservations::Step;
@@ -79,7 +80,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// Asks for the reservation. libp2p's client renews it for as long as the listener lives.
+    /// Asks for the reservation. It is renewed for as long as the listener lives.
     fn listen_at(&mut self, relay: PeerId, addresses: &[Multiaddr], now: Instant) {
         let standing = self.connections.0.values();
         let dialled = standing
@@ -119,9 +120,13 @@ impl Libp2pTransport {
         true
     }
 
-    /// Ends a reservation by closing the connections that it lives on, when nothing goes through them any more. (To
-    /// remove its listener is a panic of the relay client if an answer of the relay is on its way.)
+    /// Ends a reservation: nobody comes by it any more from now on, and the connections that it lives on are closed when
+    /// nothing goes through them. (Most relays forget it then; there is no message to give it back.)
     pub(super) fn let_go(&mut self, relay: PeerId) {
+        let at_relay = self.relayed.iter().filter(|(_, at)| **at == relay);
+        for listener in at_relay.map(|(listener, _)| *listener).collect::<Vec<_>>() {
+            self.swarm.remove_listener(listener);
+        }
         if self.connections.through(relay) > 0 {
             self.letting_go.insert(relay);
             return;
@@ -139,9 +144,11 @@ impl Libp2pTransport {
         }
     }
 
-    pub(super) fn on_relays_event(&mut self, event: &relay::client::Event) {
-        if let relay::client::Event::ReservationReqAccepted { relay_peer_id, .. } = event {
-            self.reservations.accepted(*relay_peer_id, Instant::now());
+    pub(super) fn on_relays_event(&mut self, event: circuit::Event) {
+        match event {
+            circuit::Event::Reserved { relay } => {
+                self.reservations.accepted(relay, Instant::now());
+            }
         }
     }
 

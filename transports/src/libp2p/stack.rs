@@ -12,8 +12,9 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OptionalTransport, Transport as _};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, Version};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, dns, noise, quic, relay, tcp};
+use libp2p::{PeerId, dns, noise, quic, tcp};
 
+use super::circuit;
 use super::muxer::Yamux;
 use super::reason::Reason;
 use super::tls::{Tls, TlsError};
@@ -72,7 +73,7 @@ pub(crate) fn build(
 /// The same, and connections through relays, which are secured and multiplexed as TCP is.
 pub(crate) fn with_relays(
     keypair: &Keypair,
-    relays: relay::client::Transport,
+    relays: circuit::Transport,
     direct: Connections,
 ) -> Result<Connections, SecurityError> {
     let relayed = relays

@@ -7,6 +7,7 @@ use handover_core::engine::PathKind;
 use libp2p::{Multiaddr, PeerId};
 
 use super::Libp2pTransport;
+use super::circuit::CircuitLimit;
 use super::dials::split;
 use handover_core::dial::is_relayed;
 
@@ -97,6 +98,8 @@ pub struct HeldReservation {
     pub relay: PeerId,
     /// Since when.
     pub since: Instant,
+    /// What it lets each circuit carry, if it limits that.
+    pub limit: Option<CircuitLimit>,
 }
 
 /// What a peer does for others.
@@ -281,6 +284,7 @@ impl Libp2pTransport {
                 .map(|(relay, since)| HeldReservation {
                     relay,
                     since: since.into_std(),
+                    limit: self.swarm.behaviour().relays.promised_by(relay),
                 })
                 .collect(),
             dht_nodes: self.seen.dht_nodes,

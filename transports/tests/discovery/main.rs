@@ -1,7 +1,9 @@
 //! Peers that find each other in the DHT, meet at relays and get from there to something better: real sockets, on this
 //! machine only.
 
+mod any_relay;
 mod direct;
+mod fake_relay;
 mod foreign;
 mod hidden;
 mod peers;

@@ -36,6 +36,7 @@ fn home() -> NetworkState {
     let relay = || HeldReservation {
         relay: PeerId::random(),
         since: Instant::now(),
+        limit: None,
     };
     NetworkState {
         listening: vec![tcp(LAN, PORT), quic(LAN, PORT), tcp("127.0.0.1", PORT)],

@@ -1,0 +1,303 @@
+//! The messages of circuit relay v2 on the wire, and what they mean.
+//!
+//! A message is a protobuf of at most 4 KiB behind its length. Everything in it was written by a relay that may be
+//! anybody: what is missing, unknown or too long is an error or is left out, and nothing here trusts it further.
+
+use std::io;
+use std::time::Duration;
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use libp2p::multiaddr::Protocol;
+use libp2p::{Multiaddr, PeerId};
+use prost::Message;
+
+use handover_core::dial::is_relayed;
+
+/// A message longer than this is refused unread.
+pub const MAX_MESSAGE: usize = 4096;
+
+/// Addresses of a relay that are taken over from its answer.
+pub const MAX_ADDRESSES: usize = 16;
+
+/// What a client and a relay say to each other.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct HopMessage {
+    /// See [`HopKind`].
+    #[prost(enumeration = "HopKind", optional, tag = "1")]
+    pub kind: Option<i32>,
+    /// To whom, if a circuit is asked for.
+    #[prost(message, optional, tag = "2")]
+    pub peer: Option<Peer>,
+    /// In the answer to a client that asked for a reservation.
+    #[prost(message, optional, tag = "3")]
+    pub reservation: Option<Reservation>,
+    /// What one circuit may carry; none: as much as it likes.
+    #[prost(message, optional, tag = "4")]
+    pub limit: Option<Limit>,
+    /// See [`Status`].
+    #[prost(enumeration = "Status", optional, tag = "5")]
+    pub status: Option<i32>,
+}
+
+/// What a relay and the peer at which a circuit ends say to each other.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct StopMessage {
+    /// See [`StopKind`].
+    #[prost(enumeration = "StopKind", optional, tag = "1")]
+    pub kind: Option<i32>,
+    /// From whom the circuit comes.
+    #[prost(message, optional, tag = "2")]
+    pub peer: Option<Peer>,
+    /// What the circuit may carry; none: as much as it likes.
+    #[prost(message, optional, tag = "3")]
+    pub limit: Option<Limit>,
+    /// See [`Status`].
+    #[prost(enumeration = "Status", optional, tag = "4")]
+    pub status: Option<i32>,
+}
+
+/// A peer.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Peer {
+    /// Its identity.
+    #[prost(bytes = "vec", optional, tag = "1")]
+    pub id: Option<Vec<u8>>,
+    /// Where it is; not used.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub addrs: Vec<Vec<u8>>,
+}
+
+/// A relay's promise.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Reservation {
+    /// Until when, in seconds since 1970 by the relay's clock.
+    #[prost(uint64, optional, tag = "1")]
+    pub expire: Option<u64>,
+    /// Where the relay is.
+    #[prost(bytes = "vec", repeated, tag = "2")]
+    pub addrs: Vec<Vec<u8>>,
+    /// The relay's signature under it; not used.
+    #[prost(bytes = "vec", optional, tag = "3")]
+    pub voucher: Option<Vec<u8>>,
+}
+
+/// What one circuit may carry.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub struct Limit {
+    /// Seconds; 0: any number.
+    #[prost(uint32, optional, tag = "1")]
+    pub duration: Option<u32>,
+    /// Bytes in each direction; 0: any number.
+    #[prost(uint64, optional, tag = "2")]
+    pub data: Option<u64>,
+}
+
+/// The kinds of a [`HopMessage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum HopKind {
+    /// A client asks for a reservation.
+    Reserve = 0,
+    /// A client asks for a circuit.
+    Connect = 1,
+    /// The relay answers.
+    Status = 2,
+}
+
+/// The kinds of a [`StopMessage`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum StopKind {
+    /// The relay has a circuit.
+    Connect = 0,
+    /// The peer takes it or does not.
+    Status = 1,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
+#[repr(i32)]
+pub enum Status {
+    /// None at all: the number is not among those below.
+    Unknown = 0,
+    /// Yes.
+    Ok = 100,
+    /// No reservation, for reasons of the relay's own.
+    ReservationRefused = 200,
+    /// No room.
+    ResourceLimitExceeded = 201,
+    /// Not for this peer.
+    PermissionDenied = 202,
+    /// The other peer can't be reached or does not take the circuit.
+    ConnectionFailed = 203,
+    /// The other peer has no reservation.
+    NoReservation = 204,
+    /// The request makes no sense.
+    MalformedMessage = 400,
+    /// The request is not one that is answered here.
+    UnexpectedMessage = 401,
+}
+
+/// What a relay lets one circuit carry. It resets the circuit when either is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CircuitLimit {
+    /// Bytes, in each direction by the specification; some relays count both together. `None`: no limit.
+    pub bytes: Option<u64>,
+    /// From when it is opened. `None`: no limit.
+    pub duration: Option<Duration>,
+}
+
+impl CircuitLimit {
+    /// `None`: nothing is limited.
+    pub fn of(told: Option<Limit>) -> Option<Self> {
+        let told = told?;
+        let this = Self {
+            bytes: told.data.filter(|bytes| *bytes > 0),
+            duration: told
+                .duration
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| Duration::from_secs(seconds.into())),
+        };
+        (this.bytes.is_some() || this.duration.is_some()).then_some(this)
+    }
+}
+
+/// A message could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The stream failed, or ended before the message did.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It says that it is longer than [`MAX_MESSAGE`].
+    #[error("the message is too long")]
+    TooLong,
+    /// It is no message of this kind.
+    #[error("the message can't be read")]
+    Malformed,
+}
+
+/// Reads one message, and not a byte more: what follows belongs to the circuit.
+pub async fn read<M: Message + Default>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<M, WireError> {
+    let length = read_length(stream).await?;
+    let mut bytes = vec![0; length];
+    stream.read_exact(&mut bytes).await?;
+    M::decode(bytes.as_slice()).map_err(|_| WireError::Malformed)
+}
+
+/// The length comes byte by byte, of which all but the last have the highest bit set; two are enough for any that may
+/// be.
+async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<usize, WireError> {
+    let mut bytes = [0; 2];
+    for at in 0..bytes.len() {
+        stream.read_exact(&mut bytes[at..=at]).await?;
+        if bytes[at] < 0x80 {
+            let length = prost::decode_length_delimiter(&bytes[..=at]);
+            let length = length.map_err(|_| WireError::Malformed)?;
+            return Some(length)
+                .filter(|length| *length <= MAX_MESSAGE)
+                .ok_or(WireError::TooLong);
+        }
+    }
+    Err(WireError::TooLong)
+}
+
+/// Writes one message.
+pub async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &impl Message,
+) -> io::Result<()> {
+    stream
+        .write_all(&message.encode_length_delimited_to_vec())
+        .await?;
+    stream.flush().await
+}
+
+impl HopMessage {
+    /// Asks for a reservation.
+    pub fn reserve() -> Self {
+        Self {
+            kind: Some(HopKind::Reserve.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Asks for a circuit.
+    pub fn connect(to: PeerId) -> Self {
+        Self {
+            kind: Some(HopKind::Connect.into()),
+            peer: Some(Peer::of(to)),
+            ..Self::default()
+        }
+    }
+
+    /// The answer that this is; `None` if it is none.
+    pub fn answer(&self) -> Option<Status> {
+        let is_answer = self.kind == Some(HopKind::Status.into());
+        is_answer.then(|| status(self.status))
+    }
+}
+
+impl StopMessage {
+    /// Answers a relay.
+    pub fn answering(status: Status) -> Self {
+        Self {
+            kind: Some(StopKind::Status.into()),
+            status: Some(status.into()),
+            ..Self::default()
+        }
+    }
+
+    /// From whom the circuit comes that this offers; `None` if it offers none.
+    pub fn source(&self) -> Option<PeerId> {
+        let offers = self.kind == Some(StopKind::Connect.into());
+        self.peer.as_ref().filter(|_| offers)?.identity()
+    }
+}
+
+fn status(number: Option<i32>) -> Status {
+    let known = number.and_then(|number| Status::try_from(number).ok());
+    known.unwrap_or(Status::Unknown)
+}
+
+impl Peer {
+    /// By its identity alone.
+    pub fn of(peer: PeerId) -> Self {
+        Self {
+            id: Some(peer.to_bytes()),
+            addrs: Vec::new(),
+        }
+    }
+
+    /// Its identity, if it is one.
+    pub fn identity(&self) -> Option<PeerId> {
+        PeerId::from_bytes(self.id.as_deref()?).ok()
+    }
+}
+
+impl Reservation {
+    /// Where the relay says that it is, without its identity. What is no address, an address of somebody else, or the
+    /// relay's own way through a relay is left out.
+    pub fn ways(&self, relay: PeerId) -> Vec<Multiaddr> {
+        let mut ways: Vec<Multiaddr> = Vec::new();
+        for bytes in &self.addrs {
+            let Ok(mut address) = Multiaddr::try_from(bytes.clone()) else {
+                continue;
+            };
+            if let Some(Protocol::P2p(peer)) = address.iter().last() {
+                if peer != relay {
+                    continue;
+                }
+                address.pop();
+            }
+            if !address.is_empty() && !is_relayed(&address) && !ways.contains(&address) {
+                ways.push(address);
+            }
+            if ways.len() >= MAX_ADDRESSES {
+                break;
+            }
+        }
+        ways
+    }
+}

@@ -1,0 +1,121 @@
+//! What relays told of circuits before the connections on them stood.
+
+use std::collections::{HashMap, VecDeque};
+
+use libp2p::PeerId;
+use libp2p::swarm::ConnectionId;
+
+use super::messages::CircuitLimit;
+
+/// Circuits that no connection stands on yet; of more than these the oldest are forgotten.
+const OPENING: usize = 64;
+
+/// A circuit whose two ends have yet to agree on a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Opening {
+    pub(super) relay: PeerId,
+    pub(super) peer: PeerId,
+    /// By this side.
+    pub(super) dialled: bool,
+}
+
+/// The limits of circuits.
+#[derive(Debug, Default)]
+pub(super) struct Limits {
+    opening: VecDeque<(Opening, Option<CircuitLimit>)>,
+    /// Those of the connections that stand.
+    standing: HashMap<ConnectionId, CircuitLimit>,
+}
+
+impl Limits {
+    /// The relay has told.
+    pub(super) fn told(&mut self, circuit: Opening, limit: Option<CircuitLimit>) {
+        if self.opening.len() >= OPENING {
+            self.opening.pop_front();
+        }
+        self.opening.push_back((circuit, limit));
+    }
+
+    /// A connection stands on such a circuit. (Of several between the same peers through the same relay it is not known
+    /// which one; they are opened in the order in which they were told.)
+    pub(super) fn established(&mut self, connection: ConnectionId, circuit: Opening) {
+        let mut opening = self.opening.iter();
+        let found = opening.position(|(opening, _)| *opening == circuit);
+        let told = found.and_then(|at| self.opening.remove(at));
+        if let Some((_, Some(limit))) = told {
+            self.standing.insert(connection, limit);
+        }
+    }
+
+    /// That connection is gone.
+    pub(super) fn closed(&mut self, connection: ConnectionId) {
+        self.standing.remove(&connection);
+    }
+
+    /// What the circuit under this connection may carry; `None`: as much as it likes, or it is none.
+    pub(super) fn of(&self, connection: ConnectionId) -> Option<CircuitLimit> {
+        self.standing.get(&connection).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limit(bytes: u64) -> Option<CircuitLimit> {
+        let bytes = Some(bytes);
+        Some(CircuitLimit {
+            bytes,
+            duration: None,
+        })
+    }
+
+    fn id(number: usize) -> ConnectionId {
+        ConnectionId::new_unchecked(number)
+    }
+
+    #[test]
+    fn each_connection_has_the_limit_that_was_told_for_its_circuit() {
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        let out = Opening {
+            relay,
+            peer,
+            dialled: true,
+        };
+        let back = Opening {
+            dialled: false,
+            ..out
+        };
+        let mut limits = Limits::default();
+        limits.told(out, limit(1));
+        limits.told(back, limit(2));
+        limits.told(out, None);
+        limits.established(id(1), back);
+        limits.established(id(2), out);
+        limits.established(id(3), out);
+        assert_eq!(
+            [1, 2, 3].map(|it| limits.of(id(it))),
+            [limit(2), limit(1), None]
+        );
+        limits.closed(id(1));
+        assert_eq!(limits.of(id(1)), None);
+    }
+
+    #[test]
+    fn circuits_that_never_come_to_stand_are_forgotten() {
+        let mut limits = Limits::default();
+        for _ in 0..OPENING * 2 {
+            let (relay, peer) = (PeerId::random(), PeerId::random());
+            let dialled = false;
+            limits.told(
+                Opening {
+                    relay,
+                    peer,
+                    dialled,
+                },
+                limit(1),
+            );
+        }
+        assert_eq!(limits.opening.len(), OPENING);
+    }
+}

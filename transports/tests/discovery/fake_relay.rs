@@ -1,0 +1,466 @@
+//! A relay whose every word a test chooses. It opens circuits on whichever connection it is told to.
+
+use std::collections::{HashMap, VecDeque};
+use std::task::{Context, Poll};
+
+use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use handover_core::{Multiaddr, PeerId};
+use handover_transports::libp2p::circuit::messages::{
+    self, HopKind, HopMessage, Limit, Peer as Named, Reservation, Status, StopKind, StopMessage,
+};
+use handover_transports::libp2p::circuit::{HOP, STOP};
+use libp2p::core::Endpoint;
+use libp2p::core::transport::PortUse;
+use libp2p::core::upgrade::ReadyUpgrade;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::{
+    ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
+    NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, SubstreamProtocol, Swarm, SwarmEvent,
+    THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
+};
+use libp2p::{SwarmBuilder, identify, noise, tcp, yamux};
+use tokio::sync::{mpsc, watch};
+
+/// On which connection a circuit is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Picks {
+    /// On the one that the reservation was made on, as relays by rust-libp2p do.
+    Reserved,
+    /// On another one, as relays by go-libp2p do about every other time.
+    Other,
+}
+
+/// How it answers who asks for a reservation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Answers {
+    Well,
+    /// With a status that is none.
+    Nonsense,
+    /// With a message that is longer than any may be.
+    AtLength,
+    /// With a message that ends early.
+    Shortly,
+    /// Not at all.
+    Never,
+}
+
+/// What it was asked, and for whom.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    /// Reservations that were asked for, renewals included, and on which connection the last one was.
+    pub(crate) reserved: usize,
+    pub(crate) on: Option<ConnectionId>,
+    /// Connections that stand.
+    pub(crate) connections: HashMap<PeerId, Vec<ConnectionId>>,
+    /// What was said to circuits that it offered.
+    pub(crate) answers: Vec<Option<Status>>,
+}
+
+enum Order {
+    Offer(PeerId, PeerId),
+    Close(ConnectionId),
+}
+
+/// A relay that runs.
+pub(crate) struct FakeRelay {
+    pub(crate) id: PeerId,
+    addresses: Vec<Multiaddr>,
+    orders: mpsc::UnboundedSender<Order>,
+    seen: watch::Receiver<Seen>,
+}
+
+impl FakeRelay {
+    /// On TCP and on QUIC.
+    pub(crate) async fn start(picks: Picks, answers: Answers) -> Self {
+        let mut swarm = swarm();
+        for at in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+            swarm.listen_on(at.parse().unwrap()).unwrap();
+        }
+        let mut addresses = Vec::new();
+        while addresses.len() < 2 {
+            if let SwarmEvent::NewListenAddr { address, .. } = swarm.select_next_some().await {
+                addresses.push(address);
+            }
+        }
+        let id = *swarm.local_peer_id();
+        let (orders, to_do) = mpsc::unbounded_channel();
+        let (tell, seen) = watch::channel(Seen::default());
+        let run = Run {
+            swarm,
+            picks,
+            answers,
+            tell,
+            seen: Seen::default(),
+            open: HashMap::new(),
+            opened: 0,
+        };
+        tokio::spawn(run.run(to_do));
+        Self {
+            id,
+            addresses,
+            orders,
+            seen,
+        }
+    }
+
+    /// Where it is, with its name.
+    pub(crate) fn at(&self) -> Vec<Multiaddr> {
+        let named = |address: &Multiaddr| address.clone().with(Protocol::P2p(self.id));
+        self.addresses.iter().map(named).collect()
+    }
+
+    pub(crate) async fn until(&mut self, wish: impl Fn(&Seen) -> bool) -> Seen {
+        let met = self.seen.wait_for(|seen| wish(seen));
+        let met = tokio::time::timeout(std::time::Duration::from_secs(40), met).await;
+        let seen = met.map(|seen| seen.expect("it runs").clone());
+        seen.unwrap_or_else(|late| panic!("{late}: it stays {:?}", *self.seen.borrow()))
+    }
+
+    /// Offers a circuit that nobody has asked for.
+    pub(crate) fn offer(&self, to: PeerId, from: PeerId) {
+        self.orders.send(Order::Offer(to, from)).unwrap();
+    }
+
+    pub(crate) fn close(&self, connection: ConnectionId) {
+        self.orders.send(Order::Close(connection)).unwrap();
+    }
+}
+
+#[derive(NetworkBehaviour)]
+struct Node {
+    identify: identify::Behaviour,
+    streams: Streams,
+}
+
+fn swarm() -> Swarm<Node> {
+    SwarmBuilder::with_new_identity()
+        .with_tokio()
+        .with_tcp(
+            tcp::Config::default(),
+            noise::Config::new,
+            yamux::Config::default,
+        )
+        .unwrap()
+        .with_quic()
+        .with_behaviour(|key| Node {
+            identify: identify::Behaviour::new(identify::Config::new(
+                "/other/1".into(),
+                key.public(),
+            )),
+            streams: Streams::default(),
+        })
+        .unwrap()
+        .with_swarm_config(|config| {
+            config.with_idle_connection_timeout(std::time::Duration::from_secs(60))
+        })
+        .build()
+}
+
+struct Run {
+    swarm: Swarm<Node>,
+    picks: Picks,
+    answers: Answers,
+    tell: watch::Sender<Seen>,
+    seen: Seen,
+    /// Streams to peers at which circuits end: from whom, and that one's own stream.
+    open: HashMap<u64, (PeerId, Option<Stream>)>,
+    opened: u64,
+}
+
+/// What a task has found out.
+enum Found {
+    Asked(PeerId, ConnectionId, Stream, HopMessage),
+    Answered(Option<Status>),
+}
+
+impl Run {
+    async fn run(mut self, mut orders: mpsc::UnboundedReceiver<Order>) {
+        let (tell, mut found) = mpsc::unbounded_channel();
+        loop {
+            tokio::select! {
+                event = self.swarm.select_next_some() => self.on_event(event, &tell),
+                found = found.recv() => match found {
+                    Some(Found::Asked(peer, on, stream, asked)) => {
+                        self.on_asked(peer, on, stream, &asked);
+                    }
+                    Some(Found::Answered(answer)) => self.seen.answers.push(answer),
+                    None => return,
+                },
+                order = orders.recv() => match order {
+                    Some(Order::Offer(to, from)) => self.open(to, from, None),
+                    Some(Order::Close(connection)) => {
+                        self.swarm.close_connection(connection);
+                    }
+                    None => return,
+                },
+            }
+            self.tell.send(self.seen.clone()).ok();
+        }
+    }
+
+    fn on_event(&mut self, event: SwarmEvent<NodeEvent>, tell: &mpsc::UnboundedSender<Found>) {
+        let connections = &mut self.seen.connections;
+        match event {
+            SwarmEvent::ConnectionEstablished {
+                peer_id,
+                connection_id,
+                ..
+            } => connections.entry(peer_id).or_default().push(connection_id),
+            SwarmEvent::ConnectionClosed {
+                peer_id,
+                connection_id,
+                ..
+            } => {
+                let of_peer = connections.entry(peer_id).or_default();
+                of_peer.retain(|id| *id != connection_id);
+            }
+            SwarmEvent::Behaviour(NodeEvent::Streams(event)) => self.on_stream(event, tell),
+            _ => {}
+        }
+    }
+
+    fn on_stream(&mut self, event: StreamEvent, tell: &mpsc::UnboundedSender<Found>) {
+        let (peer, connection, mut stream, stop) = event;
+        let tell = tell.clone();
+        let Some(stop) = stop else {
+            tokio::spawn(async move {
+                if let Ok(asked) = messages::read(&mut stream).await {
+                    tell.send(Found::Asked(peer, connection, stream, asked))
+                        .ok();
+                }
+            });
+            return;
+        };
+        let Some((from, theirs)) = self.open.remove(&stop) else {
+            return;
+        };
+        tokio::spawn(async move {
+            let answer = offer(&mut stream, from).await;
+            tell.send(Found::Answered(answer)).ok();
+            if let Some(theirs) = theirs {
+                splice(stream, theirs, answer).await;
+            }
+        });
+    }
+
+    fn on_asked(&mut self, peer: PeerId, on: ConnectionId, stream: Stream, asked: &HopMessage) {
+        if asked.kind == Some(HopKind::Reserve.into()) {
+            self.seen.reserved += 1;
+            self.seen.on = Some(on);
+            let addresses = self.swarm.listeners().cloned().collect();
+            tokio::spawn(answer(stream, self.answers, addresses));
+        } else if let Some(to) = asked.peer.as_ref().and_then(Named::identity) {
+            self.open(to, peer, Some(stream));
+        }
+    }
+
+    fn open(&mut self, to: PeerId, from: PeerId, theirs: Option<Stream>) {
+        let of_peer = self.seen.connections.get(&to).into_iter().flatten();
+        let wanted =
+            |id: &&ConnectionId| (self.seen.on == Some(**id)) == (self.picks == Picks::Reserved);
+        let found = of_peer.clone().find(wanted).or(of_peer.clone().next());
+        let Some(connection) = found.copied() else {
+            return;
+        };
+        self.opened += 1;
+        self.open.insert(self.opened, (from, theirs));
+        let streams = &mut self.swarm.behaviour_mut().streams;
+        streams.queue.push_back(ToSwarm::NotifyHandler {
+            peer_id: to,
+            handler: NotifyHandler::One(connection),
+            event: self.opened,
+        });
+    }
+}
+
+/// Answers who asks for a reservation.
+async fn answer(mut stream: Stream, how: Answers, addresses: Vec<Multiaddr>) {
+    let expire = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+        + 3600;
+    let mut message = HopMessage {
+        kind: Some(HopKind::Status.into()),
+        status: Some(Status::Ok.into()),
+        reservation: Some(Reservation {
+            expire: Some(expire),
+            addrs: addresses.iter().map(Multiaddr::to_vec).collect(),
+            voucher: None,
+        }),
+        limit: limit(),
+        ..HopMessage::default()
+    };
+    match how {
+        Answers::Well => {}
+        Answers::Nonsense => message.status = Some(-7),
+        Answers::AtLength => {
+            let voucher = Some(vec![0; 5000]);
+            message.reservation.as_mut().unwrap().voucher = voucher;
+        }
+        Answers::Shortly => {
+            stream.write_all(&[200, 1, 8]).await.ok();
+            stream.close().await.ok();
+            return;
+        }
+        Answers::Never => {
+            stream.read(&mut [0]).await.ok();
+            return std::future::pending().await;
+        }
+    }
+    messages::write(&mut stream, &message).await.ok();
+    stream.close().await.ok();
+}
+
+/// What it says that each circuit may carry.
+fn limit() -> Option<Limit> {
+    Some(Limit {
+        duration: Some(120),
+        data: Some(1 << 17),
+    })
+}
+
+/// Offers a circuit; what is answered.
+async fn offer(stream: &mut Stream, from: PeerId) -> Option<Status> {
+    let message = StopMessage {
+        kind: Some(StopKind::Connect.into()),
+        peer: Some(Named::of(from)),
+        limit: limit(),
+        ..StopMessage::default()
+    };
+    messages::write(stream, &message).await.ok()?;
+    let answer: StopMessage = messages::read(stream).await.ok()?;
+    Status::try_from(answer.status?).ok()
+}
+
+/// Answers who asked for the circuit, and passes on what both ends say.
+async fn splice(one: Stream, mut other: Stream, answer: Option<Status>) {
+    let taken = answer == Some(Status::Ok);
+    let status = if taken {
+        Status::Ok
+    } else {
+        Status::ConnectionFailed
+    };
+    let message = HopMessage {
+        kind: Some(HopKind::Status.into()),
+        status: Some(status.into()),
+        limit: limit(),
+        ..HopMessage::default()
+    };
+    messages::write(&mut other, &message).await.ok();
+    if !taken {
+        other.close().await.ok();
+        return;
+    }
+    let ((one_reads, mut one_writes), (other_reads, mut other_writes)) =
+        (one.split(), other.split());
+    let there = futures::io::copy(one_reads, &mut other_writes);
+    let back = futures::io::copy(other_reads, &mut one_writes);
+    futures::future::select(Box::pin(there), Box::pin(back)).await;
+}
+
+/// Streams of both protocols; those of this side by their number.
+#[derive(Default)]
+struct Streams {
+    queue: VecDeque<ToSwarm<StreamEvent, u64>>,
+}
+
+/// From whom, on which connection, and which of this side's own streams it is.
+type StreamEvent = (PeerId, ConnectionId, Stream, Option<u64>);
+
+impl NetworkBehaviour for Streams {
+    type ConnectionHandler = Handler;
+    type ToSwarm = StreamEvent;
+
+    fn handle_established_inbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: &Multiaddr,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::default())
+    }
+
+    fn handle_established_outbound_connection(
+        &mut self,
+        _: ConnectionId,
+        _: PeerId,
+        _: &Multiaddr,
+        _: Endpoint,
+        _: PortUse,
+    ) -> Result<THandler<Self>, ConnectionDenied> {
+        Ok(Handler::default())
+    }
+
+    fn on_swarm_event(&mut self, _: FromSwarm<'_>) {}
+
+    fn on_connection_handler_event(
+        &mut self,
+        peer: PeerId,
+        connection: ConnectionId,
+        (stream, number): THandlerOutEvent<Self>,
+    ) {
+        let event = (peer, connection, stream, number);
+        self.queue.push_back(ToSwarm::GenerateEvent(event));
+    }
+
+    fn poll(&mut self, _: &mut Context<'_>) -> Poll<ToSwarm<StreamEvent, THandlerInEvent<Self>>> {
+        self.queue.pop_front().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+#[derive(Default)]
+struct Handler {
+    to_open: VecDeque<u64>,
+    opened: VecDeque<(Stream, Option<u64>)>,
+}
+
+impl ConnectionHandler for Handler {
+    type FromBehaviour = u64;
+    type ToBehaviour = (Stream, Option<u64>);
+    type InboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
+    type InboundOpenInfo = ();
+    type OutboundOpenInfo = u64;
+
+    fn listen_protocol(&self) -> SubstreamProtocol<Self::InboundProtocol> {
+        SubstreamProtocol::new(ReadyUpgrade::new(HOP), ())
+    }
+
+    fn on_behaviour_event(&mut self, number: u64) {
+        self.to_open.push_back(number);
+    }
+
+    fn on_connection_event(
+        &mut self,
+        event: ConnectionEvent<'_, Self::InboundProtocol, Self::OutboundProtocol, (), u64>,
+    ) {
+        match event {
+            ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
+                protocol, ..
+            }) => self.opened.push_back((protocol, None)),
+            ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
+                protocol,
+                info,
+            }) => self.opened.push_back((protocol, Some(info))),
+            _ => {}
+        }
+    }
+
+    fn poll(
+        &mut self,
+        _: &mut Context<'_>,
+    ) -> Poll<ConnectionHandlerEvent<Self::OutboundProtocol, u64, Self::ToBehaviour>> {
+        if let Some(opened) = self.opened.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::NotifyBehaviour(opened));
+        }
+        if let Some(number) = self.to_open.pop_front() {
+            return Poll::Ready(ConnectionHandlerEvent::OutboundSubstreamRequest {
+                protocol: SubstreamProtocol::new(ReadyUpgrade::new(STOP), number),
+            });
+        }
+        Poll::Pending
+    }
+}
