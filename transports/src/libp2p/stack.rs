@@ -14,6 +14,7 @@ use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade,
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, dns, noise, quic, relay, tcp};
 
+use super::interfaces::OnOwnAddresses;
 use super::muxer::Yamux;
 use super::reason::Reason;
 use super::tls::{Tls, TlsError};
@@ -57,6 +58,7 @@ pub(crate) fn build(
         OptionalTransport::none()
     };
     let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    let direct = OnOwnAddresses::new(direct.boxed());
     if !names {
         return Ok(direct.boxed());
     }
