@@ -9,6 +9,7 @@ pub mod internet;
 pub mod liar;
 pub mod netns;
 pub mod peer;
+pub mod places;
 pub mod terminal;
 pub mod tree;
 

@@ -17,6 +17,7 @@ mod dht;
 mod dials;
 mod discovery;
 mod gate;
+pub mod interfaces;
 pub mod link;
 mod links;
 mod listen;

@@ -287,7 +287,7 @@ fn inside(address: &Multiaddr) -> Option<(Kind, NonZeroU16)> {
 }
 
 /// Whether an address can be one of the public internet (the IANA registry of special-purpose IPv4 addresses).
-fn is_global(ip: Ipv4Addr) -> bool {
+pub(super) fn is_global(ip: Ipv4Addr) -> bool {
     let [a, b, c, _] = ip.octets();
     let shared = a == 100 && b & 0xc0 == 64;
     let protocols = (a, b, c) == (192, 0, 0);

@@ -15,6 +15,7 @@ use libp2p::identity::Keypair;
 use libp2p::{PeerId, dns, noise, quic, tcp};
 
 use super::circuit;
+use super::interfaces::OnOwnAddresses;
 use super::muxer::Yamux;
 use super::reason::Reason;
 use super::tls::{Tls, TlsError};
@@ -58,6 +59,7 @@ pub(crate) fn build(
         OptionalTransport::none()
     };
     let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    let direct = OnOwnAddresses::new(direct.boxed());
     if !names {
         return Ok(direct.boxed());
     }

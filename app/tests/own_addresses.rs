@@ -1,0 +1,154 @@
+//! The addresses that a computer tells of itself are its own, whatever kinds of interfaces it has. Computers are network
+//! namespaces here, with cables between them.
+
+mod support;
+
+use std::fs;
+use std::process::ExitCode;
+
+use handover_core::Multiaddr;
+use handover_core::code::Code;
+use support::places::{Places, run_tests};
+use support::{Outcome, Scene, Sender, noise};
+
+fn main() -> ExitCode {
+    run_tests(&[
+        (
+            "a_point_to_point_interface_is_told_by_its_own_end",
+            a_point_to_point_interface_is_told_by_its_own_end,
+        ),
+        (
+            "a_point_to_point_interface_of_ipv6_is_told_by_its_own_end",
+            a_point_to_point_interface_of_ipv6_is_told_by_its_own_end,
+        ),
+        (
+            "a_vpn_that_comes_up_later_is_told_of_and_one_that_goes_is_not",
+            a_vpn_that_comes_up_later_is_told_of_and_one_that_goes_is_not,
+        ),
+        (
+            "an_idle_bridge_is_not_told_of_until_it_is_used",
+            an_idle_bridge_is_not_told_of_until_it_is_used,
+        ),
+    ])
+}
+
+/// Shares a file at a place, to be fetched with the ticket alone.
+fn share(scene: &Scene, places: &Places, place: &str) -> Sender {
+    let file = scene.file("sent", &noise(3_000_000, 7));
+    let mut send = scene.bare(&["send", "--json", "--no-dht", "--no-mdns", "--data-dir"]);
+    send.arg(scene.path("sender")).arg(file);
+    Sender::start_unopened(places.at(place, &send))
+}
+
+/// Waits for a ticket whose addresses are as wanted; the ticket.
+fn await_ticket(sender: &mut Sender, wanted: impl Fn(&[Multiaddr]) -> bool) -> String {
+    loop {
+        let open = sender.await_event("share_open");
+        let code = open["code"].as_str().unwrap();
+        if wanted(&Code::parse(code).unwrap().addresses()) {
+            return code.to_owned();
+        }
+    }
+}
+
+/// An address begins with this IP address.
+fn names(address: &Multiaddr, ip: &str) -> bool {
+    address.to_string().split('/').nth(2) == Some(ip)
+}
+
+fn get(scene: &Scene, places: &Places, place: &str, ticket: &str) -> Outcome {
+    let mut get = scene.bare(&[
+        "get",
+        "--yes",
+        "--json",
+        "--no-dht",
+        "--no-mdns",
+        "--data-dir",
+    ]);
+    get.arg(scene.path("receiver"))
+        .arg("--to")
+        .arg(scene.path("got"))
+        .env("HANDOVER_CODE", ticket);
+    let got = support::run(places.at(place, &get)).expect(0);
+    assert!(fs::read(scene.path("got/sent")).unwrap() == noise(3_000_000, 7));
+    got
+}
+
+/// Two computers, each of which knows the other as the other end of its only interface.
+fn point_to_point(mark: &str, ends: [&str; 2]) {
+    let scene = Scene::new();
+    let places = Places::new(mark, &["a", "b"]);
+    places.cable([("a", "ppp0"), ("b", "ppp0")]);
+    let [a, b] = ends;
+    places.address("a", "ppp0", &format!("{a} peer {b}"));
+    places.address("b", "ppp0", &format!("{b} peer {a}"));
+    let mut sender = share(&scene, &places, "a");
+    let ticket = await_ticket(&mut sender, |addresses| {
+        assert!(
+            !addresses.iter().any(|address| names(address, b)),
+            "the other end's address is told as an own one: {addresses:?}"
+        );
+        addresses.iter().filter(|address| names(address, a)).count() == 2
+    });
+    let got = get(&scene, &places, "b", &ticket);
+    assert_eq!(got.event("connected")["path"], "lan", "{got:?}");
+    let connected = sender.await_event("connected");
+    assert_eq!(connected["path"], "lan", "{connected}");
+}
+
+fn a_point_to_point_interface_is_told_by_its_own_end() {
+    point_to_point("p4", ["10.98.0.1", "10.98.0.2"]);
+}
+
+fn a_point_to_point_interface_of_ipv6_is_told_by_its_own_end() {
+    point_to_point("p6", ["fd98::1", "fd98::2"]);
+}
+
+fn a_vpn_that_comes_up_later_is_told_of_and_one_that_goes_is_not() {
+    let scene = Scene::new();
+    let places = Places::new("v", &["a", "b"]);
+    places.cable([("a", "eth0"), ("b", "eth0")]);
+    places.address("a", "eth0", "10.97.0.1/24");
+    let mut sender = share(&scene, &places, "a");
+    let told = |ip: &'static str| {
+        move |addresses: &[Multiaddr]| addresses.iter().any(|address| names(address, ip))
+    };
+    await_ticket(&mut sender, told("10.97.0.1"));
+
+    places.cable([("a", "tun0"), ("b", "tun0")]);
+    places.address("a", "tun0", "10.98.0.1 peer 10.98.0.2");
+    places.address("b", "tun0", "10.98.0.2 peer 10.98.0.1");
+    let ticket = await_ticket(&mut sender, told("10.98.0.1"));
+    get(&scene, &places, "b", &ticket);
+
+    places.ip("a", "link del tun0");
+    await_ticket(&mut sender, |addresses| !told("10.98.0.1")(addresses));
+}
+
+/// Docker's bridge has an address as soon as Docker runs, which leads nowhere until a container does.
+fn an_idle_bridge_is_not_told_of_until_it_is_used() {
+    let scene = Scene::new();
+    let places = Places::new("d", &["a", "b"]);
+    places.cable([("a", "eth0"), ("b", "eth0")]);
+    places.address("a", "eth0", "10.97.0.1/24");
+    places.ip("a", "link add docker0 type bridge");
+    places.address("a", "docker0", "172.17.0.1/16");
+    places.ip("a", "link set docker0 up");
+    let mut sender = share(&scene, &places, "a");
+    let bridge =
+        |addresses: &[Multiaddr]| addresses.iter().any(|address| names(address, "172.17.0.1"));
+    await_ticket(&mut sender, |addresses| {
+        assert!(
+            !bridge(addresses),
+            "an idle bridge is told of: {addresses:?}"
+        );
+        addresses
+            .iter()
+            .filter(|address| names(address, "10.97.0.1"))
+            .count()
+            == 2
+    });
+    places.cable([("a", "veth0"), ("b", "container")]);
+    places.ip("a", "link set veth0 master docker0");
+    await_ticket(&mut sender, bridge);
+}

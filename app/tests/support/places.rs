@@ -1,0 +1,98 @@
+//! Computers and routers made of network namespaces, and cables between them.
+
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Completion, Trial};
+
+use super::netns;
+
+/// Places with names of this process's own. They go when this does.
+pub struct Places {
+    mark: String,
+    names: Vec<&'static str>,
+}
+
+impl Places {
+    /// `mark` tells the places of one test from those of others.
+    pub fn new(mark: &str, names: &[&'static str]) -> Self {
+        let places = Self {
+            mark: format!("hp{}{mark}", std::process::id()),
+            names: names.to_vec(),
+        };
+        for name in names {
+            netns::ip(&format!("netns add {}", places.name(name)));
+            places.ip(name, "link set lo up");
+        }
+        places
+    }
+
+    fn name(&self, place: &str) -> String {
+        format!("{}{place}", self.mark)
+    }
+
+    /// Runs `ip` at a place.
+    pub fn ip(&self, place: &str, arguments: &str) {
+        netns::ip(&format!("-n {} {arguments}", self.name(place)));
+    }
+
+    /// A cable from one place to another: at each end an interface of this name that is up.
+    pub fn cable(&self, ends: [(&str, &str); 2]) {
+        let [(one, at_one), (other, at_other)] = ends;
+        let there = self.name(other);
+        self.ip(
+            one,
+            &format!("link add {at_one} type veth peer name {at_other} netns {there}"),
+        );
+        for (place, interface) in ends {
+            self.ip(place, &format!("link set {interface} up"));
+        }
+    }
+
+    /// Gives an interface an address, with no time of probation if that is one of IPv6.
+    pub fn address(&self, place: &str, interface: &str, address: &str) {
+        let at_once = if address.contains(':') { " nodad" } else { "" };
+        self.ip(
+            place,
+            &format!("addr add {address} dev {interface}{at_once}"),
+        );
+    }
+
+    /// A command at a place, with its outputs collected.
+    pub fn at(&self, place: &str, command: &Command) -> Command {
+        netns::inside(&self.name(place), command)
+    }
+
+    /// Runs a line of shell at a place.
+    pub fn shell(&self, place: &str, line: &str) {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", line]);
+        let output = self.at(place, &shell).output().expect("ip runs");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{line}: {words}");
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        for name in &self.names {
+            netns::delete(&self.name(name));
+        }
+    }
+}
+
+/// Runs tests that make places. Where they can't be made the tests are reported as ignored, and why.
+pub fn run_tests(tests: &[(&'static str, fn())]) -> ExitCode {
+    let trials = tests.iter().map(|(name, test)| {
+        let test = *test;
+        Trial::ignorable_test(*name, move || {
+            if !netns::may() {
+                return Ok(Completion::ignored_with(
+                    "network namespaces take root and the program ip (Debian: iproute2)",
+                ));
+            }
+            test();
+            Ok(Completion::Completed)
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
