@@ -4,6 +4,7 @@
 mod direct;
 mod foreign;
 mod hidden;
+mod odd;
 mod peers;
 mod relays;
 mod search;
