@@ -2,16 +2,20 @@
 
 mod judge;
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use handover_core::PeerId;
 use handover_core::engine::LookUpId;
 use handover_core::secret::MeetingPoint;
-use handover_transports::libp2p::{Libp2pConfig, Libp2pTransport, Reachable};
+use handover_transports::libp2p::{Libp2pConfig, Libp2pTransport, NetworkState, Reachable};
 use handover_transports::{Transport, TransportEvent, identity, next_event};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-pub(crate) use self::judge::{Dht, Diagnosis, Mapping, Nat, Outlook, Presence, Reach, Udp};
-use self::judge::{Facts, LookedUp, is_settled, judge};
+pub(crate) use self::judge::{
+    Dht, Diagnosis, Mapping, Names, Nat, Obstacle, Outlook, Presence, Reach, Tcp, Udp,
+};
+use self::judge::{Facts, LookedUp, is_settled, judge, untried_over_udp};
 use super::args::{Doctor, Global};
 use super::exit::Exit;
 use super::failure::Failure;
@@ -21,6 +25,8 @@ use super::{data_dir, json, shut_down};
 
 /// How often it is seen what has changed.
 const LOOK: Duration = Duration::from_millis(200);
+/// Nodes that are asked over UDP.
+const ASKED: usize = 3;
 /// The one look-up.
 const LOOKUP: LookUpId = LookUpId(1);
 
@@ -43,10 +49,10 @@ pub(crate) async fn run(
             dht: network.dht,
             relayed_only: config.relayed_only(),
             asks: asks(&network),
-            bootstrap_reached: 0,
             looked_up: None,
         },
         began: Instant::now(),
+        asked: BTreeSet::new(),
     };
     let point = random()?;
     transport.announce(point);
@@ -61,13 +67,14 @@ pub(crate) async fn run(
         return Ok(Exit::Interrupted);
     };
     screen.event(&json::doctor(&found));
-    for (tone, text) in words::findings(&found) {
+    for (tone, text) in words::findings(&found, global.verbose > 0) {
         screen.need(tone, &text);
     }
     screen.need(Tone::Strong, words::summary(found.expect));
-    Ok(match found.expect {
-        Outlook::LocalNetwork => Exit::Unreachable,
-        Outlook::Direct | Outlook::ReachablePeers | Outlook::Relays => Exit::Done,
+    // Where the DHT does not answer no code is found from elsewhere.
+    Ok(match found.dht {
+        Dht::Answers(_) => Exit::Done,
+        Dht::Off | Dht::Late | Dht::Silent | Dht::Hangs => Exit::Unreachable,
     })
 }
 
@@ -86,6 +93,8 @@ fn random() -> Result<MeetingPoint, Failure> {
 struct Looking {
     facts: Facts,
     began: Instant,
+    /// Nodes that were asked over UDP.
+    asked: BTreeSet<PeerId>,
 }
 
 impl Looking {
@@ -106,13 +115,21 @@ impl Looking {
                 }
                 _ = looks.tick() => {
                     let network = transport.network();
-                    let facts = &mut self.facts;
-                    facts.bootstrap_reached = facts.bootstrap_reached.max(network.bootstrap_connected);
-                    let found = judge(&network, facts);
+                    let found = judge(&network, &self.facts);
                     if is_settled(&found) {
                         return Ok(found);
                     }
+                    self.ask_over_udp(transport, &network);
                 }
+            }
+        }
+    }
+
+    /// Nodes that were reached by TCP and speak QUIC too tell whether UDP gets out.
+    fn ask_over_udp(&mut self, transport: &mut Libp2pTransport, network: &NetworkState) {
+        for (peer, addresses) in untried_over_udp(network) {
+            if self.asked.len() < ASKED && self.asked.insert(peer) {
+                transport.reach(peer, addresses);
             }
         }
     }

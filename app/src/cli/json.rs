@@ -44,13 +44,15 @@
 //! | `limits` | `up`, `down` (bytes a second, null for no limit): at the start if there are any, and when they change |
 //! | `node_address` | `address` (as others name it with `--bootstrap`) |
 //! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
-//! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `dht`: `off`, `late`, `silent` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
+//! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays`, `unknown` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `bootstrap`: [{`peer`, `reached`, `addresses`: [{`address`, `outcome` (`connected`, `other_node`, null if it has not ended, or why it failed: `refused`, `timed_out`, `name`, …), `other` (who answered)}]}]; `obstacle`: null, `portal`, `other_protocols`, `other_nodes`, `cut`, `silence`, `refused`, `names`, `no_network` or `no_answer`; `names`: `off`, `unknown`, `fail` or `work`; `dht`: `off`, `late`, `silent`, `hangs` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `tcp`: `unknown`, `web_only` or `works`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
 //! | `transfer` | one of `handover history`: `at` (milliseconds since 1970), `direction`: `sent` or `received`, `name`, `files`, `bytes`, `peer`, `peer_name`, `ended`: `completed`, `incomplete`, `declined`, `cancelled`, `failed` or `violation`, `reason`, `took`, `path`, `folder` |
 //! | `history_cleared` | `transfers` |
 //! | `peer` | one of `handover peers`: `peer`, `name`, `names`, `needs_code`, `first_met`, `last_met` (milliseconds since 1970), `delivered`, `rate`, `taken`, `completed`, `failed`, `bad`, `violations`, `carried` and `cuts` (as a relay), `standing` (who has more is tried first) |
 //! | `peers_forgotten` | `peers` |
 //! | `failed` | `exit` (the exit code that follows), `message`, `advice` |
 //! | `demo_finished` | `files`, `bytes` |
+
+mod doctor;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -65,10 +67,11 @@ use handover_core::{Multiaddr, PeerId};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::doctor::{Dht, Diagnosis};
 use super::failure::Failure;
 use super::resume::Item;
 use handover_transports::libp2p::NetworkState;
+
+pub(crate) use self::doctor::doctor;
 
 /// The limits that are in force.
 pub(crate) fn limits(up: Option<u64>, down: Option<u64>) -> Value {
@@ -250,32 +253,6 @@ pub(crate) fn node_state(network: &NetworkState) -> Value {
         "reservations": network.served.reservations,
         "circuits": network.served.circuits,
         "circuits_total": network.served.circuits_total,
-    })
-}
-
-/// What the network here allows.
-pub(crate) fn doctor(of: &Diagnosis) -> Value {
-    let (dht, took) = match of.dht {
-        Dht::Off => ("off", None),
-        Dht::Late => ("late", None),
-        Dht::Silent => ("silent", None),
-        Dht::Answers(took) => ("answers", Some(millis(took))),
-    };
-    json!({
-        "event": "doctor",
-        "expect": of.expect,
-        "ipv4": of.ipv4,
-        "ipv6": of.ipv6,
-        "bootstrap_reached": of.bootstrap_reached,
-        "bootstrap_nodes": of.bootstrap_nodes,
-        "dht": dht,
-        "dht_millis": took,
-        "nat": of.nat,
-        "udp": of.udp,
-        "reachable": of.reachable,
-        "port_mapping": of.port_mapping,
-        "relays": of.relays,
-        "relays_needed": of.relays_needed,
     })
 }
 

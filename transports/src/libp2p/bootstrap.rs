@@ -39,6 +39,11 @@ impl Bootstrap {
         }
     }
 
+    /// The nodes, and where they are.
+    pub(crate) fn nodes(&self) -> &[(PeerId, Vec<Multiaddr>)] {
+        &self.nodes
+    }
+
     /// How many nodes there are.
     pub(crate) fn configured(&self) -> usize {
         self.nodes.len()

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::config::Serve;
 use super::dht::{self, Ready};
-use super::dials::split;
+use super::dials::{is_quic, split};
 use super::{Libp2pTransport, TransportEvent};
 use handover_core::dial::is_relayed;
 
@@ -201,6 +201,8 @@ impl Libp2pTransport {
                     addresses.push(address);
                 }
             }
+            let quic = addresses.iter().filter(|address| is_quic(address)).cloned();
+            self.contacts.speaks_quic(peer_id, quic.collect());
             let speaks = |protocol: StreamProtocol| info.protocols.contains(&protocol);
             let behaviour = self.swarm.behaviour_mut();
             if let Some(kad) = behaviour.dht.as_mut()

@@ -3,7 +3,7 @@
 use handover_core::dial::path_kind;
 use handover_core::engine::{DialId, PathKind};
 use libp2p::core::ConnectedPoint;
-use libp2p::swarm::ConnectionId;
+use libp2p::swarm::{ConnectionError, ConnectionId};
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
@@ -98,6 +98,9 @@ impl Libp2pTransport {
             tracing::debug!(%peer, %relay, ?limit, "a circuit stands");
         }
         self.note_stranger(&carrier);
+        if carrier.dialled {
+            self.contacts.connected(peer, &carrier.remote);
+        }
         self.connections.0.insert(connection, carrier);
         self.reaches.remove(&connection);
         self.bootstrap.set_connected(peer, true);
@@ -107,6 +110,16 @@ impl Libp2pTransport {
         let steps = self.dials.established(connection, peer);
         self.offer(peer);
         self.perform(steps.unwrap_or_default());
+    }
+
+    /// A connection that fails before anything was said on it is none.
+    pub(super) fn note_loss(&mut self, connection: ConnectionId, cause: Option<&ConnectionError>) {
+        if let Some(carrier) = self.connections.0.get(&connection)
+            && carrier.dialled
+            && !carrier.identified
+        {
+            self.contacts.lost(carrier.peer, &carrier.remote, cause);
+        }
     }
 
     /// Whoever comes while a relayed connection with them stands has been dialled from here too: by hole punching.

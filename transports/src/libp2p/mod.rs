@@ -13,10 +13,12 @@ pub mod candidates;
 pub mod circuit;
 mod config;
 mod connections;
+mod contacts;
 mod dht;
 mod dials;
 mod discovery;
 mod gate;
+mod greeting;
 pub mod interfaces;
 pub mod link;
 mod links;
@@ -55,6 +57,7 @@ use self::behaviour::{Node, NodeEvent};
 use self::bootstrap::Bootstrap;
 use self::config::nodes;
 use self::connections::Connections;
+use self::contacts::Contacts;
 use self::dht::Dht;
 use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
@@ -71,7 +74,9 @@ pub use self::circuit::CircuitLimit;
 pub use self::config::{
     Libp2pConfig, Libp2pError, PUBLIC_BOOTSTRAP, Reachable, RelayQuotas, Serve, public_bootstrap,
 };
+pub use self::contacts::{BootstrapNode, Contact, Outcome, QuicNode};
 pub use self::listen::Listen;
+pub use self::reason::Reason;
 pub use self::stack::SecurityError;
 pub use self::state::{
     ConnectionCounts, HeldReservation, NetworkState, PortMapping, Served, Sighting, TestedAddress,
@@ -109,6 +114,7 @@ pub struct Libp2pTransport {
     reaches: BTreeSet<ConnectionId>,
     neighbours: Neighbours,
     connections: Connections,
+    contacts: Contacts,
     setting: Setting,
     dht: Option<Dht>,
     bootstrap: Bootstrap,
@@ -191,6 +197,7 @@ impl Libp2pTransport {
             reaches: BTreeSet::new(),
             neighbours: Neighbours::default(),
             connections: Connections::default(),
+            contacts: Contacts::default(),
             setting: Setting::of(config),
             dht: config.dht.then(|| Dht::new(peer, config.direct)),
             bootstrap: Bootstrap::new(bootstrap, now),
@@ -280,6 +287,7 @@ impl Libp2pTransport {
             self.bootstrap.failed(peer);
         }
         self.reaches.remove(&connection);
+        self.contacts.not_connected(peer, error);
         if let DialError::Transport(tried) = error {
             for (address, _) in tried {
                 self.strangers.dialled(address);
@@ -297,8 +305,13 @@ impl Libp2pTransport {
                 peer_id,
                 connection_id,
                 endpoint,
+                concurrent_dial_errors,
                 ..
-            } => self.on_established(connection_id, peer_id, &endpoint),
+            } => {
+                let failed = concurrent_dial_errors.unwrap_or_default();
+                self.contacts.failed(Some(peer_id), &failed);
+                self.on_established(connection_id, peer_id, &endpoint);
+            }
             SwarmEvent::ConnectionClosed {
                 peer_id,
                 connection_id,
@@ -309,6 +322,7 @@ impl Libp2pTransport {
                 if num_established == 0 {
                     self.bootstrap.set_connected(peer_id, false);
                 }
+                self.note_loss(connection_id, cause.as_ref());
                 self.on_closed(connection_id, &reason::of_close(cause.as_ref()));
                 self.settled(connection_id, false);
             }

@@ -1,6 +1,7 @@
 //! What a connection is made of: TCP secured by TLS or Noise and multiplexed by Yamux, QUIC, which is all in one, or a
 //! circuit through a relay, which is treated as TCP is.
 
+use std::io;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, Either};
@@ -9,19 +10,24 @@ use futures::{AsyncRead, AsyncWrite, FutureExt, TryFutureExt};
 use futures_rustls::TlsStream;
 use libp2p::core::UpgradeInfo;
 use libp2p::core::muxing::StreamMuxerBox;
+use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, OptionalTransport, Transport as _};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, Version};
 use libp2p::identity::Keypair;
 use libp2p::{PeerId, dns, noise, quic, tcp};
 
 use super::circuit;
+use super::greeting::Greeted;
 use super::interfaces::OnOwnAddresses;
 use super::muxer::Yamux;
-use super::reason::Reason;
+use super::reason::{Caused, Reason};
 use super::tls::{Tls, TlsError};
 
-/// How long securing and multiplexing a fresh connection may take.
+/// How long connecting, securing and multiplexing may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How long connecting alone may: less, so that a node that takes connections and says nothing is told from one that
+/// does not answer at all.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(7);
 
 /// Bytes asked of a socket at once. TLS alone asks for one record of 16 KiB at a time, and each call has the kernel
 /// tell the other side of the room that it made. The memory is only touched as far as bytes come.
@@ -38,8 +44,13 @@ pub(crate) fn build(
     names: bool,
 ) -> Result<Connections, SecurityError> {
     let tcp = if with_tcp {
-        let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
-            .map(|socket, _| BufReader::with_capacity(READ_AHEAD, socket))
+        let sockets = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        let transport = TransportTimeout::with_outgoing_timeout(sockets, CONNECT_TIMEOUT)
+            .map_err(|error| Caused::from(of_connecting(&error)))
+            .map(|socket, endpoint| {
+                let greeted = Greeted::new(socket, endpoint.is_dialer());
+                BufReader::with_capacity(READ_AHEAD, greeted)
+            })
             .upgrade(Version::V1Lazy)
             .authenticate(Security::new(keypair)?)
             .multiplex(Yamux)
@@ -89,7 +100,18 @@ pub(crate) fn with_relays(
     Ok(relayed
         .or_transport(direct)
         .map(|either, _| either.into_inner())
+        .map_err(|either| either.either_into::<Caused>())
         .boxed())
+}
+
+/// Why a socket is not connected.
+fn of_connecting(error: &TransportTimeoutError<io::Error>) -> Reason {
+    match error {
+        TransportTimeoutError::Timeout => Reason::TimedOut,
+        TransportTimeoutError::TimerError(error) | TransportTimeoutError::Other(error) => {
+            Reason::of(error)
+        }
+    }
 }
 
 /// A connection could not be secured.

@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::Libp2pTransport;
 use super::circuit::CircuitLimit;
+use super::contacts::{BootstrapNode, Contact, QuicNode};
 use super::dials::split;
 use handover_core::dial::is_relayed;
 
@@ -41,6 +42,12 @@ pub struct NetworkState {
     pub bootstrap_configured: usize,
     /// Bootstrap nodes that it is connected to.
     pub bootstrap_connected: usize,
+    /// The nodes that it begins with, and how each answered.
+    pub bootstrap: Vec<BootstrapNode>,
+    /// The addresses that it dialled lately, and what came of it; the latest last.
+    pub contacts: Vec<Contact>,
+    /// Nodes that say that they speak QUIC.
+    pub quic_nodes: Vec<QuicNode>,
     /// What it does for others.
     pub served: Served,
     /// Its connections, by the way they go.
@@ -290,6 +297,9 @@ impl Libp2pTransport {
             dht_nodes: self.seen.dht_nodes,
             bootstrap_configured: self.bootstrap.configured(),
             bootstrap_connected: self.bootstrap.connected(),
+            bootstrap: self.contacts.of_nodes(&self.bootstrap),
+            contacts: self.contacts.dialled(),
+            quic_nodes: self.contacts.quic(),
             served: Served {
                 serving: self.setting.serves,
                 reservations: self.seen.reserved.len(),

@@ -6,6 +6,7 @@ mod direct;
 mod fake_relay;
 mod foreign;
 mod hidden;
+mod odd;
 mod peers;
 mod relays;
 mod search;

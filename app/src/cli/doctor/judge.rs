@@ -1,5 +1,7 @@
 //! What a peer's place in the network means for transfers.
 
+mod dialled;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -7,12 +9,12 @@ use std::time::Duration;
 use handover_core::Multiaddr;
 use handover_core::dial::{is_relayed, path_kind};
 use handover_core::engine::PathKind;
-use handover_transports::libp2p::{NetworkState, PortMapping, Sighting, Verdict};
+use handover_transports::libp2p::{BootstrapNode, NetworkState, PortMapping, Sighting, Verdict};
 use multiaddr::Protocol;
 use serde::Serialize;
 
-/// Nodes that saw this peer over TCP and not one over UDP: fewer prove nothing, since a node may not have UDP itself.
-const TCP_ALONE: usize = 3;
+use self::dialled::is_waiting;
+pub(crate) use self::dialled::{Names, Obstacle, Tcp, untried_over_udp};
 
 /// What [`NetworkState`] does not tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +25,6 @@ pub(crate) struct Facts {
     pub(crate) relayed_only: bool,
     /// Which addresses can be reached is for others to find out. If not, all of this machine's own count.
     pub(crate) asks: bool,
-    /// The most bootstrap nodes that were connected at one time; idle connections are closed.
-    pub(crate) bootstrap_reached: usize,
     /// What came of a look-up; `None` while it lasts.
     pub(crate) looked_up: Option<LookedUp>,
 }
@@ -43,10 +43,14 @@ pub(crate) struct LookedUp {
 pub(crate) struct Diagnosis {
     pub(crate) ipv4: Presence,
     pub(crate) ipv6: Presence,
-    pub(crate) bootstrap_reached: usize,
-    pub(crate) bootstrap_nodes: usize,
+    /// How each node to begin with answered.
+    pub(crate) bootstrap: Vec<BootstrapNode>,
+    /// Why none of them was reached.
+    pub(crate) obstacle: Option<Obstacle>,
+    pub(crate) names: Names,
     pub(crate) dht: Dht,
     pub(crate) nat: Nat,
+    pub(crate) tcp: Tcp,
     pub(crate) udp: Udp,
     pub(crate) reachable: Reach,
     pub(crate) port_mapping: Mapping,
@@ -55,6 +59,16 @@ pub(crate) struct Diagnosis {
     /// Without one, nobody behind a NAT of their own gets through to this peer.
     pub(crate) relays_needed: bool,
     pub(crate) expect: Outlook,
+    /// A dial is under way whose outcome may change a finding.
+    pub(crate) undecided: bool,
+}
+
+impl Diagnosis {
+    /// How many nodes to begin with were reached.
+    pub(crate) fn bootstrap_reached(&self) -> usize {
+        let reached = self.bootstrap.iter().filter(|node| node.is_reached());
+        reached.count()
+    }
 }
 
 /// The best address of a family.
@@ -78,6 +92,8 @@ pub(crate) enum Dht {
     Late,
     /// No node could be asked.
     Silent,
+    /// Nodes are known, and not one of them has answered.
+    Hangs,
     Answers(Duration),
 }
 
@@ -150,6 +166,8 @@ pub(crate) enum Outlook {
     ReachablePeers,
     /// Relayed ones.
     Relays,
+    /// Too little was found out to say.
+    Unknown,
     /// None beyond this network.
     LocalNetwork,
 }
@@ -160,33 +178,48 @@ pub(crate) fn judge(network: &NetworkState, facts: &Facts) -> Diagnosis {
     let mut diagnosis = Diagnosis {
         ipv4: presence(own.iter().filter(|ip| ip.is_ipv4())),
         ipv6: presence(own.iter().filter(|ip| ip.is_ipv6())),
-        bootstrap_reached: facts.bootstrap_reached.max(network.bootstrap_connected),
-        bootstrap_nodes: network.bootstrap_configured,
-        dht: dht(facts),
+        bootstrap: network.bootstrap.clone(),
+        obstacle: dialled::obstacle(&network.bootstrap),
+        names: dialled::names(&network.bootstrap),
+        dht: dht(network, facts),
         nat: nat(network, &own),
-        udp: udp(network),
+        tcp: dialled::tcp(network),
+        udp: dialled::udp(network),
         reachable: reach(network, facts),
         port_mapping: mapping(&network.port_mapping),
         relays: network.reservations.len(),
         relays_needed: facts.dht && needs_relay(network, facts),
-        expect: Outlook::LocalNetwork,
+        expect: Outlook::Unknown,
+        undecided: false,
     };
+    diagnosis.undecided = is_undecided(network, &diagnosis);
     diagnosis.expect = outlook(&diagnosis, facts.relayed_only);
     diagnosis
 }
 
 /// Whether waiting any longer may change a finding.
 pub(crate) fn is_settled(diagnosis: &Diagnosis) -> bool {
-    let dht = match diagnosis.dht {
-        Dht::Late => false,
+    let asked = diagnosis.port_mapping == Mapping::Asked;
+    if diagnosis.undecided || asked {
+        return false;
+    }
+    match diagnosis.dht {
+        Dht::Late => return false,
         // Nothing more is heard from a network that nobody answers in.
-        Dht::Off | Dht::Silent => return diagnosis.port_mapping != Mapping::Asked,
-        Dht::Answers(_) => true,
-    };
-    let open = diagnosis.reachable == Reach::Unknown || diagnosis.port_mapping == Mapping::Asked;
+        Dht::Off | Dht::Silent | Dht::Hangs => return true,
+        Dht::Answers(_) => {}
+    }
     let lacks_relay = diagnosis.relays_needed && diagnosis.relays == 0;
     let nat = diagnosis.nat != Nat::Unknown || diagnosis.reachable == Reach::Assumed;
-    dht && !open && !lacks_relay && nat
+    nat && !lacks_relay && diagnosis.reachable != Reach::Unknown
+}
+
+/// Whether dials are under way that matter: of bootstrap nodes as long as none, or none but by the ports of the web, is
+/// reached, and over UDP as long as nobody has answered that.
+fn is_undecided(network: &NetworkState, of: &Diagnosis) -> bool {
+    let nodes = (of.bootstrap_reached() == 0 || of.tcp != Tcp::Works) && is_waiting(&of.bootstrap);
+    let udp = of.udp == Udp::Unknown && !untried_over_udp(network).is_empty();
+    nodes || udp
 }
 
 fn presence<'a>(ips: impl Iterator<Item = &'a IpAddr>) -> Presence {
@@ -214,10 +247,12 @@ fn is_shared(ip: Ipv4Addr) -> bool {
     first == 100 && second & 0xc0 == 64
 }
 
-fn dht(facts: &Facts) -> Dht {
+fn dht(network: &NetworkState, facts: &Facts) -> Dht {
+    let known = network.dht_nodes > 0;
     match facts.looked_up {
         _ if !facts.dht => Dht::Off,
         None => Dht::Late,
+        Some(LookedUp { reached: false, .. }) if known => Dht::Hangs,
         Some(LookedUp { reached: false, .. }) => Dht::Silent,
         Some(LookedUp { took, .. }) => Dht::Answers(took),
     }
@@ -258,20 +293,6 @@ fn nat_of(sightings: &[&Sighting], own: &BTreeSet<IpAddr>, ports: &BTreeSet<u16>
         [one] if one.by > 1 => Some(Nat::OnePort),
         [_] => Some(Nat::Unknown),
         _ => Some(Nat::Symmetric),
-    }
-}
-
-fn udp(network: &NetworkState) -> Udp {
-    let over = |quic: bool| {
-        let seen = network.sightings.iter();
-        let seen = seen.filter(move |seen| is_quic(&seen.address) == quic);
-        seen.map(|seen| seen.by).sum::<usize>()
-    };
-    match (over(true), over(false)) {
-        _ if !network.listening.iter().any(is_quic) => Udp::Off,
-        (1.., _) => Udp::Works,
-        (0, TCP_ALONE..) => Udp::Blocked,
-        _ => Udp::Unknown,
     }
 }
 
@@ -316,20 +337,19 @@ fn needs_relay(network: &NetworkState, facts: &Facts) -> bool {
 fn outlook(of: &Diagnosis, relayed_only: bool) -> Outlook {
     let open = matches!(of.reachable, Reach::Strangers | Reach::Assumed)
         || of.port_mapping == Mapping::Mapped;
-    let punches = matches!(of.nat, Nat::None | Nat::PortKept | Nat::OnePort);
-    let online = match of.dht {
-        Dht::Answers(_) => true,
-        Dht::Late => of.bootstrap_reached > 0,
-        Dht::Off | Dht::Silent => false,
-    };
-    if !online {
-        Outlook::LocalNetwork
-    } else if relayed_only {
-        Outlook::Relays
-    } else if open || (punches && of.udp != Udp::Blocked) {
-        Outlook::Direct
-    } else {
-        Outlook::ReachablePeers
+    match of.dht {
+        Dht::Answers(_) => {}
+        Dht::Late | Dht::Hangs if of.bootstrap_reached() > 0 => return Outlook::Unknown,
+        Dht::Off | Dht::Silent | Dht::Late | Dht::Hangs => return Outlook::LocalNetwork,
+    }
+    match of.nat {
+        _ if relayed_only => Outlook::Relays,
+        _ if open => Outlook::Direct,
+        // Few peers listen on the ports of the web.
+        _ if of.tcp == Tcp::WebOnly && of.udp != Udp::Works => Outlook::Relays,
+        Nat::Unknown => Outlook::Unknown,
+        Nat::None | Nat::PortKept | Nat::OnePort if of.udp != Udp::Blocked => Outlook::Direct,
+        Nat::None | Nat::PortKept | Nat::OnePort | Nat::Symmetric => Outlook::ReachablePeers,
     }
 }
 

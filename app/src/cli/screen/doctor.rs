@@ -2,9 +2,18 @@
 
 use std::time::Duration;
 
+use handover_core::Multiaddr;
+use handover_transports::libp2p::{BootstrapNode, Outcome};
+
 use super::Tone;
+use super::escape::fit;
 use super::units::{count, took};
-use crate::cli::doctor::{Dht, Diagnosis, Mapping, Nat, Outlook, Presence, Reach, Udp};
+use crate::cli::doctor::{
+    Dht, Diagnosis, Mapping, Names, Nat, Obstacle, Outlook, Presence, Reach, Tcp, Udp,
+};
+
+/// Characters of an address that are shown.
+const ADDRESS: usize = 160;
 
 /// A finding, and how it is meant.
 pub(crate) type Finding = (Tone, String);
@@ -23,18 +32,24 @@ pub(crate) fn summary(expect: Outlook) -> &'static str {
             "\nDirect transfers: only with peers that can be reached; through relays with others"
         }
         Outlook::Relays => "\nDirect transfers: none, through relays only",
+        Outlook::Unknown => "\nDirect transfers: unknown, too little was found out",
         Outlook::LocalNetwork => "\nDirect transfers: only this local network",
     }
 }
 
-/// Every finding.
-pub(crate) fn findings(of: &Diagnosis) -> Vec<Finding> {
+/// Every finding. `verbose`: also of each address of the bootstrap nodes.
+pub(crate) fn findings(of: &Diagnosis, verbose: bool) -> Vec<Finding> {
     // Where nobody was asked, that nobody has said anything says nothing.
     let asked = matches!(of.dht, Dht::Answers(_)) && of.reachable > Reach::Assumed;
     let mut all = addresses(of);
     all.extend(bootstrap(of));
+    if verbose {
+        all.extend(nodes(&of.bootstrap));
+    }
+    all.extend(names(of.names));
     all.push(dht(of.dht));
     all.extend((asked || of.nat != Nat::Unknown).then(|| nat(of.nat)));
+    all.extend(tcp(of.tcp));
     all.extend(udp(of.udp).filter(|_| asked || of.udp != Udp::Unknown));
     all.extend(reach(of.reachable).filter(|_| asked || of.reachable != Reach::Unknown));
     all.extend(mapping(of.port_mapping));
@@ -79,15 +94,99 @@ fn addresses(of: &Diagnosis) -> Vec<Finding> {
 }
 
 fn bootstrap(of: &Diagnosis) -> Option<Finding> {
-    let (reached, nodes) = (of.bootstrap_reached, of.bootstrap_nodes);
-    let of_nodes = format!("{reached} of {}", count(nodes as u64, "node", "nodes"));
-    match (reached, nodes) {
-        (_, 0) => None,
-        (0, _) => Some(bad(format!(
-            "Bootstrap: {of_nodes} reached, so only this network is searched.\n  \
-             Check the internet connection and the firewall, or name another node with --bootstrap."
-        ))),
-        _ => Some(good(format!("Bootstrap: {of_nodes} reached."))),
+    let nodes = count(of.bootstrap.len() as u64, "node", "nodes");
+    let reached = format!("Bootstrap: {} of {nodes} reached", of.bootstrap_reached());
+    if of.bootstrap.is_empty() {
+        return None;
+    }
+    let Some(why) = of.obstacle else {
+        return Some(good(format!("{reached}.")));
+    };
+    let (why, advice) = obstacle(why);
+    Some(bad(format!(
+        "{reached}, so only this network is searched.\n  {why}\n  {advice}"
+    )))
+}
+
+/// Why none was reached, and what to do.
+fn obstacle(why: Obstacle) -> (&'static str, &'static str) {
+    match why {
+        Obstacle::Portal => (
+            "Something on the way seems to answer in their place, as a captive portal does (a network that wants a login first).",
+            "Open any web page in a browser, log in there, and look again.",
+        ),
+        Obstacle::OtherProtocols => (
+            "The nodes answer, but speak other transports, multiplexers or security protocols (WebSocket or mplex, for example).",
+            "Name a node with --bootstrap that speaks TCP with Yamux, or QUIC. -v tells what each address answered.",
+        ),
+        Obstacle::OtherNodes => (
+            "Other nodes answer at their addresses.",
+            "Check the identities after /p2p/ in what is given with --bootstrap. -v tells which nodes answered.",
+        ),
+        Obstacle::Cut => (
+            "Connections are taken and then cut, by the nodes or by something on the way: a firewall, a proxy or a captive portal.",
+            "Check the firewall, open a web page in a browser, or name another node with --bootstrap.",
+        ),
+        Obstacle::Silence => (
+            "Connections are taken, and then nothing comes on them: the nodes hang, or something on the way takes what is sent.",
+            "Name another node with --bootstrap.",
+        ),
+        Obstacle::Refused => (
+            "Connections are refused: nothing listens there, or a firewall refuses them.",
+            "Check the addresses and the firewall, or name another node with --bootstrap.",
+        ),
+        Obstacle::Names => (
+            "Their names can't be resolved.",
+            "Check the name servers of this computer and the internet connection, or name a node by its IP address with --bootstrap.",
+        ),
+        Obstacle::NoNetwork => (
+            "There is no way to the internet from here.",
+            "Check the internet connection.",
+        ),
+        Obstacle::NoAnswer => (
+            "Nothing came back from them.",
+            "Check the internet connection and the firewall, or name another node with --bootstrap.",
+        ),
+    }
+}
+
+/// What came of dialling each address of the bootstrap nodes.
+fn nodes(nodes: &[BootstrapNode]) -> Vec<Finding> {
+    let line = |(address, outcome): &(Multiaddr, Option<Outcome>)| {
+        let came = match outcome {
+            None => "no answer in this time, or another address was faster".to_string(),
+            Some(Outcome::Connected) => "connected".to_string(),
+            Some(Outcome::Failed(reason)) => reason.to_string(),
+            Some(Outcome::OtherPeer(peer)) => format!("another node answered, {peer}"),
+        };
+        let address = fit(&address.to_string(), ADDRESS);
+        format!("\n      {address}: {came}")
+    };
+    let node = |node: &BootstrapNode| {
+        let lines: String = node.addresses.iter().map(line).collect();
+        (Tone::Plain, format!("    {}{lines}", node.peer))
+    };
+    nodes.iter().map(node).collect()
+}
+
+fn names(names: Names) -> Option<Finding> {
+    match names {
+        Names::Off | Names::Unknown => None,
+        Names::Work => Some(good("DNS: names are resolved.")),
+        Names::Fail => Some(mixed(
+            "DNS: no name could be resolved. Nodes are only reached that are named by their IP addresses.\n  \
+             Check the name servers of this computer.",
+        )),
+    }
+}
+
+fn tcp(tcp: Tcp) -> Option<Finding> {
+    match tcp {
+        Tcp::Unknown | Tcp::Works => None,
+        Tcp::WebOnly => Some(mixed(
+            "TCP: only the ports of the web (443 and 80) seem to get out. Nodes and relays are reached where they listen there;\n  \
+             direct transfers are not to be expected.",
+        )),
     }
 }
 
@@ -97,6 +196,10 @@ fn dht(dht: Dht) -> Finding {
         Dht::Late => mixed("DHT: no answer in the time that it was given. --wait gives it more."),
         Dht::Silent => bad(
             "DHT: nobody answers. Short codes are found on this network only; send with --ticket to name addresses.",
+        ),
+        Dht::Hangs => bad(
+            "DHT: nodes of it are reached, but it does not answer. Short codes are found on this network only; send with --ticket\n  \
+             to name addresses, or name another node with --bootstrap.",
         ),
         Dht::Answers(time) => good(format!(
             "DHT: it answers, after {}. Codes are found from anywhere.",
@@ -123,9 +226,9 @@ fn nat(nat: Nat) -> Finding {
 fn udp(udp: Udp) -> Option<Finding> {
     Some(match udp {
         Udp::Off => return None,
-        Udp::Unknown => mixed("UDP: nobody has told whether it gets out."),
+        Udp::Unknown => mixed("UDP: unknown, as no node was met that speaks QUIC."),
         Udp::Blocked => mixed(
-            "UDP: it seems to be blocked. TCP is used, and hole punching fails more often.\n  \
+            "UDP: it seems to be blocked: nodes that speak QUIC answer over TCP alone. TCP is used, and hole punching fails more often.\n  \
              Let UDP out in the firewall, if that is yours.",
         ),
         Udp::Works => good("UDP: it gets out."),
@@ -180,27 +283,54 @@ fn relays(of: &Diagnosis) -> Option<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use handover_core::{Keypair, PeerId};
+    use handover_transports::libp2p::Reason;
+
     use super::*;
 
     fn home() -> Diagnosis {
         Diagnosis {
             ipv4: Presence::Private,
             ipv6: Presence::Public,
-            bootstrap_reached: 3,
-            bootstrap_nodes: 4,
+            bootstrap: nodes([Some(Outcome::Connected), None]),
+            obstacle: None,
+            names: Names::Work,
             dht: Dht::Answers(Duration::from_millis(1240)),
             nat: Nat::PortKept,
+            tcp: Tcp::Works,
             udp: Udp::Works,
             reachable: Reach::Nobody,
             port_mapping: Mapping::NoRouter,
             relays: 3,
             relays_needed: true,
             expect: Outlook::Direct,
+            undecided: false,
         }
     }
 
+    /// Two of them, each with one address.
+    fn nodes(outcomes: [Option<Outcome>; 2]) -> Vec<BootstrapNode> {
+        let node = |(number, outcome): (u8, Option<Outcome>)| BootstrapNode {
+            peer: peer(number),
+            addresses: vec![(at(number), outcome)],
+        };
+        (1..).zip(outcomes).map(node).collect()
+    }
+
+    fn peer(number: u8) -> PeerId {
+        let keys = Keypair::ed25519_from_bytes([number; 32]).unwrap();
+        keys.public().to_peer_id()
+    }
+
+    fn at(number: u8) -> Multiaddr {
+        format!("/ip4/203.0.113.{number}/tcp/4001").parse().unwrap()
+    }
+
     fn told(of: &Diagnosis) -> String {
-        let mut lines: Vec<String> = findings(of).into_iter().map(|(_, text)| text).collect();
+        let mut lines: Vec<String> = findings(of, false)
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect();
         lines.push(summary(of.expect).to_string());
         lines.join("\n")
     }
@@ -214,7 +344,8 @@ mod tests {
     fn in_a_bad_place() {
         insta::assert_snapshot!(told(&Diagnosis {
             ipv6: Presence::None,
-            bootstrap_reached: 1,
+            names: Names::Fail,
+            tcp: Tcp::WebOnly,
             nat: Nat::Symmetric,
             udp: Udp::Blocked,
             port_mapping: Mapping::RouterNotPublic,
@@ -228,7 +359,9 @@ mod tests {
     fn cut_off() {
         insta::assert_snapshot!(told(&Diagnosis {
             ipv6: Presence::Private,
-            bootstrap_reached: 0,
+            bootstrap: nodes([Some(Outcome::Failed(Reason::TimedOut)), None]),
+            obstacle: Some(Obstacle::NoAnswer),
+            names: Names::Unknown,
             dht: Dht::Silent,
             nat: Nat::Unknown,
             udp: Udp::Unknown,
@@ -259,7 +392,7 @@ mod tests {
             ipv4: Presence::Loopback,
             ..home()
         }));
-        lines.extend([dht(Dht::Off), dht(Dht::Late)]);
+        lines.extend([dht(Dht::Off), dht(Dht::Late), dht(Dht::Hangs)]);
         lines.extend([Nat::None, Nat::OnePort, Nat::Unknown].map(nat));
         lines.extend([Udp::Off, Udp::Unknown].into_iter().filter_map(udp));
         let reaches = [
@@ -276,8 +409,53 @@ mod tests {
             relays: 1,
             ..home()
         }));
-        lines.push((Tone::Strong, summary(Outlook::Relays).to_string()));
+        for expect in [Outlook::Relays, Outlook::Unknown] {
+            lines.push((Tone::Strong, summary(expect).to_string()));
+        }
         let lines: Vec<String> = lines.into_iter().map(|(_, text)| text).collect();
         insta::assert_snapshot!(lines.join("\n"));
+    }
+
+    #[test]
+    fn every_reason_why_no_bootstrap_node_is_reached_says_what_to_do() {
+        let all = [
+            Obstacle::Portal,
+            Obstacle::OtherProtocols,
+            Obstacle::OtherNodes,
+            Obstacle::Cut,
+            Obstacle::Silence,
+            Obstacle::Refused,
+            Obstacle::Names,
+            Obstacle::NoNetwork,
+            Obstacle::NoAnswer,
+        ];
+        let line = |why| {
+            let (why, advice) = obstacle(why);
+            format!("{why}\n  {advice}")
+        };
+        insta::assert_snapshot!(all.map(line).join("\n"));
+    }
+
+    #[test]
+    fn each_address_is_explained() {
+        let outcomes = [
+            None,
+            Some(Outcome::Connected),
+            Some(Outcome::OtherPeer(peer(9))),
+            Some(Outcome::Failed(Reason::Http)),
+            Some(Outcome::Failed(Reason::NoMuxer)),
+            Some(Outcome::Failed(Reason::Unnamed)),
+            Some(Outcome::Failed(Reason::Refused)),
+            Some(Outcome::Failed(Reason::Silent)),
+            Some(Outcome::Failed(Reason::TimedOut)),
+            Some(Outcome::Failed(Reason::UnknownKey)),
+        ];
+        let addresses = (1..).map(at).zip(outcomes).collect();
+        let node = BootstrapNode {
+            peer: peer(1),
+            addresses,
+        };
+        let lines = super::nodes(&[node]).into_iter().map(|(_, text)| text);
+        insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"));
     }
 }

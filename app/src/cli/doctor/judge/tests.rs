@@ -3,7 +3,9 @@
 use std::time::Instant;
 
 use handover_core::PeerId;
-use handover_transports::libp2p::{ConnectionCounts, HeldReservation, Served, TestedAddress};
+use handover_transports::libp2p::{
+    ConnectionCounts, Contact, HeldReservation, Outcome, QuicNode, Reason, Served, TestedAddress,
+};
 
 use super::*;
 
@@ -31,6 +33,34 @@ fn tested(address: Multiaddr, verdict: Verdict) -> TestedAddress {
     TestedAddress { address, verdict }
 }
 
+fn peer(number: u8) -> PeerId {
+    let keys = handover_core::Keypair::ed25519_from_bytes([number; 32]).unwrap();
+    keys.public().to_peer_id()
+}
+
+/// A host on the internet.
+fn host(number: u8) -> String {
+    format!("203.0.113.{number}")
+}
+
+/// A bootstrap node with one address, over TCP.
+fn node(number: u8, outcome: Option<Outcome>) -> BootstrapNode {
+    BootstrapNode {
+        peer: peer(number),
+        addresses: vec![(tcp(&host(number), 4001), outcome)],
+    }
+}
+
+fn contact(number: u8, address: Multiaddr, outcome: Outcome) -> Contact {
+    Contact {
+        peer: Some(peer(number)),
+        address,
+        outcome,
+    }
+}
+
+const SILENT: Outcome = Outcome::Failed(Reason::TimedOut);
+
 /// At home: the router keeps ports, lets nobody in and has no `UPnP`; three relays are held.
 fn home() -> NetworkState {
     let relay = || HeldReservation {
@@ -50,6 +80,9 @@ fn home() -> NetworkState {
         dht_nodes: 30,
         bootstrap_configured: 4,
         bootstrap_connected: 2,
+        bootstrap: vec![node(1, Some(Outcome::Connected)), node(2, None)],
+        contacts: vec![contact(1, tcp(&host(1), 4001), Outcome::Connected)],
+        quic_nodes: Vec::new(),
         served: Served::default(),
         connections: ConnectionCounts::default(),
     }
@@ -61,7 +94,6 @@ fn facts() -> Facts {
         dht: true,
         relayed_only: false,
         asks: true,
-        bootstrap_reached: 3,
         looked_up: Some(LookedUp {
             reached: true,
             took: Duration::from_secs(1),
@@ -94,16 +126,19 @@ fn a_home_has_all_that_direct_transfers_need() {
     let wanted = Diagnosis {
         ipv4: Presence::Private,
         ipv6: Presence::None,
-        bootstrap_reached: 3,
-        bootstrap_nodes: 4,
+        bootstrap: home().bootstrap,
+        obstacle: None,
+        names: Names::Off,
         dht: Dht::Answers(Duration::from_secs(1)),
         nat: Nat::PortKept,
+        tcp: Tcp::Works,
         udp: Udp::Works,
         reachable: Reach::Nobody,
         port_mapping: Mapping::NoRouter,
         relays: 3,
         relays_needed: true,
         expect: Outlook::Direct,
+        undecided: false,
     };
     assert_eq!(found, wanted);
     assert!(is_settled(&found));
@@ -188,21 +223,182 @@ fn ipv6_says_nothing_of_the_nat_of_ipv4() {
     assert_eq!(judge(&alone, &facts()).nat, Nat::None);
 }
 
+/// At home, after these dials, and with TCP alone seen from outside.
+fn after(contacts: Vec<Contact>) -> NetworkState {
+    NetworkState {
+        sightings: vec![seen(tcp(ROUTER, PORT), 3)],
+        contacts,
+        ..home()
+    }
+}
+
 #[test]
-fn udp_is_blocked_if_tcp_alone_gets_through() {
-    let over_tcp = |by| behind(vec![seen(tcp(ROUTER, PORT), by)]);
-    assert_eq!(over_tcp(TCP_ALONE - 1).udp, Udp::Unknown);
-    let blocked = over_tcp(TCP_ALONE);
+fn udp_is_blocked_if_a_node_that_speaks_quic_answers_over_tcp_alone() {
+    let by_tcp = || contact(1, tcp(&host(1), 4001), Outcome::Connected);
+    let by_quic = |number, outcome| contact(number, quic(&host(number), 4001), outcome);
+    let unknown = judge(&after(vec![by_tcp()]), &facts());
+    assert_eq!(unknown.udp, Udp::Unknown, "it may not speak QUIC");
+    let other = vec![by_tcp(), by_quic(2, SILENT)];
+    assert_eq!(judge(&after(other), &facts()).udp, Udp::Unknown, "dead");
+    let blocked = judge(&after(vec![by_tcp(), by_quic(1, SILENT)]), &facts());
     assert_eq!(blocked.udp, Udp::Blocked);
     assert_eq!(blocked.expect, Outlook::ReachablePeers);
+    let works = vec![by_tcp(), by_quic(1, SILENT), by_quic(2, Outcome::Connected)];
+    assert_eq!(judge(&after(works), &facts()).udp, Udp::Works);
     let without = NetworkState {
         listening: vec![tcp(LAN, PORT)],
-        sightings: vec![seen(tcp(ROUTER, PORT), TCP_ALONE)],
-        ..home()
+        ..after(vec![by_tcp(), by_quic(1, SILENT)])
     };
     let without = judge(&without, &facts());
     assert_eq!(without.udp, Udp::Off, "that was the user's choice");
     assert_eq!(without.expect, Outlook::Direct);
+}
+
+#[test]
+fn a_node_that_names_a_quic_address_is_asked_over_udp_once() {
+    let by_tcp = contact(1, tcp(&host(1), 4001), Outcome::Connected);
+    let names_quic = |number| QuicNode {
+        peer: peer(number),
+        addresses: vec![quic(&host(number), 4001)],
+    };
+    let mut network = NetworkState {
+        quic_nodes: vec![names_quic(1), names_quic(2)],
+        ..after(vec![by_tcp])
+    };
+    let untried = untried_over_udp(&network);
+    assert_eq!(untried, [(peer(1), vec![quic(&host(1), 4001)])]);
+    let found = judge(&network, &facts());
+    assert!(found.udp == Udp::Unknown && !is_settled(&found));
+    let asked = contact(1, quic(&host(1), 4001), SILENT);
+    network.contacts.push(asked);
+    assert_eq!(untried_over_udp(&network), []);
+    let found = judge(&network, &facts());
+    assert!(found.udp == Udp::Blocked && is_settled(&found));
+}
+
+#[test]
+fn where_only_the_ports_of_the_web_get_out_no_direct_transfer_is_promised() {
+    let web = |outcome| contact(1, tcp(&host(1), 443), outcome);
+    let other = |number, outcome| contact(number, tcp(&host(number), 4001), outcome);
+    let of = |contacts: Vec<Contact>| judge(&after(contacts), &facts());
+    let connected = Outcome::Connected;
+    let found = of(vec![web(connected), other(1, SILENT)]);
+    assert_eq!((found.tcp, found.expect), (Tcp::WebOnly, Outlook::Relays));
+    let found = of(vec![web(connected), other(2, SILENT), other(3, SILENT)]);
+    assert_eq!((found.tcp, found.expect), (Tcp::WebOnly, Outlook::Relays));
+    let found = of(vec![web(connected), other(2, SILENT)]);
+    assert_eq!(found.tcp, Tcp::Unknown, "that one may be dead");
+    let refused = Outcome::Failed(Reason::Silent);
+    let found = of(vec![web(connected), other(1, SILENT), other(2, refused)]);
+    assert_eq!(found.tcp, Tcp::Works, "it took the connection");
+    let found = of(vec![other(1, SILENT), other(2, SILENT)]);
+    assert_eq!(found.tcp, Tcp::Unknown, "nothing gets out");
+}
+
+#[test]
+fn why_no_bootstrap_node_was_reached_is_told_by_how_the_dials_failed() {
+    use Reason::{
+        Closed, Foreign, Http, Insecure, NoMuxer, NoSecurity, Refused, Silent, TimedOut, Unnamed,
+        Unreachable, Unsupported,
+    };
+    let cases: [(&[Reason], Obstacle); 17] = [
+        (&[Http, Closed], Obstacle::Portal),
+        (&[Foreign, Foreign], Obstacle::Portal),
+        (&[Foreign, TimedOut], Obstacle::Cut),
+        (&[NoMuxer], Obstacle::OtherProtocols),
+        (&[NoSecurity, TimedOut], Obstacle::OtherProtocols),
+        (&[Unsupported, Unnamed], Obstacle::OtherProtocols),
+        (&[Unsupported, TimedOut], Obstacle::NoAnswer),
+        (&[Closed, Closed], Obstacle::Cut),
+        (&[Insecure], Obstacle::Cut),
+        (&[Silent, TimedOut], Obstacle::Silence),
+        (&[Refused, Refused], Obstacle::Refused),
+        (&[Refused, Unnamed], Obstacle::Refused),
+        (&[Refused, TimedOut], Obstacle::NoAnswer),
+        (&[Unnamed, Unnamed], Obstacle::Names),
+        (&[Unnamed, TimedOut], Obstacle::NoAnswer),
+        (&[Unnamed, Unreachable], Obstacle::NoNetwork),
+        (&[], Obstacle::NoAnswer),
+    ];
+    for (reasons, obstacle) in cases {
+        let failed = |(number, reason): (u8, &Reason)| node(number, Some(Outcome::Failed(*reason)));
+        let mut bootstrap: Vec<_> = (1..).zip(reasons).map(failed).collect();
+        if bootstrap.is_empty() {
+            bootstrap.push(node(1, None));
+        }
+        let network = NetworkState {
+            bootstrap,
+            ..home()
+        };
+        let found = judge(&network, &facts());
+        assert_eq!(found.obstacle, Some(obstacle), "{reasons:?}");
+        assert_eq!(found.bootstrap_reached(), 0);
+    }
+    let reached = [Some(Outcome::Failed(Http)), Some(Outcome::Connected)];
+    let other = [Some(Outcome::OtherPeer(peer(9))), Some(SILENT)];
+    for (outcomes, obstacle) in [(reached, None), (other, Some(Obstacle::OtherNodes))] {
+        let network = NetworkState {
+            bootstrap: (1..)
+                .zip(outcomes)
+                .map(|(n, outcome)| node(n, outcome))
+                .collect(),
+            ..home()
+        };
+        assert_eq!(judge(&network, &facts()).obstacle, obstacle);
+    }
+}
+
+#[test]
+fn names_that_fail_while_addresses_answer_are_a_finding_of_their_own() {
+    let named = |outcome| BootstrapNode {
+        peer: peer(7),
+        addresses: vec![("/dnsaddr/example.org".parse().unwrap(), outcome)],
+    };
+    let unnamed = Some(Outcome::Failed(Reason::Unnamed));
+    for (outcome, names) in [
+        (None, Names::Unknown),
+        (unnamed, Names::Fail),
+        (Some(SILENT), Names::Work),
+        (Some(Outcome::Connected), Names::Work),
+    ] {
+        let network = NetworkState {
+            bootstrap: vec![node(1, Some(Outcome::Connected)), named(outcome)],
+            ..home()
+        };
+        let found = judge(&network, &facts());
+        assert_eq!((found.names, found.obstacle), (names, None), "{outcome:?}");
+    }
+    assert_eq!(judge(&home(), &facts()).names, Names::Off);
+}
+
+#[test]
+fn a_dht_that_is_known_and_does_not_answer_promises_nothing() {
+    let none = Some(LookedUp {
+        reached: false,
+        took: Duration::from_secs(10),
+    });
+    for (nodes, looked_up, dht, expect) in [
+        (3, none, Dht::Hangs, Outlook::Unknown),
+        (0, none, Dht::Silent, Outlook::LocalNetwork),
+        (3, None, Dht::Late, Outlook::Unknown),
+    ] {
+        let network = NetworkState {
+            dht_nodes: nodes,
+            ..home()
+        };
+        let facts = Facts {
+            looked_up,
+            ..facts()
+        };
+        let found = judge(&network, &facts);
+        assert_eq!((found.dht, found.expect), (dht, expect));
+    }
+}
+
+#[test]
+fn a_router_that_nobody_has_told_of_promises_nothing() {
+    let found = behind(vec![]);
+    assert_eq!((found.nat, found.expect), (Nat::Unknown, Outlook::Unknown));
 }
 
 #[test]
@@ -293,13 +489,13 @@ fn without_an_answer_there_is_only_the_local_network() {
         (false, answer(false), Dht::Off, true),
     ] {
         let network = NetworkState {
-            bootstrap_connected: 0,
+            bootstrap: vec![node(1, Some(SILENT))],
+            dht_nodes: 0,
             ..home()
         };
         let facts = Facts {
             dht,
             looked_up,
-            bootstrap_reached: 0,
             ..facts()
         };
         let judged = judge(&network, &facts);
@@ -307,17 +503,6 @@ fn without_an_answer_there_is_only_the_local_network() {
         assert_eq!(judged.expect, Outlook::LocalNetwork, "{found:?}");
         assert_eq!(is_settled(&judged), settled, "{found:?}");
     }
-}
-
-#[test]
-fn a_slow_answer_is_still_the_internet() {
-    let facts = Facts {
-        looked_up: None,
-        ..facts()
-    };
-    let found = judge(&home(), &facts);
-    assert_eq!((found.dht, found.expect), (Dht::Late, Outlook::Direct));
-    assert!(!is_settled(&found));
 }
 
 #[test]
