@@ -1,15 +1,25 @@
 //! Two computers behind routers whose NAT can't be punched, and which map ports for who asks them: network namespaces, NAT
-//! by the kernel, and miniupnpd, which speaks PCP, NAT-PMP and `UPnP`. Takes root; without it there is nothing to see here.
+//! by the kernel, and miniupnpd, which speaks PCP, NAT-PMP and `UPnP`.
 
-// What was measured, or is missing, is read in the output.
+// What was measured is read in the output.
 #![allow(clippy::print_stderr)]
 
 mod support;
 
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
+use handover_test_needs::{MINIUPNPD, NFT, Need, Tests, tests};
 use support::internet::{Internet, connected};
 use support::{Process, Scene, eventually};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        what_can_not_be_punched_is_direct_by_a_port_mapped_over_pcp,
+        what_can_not_be_punched_is_direct_by_a_port_mapped_over_upnp,
+    ];
+    let needs = &[Need::Namespaces, NFT, MINIUPNPD];
+    Tests::default().needing(needs, tests).run()
+}
 
 /// How miniupnpd is set up, but for what it speaks. Its chains are in a table of their own.
 const MAPPER: &str = "ext_ifname=wan
@@ -75,14 +85,8 @@ fn mapped(internet: &Internet, gateway: &str) -> usize {
 /// Hands a file over by short code between hosts whose routers speak this. It has to go straight in the end, and the
 /// sender to give its ports back. (The receiver may be done before it has any.)
 fn hand_over(mark: &str, speaks: &str) {
-    if Command::new("miniupnpd").arg("-h").output().is_err() {
-        eprintln!("skipped: no miniupnpd here; Debian's package is miniupnpd-nftables");
-        return;
-    }
     let scene = Scene::new();
-    let Some(internet) = Internet::new(mark, &scene, [RULES, RULES]) else {
-        return;
-    };
+    let internet = Internet::new(mark, &scene, [RULES, RULES]);
     let _mappers = [1, 2].map(|number| mapper(&internet, number, &scene, speaks));
     let ready = || eventually("ports for TCP and QUIC", || mapped(&internet, "g1") == 2);
     let (got, sender) = internet.hand_over(&scene, &[], ready);
@@ -96,12 +100,10 @@ fn hand_over(mark: &str, speaks: &str) {
     });
 }
 
-#[test]
 fn what_can_not_be_punched_is_direct_by_a_port_mapped_over_pcp() {
     hand_over("e", "enable_natpmp=yes\nenable_upnp=no\n");
 }
 
-#[test]
 fn what_can_not_be_punched_is_direct_by_a_port_mapped_over_upnp() {
     hand_over("f", "enable_natpmp=no\nenable_upnp=yes\n");
 }

@@ -1,12 +1,23 @@
-//! Two computers, each behind a NAT of its own, and an internet between them. Without root there is nothing to see here.
+//! Two computers, each behind a NAT of its own, and an internet between them.
 
 // What was measured is read in the output.
 #![allow(clippy::print_stderr)]
 
 mod support;
 
+use std::process::ExitCode;
+
+use handover_test_needs::{Tests, tests};
 use support::Scene;
-use support::internet::{Internet, connected};
+use support::internet::{self, Internet, connected};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        port_restricted_nats_are_punched_whether_they_keep_ports_or_not,
+        what_can_not_be_punched_is_relayed,
+    ];
+    Tests::default().needing(internet::NEEDS, tests).run()
+}
 
 /// What a gateway does with ports.
 #[derive(Debug, Clone, Copy)]
@@ -39,36 +50,30 @@ impl Nat {
     }
 }
 
-/// Hands a file over by short code; the paths that the receiver connected by. `None` without root.
-fn hand_over(mark: &str, nats: [Nat; 2]) -> Option<Vec<String>> {
+/// Hands a file over by short code; the paths that the receiver connected by.
+fn hand_over(mark: &str, nats: [Nat; 2]) -> Vec<String> {
     let scene = Scene::new();
     let rules = nats.map(Nat::rules);
-    let internet = Internet::new(mark, &scene, [&rules[0], &rules[1]])?;
+    let internet = Internet::new(mark, &scene, [&rules[0], &rules[1]]);
     let (got, _sender) = internet.hand_over(&scene, &["--no-port-mapping"], || {});
     let paths = connected(&got);
     let took = &got.event("download_ended")["took"];
     eprintln!("{nats:?}: {paths:?}, {took} ms");
-    Some(paths)
+    paths
 }
 
-#[test]
 fn port_restricted_nats_are_punched_whether_they_keep_ports_or_not() {
     for (mark, nats) in [
         ("a", [Nat::Kept, Nat::Kept]),
         ("b", [Nat::NotKept, Nat::Kept]),
         ("c", [Nat::NotKept, Nat::NotKept]),
     ] {
-        let Some(paths) = hand_over(mark, nats) else {
-            return;
-        };
+        let paths = hand_over(mark, nats);
         assert_eq!(paths, ["relayed", "direct"], "{nats:?}");
     }
 }
 
-#[test]
 fn what_can_not_be_punched_is_relayed() {
-    let Some(paths) = hand_over("d", [Nat::Symmetric, Nat::Symmetric]) else {
-        return;
-    };
+    let paths = hand_over("d", [Nat::Symmetric, Nat::Symmetric]);
     assert!(paths.iter().all(|path| path == "relayed"), "{paths:?}");
 }

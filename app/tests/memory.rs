@@ -10,13 +10,14 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use handover::disk::{DownloadTarget, ShareInput};
 use handover::{FetchRequest, ShareRequest, UnifiedP2PManager};
 use handover_core::code::ShareCode;
 use handover_core::engine::ShareLabel;
+use handover_test_needs::{Tests, tests};
 use support::{Process, Scene, peer};
 
 /// Bytes that either side may have in memory at the most.
@@ -26,6 +27,18 @@ const AT_ONCE: usize = 5;
 /// Which side a process of this program is to be, and in which folder.
 const SIDE: &str = "HANDOVER_MEMORY_SIDE";
 const FOLDER: &str = "HANDOVER_MEMORY_FOLDER";
+
+fn main() -> ExitCode {
+    if let Ok(side) = std::env::var(SIDE) {
+        one_side(&side);
+        return ExitCode::SUCCESS;
+    }
+    let tests = tests![
+        five_large_transfers_at_once_stay_small_in_memory,
+        many_small_files_stay_small_in_memory,
+    ];
+    Tests::default().needing(&[], tests).run()
+}
 
 fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |value| value.parse().unwrap())
@@ -92,19 +105,14 @@ async fn fetch_each(folder: &Path) {
     manager.stop().await;
 }
 
-/// Not a test of its own: what the processes of the test below run.
-#[test]
-#[ignore = "run by another test, in a process of its own"]
-fn one_side() {
-    let Ok(side) = std::env::var(SIDE) else {
-        return;
-    };
+/// What the processes of a test run.
+fn one_side(side: &str) {
     let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
-    match side.as_str() {
+    match side {
         "sharer" => runtime.block_on(share_each(&folder)),
         _ => runtime.block_on(fetch_each(&folder)),
     }
@@ -117,7 +125,6 @@ struct Side(Child);
 impl Side {
     fn start(side: &str, folder: &Path) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--ignored", "--exact", "one_side", "--nocapture"])
             .env(SIDE, side)
             .env(FOLDER, folder)
             .stdin(Stdio::piped())
@@ -140,8 +147,7 @@ impl Side {
                 continue;
             }
             let text = String::from_utf8(std::mem::take(&mut line)).unwrap();
-            // The test's own heading may stand on the same line.
-            if let Some((_, value)) = text.split_once(what) {
+            if let Some(value) = text.strip_prefix(what) {
                 told.push(value.to_string());
             }
         }
@@ -162,7 +168,6 @@ impl Drop for Side {
     }
 }
 
-#[test]
 fn five_large_transfers_at_once_stay_small_in_memory() {
     let scene = Scene::new();
     let size = setting("HANDOVER_MEMORY_MIB", 96) << 20;
@@ -196,7 +201,6 @@ fn five_large_transfers_at_once_stay_small_in_memory() {
     judge("the sharer of five", sharer);
 }
 
-#[test]
 fn many_small_files_stay_small_in_memory() {
     let scene = Scene::new();
     let files = setting("HANDOVER_MEMORY_FILES", 20_000);

@@ -1,14 +1,24 @@
 //! Two computers on one local network, with no internet and nothing else between them: two network namespaces and a
-//! cable. Making those takes root and the `ip` program; without root there is nothing to see here.
+//! cable.
 
 mod support;
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::{Command, ExitCode, Output};
 use std::time::{Duration, Instant};
 
+use handover_test_needs::{Need, Tests, tests};
 use support::netns::{self, ip};
 use support::{Scene, Sender};
+
+fn main() -> ExitCode {
+    let tests = tests![
+        a_short_code_is_enough,
+        wrong_words_are_refused_and_then_the_code_is_dead,
+        a_sharer_that_has_left_is_not_missed_by_who_was_killed_nor_by_who_comes_late,
+    ];
+    Tests::default().needing(&[Need::Namespaces], tests).run()
+}
 
 /// Two namespaces with a cable between them, which go when this does.
 struct Cable {
@@ -16,11 +26,7 @@ struct Cable {
 }
 
 impl Cable {
-    /// `None` for who may not make any.
-    fn new(mark: &str) -> Option<Self> {
-        if !netns::may() {
-            return None;
-        }
+    fn new(mark: &str) -> Self {
         let own = std::process::id();
         let names = ["a", "b"].map(|end| format!("ho{own}{mark}{end}"));
         let cable = Self { names };
@@ -37,7 +43,7 @@ impl Cable {
             ip(&format!("-n {name} link set cable up"));
             ip(&format!("-n {name} route add 224.0.0.0/4 dev cable"));
         }
-        Some(cable)
+        cable
     }
 
     /// A command at one end.
@@ -109,11 +115,8 @@ fn get(scene: &Scene, cable: &Cable, code: &str) -> Output {
     get.output().expect("ip runs")
 }
 
-#[test]
 fn a_short_code_is_enough() {
-    let Some(cable) = Cable::new("s") else {
-        return;
-    };
+    let cable = Cable::new("s");
     let scene = Scene::new();
     let bytes: Vec<u8> = (0..2_000_000_u32).flat_map(u32::to_le_bytes).collect();
     scene.file("mods/sky.pak", &bytes);
@@ -129,11 +132,8 @@ fn a_short_code_is_enough() {
 }
 
 /// Row 9.
-#[test]
 fn wrong_words_are_refused_and_then_the_code_is_dead() {
-    let Some(cable) = Cable::new("w") else {
-        return;
-    };
+    let cable = Cable::new("w");
     let scene = Scene::new();
     scene.file("file", b"bytes");
     let sharer = share(&scene, &cable, "file");
@@ -161,11 +161,8 @@ fn wrong_words_are_refused_and_then_the_code_is_dead() {
 
 /// A receiver that has all of it serves; the sharer and another receiver are killed; what that one has begun goes on, and
 /// who has the ticket and comes only now gets it too.
-#[test]
 fn a_sharer_that_has_left_is_not_missed_by_who_was_killed_nor_by_who_comes_late() {
-    let Some(cable) = Cable::new("l") else {
-        return;
-    };
+    let cable = Cable::new("l");
     let scene = Scene::new();
     let bytes = support::noise(24 << 20, 5);
     scene.file("mods/sky.pak", &bytes);

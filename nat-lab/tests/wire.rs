@@ -1,20 +1,45 @@
 //! Wires between real interfaces: what goes in at one host and comes out at another.
 //!
-//! Each test makes network namespaces of its own, which takes root and `ip` and `ethtool`; without them it says so and
-//! passes. Times are only asserted to be long enough, as a busy machine adds to them.
+//! Most tests make network namespaces of their own. Times are only asserted to be long enough, as a busy machine adds to
+//! them.
 
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use handover_nat_lab::wire::{Conditions, Laid, Tally, Wire, WireError, offloads_off};
+use handover_test_needs::{ETHTOOL, Need, Tests, tests};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+fn main() -> ExitCode {
+    let with_a_wire = tests![
+        a_round_trip_takes_both_delays,
+        bytes_over_tcp_arrive_as_they_were_sent,
+        bytes_over_tcp_survive_delay_jitter_and_loss,
+        a_rate_makes_a_transfer_take_its_time,
+        nothing_passes_where_all_is_lost,
+        the_share_asked_for_is_lost,
+        jitter_keeps_the_order_and_no_frame_comes_twice,
+        no_frame_goes_round,
+        frames_for_other_hardware_pass,
+        a_wire_ends_when_an_interface_is_gone,
+        a_wire_ends_with_a_word_about_offloads_when_frames_are_too_large,
+    ];
+    let without = tests![wires_that_cannot_be_are_refused, wires_are_written_as_json,];
+    Tests::default()
+        .needing(
+            &[Need::Namespaces, Need::Buffers(4 << 20), ETHTOOL],
+            with_a_wire,
+        )
+        .needing(&[], without)
+        .run()
+}
 
 const MS: Duration = Duration::from_millis(1);
 /// How long a receiver waits for something that should come.
@@ -34,12 +59,8 @@ struct Lab {
 }
 
 impl Lab {
-    /// `None`, with a word why, where no namespaces can be made.
-    fn new(there: Conditions, back: Conditions) -> Option<Self> {
+    fn new(there: Conditions, back: Conditions) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        if !can_make_namespaces() {
-            return None;
-        }
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let names =
             ["a", "b", "wire"].map(|role| format!("wire-{}-{number}-{role}", std::process::id()));
@@ -67,11 +88,11 @@ impl Lab {
         lab.wire = Some(thread::spawn(move || {
             laid.run().expect_err("wires end with errors only")
         }));
-        Some(lab)
+        lab
     }
 
     /// Both directions alike.
-    fn both_ways(conditions: Conditions) -> Option<Self> {
+    fn both_ways(conditions: Conditions) -> Self {
         Self::new(conditions, conditions)
     }
 
@@ -116,26 +137,6 @@ impl Drop for Lab {
             let _ = Command::new("ip").args(["netns", "del", name]).output();
         }
     }
-}
-
-fn can_make_namespaces() -> bool {
-    let there = |tool: &str, word| {
-        Command::new(tool)
-            .arg(word)
-            .output()
-            .is_ok_and(|output| output.status.success())
-    };
-    let problem = if !rustix::process::geteuid().is_root() {
-        "not root"
-    } else if !there("ip", "-V") {
-        "there is no ip"
-    } else if !there("ethtool", "--version") {
-        "there is no ethtool"
-    } else {
-        return true;
-    };
-    let _ = writeln!(std::io::stderr(), "left out: {problem}");
-    false
 }
 
 /// Makes `host`'s interface `eth`, with `address`, whose other end is `end` in `between`.
@@ -268,15 +269,12 @@ fn noise(count: u32) -> Vec<u8> {
         .collect()
 }
 
-#[test]
 fn a_round_trip_takes_both_delays() {
     let delay = |delay| Conditions {
         delay,
         ..Conditions::default()
     };
-    let Some(lab) = Lab::new(delay(30 * MS), delay(50 * MS)) else {
-        return;
-    };
+    let lab = Lab::new(delay(30 * MS), delay(50 * MS));
     let sockets = lab.udp();
     greet(&sockets);
     let [a, b] = sockets;
@@ -295,11 +293,8 @@ fn a_round_trip_takes_both_delays() {
     echo.join().unwrap();
 }
 
-#[test]
 fn bytes_over_tcp_arrive_as_they_were_sent() {
-    let Some(lab) = Lab::both_ways(Conditions::default()) else {
-        return;
-    };
+    let lab = Lab::both_ways(Conditions::default());
     let bytes = noise(5_000_000);
     let (_, arrived) = transfer(&lab, bytes.clone());
     assert!(
@@ -310,7 +305,6 @@ fn bytes_over_tcp_arrive_as_they_were_sent() {
     );
 }
 
-#[test]
 fn bytes_over_tcp_survive_delay_jitter_and_loss() {
     let conditions = Conditions {
         delay: 2 * MS,
@@ -318,9 +312,7 @@ fn bytes_over_tcp_survive_delay_jitter_and_loss() {
         loss: 0.01,
         ..Conditions::default()
     };
-    let Some(lab) = Lab::both_ways(conditions) else {
-        return;
-    };
+    let lab = Lab::both_ways(conditions);
     let bytes = noise(1_000_000);
     let (_, arrived) = transfer(&lab, bytes.clone());
     assert!(
@@ -332,31 +324,25 @@ fn bytes_over_tcp_survive_delay_jitter_and_loss() {
     assert!(lab.tallies[0][0].lost.get() > 0);
 }
 
-#[test]
 fn a_rate_makes_a_transfer_take_its_time() {
     let rate = Conditions {
         rate: Some(8_000_000),
         ..Conditions::default()
     };
-    let Some(lab) = Lab::new(rate, Conditions::default()) else {
-        return;
-    };
+    let lab = Lab::new(rate, Conditions::default());
     let (took, arrived) = transfer(&lab, noise(1_000_000));
     assert_eq!(arrived.len(), 1_000_000);
     assert!(took >= 900 * MS, "{took:?}");
 }
 
-#[test]
 fn nothing_passes_where_all_is_lost() {
-    let Some(lab) = Lab::new(
+    let lab = Lab::new(
         Conditions {
             loss: 1.0,
             ..Conditions::default()
         },
         Conditions::default(),
-    ) else {
-        return;
-    };
+    );
     let [a, b] = lab.udp();
     // Each asks for the other's hardware first: a's question is lost, and a's answer.
     for _ in 0..50 {
@@ -373,17 +359,14 @@ fn nothing_passes_where_all_is_lost() {
     );
 }
 
-#[test]
 fn the_share_asked_for_is_lost() {
-    let Some(lab) = Lab::new(
+    let lab = Lab::new(
         Conditions {
             loss: 0.3,
             ..Conditions::default()
         },
         Conditions::default(),
-    ) else {
-        return;
-    };
+    );
     let [a, b] = lab.udp();
     // b asks for a's hardware until an answer passes; from the question a knows b's.
     while lab.tallies[0][0].passed.get() == 0 {
@@ -397,26 +380,20 @@ fn the_share_asked_for_is_lost() {
     );
 }
 
-#[test]
 fn jitter_keeps_the_order_and_no_frame_comes_twice() {
     let conditions = Conditions {
         delay: 5 * MS,
         jitter: 20 * MS,
         ..Conditions::default()
     };
-    let Some(lab) = Lab::both_ways(conditions) else {
-        return;
-    };
+    let lab = Lab::both_ways(conditions);
     let sockets = lab.udp();
     greet(&sockets);
     assert_eq!(numbers_across(sockets, 1000), (0..1000).collect::<Vec<_>>());
 }
 
-#[test]
 fn no_frame_goes_round() {
-    let Some(lab) = Lab::both_ways(Conditions::default()) else {
-        return;
-    };
+    let lab = Lab::both_ways(Conditions::default());
     let sockets = lab.udp();
     greet(&sockets);
     assert_eq!(numbers_across(sockets, 500).len(), 500);
@@ -426,11 +403,8 @@ fn no_frame_goes_round() {
     assert!(back.passed.get() < 20, "{back:?}");
 }
 
-#[test]
 fn frames_for_other_hardware_pass() {
-    let Some(lab) = Lab::both_ways(Conditions::default()) else {
-        return;
-    };
+    let lab = Lab::both_ways(Conditions::default());
     // An address of which a is told that it is behind hardware that nobody has.
     run(&[
         "ip",
@@ -454,12 +428,9 @@ fn frames_for_other_hardware_pass() {
     }
 }
 
-#[test]
 fn a_wire_ends_when_an_interface_is_gone() {
     for (host, end) in ["a-end", "b-end"].into_iter().enumerate() {
-        let Some(mut lab) = Lab::both_ways(Conditions::default()) else {
-            return;
-        };
+        let mut lab = Lab::both_ways(Conditions::default());
         // Either interface of a veth pair takes the other with it.
         run(&["ip", "-n", &lab.names[host], "link", "del", "dev", "eth"]);
         assert_eq!(
@@ -469,11 +440,8 @@ fn a_wire_ends_when_an_interface_is_gone() {
     }
 }
 
-#[test]
 fn a_wire_ends_with_a_word_about_offloads_when_frames_are_too_large() {
-    let Some(mut lab) = Lab::both_ways(Conditions::default()) else {
-        return;
-    };
+    let mut lab = Lab::both_ways(Conditions::default());
     let sockets = lab.udp();
     greet(&sockets);
     // What an offload leads to, without leaving it to the kernel when it makes use of one.
@@ -507,7 +475,6 @@ fn a_wire_ends_with_a_word_about_offloads_when_frames_are_too_large() {
     );
 }
 
-#[test]
 fn wires_that_cannot_be_are_refused() {
     let plain = Conditions::default();
     let wire = |ends: [&str; 2]| Wire {
@@ -527,7 +494,6 @@ fn wires_that_cannot_be_are_refused() {
     ));
 }
 
-#[test]
 fn wires_are_written_as_json() {
     let json =
         r#"{"ends":["a-end","b-end"],"there":{"delay":"20 ms","rate":"40 Mbit/s"},"back":{}}"#;

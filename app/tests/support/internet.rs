@@ -1,11 +1,16 @@
 //! An internet of two nodes and two gateways, with one host behind each: network namespaces, a bridge, and NAT by the
-//! kernel. Making those takes root and the programs `ip` and `nft`.
+//! kernel. Making those takes [`NEEDS`].
 
 use std::io::Write;
 use std::process::{Command, Stdio};
 
+use handover_test_needs::{NFT, Need};
+
 use super::netns::{self, ip};
 use super::{Outcome, Process, Scene, Sender, eventually, noise};
+
+/// What tests of it need.
+pub const NEEDS: &[Need] = &[Need::Namespaces, NFT];
 
 /// All of it goes when this does.
 pub struct Internet {
@@ -16,12 +21,8 @@ pub struct Internet {
 const PLACES: [&str; 7] = ["net", "n1", "n2", "g1", "g2", "h1", "h2"];
 
 impl Internet {
-    /// With these rules for packets at the two gateways, whose sides are called `lan` and `wan`. `None` for who may not
-    /// make any.
-    pub fn new(mark: &str, scene: &Scene, rules: [&str; 2]) -> Option<Self> {
-        if !netns::may() {
-            return None;
-        }
+    /// With these rules for packets at the two gateways, whose sides are called `lan` and `wan`.
+    pub fn new(mark: &str, scene: &Scene, rules: [&str; 2]) -> Self {
         let mark = format!("hn{}{mark}", std::process::id());
         let nodes = Vec::new();
         let mut internet = Self { mark, nodes };
@@ -50,7 +51,7 @@ impl Internet {
             internet.gateway(number, rules);
         }
         internet.nodes = internet.start_nodes(scene);
-        Some(internet)
+        internet
     }
 
     fn gateway(&self, number: u32, rules: &str) {
@@ -80,10 +81,7 @@ impl Internet {
             .unwrap()
             .write_all(rules.as_bytes())
             .unwrap();
-        assert!(
-            nft.wait().unwrap().success(),
-            "nft; Debian's package is nftables"
-        );
+        assert!(nft.wait().unwrap().success(), "the rules of {gateway}");
     }
 
     fn start_nodes(&self, scene: &Scene) -> Vec<(Process, Vec<String>)> {

@@ -1,11 +1,6 @@
-//! Network namespaces, by the `ip` program.
+//! Network namespaces, by the `ip` program. Tests that make them are listed in the `main` of their file.
 
 use std::process::{Command, Stdio};
-
-/// Whether this user may make any.
-pub fn may() -> bool {
-    rustix::process::geteuid().is_root()
-}
 
 /// Runs `ip` with arguments that have no spaces in them.
 pub fn ip(arguments: &str) {

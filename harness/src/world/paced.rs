@@ -2,7 +2,8 @@
 //! shares that are paused nothing.
 //!
 //! What is fetched counts when it is asked for, what is sent when it is read. The disk may be slow, and then several
-//! answers leave at once, which no limit can help.
+//! answers leave at once, which no limit can help. A limit or a pause holds for what begins after it, and several things
+//! may happen in one moment: so which came first is told by the inputs' order and not by the clock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -25,26 +26,34 @@ const REMEMBERED: Duration = Duration::from_secs(30);
 pub(super) struct Paced {
     limits: BTreeMap<Limited, Under>,
     /// Shares that are paused, and since when.
-    paused: BTreeMap<ShareId, Time>,
-    /// The latest time that the engine was told.
-    now: Time,
-    /// Reads under way, and for which share.
-    reading: BTreeMap<JobId, (ShareId, Time)>,
+    paused: BTreeMap<ShareId, Moment>,
+    /// The input that the engine was given last.
+    now: Moment,
+    /// Reads under way, for which share, and when they began.
+    reading: BTreeMap<JobId, (ShareId, Moment)>,
     /// The read that the engine is being told of.
-    read: Option<(ShareId, Time)>,
+    read: Option<(ShareId, Moment)>,
+}
+
+/// An input of an engine: the latest time that it was told by then, and how many inputs it had.
+#[derive(Debug, Clone, Copy, Default)]
+struct Moment {
+    time: Time,
+    number: u64,
 }
 
 /// One limit, since it was set.
 struct Under {
     rate: u64,
-    since: Time,
+    since: Moment,
     went: VecDeque<(Time, u64)>,
 }
 
 impl Paced {
     /// The engine is told something.
     pub(super) fn note(&mut self, input: &Input, now: Time) {
-        self.now = self.now.max(now);
+        self.now.time = self.now.time.max(now);
+        self.now.number += 1;
         self.read = None;
         match input {
             Input::Disk { job, .. } => self.read = self.reading.remove(job),
@@ -81,12 +90,12 @@ impl Paced {
         }
     }
 
-    fn went(&mut self, all: Limited, of: TransferId, bytes: u64, at: Time) {
+    fn went(&mut self, all: Limited, of: TransferId, bytes: u64, at: Moment) {
         for limited in [all, Limited::One(of)] {
             if let Some(under) = self.limits.get_mut(&limited)
-                && at >= under.since
+                && at.number >= under.since.number
             {
-                under.went(limited, bytes, at);
+                under.went(limited, bytes, at.time);
             }
         }
     }
@@ -149,7 +158,7 @@ impl World {
             let since = paced.paused.get(&share);
             promise!(
                 Paced,
-                since.is_none_or(|since| at <= *since),
+                since.is_none_or(|since| at.number < since.number),
                 "a share that is paused reads for a receiver"
             );
             let of = TransferId::Share(share);

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::sockopt::{RcvBufForce, SndBufForce};
+use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, SndBuf, SndBufForce};
 use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, bind, recvfrom, send,
     setsockopt, socket,
@@ -41,8 +41,13 @@ impl End {
             SockProtocol::EthAll,
         )
         .map_err(failed)?;
-        setsockopt(&socket, RcvBufForce, &BUFFER).map_err(failed)?;
-        setsockopt(&socket, SndBufForce, &BUFFER).map_err(failed)?;
+        // Who is root in a namespace alone has what the system lets everybody have.
+        setsockopt(&socket, RcvBufForce, &BUFFER)
+            .or_else(|_| setsockopt(&socket, RcvBuf, &BUFFER))
+            .map_err(failed)?;
+        setsockopt(&socket, SndBufForce, &BUFFER)
+            .or_else(|_| setsockopt(&socket, SndBuf, &BUFFER))
+            .map_err(failed)?;
         bind(socket.as_raw_fd(), &address).map_err(failed)?;
         Ok(Self {
             socket,

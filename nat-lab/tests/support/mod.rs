@@ -15,17 +15,6 @@ const PORTS: [&str; 2] = ["3478", "3479"];
 /// How often a probe may ask whether anybody is there.
 const TRIES: u32 = 3;
 
-/// Whether namespaces can be made here; says why not.
-pub fn may() -> bool {
-    let root = rustix::process::geteuid().is_root();
-    let has = |program, argument| Command::new(program).arg(argument).output().is_ok();
-    let may = root && has("ip", "-V") && has("nft", "-v");
-    if !may {
-        eprintln!("left out: it takes root, and the programs ip (iproute2) and nft (nftables)");
-    }
-    may
-}
-
 /// All of it goes when this does.
 pub struct Topology {
     mark: String,

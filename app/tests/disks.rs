@@ -1,0 +1,195 @@
+//! Threat: a full disk, one that can't be written to, one in another. What is verified is kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use bytes::Bytes;
+use handover::disk::{Disk, DownloadTarget};
+use handover_core::Keypair;
+use handover_core::engine::{
+    DiskDone, DiskError, DiskWork, DownloadId, OnConflict, Origin, Piece, PublishFile, Published,
+};
+use handover_core::limits::Limits;
+use handover_core::manifest::{ManifestParts, SignedManifest};
+use handover_core::path::SafePath;
+use handover_core::time::Timestamp;
+use handover_test_needs::{Need, Tests, tests};
+
+const DOWNLOAD: DownloadId = DownloadId(1);
+
+fn main() -> ExitCode {
+    let tests = tests![
+        a_full_disk_is_named_and_after_room_is_made_it_goes_on,
+        a_read_only_disk_is_named,
+        a_folder_on_another_disk_is_an_error_that_says_so,
+    ];
+    Tests::default().needing(&[Need::Namespaces], tests).run()
+}
+
+/// A download into a disk of its own, which is unmounted with the namespace.
+struct Receiver {
+    disk: Disk,
+    folder: tempfile::TempDir,
+}
+
+impl Receiver {
+    fn new(options: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        mount(folder.path(), options);
+        let disk = Disk::default();
+        let root = folder.path().to_owned();
+        disk.register_download(DOWNLOAD, DownloadTarget::Folder(root));
+        Self { disk, folder }
+    }
+
+    fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    fn stage(&self) -> DiskDone {
+        self.disk.perform(DiskWork::Stage {
+            download: DOWNLOAD,
+            origin: origin(),
+        })
+    }
+
+    fn free(&self) -> u64 {
+        let done = self.disk.perform(DiskWork::Inspect {
+            download: DOWNLOAD,
+            paths: vec![path("a")],
+            origin: origin(),
+        });
+        let DiskDone::Inspected { free, .. } = done else {
+            panic!("{done:?}");
+        };
+        free.unwrap()
+    }
+
+    fn write(&self, entry: u32, offset: u64, data: &[u8]) -> DiskDone {
+        self.disk.perform(DiskWork::Write {
+            download: DOWNLOAD,
+            pieces: vec![Piece {
+                entry,
+                offset,
+                data: Bytes::copy_from_slice(data),
+            }],
+        })
+    }
+
+    fn publish(&self, entry: u32, name: &str) -> Result<Published, DiskError> {
+        let file = PublishFile {
+            entry,
+            path: path(name),
+            mode: 0o644,
+            modified: Timestamp::default(),
+            on_conflict: OnConflict::Skip,
+            root: None,
+        };
+        let done = self.disk.perform(DiskWork::Publish {
+            download: DOWNLOAD,
+            files: vec![file],
+            synced: false,
+        });
+        let DiskDone::Published(mut outcomes) = done else {
+            panic!("{done:?}");
+        };
+        outcomes.remove(0)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // Or the folder below it can't be removed.
+        let _ = Command::new("umount")
+            .args(["--lazy", "--recursive"])
+            .arg(self.root())
+            .status();
+    }
+}
+
+fn mount(folder: &Path, options: &str) {
+    let status = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", options, "none"])
+        .arg(folder)
+        .status();
+    assert!(status.unwrap().success());
+}
+
+fn origin() -> Origin {
+    let parts = ManifestParts {
+        name: "a share".to_owned(),
+        description: String::new(),
+        author: String::new(),
+        created: Timestamp::default(),
+        entries: Vec::new(),
+    };
+    let key = Keypair::ed25519_from_bytes([1; 32]).unwrap();
+    let signed = SignedManifest::sign(parts, &key, &Limits::default()).unwrap();
+    Origin {
+        manifest: signed.id(),
+        signer: signed.signer(),
+    }
+}
+
+fn path(path: &str) -> SafePath {
+    SafePath::parse(path).unwrap()
+}
+
+fn content(len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|at| u8::try_from((at + at / 251) % 256).unwrap())
+        .collect()
+}
+
+fn a_full_disk_is_named_and_after_room_is_made_it_goes_on() {
+    let receiver = Receiver::new("size=1m");
+    let ballast = receiver.root().join("ballast");
+    fs::write(&ballast, vec![1; 600_000]).unwrap();
+    assert!(receiver.free() < 1_000_000);
+    assert!(matches!(receiver.stage(), DiskDone::Ok));
+    let content = content(400 * 1024);
+    let (first, second) = content.split_at(262_144);
+    assert!(matches!(receiver.write(0, 0, first), DiskDone::Ok));
+    let done = receiver.write(0, 262_144, second);
+    let more = receiver.write(1, 0, first);
+    assert!(
+        matches!((&done, &more), (_, DiskDone::Failed(DiskError::Full))),
+        "{done:?} {more:?}"
+    );
+    fs::remove_file(&ballast).unwrap();
+    assert!(matches!(receiver.write(0, 262_144, second), DiskDone::Ok));
+    assert!(matches!(receiver.write(1, 0, first), DiskDone::Ok));
+    for (entry, name) in [(0, "a"), (1, "b")] {
+        let published = receiver.publish(entry, name);
+        assert_eq!(published, Ok(Published::At(path(name))));
+    }
+    assert_eq!(fs::read(receiver.root().join("a")).unwrap(), content);
+}
+
+fn a_read_only_disk_is_named() {
+    let receiver = Receiver::new("size=1m,ro");
+    let done = receiver.stage();
+    let DiskDone::Failed(DiskError::Denied(why)) = done else {
+        panic!("{done:?}");
+    };
+    assert!(why.contains("read-only"));
+    let discard = DiskWork::Discard { download: DOWNLOAD };
+    assert!(matches!(receiver.disk.perform(discard), DiskDone::Ok));
+}
+
+fn a_folder_on_another_disk_is_an_error_that_says_so() {
+    let receiver = Receiver::new("size=1m");
+    let other = receiver.root().join("other");
+    fs::create_dir(&other).unwrap();
+    mount(&other, "size=1m");
+    assert!(matches!(receiver.stage(), DiskDone::Ok));
+    assert!(matches!(receiver.write(0, 0, b"x"), DiskDone::Ok));
+    let published = receiver.publish(0, "other/file");
+    assert!(matches!(published, Err(DiskError::Other(why)) if why.contains("another disk")));
+    let inside: Vec<PathBuf> = fs::read_dir(&other)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(inside.is_empty(), "{inside:?}");
+}
