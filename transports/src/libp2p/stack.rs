@@ -12,11 +12,13 @@ use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, OptionalTransport, Transport as _};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, Version};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, dns, noise, quic, relay, tcp};
+use libp2p::{PeerId, noise, quic, relay, tcp};
 
 use super::interfaces::OnOwnAddresses;
 use super::muxer::Yamux;
+use super::names::{Names, System};
 use super::reason::Reason;
+use super::segments::SmallSegments;
 use super::tls::{Tls, TlsError};
 
 /// How long securing and multiplexing a fresh connection may take.
@@ -37,7 +39,8 @@ pub(crate) fn build(
     names: bool,
 ) -> Result<Connections, SecurityError> {
     let tcp = if with_tcp {
-        let transport = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true))
+        let tcp = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        let transport = SmallSegments::new(tcp)
             .map(|socket, _| BufReader::with_capacity(READ_AHEAD, socket))
             .upgrade(Version::V1Lazy)
             .authenticate(Security::new(keypair)?)
@@ -62,11 +65,14 @@ pub(crate) fn build(
     if !names {
         return Ok(direct.boxed());
     }
-    match dns::tokio::Transport::system(direct.boxed()) {
-        Ok(resolving) => Ok(resolving.map_err(|error| Reason::of(&error)).boxed()),
+    match System::new() {
+        Ok(system) => {
+            let resolving = Names::of_system(direct, system);
+            Ok(resolving.map_err(|error| Reason::of(&error)).boxed())
+        }
         Err(error) => {
             tracing::warn!(%error, "names can't be resolved; only addresses work");
-            build(keypair, with_tcp, with_quic, false)
+            Ok(direct.boxed())
         }
     }
 }
