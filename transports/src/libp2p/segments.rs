@@ -21,7 +21,7 @@ use libp2p::{Multiaddr, tcp};
 use socket2::SockRef;
 use tokio::net::TcpSocket;
 
-use super::interfaces::own_addresses;
+use super::interfaces::{OwnAddress, own_addresses};
 
 /// What every path carries, with the headers.
 const SMALLEST_MTU: u32 = 1280;
@@ -81,7 +81,8 @@ impl Transport for SmallSegments {
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<Self::Error>> {
-        let Some(remote) = remote(&address).filter(|remote| is_routed(remote.ip())) else {
+        let routed = |remote: &SocketAddr| is_routed(own_addresses(), remote.ip());
+        let Some(remote) = remote(&address).filter(routed) else {
             return self.inner.dial(address, options);
         };
         let local = (options.port_use == PortUse::Reuse)
@@ -149,9 +150,9 @@ fn socket(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpSocket
     Ok(socket)
 }
 
-/// Routers lead there: it is neither this machine nor in a network that this machine is in.
-fn is_routed(remote: IpAddr) -> bool {
-    match own_addresses() {
+/// Routers lead there, as far as is known: it is neither this machine nor in a network that this machine is in.
+fn is_routed(own: io::Result<Vec<OwnAddress>>, remote: IpAddr) -> bool {
+    match own {
         Ok(own) => !own
             .iter()
             .any(|address| address.shares_network_with(remote)),
@@ -176,6 +177,7 @@ fn remote(address: &Multiaddr) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::interfaces::Reach;
     use super::*;
 
     #[test]
@@ -203,8 +205,21 @@ mod tests {
     }
 
     #[test]
-    fn this_machine_is_reached_without_routers() {
-        assert!(!is_routed("127.0.0.1".parse().unwrap()));
-        assert!(is_routed("192.0.2.1".parse().unwrap()));
+    fn only_what_is_behind_routers_is_dialled_in_small_segments() {
+        let own = || {
+            let ip = IpAddr::from([10, 1, 2, 3]);
+            Ok(vec![OwnAddress {
+                ip,
+                reach: Reach::of(ip),
+                running: true,
+                point_to_point: false,
+                prefix: 24,
+            }])
+        };
+        assert!(!is_routed(own(), "10.1.2.200".parse().unwrap()));
+        assert!(is_routed(own(), "10.1.3.1".parse().unwrap()));
+        let unknown = || Err(io::Error::other("no list"));
+        assert!(is_routed(unknown(), "10.1.2.200".parse().unwrap()));
+        assert!(!is_routed(own_addresses(), "127.0.0.1".parse().unwrap()));
     }
 }
