@@ -1,7 +1,7 @@
 //! The addresses that this machine has.
 //!
 //! libp2p's listeners on all interfaces tell what the kernel calls the address of an interface. On a point-to-point
-//! interface (PPPoE, many VPNs, a phone's uplink) that is the address of the other end, so a peer would tell others its
+//! interface (`PPPoE`, many VPNs, a phone's uplink) that is the address of the other end, so a peer would tell others its
 //! provider's router. Here the addresses come from `getifaddrs`, which tells both ends apart, and libp2p's word only
 //! says that something has changed.
 
@@ -389,14 +389,11 @@ mod tests {
         address.parse().unwrap()
     }
 
+    /// The addresses that this machine has, if they can be listed.
+    type Has = Arc<Mutex<Option<Vec<OwnAddress>>>>;
+
     /// A listener, and the addresses that this machine has from now on.
-    fn listening(
-        everywhere: &str,
-    ) -> (
-        OnOwnAddresses<Telling>,
-        ListenerId,
-        Arc<Mutex<Option<Vec<OwnAddress>>>>,
-    ) {
+    fn listening(everywhere: &str) -> (OnOwnAddresses<Telling>, ListenerId, Has) {
         let has = Arc::new(Mutex::new(None));
         let listed = Arc::clone(&has);
         let list = move || {
