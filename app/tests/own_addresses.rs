@@ -7,8 +7,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use handover_core::Multiaddr;
-use handover_core::code::Code;
-use support::places::{Places, run_tests};
+use support::places::{Places, await_ticket, run_tests};
 use support::{Outcome, Scene, Sender, noise};
 
 fn main() -> ExitCode {
@@ -29,26 +28,20 @@ fn main() -> ExitCode {
             "an_idle_bridge_is_not_told_of_until_it_is_used",
             an_idle_bridge_is_not_told_of_until_it_is_used,
         ),
+        (
+            "a_computer_with_ipv6_alone_finds_one_with_both_families",
+            a_computer_with_ipv6_alone_finds_one_with_both_families,
+        ),
     ])
 }
 
 /// Shares a file at a place, to be fetched with the ticket alone.
 fn share(scene: &Scene, places: &Places, place: &str) -> Sender {
     let file = scene.file("sent", &noise(3_000_000, 7));
-    let mut send = scene.bare(&["send", "--json", "--no-dht", "--no-mdns", "--data-dir"]);
+    let mut send = scene.bare(&["send", "--lan", "--json", "--no-dht", "--no-mdns"]);
+    send.arg("--data-dir");
     send.arg(scene.path("sender")).arg(file);
     Sender::start_unopened(places.at(place, &send))
-}
-
-/// Waits for a ticket whose addresses are as wanted; the ticket.
-fn await_ticket(sender: &mut Sender, wanted: impl Fn(&[Multiaddr]) -> bool) -> String {
-    loop {
-        let open = sender.await_event("share_open");
-        let code = open["code"].as_str().unwrap();
-        if wanted(&Code::parse(code).unwrap().addresses()) {
-            return code.to_owned();
-        }
-    }
 }
 
 /// An address begins with this IP address.
@@ -92,8 +85,8 @@ fn point_to_point(mark: &str, ends: [&str; 2]) {
     });
     let got = get(&scene, &places, "b", &ticket);
     assert_eq!(got.event("connected")["path"], "lan", "{got:?}");
-    let connected = sender.await_event("connected");
-    assert_eq!(connected["path"], "lan", "{connected}");
+    let joined = sender.await_event("receiver_joined");
+    assert_eq!(joined["path"], "lan", "{joined}");
 }
 
 fn a_point_to_point_interface_is_told_by_its_own_end() {
@@ -134,6 +127,10 @@ fn an_idle_bridge_is_not_told_of_until_it_is_used() {
     places.ip("a", "link add docker0 type bridge");
     places.address("a", "docker0", "172.17.0.1/16");
     places.ip("a", "link set docker0 up");
+    // A bridge that never had anything on it does not know yet that nothing is.
+    places.ip("a", "link add veth0 type veth peer name veth1");
+    places.ip("a", "link set veth0 master docker0");
+    places.ip("a", "link set veth0 up");
     let mut sender = share(&scene, &places, "a");
     let bridge =
         |addresses: &[Multiaddr]| addresses.iter().any(|address| names(address, "172.17.0.1"));
@@ -148,7 +145,34 @@ fn an_idle_bridge_is_not_told_of_until_it_is_used() {
             .count()
             == 2
     });
-    places.cable([("a", "veth0"), ("b", "container")]);
-    places.ip("a", "link set veth0 master docker0");
+    places.ip("a", "link set veth1 up");
     await_ticket(&mut sender, bridge);
+}
+
+/// By short code: mDNS is spoken over both families at once.
+fn a_computer_with_ipv6_alone_finds_one_with_both_families() {
+    let scene = Scene::new();
+    let places = Places::new("m", &["a", "b"]);
+    places.cable([("a", "eth0"), ("b", "eth0")]);
+    places.address("a", "eth0", "10.97.0.1/24");
+    places.address("a", "eth0", "fd97::1/64");
+    places.address("b", "eth0", "fd97::2/64");
+    places.ip("a", "route add 224.0.0.0/4 dev eth0");
+    let file = scene.file("sent", &noise(3_000_000, 7));
+    let mut send = scene.bare(&["send", "--json", "--data-dir"]);
+    send.arg(scene.path("sender")).arg(file);
+    let mut sender = Sender::start_unopened(places.at("a", &send));
+    let code = loop {
+        let open = sender.await_event("share_open");
+        if let Some(code) = open["short"].as_str() {
+            break code.to_owned();
+        }
+    };
+    let mut get = scene.bare(&["get", "--yes", "--json", "--data-dir"]);
+    get.arg(scene.path("receiver"))
+        .arg("--to")
+        .arg(scene.path("got"))
+        .env("HANDOVER_CODE", code);
+    let got = support::run(places.at("b", &get)).expect(0);
+    assert_eq!(got.event("connected")["path"], "lan", "{got:?}");
 }

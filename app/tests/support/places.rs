@@ -2,9 +2,11 @@
 
 use std::process::{Command, ExitCode};
 
+use handover_core::Multiaddr;
+use handover_core::code::ShareCode;
 use libtest_mimic::{Arguments, Completion, Trial};
 
-use super::netns;
+use super::{Sender, netns};
 
 /// Places with names of this process's own. They go when this does.
 pub struct Places {
@@ -95,4 +97,15 @@ pub fn run_tests(tests: &[(&'static str, fn())]) -> ExitCode {
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+/// Waits for a ticket whose addresses are as wanted; the ticket.
+pub fn await_ticket(sender: &mut Sender, wanted: impl Fn(&[Multiaddr]) -> bool) -> String {
+    loop {
+        let open = sender.await_event("share_open");
+        let code = open["code"].as_str().unwrap();
+        if wanted(&ShareCode::parse(code).unwrap().addresses()) {
+            return code.to_owned();
+        }
+    }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Node {
     identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<mdns::tokio::Behaviour>,
+    /// One behaviour speaks one family.
+    mdns_v6: Toggle<mdns::tokio::Behaviour>,
     pub(crate) dht: Toggle<dht::Kad>,
     pub(crate) relays: circuit::Behaviour,
     pub(crate) relay: Toggle<relay::Behaviour>,
@@ -84,6 +86,7 @@ impl Node {
         let asks = config.direct && config.reachable == Reachable::Ask;
         let looks = config.punch || (asks && config.names());
         let serves = config.serve != Serve::Never;
+        let nearby = |ipv6| config.nearby.then(|| neighbours(peer, ipv6)).flatten();
         Self {
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(bounds.memory),
@@ -93,7 +96,8 @@ impl Node {
             link: link::Behaviour::default(),
             identify: identify::Behaviour::new(identify),
             ping: ping::Behaviour::new(ping),
-            mdns: config.nearby.then(|| neighbours(peer)).flatten().into(),
+            mdns: nearby(false).into(),
+            mdns_v6: nearby(true).into(),
             dht: config.dht.then(|| dht::behaviour(peer)).into(),
             relays,
             relay: serves.then(|| relaying(peer, &config.quotas)).into(),
@@ -171,9 +175,10 @@ const RESERVATIONS_OF_AN_IP: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
 const FOUR: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
 
 /// What finds and is found on the local network. Where that can't be had, all else goes on without.
-fn neighbours(peer: PeerId) -> Option<mdns::tokio::Behaviour> {
+fn neighbours(peer: PeerId, enable_ipv6: bool) -> Option<mdns::tokio::Behaviour> {
     let config = mdns::Config {
         query_interval: ASK_AGAIN,
+        enable_ipv6,
         ..mdns::Config::default()
     };
     match mdns::tokio::Behaviour::new(config, peer) {

@@ -10,11 +10,14 @@ use tokio::time::Instant;
 use super::config::Serve;
 use super::dht::{self, Ready};
 use super::dials::{is_quic, split};
+use super::interfaces::farthest_first;
 use super::{Libp2pTransport, TransportEvent};
 use handover_core::dial::is_relayed;
 
 /// Addresses that are told of this peer.
 const TOLD: usize = 32;
+/// So many of those are kept for addresses through relays.
+const TOLD_RELAYED: usize = 12;
 /// Addresses that count as confirmed, but for those through relays.
 const CONFIRMED: usize = 16;
 /// Addresses of a node that are looked at.
@@ -28,7 +31,9 @@ impl Libp2pTransport {
             .swarm
             .listeners()
             .chain(self.swarm.external_addresses());
-        let (relayed, direct): (Vec<_>, Vec<_>) = all.partition(|address| is_relayed(address));
+        let (relayed, mut direct): (Vec<_>, Vec<_>) = all.partition(|address| is_relayed(address));
+        farthest_first(&mut direct);
+        direct.truncate(TOLD - relayed.len().min(TOLD_RELAYED));
         for address in direct.into_iter().chain(relayed) {
             let (address, _) = split(address);
             if addresses.len() < TOLD && !addresses.contains(&address) {

@@ -1,10 +1,11 @@
 //! The addresses that this machine has.
 //!
 //! libp2p's listeners on all interfaces tell what the kernel calls the address of an interface. On a point-to-point
-//! interface (PPPoE, many VPNs, a phone's uplink) that is the address of the other end, so a peer would tell others its
+//! interface (`PPPoE`, many VPNs, a phone's uplink) that is the address of the other end, so a peer would tell others its
 //! provider's router. Here the addresses come from `getifaddrs`, which tells both ends apart, and libp2p's word only
 //! says that something has changed.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
@@ -112,6 +113,12 @@ pub fn own_addresses() -> io::Result<Vec<OwnAddress>> {
         },
     });
     Ok(own.collect())
+}
+
+/// Puts those first that can be reached from farthest away: there is room for so many, and bridges for containers have
+/// many.
+pub(crate) fn farthest_first(addresses: &mut [&Multiaddr]) {
+    addresses.sort_by_key(|address| Reverse(Reach::of_address(address)));
 }
 
 type List = Box<dyn FnMut() -> io::Result<Vec<OwnAddress>> + Send>;
@@ -382,14 +389,11 @@ mod tests {
         address.parse().unwrap()
     }
 
+    /// The addresses that this machine has, if they can be listed.
+    type Has = Arc<Mutex<Option<Vec<OwnAddress>>>>;
+
     /// A listener, and the addresses that this machine has from now on.
-    fn listening(
-        everywhere: &str,
-    ) -> (
-        OnOwnAddresses<Telling>,
-        ListenerId,
-        Arc<Mutex<Option<Vec<OwnAddress>>>>,
-    ) {
+    fn listening(everywhere: &str) -> (OnOwnAddresses<Telling>, ListenerId, Has) {
         let has = Arc::new(Mutex::new(None));
         let listed = Arc::clone(&has);
         let list = move || {
@@ -496,6 +500,15 @@ mod tests {
             changes(&mut transport),
             [Change::New(at("/ip4/10.0.0.1/tcp/4001"))]
         );
+    }
+
+    #[test]
+    fn what_the_internet_reaches_is_told_before_bridges_for_containers() {
+        let (bridge, public) = (at("/ip4/172.17.0.1/tcp/1"), at("/ip4/1.1.1.1/tcp/1"));
+        let (v6, own) = (at("/ip6/2606::1/tcp/1"), at("/ip4/127.0.0.1/tcp/1"));
+        let mut addresses = [&own, &bridge, &public, &v6];
+        farthest_first(&mut addresses);
+        assert_eq!(addresses, [&public, &v6, &bridge, &own]);
     }
 
     #[test]

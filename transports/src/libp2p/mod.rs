@@ -24,12 +24,14 @@ pub mod link;
 mod links;
 mod listen;
 mod muxer;
+mod names;
 mod neighbours;
 mod outset;
 mod ports;
 mod reason;
 mod relaying;
 mod reservations;
+mod segments;
 mod stack;
 mod state;
 mod store;
@@ -37,7 +39,7 @@ mod strangers;
 pub mod tls;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU8, NonZeroUsize};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -95,6 +97,9 @@ const SHUTDOWN_TIMEOUT: Duration = LINGER;
 
 /// Events that one connection may have for the swarm, and the swarm for it, before the sender waits.
 const EVENT_BUFFER: usize = 16;
+
+/// Addresses of one node that are dialled at once.
+const AT_ONCE: NonZeroU8 = NonZeroU8::MIN.saturating_add(31);
 
 /// How often connections and reservations that nobody needs are looked for.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -181,6 +186,8 @@ impl Libp2pTransport {
         let buffer = NonZeroUsize::new(EVENT_BUFFER).unwrap_or(NonZeroUsize::MIN);
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
+            // All addresses of a node at once: eight that never answer would hold up the ninth.
+            .with_dial_concurrency_factor(AT_ONCE)
             .with_notify_handler_buffer_size(buffer)
             .with_per_connection_event_buffer_size(EVENT_BUFFER)
             .with_max_negotiating_inbound_streams(16);
@@ -362,7 +369,9 @@ impl Libp2pTransport {
     fn on_behaviour_event(&mut self, event: NodeEvent) {
         match event {
             NodeEvent::Link(event) => self.on_link_event(event),
-            NodeEvent::Mdns(event) => self.ready.extend(self.neighbours.heard(event)),
+            NodeEvent::Mdns(event) | NodeEvent::MdnsV6(event) => {
+                self.ready.extend(self.neighbours.heard(event))
+            }
             NodeEvent::Identify(event) => self.on_identified(event),
             NodeEvent::Dht(event) => self.on_dht_event(event),
             NodeEvent::Relays(event) => self.on_relays_event(event),

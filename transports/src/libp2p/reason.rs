@@ -5,8 +5,9 @@ use std::io;
 
 use libp2p::core::transport::TransportError;
 use libp2p::core::upgrade::{NegotiationError, ProtocolError};
-use libp2p::dns;
 use libp2p::swarm::{ConnectionError, DialError};
+
+use super::names::NameError;
 
 /// Why an address could not be connected to; what says more of the other side comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -115,7 +116,7 @@ fn of_type(error: &(dyn Error + 'static)) -> Option<Reason> {
         let held = error.get_ref().and_then(|held| Reason::found(held));
         return held.or_else(|| of_kind(error.kind()));
     }
-    if let Some(error) = error.downcast_ref::<dns::Error<io::Error>>() {
+    if let Some(error) = error.downcast_ref::<NameError>() {
         return of_names(error);
     }
     match error.downcast_ref::<NegotiationError>()? {
@@ -126,12 +127,12 @@ fn of_type(error: &(dyn Error + 'static)) -> Option<Reason> {
 }
 
 /// An address with a name in it stands for several; the one that got furthest tells most.
-fn of_names(error: &dns::Error<io::Error>) -> Option<Reason> {
+fn of_names(error: &NameError) -> Option<Reason> {
     match error {
-        dns::Error::Transport(error) => Some(Reason::of(error)),
-        dns::Error::ResolveError(_) | dns::Error::TooManyLookups => Some(Reason::Unnamed),
-        dns::Error::MultiaddrNotSupported(_) => Some(Reason::Unsupported),
-        dns::Error::Dial(errors) => errors.iter().filter_map(of_names).min(),
+        NameError::Dial(error) => Some(Reason::of(&**error)),
+        NameError::Unknown(_) => Some(Reason::Unnamed),
+        NameError::Unsupported(_) => Some(Reason::Unsupported),
+        NameError::All(errors) => errors.iter().filter_map(of_names).min(),
     }
 }
 

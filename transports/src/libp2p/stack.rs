@@ -14,13 +14,15 @@ use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, OptionalTransport, Transport as _};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, Version};
 use libp2p::identity::Keypair;
-use libp2p::{PeerId, dns, noise, quic, tcp};
+use libp2p::{PeerId, noise, quic, tcp};
 
 use super::circuit;
 use super::greeting::Greeted;
 use super::interfaces::OnOwnAddresses;
 use super::muxer::Yamux;
+use super::names::{Names, System};
 use super::reason::{Caused, Reason};
+use super::segments::SmallSegments;
 use super::tls::{Tls, TlsError};
 
 /// How long connecting, securing and multiplexing may take.
@@ -45,6 +47,7 @@ pub(crate) fn build(
 ) -> Result<Connections, SecurityError> {
     let tcp = if with_tcp {
         let sockets = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
+        let sockets = SmallSegments::new(sockets);
         let transport = TransportTimeout::with_outgoing_timeout(sockets, CONNECT_TIMEOUT)
             .map_err(|error| Caused::from(of_connecting(&error)))
             .map(|socket, endpoint| {
@@ -74,11 +77,14 @@ pub(crate) fn build(
     if !names {
         return Ok(direct.boxed());
     }
-    match dns::tokio::Transport::system(direct.boxed()) {
-        Ok(resolving) => Ok(resolving.map_err(|error| Reason::of(&error)).boxed()),
+    match System::new() {
+        Ok(system) => {
+            let resolving = Names::of_system(direct, system);
+            Ok(resolving.map_err(|error| Reason::of(&error)).boxed())
+        }
         Err(error) => {
             tracing::warn!(%error, "names can't be resolved; only addresses work");
-            build(keypair, with_tcp, with_quic, false)
+            Ok(direct.boxed())
         }
     }
 }
