@@ -1,5 +1,6 @@
 //! `handover doctor`: what the network here allows, found out by doing what a sharer does.
 
+mod clock;
 mod judge;
 
 use std::collections::BTreeSet;
@@ -12,6 +13,7 @@ use handover_transports::libp2p::{Libp2pConfig, Libp2pTransport, NetworkState, R
 use handover_transports::{Transport, TransportEvent, identity, next_event};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
+pub(crate) use self::clock::Clock;
 pub(crate) use self::judge::{
     Dht, Diagnosis, Mapping, Names, Nat, Obstacle, Outlook, Presence, Reach, Tcp, Udp,
 };
@@ -49,6 +51,7 @@ pub(crate) async fn run(
             dht: network.dht,
             relayed_only: config.relayed_only(),
             asks: asks(&network),
+            clock: clock::read(&config.data_dir),
             looked_up: None,
         },
         began: Instant::now(),

@@ -70,7 +70,7 @@ impl Failure {
         let (exit, advice) = match error {
             DownloadError::Unreachable(_) => (
                 Exit::Unreachable,
-                "Check the code, and that `handover send` still runs there. `handover doctor` on both sides tells what the\n\
+                "Check the code, that `handover send` still runs there, and the date on both sides. `handover doctor` there tells what the\n\
                  networks allow.",
             ),
             DownloadError::NoSuchShare | DownloadError::Withdrawn => (

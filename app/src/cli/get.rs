@@ -114,6 +114,7 @@ pub(crate) async fn run(
         relay_ended: false,
         rounds: 0,
         told_not_found: None,
+        told_date: false,
         known: known.map(|known| (known, us)),
         remembered: false,
         recorder,
@@ -190,6 +191,7 @@ struct Getting<'a> {
     /// Rounds of look-ups without a result, and what was said of them last.
     rounds: u32,
     told_not_found: Option<bool>,
+    told_date: bool,
     /// Whom it comes from without a code, and what they call this computer.
     known: Option<(Known, String)>,
     /// The sender is remembered from now on.
@@ -284,7 +286,8 @@ impl Getting<'_> {
                 self.path = None;
                 screen.say(Tone::Bad, &receiving::lost(&reason));
             }
-            Event::NotFound { reached, .. } => self.not_found(reached),
+            Event::NotFound { reached, day, .. } => self.not_found(reached, day),
+            Event::OtherDate { days, .. } => screen.say(Tone::Plain, &receiving::other_date(days)),
             Event::FileSkipped { path, .. } => {
                 screen.say(
                     Tone::Plain,
@@ -322,12 +325,16 @@ impl Getting<'_> {
     }
 
     /// The first round may be too early: the sharer is only being announced.
-    fn not_found(&mut self, reached: bool) {
+    fn not_found(&mut self, reached: bool, day: Option<u32>) {
         self.rounds += 1;
         let early = reached && self.rounds == 1;
         if !early && self.told_not_found != Some(reached) {
             self.told_not_found = Some(reached);
             self.screen.say(Tone::Plain, receiving::not_found(reached));
+        }
+        if let Some(day) = day.filter(|_| reached && !self.told_date) {
+            self.told_date = true;
+            self.screen.say(Tone::Plain, &receiving::check_date(day));
         }
     }
 

@@ -19,7 +19,8 @@
 //! | `receiver_progress` | `share`, `receiver`, `path`, `rtt`, `done`, `total` |
 //! | `receiver_left` | `share`, `receiver`, `outcome`: `completed`, `declined`, `cancelled`, `lost` or `violation`, `sent` |
 //! | `connecting` | `download`, `attempt`, `reason` (why the last one failed) |
-//! | `not_found` | `download`, `reached` (whether any node of the DHT was asked) |
+//! | `not_found` | `download`, `reached` (whether any node of the DHT was asked), `date` (of this computer, in UTC, where that may be why: short codes are found as long as the clocks are no more than a week apart; else null) |
+//! | `other_date` | `download`, `days`: the sender's date is ahead by so many days at the least, behind if negative; one of the two clocks is wrong |
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
 //! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
@@ -44,7 +45,7 @@
 //! | `limits` | `up`, `down` (bytes a second, null for no limit): at the start if there are any, and when they change |
 //! | `node_address` | `address` (as others name it with `--bootstrap`) |
 //! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
-//! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays`, `unknown` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `bootstrap`: [{`peer`, `reached`, `addresses`: [{`address`, `outcome` (`connected`, `other_node`, null if it has not ended, or why it failed: `refused`, `timed_out`, `name`, …), `other` (who answered)}]}]; `obstacle`: null, `portal`, `other_protocols`, `other_nodes`, `cut`, `silence`, `refused`, `names`, `no_network` or `no_answer`; `names`: `off`, `unknown`, `fail` or `work`; `dht`: `off`, `late`, `silent`, `hangs` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `tcp`: `unknown`, `web_only` or `works`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed` |
+//! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays`, `unknown` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `bootstrap`: [{`peer`, `reached`, `addresses`: [{`address`, `outcome` (`connected`, `other_node`, null if it has not ended, or why it failed: `refused`, `timed_out`, `name`, …), `other` (who answered)}]}]; `obstacle`: null, `portal`, `other_protocols`, `other_nodes`, `cut`, `silence`, `refused`, `names`, `no_network` or `no_answer`; `names`: `off`, `unknown`, `fail` or `work`; `dht`: `off`, `late`, `silent`, `hangs` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `tcp`: `unknown`, `web_only` or `works`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed`; `time` (seconds since 1970 by this computer's clock), `clock`: `unknown` or `behind` (files here are newer) |
 //! | `transfer` | one of `handover history`: `at` (milliseconds since 1970), `direction`: `sent` or `received`, `name`, `files`, `bytes`, `peer`, `peer_name`, `ended`: `completed`, `incomplete`, `declined`, `cancelled`, `failed` or `violation`, `reason`, `took`, `path`, `folder` |
 //! | `history_cleared` | `transfers` |
 //! | `peer` | one of `handover peers`: `peer`, `name`, `names`, `needs_code`, `first_met`, `last_met` (milliseconds since 1970), `delivered`, `rate`, `taken`, `completed`, `failed`, `bad`, `violations`, `carried` and `cuts` (as a relay), `standing` (who has more is tried first) |
@@ -69,6 +70,7 @@ use serde_json::{Map, Value, json};
 
 use super::failure::Failure;
 use super::resume::Item;
+use super::screen::units;
 use handover_transports::libp2p::NetworkState;
 
 pub(crate) use self::doctor::doctor;
@@ -398,10 +400,17 @@ fn download_event(event: &Event) -> Option<Value> {
             "connection_lost",
             json!({ "download": download, "path": path, "reason": reason }),
         ),
-        Event::NotFound { download, reached } => named(
+        Event::NotFound {
+            download,
+            reached,
+            day,
+        } => named(
             "not_found",
-            json!({ "download": download, "reached": reached }),
+            json!({ "download": download, "reached": reached, "date": day.map(units::date) }),
         ),
+        Event::OtherDate { download, days } => {
+            named("other_date", json!({ "download": download, "days": days }))
+        }
         Event::FileDone {
             download,
             path,

@@ -10,7 +10,7 @@ mod opening;
 
 use std::collections::{HashMap, VecDeque};
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use handover_core::code::{ShortCode, Ticket};
@@ -115,6 +115,7 @@ pub(crate) fn start(
         events: events_out,
         waiting: HashMap::new(),
         points: HashMap::new(),
+        hashing: Arc::default(),
         day: 0,
         next_id: 0,
         missed: VecDeque::new(),
@@ -141,6 +142,8 @@ struct Driver {
     waiting: HashMap<ShareId, oneshot::Sender<Opened>>,
     /// Where this peer is to be announced; the point, once it is known.
     points: HashMap<Place, Option<MeetingPoint>>,
+    /// Held by who finds a place's point: one at a time, as each takes 32 MiB.
+    hashing: Arc<Mutex<()>>,
     /// The day that the engine was told last.
     day: u32,
     next_id: u64,
@@ -286,8 +289,13 @@ impl Driver {
             return self.arrived(place, point, then);
         }
         let notes = self.notes_out.clone();
+        let turn = Arc::clone(&self.hashing);
         tokio::task::spawn_blocking(move || {
-            let _ = notes.blocking_send(Note::Point(place, place.point(), then));
+            let point = {
+                let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+                place.point()
+            };
+            let _ = notes.blocking_send(Note::Point(place, point, then));
         });
     }
 

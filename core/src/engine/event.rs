@@ -84,8 +84,16 @@ pub enum Event {
         /// Why the attempt before failed.
         reason: Option<String>,
     },
-    /// A round of look-ups in the DHT has ended without the peer; `reached` says whether any node of it has answered.
-    NotFound { download: DownloadId, reached: bool },
+    /// A round of look-ups in the DHT has ended without the peer; `reached` says whether any node of it has answered. `day`
+    /// is the date on this side (days since 1970, UTC), where that may be why: all days around it were looked under.
+    NotFound {
+        download: DownloadId,
+        reached: bool,
+        day: Option<u32>,
+    },
+    /// The peer was found under a day that is not this side's: its date is ahead by so many days at the least, or behind if
+    /// they are negative. One of the two clocks is wrong.
+    OtherDate { download: DownloadId, days: i32 },
     /// A link proved the key.
     Connected {
         download: DownloadId,

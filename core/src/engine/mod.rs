@@ -290,7 +290,9 @@ impl Engine {
                 }
             }
             Some(LookUpOwner::Download(id)) => {
-                self.download(id, |download, cx| download.found(cx, peer, addresses));
+                self.download(id, |download, cx| {
+                    download.found(cx, lookup, peer, addresses)
+                });
             }
             None => {}
         }

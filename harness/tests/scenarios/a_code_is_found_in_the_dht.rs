@@ -11,6 +11,9 @@ use handover_harness::{DhtMood, Fetch, HostId, Offering, Route, Tree, World, con
 
 use crate::{SECOND, assert_same, complete, count, pair};
 
+/// In seconds.
+const DAY: i64 = 86_400;
+
 fn tree() -> Tree {
     Tree::one("f", content(1, 40 * GROUP as usize)).file("g", "x")
 }
@@ -95,6 +98,46 @@ fn the_receiver_may_be_earlier_than_the_sharer() {
     world.share_with(alice, offering(short));
     // What is in the DHT of the sharer's life before leads to the same address, with another secret.
     complete(&mut world, bob, download);
+}
+
+/// Short codes meet in another place every day: two days of clock error were the end of them.
+#[test]
+fn clocks_that_are_days_apart_delay_a_search_and_do_not_end_it() {
+    for days in [-7, -2, 1, 2, 3, 7] {
+        let (mut world, alice, bob) = apart(340);
+        let code = share(&mut world, alice);
+        world.jump_clock(bob, days * DAY);
+        let download = fetch(&mut world, bob, &code);
+        complete(&mut world, bob, download);
+        let told = world.events(bob).iter().find_map(|event| match event {
+            Event::OtherDate { days, .. } => Some(i64::from(*days)),
+            _ => None,
+        });
+        let least = days / 2 * 2;
+        assert_eq!(told, Some(-least).filter(|least| *least != 0), "{days}");
+    }
+}
+
+#[test]
+fn a_search_that_the_date_may_have_misled_says_so() {
+    let (mut world, alice, bob) = apart(341);
+    let code = share(&mut world, alice);
+    world.jump_clock(bob, 30 * DAY);
+    let download = fetch(&mut world, bob, &code);
+    world.run_to_end(bob, download);
+    let told = |wanted: bool| move |event: &Event| matches!(event, Event::NotFound { day, .. } if day.is_some() == wanted);
+    let days = |event: &Event| {
+        matches!(
+            event,
+            Event::NotFound {
+                day: Some(30..),
+                ..
+            }
+        )
+    };
+    assert_eq!(count(&world, bob, told(false)), 3, "not at once");
+    assert!(count(&world, bob, told(true)) > 3);
+    assert_eq!(count(&world, bob, days), count(&world, bob, told(true)));
 }
 
 #[test]

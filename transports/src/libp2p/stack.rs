@@ -72,7 +72,10 @@ pub(crate) fn build(
     } else {
         OptionalTransport::none()
     };
-    let direct = tcp.or_transport(quic).map(|either, _| either.into_inner());
+    let direct = tcp
+        .or_transport(quic)
+        .map(|either, _| either.into_inner())
+        .map_err(|either| either.either_into::<Caused>());
     let direct = OnOwnAddresses::new(direct.boxed());
     if !names {
         return Ok(direct.boxed());

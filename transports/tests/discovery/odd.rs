@@ -141,6 +141,10 @@ async fn a_node_without_a_common_multiplexer_is_named_as_such() {
             swarm.select_next_some().await;
         }
     });
-    let outcome = outcome(node, address).await;
-    assert_eq!(outcome, Outcome::Failed(Reason::NoMuxer));
+    // That it was refused and that the connection is closed come at the same time. It is dialled again until it is known.
+    let at = address.with_p2p(node).unwrap();
+    let peer = Peer::start(&peers::in_dht(vec![at]));
+    let wanted = Some(Outcome::Failed(Reason::NoMuxer));
+    peer.until(|state| state.bootstrap[0].addresses[0].1 == wanted)
+        .await;
 }

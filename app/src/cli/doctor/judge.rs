@@ -15,6 +15,7 @@ use serde::Serialize;
 
 use self::dialled::is_waiting;
 pub(crate) use self::dialled::{Names, Obstacle, Tcp, untried_over_udp};
+use super::clock::Clock;
 
 /// What [`NetworkState`] does not tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,7 @@ pub(crate) struct Facts {
     pub(crate) relayed_only: bool,
     /// Which addresses can be reached is for others to find out. If not, all of this machine's own count.
     pub(crate) asks: bool,
+    pub(crate) clock: Clock,
     /// What came of a look-up; `None` while it lasts.
     pub(crate) looked_up: Option<LookedUp>,
 }
@@ -58,6 +60,7 @@ pub(crate) struct Diagnosis {
     pub(crate) relays: usize,
     /// Without one, nobody behind a NAT of their own gets through to this peer.
     pub(crate) relays_needed: bool,
+    pub(crate) clock: Clock,
     pub(crate) expect: Outlook,
     /// A dial is under way whose outcome may change a finding.
     pub(crate) undecided: bool,
@@ -189,6 +192,7 @@ pub(crate) fn judge(network: &NetworkState, facts: &Facts) -> Diagnosis {
         port_mapping: mapping(&network.port_mapping),
         relays: network.reservations.len(),
         relays_needed: facts.dht && needs_relay(network, facts),
+        clock: facts.clock,
         expect: Outlook::Unknown,
         undecided: false,
     };

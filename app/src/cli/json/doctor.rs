@@ -35,6 +35,8 @@ pub(crate) fn doctor(of: &Diagnosis) -> Value {
         "port_mapping": of.port_mapping,
         "relays": of.relays,
         "relays_needed": of.relays_needed,
+        "time": of.clock.now,
+        "clock": of.clock.verdict(),
     })
 }
 

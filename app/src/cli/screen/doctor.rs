@@ -7,9 +7,9 @@ use handover_transports::libp2p::{BootstrapNode, Outcome};
 
 use super::Tone;
 use super::escape::fit;
-use super::units::{count, took};
+use super::units::{count, time_of_day, took};
 use crate::cli::doctor::{
-    Dht, Diagnosis, Mapping, Names, Nat, Obstacle, Outlook, Presence, Reach, Tcp, Udp,
+    Clock, Dht, Diagnosis, Mapping, Names, Nat, Obstacle, Outlook, Presence, Reach, Tcp, Udp,
 };
 
 /// Characters of an address that are shown.
@@ -46,7 +46,7 @@ pub(crate) fn findings(of: &Diagnosis, verbose: bool) -> Vec<Finding> {
     if verbose {
         all.extend(nodes(&of.bootstrap));
     }
-    all.extend(names(of.names));
+    all.extend(names(of.names).filter(|_| of.obstacle.is_none()));
     all.push(dht(of.dht));
     all.extend((asked || of.nat != Nat::Unknown).then(|| nat(of.nat)));
     all.extend(tcp(of.tcp));
@@ -54,6 +54,7 @@ pub(crate) fn findings(of: &Diagnosis, verbose: bool) -> Vec<Finding> {
     all.extend(reach(of.reachable).filter(|_| asked || of.reachable != Reach::Unknown));
     all.extend(mapping(of.port_mapping));
     all.extend(relays(of));
+    all.push(clock(of.clock));
     all
 }
 
@@ -281,6 +282,20 @@ fn relays(of: &Diagnosis) -> Option<Finding> {
     }
 }
 
+fn clock(clock: Clock) -> Finding {
+    let now = time_of_day(clock.now);
+    let Some(passed) = clock.passed else {
+        return mixed(format!(
+            "Date: {now} (UTC) by this computer's clock. Short codes are found while both clocks are at most a week apart."
+        ));
+    };
+    let passed = time_of_day(passed);
+    bad(format!(
+        "Date: {now} (UTC) by this computer's clock, but a file here was written on {passed}: the clock seems to be behind.\n  \
+         Set it right. Short codes are found while both clocks are at most a week apart."
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use handover_core::{Keypair, PeerId};
@@ -303,6 +318,7 @@ mod tests {
             port_mapping: Mapping::NoRouter,
             relays: 3,
             relays_needed: true,
+            clock: Clock::judge(1_800_000_000, None),
             expect: Outlook::Direct,
             undecided: false,
         }
@@ -409,6 +425,7 @@ mod tests {
             relays: 1,
             ..home()
         }));
+        lines.push(clock(Clock::judge(1_800_000_000, Some(1_800_200_000))));
         for expect in [Outlook::Relays, Outlook::Unknown] {
             lines.push((Tone::Strong, summary(expect).to_string()));
         }

@@ -8,7 +8,7 @@ use handover_core::engine::{DownloadSummary, ManifestSummary, PathKind, Progress
 
 use super::escape::{escape, fit};
 use super::units::{
-    average, count, eta, path, path_and_distance, percent, rate, size, summary, took,
+    average, count, date, eta, path, path_and_distance, percent, rate, size, summary, took,
 };
 
 /// Cells of a progress bar.
@@ -178,6 +178,24 @@ pub(crate) fn not_found(reached: bool) -> &'static str {
     } else {
         "no node of the DHT answers, so only this local network is searched …"
     }
+}
+
+/// A short code was looked for under all days around this one.
+pub(crate) fn check_date(day: u32) -> String {
+    let date = date(day);
+    format!(
+        "this computer's date is {date} (UTC), and short codes depend on it; if that is wrong here or on the other computer,\n\
+         by more than a week, set it right"
+    )
+}
+
+/// The sender was found under another day.
+pub(crate) fn other_date(days: i32) -> String {
+    let apart = count(days.unsigned_abs().into(), "day", "days");
+    let way = if days > 0 { "ahead of" } else { "behind" };
+    format!(
+        "the other computer's date is {apart} or more {way} this one's: one of the two is wrong"
+    )
 }
 
 /// A file can't be had.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use handover_core::engine::{ManifestSummary, PathKind};
+use time::OffsetDateTime;
 
 const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -49,6 +50,25 @@ pub(crate) fn eta(done: u64, total: u64, rate: u64) -> Option<String> {
         0 => Some(format!("{minutes}:{seconds:02}")),
         1..100 => Some(format!("{hours}:{minutes:02}:{seconds:02}")),
         _ => None,
+    }
+}
+
+/// `2026-12-02`, of a day since 1970.
+pub(crate) fn date(day: u32) -> String {
+    let seconds = i64::from(day) * 86_400;
+    let time = OffsetDateTime::from_unix_timestamp(seconds);
+    time.map_or_else(
+        |_| format!("day {day} since 1970"),
+        |time| time.date().to_string(),
+    )
+}
+
+/// `2026-12-02 14:05`, of seconds since 1970.
+pub(crate) fn time_of_day(seconds: u64) -> String {
+    let time = i64::try_from(seconds).ok();
+    match time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok()) {
+        Some(time) => format!("{} {:02}:{:02}", time.date(), time.hour(), time.minute()),
+        None => format!("{seconds} s since 1970"),
     }
 }
 

@@ -280,6 +280,13 @@ impl Download {
             peer,
             path,
         });
+        let search = self.search.as_ref();
+        if let Some(days) = search.and_then(|search| search.days_ahead(peer)) {
+            cx.event(Event::OtherDate {
+                download: self.id,
+                days,
+            });
+        }
         if let Some(better) = better.filter(|better| *better < path) {
             self.path(cx, peer, better);
         }

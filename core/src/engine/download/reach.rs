@@ -226,6 +226,7 @@ impl Download {
     pub(in super::super) fn found(
         &mut self,
         cx: &mut Context,
+        lookup: LookUpId,
         peer: PeerId,
         addresses: &[Multiaddr],
     ) {
@@ -236,6 +237,7 @@ impl Download {
         vetted.retain(|address| self.may_dial(address));
         if let Some(search) = &mut self.search {
             search.found(cx, self.id, peer, &vetted);
+            search.found_by(lookup, peer);
         }
         self.meet_at(cx, peer, vetted);
     }
@@ -259,10 +261,11 @@ impl Download {
         let Some(search) = &mut self.search else {
             return;
         };
-        if let Some(reached) = search.looked_up(lookup, reached, cx.now) {
+        if let Some(round) = search.looked_up(lookup, reached, cx.now) {
             cx.event(Event::NotFound {
                 download: self.id,
-                reached,
+                reached: round.reached,
+                day: cx.day.filter(|_| round.all_days),
             });
         }
         self.search_on(cx);

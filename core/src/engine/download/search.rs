@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::{DialId, DownloadId, LookUpId};
-use super::lookups::LookUps;
+use super::lookups::{LookUps, Round};
 use crate::dial::{by_relay, ways};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
@@ -48,6 +48,8 @@ pub(super) struct Search {
     asks_near: bool,
     /// Whom look-ups have found, and where.
     found: BTreeMap<PeerId, Vec<Multiaddr>>,
+    /// Of those the ones that were found under another day than today's, and by how many they are ahead at the least.
+    ahead: BTreeMap<PeerId, i32>,
     lookups: LookUps,
     /// Peers that have the code with other words.
     wrong: BTreeSet<PeerId>,
@@ -93,6 +95,7 @@ impl Search {
             turn,
             asks_near: true,
             found: BTreeMap::new(),
+            ahead: BTreeMap::new(),
             lookups,
             wrong: BTreeSet::new(),
             began: now,
@@ -289,6 +292,21 @@ impl Search {
         }
     }
 
+    /// This look-up has found somebody, and under which day tells of the date there.
+    pub(super) fn found_by(&mut self, lookup: LookUpId, peer: PeerId) {
+        let ahead = self.lookups.days_ahead(lookup);
+        if ahead == 0 {
+            self.ahead.remove(&peer);
+        } else if self.found.contains_key(&peer) {
+            self.ahead.entry(peer).or_insert(ahead);
+        }
+    }
+
+    /// By how many days the date of a peer is ahead at the least, if it can't be this side's.
+    pub(super) fn days_ahead(&self, peer: PeerId) -> Option<i32> {
+        self.ahead.get(&peer).copied()
+    }
+
     /// A look-up has found somebody, at addresses that may be dialled. Those that are new are, at once.
     pub(super) fn found(
         &mut self,
@@ -331,14 +349,19 @@ impl Search {
         self.found.get(&peer).cloned().unwrap_or_default()
     }
 
-    /// A look-up has ended. If that was the last of its round: whether anybody was there to ask.
-    pub(super) fn looked_up(&mut self, lookup: LookUpId, reached: bool, now: Time) -> Option<bool> {
-        let reached = self.lookups.ended(lookup, reached, now)?;
+    /// A look-up has ended. If that was the last of its round: what came of that.
+    pub(super) fn looked_up(
+        &mut self,
+        lookup: LookUpId,
+        reached: bool,
+        now: Time,
+    ) -> Option<Round> {
+        let round = self.lookups.ended(lookup, reached, now)?;
         if self.dials.is_empty() && self.later.is_empty() && self.found.is_empty() {
-            let reason = if reached { NOBODY } else { NO_DHT };
+            let reason = if round.reached { NOBODY } else { NO_DHT };
             self.last_failure = Some(reason.to_string());
         }
-        Some(reached)
+        Some(round)
     }
 
     fn dial(&mut self, cx: &mut Context, download: DownloadId, (peer, addresses): Target) {

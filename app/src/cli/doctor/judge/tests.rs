@@ -94,6 +94,7 @@ fn facts() -> Facts {
         dht: true,
         relayed_only: false,
         asks: true,
+        clock: Clock::judge(1_800_000_000, None),
         looked_up: Some(LookedUp {
             reached: true,
             took: Duration::from_secs(1),
@@ -137,6 +138,7 @@ fn a_home_has_all_that_direct_transfers_need() {
         port_mapping: Mapping::NoRouter,
         relays: 3,
         relays_needed: true,
+        clock: facts().clock,
         expect: Outlook::Direct,
         undecided: false,
     };

@@ -1,0 +1,83 @@
+//! Whether the date here can be right. Nobody out there tells the time for nothing, so only this computer's own files can
+//! speak against it: none of them was written in the future.
+
+use std::fs::{self, Metadata};
+use std::path::Path;
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+/// Files of the data folder that are looked at.
+const FILES: usize = 64;
+/// File systems of other computers may be a little ahead.
+const SLACK: u64 = 24 * 60 * 60;
+
+/// What is known of the clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Clock {
+    /// What it shows, in seconds since 1970.
+    pub(crate) now: u64,
+    /// When the newest file here was written, if the clock shows less.
+    pub(crate) passed: Option<u64>,
+}
+
+/// Whether the clock is right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Verdict {
+    Unknown,
+    /// It has been later than that.
+    Behind,
+}
+
+impl Clock {
+    /// `newest`: when the newest file here was written.
+    pub(crate) fn judge(now: u64, newest: Option<u64>) -> Self {
+        let passed = newest.filter(|newest| *newest > now.saturating_add(SLACK));
+        Self { now, passed }
+    }
+
+    pub(crate) fn verdict(self) -> Verdict {
+        match self.passed {
+            Some(_) => Verdict::Behind,
+            None => Verdict::Unknown,
+        }
+    }
+}
+
+/// Reads the clock, and when this program and what it keeps were written.
+pub(super) fn read(data: &Path) -> Clock {
+    let program = std::env::current_exe().and_then(fs::metadata).ok();
+    let kept = fs::read_dir(data).into_iter().flatten().flatten();
+    let kept = kept.take(FILES).filter_map(|entry| entry.metadata().ok());
+    let written = |of: Metadata| of.modified().ok().and_then(seconds);
+    let newest = program.into_iter().chain(kept).filter_map(written).max();
+    let now = seconds(SystemTime::now()).unwrap_or_default();
+    Clock::judge(now, newest)
+}
+
+fn seconds(time: SystemTime) -> Option<u64> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_is_behind_if_files_are_newer() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = File::create(folder.path().join("kept")).unwrap();
+        let verdict_at = |ahead: Duration| {
+            file.set_modified(SystemTime::now() + ahead).unwrap();
+            read(folder.path()).verdict()
+        };
+        assert_eq!(verdict_at(Duration::ZERO), Verdict::Unknown);
+        assert_eq!(verdict_at(Duration::from_hours(12)), Verdict::Unknown);
+        assert_eq!(verdict_at(Duration::from_hours(48)), Verdict::Behind);
+    }
+}
