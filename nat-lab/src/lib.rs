@@ -4,9 +4,10 @@
 //! talking through it, so that none is believed before it was measured ([`verify`]). The [`wire`] makes links slow, lossy
 //! and long. A [`topology`] is a network as data, the [`ground`] builds it of containers, and a [`transfer`] hands a file
 //! from one of its hosts to another. The [`matrix`] does that for all pairs of [`sites`], and [`play`] for one
-//! [`scenario`]. [`results`] is what runs amount to, and [`report`] shows it.
+//! [`scenario`]. The nodes that peers begin with are handover's own, or [`foreign`] ones. [`results`] is what runs amount to, and [`report`] shows it.
 
 pub mod attend;
+pub mod foreign;
 pub mod ground;
 pub mod matrix;
 pub mod nat;

@@ -9,7 +9,7 @@ use futures::{FutureExt, StreamExt};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-use crate::ground::{Engine, Ground, GroundError};
+use crate::ground::{Engine, Ground, GroundError, World};
 use crate::results::{About, Best, Carrier, Cell, KindResult, Matrix};
 use crate::sites::{self, Shared, UnknownPlace};
 use crate::topology::Topology;
@@ -22,6 +22,12 @@ use crate::wire::Conditions;
 pub struct Order {
     /// Places, by name; all if there are none.
     pub only: Vec<String>,
+    /// Pairs of them; all if there are none.
+    pub pairs: Vec<[String; 2]>,
+    /// The nodes that peers begin with.
+    pub world: World,
+    /// Which of their addresses peers are told, of those that they may connect over.
+    pub addresses: Carrier,
     /// What peers may connect over, each by itself.
     pub over: Vec<Carrier>,
     /// Runs of each cell.
@@ -82,6 +88,34 @@ pub enum MatrixError {
 /// How long a transfer may take: what is not done by then will not be.
 const PATIENCE: Duration = Duration::from_secs(90);
 
+impl Order {
+    fn wants(&self, [a, b]: [&str; 2]) -> bool {
+        let is = |pair: &[String; 2]| *pair == [a, b] || *pair == [b, a];
+        self.pairs.is_empty() || self.pairs.iter().any(is)
+    }
+
+    /// The places of it: those of the pairs, if pairs are named.
+    fn places(&self) -> Vec<String> {
+        let mut places: Vec<String> = self.pairs.iter().flatten().cloned().collect();
+        places.extend(self.only.iter().cloned());
+        places.sort();
+        places.dedup();
+        places
+    }
+
+    /// Peers that speak this are told of a node that does.
+    fn speak(&self, carrier: Carrier) -> bool {
+        let told = match (self.addresses, carrier) {
+            (Carrier::Both, one) | (one, Carrier::Both) => Some(one),
+            (a, b) => (a == b).then_some(a),
+        };
+        told.is_some_and(|told| match &self.world {
+            World::Own(_) => true,
+            World::Foreign(selection, _) => selection.speaks(told),
+        })
+    }
+}
+
 /// A cell and its two hosts.
 struct Square {
     cell: Cell,
@@ -112,7 +146,7 @@ pub async fn measure(
         hosts: grid.topology.hosts.len(),
         runs: grid.squares.len() * order.repeats as usize,
     });
-    let ground = Ground::build(engine, &grid.topology, &[], order.seed).await?;
+    let ground = Ground::build(engine, &grid.topology, &order.world, order.seed).await?;
     let kinds = prove(&ground, &grid.places, &mut tell).await?;
     run_all(&ground, &mut grid.squares, order, &mut tell).await?;
     ground.remove().await?;
@@ -126,7 +160,7 @@ pub async fn measure(
 
 impl Grid {
     fn new(order: &Order) -> Result<Self, MatrixError> {
-        let (sites, shared) = sites::select(&order.only, order.link)?;
+        let (sites, shared) = sites::select(&order.places(), order.link)?;
         let mut grid = Self {
             topology: Topology::default(),
             places: Vec::new(),
@@ -144,7 +178,8 @@ impl Grid {
         for carrier in &order.over {
             for (i, a) in sites.iter().enumerate() {
                 for (j, b) in sites.iter().enumerate().skip(i) {
-                    if !a.gets_out(*carrier) || !b.gets_out(*carrier) {
+                    let speak = order.speak(*carrier) && order.wants([a.name, b.name]);
+                    if !speak || !a.gets_out(*carrier) || !b.gets_out(*carrier) {
                         continue;
                     }
                     let hosts = [format!("a{i}-host"), format!("b{j}-host")];
@@ -165,7 +200,8 @@ impl Grid {
             self.places
                 .push((hosts[0].clone(), name.to_owned(), about.to_owned()));
             let best = sites::best_shared(name);
-            for carrier in &order.over {
+            let over = order.over.iter();
+            for carrier in over.filter(|it| order.speak(**it) && order.wants([name, name])) {
                 self.square([name, name], *carrier, best, hosts.clone());
             }
         }
@@ -307,6 +343,7 @@ fn transfer(square: &Square, task: Task, order: &Order) -> Transfer {
         to,
         bytes: order.bytes,
         carrier: square.cell.carrier,
+        addresses: order.addresses,
         send: log.clone(),
         get: log,
         patience: PATIENCE,

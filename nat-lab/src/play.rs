@@ -57,9 +57,9 @@ pub async fn play(
     };
     for number in 1..=repeats {
         tell(Progress::Building);
-        let options = scenario.nodes.options();
+        let world = scenario.nodes.world()?;
         let seed = u64::from(number);
-        let ground = Ground::build(engine, &scenario.topology, &options, seed).await?;
+        let ground = Ground::build(engine, &scenario.topology, &world, seed).await?;
         if number == 1 {
             for host in scenario.topology.hosts.keys() {
                 let proof = verify(&ground, host).await?;

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::foreign::{Selection, Software};
 use crate::probe::Findings;
 
 /// A matrix: every kind of NAT against every other.
@@ -28,6 +29,22 @@ pub struct About {
     pub conditions: String,
     /// How many bytes each run moved.
     pub bytes: u64,
+    /// The nodes, if they were foreign.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub world: Option<World>,
+}
+
+/// The foreign nodes that peers began with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct World {
+    /// Which selection.
+    pub selection: Selection,
+    /// Its nodes, in the order in which they were named to peers.
+    pub nodes: Vec<Software>,
+    /// Which of their addresses peers were told.
+    pub addresses: Carrier,
+    /// What the software is, with versions.
+    pub versions: Vec<String>,
 }
 
 /// What a kind of NAT was found to be.
@@ -85,6 +102,12 @@ pub struct Run {
     pub sharer: u8,
     /// The file arrived whole.
     pub complete: bool,
+    /// The sharer began until it told its short code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<u64>,
+    /// The sharer began until it was announced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub announced: Option<u64>,
     /// The receiver began until its first link stood.
     pub connected: Option<u64>,
     /// The first link went over a relay.
@@ -93,6 +116,12 @@ pub struct Run {
     pub direct: Option<u64>,
     /// The relayed link stood until the direct one did.
     pub upgrade: Option<u64>,
+    /// The receiver began until it told that some of the file is here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_byte: Option<u64>,
+    /// Nodes that the receiver's links went through, by the names of their software.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<String>,
     /// The receiver began until it ended.
     pub took: u64,
     /// Why it did not complete.

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::foreign::Selection;
+use crate::ground::{GroundError, World};
 use crate::results::Carrier;
 use crate::topology::Topology;
 use crate::transfer::Transfer;
@@ -34,6 +36,8 @@ pub struct Scenario {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nodes {
+    /// Foreign nodes instead of handover's own. They have the limits that are their software's.
+    pub foreign: Option<Selection>,
     /// KiB that a circuit carries, both ways together.
     pub circuit_kib: Option<u64>,
     /// Seconds that a circuit lasts.
@@ -41,6 +45,23 @@ pub struct Nodes {
 }
 
 impl Nodes {
+    /// Has other nodes: foreign ones, or handover's own.
+    pub fn in_world(&mut self, foreign: Option<Selection>) {
+        self.foreign = foreign;
+    }
+
+    /// The nodes.
+    ///
+    /// # Errors
+    ///
+    /// They are foreign, and not installed.
+    pub fn world(&self) -> Result<World, GroundError> {
+        match self.foreign {
+            Some(selection) => World::foreign(selection),
+            None => Ok(World::Own(self.options())),
+        }
+    }
+
     /// Options for `handover node`.
     pub fn options(&self) -> Vec<String> {
         let all = [
@@ -68,6 +89,9 @@ pub struct Planned {
     /// What both may connect over.
     #[serde(default = "both")]
     pub over: Carrier,
+    /// Which addresses of the nodes they are told, of those that they may connect over.
+    #[serde(default = "both")]
+    pub addresses: Carrier,
     /// More options for `handover send`.
     #[serde(default)]
     pub send: Vec<String>,
@@ -132,6 +156,11 @@ impl Scenario {
     pub fn read(text: &str) -> Result<Self, String> {
         let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         scenario.topology.check()?;
+        let nodes = &scenario.nodes;
+        let limits = nodes.circuit_kib.or(nodes.circuit_seconds);
+        if nodes.foreign.is_some() && limits.is_some() {
+            return Err("foreign nodes have limits of their own".into());
+        }
         let transfer = &scenario.transfer;
         for host in [&transfer.from, &transfer.to] {
             scenario.is_host(host)?;
@@ -174,6 +203,7 @@ impl Scenario {
             to: planned.to,
             bytes: planned.bytes,
             carrier: planned.over,
+            addresses: planned.addresses,
             send: planned.send,
             get: planned.get,
             patience: Duration::from_secs(planned.patience),
@@ -234,6 +264,12 @@ mod tests {
             ("nat = \"prc\"", "nat = \"prq\"", "prq"),
             ("[nodes]", "[nods]", "nods"),
             ("over = \"tcp\"", "over = \"udp\"", "tcp"),
+            (
+                "circuit_kib = 128",
+                "circuit_kib = 128\nforeign = \"kubo\"",
+                "limits of their own",
+            ),
+            ("circuit_kib = 128", "foreign = \"ours\"", "mixed-hurt"),
             ("rate = \"10 Mbit/s\"", "rate = \"fast\"", "fast"),
             ("[expect]", "[expect", "line"),
         ] {

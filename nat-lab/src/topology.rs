@@ -98,8 +98,9 @@ fn is_true(value: &bool) -> bool {
 pub const MOST: usize = 200;
 /// Bytes of a name: it is part of the names of containers and interfaces.
 const LONGEST_NAME: usize = 24;
-/// Names of the lab's own.
-const TAKEN: [&str; 3] = ["internet", "node1", "node2"];
+/// The lab's own name, and how those of its nodes begin.
+const INTERNET: &str = "internet";
+const NODE: &str = "node";
 
 impl Topology {
     /// Whether it can be built; if not, what is wrong with it.
@@ -220,7 +221,10 @@ fn check_name(name: &str) -> Result<(), String> {
             "{name:?} is no name here: up to {LONGEST_NAME} of a to z, 0 to 9 and -"
         ));
     }
-    if TAKEN.contains(&name) {
+    let is_node = name
+        .strip_prefix(NODE)
+        .is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit()));
+    if name == INTERNET || is_node {
         return Err(format!("\"{name}\" is one of the lab's own names"));
     }
     Ok(())

@@ -21,6 +21,8 @@ pub struct Transfer {
     pub bytes: u64,
     /// What both may connect over.
     pub carrier: Carrier,
+    /// Which addresses of the nodes they are told, of those that they may connect over.
+    pub addresses: Carrier,
     /// More options for `send`.
     pub send: Vec<String>,
     /// More options for `get`.
@@ -109,9 +111,10 @@ impl Transfer {
             "--once".to_owned(),
         ];
         send.extend(common.iter().chain(&self.send).cloned());
+        let shares = Instant::now();
         let mut sharer = start(from, &send, None)?;
-        let code = match tokio::time::timeout(ANNOUNCED, announced(&mut sharer)).await {
-            Ok(Some(code)) => code,
+        let announced = match tokio::time::timeout(ANNOUNCED, announced(&mut sharer)).await {
+            Ok(Some(announced)) => announced,
             other => {
                 let (code, words) = sharer.end().await;
                 let why = if other.is_err() {
@@ -127,7 +130,7 @@ impl Transfer {
         get.extend(["--to".to_owned(), format!("{folder}/got")]);
         get.extend(common.iter().chain(&self.get).cloned());
         let began = Instant::now();
-        let mut receiver = start(to, &get, Some(&code))?;
+        let mut receiver = start(to, &get, Some(&announced.code))?;
         let mut told = Vec::new();
         let mut sharer_told = Vec::new();
         let watched = async {
@@ -156,6 +159,10 @@ impl Transfer {
         let (exit, words) = receiver.end().await;
         let (_, sharer_words) = sharer.end().await;
         let mut run = read(&told, took);
+        let since = |at: Instant| Some(millis(at.saturating_duration_since(shares)));
+        run.code = since(announced.told);
+        run.announced = since(announced.at);
+        run.relays = relays(ground, &told, &words);
         run.complete = exit == Some(0);
         if !run.complete {
             let late = format!("not done after {} s", self.patience.as_secs());
@@ -182,11 +189,12 @@ impl Transfer {
             Carrier::Both => "tcp,quic",
         };
         options.extend(["--transport".to_owned(), over.to_owned()]);
-        let may = |address: &&String| match self.carrier {
+        let is = |carrier: Carrier, address: &str| match carrier {
             Carrier::Tcp => !address.contains("/quic"),
             Carrier::Quic => address.contains("/quic"),
             Carrier::Both => true,
         };
+        let may = |address: &&String| is(self.carrier, address) && is(self.addresses, address);
         let addresses = ground.nodes().iter().flat_map(|node| &node.addresses);
         for address in addresses.filter(may) {
             options.extend(["--bootstrap".to_owned(), address.clone()]);
@@ -206,16 +214,31 @@ fn start(place: &Place, arguments: &[String], code: Option<&str>) -> Result<Proc
     place.start(&program, &environment)
 }
 
+/// A short code that others find.
+struct Announced {
+    code: String,
+    /// When it was told first.
+    told: Instant,
+    /// When nodes of the DHT knew it.
+    at: Instant,
+}
+
 /// The short code, once nodes of the DHT know it.
-async fn announced(sharer: &mut Process) -> Option<String> {
-    let mut code = None;
+async fn announced(sharer: &mut Process) -> Option<Announced> {
+    let mut short: Option<(String, Instant)> = None;
     loop {
-        let (_, line) = sharer.line().await?;
+        let (at, line) = sharer.line().await?;
         let event: Value = serde_json::from_str(&line).ok()?;
-        match event["event"].as_str()? {
-            "share_open" => code = event["short"].as_str().map(str::to_owned).or(code),
-            "announced" if event["reached"] == true && code.is_some() => return code,
-            _ => {}
+        match (event["event"].as_str()?, short.take()) {
+            ("announced", Some((code, told))) if event["reached"] == true => {
+                return Some(Announced { code, told, at });
+            }
+            ("share_open", before) => {
+                let told = before.as_ref().map_or(at, |(_, told)| *told);
+                let code = event["short"].as_str().map(|code| (code.to_owned(), told));
+                short = code.or(before);
+            }
+            (_, before) => short = before,
         }
     }
 }
@@ -234,18 +257,41 @@ fn read(told: &[(u64, Value)], took: u64) -> Run {
     let first = linked.first();
     let relayed = linked.iter().find(|(_, path)| *path == "relayed");
     let direct = linked.iter().find(|(_, path)| *path != "relayed");
+    let first_byte = told.iter().find(|(_, event)| {
+        event["event"] == "progress" && event["done"].as_u64().is_some_and(|done| done > 0)
+    });
     let upgrade = relayed.zip(direct);
     let upgrade = upgrade.and_then(|(relayed, direct)| direct.0.checked_sub(relayed.0));
     Run {
         sharer: 0,
         complete: false,
+        code: None,
+        announced: None,
         connected: first.map(|(after, _)| *after),
         relayed_first: first.is_some_and(|(_, path)| *path == "relayed"),
         direct: direct.map(|(after, _)| *after),
         upgrade,
+        first_byte: first_byte.map(|(after, _)| *after),
+        relays: Vec::new(),
         took,
         error: None,
     }
+}
+
+/// The software of the nodes that the receiver says its links went through, and of those that its log names in a circuit.
+fn relays(ground: &Ground, told: &[(u64, Value)], log: &str) -> Vec<String> {
+    let carried = told.iter().filter(|(_, event)| event["event"] == "carried");
+    let carried: Vec<&str> = carried
+        .filter_map(|(_, event)| event["relay"].as_str())
+        .collect();
+    let circuit = |id: &str| log.contains(&format!("/p2p/{id}/p2p-circuit"));
+    let nodes = ground.nodes().iter();
+    let used =
+        nodes.filter(|node| carried.iter().any(|id| node.is(id)) || node.id().is_some_and(circuit));
+    let mut names: Vec<String> = used.map(|node| node.name().to_owned()).collect();
+    names.sort();
+    names.dedup();
+    names
 }
 
 /// Why the receiver says that it failed.

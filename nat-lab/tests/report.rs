@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use handover_nat_lab::foreign::Selection;
 use handover_nat_lab::probe::{Behaviour, Depends, Findings, Ports};
 use handover_nat_lab::report::{self, Judgement, MergeError};
-use handover_nat_lab::results::{About, Best, Carrier, Cell, KindResult, Matrix, Run};
+use handover_nat_lab::results::{About, Best, Carrier, Cell, KindResult, Matrix, Run, World};
 
 const OPEN: Behaviour = Behaviour {
     translated: false,
@@ -48,10 +49,14 @@ fn run(number: usize, direct: bool) -> Run {
     Run {
         sharer: u8::from(number % 2 == 1),
         complete: true,
+        code: None,
+        announced: None,
         connected: Some(120 + late),
         relayed_first: true,
         direct: direct.then_some(430 + late),
         upgrade: direct.then_some(310 + late),
+        first_byte: None,
+        relays: Vec::new(),
         took: 900 + 3 * late,
         error: None,
     }
@@ -83,6 +88,7 @@ fn about() -> About {
         machine: "Linux 6.12, 4 cores, 8 GiB".to_owned(),
         conditions: "10 ms each way, no loss".to_owned(),
         bytes: 1_048_576,
+        world: None,
     }
 }
 
@@ -363,4 +369,59 @@ fn rounds_that_do_not_belong_together_are_refused() {
     insta::assert_snapshot!(refused(|other| other.kinds[1].v4 = other.kinds[0].v4), @"what prc was found to be differs between the results");
     insta::assert_snapshot!(refused(|other| other.cells[0].best = Best::Relay), @"the results differ in what theory allows pub × pub, tcp");
     assert_eq!(report::merge(Vec::new()), Err(MergeError::Nothing));
+}
+
+/// A matrix of one pair whose nodes were foreign.
+fn in_foreign_world() -> Matrix {
+    let mut cell = cell(["prc", "sym"], Carrier::Both, Best::Relay, 0);
+    for (number, run) in cell.runs.iter_mut().enumerate() {
+        run.code = Some(200);
+        run.announced = Some(600 + number as u64);
+        run.first_byte = Some(1_500);
+        let software = if number < 7 { "kubo" } else { "js-rsa" };
+        run.relays = vec![software.to_owned()];
+    }
+    let world = World {
+        selection: Selection::Mixed,
+        nodes: Selection::Mixed.nodes(),
+        addresses: Carrier::Both,
+        versions: vec!["js-libp2p 3".to_owned()],
+    };
+    Matrix {
+        about: About {
+            world: Some(world),
+            ..about()
+        },
+        kinds: Vec::new(),
+        cells: vec![cell],
+    }
+}
+
+#[test]
+fn the_foreign_section_names_nodes_versions_times_and_who_relayed() {
+    let section = report::foreign(&[in_foreign_world(), matrix()]);
+    for wanted in [
+        "- js-libp2p 3\n",
+        "| mixed | kubo, RSA · ",
+        "| mixed | TCP and QUIC | *prc × sym* | both | 1 | 10/10 | 0/10 | 200 ms (200 ms) | 604 ms (609 ms) | 1.5 s (1.5 s) |",
+        "| js-rsa 3, kubo 7 |",
+    ] {
+        assert!(section.contains(wanted), "{wanted}: {section}");
+    }
+    assert!(!section.contains("pub ×"), "{section}");
+    assert_eq!(report::foreign(&[matrix()]), "");
+}
+
+#[test]
+fn results_of_other_nodes_are_not_joined() {
+    let foreign = in_foreign_world();
+    let own = Matrix {
+        about: about(),
+        ..foreign.clone()
+    };
+    let error = report::merge(vec![foreign, own]).unwrap_err();
+    assert!(
+        matches!(error, MergeError::About { what: "nodes", .. }),
+        "{error}"
+    );
 }

@@ -2,11 +2,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
+use handover_nat_lab::foreign::stand_in::{self, Manner};
 use handover_nat_lab::wire::Wire;
 use handover_nat_lab::{attend, probe, wire};
 
@@ -28,6 +29,9 @@ pub(super) enum Inside {
         #[arg(long, default_value_t = 0)]
         seed: u64,
     },
+    /// Be a node that is no good
+    #[command(hide = true)]
+    StandIn { manner: Manner, at: SocketAddr },
     /// Answer probes
     #[command(hide = true)]
     ProbeServe {
@@ -69,6 +73,10 @@ pub(super) fn run(inside: Inside) -> ExitCode {
                 Err(error) => fail(&error.to_string()),
             }
         }
+        Inside::StandIn { manner, at } => match stand_in::run(manner, at, || println!("ready")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string()),
+        },
         Inside::ProbeServe { a, b, p, q } => match probe::Server::bind([a, b], [p, q]) {
             Ok(server) => {
                 println!("ready");

@@ -1,5 +1,6 @@
-//! The command: `list`, `verify`, `matrix`, `run`, `report`, `clean`, and what runs inside of containers.
+//! The command: `list`, `verify`, `matrix`, `run`, `foreign`, `report`, `clean`, and what runs inside of containers.
 
+mod foreign;
 mod inside;
 mod outside;
 
@@ -7,6 +8,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use handover_nat_lab::foreign::Selection;
 use handover_nat_lab::results::Carrier;
 use handover_nat_lab::wire::Conditions;
 
@@ -41,12 +43,28 @@ enum Command {
         /// Play it so often
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
         repeats: u32,
+        /// The nodes that peers begin with, if they are to be others than the scenario says
+        #[arg(long)]
+        world: Option<WorldName>,
+        /// Which foreign nodes
+        #[arg(
+            long,
+            value_name = "NODES",
+            requires = "world",
+            default_value = "mixed"
+        )]
+        nodes: Selection,
         /// Make no transfer: keep the network up until Ctrl-C, and say how to run programs on its hosts
         #[arg(long, conflicts_with = "repeats")]
         hold: bool,
         /// Where logs and captures go
         #[arg(long, value_name = "FOLDER", default_value = "target/nat-lab/scenario")]
         out: PathBuf,
+    },
+    /// The foreign world: nodes that nobody here wrote
+    Foreign {
+        #[command(subcommand)]
+        command: foreign::Foreign,
     },
     /// Draw results anew: the table, RESULTS.md and a page, from what `matrix` saved
     Report {
@@ -72,6 +90,23 @@ struct MatrixArgs {
     /// Only these places, with each other; `list` names them
     #[arg(long, value_name = "LIST", value_delimiter = ',')]
     only: Vec<String>,
+    /// Only these pairs, such as prc:sym
+    #[arg(long, value_name = "LIST", value_delimiter = ',', conflicts_with = "only", value_parser = pair)]
+    pairs: Vec<[String; 2]>,
+    /// The nodes that peers begin with
+    #[arg(long, default_value = "own")]
+    world: WorldName,
+    /// Which foreign nodes, one matrix for each
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "kubo,p2pd,js,mixed,mixed-hurt"
+    )]
+    nodes: Vec<Selection>,
+    /// Which addresses of the nodes peers are told, of those that they may connect over
+    #[arg(long, default_value = "both")]
+    addresses: Over,
     /// What peers may connect over
     #[arg(
         long,
@@ -104,6 +139,23 @@ struct MatrixArgs {
     /// Where results go, and the logs of what fell short
     #[arg(long, value_name = "FOLDER", default_value = "target/nat-lab/matrix")]
     out: PathBuf,
+}
+
+/// The nodes that peers begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WorldName {
+    /// Two of `handover node`.
+    Own,
+    /// Software that nobody here wrote.
+    Foreign,
+}
+
+/// Two places, such as `prc:sym`.
+fn pair(text: &str) -> Result<[String; 2], String> {
+    let (first, second) = text
+        .split_once(':')
+        .ok_or("a pair is two places with a colon between them")?;
+    Ok([first, second].map(str::to_owned))
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

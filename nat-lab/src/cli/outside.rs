@@ -10,16 +10,17 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use console::Term;
-use handover_nat_lab::ground::{self, Engine, Ground};
+use handover_nat_lab::foreign::Store;
+use handover_nat_lab::ground::{self, Engine, Ground, World};
 use handover_nat_lab::matrix::{self, Order};
-use handover_nat_lab::results::{About, Carrier, Matrix};
+use handover_nat_lab::results::{self, About, Carrier, Matrix};
 use handover_nat_lab::scenario::Scenario;
 use handover_nat_lab::topology::Topology;
 use handover_nat_lab::verify::{Proof, verify};
 use handover_nat_lab::wire::Conditions;
 use handover_nat_lab::{play, report, sites};
 
-use super::{Command, MatrixArgs};
+use super::{Command, MatrixArgs, WorldName};
 
 /// Something fell short.
 const SHORT: u8 = 1;
@@ -29,7 +30,7 @@ const CANNOT: u8 = 2;
 const INTERRUPTED: u8 = 130;
 
 /// How a command ends, if not by an error.
-type Ended = Result<ExitCode, String>;
+pub(super) type Ended = Result<ExitCode, String>;
 
 pub(super) fn run(command: Command) -> ExitCode {
     let ended = match command {
@@ -44,12 +45,19 @@ pub(super) fn run(command: Command) -> ExitCode {
         } => redraw(&files, reasons.as_deref(), &out),
         Command::Verify { only } => in_lab(async |engine| verify_all(engine, &only).await),
         Command::Matrix(args) => in_lab(async |engine| measure(engine, &args).await),
+        Command::Foreign { command } => super::foreign::run(&command),
         Command::Run {
             file,
             repeats,
+            world,
+            nodes,
             hold,
             out,
-        } => read_scenario(&file).and_then(|scenario| {
+        } => read_scenario(&file).and_then(|mut scenario| {
+            if let Some(world) = world {
+                let foreign = (world == WorldName::Foreign).then_some(nodes);
+                scenario.nodes.in_world(foreign);
+            }
             in_lab(async |engine| {
                 if hold {
                     return hold_up(engine, &scenario).await;
@@ -66,7 +74,7 @@ pub(super) fn run(command: Command) -> ExitCode {
     })
 }
 
-fn exit(good: bool) -> ExitCode {
+pub(super) fn exit(good: bool) -> ExitCode {
     if good {
         ExitCode::SUCCESS
     } else {
@@ -74,12 +82,12 @@ fn exit(good: bool) -> ExitCode {
     }
 }
 
-fn words(error: impl Display) -> String {
+pub(super) fn words(error: impl Display) -> String {
     error.to_string()
 }
 
 /// Does something with a container engine, and leaves nothing behind: not when it fails, nor when it is interrupted.
-fn in_lab<F, T>(act: F) -> Ended
+pub(super) fn in_lab<F, T>(act: F) -> Ended
 where
     F: FnOnce(Engine) -> T,
     T: Future<Output = Ended>,
@@ -133,7 +141,7 @@ async fn verify_all(engine: Engine, only: &[String]) -> Ended {
         hosts.push((format!("s{at}-one"), name));
     }
     eprintln!("building {} places", hosts.len());
-    let ground = Ground::build(&engine, &topology, &[], 1)
+    let ground = Ground::build(&engine, &topology, &World::Own(Vec::new()), 1)
         .await
         .map_err(words)?;
     let mut wrong = 0;
@@ -159,28 +167,68 @@ fn in_words(proof: &Proof) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// Measures a matrix, saves and shows it.
+/// Measures a matrix, or one for each selection of foreign nodes; saves and shows them.
 async fn measure(engine: Engine, args: &MatrixArgs) -> Ended {
-    let conditions = args.link()?;
-    let order = Order {
+    let link = args.link()?;
+    let order = |world, out: &Path| Order {
         only: args.only.clone(),
+        pairs: args.pairs.clone(),
+        world,
+        addresses: args.addresses.into(),
         over: args.over.iter().copied().map(Carrier::from).collect(),
         repeats: args.repeats,
         at_once: usize::from(args.at_once),
         bytes: args.bytes,
-        link: conditions,
+        link,
         seed: args.seed,
-        logs: args.out.join("logs"),
+        logs: out.join("logs"),
+    };
+    if args.world == WorldName::Own {
+        let order = order(World::Own(Vec::new()), &args.out);
+        let matrix = measure_one(&engine, &order, &args.out).await?;
+        return Ok(exit(is_fine(&matrix)));
+    }
+    let mut matrices = Vec::new();
+    for selection in &args.nodes {
+        println!("\nfrom here on the nodes are {}", selection.about());
+        let out = args.out.join(selection.name());
+        let world = World::foreign(*selection).map_err(words)?;
+        matrices.push(measure_one(&engine, &order(world, &out), &out).await?);
+    }
+    save_foreign(&args.out, &matrices)?;
+    Ok(exit(matrices.iter().all(is_fine)))
+}
+
+fn is_fine(matrix: &Matrix) -> bool {
+    let pairs = report::pairs(matrix);
+    pairs.iter().all(|(_, verdict)| verdict.is_fine())
+}
+
+/// Measures one matrix, saves and shows it.
+pub(super) async fn measure_one(
+    engine: &Engine,
+    order: &Order,
+    out: &Path,
+) -> Result<Matrix, String> {
+    let world = match &order.world {
+        World::Own(_) => None,
+        World::Foreign(selection, _) => Some(results::World {
+            selection: *selection,
+            nodes: selection.nodes(),
+            addresses: order.addresses,
+            versions: Store::versions(),
+        }),
     };
     let about = About {
         date: today(),
         commit: commit(),
         machine: machine(),
         conditions: format!(
-            "each peer's link: {conditions}, one way; {} at once",
-            args.at_once
+            "each peer's link: {}, one way; {} at once",
+            order.link, order.at_once
         ),
-        bytes: args.bytes,
+        bytes: order.bytes,
+        world,
     };
     let mut line = StatusLine::new();
     let progress = |progress: matrix::Progress<'_>| match progress {
@@ -199,15 +247,20 @@ async fn measure(engine: Engine, args: &MatrixArgs) -> Ended {
             minutes(left)
         )),
     };
-    let matrix = matrix::measure(&engine, &order, about, progress).await;
+    let matrix = matrix::measure(engine, order, about, progress).await;
     let matrix = matrix.map_err(words)?;
-    save(&args.out, &matrix, &BTreeMap::new())?;
+    save(out, &matrix, &BTreeMap::new())?;
     show(&matrix);
-    println!("\nsaved in {}", args.out.display());
-    let good = report::pairs(&matrix)
-        .iter()
-        .all(|(_, verdict)| verdict.is_fine());
-    Ok(exit(good))
+    println!("\nsaved in {}", out.display());
+    Ok(matrix)
+}
+
+/// Writes the section about the foreign world, and shows it.
+pub(super) fn save_foreign(out: &Path, matrices: &[Matrix]) -> Result<(), String> {
+    let path = out.join("FOREIGN.md");
+    let section = report::foreign(matrices);
+    println!("\n{section}");
+    std::fs::write(&path, section).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn show(matrix: &Matrix) {
@@ -264,8 +317,8 @@ fn read_scenario(file: &Path) -> Result<Scenario, String> {
 /// Builds a scenario's network, and says how to get at it.
 async fn hold_up(engine: Engine, scenario: &Scenario) -> Ended {
     println!("{}\n", scenario.about);
-    let options = scenario.nodes.options();
-    let ground = Ground::build(&engine, &scenario.topology, &options, 1).await;
+    let world = scenario.nodes.world().map_err(words)?;
+    let ground = Ground::build(&engine, &scenario.topology, &world, 1).await;
     let ground = ground.map_err(words)?;
     for host in scenario.topology.hosts.keys() {
         let proof = verify(&ground, host).await.map_err(words)?;

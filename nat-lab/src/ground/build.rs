@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use futures::StreamExt;
 
-use super::plan::{self, INTERNET, NODES, Numbers, Planned};
+use super::nodes::{Node, World};
+use super::plan::{self, INTERNET, Numbers, Planned};
 use super::{Engine, GroundError, Place, Process, image};
 use crate::nat;
 use crate::topology::{Mapping, Topology};
@@ -27,27 +28,19 @@ pub const PROBE_PORTS: [u16; 2] = [3478, 3479];
 /// Containers that are started at once.
 const AT_ONCE: usize = 4;
 
-/// A node that peers find each other by, and a relay.
-pub struct Node {
-    /// How it is dialled, over everything.
-    pub addresses: Vec<String>,
-    /// It runs for as long as this is kept.
-    _process: Process,
-}
-
 /// A network that stands.
 pub struct Ground {
     engine: Engine,
     topology: Topology,
     numbers: Numbers,
     places: BTreeMap<String, Place>,
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     /// They run for as long as the ground stands.
     servants: Vec<Process>,
 }
 
 impl Ground {
-    /// Builds a topology on an internet of two nodes, which are started with these options.
+    /// Builds a topology on an internet with the nodes of a world.
     ///
     /// # Errors
     ///
@@ -55,11 +48,12 @@ impl Ground {
     pub async fn build(
         engine: &Engine,
         topology: &Topology,
-        node_options: &[String],
+        world: &World,
         seed: u64,
     ) -> Result<Self, GroundError> {
         let mut numbers = Numbers::default();
-        let mut planned = vec![plan::node(1), plan::node(2)];
+        let nodes = world.numbers();
+        let mut planned: Vec<Planned> = nodes.into_iter().map(plan::node).collect();
         planned.extend(plan::plan(topology, &mut numbers)?);
         let names = planned.iter().map(|planned| planned.name.clone());
         let names = std::iter::once(INTERNET.to_owned()).chain(names);
@@ -81,10 +75,7 @@ impl Ground {
         };
         ground.join(&planned, seed).await?;
         ground.map_ports().await?;
-        for number in [1, 2] {
-            let node = ground.start_node(number, node_options).await?;
-            ground.nodes.push(node);
-        }
+        ground.start_nodes(world).await?;
         Ok(ground)
     }
 
@@ -195,50 +186,6 @@ impl Ground {
         Ok(())
     }
 
-    async fn start_node(&self, number: u16, options: &[String]) -> Result<Node, GroundError> {
-        let place = self.place(NODES[usize::from(number) - 1])?;
-        let mut arguments: Vec<String> = ["--json", "node", "--private", "--data-dir", "/tmp/node"]
-            .map(String::from)
-            .to_vec();
-        let (v4, v6) = (plan::node_v4(number), plan::node_v6(number));
-        let all = [
-            format!("/ip4/{v4}/tcp/4001"),
-            format!("/ip4/{v4}/udp/4001/quic-v1"),
-            format!("/ip6/{v6}/tcp/4001"),
-            format!("/ip6/{v6}/udp/4001/quic-v1"),
-        ];
-        for address in &all {
-            let both = ["--listen", address, "--external", address];
-            arguments.extend(both.map(String::from));
-        }
-        for address in self.nodes.iter().flat_map(|node| &node.addresses) {
-            arguments.extend(["--bootstrap".to_owned(), address.clone()]);
-        }
-        arguments.extend(options.iter().cloned());
-        let program: Vec<&str> = std::iter::once(image::HANDOVER)
-            .chain(arguments.iter().map(String::as_str))
-            .collect();
-        let mut process = place.start(&program, &[])?;
-        let mut addresses = Vec::new();
-        let listening = async {
-            while addresses.len() < all.len() {
-                let (_, line) = process.line().await?;
-                addresses.extend(node_address(&line));
-            }
-            Some(())
-        };
-        let patience = std::time::Duration::from_secs(20);
-        if let Ok(Some(())) = tokio::time::timeout(patience, listening).await {
-            return Ok(Node {
-                addresses,
-                _process: process,
-            });
-        }
-        let (_, words) = process.end().await;
-        let reason = format!("node {number} does not come up: {}", words.trim());
-        Err(GroundError::Late(reason))
-    }
-
     /// A host or a gateway, by the topology's name.
     ///
     /// # Errors
@@ -284,15 +231,12 @@ impl Ground {
     /// # Errors
     ///
     /// The engine refuses.
-    pub async fn remove(self) -> Result<(), GroundError> {
+    pub async fn remove(mut self) -> Result<(), GroundError> {
+        for node in self.nodes.drain(..) {
+            node.end().await;
+        }
         self.engine.remove_own().await.map(|_| ())
     }
-}
-
-fn node_address(line: &str) -> Option<String> {
-    let event: serde_json::Value = serde_json::from_str(line).ok()?;
-    let address = event.get("address")?.as_str()?;
-    (event.get("event")? == "node_address").then(|| address.to_owned())
 }
 
 /// The table that miniupnpd fills; it goes before the gateway's own, which accepts what was mapped.

@@ -8,15 +8,17 @@ mod build;
 mod engine;
 mod image;
 mod leftovers;
+mod nodes;
 mod place;
 mod plan;
 
 use std::path::PathBuf;
 
-pub use build::{Ground, Node, PROBE_PORTS, PROBED_V4, PROBED_V6};
+pub use build::{Ground, PROBE_PORTS, PROBED_V4, PROBED_V6};
 pub use engine::Engine;
 pub use image::{HANDOVER, LAB};
 pub use leftovers::remove_leftovers;
+pub use nodes::{Node, World};
 pub use place::{Place, Process};
 
 /// Why the lab can't do what it was asked to.
@@ -65,6 +67,9 @@ pub enum GroundError {
     /// The topology can't be built.
     #[error("{0}")]
     Topology(String),
+    /// The foreign world is not there.
+    #[error(transparent)]
+    Foreign(#[from] crate::foreign::ForeignError),
     /// Something did not happen in time.
     #[error("{0}")]
     Late(String),

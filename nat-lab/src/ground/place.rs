@@ -127,6 +127,8 @@ impl Place {
         command.args(["attend", "nsenter"]);
         command.args([&format!("--target={}", self.pid), "--net", "--"]);
         command.args(program);
+        // Ctrl-C is for the lab alone: with the one that attends to it, the program would be left behind.
+        command.process_group(0);
         Process::start(command, &self.name)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! | where | IPv4 | IPv6 |
 //! |---|---|---|
-//! | the internet | `11.0.0.0/8`: nodes at `11.0.0.1` on, others at `11.1.N.1` | `2a11:1::/64` |
+//! | the internet | `11.0.0.0/8`: nodes at `11.0.0.1` on, foreign ones at `11.0.0.11` on, others at `11.1.N.1` | `2a11:1::/64` |
 //! | behind a gateway with hosts | `192.168.1.0/24`, the same everywhere, as at home | `2a11:2:N::/64` |
 //! | behind a gateway with gateways | `100.64.N.0/24` | the same |
 //! | behind a firewall | `11.2.N.0/24`, not translated | the same |
@@ -23,8 +23,10 @@ use crate::wire::{Wire, offloads_off};
 pub(super) const INTERNET: &str = "internet";
 /// The address of that container, through which IPv6 is routed.
 const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, 0xffff);
-/// The nodes that peers know.
-pub(super) const NODES: [&str; 2] = ["node1", "node2"];
+/// The numbers of the nodes that peers know.
+pub(super) const NODES: [u16; 2] = [1, 2];
+/// The number of the first foreign node, after the addresses of the probe's server.
+pub(super) const FIRST_FOREIGN: u16 = 11;
 
 /// A line that lets a wire carry an interface's frames. Where there are no offloads to switch off, none are on.
 fn plain(interface: &str) -> String {
@@ -280,7 +282,12 @@ pub(super) fn internet(probed: &[std::net::IpAddr]) -> String {
     script
 }
 
-/// A node of the internet; the first has number 1.
+/// What a node is called.
+pub(super) fn node_name(number: u16) -> String {
+    format!("node{number}")
+}
+
+/// A node of the internet.
 pub(super) fn node(number: u16) -> Planned {
     let port = format!("n{number}");
     let own = format!(
@@ -293,7 +300,7 @@ pub(super) fn node(number: u16) -> Planned {
         node_v6(number),
     );
     Planned {
-        name: NODES[usize::from(number) - 1].to_owned(),
+        name: node_name(number),
         parent: INTERNET.to_owned(),
         before: String::from(FRESH),
         own,

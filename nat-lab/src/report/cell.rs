@@ -1,5 +1,7 @@
 //! Judges cells, pairs and a whole matrix.
 
+use std::collections::BTreeMap;
+
 use crate::results::{Best, Carrier, Cell, Matrix, Run};
 
 /// A pair is direct if at least this many runs in a hundred are.
@@ -44,15 +46,21 @@ impl Spread {
     }
 }
 
-/// How long runs took; `None` where no run got so far.
+/// How long runs took, from the receiver's begin if nothing else is said; `None` where no run got so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
+    /// From the sharer's begin until it told its short code.
+    pub code: Option<Spread>,
+    /// From the sharer's begin until it was announced.
+    pub announced: Option<Spread>,
     /// Until the first link stood.
     pub connected: Option<Spread>,
     /// Until a direct link stood.
     pub direct: Option<Spread>,
     /// From the relayed link to the direct one.
     pub upgrade: Option<Spread>,
+    /// Until some of the file was there.
+    pub first_byte: Option<Spread>,
     /// Until the end, of those runs that completed.
     pub took: Option<Spread>,
 }
@@ -100,6 +108,9 @@ pub fn verdict(cell: &Cell) -> Verdict {
         direct,
         by_sharer: [0, 1].map(|side| direct_of(&cell.runs, |run| run.sharer == side)),
         times: Times {
+            code: Spread::of(cell.runs.iter().filter_map(|run| run.code)),
+            announced: Spread::of(cell.runs.iter().filter_map(|run| run.announced)),
+            first_byte: Spread::of(cell.runs.iter().filter_map(|run| run.first_byte)),
             connected: Spread::of(cell.runs.iter().filter_map(|run| run.connected)),
             direct: Spread::of(cell.runs.iter().filter_map(|run| run.direct)),
             upgrade: Spread::of(cell.runs.iter().filter_map(|run| run.upgrade)),
@@ -135,6 +146,15 @@ fn direct_of(runs: &[Run], wanted: impl Fn(&Run) -> bool) -> (usize, usize) {
         taken().filter(|run| run.direct.is_some()).count(),
         taken().count(),
     )
+}
+
+/// The software of the relays that a cell's runs went through, and in how many runs.
+pub fn relays(cell: &Cell) -> Vec<(&str, usize)> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in cell.runs.iter().flat_map(|run| &run.relays) {
+        *counts.entry(name).or_default() += 1;
+    }
+    counts.into_iter().collect()
 }
 
 /// Why the first run that did not complete didn't, if it said so.

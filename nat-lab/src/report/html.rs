@@ -45,13 +45,20 @@ fn about(matrix: &Matrix) -> String {
         words::fine_pairs(matrix)
     );
     let bytes = format!("{} bytes each", about.bytes);
+    let world = about.world.as_ref();
+    let nodes = world.map(|world| ("Nodes", words::world(world)));
+    let software = world.map(|world| ("Software", world.versions.join("; ")));
+    let foreign = nodes.iter().chain(&software);
     for (name, text) in [
         ("Date", &about.date),
         ("Commit", &about.commit),
         ("Machine", &about.machine),
         ("Links", &about.conditions),
         ("Runs", &bytes),
-    ] {
+    ]
+    .into_iter()
+    .chain(foreign.map(|(name, text)| (*name, text)))
+    {
         let _ = writeln!(out, "<dt>{name}</dt><dd>{}</dd>", escape::html(text));
     }
     out += "</dl>\n";
@@ -186,6 +193,8 @@ fn rest(cell: &Cell, found: &Verdict) -> Vec<String> {
         words::counts(cell, found),
     ];
     lines.extend(words::times(&found.times));
+    let relays = words::relays(cell);
+    lines.extend((!relays.is_empty()).then(|| format!("through relays: {relays}")));
     lines.extend(first_error(cell).map(|error| format!("first error: {error}")));
     lines.iter().map(|line| escape::html(line)).collect()
 }

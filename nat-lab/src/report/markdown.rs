@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::cell::{Judgement, Spread, cell_name, first_error, totals, verdict};
 use super::grid::Grid;
 use super::{escape, stock, words};
-use crate::results::{Best, Carrier, Cell, Matrix};
+use crate::results::{Best, Carrier, Cell, Matrix, World};
 
 const LEGEND: &str = "\
 Each cell: runs in which a direct link stood, of all runs. `relay`: relayed, as theory has it. **Bold**: falls short. \
@@ -53,10 +53,20 @@ fn about(matrix: &Matrix) -> String {
         "# Results of the NAT lab\n\n\
          {}\n\n\
          - Date: {date}\n- Commit: {commit}\n- Machine: {machine}\n- Links: {conditions}\n\
-         - Each run moved {} bytes.\n",
+         - Each run moved {} bytes.\n{}",
         words::fine_pairs(matrix),
         about.bytes,
+        about.world.as_ref().map(world).unwrap_or_default(),
     )
+}
+
+/// The foreign nodes, and what the software is.
+fn world(world: &World) -> String {
+    let mut out = format!("- Nodes: {}\n", words::world(world));
+    for version in &world.versions {
+        let _ = writeln!(out, "- Software: {}", escape::markdown(version));
+    }
+    out
 }
 
 fn kinds(matrix: &Matrix) -> String {

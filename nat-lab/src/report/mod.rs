@@ -7,6 +7,7 @@
 
 mod cell;
 mod escape;
+mod foreign;
 mod grid;
 mod html;
 mod markdown;
@@ -17,8 +18,9 @@ mod words;
 
 pub use cell::{
     Judgement, PairVerdict, Spread, Times, Totals, Verdict, cell_name, first_error, pair_verdict,
-    pairs, totals, verdict,
+    pairs, relays, totals, verdict,
 };
+pub use foreign::foreign;
 pub use html::html;
 pub use markdown::markdown;
 pub use saved::{MergeError, ReadError, json, merge, read};

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::cell::{cell_name, is_pair};
+use super::words;
 use crate::results::{About, Cell, KindResult, Matrix};
 
 /// Why saved results could not be read.
@@ -91,11 +92,15 @@ pub fn merge(matrices: Vec<Matrix>) -> Result<Matrix, MergeError> {
 fn same_about(first: &About, other: &About) -> Result<(), MergeError> {
     let bytes = [first, other].map(|about| about.bytes.to_string());
     let [first_bytes, other_bytes] = &bytes;
+    let nodes =
+        [first, other].map(|about| about.world.as_ref().map(words::world).unwrap_or_default());
+    let [first_nodes, other_nodes] = &nodes;
     for (what, first, other) in [
         ("commits", &first.commit, &other.commit),
         ("machines", &first.machine, &other.machine),
         ("conditions", &first.conditions, &other.conditions),
         ("sizes", first_bytes, other_bytes),
+        ("nodes", first_nodes, other_nodes),
     ] {
         if first != other {
             let (first, other) = (first.clone(), other.clone());

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::cell::{self, Judgement, Spread, Times, Totals, Verdict};
 use crate::probe::{Behaviour, Depends, Findings, Ports};
-use crate::results::{Best, Cell, KindResult, Matrix};
+use crate::results::{Best, Cell, KindResult, Matrix, World};
 
 /// What a NAT is, in the terms of RFC 4787. TCP is named only where it differs from UDP.
 pub fn findings_in_words(findings: &Findings) -> String {
@@ -111,9 +111,12 @@ pub(super) fn counts(cell: &Cell, verdict: &Verdict) -> String {
 /// How long a cell's runs took, each time by its name; those that no run got to are left out.
 pub(super) fn times(times: &Times) -> Vec<String> {
     let named = [
+        ("short code", times.code),
+        ("announced", times.announced),
         ("first link", times.connected),
         ("direct link", times.direct),
         ("relayed to direct", times.upgrade),
+        ("first byte", times.first_byte),
         ("whole transfer", times.took),
     ];
     let words = |(name, spread): (&str, Option<Spread>)| {
@@ -125,6 +128,24 @@ pub(super) fn times(times: &Times) -> Vec<String> {
         ))
     };
     named.into_iter().filter_map(words).collect()
+}
+
+/// The software of the relays that a cell's runs went through, each with the number of runs.
+pub(super) fn relays(cell: &Cell) -> String {
+    let counts = cell::relays(cell).into_iter();
+    let words = counts.map(|(name, runs)| format!("{name} {runs}"));
+    words.collect::<Vec<_>>().join(", ")
+}
+
+/// The nodes that peers began with, in a line.
+pub(super) fn world(world: &World) -> String {
+    let nodes = world.nodes.iter().map(|node| node.name());
+    format!(
+        "{} ({}), by their {} addresses",
+        world.selection.about(),
+        nodes.collect::<Vec<_>>().join(", "),
+        world.addresses.title()
+    )
 }
 
 /// How many pairs of a matrix are as good as they can be, in a sentence.

@@ -1,0 +1,106 @@
+// A client that knows nothing of handover but its PROTOCOL.md: finds who shares under a short code's number, looks at
+// them, and knocks.
+// The one argument is JSON: known (addresses of nodes), number (of the short code), day (days since 1970).
+import { randomBytes } from 'node:crypto'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
+import { byteStream } from '@libp2p/utils'
+import { multiaddr } from '@multiformats/multiaddr'
+import { argon2id } from '@noble/hashes/argon2.js'
+import { CID } from 'multiformats/cid'
+import { create } from 'multiformats/hashes/digest'
+import { endWhenAsked, KAD, makeNode, tell } from './libp2p.mjs'
+
+const LINK = '/handover/link/1'
+const SHA256 = 0x12
+const RAW = 0x55
+const TRIES = 20
+
+/** §14: the meeting point of a number on a day. */
+function meetingPoint (number, day) {
+  const salt = `handover/1 meeting point, day ${day}`
+  return argon2id(String(number), salt, { t: 2, m: 32 * 1024, p: 1, dkLen: 32, version: 0x13 })
+}
+
+/** Everybody whom the DHT has a record of, with addresses. */
+async function providers (node, point) {
+  const key = CID.createV1(RAW, create(SHA256, point))
+  const found = new Map()
+  for await (const event of node.services.dht.findProviders(key)) {
+    for (const peer of event.providers ?? []) {
+      const before = found.get(peer.id.toString()) ?? { id: peer.id, multiaddrs: [] }
+      before.multiaddrs.push(...peer.multiaddrs)
+      found.set(peer.id.toString(), before)
+    }
+  }
+  return [...found.values()]
+}
+
+/** §4: a frame is its length and its body. The answer's body, or null if the stream ends without one. */
+async function ask (node, peer, body) {
+  const stream = await node.dialProtocol(peer, LINK, { runOnLimitedConnection: true })
+  const bytes = byteStream(stream)
+  const length = Buffer.alloc(4)
+  length.writeUInt32BE(body.length)
+  try {
+    await bytes.write(Buffer.concat([length, body]))
+    const signal = AbortSignal.timeout(15000)
+    const header = await bytes.read({ bytes: 4, signal })
+    const answer = await bytes.read({ bytes: Buffer.from(header.subarray()).readUInt32BE(0), signal })
+    return Buffer.from(answer.subarray())
+  } finally {
+    stream.abort(new Error('asked'))
+  }
+}
+
+const text = (value) => Buffer.concat([Buffer.from([0x60 + value.length]), Buffer.from(value)])
+
+/** §5.1: {"v": version, "t": tag, "n": the first Noise message}. */
+function knock (version) {
+  const [tag, noise] = [randomBytes(16), randomBytes(48)]
+  return Buffer.concat([
+    Buffer.from([0xa3]), text('v'), Buffer.from([version]),
+    text('t'), Buffer.from([0x50]), tag, text('n'), Buffer.from([0x58, 48]), noise
+  ])
+}
+
+/** The reason in {"refused": reason}; the whole in hexadecimal if it is something else. */
+function refusal (body) {
+  const before = Buffer.concat([Buffer.from([0xa1]), text('refused')])
+  const reason = body.subarray(before.length + 1).toString()
+  const is = body.equals(Buffer.concat([before, text(reason)]))
+  return is ? reason : body.toString('hex')
+}
+
+const { known, number, day } = JSON.parse(process.argv[2])
+endWhenAsked()
+const dht = kadDHT({
+  protocol: KAD, clientMode: true, peerInfoMapper: passthroughMapper, allowQueryWithZeroPeers: true
+})
+const node = await makeNode({ services: { dht } })
+for (const address of known) {
+  await node.dial(multiaddr(address), { signal: AbortSignal.timeout(5000) }).catch(() => {})
+}
+const point = meetingPoint(number, day)
+let found = []
+for (let tries = 0; found.length === 0 && tries < TRIES; tries++) {
+  if (tries > 0) await sleep(250)
+  found = await providers(node, point)
+}
+for (const { id, multiaddrs } of found) {
+  const addresses = [...new Set(multiaddrs.map(String))]
+  tell('provider', { peer: id.toString(), addresses })
+  // js-libp2p knows the addresses from the look-up; it tries those that it can dial, a circuit among them.
+  await node.dial(id)
+  const { agentVersion, protocolVersion, protocols } = await node.services.identify.identify(node.getConnections(id)[0])
+  tell('identified', { agent: agentVersion, protocol: protocolVersion, protocols })
+  tell('pinged', { millis: await node.services.ping.ping(id) })
+  const knocks = { stranger: knock(1), future: knock(2), nonsense: randomBytes(64) }
+  for (const [what, body] of Object.entries(knocks)) {
+    tell('answered', { what, reason: refusal(await ask(node, id, body)) })
+  }
+  // Still there, and still polite.
+  tell('pinged', { millis: await node.services.ping.ping(id) })
+}
+tell('done', { found: found.length })
+process.exit(0)

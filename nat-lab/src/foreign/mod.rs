@@ -1,0 +1,240 @@
+//! The foreign world: bootstrap nodes and relays that nobody here wrote.
+//!
+//! Everything that handover needs of the public network is software of others: kubo, go-libp2p, js-libp2p. This module
+//! says which nodes there are ([`Software`]) and which of them make a small public network together ([`Selection`]),
+//! installs them once ([`Store`]), and knows how each is started and how it tells its addresses ([`Launch`]). Some nodes
+//! are no good, as on the public network: they are dead, hang, are full, or lie.
+
+mod launch;
+mod rounds;
+pub mod stand_in;
+mod store;
+
+pub use launch::{Launch, Ready};
+pub use rounds::{Round, smoke, whole};
+pub use store::{ForeignError, Store};
+
+use serde::{Deserialize, Serialize};
+
+use crate::results::Carrier;
+
+/// A node of the foreign world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Software {
+    /// kubo; its identity is RSA, as that of the nodes is that everybody begins with.
+    Kubo,
+    /// go-libp2p-daemon, with an Ed25519 identity.
+    P2pd,
+    /// go-libp2p-daemon, with an ECDSA identity.
+    P2pdEcdsa,
+    /// js-libp2p, with an RSA identity.
+    JsRsa,
+    /// js-libp2p, with a secp256k1 identity.
+    JsSecp256k1,
+    /// js-libp2p, with an Ed25519 identity.
+    JsEd25519,
+    /// js-libp2p, whose relay takes no reservation.
+    JsFull,
+    /// js-libp2p that listens for WebSockets alone.
+    JsWebSocket,
+    /// js-libp2p whose DHT names peers that do not exist, and keeps nothing.
+    Lying,
+    /// An address from which nothing comes back.
+    Dead,
+    /// Accepts connections, and says nothing.
+    Hanging,
+    /// Accepts connections, and talks rubbish.
+    Rubbish,
+}
+
+impl Software {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Kubo,
+        Self::P2pd,
+        Self::P2pdEcdsa,
+        Self::JsRsa,
+        Self::JsSecp256k1,
+        Self::JsEd25519,
+        Self::JsFull,
+        Self::JsWebSocket,
+        Self::Lying,
+        Self::Dead,
+        Self::Hanging,
+        Self::Rubbish,
+    ];
+
+    /// As reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubo => "kubo",
+            Self::P2pd => "p2pd",
+            Self::P2pdEcdsa => "p2pd-ecdsa",
+            Self::JsRsa => "js-rsa",
+            Self::JsSecp256k1 => "js-secp256k1",
+            Self::JsEd25519 => "js-ed25519",
+            Self::JsFull => "js-full",
+            Self::JsWebSocket => "js-websocket",
+            Self::Lying => "lying",
+            Self::Dead => "dead",
+            Self::Hanging => "hanging",
+            Self::Rubbish => "rubbish",
+        }
+    }
+
+    /// What it is, in a few words.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Kubo => "kubo, RSA",
+            Self::P2pd => "go-libp2p-daemon, Ed25519",
+            Self::P2pdEcdsa => "go-libp2p-daemon, ECDSA",
+            Self::JsRsa => "js-libp2p, RSA, TCP alone",
+            Self::JsSecp256k1 => "js-libp2p, secp256k1, TCP alone",
+            Self::JsEd25519 => "js-libp2p, Ed25519, TCP alone",
+            Self::JsFull => "js-libp2p, RSA, TCP alone; its relay takes no reservation",
+            Self::JsWebSocket => "js-libp2p, RSA, WebSocket alone",
+            Self::Lying => "js-libp2p, RSA, TCP alone; its DHT names peers that do not exist",
+            Self::Dead => "nothing comes back from its address",
+            Self::Hanging => "accepts connections and says nothing",
+            Self::Rubbish => "accepts connections and talks rubbish",
+        }
+    }
+
+    /// It listens on QUIC too.
+    pub fn speaks_quic(self) -> bool {
+        matches!(self, Self::Kubo | Self::P2pd | Self::P2pdEcdsa)
+    }
+
+    /// It answers as a node of the DHT should.
+    pub fn is_good(self) -> bool {
+        !matches!(
+            self,
+            Self::JsWebSocket | Self::Lying | Self::Dead | Self::Hanging | Self::Rubbish
+        )
+    }
+}
+
+/// Nodes that make a small public network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Selection {
+    /// kubo alone.
+    Kubo,
+    /// go-libp2p-daemon alone.
+    P2pd,
+    /// js-libp2p alone.
+    Js,
+    /// All of them, a relay that is full and a node that can't be reached among them.
+    Mixed,
+    /// All of them, and every third node is dead, hangs or lies.
+    MixedHurt,
+}
+
+impl Selection {
+    /// All of them, in the order of reports.
+    pub const ALL: [Self; 5] = [
+        Self::Kubo,
+        Self::P2pd,
+        Self::Js,
+        Self::Mixed,
+        Self::MixedHurt,
+    ];
+
+    /// As options, folders and reports name it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kubo => "kubo",
+            Self::P2pd => "p2pd",
+            Self::Js => "js",
+            Self::Mixed => "mixed",
+            Self::MixedHurt => "mixed-hurt",
+        }
+    }
+
+    /// What it is, in a line.
+    pub fn about(self) -> &'static str {
+        match self {
+            Self::Kubo => "kubo alone",
+            Self::P2pd => "go-libp2p-daemon alone",
+            Self::Js => "js-libp2p alone",
+            Self::Mixed => "all mixed, one relay full, one node out of reach",
+            Self::MixedHurt => "all mixed, a third of the nodes dead, hanging or lying",
+        }
+    }
+
+    /// Its nodes, in the order in which they are started and named to peers.
+    pub fn nodes(self) -> Vec<Software> {
+        use Software::{
+            Dead, Hanging, JsEd25519, JsFull, JsRsa, JsSecp256k1, JsWebSocket, Kubo, Lying, P2pd,
+            P2pdEcdsa,
+        };
+        match self {
+            Self::Kubo => vec![Kubo; 3],
+            Self::P2pd => vec![P2pd, P2pdEcdsa, P2pd],
+            Self::Js => vec![JsRsa, JsSecp256k1, JsEd25519],
+            Self::Mixed => vec![
+                Kubo,
+                P2pd,
+                JsRsa,
+                JsFull,
+                Kubo,
+                P2pdEcdsa,
+                JsSecp256k1,
+                JsWebSocket,
+            ],
+            Self::MixedHurt => vec![
+                Dead,
+                Kubo,
+                P2pd,
+                Hanging,
+                JsRsa,
+                Kubo,
+                Lying,
+                P2pdEcdsa,
+                JsSecp256k1,
+            ],
+        }
+    }
+
+    /// Peers that speak only this reach a good node of it.
+    pub fn speaks(self, carrier: Carrier) -> bool {
+        let nodes = self.nodes();
+        carrier != Carrier::Quic || nodes.iter().any(|node| node.speaks_quic())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_third_of_the_hurt_world_is_no_good() {
+        let nodes = Selection::MixedHurt.nodes();
+        let bad = nodes.iter().filter(|node| !node.is_good()).count();
+        assert_eq!(bad * 3, nodes.len());
+    }
+
+    #[test]
+    fn every_selection_has_three_relays_that_take_reservations() {
+        for selection in Selection::ALL {
+            let nodes = selection.nodes();
+            let good = nodes
+                .iter()
+                .filter(|node| node.is_good() && **node != Software::JsFull);
+            assert!(good.count() >= 3, "{selection:?}");
+        }
+    }
+
+    #[test]
+    fn names_are_what_files_say() {
+        for software in Software::ALL {
+            let read: Software = serde_json::from_value(software.name().into()).unwrap();
+            assert_eq!(read, software);
+        }
+        for selection in Selection::ALL {
+            let read: Selection = serde_json::from_value(selection.name().into()).unwrap();
+            assert_eq!(read, selection);
+        }
+    }
+}
