@@ -52,7 +52,7 @@ struct Under {
 impl Paced {
     /// The latest time that the engine was told.
     pub(super) fn now(&self) -> Time {
-        self.now
+        self.now.time
     }
 
     /// The engine is told something.

@@ -195,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_day_that_a_peer_is_found_under_says_how_far_its_date_is_off_at_the_least() {
-        let today = 20_000;
+        let today: u32 = 20_000;
         for before in [0, 1, 3, -2, 5, -4, 7, -6] {
             let mut lookups = LookUps::default();
             lookups.under_way.insert(LookUpId(1), before);
