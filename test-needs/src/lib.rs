@@ -95,12 +95,13 @@ impl Tests {
             .copied()
             .collect();
         // Listing is no reason to go anywhere.
-        let missing: Vec<(Need, String)> = match arguments.list {
-            true => Vec::new(),
-            false => needs
-                .into_iter()
-                .filter_map(|need| Some((need, missing(need)?)))
-                .collect(),
+        let missing: Vec<(Need, String)> = if arguments.list {
+            Vec::new()
+        } else {
+            let missing = needs.into_iter().map(|need| (need, missing(need)));
+            missing
+                .filter_map(|(need, words)| Some((need, words?)))
+                .collect()
         };
         let trials = self.0.into_iter().map(|(needs, test)| {
             let missing = missing.iter().filter(|(need, _)| needs.contains(need));

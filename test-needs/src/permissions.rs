@@ -10,6 +10,10 @@ const ABOVE_PERMISSIONS: CapabilitySet = CapabilitySet::DAC_OVERRIDE
     .union(CapabilitySet::FOWNER);
 
 /// Does this as who is held back by a folder's permissions, be it root.
+///
+/// # Panics
+///
+/// If the kernel does not let a thread give up capabilities, or the work panics.
 pub fn obeying_permissions<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     let work = || {
         // They are this thread's own.
