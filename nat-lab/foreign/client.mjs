@@ -1,6 +1,7 @@
 // A client that knows nothing of handover but its PROTOCOL.md: finds who shares under a short code's number, looks at
 // them, and knocks.
-// The one argument is JSON: known (addresses of nodes), number (of the short code), day (days since 1970).
+// The one argument is JSON: known (addresses of nodes), number (of the short code), day (days since 1970), direct (where
+// the sharer can be dialled: js-libp2p can't identify a peer over a circuit).
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
@@ -72,7 +73,7 @@ function refusal (body) {
   return is ? reason : body.toString('hex')
 }
 
-const { known, number, day } = JSON.parse(process.argv[2])
+const { known, number, day, direct } = JSON.parse(process.argv[2])
 endWhenAsked()
 const dht = kadDHT({
   protocol: KAD, clientMode: true, peerInfoMapper: passthroughMapper, allowQueryWithZeroPeers: true
@@ -90,8 +91,7 @@ for (let tries = 0; found.length === 0 && tries < TRIES; tries++) {
 for (const { id, multiaddrs } of found) {
   const addresses = [...new Set(multiaddrs.map(String))]
   tell('provider', { peer: id.toString(), addresses })
-  // js-libp2p knows the addresses from the look-up; it tries those that it can dial, a circuit among them.
-  await node.dial(id)
+  await node.dial(multiaddr(`${direct}/p2p/${id}`))
   const { agentVersion, protocolVersion, protocols } = await node.services.identify.identify(node.getConnections(id)[0])
   tell('identified', { agent: agentVersion, protocol: protocolVersion, protocols })
   tell('pinged', { millis: await node.services.ping.ping(id) })
