@@ -1,8 +1,10 @@
 // A client that knows nothing of handover but its PROTOCOL.md: finds who shares under a short code's number, looks at
 // them, and knocks.
-// The one argument is JSON: known (addresses of nodes), number (of the short code), day (days since 1970).
+// The one argument is JSON: known (addresses of nodes), number (of the short code), day (days since 1970), direct (where
+// the sharer can be dialled: js-libp2p can't identify a peer over a circuit).
 import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
 import { byteStream } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
@@ -72,14 +74,16 @@ function refusal (body) {
   return is ? reason : body.toString('hex')
 }
 
-const { known, number, day } = JSON.parse(process.argv[2])
+const { known, number, day, direct } = JSON.parse(process.argv[2])
 endWhenAsked()
 const dht = kadDHT({
   protocol: KAD, clientMode: true, peerInfoMapper: passthroughMapper, allowQueryWithZeroPeers: true
 })
-const node = await makeNode({ services: { dht } })
+// It identifies each node once, when it says so.
+const node = await makeNode({ services: { dht, identify: identify({ runOnConnectionOpen: false }) } })
 for (const address of known) {
-  await node.dial(multiaddr(address), { signal: AbortSignal.timeout(5000) }).catch(() => {})
+  const connection = await node.dial(multiaddr(address), { signal: AbortSignal.timeout(5000) })
+  await node.services.identify.identify(connection)
 }
 const point = meetingPoint(number, day)
 let found = []
@@ -90,9 +94,8 @@ for (let tries = 0; found.length === 0 && tries < TRIES; tries++) {
 for (const { id, multiaddrs } of found) {
   const addresses = [...new Set(multiaddrs.map(String))]
   tell('provider', { peer: id.toString(), addresses })
-  // js-libp2p knows the addresses from the look-up; it tries those that it can dial, a circuit among them.
-  await node.dial(id)
-  const { agentVersion, protocolVersion, protocols } = await node.services.identify.identify(node.getConnections(id)[0])
+  const connection = await node.dial(multiaddr(`${direct}/p2p/${id}`))
+  const { agentVersion, protocolVersion, protocols } = await node.services.identify.identify(connection)
   tell('identified', { agent: agentVersion, protocol: protocolVersion, protocols })
   tell('pinged', { millis: await node.services.ping.ping(id) })
   const knocks = { stranger: knock(1), future: knock(2), nonsense: randomBytes(64) }

@@ -2,7 +2,6 @@
 import './before.mjs'
 import { noise } from '@chainsafe/libp2p-noise'
 import { yamux } from '@chainsafe/libp2p-yamux'
-import { circuitRelayTransport } from '@libp2p/circuit-relay-v2'
 import { generateKeyPair } from '@libp2p/crypto/keys'
 import { identify, identifyPush } from '@libp2p/identify'
 import { ping } from '@libp2p/ping'
@@ -19,13 +18,13 @@ const KEYS = {
   ed25519: () => generateKeyPair('Ed25519')
 }
 
-/** A node with a fresh identity of this kind, the transports TCP, WebSocket and circuits, and these services besides the usual. */
+/** A node with a fresh identity of this kind, the transports TCP and WebSocket, and these services besides the usual. */
 export async function makeNode ({ identity = 'ed25519', listen = [], services = {} }) {
   return createLibp2p({
     privateKey: await KEYS[identity](),
     // Of addresses that count as public it would tell nobody before somebody has confirmed them.
     addresses: { listen, announce: listen },
-    transports: [tcp(), webSockets(), circuitRelayTransport()],
+    transports: [tcp(), webSockets()],
     connectionEncrypters: [noise()],
     streamMuxers: [yamux()],
     // Addresses of the lab count as public; on loopback nodes may be dialled too.

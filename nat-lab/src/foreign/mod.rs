@@ -37,6 +37,7 @@ pub enum Software {
     /// js-libp2p, whose relay takes no reservation.
     JsFull,
     /// js-libp2p that listens for WebSockets alone.
+    #[serde(rename = "js-websocket")]
     JsWebSocket,
     /// js-libp2p whose DHT names peers that do not exist, and keeps nothing.
     Lying,

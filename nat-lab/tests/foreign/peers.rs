@@ -205,7 +205,13 @@ impl Transfer {
 
     /// A sharer that is announced, and its short code.
     pub fn share(&self) -> (Program, String) {
+        self.share_at(&[])
+    }
+
+    /// The same, with more options for the sharer alone.
+    pub fn share_at(&self, options: &[&str]) -> (Program, String) {
         let mut command = self.handover("sender", "send");
+        command.args(options);
         let mut sharer = Program::start(command.arg(self.path("sent")));
         let code = loop {
             let open = sharer.event("share_open");

@@ -71,12 +71,13 @@ fn doctor(address: &str) -> serde_json::Value {
 /// A client by js-libp2p computes the meeting point from the number and the day, as PROTOCOL.md has it.
 fn a_foreign_client_finds_us() {
     let node = Node::start(Software::JsRsa);
+    let direct = "/ip4/11.7.1.60/tcp/4002";
     let transfer = Transfer::by([node.tcp()], 1000);
-    let (mut sharer, code) = transfer.share();
+    let (mut sharer, code) = transfer.share_at(&["--listen", direct]);
     let number: u32 = code.split('-').next().unwrap().parse().unwrap();
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let day = since.as_secs() / (24 * 60 * 60);
-    let order = json!({ "known": [node.tcp()], "number": number, "day": day });
+    let order = json!({ "known": [node.tcp()], "number": number, "day": day, "direct": direct });
     let store = Store::open().unwrap();
     let mut command = Command::new(store.node());
     command.arg(store.file("client.mjs")).arg(order.to_string());
