@@ -26,6 +26,7 @@ mod outset;
 mod ports;
 mod reason;
 mod relaying;
+mod remembered;
 mod reservations;
 mod stack;
 mod state;
@@ -59,6 +60,7 @@ use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
 use self::outset::Outset;
 use self::ports::Ports;
+use self::remembered::Remembered;
 use self::reservations::Reservations;
 use self::state::Seen;
 use self::strangers::Strangers;
@@ -112,6 +114,7 @@ pub struct Libp2pTransport {
     dht: Option<Dht>,
     bootstrap: Bootstrap,
     reservations: Reservations,
+    remembered: Remembered,
     /// At which relay each of the other listeners is.
     relayed: HashMap<ListenerId, PeerId>,
     /// Relays to reserve at once they are known, and where they are.
@@ -194,6 +197,7 @@ impl Libp2pTransport {
             dht: config.dht.then(|| Dht::new(peer, config.direct)),
             bootstrap: Bootstrap::new(bootstrap, now),
             reservations: Reservations::new(config.reservations, relays, now),
+            remembered: Remembered::new(config.relay_memory.clone()),
             relayed: HashMap::new(),
             reserving: BTreeMap::new(),
             letting_go: BTreeSet::new(),
@@ -209,6 +213,9 @@ impl Libp2pTransport {
             waker: None,
         };
         this.listen(config)?;
+        for (relay, addresses) in this.remembered.relays() {
+            this.reservations.remembered(relay, addresses, now);
+        }
         if let Reachable::At(addresses) = &config.reachable {
             for address in addresses {
                 this.swarm.add_external_address(dials::split(address).0);
