@@ -92,6 +92,9 @@ impl Default for Config {
 
 /// Relays that a peer is reachable through at once, while it is not reachable itself.
 const RESERVATIONS: usize = 3;
+/// Beside the identity: where this device was reachable.
+const RELAY_MEMORY: &str = "relays";
+
 /// How long a peer has to be reachable before others are told to use it: who sends one file is gone before.
 const SERVE_AFTER: Duration = Duration::from_mins(10);
 /// How long peers are looked for where the DHT is asked: the sharer may still be coming up, and announcements take a
@@ -305,6 +308,7 @@ impl UnifiedP2PManager {
         if let (Listen::Port(0), Some(port)) = (&network.listen, port::of(&config.data_dir)) {
             network.listen = Listen::Preferably(port);
         }
+        network.relay_memory = Some(config.data_dir.join(RELAY_MEMORY));
         let transport = Libp2pTransport::new(&network)?;
         Ok(Self::over(Box::new(transport), keypair, config))
     }

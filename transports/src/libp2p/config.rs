@@ -2,6 +2,7 @@
 
 use std::io;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use handover_core::dial::is_relayed;
@@ -57,6 +58,9 @@ pub struct Libp2pConfig {
     pub quotas: RelayQuotas,
     /// Relays to be reachable through before any that are met, each ending in `/p2p/ID`.
     pub relays: Vec<Multiaddr>,
+    /// Where the relays that this peer is reachable through are remembered for its next run, if they are: it takes up its
+    /// places there instead of taking others. Not used while it hides, because it would tell one run by the other.
+    pub relay_memory: Option<PathBuf>,
     /// How many relays to be reachable through at once while this peer is not publicly reachable: no address of it is
     /// confirmed, or only by nodes that it had dialled before (see [`Reachable::Ask`]). 0: none.
     pub reservations: usize,
@@ -87,6 +91,7 @@ impl Libp2pConfig {
             serve: Serve::Never,
             quotas: RelayQuotas::default(),
             relays: Vec::new(),
+            relay_memory: None,
             reservations: 0,
             direct: true,
             punch: false,
@@ -102,6 +107,7 @@ impl Libp2pConfig {
             this.listen = Listen::Nowhere;
             this.nearby = false;
             this.punch = false;
+            this.relay_memory = None;
             this.port_mapping = false;
             this.serve = Serve::Never;
             this.reachable = Reachable::At(Vec::new());

@@ -31,6 +31,7 @@ mod outset;
 mod ports;
 mod reason;
 mod relaying;
+mod remembered;
 mod reservations;
 mod segments;
 mod stack;
@@ -66,6 +67,7 @@ use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
 use self::outset::Outset;
 use self::ports::Ports;
+use self::remembered::Remembered;
 use self::reservations::Reservations;
 use self::state::Seen;
 use self::strangers::Strangers;
@@ -125,6 +127,7 @@ pub struct Libp2pTransport {
     dht: Option<Dht>,
     bootstrap: Bootstrap,
     reservations: Reservations,
+    remembered: Remembered,
     /// At which relay each of the other listeners is.
     relayed: HashMap<ListenerId, PeerId>,
     /// Relays to reserve at once they are known, and where they are.
@@ -210,6 +213,7 @@ impl Libp2pTransport {
             dht: config.dht.then(|| Dht::new(peer, config.direct)),
             bootstrap: Bootstrap::new(bootstrap, now),
             reservations: Reservations::new(config.reservations, relays, now),
+            remembered: Remembered::new(config.relay_memory.clone()),
             relayed: HashMap::new(),
             reserving: BTreeMap::new(),
             letting_go: BTreeSet::new(),
@@ -225,6 +229,9 @@ impl Libp2pTransport {
             waker: None,
         };
         this.listen(config)?;
+        for (relay, addresses) in this.remembered.relays() {
+            this.reservations.remembered(relay, addresses, now);
+        }
         if let Reachable::At(addresses) = &config.reachable {
             for address in addresses {
                 this.swarm.add_external_address(dials::split(address).0);

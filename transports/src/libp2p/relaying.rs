@@ -148,8 +148,20 @@ impl Libp2pTransport {
         match event {
             circuit::Event::Reserved { relay } => {
                 self.reservations.accepted(relay, Instant::now());
+                self.remember_relays();
             }
         }
+    }
+
+    /// For the next run.
+    fn remember_relays(&mut self) {
+        let held: Vec<_> = self.reservations.held().collect();
+        let relays = held.into_iter().map(|(relay, _)| {
+            let standing = self.connections.0.values();
+            let ways = standing.filter(|it| it.peer == relay && it.dialled && !it.is_relayed());
+            (relay, ways.map(|it| it.remote.clone()).collect())
+        });
+        self.remembered.remember(relays);
     }
 
     pub(super) fn on_relay_event(&mut self, event: &relay::Event) {

@@ -15,6 +15,8 @@ const RELAYS: usize = 32;
 const ADDRESSES: usize = 8;
 /// How long an attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(20);
+/// How long one of the last run may take before others are asked in its place: it may be gone.
+const TAKE_UP: Duration = Duration::from_secs(3);
 /// How long a relay is left alone after its first failure; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
@@ -49,6 +51,8 @@ pub(crate) struct Reservations {
 struct Relay {
     addresses: Vec<Multiaddr>,
     configured: bool,
+    /// It was of use in the last run, and nothing is known of it in this one.
+    remembered: bool,
     order: u32,
     failures: u32,
     state: State,
@@ -100,6 +104,17 @@ impl Reservations {
         }
     }
 
+    /// In the last run this device was reachable there.
+    pub(crate) fn remembered(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        if self.wanted == 0 || self.relays.contains_key(&relay) {
+            return;
+        }
+        self.insert(relay, addresses, false, now);
+        if let Some(relay) = self.relays.get_mut(&relay) {
+            relay.remembered = true;
+        }
+    }
+
     /// Somebody offers to relay.
     pub(crate) fn met(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
         if self.wanted == 0 || addresses.is_empty() {
@@ -130,6 +145,7 @@ impl Reservations {
         let relay_state = Relay {
             addresses,
             configured,
+            remembered: false,
             order: self.met,
             failures: 0,
             state: State::Free(now),
@@ -153,6 +169,7 @@ impl Reservations {
     pub(crate) fn accepted(&mut self, relay: PeerId, now: Instant) {
         if let Some(relay) = self.relays.get_mut(&relay) {
             relay.failures = 0;
+            relay.remembered = false;
             if !matches!(relay.state, State::Held(_)) {
                 relay.state = State::Held(now);
             }
@@ -164,6 +181,7 @@ impl Reservations {
         if let Some(relay) = self.relays.get_mut(&relay)
             && !matches!(relay.state, State::Free(_))
         {
+            relay.remembered = false;
             relay.state = State::Free(now + pause(relay.failures));
             relay.failures = relay.failures.saturating_add(1);
         }
@@ -207,7 +225,8 @@ impl Reservations {
             let Some((peer, relay)) = self.next_free(now) else {
                 break;
             };
-            relay.state = State::Asked(now + ATTEMPT);
+            let patience = if relay.remembered { TAKE_UP } else { ATTEMPT };
+            relay.state = State::Asked(now + patience);
             steps.push(Step::Reserve {
                 relay: peer,
                 addresses: relay.addresses.clone(),
@@ -303,6 +322,22 @@ mod tests {
         assert_eq!(asked(&reservations.wake(now)), [first, second]);
         assert_eq!(asked(&with_own.wake(now)), [own, first]);
         assert!(with_own.wake(now).is_empty());
+    }
+
+    #[test]
+    fn those_of_the_last_run_are_taken_up_first_and_do_not_hold_up_for_long() {
+        let now = Instant::now();
+        let (there, gone, met) = (PeerId::random(), PeerId::random(), PeerId::random());
+        let mut reservations = needed(2, &[], now);
+        reservations.remembered(there, at(1), now);
+        reservations.remembered(gone, at(2), now);
+        reservations.met(met, at(3), now);
+        assert_eq!(asked(&reservations.wake(now)), [there, gone]);
+        reservations.accepted(there, now);
+        assert_eq!(reservations.next_wake(), Some(now + TAKE_UP));
+        let steps = reservations.wake(now + TAKE_UP);
+        assert_eq!(asked(&steps), [met]);
+        assert!(steps.contains(&Step::GiveUp(gone)));
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use handover_core::PeerId;
 use handover_core::engine::PathKind;
+use handover_transports::Transport;
 use handover_transports::libp2p::circuit::Status;
-use handover_transports::libp2p::{Libp2pConfig, NetworkState};
+use handover_transports::libp2p::{Libp2pConfig, NetworkState, Reachable};
 
 use crate::fake_relay::{Answers, FakeRelay, Picks};
 use crate::peers::{Peer, config, connect, exchange};
+use crate::search::POINT;
 
 /// A peer that wants to be reachable through this relay, which it dials on TCP and on QUIC.
 fn behind(relay: &FakeRelay) -> Libp2pConfig {
@@ -114,4 +116,74 @@ async fn a_relay_that_answers_badly_is_no_relay_and_does_no_harm() {
         assert_eq!(state.reservations[0].relay, good.id, "{answers:?}");
         bad.until(|seen| seen.reserved > 0).await;
     }
+}
+
+#[tokio::test]
+async fn a_relay_that_floods_is_refused_and_keeps_nobody_out_who_comes_another_way() {
+    let mut bad = FakeRelay::start(Picks::Other, Answers::Well).await;
+    let good = FakeRelay::start(Picks::Other, Answers::Well).await;
+    let mut sharing = behind(&bad);
+    sharing.relays.extend(good.at());
+    sharing.reservations = 2;
+    let mut sharer = Peer::start(&sharing);
+    sharer.until(|state| state.reservations.len() == 2).await;
+    for _ in 0..200 {
+        bad.offer(sharer.id, PeerId::random());
+    }
+    let no_room = |answer: &Option<Status>| *answer == Some(Status::ResourceLimitExceeded);
+    bad.until(|seen| seen.answers.iter().any(no_room)).await;
+    let mut circuits = sharer.circuits().await;
+    let through_good = |address: &handover_core::Multiaddr| {
+        handover_core::dial::relay_of(address) == Some(good.id)
+    };
+    circuits.retain(through_good);
+    let straight = sharer.at().await;
+    for (dial, addresses) in [(1, circuits), (2, straight)] {
+        let mut receiver = Peer::start(&config());
+        let (mut here, mut there) = connect(&mut receiver, &mut sharer, dial, addresses).await;
+        exchange(&mut here, &mut there, b"beside the flood").await;
+    }
+    let taken = |seen: &crate::fake_relay::Seen| {
+        let ok = |answer: &&Option<Status>| **answer == Some(Status::Ok);
+        seen.answers.iter().filter(ok).count()
+    };
+    let seen = bad.until(|seen| seen.answers.len() == 200).await;
+    assert!(taken(&seen) < 100, "{}", taken(&seen));
+}
+
+#[tokio::test]
+async fn a_device_that_starts_again_takes_up_its_place_at_the_relay_that_it_had() {
+    let mut relay = FakeRelay::start(Picks::Other, Answers::Well).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut first = behind(&relay);
+    first.relay_memory = Some(folder.path().join("relays"));
+    let mut again = first.clone();
+    again.relays.clear();
+    again.dht = true;
+    again.reachable = Reachable::At(Vec::new());
+    let mut hiding = again.clone();
+    hiding.direct = false;
+
+    let sharer = Peer::start(&first);
+    sharer.until(reserved).await;
+    let id = sharer.id;
+    sharer.ask(Transport::shutdown).await;
+    sharer.ended().await;
+    relay
+        .until(|seen| seen.connections.get(&id).is_none_or(Vec::is_empty))
+        .await;
+    let sharer = Peer::start(&again);
+    sharer.ask(|transport| transport.announce(POINT)).await;
+    let state = sharer.until(reserved).await;
+    assert_eq!((sharer.id, state.reservations[0].relay), (id, relay.id));
+    assert_eq!(relay.until(|_| true).await.reserved, 2);
+    sharer.kill();
+
+    let hidden = Peer::start(&hiding);
+    hidden.ask(|transport| transport.announce(POINT)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert!(
+        !reserved(&hidden.network().await),
+        "that would tell who it is"
+    );
 }

@@ -13,7 +13,9 @@ use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::ReadyUpgrade;
 use libp2p::multiaddr::Protocol;
-use libp2p::swarm::handler::{ConnectionEvent, FullyNegotiatedInbound, FullyNegotiatedOutbound};
+use libp2p::swarm::handler::{
+    ConnectionEvent, DialUpgradeError, FullyNegotiatedInbound, FullyNegotiatedOutbound,
+};
 use libp2p::swarm::{
     ConnectionDenied, ConnectionHandler, ConnectionHandlerEvent, ConnectionId, FromSwarm,
     NetworkBehaviour, NotifyHandler, Stream, StreamProtocol, SubstreamProtocol, Swarm, SwarmEvent,
@@ -221,8 +223,11 @@ impl Run {
     }
 
     fn on_stream(&mut self, event: StreamEvent, tell: &mpsc::UnboundedSender<Found>) {
-        let (peer, connection, mut stream, stop) = event;
+        let (peer, connection, stream, stop) = event;
         let tell = tell.clone();
+        let Some(mut stream) = stream else {
+            return self.seen.answers.push(None);
+        };
         let Some(stop) = stop else {
             tokio::spawn(async move {
                 if let Ok(asked) = messages::read(&mut stream).await {
@@ -238,8 +243,10 @@ impl Run {
         tokio::spawn(async move {
             let answer = offer(&mut stream, from).await;
             tell.send(Found::Answered(answer)).ok();
-            if let Some(theirs) = theirs {
-                splice(stream, theirs, answer).await;
+            match theirs {
+                Some(theirs) => splice(stream, theirs, answer).await,
+                // Nobody is behind it, and the other side may wait for that.
+                None => futures::future::pending().await,
             }
         });
     }
@@ -366,8 +373,8 @@ struct Streams {
     queue: VecDeque<ToSwarm<StreamEvent, u64>>,
 }
 
-/// From whom, on which connection, and which of this side's own streams it is.
-type StreamEvent = (PeerId, ConnectionId, Stream, Option<u64>);
+/// From whom, on which connection, the stream if it could be had, and which of this side's own it is.
+type StreamEvent = (PeerId, ConnectionId, Option<Stream>, Option<u64>);
 
 impl NetworkBehaviour for Streams {
     type ConnectionHandler = Handler;
@@ -414,12 +421,12 @@ impl NetworkBehaviour for Streams {
 #[derive(Default)]
 struct Handler {
     to_open: VecDeque<u64>,
-    opened: VecDeque<(Stream, Option<u64>)>,
+    opened: VecDeque<(Option<Stream>, Option<u64>)>,
 }
 
 impl ConnectionHandler for Handler {
     type FromBehaviour = u64;
-    type ToBehaviour = (Stream, Option<u64>);
+    type ToBehaviour = (Option<Stream>, Option<u64>);
     type InboundProtocol = ReadyUpgrade<StreamProtocol>;
     type OutboundProtocol = ReadyUpgrade<StreamProtocol>;
     type InboundOpenInfo = ();
@@ -440,11 +447,14 @@ impl ConnectionHandler for Handler {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol, ..
-            }) => self.opened.push_back((protocol, None)),
+            }) => self.opened.push_back((Some(protocol), None)),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol,
                 info,
-            }) => self.opened.push_back((protocol, Some(info))),
+            }) => self.opened.push_back((Some(protocol), Some(info))),
+            ConnectionEvent::DialUpgradeError(DialUpgradeError { info, .. }) => {
+                self.opened.push_back((None, Some(info)));
+            }
             _ => {}
         }
     }

@@ -26,7 +26,7 @@ use super::handler::{self, Connect, Handler, TheirOffer, TheirPromise, Told};
 use super::messages::{CircuitLimit, Status};
 use super::reservation::{Held, Reservation, lasts};
 use super::told::{Limits, Opening};
-use super::{Dial, Error, MAX_WAITING, News, Order};
+use super::{Dial, Error, MAX_OFFERED, MAX_WAITING, News, Order};
 use crate::libp2p::dials::{is_quic, split};
 
 /// What became of reservations.
@@ -153,6 +153,7 @@ impl Behaviour {
 
     /// Nobody is to come by it any more.
     fn forget(&mut self, relay: PeerId, reservation: &Reservation) {
+        self.limits.forget(relay);
         if reservation.held.is_some() {
             let address = self.behind(reservation.way.clone(), relay);
             self.actions
@@ -284,7 +285,7 @@ impl Behaviour {
             let refusal = handler::Order::Refuse(stream, Status::NoReservation);
             return self.order(relay, connection, refusal);
         };
-        if self.news.len() >= MAX_WAITING {
+        if self.news.len() >= MAX_WAITING || self.limits.offered_by(relay) >= MAX_OFFERED {
             let refusal = handler::Order::Refuse(stream, Status::ResourceLimitExceeded);
             return self.order(relay, connection, refusal);
         }
@@ -432,20 +433,22 @@ impl Behaviour {
         }
     }
 
-    /// Renews what is due; whether anything was.
+    /// Renews what is due; whether anything was. Asks to be woken when something will be.
     fn renew(&mut self, cx: &mut Context<'_>) -> bool {
-        if self.next_renewal().is_none() || self.timer.poll_unpin(cx).is_pending() {
-            return false;
+        while self.next_renewal().is_some() && self.timer.poll_unpin(cx).is_ready() {
+            let now = Instant::now();
+            let mut due = self.reservations.iter();
+            let due = due.find(|(_, it)| it.renews_at().is_some_and(|at| at <= now));
+            let due = due.map(|(relay, _)| *relay);
+            if let Some(relay) = due {
+                self.ask(relay);
+            }
+            self.set_timer();
+            if due.is_some() {
+                return true;
+            }
         }
-        let now = Instant::now();
-        let mut due = self.reservations.iter();
-        let due = due.find(|(_, it)| it.renews_at().is_some_and(|at| at <= now));
-        let due = due.map(|(relay, _)| *relay);
-        if let Some(relay) = due {
-            self.ask(relay);
-        }
-        self.set_timer();
-        due.is_some()
+        false
     }
 
     fn send_news(&mut self, cx: &mut Context<'_>) {
@@ -507,6 +510,11 @@ impl NetworkBehaviour for Behaviour {
             FromSwarm::DialFailure(DialFailure { connection_id, .. }) => {
                 self.on_dial_failure(connection_id);
             }
+            FromSwarm::ListenFailure(failure) => {
+                if let Some(circuit) = offered(failure.local_addr, failure.send_back_addr) {
+                    self.limits.failed(circuit);
+                }
+            }
             _ => {}
         }
     }
@@ -557,14 +565,24 @@ fn to_relay(relay: PeerId, way: Multiaddr) -> DialOpts {
 
 /// The circuit under a connection.
 fn opening(peer: PeerId, endpoint: &ConnectedPoint) -> Option<Opening> {
-    let (address, dialled) = match endpoint {
-        ConnectedPoint::Dialer { address, .. } => (address, true),
-        ConnectedPoint::Listener { local_addr, .. } => (local_addr, false),
-    };
-    let relay = relay_of(address)?;
+    match endpoint {
+        ConnectedPoint::Dialer { address, .. } => Some(Opening {
+            relay: relay_of(address)?,
+            peer,
+            dialled: true,
+        }),
+        ConnectedPoint::Listener {
+            local_addr,
+            send_back_addr,
+        } => offered(local_addr, send_back_addr),
+    }
+}
+
+/// The circuit that was offered under these addresses, from whom the relay says that it is.
+fn offered(local: &Multiaddr, from: &Multiaddr) -> Option<Opening> {
     Some(Opening {
-        relay,
-        peer,
-        dialled,
+        relay: relay_of(local)?,
+        peer: split(from).1?,
+        dialled: false,
     })
 }

@@ -301,3 +301,134 @@ impl Reservation {
         ways
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn read_all<M: Message + Default>(mut bytes: &[u8]) -> (Result<M, WireError>, usize) {
+        let before = bytes.len();
+        let read = read(&mut bytes)
+            .now_or_never()
+            .expect("nothing to wait for");
+        (read, before - bytes.len())
+    }
+
+    fn any_message() -> impl Strategy<Value = HopMessage> {
+        let bytes = || proptest::collection::vec(any::<u8>(), 0..60);
+        let peer = proptest::option::of((proptest::option::of(bytes()), Just(Vec::new())));
+        let reservation = proptest::option::of((
+            any::<Option<u64>>(),
+            proptest::collection::vec(bytes(), 0..20),
+            proptest::option::of(bytes()),
+        ));
+        let limit = any::<Option<(Option<u32>, Option<u64>)>>();
+        let numbers = (any::<Option<i32>>(), any::<Option<i32>>());
+        (numbers, peer, reservation, limit).prop_map(|((kind, status), peer, promise, limit)| {
+            HopMessage {
+                kind,
+                status,
+                peer: peer.map(|(id, addrs)| Peer { id, addrs }),
+                reservation: promise.map(|(expire, addrs, voucher)| Reservation {
+                    expire,
+                    addrs,
+                    voucher,
+                }),
+                limit: limit.map(|(duration, data)| Limit { duration, data }),
+            }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_a_relay_sends_is_a_message_or_an_error(
+            bytes in proptest::collection::vec(any::<u8>(), 0..6000),
+        ) {
+            let (hop, taken) = read_all::<HopMessage>(&bytes);
+            prop_assert!(taken <= MAX_MESSAGE + 2);
+            if let Ok(hop) = hop {
+                hop.answer();
+                CircuitLimit::of(hop.limit);
+            }
+            if let (Ok(stop), _) = read_all::<StopMessage>(&bytes) {
+                stop.source();
+            }
+        }
+
+        #[test]
+        fn what_is_written_is_read_and_what_follows_is_left(
+            message in any_message(),
+            after in proptest::collection::vec(any::<u8>(), 0..9),
+        ) {
+            let mut bytes = Vec::new();
+            write(&mut bytes, &message).now_or_never().expect("there is room").unwrap();
+            let length = bytes.len();
+            bytes.extend(after);
+            let (read, taken) = read_all::<HopMessage>(&bytes);
+            prop_assert_eq!((read.unwrap(), taken), (message.clone(), length));
+            for cut in 0..length {
+                prop_assert!(read_all::<HopMessage>(&bytes[..cut]).0.is_err());
+            }
+            let relay = PeerId::random();
+            let ways = message.reservation.unwrap_or_default().ways(relay);
+            prop_assert!(ways.len() <= MAX_ADDRESSES);
+            prop_assert!(!ways.iter().any(is_relayed));
+        }
+    }
+
+    #[test]
+    fn a_message_that_says_it_is_too_long_is_not_waited_for() {
+        for length in [&[0x81, 0x20][..], &[0xff, 0xff], &[0xff; 10]] {
+            let (read, taken) = read_all::<HopMessage>(length);
+            assert!(matches!(read, Err(WireError::TooLong)), "{length:?}");
+            assert_eq!(taken, 2);
+        }
+    }
+
+    #[test]
+    fn the_bytes_are_those_of_the_specification() {
+        let mut bytes = Vec::new();
+        let asks = HopMessage::reserve();
+        let written = write(&mut bytes, &asks).now_or_never();
+        written.expect("there is room").unwrap();
+        assert_eq!(bytes, [2, 0x08, 0]);
+        let answer = [7, 0x08, 2, 0x22, 0, 0x28, 201, 1];
+        let (read, _) = read_all::<HopMessage>(&answer);
+        assert_eq!(read.unwrap().answer(), Some(Status::ResourceLimitExceeded));
+        let (read, _) = read_all::<HopMessage>(&[2, 0x28, 100]);
+        assert_eq!(read.unwrap().answer(), None, "a message of no kind");
+    }
+
+    #[test]
+    fn of_the_ways_to_a_relay_only_its_own_direct_ones_are_taken() {
+        let (relay, other) = (PeerId::random(), PeerId::random());
+        let way: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        let named = |peer| way.clone().with(Protocol::P2p(peer));
+        let reservation = |addresses: Vec<Multiaddr>| Reservation {
+            addrs: addresses.iter().map(Multiaddr::to_vec).collect(),
+            ..Reservation::default()
+        };
+        let circuit = named(other).with(Protocol::P2pCircuit);
+        let told = reservation(vec![named(relay), way.clone(), named(other), circuit]);
+        assert_eq!(told.ways(relay), [way]);
+        let port = |port| format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap();
+        let many = reservation((1..100).map(port).collect());
+        assert_eq!(many.ways(relay).len(), MAX_ADDRESSES);
+    }
+
+    #[test]
+    fn nothing_limited_is_no_limit() {
+        let limit = |duration, data| CircuitLimit::of(Some(Limit { duration, data }));
+        assert_eq!(CircuitLimit::of(None), None);
+        assert_eq!(limit(None, Some(0)), None);
+        assert_eq!(limit(Some(0), Some(0)), None);
+        let some = limit(Some(120), None).unwrap();
+        assert_eq!(
+            (some.bytes, some.duration),
+            (None, Some(Duration::from_secs(120)))
+        );
+    }
+}

@@ -17,6 +17,8 @@ mod exchange;
 mod handler;
 pub mod messages;
 mod reservation;
+#[cfg(test)]
+mod tests;
 mod told;
 mod transport;
 
@@ -47,6 +49,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Circuits that wait to be taken, or for their relay to be connected; one more is refused.
 const MAX_WAITING: usize = 64;
+
+/// Circuits that one relay has offered and that no connection stands on yet; one more is refused. A relay that offers
+/// circuits from nobody takes no more places than this from those who are about to connect some other way.
+const MAX_OFFERED: usize = 16;
 
 /// Messages between the transport and the behaviour before the sender waits.
 const CHANNEL: usize = 16;

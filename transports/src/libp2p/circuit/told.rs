@@ -47,6 +47,27 @@ impl Limits {
         }
     }
 
+    /// No connection came to stand on such a circuit.
+    pub(super) fn failed(&mut self, circuit: Opening) {
+        let mut opening = self.opening.iter();
+        if let Some(at) = opening.position(|(opening, _)| *opening == circuit) {
+            self.opening.remove(at);
+        }
+    }
+
+    /// No circuit that this relay has offered is waited for any more.
+    pub(super) fn forget(&mut self, relay: PeerId) {
+        self.opening
+            .retain(|(opening, _)| opening.relay != relay || opening.dialled);
+    }
+
+    /// Circuits that this relay has offered and that no connection stands on yet.
+    pub(super) fn offered_by(&self, relay: PeerId) -> usize {
+        let offered = |opening: &Opening| opening.relay == relay && !opening.dialled;
+        let opening = self.opening.iter();
+        opening.filter(|(opening, _)| offered(opening)).count()
+    }
+
     /// That connection is gone.
     pub(super) fn closed(&mut self, connection: ConnectionId) {
         self.standing.remove(&connection);
@@ -99,6 +120,38 @@ mod tests {
         );
         limits.closed(id(1));
         assert_eq!(limits.of(id(1)), None);
+    }
+
+    #[test]
+    fn an_offer_counts_until_something_comes_of_it() {
+        let (relay, peer) = (PeerId::random(), PeerId::random());
+        let offer = Opening {
+            relay,
+            peer,
+            dialled: false,
+        };
+        let ours = Opening {
+            dialled: true,
+            ..offer
+        };
+        let mut limits = Limits::default();
+        for _ in 0..3 {
+            limits.told(offer, None);
+        }
+        limits.told(ours, limit(1));
+        assert_eq!(limits.offered_by(relay), 3);
+        limits.failed(offer);
+        limits.established(id(1), offer);
+        assert_eq!(limits.offered_by(relay), 1);
+        assert_eq!(limits.offered_by(PeerId::random()), 0);
+        limits.forget(relay);
+        assert_eq!(limits.offered_by(relay), 0);
+        limits.established(id(2), ours);
+        assert_eq!(
+            limits.of(id(2)),
+            limit(1),
+            "this side's own is not forgotten"
+        );
     }
 
     #[test]
