@@ -40,7 +40,7 @@ impl Silent {
         self.taken.is_some()
     }
 
-    /// Whoever has connected still waits for an answer.
+    /// The other side has connected and still waits for an answer.
     fn is_waited_for(&mut self) -> bool {
         let Some(stream) = &mut self.taken else {
             return false;

@@ -136,7 +136,7 @@ pub(crate) struct OnOwnAddresses<T: Transport> {
 #[derive(Debug)]
 struct Everywhere {
     ipv4: bool,
-    /// What follows the IP address, once the port is known.
+    /// The rest of an address after the IP address, once the port is known.
     rest: Option<Multiaddr>,
     /// The addresses that were told, in their order.
     told: Vec<IpAddr>,
@@ -413,7 +413,7 @@ mod tests {
         });
     }
 
-    /// What is told at once.
+    /// The changes that are told at once.
     fn changes(transport: &mut OnOwnAddresses<Telling>) -> Vec<Change> {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut changes = Vec::new();
