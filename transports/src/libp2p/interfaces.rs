@@ -56,7 +56,7 @@ impl Reach {
     }
 }
 
-/// Whether an IPv6 address can be one of the public internet: `2000::/3` but for documentation, and for Teredo and 6to4,
+/// An IPv6 address can be one of the public internet: `2000::/3` but for documentation, and for Teredo and 6to4,
 /// which stand for IPv4 addresses that tell for themselves.
 fn is_global_v6(segments: [u16; 8]) -> bool {
     let [a, b, ..] = segments;
@@ -150,7 +150,7 @@ enum Change {
 }
 
 impl Everywhere {
-    /// What is to be told, given the addresses that there are. An interface that is not in use is not told of until it
+    /// The changes to tell, given the addresses that there are. An interface that is not in use is not told of until it
     /// is; one that falls idle keeps its address, for as long as it has it: nothing is gained by forgetting and telling it
     /// with every container that starts.
     fn update(&mut self, own: &[OwnAddress]) -> Vec<Change> {
