@@ -11,7 +11,7 @@ use libp2p::PeerId;
 use libp2p::identity::Keypair;
 
 /// How long anything may take before the test gives up on it.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Takes connections and says nothing on them.
 struct Silent {
@@ -40,7 +40,7 @@ impl Silent {
         self.taken.is_some()
     }
 
-    /// Whoever has connected still waits for an answer.
+    /// The other side has connected and still waits for an answer.
     fn is_waited_for(&mut self) -> bool {
         let Some(stream) = &mut self.taken else {
             return false;
@@ -73,10 +73,7 @@ async fn eight_addresses_that_never_answer_do_not_hold_up_the_ninth() {
     let mut transport = Libp2pTransport::new(&config).unwrap();
 
     let begun = Instant::now();
-    while !silent
-        .iter_mut()
-        .fold(true, |all, one| one.is_dialled() && all)
-    {
+    while silent.iter_mut().any(|one| !one.is_dialled()) {
         assert!(begun.elapsed() < PATIENCE, "not all are dialled");
         let event = poll_fn(|cx| transport.poll_event(cx));
         let _ = tokio::time::timeout(Duration::from_millis(10), event).await;

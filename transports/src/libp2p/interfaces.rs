@@ -56,7 +56,7 @@ impl Reach {
     }
 }
 
-/// Whether an IPv6 address can be one of the public internet: `2000::/3` but for documentation, and for Teredo and 6to4,
+/// An IPv6 address can be one of the public internet: `2000::/3` but for documentation, and for Teredo and 6to4,
 /// which stand for IPv4 addresses that tell for themselves.
 fn is_global_v6(segments: [u16; 8]) -> bool {
     let [a, b, ..] = segments;
@@ -136,7 +136,7 @@ pub(crate) struct OnOwnAddresses<T: Transport> {
 #[derive(Debug)]
 struct Everywhere {
     ipv4: bool,
-    /// What follows the IP address, once the port is known.
+    /// The rest of an address after the IP address, once the port is known.
     rest: Option<Multiaddr>,
     /// The addresses that were told, in their order.
     told: Vec<IpAddr>,
@@ -150,7 +150,7 @@ enum Change {
 }
 
 impl Everywhere {
-    /// What is to be told, given the addresses that there are. An interface that is not in use is not told of until it
+    /// The changes to tell, given the addresses that there are. An interface that is not in use is not told of until it
     /// is; one that falls idle keeps its address, for as long as it has it: nothing is gained by forgetting and telling it
     /// with every container that starts.
     fn update(&mut self, own: &[OwnAddress]) -> Vec<Change> {
@@ -413,7 +413,7 @@ mod tests {
         });
     }
 
-    /// What is told at once.
+    /// The changes that are told at once.
     fn changes(transport: &mut OnOwnAddresses<Telling>) -> Vec<Change> {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut changes = Vec::new();

@@ -1,6 +1,6 @@
 //! Addresses with names in them: `/dns`, `/dns4`, `/dns6` and `/dnsaddr`.
 //!
-//! What one name stands for is often several addresses, of both families and some of them dead, and some only lead to
+//! One name often stands for several addresses, of both families and some of them dead, and some only lead to
 //! further names. Nothing waits for anything else here: all names are looked up at once, and what is found is dialled
 //! as in Happy Eyeballs (RFC 8305), the families in turn, the next one when the last has failed or has not answered for a
 //! while. The first to answer counts.
@@ -35,7 +35,7 @@ const MAX_DIALS: usize = 16;
 /// Addresses that one name may stand for.
 const MAX_FOUND: usize = 16;
 
-/// What is asked of the DNS.
+/// A question to the DNS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Question {
     Ipv4(String),
@@ -44,7 +44,7 @@ enum Question {
     Addresses(String),
 }
 
-/// What stands for a name, or why nothing does.
+/// The addresses that a name stands for, or why there are none.
 type Answer = Result<Vec<Multiaddr>, String>;
 type LookUp = Arc<dyn Fn(Question) -> BoxFuture<'static, Answer> + Send + Sync>;
 
@@ -188,7 +188,7 @@ async fn first_to_answer<O>(
     }
 }
 
-/// What is known so far of what an address stands for.
+/// The search for the addresses that one with a name in it stands for.
 struct Search {
     look_up: LookUp,
     looking: FuturesUnordered<BoxFuture<'static, Found>>,
@@ -199,11 +199,11 @@ struct Search {
     failures: Vec<NameError>,
 }
 
-/// What was found for the name at this place of an address.
+/// The answer for the name at this place of an address.
 struct Found {
     address: Multiaddr,
     place: usize,
-    /// What follows the name is in what was found already.
+    /// The answer holds the rest of the address too.
     whole: bool,
     answer: Answer,
 }
@@ -272,7 +272,7 @@ impl Search {
         Some(address)
     }
 
-    /// What to say: that an address could not be reached tells more than that it has no sibling of the other family.
+    /// The reason to tell: that an address could not be reached tells more than that it has no sibling of the other family.
     fn into_failure(mut self) -> NameError {
         let dialled = |failure: &NameError| matches!(failure, NameError::Dial(_));
         if self.failures.iter().any(dialled) {

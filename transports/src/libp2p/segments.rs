@@ -23,7 +23,7 @@ use tokio::net::TcpSocket;
 
 use super::interfaces::{OwnAddress, own_addresses};
 
-/// What every path carries, with the headers.
+/// The largest packet that every path carries, with its headers.
 const SMALLEST_MTU: u32 = 1280;
 /// The headers of TCP and IP.
 const HEADERS_V4: u32 = 40;
@@ -32,7 +32,7 @@ const HEADERS_V6: u32 = 60;
 /// TCP that dials what is behind routers in small segments.
 pub(crate) struct SmallSegments {
     inner: tcp::tokio::Transport,
-    /// What is listened on, to dial from.
+    /// The addresses that are listened on, to dial from.
     listening: Vec<SocketAddr>,
 }
 
