@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
 
 use rustix::process::Signal;
@@ -71,4 +72,57 @@ fn where_nobody_listens_there_is_only_the_local_network() {
     let told = doctor(&scene, &nobody, &["--wait", "1"]).expect(3).stderr;
     assert!(told.contains("✗ Bootstrap: 0 of 1 node reached"), "{told}");
     assert!(told.contains("only this local network"), "{told}");
+}
+
+/// Answers every connection as a web server that wants a login.
+fn portal() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            let mut socket = socket.unwrap();
+            std::thread::spawn(move || {
+                let mut asked = [0; 64];
+                let answer = b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n";
+                if socket.read(&mut asked).is_ok_and(|read| read > 0) {
+                    socket.write_all(answer).unwrap();
+                    // Until the other side has had enough.
+                    let _ = socket.read(&mut asked);
+                }
+            });
+        }
+    });
+    port
+}
+
+const SOMEBODY: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
+
+#[test]
+fn a_captive_portal_is_not_taken_for_a_firewall() {
+    let scene = Scene::new();
+    let portal = format!("/ip4/127.0.0.1/tcp/{}/p2p/{SOMEBODY}", portal());
+    let found = doctor(&scene, &portal, &["--json"])
+        .expect(3)
+        .event("doctor");
+    assert_eq!(found["obstacle"], "portal", "{found}");
+    let node = &found["bootstrap"][0];
+    assert_eq!(node["peer"], SOMEBODY, "{found}");
+    assert_eq!(node["addresses"][0]["outcome"], "http", "{found}");
+
+    let told = doctor(&scene, &portal, &["-v"]).expect(3).stderr;
+    assert!(told.contains("captive portal"), "{told}");
+    assert!(told.contains("HTTP was answered there"), "{told}");
+}
+
+#[test]
+fn nodes_that_speak_another_transport_are_not_taken_for_a_firewall() {
+    let scene = Scene::new();
+    let websocket = format!("/ip4/127.0.0.1/tcp/1/ws/p2p/{SOMEBODY}");
+    let found = doctor(&scene, &websocket, &["--json"])
+        .expect(3)
+        .event("doctor");
+    assert_eq!(found["obstacle"], "other_protocols", "{found}");
+    let told = doctor(&scene, &websocket, &["-v"]).expect(3).stderr;
+    assert!(told.contains("the address is not supported"), "{told}");
+    assert!(!told.contains("Check the firewall"), "{told}");
 }

@@ -114,7 +114,7 @@ pub(crate) async fn run(
         relay_ended: false,
         rounds: 0,
         told_not_found: None,
-        told_date: false,
+        told_date: None,
         known: known.map(|known| (known, us)),
         remembered: false,
         recorder,
@@ -191,7 +191,8 @@ struct Getting<'a> {
     /// Rounds of look-ups without a result, and what was said of them last.
     rounds: u32,
     told_not_found: Option<bool>,
-    told_date: bool,
+    /// The date that was shown, because it may be why.
+    told_date: Option<u32>,
     /// Whom it comes from without a code, and what they call this computer.
     known: Option<(Known, String)>,
     /// The sender is remembered from now on.
@@ -342,8 +343,8 @@ impl Getting<'_> {
             self.told_not_found = Some(reached);
             self.screen.say(Tone::Plain, receiving::not_found(reached));
         }
-        if let Some(day) = day.filter(|_| reached && !self.told_date) {
-            self.told_date = true;
+        if let Some(day) = day.filter(|day| reached && self.told_date != Some(*day)) {
+            self.told_date = Some(day);
             self.screen.say(Tone::Plain, &receiving::check_date(day));
         }
     }

@@ -130,9 +130,8 @@ impl Contacts {
     }
 
     /// A node says that it speaks QUIC at these addresses.
-    pub(super) fn speaks_quic(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
+    pub(super) fn speaks_quic(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
         self.quic.retain(|node| node.peer != peer);
-        let mut addresses = addresses;
         addresses.truncate(QUIC_ADDRESSES);
         if addresses.is_empty() {
             return;
