@@ -144,7 +144,17 @@ impl Config {
             remember: false,
             seed: true,
             seed_for: None,
+            relays: self.named_relays(),
         }
+    }
+
+    /// Relays that the user has named.
+    fn named_relays(&self) -> Vec<PeerId> {
+        let peer = |address: &Multiaddr| match address.iter().last() {
+            Some(Protocol::P2p(peer)) => Some(peer),
+            _ => None,
+        };
+        self.relays.iter().filter_map(peer).collect()
     }
 
     /// How the network is used.

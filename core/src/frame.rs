@@ -146,6 +146,17 @@ pub fn seal(
     Ok(frame.into())
 }
 
+/// Bytes that a frame takes which is sealed, with its length prefix.
+pub(crate) fn sealed_len(message: &Message, payload: &[u8]) -> u64 {
+    let around = 2 * LENGTH as u64 + u64::from(TAG);
+    around + message::encoded_len(message) + payload.len() as u64
+}
+
+/// Bytes that a frame takes which is not, with its length prefix.
+pub(crate) fn plain_len(body: usize) -> u64 {
+    LENGTH.saturating_add(body) as u64
+}
+
 /// A frame before it is sealed, for drivers that seal into buffers of their own.
 #[derive(Debug)]
 pub struct Draft<'a> {

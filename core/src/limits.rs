@@ -81,6 +81,15 @@ pub struct Limits {
     /// The same after the loss of a link through a relay, if that is more: relays that have carried enough for somebody
     /// let them wait, some for two minutes.
     pub relay_search: Duration,
+    /// Circuits that a download uses at once where relays end each after some bytes, opening and closing ones included.
+    pub circuits: usize,
+    /// Of those, and of all downloads' together, through one relay: as many as relays commonly let one peer have. A
+    /// download that has none may always open one.
+    pub circuits_per_relay: usize,
+    /// Bytes that may go at once through one such relay, and in an hour after that: it is somebody else's.
+    pub relay_at_once: u64,
+    /// See [`Limits::relay_at_once`].
+    pub relay_an_hour: u64,
     /// Addresses of one code that are dialled, or of one peer that was found otherwise.
     pub addresses: usize,
     /// Peers that one download finds in the DHT and dials.
@@ -121,6 +130,10 @@ impl Default for Limits {
             stalled: Duration::from_secs(30),
             search: Duration::from_secs(30),
             relay_search: Duration::from_mins(5),
+            circuits: 12,
+            circuits_per_relay: 4,
+            relay_at_once: 32 * 1024 * 1024,
+            relay_an_hour: 32 * 1024 * 1024,
             addresses: 32,
             found: 20,
             announce_again: Duration::from_mins(30),

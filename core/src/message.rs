@@ -320,6 +320,23 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     bytes
 }
 
+/// Bytes that [`encode`] makes of a message, whoever sent it and however long it is.
+pub(crate) fn encoded_len<T: Serialize>(message: &T) -> u64 {
+    struct Count(u64);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.saturating_add(bytes.len() as u64);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // Counting does not fail; what did would count for nothing.
+    ciborium::into_writer(message, &mut count).map_or(0, |()| count.0)
+}
+
 /// Decodes what [`encode`] made. Trailing bytes are an error, and so is nesting deeper than any message nests.
 pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > MAX_HEADER as usize {

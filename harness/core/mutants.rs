@@ -85,6 +85,22 @@ pub const MUTANTS: &[Mutant] = &[
         within: 200,
     },
     Mutant {
+        name: "relays-overrun",
+        mistake: "a relay is asked to carry as much as it lets through",
+        file: "engine/download/circuits.rs",
+        stands: "fits && self.opens_at(cx) <= cx.now",
+        instead: "fits",
+        within: 400,
+    },
+    Mutant {
+        name: "circuits-without-end",
+        mistake: "any number of circuits is opened through one relay",
+        file: "engine/download/circuits.rs",
+        stands: "(alone || through < most)",
+        instead: "true",
+        within: 400,
+    },
+    Mutant {
         name: "cancel-goes-on",
         mistake: "a cancelled download says that it has ended, and goes on",
         file: "engine/download/ending.rs",

@@ -64,6 +64,10 @@ counted!(
     RelayBytes = "relay: bytes",
     /// A relay ended a circuit whose time was over.
     RelayTime = "relay: time",
+    /// A sharer was fetched from over circuits whose limits were known.
+    Circuits = "circuits with known limits",
+    /// What relays may be asked to carry was used up.
+    RelaysSpared = "relays spared",
     /// A relay refused a circuit.
     RelayRefuses = "relay refuses",
     /// A relay went, and its circuits with it.
@@ -185,6 +189,8 @@ counted!(
     Bounded = "bounded",
     /// In no second goes more than a limit's second, and one request.
     Paced = "paced",
+    /// Relays with limits carry no more circuits, and no more bytes in a time, than is allowed.
+    Relays = "relays",
     /// `poll_output` ends, time goes on, no timeout lies in the past.
     Progress = "progress",
     /// No key seals two frames with one number.

@@ -42,4 +42,4 @@ pub use limits::small_limits;
 pub use pace::{Pace, pace};
 pub use puppet::{Attack, EVIL, Lie, PuppetLink, Say, Sharing};
 pub use tree::{Node, Tree, content};
-pub use world::{Answer, Depends, DhtMood, Fetch, Nat, Offering, Relay, Route, World};
+pub use world::{Answer, Depends, DhtMood, Fetch, Nat, Offering, Relay, Route, World, relay_peer};

@@ -90,6 +90,12 @@ impl Network {
         self.0.kill_link(their_id(end), Death::AfterBytes(bytes));
     }
 
+    /// The same, once so many were delivered in either direction.
+    pub(crate) fn kill_after_bytes_each_way(&mut self, end: LinkId, bytes: u64) {
+        self.0
+            .kill_link(their_id(end), Death::AfterBytesEachWay(bytes));
+    }
+
     pub(crate) fn stall(&mut self, end: LinkId, until: Time) {
         self.0.stall(their_id(end), their_time(until));
     }

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
-use handover_core::engine::{DialId, LinkId, LookUpId, PathKind};
+use handover_core::engine::{Allowance, DialId, LinkId, LookUpId, PathKind};
 use handover_core::secret::MeetingPoint;
 use handover_core::{Multiaddr, PeerId};
 
@@ -52,6 +52,8 @@ pub struct Link {
     pub remote: Multiaddr,
     /// The dial that this link answers; `None` if the other side dialled.
     pub dial: Option<DialId>,
+    /// What a relay that is between lets the link carry, by its own word: what the transport needs for itself is taken off.
+    pub allowance: Allowance,
     /// Its bytes.
     pub stream: Box<dyn Stream>,
 }

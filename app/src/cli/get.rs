@@ -274,6 +274,16 @@ impl Getting<'_> {
                 screen.say(Tone::Plain, &receiving::path_changed(self.path, path));
                 self.before = self.path.replace(path);
             }
+            Event::Circuits {
+                relays, allowance, ..
+            } => {
+                self.status = None;
+                screen.say(Tone::Plain, &receiving::circuits(relays, allowance));
+            }
+            Event::RelaysSpared { an_hour, .. } => {
+                self.status = None;
+                screen.say(Tone::Plain, &receiving::relays_spared(an_hour));
+            }
             // Relays do that all the time; it is said once.
             Event::ConnectionLost {
                 path: PathKind::Relayed,

@@ -413,6 +413,23 @@ fn download_event(event: &Event) -> Option<Value> {
             "path_changed",
             json!({ "download": download, "path": path }),
         ),
+        Event::Circuits {
+            download,
+            relays,
+            allowance,
+        } => named(
+            "circuits",
+            json!({
+                "download": download,
+                "relays": relays,
+                "bytes": allowance.bytes,
+                "seconds": allowance.time.map(|time| time.as_secs()),
+            }),
+        ),
+        Event::RelaysSpared { download, an_hour } => named(
+            "relays_spared",
+            json!({ "download": download, "bytes_an_hour": an_hour }),
+        ),
         Event::ConnectionLost {
             download,
             path,

@@ -411,6 +411,7 @@ impl Driver {
                     peer: up.peer,
                     path: up.path,
                     dial: up.dial,
+                    allowance: up.allowance,
                 };
                 let task = LinkTask::spawn(
                     up.id,

@@ -267,6 +267,7 @@ impl Driver {
                     peer: up.peer,
                     path: up.path,
                     dial: up.dial,
+                    allowance: up.allowance,
                 }
             }
             TransportEvent::DialFailed { dial, reason } => Input::DialFailed { dial, reason },

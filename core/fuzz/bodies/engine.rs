@@ -6,10 +6,10 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use handover_core::chunk::{self, Chunk};
 use handover_core::engine::{
-    AcceptTerms, Adopted, Candidate, Command, DialId, DiskDone, DiskError, DiskWork, DownloadId,
-    Engine, Event, FetchKey, FetchOptions, FetchSource, GroupHash, Groups, Input, JobId, Kept,
-    Limited, LinkId, Located, LookUpId, OnConflict, Output, PathKind, Place, Published, Scanned,
-    Segment, ShareId, ShareLabel, ShareOptions, Short, SinkKind, TransferId,
+    AcceptTerms, Adopted, Allowance, Candidate, Command, DialId, DiskDone, DiskError, DiskWork,
+    DownloadId, Engine, Event, FetchKey, FetchOptions, FetchSource, GroupHash, Groups, Input,
+    JobId, Kept, Limited, LinkId, Located, LookUpId, OnConflict, Output, PathKind, Place,
+    Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, Short, SinkKind, TransferId,
 };
 use handover_core::frame::{self, LinkKeys};
 use handover_core::handshake::{self, Initiator};
@@ -235,6 +235,7 @@ impl Play {
             peer: self.peer,
             path: PathKind::Lan,
             dial,
+            allowance: Allowance::default(),
         });
     }
 

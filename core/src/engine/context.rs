@@ -9,13 +9,15 @@ use serde_bytes::ByteBuf;
 use super::gate::Gate;
 use super::links::Links;
 use super::outgoing::Outgoing;
+use super::relays::Relays;
 use super::room::Room;
 use super::standing::Standings;
 use super::{
-    DialId, DiskWork, DownloadId, Event, JobId, LinkId, LookUpId, Output, PathKind, Place, Segment,
-    SessionId, ShareId,
+    Allowance, DialId, DiskWork, DownloadId, Event, JobId, LinkId, LookUpId, Output, PathKind,
+    Place, Segment, SessionId, ShareId,
 };
 use crate::code::{MAX_ADDRESS, MAX_ADDRESSES};
+use crate::frame;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::time::Time;
@@ -51,6 +53,8 @@ pub(super) struct Context {
     pub(super) nearby: BTreeMap<PeerId, Vec<Multiaddr>>,
     /// Who has done well before.
     pub(super) standings: Standings,
+    /// What relays let this side carry.
+    pub(super) relays: Relays,
     rng: ChaCha20Rng,
     outputs: VecDeque<Output>,
     jobs: BTreeMap<JobId, JobOwner>,
@@ -138,6 +142,7 @@ pub(super) enum DownloadJob {
 impl Context {
     pub(super) fn new(limits: Limits, identity: Keypair, seed: [u8; 32], now: Time) -> Self {
         Self {
+            relays: Relays::new(&limits),
             now,
             limits,
             peer: identity.public().to_peer_id(),
@@ -207,6 +212,11 @@ impl Context {
         payload: bytes::Bytes,
     ) -> Option<u64> {
         let seq = self.links.take_seq(link)?;
+        if let Some(state) = self.links.get_mut(link)
+            && state.path == PathKind::Relayed
+        {
+            state.passed(frame::sealed_len(&message, &payload));
+        }
         self.push(Output::Send {
             link,
             seq,
@@ -216,11 +226,43 @@ impl Context {
         Some(seq)
     }
 
+    /// Sends a frame on a link that has no keys yet.
+    pub(super) fn send_plain(&mut self, link: LinkId, body: Vec<u8>) {
+        if let Some(state) = self.links.get_mut(link) {
+            state.passed(frame::plain_len(body.len()));
+        }
+        let bytes = body.into();
+        self.push(Output::SendPlain { link, bytes });
+    }
+
     /// Closes a link and forgets it.
     pub(super) fn close(&mut self, link: LinkId) {
-        if self.links.remove(link).is_some() {
+        if let Some(state) = self.links.remove(link) {
+            if let Some(relay) = state.relay {
+                self.relays.closing(relay, state.rtt, self.now);
+            }
             self.push(Output::Close { link });
         }
+    }
+
+    /// A link that a dial led to goes over a relay: through this one, if that is known.
+    pub(super) fn leads_through(&mut self, link: LinkId, relay: Option<PeerId>, stated: Allowance) {
+        let bytes = relay.and_then(|relay| self.relays.learnt(relay));
+        if let Some(state) = self.links.get_mut(link) {
+            state.relay = relay;
+            state.allowance = Allowance {
+                bytes: stated.bytes.or(bytes),
+                ..stated
+            };
+        }
+    }
+
+    /// Circuits of this side through a relay: those that stand, are being opened or closed.
+    pub(super) fn circuits_through(&self, relay: PeerId) -> usize {
+        let dials = self.dials.values();
+        let opening = dials.filter(|dialled| dialled.relay == Some(relay)).count();
+        let closing = self.relays.closing_now(relay, self.now);
+        self.links.through(relay) + opening + closing
     }
 
     /// Starts a disk job.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskError, DownloadId, KeptSummary, Origin, PathKind, SessionId, ShareId};
+use super::{Allowance, DiskError, DownloadId, KeptSummary, Origin, PathKind, SessionId, ShareId};
 use crate::PeerId;
 use crate::code::{ShortCode, Ticket};
 use crate::manifest::Manifest;
@@ -122,6 +122,20 @@ pub enum Event {
     PathChanged {
         download: DownloadId,
         path: PathKind,
+    },
+    /// The sharer is fetched from through relays that end each connection after some bytes or some time: through so many by
+    /// now, since that is so. Told again when there are more.
+    Circuits {
+        download: DownloadId,
+        relays: usize,
+        /// What one of them lets each carry.
+        allowance: Allowance,
+    },
+    /// What may go through such relays in an hour is used up: from now on a download goes on as slowly as that allows.
+    RelaysSpared {
+        download: DownloadId,
+        /// Bytes an hour, through each.
+        an_hour: u64,
     },
     /// The last link was lost; the download looks for the peer again.
     ConnectionLost {

@@ -72,6 +72,17 @@ pub enum PathKind {
     Relayed,
 }
 
+/// What a relay lets one circuit carry, by its own word. Nothing is stated of a path without a relay, nor by a relay that
+/// has no such limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+pub struct Allowance {
+    /// Bytes that a link may carry before the relay ends it. Both directions count together: where a relay counts each
+    /// alone, that is less than it would carry, by the few bytes that go up.
+    pub bytes: Option<u64>,
+    /// How long it may stand.
+    pub time: Option<Duration>,
+}
+
 /// A place in the DHT where peers find each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
@@ -112,6 +123,8 @@ pub enum Input {
         path: PathKind,
         /// The dial that this link answers; `None` if the other side dialled.
         dial: Option<DialId>,
+        /// What a relay that is between lets it carry. What the transport needs of that for itself is taken off.
+        allowance: Allowance,
     },
     /// A link is gone; nothing more comes from it, and nothing more may be sent on it.
     LinkDown { link: LinkId, reason: String },
@@ -309,6 +322,8 @@ pub struct FetchOptions {
     pub seed: bool,
     /// Go on with that for so long when all of it is here.
     pub seed_for: Option<Duration>,
+    /// Relays that the user has named: only those who run them say how much they carry.
+    pub relays: Vec<PeerId>,
 }
 
 /// On what terms an offer is taken.

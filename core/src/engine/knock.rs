@@ -9,11 +9,12 @@ use super::download::Download;
 use super::links::Role;
 use super::share::Share;
 use super::{
-    DialId, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId, VERSION, Violation,
+    Allowance, DialId, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId, VERSION,
+    Violation,
 };
 use crate::PeerId;
 use crate::code::ShortCode;
-use crate::frame::LinkKeys;
+use crate::frame::{self, LinkKeys};
 use crate::handshake::{self, Initiator};
 use crate::limits::{MAX_PAYLOAD, MAX_SEALED_FRAME};
 use crate::message::{self, Knock, KnockReply, Opening, Proof, Refusal, ShortKnock};
@@ -22,10 +23,9 @@ use crate::pake::{Pake, PakeKey};
 impl Engine {
     pub(super) fn link_up(
         &mut self,
-        link: LinkId,
-        peer: PeerId,
-        path: PathKind,
+        (link, peer, path): (LinkId, PeerId, PathKind),
         dial: Option<DialId>,
+        allowance: Allowance,
     ) {
         let serves = self.serves_anything();
         let cx = &mut self.cx;
@@ -86,13 +86,10 @@ impl Engine {
             }
         };
         cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
-        if let (PathKind::Relayed, Some(state)) = (path, cx.links.get_mut(link)) {
-            state.relay = relay;
+        if path == PathKind::Relayed {
+            cx.leads_through(link, relay, allowance);
         }
-        cx.push(Output::SendPlain {
-            link,
-            bytes: knock.into(),
-        });
+        cx.send_plain(link, knock);
         cx.push(Output::AwaitPlain { link });
     }
 
@@ -117,6 +114,7 @@ impl Engine {
             return;
         };
         state.heard(self.cx.now);
+        state.passed(frame::plain_len(bytes.len()));
         match std::mem::replace(&mut state.role, Role::Awaiting) {
             Role::Awaiting => self.knocked(link, bytes),
             Role::Pairing(share, key) => self.proved(link, share, &key, bytes),
@@ -146,8 +144,7 @@ impl Engine {
     }
 
     fn send_reply(&mut self, link: LinkId, reply: &KnockReply) {
-        let bytes = message::encode(reply).into();
-        self.cx.push(Output::SendPlain { link, bytes });
+        self.cx.send_plain(link, message::encode(reply));
     }
 
     fn refuse(&mut self, link: LinkId, refusal: Refusal) {
@@ -285,8 +282,7 @@ impl Engine {
         if let Some(state) = self.cx.links.get_mut(link) {
             state.role = Role::Knocking(id, dial, Box::new(initiator));
         }
-        let bytes = message::encode(&Proof { noise }).into();
-        self.cx.push(Output::SendPlain { link, bytes });
+        self.cx.send_plain(link, message::encode(&Proof { noise }));
         self.cx.push(Output::AwaitPlain { link });
     }
 
@@ -331,7 +327,7 @@ impl Engine {
             keys,
             largest,
         });
-        self.download(id, |download, cx| download.link_up(cx, link, peer));
+        self.download(id, |download, cx| download.link_up(cx, link, peer, dial));
     }
 
     fn turned_away(&mut self, link: LinkId, id: DownloadId, dial: DialId, refusal: Refusal) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{DialId, DownloadId, LinkId, PathKind, ShareId};
+use super::{Allowance, DialId, DownloadId, LinkId, PathKind, ShareId};
 use crate::PeerId;
 use crate::handshake::Initiator;
 use crate::limits::Limits;
@@ -17,6 +17,9 @@ const IDLE_MESSAGES_PER_SECOND: u64 = 16;
 const SLEPT: Duration = Duration::from_millis(100);
 /// How long a link may then take to say something.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long before a relay ends a link the last thing is asked for on it.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// What a link is for.
 pub(super) enum Role {
@@ -44,9 +47,12 @@ pub(super) struct Link {
     pub(super) rtt: Option<Duration>,
     /// Who is between, if it was dialled through a relay.
     pub(super) relay: Option<PeerId>,
+    /// What that relay lets it carry, and how much has gone over it: frames of both directions.
+    pub(super) allowance: Allowance,
+    pub(super) carried: u64,
     /// The best connection to its peer that came up by itself before this link was keyed.
     pub(super) better: Option<PathKind>,
-    opened: Time,
+    pub(super) opened: Time,
     last_in: Time,
     /// It had its grace after a sleep.
     excused: bool,
@@ -93,6 +99,8 @@ impl Links {
                 role,
                 rtt: None,
                 relay: None,
+                allowance: Allowance::default(),
+                carried: 0,
                 better: None,
                 opened: now,
                 last_in: now,
@@ -132,6 +140,12 @@ impl Links {
 
     pub(super) fn ids(&self) -> Vec<LinkId> {
         self.links.keys().copied().collect()
+    }
+
+    /// Links that this side dialled through a relay.
+    pub(super) fn through(&self, relay: PeerId) -> usize {
+        let links = self.links.values();
+        links.filter(|link| link.relay == Some(relay)).count()
     }
 
     /// Links without keys that the other side opened.
@@ -200,6 +214,30 @@ impl Link {
             self.role,
             Role::Serving(_) | Role::Fetching(_) | Role::Seeding(_)
         )
+    }
+
+    /// A frame has come over it, or is about to go.
+    pub(super) fn passed(&mut self, bytes: u64) {
+        self.carried = self.carried.saturating_add(bytes);
+    }
+
+    /// Whether a relay ends it after so many bytes or so much time.
+    pub(super) fn is_limited(&self) -> bool {
+        self.allowance != Allowance::default()
+    }
+
+    /// Bytes that it may still carry, if that is known.
+    pub(super) fn left(&self) -> Option<u64> {
+        let bytes = self.allowance.bytes?;
+        Some(bytes.saturating_sub(self.carried))
+    }
+
+    /// When nothing more should be asked for on it: what is on its way then still comes.
+    pub(super) fn wears_out(&self) -> Time {
+        let Some(time) = self.allowance.time else {
+            return Time::NEVER;
+        };
+        self.opened + time.saturating_sub(LAST_ANSWERS.min(time / 4))
     }
 
     fn deadline(&self, limits: &Limits) -> Time {

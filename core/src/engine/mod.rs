@@ -32,6 +32,7 @@ mod knock;
 mod links;
 mod outgoing;
 mod pace;
+mod relays;
 mod remember;
 mod room;
 mod seeders;
@@ -55,7 +56,7 @@ use links::{Care, Role};
 use share::Share;
 
 use crate::dial;
-use crate::frame::Frame;
+use crate::frame::{self, Frame};
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::time::Time;
@@ -116,7 +117,8 @@ impl Engine {
                 peer,
                 path,
                 dial,
-            } => self.link_up(link, peer, path, dial),
+                allowance,
+            } => self.link_up((link, peer, path), dial, allowance),
             Input::LinkDown { link, reason } => self.link_down(link, reason),
             Input::DialFailed { dial, reason } => {
                 let dialled = self.cx.dial_done(dial);
@@ -334,6 +336,9 @@ impl Engine {
             return;
         };
         state.heard(now);
+        if state.path == PathKind::Relayed {
+            state.passed(frame::sealed_len(&frame.message, &frame.payload));
+        }
         match frame.message {
             Message::Ping { nonce } => {
                 if self.spend(link) {
@@ -450,6 +455,9 @@ impl Engine {
         let Some(state) = self.cx.links.remove(link) else {
             return;
         };
+        if let (Some(relay), None) = (state.relay, state.allowance.bytes) {
+            self.cx.relays.cut(relay, state.carried, self.cx.now);
+        }
         match state.role {
             Role::Serving(id) => {
                 if let Some(share) = self.shares.get_mut(&id) {

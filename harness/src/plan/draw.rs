@@ -166,7 +166,13 @@ fn relay(from: &mut Entropy<'_>) -> RelayPlan {
     } else {
         from.magnitude(500, 20_000)
     };
-    RelayPlan { bytes, time }
+    RelayPlan {
+        bytes,
+        time,
+        each_way: bytes % 3 == 1,
+        silent: bytes % 5 == 4,
+        circuits: u8::from(bytes % 7 == 6) * 2,
+    }
 }
 
 fn host(from: &mut Entropy<'_>, relays: usize, calm: bool) -> HostPlan {

@@ -156,6 +156,15 @@ pub struct RelayPlan {
     /// Bytes that a circuit carries.
     #[serde(default)]
     pub bytes: u32,
+    /// That is so in each direction alone.
+    #[serde(default)]
+    pub each_way: bool,
+    /// It does not say so.
+    #[serde(default)]
+    pub silent: bool,
+    /// Circuits that one host may have.
+    #[serde(default)]
+    pub circuits: u8,
     /// Milliseconds that a circuit stands.
     #[serde(default)]
     pub time: u32,

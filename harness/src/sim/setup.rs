@@ -14,7 +14,7 @@ use crate::disk::DiskProfile;
 use crate::plan::{HostPlan, LiarPlan, Lie, PathPlan, Plan, WayPlan};
 use crate::puppet::Sharing;
 use crate::tree::{Tree, content};
-use crate::world::{Nat, Relay, Route, World};
+use crate::world::{Nat, Relay, Route, World, relay_peer};
 
 /// How malicious peers are reached: at once.
 const AT_ONCE: LinkProfile = LinkProfile {
@@ -32,7 +32,10 @@ impl<'a> Sim<'a> {
             let limit = |number: u32| (number > 0).then_some(number);
             world.add_relay(Relay {
                 bytes: limit(relay.bytes).map(u64::from),
+                each_way: relay.each_way,
                 time: limit(relay.time).map(millis),
+                silent: relay.silent,
+                circuits: limit(relay.circuits.into()).map(|most| most as usize),
                 ..Relay::default()
             });
         }
@@ -148,15 +151,12 @@ fn address(host: usize, at: usize, way: &WayPlan, moves: u8) -> Multiaddr {
         "tcp/4000"
     };
     let through = match way.path {
-        PathPlan::Relayed(_) => RELAY,
-        PathPlan::Lan | PathPlan::Direct => "",
+        PathPlan::Relayed(relay) => format!("/p2p/{}/p2p-circuit", relay_peer(relay)),
+        PathPlan::Lan | PathPlan::Direct => String::new(),
     };
     let text = format!("/ip4/{net}.{moves}.{host}.{}/{end}{through}", at + 1);
     text.parse().expect("an address")
 }
-
-/// Where a relay is, behind its address.
-const RELAY: &str = "/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit";
 
 fn route(way: &WayPlan) -> Route {
     let path = match way.path {

@@ -75,7 +75,11 @@ impl World {
     pub(super) fn limit_circuit(&mut self, link: LinkId, relay: usize) {
         let relay = self.reach.relays[relay];
         if let Some(bytes) = relay.bytes {
-            self.network.kill_after_bytes(link, bytes);
+            if relay.each_way {
+                self.network.kill_after_bytes_each_way(link, bytes);
+            } else {
+                self.network.kill_after_bytes(link, bytes);
+            }
         }
         if let Some(time) = relay.time {
             self.schedule(time, Task::EndCircuit(link));

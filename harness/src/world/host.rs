@@ -19,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::paced::Paced;
+use super::relays::Through;
 use super::run::Task;
 use super::{Answer, World};
 use crate::disk::{Disk, JobKind, wall_clock};
@@ -71,6 +72,8 @@ pub(crate) struct Host {
     pub(super) tags: BTreeMap<DownloadId, [u8; 16]>,
     /// Limits that its user has set.
     pub(super) paced: Paced,
+    /// What its engine has asked relays to carry that end circuits, by relay.
+    pub(super) through: BTreeMap<usize, Through>,
 }
 
 impl Host {
@@ -105,6 +108,7 @@ impl Host {
             codes: BTreeMap::new(),
             tags: BTreeMap::new(),
             paced: Paced::default(),
+            through: BTreeMap::new(),
         }
     }
 
@@ -122,6 +126,7 @@ impl Host {
         self.codes.clear();
         self.lookups.clear();
         self.paced = Paced::default();
+        self.through.clear();
         self.disk.crash(&mut self.rng);
     }
 
@@ -207,6 +212,8 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         | Event::Resumable { download, .. }
         | Event::Progress { download, .. }
         | Event::PathChanged { download, .. }
+        | Event::Circuits { download, .. }
+        | Event::RelaysSpared { download, .. }
         | Event::ConnectionLost { download, .. }
         | Event::Deputy { download, .. }
         | Event::SourceJoined { download, .. }
@@ -357,6 +364,7 @@ impl World {
             } => {
                 self.ask(id, link, *number, segments);
                 self.look_at_asking(id, link, segments);
+                self.look_at_relays(id, link, segments);
             }
             Message::Data { .. } if !payload.is_empty() => {
                 self.look_at_serving(id, payload.len());
@@ -368,6 +376,7 @@ impl World {
             Message::Hello { session, .. } => {
                 self.host_mut(id).greeting = *session;
                 self.greeted.insert(link, *session);
+                self.look_at_circuits(id, link);
             }
             _ => {}
         }
@@ -454,6 +463,8 @@ impl World {
                 short: Some(code),
             } => self.has_code(id, *share, ticket, code),
             Event::PathChanged { .. } => happened(Fault::BetterPath),
+            Event::Circuits { .. } => happened(Fault::Circuits),
+            Event::RelaysSpared { .. } => happened(Fault::RelaysSpared),
             Event::SourceJoined { .. } => happened(Fault::Seeder),
             Event::Deputy { .. } => happened(Fault::Deputy),
             Event::Offer { download, .. } => {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
-use handover_core::engine::{DialId, Input, LinkId, PathKind, Segment};
+use handover_core::engine::{Allowance, DialId, Input, LinkId, PathKind, Segment};
 use handover_core::frame::Frame;
 use handover_core::message::Message;
 use handover_core::time::Time;
@@ -109,6 +109,8 @@ pub(crate) struct End {
     pub(super) across: HostId,
     pub(super) path: PathKind,
     pub(super) relay: Option<usize>,
+    /// What that lets it carry, by its own word.
+    pub(super) allowance: Allowance,
     /// When bytes last went in or out.
     pub(super) touched: Time,
     /// Answers that came over it and were lies that can be seen at once.
@@ -122,6 +124,8 @@ pub(crate) struct Coming {
     peer: PeerId,
     across: HostId,
     route: Route,
+    /// What the relay that it leads through has said.
+    allowance: Allowance,
 }
 
 /// Links that are made from now on die after so many bytes.
@@ -343,7 +347,11 @@ impl World {
         if let Some(Barrier::Fault(fault)) = barrier {
             happened(fault);
         }
-        route.open && self.is_up(to) && barrier.is_none()
+        let full = self.is_full_of(from, route);
+        if full && barrier.is_none() {
+            happened(Fault::RelayRefuses);
+        }
+        route.open && self.is_up(to) && barrier.is_none() && !full
     }
 
     pub(super) fn is_up(&self, id: HostId) -> bool {
@@ -368,8 +376,10 @@ impl World {
             doom.links -= 1;
             self.network.kill_after_bytes(ends.dialler, doom.bytes);
         }
+        let mut allowance = Allowance::default();
         if let Some(relay) = route.relay {
             self.limit_circuit(ends.dialler, relay);
+            allowance = self.reach.relays[relay].allowance();
         }
         self.reach.sends(from, to, self.network.now());
         let coming = |place, across, dial, peer| Coming {
@@ -378,6 +388,7 @@ impl World {
             peer,
             across,
             route,
+            allowance,
         };
         let dialler = coming(from, to, dial, self.peer(to));
         let listener = coming(to, from, None, self.peer(from));
@@ -401,6 +412,7 @@ impl World {
             across: coming.across,
             path: coming.route.path,
             relay: coming.route.relay,
+            allowance: coming.allowance,
             touched: self.now(),
             lies: 0,
         };
@@ -424,6 +436,7 @@ impl World {
                 peer: coming.peer,
                 path: coming.route.path,
                 dial: coming.dial,
+                allowance: coming.allowance,
             },
         );
     }

@@ -7,6 +7,7 @@ mod links;
 mod narrate;
 mod paced;
 mod reach;
+mod relays;
 mod run;
 mod trouble;
 mod watch;
@@ -43,7 +44,7 @@ pub use links::Route;
 use links::{Coming, Doom, End};
 pub(crate) use narrate::Listener;
 use reach::Reach;
-pub use reach::{Depends, Nat, Relay};
+pub use reach::{Depends, Nat, Relay, relay_peer};
 use run::Task;
 
 /// What is done with an offer when it comes.

@@ -42,6 +42,11 @@ struct Under {
 }
 
 impl Paced {
+    /// The latest time that the engine was told.
+    pub(super) fn now(&self) -> Time {
+        self.now
+    }
+
     /// The engine is told something.
     pub(super) fn note(&mut self, input: &Input, now: Time) {
         self.now = self.now.max(now);

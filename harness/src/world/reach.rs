@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use handover_core::engine::PathKind;
+use handover_core::engine::{Allowance, PathKind};
 use handover_core::time::Time;
+use handover_core::{Keypair, PeerId};
 use handover_transports::memory::HostId;
 use serde::{Deserialize, Serialize};
 
@@ -42,12 +43,24 @@ pub struct Nat {
 pub struct Relay {
     /// Bytes that a circuit may carry, both directions summed; `None` is without a limit.
     pub bytes: Option<u64>,
+    /// It counts each direction alone.
+    pub each_way: bool,
     /// How long a circuit may stand.
     pub time: Option<Duration>,
+    /// It does not say how much that is.
+    pub silent: bool,
+    /// Circuits that it lets one host have at once; `None` is without a limit.
+    pub circuits: Option<usize>,
     /// It is gone until then.
     pub gone_until: Time,
     /// It takes no new circuits until then.
     pub refuses_until: Time,
+}
+
+/// Who a relay is, by its number.
+pub fn relay_peer(relay: u8) -> PeerId {
+    let keys = Keypair::ed25519_from_bytes([0x5e ^ relay; 32]).expect("32 bytes make a key");
+    keys.public().to_peer_id()
 }
 
 /// A host that is behind a NAT says something to the outside at least so often, in nanoseconds: to
@@ -64,6 +77,19 @@ pub(crate) struct Reach {
     cuts: BTreeMap<(HostId, HostId), Time>,
     /// When a host behind a NAT last sent something to another.
     sent: BTreeMap<(HostId, HostId), Time>,
+}
+
+impl Relay {
+    /// What it states of its limits.
+    pub(crate) fn allowance(&self) -> Allowance {
+        if self.silent {
+            return Allowance::default();
+        }
+        Allowance {
+            bytes: self.bytes,
+            time: self.time,
+        }
+    }
 }
 
 impl Reach {

@@ -36,7 +36,8 @@ pub struct ConnectionBounds {
 impl Default for ConnectionBounds {
     fn default() -> Self {
         Self {
-            per_peer: 8,
+            // Twelve circuits, as many as four of them being closed, and what is straight.
+            per_peer: 20,
             pending_incoming: 64,
             total: 512,
             memory: 512 << 20,

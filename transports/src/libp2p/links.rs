@@ -8,6 +8,7 @@ use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
 use super::Libp2pTransport;
+use super::allowance;
 use super::connections::Carrier;
 use super::link::{LinkEvent, LinkStream};
 use crate::{Link, TransportEvent, next_link_id};
@@ -206,6 +207,7 @@ impl Libp2pTransport {
             path: carrier.path,
             remote: carrier.remote.clone(),
             dial,
+            allowance: allowance::of(carrier.limit),
             stream: Box::new(stream),
         }));
         self.offer(peer);

@@ -6,6 +6,7 @@
 //! transport was made in; so commands need no queue, and a stream's bytes never wait for the transport to be polled. A
 //! runtime of one thread is the fastest for it.
 
+mod allowance;
 mod approach;
 mod behaviour;
 mod bootstrap;

@@ -15,7 +15,7 @@ mod switchboard;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use handover_core::engine::{DialId, LinkId, LookUpId};
+use handover_core::engine::{Allowance, DialId, LinkId, LookUpId};
 use handover_core::secret::MeetingPoint;
 use handover_core::{Multiaddr, PeerId};
 
@@ -95,6 +95,7 @@ impl Transport for MemoryTransport {
                     path: up.path,
                     remote: up.remote,
                     dial: up.dial,
+                    allowance: Allowance::default(),
                     stream: Box::new(MemoryStream::new(Arc::clone(&self.shared), up.end)),
                 }),
             })

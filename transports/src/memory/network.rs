@@ -97,9 +97,40 @@ struct SimLink {
     dialler: HostId,
     listener: HostId,
     /// Bytes that may still be delivered before it dies.
-    budget: Option<u64>,
+    budget: Option<Budget>,
     /// From the dialler's end, and from the listener's.
     directions: [Direction; 2],
+}
+
+/// What a link may still deliver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Budget {
+    /// In both directions together.
+    Summed(u64),
+    /// In each: from the dialler's end, and from the listener's.
+    EachWay([u64; 2]),
+}
+
+impl Budget {
+    /// What may still come in the direction that leaves from this side.
+    fn left(self, side: usize) -> u64 {
+        match self {
+            Self::Summed(left) => left,
+            Self::EachWay(left) => left[side],
+        }
+    }
+
+    fn take(&mut self, side: usize, bytes: u64) {
+        let left = match self {
+            Self::Summed(left) => left,
+            Self::EachWay(left) => &mut left[side],
+        };
+        *left = left.saturating_sub(bytes);
+    }
+
+    fn is_spent(self) -> bool {
+        self.left(0) == 0 || self.left(1) == 0
+    }
 }
 
 /// Something that will happen. The order of variants plays no part: sequence numbers are unique.
@@ -278,8 +309,13 @@ impl Network {
             return;
         };
         match death {
-            Death::AfterBytes(budget) if budget > 0 => link.budget = Some(budget),
-            Death::AfterBytes(_) => self.schedule(self.now, Due::Death(link_of(end))),
+            Death::AfterBytes(budget) if budget > 0 => link.budget = Some(Budget::Summed(budget)),
+            Death::AfterBytesEachWay(budget) if budget > 0 => {
+                link.budget = Some(Budget::EachWay([budget; 2]));
+            }
+            Death::AfterBytes(_) | Death::AfterBytesEachWay(_) => {
+                self.schedule(self.now, Due::Death(link_of(end)))
+            }
             Death::At(at) => self.schedule(at.max(self.now), Due::Death(link_of(end))),
         }
     }
@@ -341,20 +377,22 @@ impl Network {
     fn on_arrival(&mut self, end: LinkId) -> Option<NetworkEvent> {
         let number = link_of(end);
         let link = self.links.get_mut(&number)?;
-        if link.budget == Some(0) {
+        if link.budget.is_some_and(Budget::is_spent) {
             // Its death is due in this very moment.
             return None;
         }
-        let direction = &mut link.directions[side_of(across(end))];
+        let from = side_of(across(end));
+        let left = link.budget.map(|budget| budget.left(from));
+        let direction = &mut link.directions[from];
         let heard = direction.is_heard();
-        let event = match direction.arrive(self.now, link.budget) {
+        let event = match direction.arrive(self.now, left) {
             Arrival::Nothing => return None,
             Arrival::Later(at) => {
                 self.schedule(at, Due::Arrival(end));
                 return None;
             }
             Arrival::Bytes(bytes) => {
-                self.count(number, bytes.len());
+                self.count(number, from, bytes.len());
                 NetworkEvent::Delivered { end, bytes }
             }
             Arrival::End => {
@@ -373,14 +411,14 @@ impl Network {
     }
 
     /// So many bytes were delivered: has the link died of it?
-    fn count(&mut self, number: u64, bytes: usize) {
+    fn count(&mut self, number: u64, from: usize, bytes: usize) {
         let budget = self
             .links
             .get_mut(&number)
             .and_then(|link| link.budget.as_mut());
         if let Some(budget) = budget {
-            *budget = budget.saturating_sub(u64::try_from(bytes).unwrap_or(u64::MAX));
-            if *budget == 0 {
+            budget.take(from, u64::try_from(bytes).unwrap_or(u64::MAX));
+            if budget.is_spent() {
                 self.schedule(self.now, Due::Death(number));
             }
         }

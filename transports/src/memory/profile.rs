@@ -66,6 +66,8 @@ impl LinkProfile {
 pub enum Death {
     /// At this moment.
     At(Time),
-    /// When so many bytes have been delivered over it, both directions summed, as relays count them.
+    /// When so many bytes have been delivered over it, both directions summed, as some relays count them.
     AfterBytes(u64),
+    /// When so many have been delivered in either direction, as others do.
+    AfterBytesEachWay(u64),
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use handover_core::PeerId;
-use handover_core::engine::{DownloadSummary, ManifestSummary, PathKind, Progress};
+use handover_core::engine::{Allowance, DownloadSummary, ManifestSummary, PathKind, Progress};
 
 use super::escape::{escape, fit};
 use super::units::{
@@ -169,6 +169,30 @@ pub(crate) fn lost(reason: &str) -> String {
 /// A relay has ended the connection, as it does.
 pub(crate) fn relay_ended() -> &'static str {
     "the relay has ended the connection, as public relays do after a little; going on over new ones, so this is slow"
+}
+
+/// The other side is only reached through relays that end each connection.
+pub(crate) fn circuits(relays: usize, allowance: Allowance) -> String {
+    let through = match relays {
+        1 => "a relay, which ends".to_string(),
+        _ => format!("{relays} relays, which end"),
+    };
+    let after = match (allowance.bytes, allowance.time) {
+        // It was taken off what the transport needs of it.
+        (Some(bytes), _) => format!("about {}", size(bytes)),
+        (None, Some(time)) => took(time),
+        (None, None) => "a little".to_string(),
+    };
+    format!("through {through} each connection after {after}; new ones are opened before that")
+}
+
+/// What relays may be asked to carry is used up.
+pub(crate) fn relays_spared(an_hour: u64) -> String {
+    format!(
+        "the relays belong to others, and have carried enough for now; going on at {} an hour through each. A direct \
+         connection or a relay of your own (--relay) would be faster",
+        size(an_hour)
+    )
 }
 
 /// Nobody was found yet.

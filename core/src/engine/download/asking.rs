@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::context::Context;
 use super::super::gate::{self, TransferId};
 use super::super::{DownloadId, LinkId, PathKind, Segment, SinkKind};
+use super::circuits::Carries;
 use super::files::{self, Files, Size};
 use super::swarm::Swarm;
 use super::transfer::Transfer;
@@ -33,6 +34,8 @@ pub(super) struct Flow {
 pub(super) struct Asked {
     pub(super) segments: Vec<Segment>,
     pub(super) cost: u64,
+    /// What its answer takes of a circuit at the most.
+    most: u64,
     pub(super) at: Time,
 }
 
@@ -42,19 +45,35 @@ impl Flow {
     }
 
     /// Takes note of a request that goes out; its number.
-    fn asks(&mut self, segments: Vec<Segment>, cost: u64, at: Time) -> u64 {
+    fn asks(&mut self, segments: Vec<Segment>, (cost, most): (u64, u64), at: Time) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         if let Some(window) = &mut self.window {
             window.asked(cost, at);
         }
-        let asked = Asked { segments, cost, at };
+        let asked = Asked {
+            segments,
+            cost,
+            most,
+            at,
+        };
         self.outstanding.insert(id, asked);
         id
     }
 
     pub(super) fn is_idle(&self) -> bool {
         self.outstanding.is_empty()
+    }
+
+    /// Nothing was asked for on it yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.next_id == 0
+    }
+
+    /// What answers take of a circuit, at the most, that have not come.
+    pub(super) fn awaited(&self) -> u64 {
+        let most = self.outstanding.values().map(|asked| asked.most);
+        most.fold(0, u64::saturating_add)
     }
 
     /// Bytes asked for and not here yet.
@@ -127,12 +146,9 @@ impl Transfer {
 impl Download {
     /// Asks for as much as the window has room for.
     pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
-        // Only the sharer is asked for these.
-        if self
-            .links
-            .get(&link)
-            .is_some_and(|link| link.mate.is_none())
-        {
+        // Only the sharer is asked for these, on one link.
+        let is_best = self.best == Some(link);
+        if is_best {
             self.ask_roots(cx, link);
             self.ask_chunks(cx, link);
         }
@@ -140,7 +156,8 @@ impl Download {
             id: self.id,
             of: self.of(),
             piece: self.piece(cx, link),
-            others: self.asked_of_others(link),
+            others: self.asked_of_others(cx, link),
+            carries: self.carries(cx, link),
         };
         let (mut held, has_sharer) = (self.held(), self.best.is_some());
         let Stage::Transfer(transfer) = &mut self.stage else {
@@ -153,23 +170,28 @@ impl Download {
         if flow.window.is_none() || !transfer.staged || transfer.known.is_looking() {
             return;
         }
-        if mate.is_none() || !has_sharer {
+        if is_best || !has_sharer {
             // Whoever serves lets only so many wait.
             let most = (cx.limits.requests / 2).max(1);
             for entry in transfer.roots_to_ask(link, mate.is_some(), &mut flow.asked_roots, most) {
                 cx.send(link, Message::GetRoot { entry });
             }
         }
-        while let Some(size) = asker.may(cx, transfer, flow, held) {
+        let fresh = flow.is_fresh();
+        while let Some(size) = asker.may(cx, transfer, (link, flow), held) {
             let swarm = self.swarm.as_mut().filter(|_| transfer.several);
             let Some((segments, cost)) = next(&mut transfer.files, swarm, mate, size, cx) else {
                 break;
             };
             cx.down.went(asker.of, gate::cost(&segments), cx.now);
             held += cost;
-            let id = flow.asks(segments.clone(), cost, cx.now);
+            let most = asker.carries.asks(cx, &segments);
+            let id = flow.asks(segments.clone(), (cost, most), cx.now);
             let segments = segments.into();
             cx.send(link, Message::Request { id, segments });
+        }
+        if fresh && !flow.is_fresh() {
+            self.circuit_asked(link, cx.now);
         }
     }
 }
@@ -182,11 +204,19 @@ struct Asker {
     piece: u32,
     /// Bytes that other sources are asked for.
     others: u64,
+    /// What the relay lets the link carry.
+    carries: Carries,
 }
 
 impl Asker {
     /// What one more request may ask for, if one may be made. `held` is what the download holds in memory.
-    fn may(&self, cx: &mut Context, transfer: &Transfer, flow: &Flow, held: u64) -> Option<Size> {
+    fn may(
+        &self,
+        cx: &mut Context,
+        transfer: &Transfer,
+        (link, flow): (LinkId, &Flow),
+        held: u64,
+    ) -> Option<Size> {
         let window = flow.window.as_ref()?;
         // One is kept back for what all the others wait for.
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
@@ -200,6 +230,11 @@ impl Asker {
             batch: window.piece().min(self.piece),
             segments: cx.limits.segments.min(MAX_SEGMENTS),
         };
+        let size = self.carries.size(cx, link, size);
+        let (fresh, awaited) = (flow.is_fresh(), flow.awaited());
+        if !self.carries.may(cx, link, fresh, awaited, size) {
+            return None;
+        }
         let unsafe_yet = self.unsafe_yet(transfer, window);
         let room = window
             .room()

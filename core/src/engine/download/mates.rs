@@ -31,6 +31,9 @@ impl Download {
         if let Some(asked) = self.deputy.dialled(dial) {
             return asked == peer && self.wants_deputy(path);
         }
+        if self.wants_circuit(cx, dial, path) {
+            return self.source.peer == Some(peer);
+        }
         let mate = self.swarm.as_ref().and_then(|swarm| swarm.dialled(dial));
         match mate {
             Some(mate) => mate == peer && self.wants_mate(cx, peer, path),

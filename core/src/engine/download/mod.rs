@@ -6,6 +6,7 @@
 mod answer;
 mod arrival;
 mod asking;
+mod circuits;
 mod delivered;
 mod deputy;
 mod ending;
@@ -35,6 +36,7 @@ mod window;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use circuits::{Circuit, Circuits};
 use delivered::Delivered;
 use deputy::Deputy;
 use held::SharerPace;
@@ -48,7 +50,7 @@ use transfer::Transfer;
 use super::context::{Context, DownloadJob};
 use super::remember::{Remembering, Said};
 use super::{
-    DiskDone, DownloadError, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchKey,
+    DialId, DiskDone, DownloadError, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchKey,
     FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
 };
 use crate::frame::Frame;
@@ -78,6 +80,8 @@ pub(super) struct Download {
     turn: usize,
     /// Ways to a better path than the one in use.
     better: Better,
+    /// Ways through relays that end each circuit.
+    circuits: Circuits,
     /// The link in use.
     best: Option<LinkId>,
     /// What it goes over, or the last one went.
@@ -148,6 +152,8 @@ struct Fetching {
     path: PathKind,
     /// Who is between, if it was dialled through a relay.
     relay: Option<PeerId>,
+    /// It is one of several circuits.
+    circuit: Option<Circuit>,
     /// To whom it leads, if that is not the sharer.
     mate: Option<PeerId>,
     /// Bytes of the manifest that was announced on this link.
@@ -167,6 +173,7 @@ impl Fetching {
         Self {
             path,
             relay,
+            circuit: None,
             mate: None,
             manifest: None,
             flow: asking::Flow::default(),
@@ -186,6 +193,7 @@ impl Download {
         mut options: FetchOptions,
     ) -> Self {
         truncate(&mut options.name, MAX_TEXT);
+        cx.relays.named(&options.relays);
         let nonce = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
         let mut download = Self {
             id,
@@ -199,6 +207,7 @@ impl Download {
             known: Vec::new(),
             turn: 0,
             better: Better::default(),
+            circuits: Circuits::default(),
             best: None,
             last_path: PathKind::Direct,
             lost: None,
@@ -244,7 +253,7 @@ impl Download {
     }
 
     /// A link proved the key.
-    pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, peer: PeerId) {
+    pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, peer: PeerId, dial: DialId) {
         let Some(state) = cx.links.get(link) else {
             return;
         };
@@ -265,7 +274,10 @@ impl Download {
             }
         }
         self.source.peer = Some(peer);
-        self.links.insert(link, Fetching::new(path, relay));
+        let mut fetching = Fetching::new(path, relay);
+        fetching.circuit = self.circuits.came(cx, dial);
+        let is_one_more = fetching.circuit.is_some() && self.has_sharer();
+        self.links.insert(link, fetching);
         cx.send(
             link,
             Message::Hello {
@@ -273,6 +285,9 @@ impl Download {
                 name: self.options.name.clone(),
             },
         );
+        if is_one_more {
+            return;
+        }
         self.tell_addresses(cx, link);
         self.say_seeds(cx, link);
         cx.event(Event::Connected {
@@ -327,7 +342,8 @@ impl Download {
         self.pump(cx);
     }
 
-    /// Picks the link to use: the best path, then the shortest round trip; the one in use stays if it is as good.
+    /// Picks the link to use: the best path, then one that can carry more, then the shortest round trip; the one in use stays
+    /// if it is as good.
     fn choose(&mut self, cx: &mut Context) {
         let welcomed = self
             .links
@@ -335,17 +351,21 @@ impl Download {
             .filter(|(_, fetching)| fetching.manifest.is_some() && fetching.mate.is_none());
         let best = welcomed
             .filter_map(|(id, _)| {
-                cx.links
-                    .get(*id)
-                    .map(|link| (link.path, Some(*id) != self.best, link.rtt, *id))
+                let link = cx.links.get(*id)?;
+                let rank = (link.path, self.wear(cx, *id));
+                Some((rank, Some(*id) != self.best, link.rtt, *id))
             })
             .min()
-            .map(|(path, _, _, id)| (id, path));
+            .map(|((path, _), _, _, id)| (id, path));
         let before = self.best;
+        // One circuit after the other is no news.
+        let relayed = |path| path == PathKind::Relayed;
+        let same = relayed(self.last_path) && best.is_some_and(|(_, path)| relayed(path));
         self.best = best.map(|(id, _)| id);
         self.last_path = best.map_or(self.last_path, |(_, path)| path);
         if let (Some(_), Some((id, path))) = (before, best)
             && before != Some(id)
+            && !same
         {
             cx.event(Event::PathChanged {
                 download: self.id,
@@ -468,6 +488,7 @@ impl Download {
     }
 
     pub(super) fn deadline(&self, limits: &Limits) -> Time {
+        let circuits = self.circuits.wake();
         let stalled = limits.stalled;
         if self.is_ending() {
             return Time::NEVER;
@@ -483,7 +504,7 @@ impl Download {
         let waiting = self.links.values().filter_map(|link| link.waiting);
         let stalled = waiting.min().map_or(Time::NEVER, |since| since + stalled);
         let swarm = self.swarm_deadline(limits.search).min(self.seed_deadline());
-        let swarm = swarm.min(self.deputy_due());
+        let swarm = swarm.min(self.deputy_due()).min(circuits);
         search.min(report).min(stalled).min(swarm)
     }
 
@@ -501,7 +522,7 @@ impl Download {
         {
             self.search_on(cx);
         }
-        if self.tick_known(cx) {
+        if self.tick_known(cx) || self.circuits.wake() <= cx.now {
             self.pump(cx);
         }
         self.keep(cx);
@@ -513,6 +534,12 @@ impl Download {
 
     /// Does what can be done now: asks for the manifest or for ranges, writes, publishes, finishes.
     fn pump(&mut self, cx: &mut Context) {
+        self.go_as_far(cx);
+        self.wait_for_relays(cx);
+    }
+
+    fn go_as_far(&mut self, cx: &mut Context) {
+        self.leave_worn(cx);
         self.ask_mates(cx);
         let Some(best) = self.best else {
             self.ask_deputy(cx);
@@ -528,6 +555,7 @@ impl Download {
         }
         if !self.paused {
             self.ask(cx, best);
+            self.ask_circuits(cx);
         }
         self.release_others(cx, best);
         self.wait(cx.now, None);
@@ -539,11 +567,14 @@ impl Download {
     fn release_others(&mut self, cx: &mut Context, best: LinkId) {
         let idle = |(id, fetching): (&LinkId, &Fetching)| {
             let own = *id != best && fetching.mate.is_none();
-            (own && fetching.manifest.is_some() && fetching.flow.is_idle()).then_some(*id)
+            let over = fetching.manifest.is_some() && fetching.flow.is_idle();
+            (own && over && !self.keeps(cx, *id)).then_some(*id)
         };
         let released: Vec<_> = self.links.iter().filter_map(idle).collect();
         for link in released {
-            self.links.remove(&link);
+            if let Some(fetching) = self.links.remove(&link) {
+                self.circuit_over(cx, &fetching);
+            }
             cx.close(link);
         }
     }

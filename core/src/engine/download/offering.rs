@@ -35,6 +35,7 @@ impl Download {
         self.release_deputy(cx);
         self.offer_to_remember(cx, link)?;
         self.choose(cx);
+        self.circuit_welcomed(cx, link);
         self.tell_sharer_paused(cx);
         let same = match &mut self.stage {
             Stage::Offer(offer) => offer.announced(announced, &cx.limits)?,

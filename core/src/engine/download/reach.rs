@@ -148,6 +148,9 @@ impl Download {
         if self.deputy_failed(cx, dial) {
             return;
         }
+        if self.circuit_failed(cx, dial) {
+            return;
+        }
         self.upgrade_over(cx, dial);
         if let Some(search) = &mut self.search {
             search.failed(dial, reason, cx.now);

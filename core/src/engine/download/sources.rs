@@ -71,12 +71,14 @@ impl Download {
             self.ask(cx, link);
         }
         self.release_mates(cx);
+        self.release_worn_mates(cx);
     }
 
-    /// Bytes that were asked for on other links than this one, while there are several sources: all of them together hold
-    /// no more than one would.
-    pub(super) fn asked_of_others(&self, link: LinkId) -> u64 {
-        if !matches!(&self.stage, Stage::Transfer(transfer) if transfer.several) {
+    /// Bytes that were asked for on other links than this one, while there are several sources or circuits: all of them
+    /// together hold no more than one would.
+    pub(super) fn asked_of_others(&self, cx: &Context, link: LinkId) -> u64 {
+        let several = matches!(&self.stage, Stage::Transfer(transfer) if transfer.several);
+        if !several && !self.uses_circuits(cx) {
             return 0;
         }
         let others = self.links.iter().filter(|(other, _)| **other != link);

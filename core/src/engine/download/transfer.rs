@@ -13,7 +13,8 @@ use super::journal::Journal;
 use super::known::Known;
 use super::window::Rate;
 use super::{Download, Stage, end_search};
-use crate::manifest::{EntryKind, SignedManifest, SignedRoots};
+use crate::limits::LEAF;
+use crate::manifest::{Entry, EntryKind, SignedManifest, SignedRoots};
 use crate::message::Failure;
 use crate::time::Time;
 
@@ -43,6 +44,8 @@ pub(super) struct Transfer {
     pub(super) asked_roots: BTreeMap<u32, LinkId>,
     /// Several sources serve: ranges are asked for as they have them, and not in order.
     pub(super) several: bool,
+    /// Hashes of the longest proof that a leaf of any file may have.
+    pub(super) proof_hashes: u64,
     pub(super) started: Time,
     pub(super) rate: Rate,
     pub(super) report_due: Time,
@@ -57,7 +60,11 @@ impl Transfer {
         sink: SinkKind,
         now: Time,
     ) -> Self {
+        let sizes = signed.manifest().entries().iter().filter_map(Entry::size);
+        let leaves = sizes.max().unwrap_or_default().div_ceil(u64::from(LEAF));
+        let proof_hashes = u64::from(u64::BITS - leaves.saturating_sub(1).leading_zeros());
         Self {
+            proof_hashes,
             signed,
             files,
             journal,
