@@ -20,6 +20,7 @@ mod nobody_is_told_more_addresses_than_asked_for;
 mod peers_remember_each_other;
 mod receivers_serve_each_other;
 mod several_downloads_at_once;
+mod small_relays_carry_a_large_file;
 mod swarmed;
 mod two_hosts_hand_over_a_tree;
 mod users_have_their_say;
