@@ -40,7 +40,7 @@ pub fn small_limits() -> Limits {
         number_check: Duration::from_secs(3),
         circuits: 4,
         circuits_per_relay: 2,
-        relay_at_once: 32 << 10,
+        relay_at_once: 16 << 10,
         // Sixty-four KiB a second.
         relay_an_hour: (64 << 10) * 3600,
         addresses: 8,

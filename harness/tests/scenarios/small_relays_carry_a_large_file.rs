@@ -1,11 +1,8 @@
 use std::time::Duration;
 
-use handover_core::engine::{DownloadId, Event, FetchOptions, PathKind};
+use handover_core::engine::{DownloadId, Event, PathKind};
 use handover_core::limits::{GROUP, LEAF, Limits};
-use handover_core::time::Time;
-use handover_harness::{
-    Fetch, HostId, Relay, Route, Tree, World, content, relay_peer, small_limits,
-};
+use handover_harness::{HostId, Relay, Route, Tree, World, content, relay_peer, small_limits};
 use handover_transports::memory::{LinkProfile, Pieces};
 
 use crate::{assert_same, complete};
@@ -159,23 +156,6 @@ fn a_relay_is_spared_when_it_has_carried_enough() {
         events.filter(|event| format!("{event:?}") == told).count(),
         1
     );
-
-    // One that the user has named carries what its owner lets it.
-    let (mut world, alice, bob) = through(limits, 1, limited(CIRCUIT));
-    let (_, ticket) = world.share(alice, tree(300_000));
-    let options = FetchOptions {
-        relays: vec![relay_peer(0)],
-        ..FetchOptions::default()
-    };
-    let fetch = Fetch {
-        options,
-        ..Fetch::default()
-    };
-    let began: Time = world.now();
-    let download = world.fetch_with(bob, &ticket, fetch);
-    complete(&mut world, bob, download);
-    let took = world.now().since(began);
-    assert!(took < Duration::from_secs(8), "{took:?}");
 }
 
 /// Relays let one peer have only so many circuits: who is refused one more goes on with those that it has.
