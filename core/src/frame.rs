@@ -148,8 +148,10 @@ pub fn seal(
 
 /// Bytes that a frame takes which is sealed, with its length prefix.
 pub(crate) fn sealed_len(message: &Message, payload: &[u8]) -> u64 {
-    let around = 2 * LENGTH as u64 + u64::from(TAG);
-    around + message::encoded_len(message) + payload.len() as u64
+    const AROUND: u64 = 2 * LENGTH as u64 + TAG as u64;
+    AROUND
+        .saturating_add(message::encoded_len(message))
+        .saturating_add(payload.len() as u64)
 }
 
 /// Bytes that a frame takes which is not, with its length prefix.

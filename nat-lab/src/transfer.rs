@@ -111,7 +111,7 @@ impl Transfer {
             "--once".to_owned(),
         ];
         send.extend(common.iter().chain(&self.send).cloned());
-        let shares = Instant::now();
+        let began_sharing = Instant::now();
         let mut sharer = start(from, &send, None)?;
         let announced = match tokio::time::timeout(ANNOUNCED, announced(&mut sharer)).await {
             Ok(Some(announced)) => announced,
@@ -159,7 +159,7 @@ impl Transfer {
         let (exit, words) = receiver.end().await;
         let (_, sharer_words) = sharer.end().await;
         let mut run = read(&told, took);
-        let since = |at: Instant| Some(millis(at.saturating_duration_since(shares)));
+        let since = |at: Instant| Some(millis(at.saturating_duration_since(began_sharing)));
         run.code = since(announced.told);
         run.announced = since(announced.at);
         run.relays = relays(ground, &told, &words);

@@ -36,7 +36,7 @@ pub enum Software {
     JsEd25519,
     /// js-libp2p, whose relay takes no reservation.
     JsFull,
-    /// js-libp2p that listens for WebSockets alone.
+    /// js-libp2p that listens for `WebSocket` connections alone.
     #[serde(rename = "js-websocket")]
     JsWebSocket,
     /// js-libp2p whose DHT names peers that do not exist, and keeps nothing.

@@ -116,7 +116,7 @@ impl Store {
         command.args(["--disable-pip-version-check", "--no-compile"]);
         command.args(["--requirement", "requirements.txt", "--target", "py"]);
         store.perform("pip install", &mut command)?;
-        store.let_run(&store.p2pd())?;
+        let_run(&store.p2pd())?;
         let key = store.ecdsa_key();
         let mut command = Command::new(&store.node);
         command.arg("key.mjs").arg(&key);
@@ -180,15 +180,6 @@ impl Store {
         }
         let words = String::from_utf8_lossy(&output.stderr);
         Err(failed(words.trim().to_owned()))
-    }
-
-    /// pip does not keep that a file may be run.
-    fn let_run(&self, path: &Path) -> Result<(), ForeignError> {
-        let may: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(path, may).map_err(|error| ForeignError::File {
-            path: path.to_owned(),
-            error,
-        })
     }
 
     /// A file of it.
@@ -302,6 +293,15 @@ fn write(path: &Path, text: &str) -> Result<(), ForeignError> {
     let new = path.with_extension(format!("new{}", std::process::id()));
     std::fs::write(&new, text).map_err(failed)?;
     std::fs::rename(&new, path).map_err(failed)
+}
+
+/// pip does not keep that a file may be run.
+fn let_run(path: &Path) -> Result<(), ForeignError> {
+    let may: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(path, may).map_err(|error| ForeignError::File {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 #[cfg(test)]

@@ -382,7 +382,7 @@ impl Libp2pTransport {
             }
             NodeEvent::Identify(event) => self.on_identified(event),
             NodeEvent::Dht(event) => self.on_dht_event(event),
-            NodeEvent::Relays(event) => self.on_relays_event(event),
+            NodeEvent::Relays(event) => self.on_relays_event(&event),
             NodeEvent::Relay(event) => self.on_relay_event(&event),
             NodeEvent::Reachable(event) => {
                 let reachable = event.result.is_ok();

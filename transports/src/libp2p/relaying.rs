@@ -144,10 +144,10 @@ impl Libp2pTransport {
         }
     }
 
-    pub(super) fn on_relays_event(&mut self, event: circuit::Event) {
+    pub(super) fn on_relays_event(&mut self, event: &circuit::Event) {
         match event {
             circuit::Event::Reserved { relay } => {
-                self.reservations.accepted(relay, Instant::now());
+                self.reservations.accepted(*relay, Instant::now());
                 self.remember_relays();
             }
         }

@@ -14,6 +14,7 @@ use libp2p::core::transport::timeout::{TransportTimeout, TransportTimeoutError};
 use libp2p::core::transport::{Boxed, OptionalTransport, Transport as _};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade, Version};
 use libp2p::identity::Keypair;
+use libp2p::swarm::derive_prelude::Either as EitherError;
 use libp2p::{PeerId, noise, quic, tcp};
 
 use super::circuit;
@@ -75,7 +76,7 @@ pub(crate) fn build(
     let direct = tcp
         .or_transport(quic)
         .map(|either, _| either.into_inner())
-        .map_err(|either| either.either_into::<Caused>());
+        .map_err(EitherError::either_into::<Caused>);
     let direct = OnOwnAddresses::new(direct.boxed());
     if !names {
         return Ok(direct.boxed());
@@ -109,7 +110,7 @@ pub(crate) fn with_relays(
     Ok(relayed
         .or_transport(direct)
         .map(|either, _| either.into_inner())
-        .map_err(|either| either.either_into::<Caused>())
+        .map_err(EitherError::either_into::<Caused>)
         .boxed())
 }
 

@@ -230,7 +230,7 @@ impl Asker {
             batch: window.piece().min(self.piece),
             segments: cx.limits.segments.min(MAX_SEGMENTS),
         };
-        let size = self.carries.size(cx, link, size);
+        let size = Carries::size(cx, link, size);
         let (fresh, awaited) = (flow.is_fresh(), flow.awaited());
         if !self.carries.may(cx, link, fresh, awaited, size) {
             return None;

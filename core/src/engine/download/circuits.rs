@@ -142,7 +142,7 @@ pub(super) struct Carries {
 
 impl Carries {
     /// What one request may ask for.
-    pub(super) fn size(self, cx: &Context, link: LinkId, size: Size) -> Size {
+    pub(super) fn size(cx: &Context, link: LinkId, size: Size) -> Size {
         if !is_limited(cx, link) {
             return size;
         }

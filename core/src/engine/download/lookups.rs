@@ -153,10 +153,11 @@ impl Wanted {
             (Self::Number(number), Some(day)) => (*number, day),
             (Self::Nowhere, _) | (Self::Number(_), None) => return Vec::new(),
         };
-        let further = round
-            .checked_sub(1)
-            .map(|later| FURTHER[later % FURTHER.len()]);
-        let days = [0, 1].into_iter().chain(further.into_iter().flatten());
+        let later = round.checked_sub(1);
+        let further = later.and_then(|later| FURTHER.iter().cycle().nth(later % FURTHER.len()));
+        let days = [0, 1]
+            .into_iter()
+            .chain(further.into_iter().flatten().copied());
         let place = |before: i32| {
             let day = today.saturating_add_signed(-before);
             (before, Place::Number { number, day })

@@ -299,7 +299,7 @@ impl Behaviour {
         self.limits.told(opening, limit);
         self.news.push_back(News::Incoming {
             listener: reservation.listener,
-            stream,
+            stream: Box::new(stream),
             at,
             from,
         });

@@ -116,6 +116,13 @@ impl Handler {
         }
     }
 
+    /// A relay has opened a stream on which it will say for whom a circuit is.
+    fn on_offered(&mut self, stream: Stream) {
+        if self.offers.try_push(exchange::hear(stream)).is_err() {
+            tracing::debug!("a relay offers too many circuits at once");
+        }
+    }
+
     fn on_opened(&mut self, purpose: Purpose, stream: Stream) {
         match purpose {
             Purpose::Reserve => {
@@ -212,11 +219,7 @@ impl ConnectionHandler for Handler {
         match event {
             ConnectionEvent::FullyNegotiatedInbound(FullyNegotiatedInbound {
                 protocol, ..
-            }) => {
-                if self.offers.try_push(exchange::hear(protocol)).is_err() {
-                    tracing::debug!("a relay offers too many circuits at once");
-                }
-            }
+            }) => self.on_offered(protocol),
             ConnectionEvent::FullyNegotiatedOutbound(FullyNegotiatedOutbound {
                 protocol,
                 info,

@@ -148,7 +148,7 @@ enum News {
     /// A circuit comes in.
     Incoming {
         listener: ListenerId,
-        stream: Stream,
+        stream: Box<Stream>,
         /// The circuit's address, up to `/p2p-circuit`.
         at: Multiaddr,
         from: PeerId,

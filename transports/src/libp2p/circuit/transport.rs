@@ -83,7 +83,7 @@ impl Transport {
                 stream, at, from, ..
             } => Event::Incoming {
                 listener_id,
-                upgrade: exchange::accept(stream).boxed(),
+                upgrade: exchange::accept(*stream).boxed(),
                 local_addr: at,
                 send_back_addr: Protocol::P2p(from).into(),
             },
