@@ -179,6 +179,18 @@ impl Process {
         kill_process(pid(&self.child), signal).unwrap();
     }
 
+    /// Waits until it handles a signal by itself.
+    #[track_caller]
+    pub fn await_handler(&self, signal: Signal) {
+        let status = format!("/proc/{}/status", self.id());
+        let bit = 1_u64 << (signal.as_raw() - 1);
+        eventually("a signal's handler", || {
+            let status = std::fs::read_to_string(&status).unwrap();
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+            u64::from_str_radix(caught.unwrap().trim(), 16).unwrap() & bit != 0
+        });
+    }
+
     /// Ends it without a warning, as a power cut does.
     pub fn kill(mut self) -> Outcome {
         self.child.kill().unwrap();
