@@ -31,15 +31,15 @@ fn main() -> ExitCode {
         return run(&arguments, None);
     }
     match room::enter() {
-        Ok(room::Entered::Inside) => run(&arguments, room::missing()),
+        Ok(room::Entered::Inside) => run(&arguments, room::missing().as_deref()),
         Ok(room::Entered::Done(code)) => code,
-        Err(reason) => run(&arguments, Some(reason)),
+        Err(reason) => run(&arguments, Some(&reason)),
     }
 }
 
 /// Runs every test, or reports all of them as ignored.
-fn run(arguments: &Arguments, missing: Option<String>) -> ExitCode {
-    if let Some(missing) = &missing {
+fn run(arguments: &Arguments, missing: Option<&str>) -> ExitCode {
+    if let Some(missing) = missing {
         eprintln!("the tests against foreign software are ignored: {missing}");
     }
     let trials = scenes::ALL.iter().map(|(name, scene)| {

@@ -54,19 +54,22 @@ fn unshare() -> Vec<&'static str> {
 fn furnish() -> Result<(), String> {
     let resolver = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
     std::fs::write(resolver.path(), RESOLVER).map_err(|error| error.to_string())?;
-    let mut script = String::from(
-        "ip link set lo up\nip link add name world type bridge\nip link set world up\n",
-    );
-    // Mounted on what the machine's own may be a link to.
-    script += &format!(
-        "mount --bind {} \"$(readlink -f /etc/resolv.conf)\"\n",
-        resolver.path().display()
-    );
-    script += "ip addr add 11.7.0.53/8 dev world\n";
-    for number in 1..=60 {
-        script += &format!("ip addr add 11.7.1.{number}/8 dev world\n");
-    }
-    let made = Command::new("sh").args(["-ec", &script]).output();
+    let mut script = vec![
+        "ip link set lo up".to_owned(),
+        "ip link add name world type bridge".to_owned(),
+        "ip link set world up".to_owned(),
+        // Mounted on what the machine's own may be a link to.
+        format!(
+            "mount --bind {} \"$(readlink -f /etc/resolv.conf)\"",
+            resolver.path().display()
+        ),
+        "ip addr add 11.7.0.53/8 dev world".to_owned(),
+    ];
+    let addresses = (1..=60).map(|number| format!("ip addr add 11.7.1.{number}/8 dev world"));
+    script.extend(addresses);
+    let made = Command::new("sh")
+        .args(["-ec", &script.join("\n")])
+        .output();
     let made = made.map_err(|error| error.to_string())?;
     if made.status.success() {
         return Ok(());

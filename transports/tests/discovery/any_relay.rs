@@ -54,7 +54,7 @@ async fn what_a_relay_lets_circuits_carry_is_known() {
     let state = sharer.until(reserved).await;
     let limit = state.reservations[0].limit.expect("it told");
     assert_eq!(limit.bytes, Some(1 << 17));
-    assert_eq!(limit.duration, Some(std::time::Duration::from_secs(120)));
+    assert_eq!(limit.duration, Some(std::time::Duration::from_mins(2)));
 }
 
 #[tokio::test]

@@ -154,7 +154,7 @@ fn swarm() -> Swarm<Node> {
         })
         .unwrap()
         .with_swarm_config(|config| {
-            config.with_idle_connection_timeout(std::time::Duration::from_secs(60))
+            config.with_idle_connection_timeout(std::time::Duration::from_mins(1))
         })
         .build()
 }
@@ -172,7 +172,7 @@ struct Run {
 
 /// What a task has found out.
 enum Found {
-    Asked(PeerId, ConnectionId, Stream, HopMessage),
+    Asked(PeerId, ConnectionId, Box<Stream>, HopMessage),
     Answered(Option<Status>),
 }
 
@@ -231,7 +231,7 @@ impl Run {
         let Some(stop) = stop else {
             tokio::spawn(async move {
                 if let Ok(asked) = messages::read(&mut stream).await {
-                    tell.send(Found::Asked(peer, connection, stream, asked))
+                    tell.send(Found::Asked(peer, connection, Box::new(stream), asked))
                         .ok();
                 }
             });
@@ -296,7 +296,7 @@ async fn answer(mut stream: Stream, how: Answers, addresses: Vec<Multiaddr>) {
             addrs: addresses.iter().map(Multiaddr::to_vec).collect(),
             voucher: None,
         }),
-        limit: limit(),
+        limit: Some(LIMIT),
         ..HopMessage::default()
     };
     match how {
@@ -312,7 +312,7 @@ async fn answer(mut stream: Stream, how: Answers, addresses: Vec<Multiaddr>) {
             return;
         }
         Answers::Never => {
-            stream.read(&mut [0]).await.ok();
+            stream.read_exact(&mut [0]).await.ok();
             return std::future::pending().await;
         }
     }
@@ -321,19 +321,17 @@ async fn answer(mut stream: Stream, how: Answers, addresses: Vec<Multiaddr>) {
 }
 
 /// What it says that each circuit may carry.
-fn limit() -> Option<Limit> {
-    Some(Limit {
-        duration: Some(120),
-        data: Some(1 << 17),
-    })
-}
+const LIMIT: Limit = Limit {
+    duration: Some(120),
+    data: Some(1 << 17),
+};
 
 /// Offers a circuit; what is answered.
 async fn offer(stream: &mut Stream, from: PeerId) -> Option<Status> {
     let message = StopMessage {
         kind: Some(StopKind::Connect.into()),
         peer: Some(Named::of(from)),
-        limit: limit(),
+        limit: Some(LIMIT),
         ..StopMessage::default()
     };
     messages::write(stream, &message).await.ok()?;
@@ -352,7 +350,7 @@ async fn splice(one: Stream, mut other: Stream, answer: Option<Status>) {
     let message = HopMessage {
         kind: Some(HopKind::Status.into()),
         status: Some(status.into()),
-        limit: limit(),
+        limit: Some(LIMIT),
         ..HopMessage::default()
     };
     messages::write(&mut other, &message).await.ok();

@@ -428,7 +428,7 @@ mod tests {
         let some = limit(Some(120), None).unwrap();
         assert_eq!(
             (some.bytes, some.duration),
-            (None, Some(Duration::from_secs(120)))
+            (None, Some(Duration::from_mins(2)))
         );
     }
 }

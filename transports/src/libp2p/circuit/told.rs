@@ -83,12 +83,11 @@ impl Limits {
 mod tests {
     use super::*;
 
-    fn limit(bytes: u64) -> Option<CircuitLimit> {
-        let bytes = Some(bytes);
-        Some(CircuitLimit {
-            bytes,
+    fn limit(bytes: u64) -> CircuitLimit {
+        CircuitLimit {
+            bytes: Some(bytes),
             duration: None,
-        })
+        }
     }
 
     fn id(number: usize) -> ConnectionId {
@@ -108,15 +107,15 @@ mod tests {
             ..out
         };
         let mut limits = Limits::default();
-        limits.told(out, limit(1));
-        limits.told(back, limit(2));
+        limits.told(out, Some(limit(1)));
+        limits.told(back, Some(limit(2)));
         limits.told(out, None);
         limits.established(id(1), back);
         limits.established(id(2), out);
         limits.established(id(3), out);
         assert_eq!(
             [1, 2, 3].map(|it| limits.of(id(it))),
-            [limit(2), limit(1), None]
+            [Some(limit(2)), Some(limit(1)), None]
         );
         limits.closed(id(1));
         assert_eq!(limits.of(id(1)), None);
@@ -138,7 +137,7 @@ mod tests {
         for _ in 0..3 {
             limits.told(offer, None);
         }
-        limits.told(ours, limit(1));
+        limits.told(ours, Some(limit(1)));
         assert_eq!(limits.offered_by(relay), 3);
         limits.failed(offer);
         limits.established(id(1), offer);
@@ -149,7 +148,7 @@ mod tests {
         limits.established(id(2), ours);
         assert_eq!(
             limits.of(id(2)),
-            limit(1),
+            Some(limit(1)),
             "this side's own is not forgotten"
         );
     }
@@ -166,7 +165,7 @@ mod tests {
                     peer,
                     dialled,
                 },
-                limit(1),
+                Some(limit(1)),
             );
         }
         assert_eq!(limits.opening.len(), OPENING);
