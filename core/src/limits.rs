@@ -88,7 +88,8 @@ pub struct Limits {
     /// How often a share is announced again in the DHT, whose nodes come and go. (They keep what they are told for a day
     /// or two.)
     pub announce_again: Duration,
-    /// How long a new short code waits to hear whether its number is taken.
+    /// How long a new short code waits to hear whether its number is taken. Of nine million numbers hardly one is, and where
+    /// two sharers have the same one the words tell them apart: that is not worth a wait that a user notices.
     pub number_check: Duration,
 }
 
@@ -122,9 +123,9 @@ impl Default for Limits {
             search: Duration::from_secs(30),
             relay_search: Duration::from_mins(5),
             addresses: 32,
-            found: 20,
+            found: 64,
             announce_again: Duration::from_mins(30),
-            number_check: Duration::from_secs(3),
+            number_check: Duration::from_millis(150),
         }
     }
 }

@@ -31,6 +31,7 @@ mod state;
 mod store;
 mod strangers;
 pub mod tls;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -39,10 +40,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use handover_core::engine::{DialId, LinkId, LookUpId};
+use handover_core::engine::{AnnounceReport, DialId, LinkId, LookUpId};
 use handover_core::secret::MeetingPoint;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, ListenerId};
+use libp2p::identity::Keypair;
+use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{self, ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, relay};
@@ -53,7 +56,7 @@ use self::behaviour::{Node, NodeEvent};
 use self::bootstrap::Bootstrap;
 use self::config::nodes;
 use self::connections::Connections;
-use self::dht::Dht;
+use self::dht::{Asker, Dht, RunId};
 use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
 use self::outset::Outset;
@@ -61,6 +64,7 @@ use self::ports::Ports;
 use self::reservations::Reservations;
 use self::state::Seen;
 use self::strangers::Strangers;
+use self::witness::Witness;
 use crate::{MAX_DIAL_ADDRESSES, Transport, TransportEvent};
 use handover_core::dial::is_relayed;
 
@@ -108,6 +112,11 @@ pub struct Libp2pTransport {
     connections: Connections,
     setting: Setting,
     dht: Option<Dht>,
+    /// When that has something to do next.
+    search_due: Option<Instant>,
+    /// Questions that nodes of the DHT have not answered.
+    asked: HashMap<OutboundRequestId, (RunId, PeerId)>,
+    witness: Option<Witness>,
     bootstrap: Bootstrap,
     reservations: Reservations,
     /// At which relay each listener of the relay client is.
@@ -153,13 +162,17 @@ struct Setting {
 impl Libp2pTransport {
     /// Binds the sockets. To be called in the tokio runtime (with time and I/O) that is to run the connections.
     pub fn new(config: &Libp2pConfig) -> Result<Self, Libp2pError> {
-        let transport = stack::build(&config.keypair, config.tcp, config.quic, config.names())?;
-        Self::over(transport, config)
+        let (tcp, quic, names) = (config.tcp, config.quic, config.names());
+        Self::over(
+            |keypair| Ok(stack::build(keypair, tcp, quic, names)?),
+            config,
+        )
     }
 
     /// The same over connections of another kind, which the configuration's `tcp` and `quic` then say nothing of.
+    /// `connections` makes those that are secured with a key: this peer's, or one that nobody knows.
     pub fn over(
-        transport: Boxed<(PeerId, StreamMuxerBox)>,
+        connections: impl Fn(&Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Libp2pError>,
         config: &Libp2pConfig,
     ) -> Result<Self, Libp2pError> {
         let config = &config.effective();
@@ -168,7 +181,14 @@ impl Libp2pTransport {
         let relays = nodes(&config.relays, Libp2pError::Relay)?;
         let peer = config.keypair.public().to_peer_id();
         let (relayed, client) = relay::client::new(peer);
+        let transport = connections(&config.keypair)?;
         let transport = stack::with_relays(&config.keypair, relayed, transport)?;
+        let witness = if config.dht {
+            let nobody = Keypair::generate_ed25519();
+            Some(Witness::new(&nobody, connections(&nobody)?))
+        } else {
+            None
+        };
         let buffer = NonZeroUsize::new(EVENT_BUFFER).unwrap_or(NonZeroUsize::MIN);
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -190,6 +210,9 @@ impl Libp2pTransport {
             connections: Connections::default(),
             setting: Setting::of(config),
             dht: config.dht.then(|| Dht::new(peer, config.direct)),
+            search_due: None,
+            asked: HashMap::new(),
+            witness,
             bootstrap: Bootstrap::new(bootstrap, now),
             reservations: Reservations::new(config.reservations, relays, now),
             relayed: HashMap::new(),
@@ -275,6 +298,9 @@ impl Libp2pTransport {
     ) {
         if let Some(peer) = peer {
             self.bootstrap.failed(peer);
+            if let Some(dht) = &mut self.dht {
+                dht.nodes_have_changed();
+            }
         }
         self.reaches.remove(&connection);
         if let DialError::Transport(tried) = error {
@@ -348,6 +374,7 @@ impl Libp2pTransport {
             NodeEvent::Mdns(event) => self.ready.extend(self.neighbours.heard(event)),
             NodeEvent::Identify(event) => self.on_identified(event),
             NodeEvent::Dht(event) => self.on_dht_event(event),
+            NodeEvent::Asking(event) => self.on_answer(event),
             NodeEvent::Relays(event) => self.on_relays_event(&event),
             NodeEvent::Relay(event) => self.on_relay_event(&event),
             NodeEvent::Reachable(event) => {
@@ -360,6 +387,16 @@ impl Libp2pTransport {
             }
             _ => {}
         }
+    }
+
+    /// Whether the witness has heard something.
+    fn poll_witness(&mut self, cx: &mut Context<'_>) -> bool {
+        let polled = self.witness.as_mut().map(|witness| witness.poll(cx));
+        let Some(Poll::Ready((run, node, answer))) = polled else {
+            return false;
+        };
+        self.told(run, (node, Asker::Witness), answer);
+        true
     }
 
     /// Whether a deadline has passed; asks to be woken at the next one.
@@ -375,13 +412,12 @@ impl Libp2pTransport {
         // What is not kept up any more is not woken up for.
         if self.ending.is_none() {
             let sweeps = self.connections.any_relayed() || !self.letting_go.is_empty();
-            let waiting = self.dht.as_ref();
             deadlines.extend([
                 self.bootstrap.next_wake(),
                 self.reservations.next_wake(),
                 self.setting.serves_at().filter(|_| !self.setting.serves),
                 self.approaches.next_wake(),
-                waiting.and_then(|dht| dht.next_wake(Instant::now())),
+                self.search_due,
                 sweeps.then_some(self.next_sweep),
             ]);
         }
@@ -492,11 +528,11 @@ impl Transport for Libp2pTransport {
     }
 
     fn announce(&mut self, point: MeetingPoint) {
-        let now = Instant::now();
-        let reached = false;
-        let refused = match &mut self.dht {
-            Some(dht) => dht.announce(point, now),
-            None => Some(TransportEvent::Announced { point, reached }),
+        let report = AnnounceReport::default();
+        let kad = self.swarm.behaviour_mut().dht.as_mut();
+        let refused = match self.dht.as_mut().zip(kad) {
+            Some((dht, kad)) => dht.announce(point, kad),
+            None => Some(TransportEvent::Announced { point, report }),
         };
         self.ready.extend(refused);
         self.wake();
@@ -513,8 +549,9 @@ impl Transport for Libp2pTransport {
     fn look_up(&mut self, lookup: LookUpId, point: MeetingPoint) {
         let now = Instant::now();
         let reached = false;
-        let refused = match &mut self.dht {
-            Some(dht) => dht.look_up(lookup, point, now),
+        let kad = self.swarm.behaviour_mut().dht.as_mut();
+        let refused = match self.dht.as_mut().zip(kad) {
+            Some((dht, kad)) => dht.look_up(lookup, point, kad, now),
             None => Some(TransportEvent::LookedUp { lookup, reached }),
         };
         self.ready.extend(refused);
@@ -522,9 +559,8 @@ impl Transport for Libp2pTransport {
     }
 
     fn end_look_up(&mut self, lookup: LookUpId) {
-        let kad = self.swarm.behaviour_mut().dht.as_mut();
-        if let (Some(dht), Some(kad)) = (&mut self.dht, kad) {
-            dht.end_look_up(lookup, kad);
+        if let Some(dht) = &mut self.dht {
+            dht.end_look_up(lookup);
         }
         self.wake();
     }
@@ -597,7 +633,7 @@ impl Transport for Libp2pTransport {
                 self.on_swarm_event(event);
                 continue;
             }
-            if self.poll_ports(cx) {
+            if self.poll_ports(cx) || self.poll_witness(cx) {
                 continue;
             }
             if self.keep_up(Instant::now()) {

@@ -17,7 +17,9 @@ pub(crate) async fn announce(peer: &mut Peer) -> bool {
 
 pub(crate) async fn announced(peer: &mut Peer) -> bool {
     peer.event(|event| match event {
-        Some(TransportEvent::Announced { point, reached }) if *point == POINT => Some(*reached),
+        Some(TransportEvent::Announced { point, report }) if *point == POINT => {
+            Some(report.found_at > 0)
+        }
         _ => None,
     })
     .await
