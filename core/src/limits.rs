@@ -97,7 +97,8 @@ pub struct Limits {
     /// How often a share is announced again in the DHT, whose nodes come and go. (They keep what they are told for a day
     /// or two.)
     pub announce_again: Duration,
-    /// How long a new short code waits to hear whether its number is taken.
+    /// How long a new short code waits to hear whether its number is taken. Of nine million numbers hardly one is, and where
+    /// two sharers have the same one the words tell them apart: that is not worth a wait that a user notices.
     pub number_check: Duration,
 }
 
@@ -135,9 +136,9 @@ impl Default for Limits {
             relay_at_once: 32 * 1024 * 1024,
             relay_an_hour: 32 * 1024 * 1024,
             addresses: 32,
-            found: 20,
+            found: 64,
             announce_again: Duration::from_mins(30),
-            number_check: Duration::from_secs(3),
+            number_check: Duration::from_millis(150),
         }
     }
 }

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncWrite};
-use handover_core::engine::{Allowance, DialId, LinkId, LookUpId, PathKind};
+use handover_core::engine::{Allowance, AnnounceReport, DialId, LinkId, LookUpId, PathKind};
 use handover_core::secret::MeetingPoint;
 use handover_core::{Multiaddr, PeerId};
 
@@ -86,12 +86,12 @@ pub enum TransportEvent {
         /// Who.
         peer: PeerId,
     },
-    /// An announcement has gone round; `reached` says whether any node of the DHT has taken it.
+    /// An announcement has gone round.
     Announced {
         /// Where.
         point: MeetingPoint,
-        /// Whether anybody there knows now.
-        reached: bool,
+        /// What the nodes of the DHT made of it.
+        report: AnnounceReport,
     },
     /// Somebody announced themselves where a look-up looks. The same peer may be told again, with other addresses.
     Found {

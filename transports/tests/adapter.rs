@@ -16,15 +16,17 @@ use libp2p_swarm_test::SwarmExt;
 
 fn adapter_with(bounds: ConnectionBounds) -> Libp2pTransport {
     let keypair = Keypair::generate_ed25519();
-    let transport = MemoryTransport::default()
-        .upgrade(Version::V1)
-        .authenticate(noise::Config::new(&keypair).unwrap())
-        .multiplex(yamux::Config::default())
-        .boxed();
+    let connections = |keypair: &Keypair| {
+        let transport = MemoryTransport::default()
+            .upgrade(Version::V1)
+            .authenticate(noise::Config::new(keypair).unwrap())
+            .multiplex(yamux::Config::default());
+        Ok(transport.boxed())
+    };
     let mut config = Libp2pConfig::new(keypair);
     config.listen = Listen::At(vec!["/memory/0".parse().unwrap()]);
     config.bounds = bounds;
-    Libp2pTransport::over(transport, &config).unwrap()
+    Libp2pTransport::over(connections, &config).unwrap()
 }
 
 fn adapter() -> Libp2pTransport {
@@ -248,13 +250,15 @@ async fn a_connection_that_another_program_drops_is_a_link_that_is_down() {
 /// As libp2p-swarm-test's own swarms are made.
 fn adapter_over_plaintext() -> Libp2pTransport {
     let keypair = Keypair::generate_ed25519();
-    let transport = MemoryTransport::default()
-        .upgrade(Version::V1)
-        .authenticate(libp2p_plaintext::Config::new(&keypair))
-        .multiplex(yamux::Config::default())
-        .timeout(Duration::from_secs(20))
-        .boxed();
+    let connections = |keypair: &Keypair| {
+        let transport = MemoryTransport::default()
+            .upgrade(Version::V1)
+            .authenticate(libp2p_plaintext::Config::new(keypair))
+            .multiplex(yamux::Config::default())
+            .timeout(Duration::from_secs(20));
+        Ok(transport.boxed())
+    };
     let mut config = Libp2pConfig::new(keypair);
     config.listen = Listen::At(vec!["/memory/0".parse().unwrap()]);
-    Libp2pTransport::over(transport, &config).unwrap()
+    Libp2pTransport::over(connections, &config).unwrap()
 }

@@ -33,18 +33,20 @@ type Command = Box<dyn FnOnce(&mut Libp2pTransport) + Send>;
 fn start(at: &Multiaddr, bootstrap: Vec<Multiaddr>) -> Node {
     let keypair = Keypair::generate_ed25519();
     // Encryption is not what this is about, and a hundred nodes shake thousands of hands.
-    let transport = MemoryTransport::default()
-        .upgrade(Version::V1)
-        .authenticate(libp2p_plaintext::Config::new(&keypair))
-        .multiplex(yamux::Config::default())
-        .boxed();
+    let connections = |keypair: &Keypair| {
+        let transport = MemoryTransport::default()
+            .upgrade(Version::V1)
+            .authenticate(libp2p_plaintext::Config::new(keypair))
+            .multiplex(yamux::Config::default());
+        Ok(transport.boxed())
+    };
     let mut config = Libp2pConfig::new(keypair);
     config.listen = Listen::At(vec![at.clone()]);
     config.dht = true;
     config.serve = Serve::Always;
     config.reachable = Reachable::Listening;
     config.bootstrap = bootstrap;
-    let mut transport = Libp2pTransport::over(transport, &config).unwrap();
+    let mut transport = Libp2pTransport::over(connections, &config).unwrap();
     let id = transport.local_peer();
     let (commands, mut to_do) = mpsc::unbounded_channel::<Command>();
     let (tell, events) = mpsc::unbounded_channel();
@@ -130,7 +132,7 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
     }
     for sharer in sharers.iter_mut() {
         let reached = sharer.event(|event| match event {
-            TransportEvent::Announced { reached, .. } => Some(reached),
+            TransportEvent::Announced { report, .. } => Some(report.found_at > 0),
             _ => None,
         });
         assert!(reached.await);

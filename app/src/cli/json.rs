@@ -295,8 +295,10 @@ fn share_event(event: &Event) -> Option<Value> {
                 json!({ "share": share, "reason": reason, "message": message }),
             )
         }
-        Event::Announced { share, reached } => {
-            named("announced", json!({ "share": share, "reached": reached }))
+        Event::Announced { share, findable } => {
+            let reached = findable.is_found();
+            let fields = json!({ "share": share, "reached": reached, "findable": findable });
+            named("announced", fields)
         }
         Event::WrongWords { share, left } => {
             named("wrong_words", json!({ "share": share, "left": left }))

@@ -421,13 +421,14 @@ impl<'a> Sending<'a> {
                 self.ticket = ticket;
                 self.short = short;
             }
-            Event::Announced { reached, .. } => {
+            Event::Announced { findable, .. } => {
+                let is_found = findable.is_found();
                 // All well is not worth a line.
-                if self.unreached || !reached {
-                    let tone = if reached { Tone::Plain } else { Tone::Bad };
-                    self.screen.say(tone, sending::announced(reached));
+                if self.unreached || !is_found {
+                    let tone = if is_found { Tone::Plain } else { Tone::Bad };
+                    self.screen.say(tone, sending::announced(findable));
                 }
-                self.unreached = !reached;
+                self.unreached = !is_found;
             }
             Event::WrongWords { left, .. } => {
                 self.screen.need(Tone::Bad, &sending::wrong_words(left));

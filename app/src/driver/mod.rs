@@ -441,10 +441,10 @@ impl Driver {
                 self.input(Input::Nearby { peer, addresses });
             }
             TransportEvent::NearbyGone { peer } => self.input(Input::NearbyGone { peer }),
-            TransportEvent::Announced { point, reached } => {
+            TransportEvent::Announced { point, report } => {
                 let found = self.points.iter().find(|(_, known)| **known == Some(point));
                 if let Some((&place, _)) = found {
-                    self.input(Input::Announced { place, reached });
+                    self.input(Input::Announced { place, report });
                 }
             }
             TransportEvent::Found {

@@ -4,7 +4,7 @@ use std::process::{Command, ExitCode};
 
 use handover_core::Multiaddr;
 use handover_core::code::ShareCode;
-use libtest_mimic::{Arguments, Completion, Trial};
+use handover_test_needs::{ETHTOOL, IP, NFT, Need, Tests};
 
 use super::{Sender, netns};
 
@@ -82,21 +82,11 @@ impl Drop for Places {
     }
 }
 
-/// Runs tests that make places. Where they can't be made the tests are reported as ignored, and why.
+/// Runs tests that make places.
 pub fn run_tests(tests: &[(&'static str, fn())]) -> ExitCode {
-    let trials = tests.iter().map(|(name, test)| {
-        let test = *test;
-        Trial::ignorable_test(*name, move || {
-            if !netns::may() {
-                return Ok(Completion::ignored_with(
-                    "network namespaces take root and the program ip (Debian: iproute2)",
-                ));
-            }
-            test();
-            Ok(Completion::Completed)
-        })
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    Tests::default()
+        .needing(&[Need::Namespaces, IP, NFT, ETHTOOL], tests.to_vec())
+        .run()
 }
 
 /// Waits for a ticket whose addresses are as wanted; the ticket.

@@ -6,10 +6,11 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use handover_core::chunk::{self, Chunk};
 use handover_core::engine::{
-    AcceptTerms, Adopted, Allowance, Candidate, Command, DialId, DiskDone, DiskError, DiskWork,
-    DownloadId, Engine, Event, FetchKey, FetchOptions, FetchSource, GroupHash, Groups, Input,
-    JobId, Kept, Limited, LinkId, Located, LookUpId, OnConflict, Output, PathKind, Place,
-    Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, Short, SinkKind, TransferId,
+    AcceptTerms, Adopted, Allowance, AnnounceReport, Candidate, Command, DialId, DiskDone,
+    DiskError, DiskWork, DownloadId, Engine, Event, FetchKey, FetchOptions, FetchSource, GroupHash,
+    Groups, Input, JobId, Kept, Limited, LinkId, Located, LookUpId, OnConflict, Output, PathKind,
+    Place, Published, Scanned, Segment, ShareId, ShareLabel, ShareOptions, Short, SinkKind,
+    TransferId,
 };
 use handover_core::frame::{self, LinkKeys};
 use handover_core::handshake::{self, Initiator};
@@ -545,7 +546,11 @@ impl Play {
             },
             _ => Input::Announced {
                 place: Place::Share(secret().meeting_point()),
-                reached: arg & 16 != 0,
+                report: AnnounceReport {
+                    addresses: usize::from(arg >> 7),
+                    nodes: usize::from(arg >> 6),
+                    found_at: usize::from(arg & 16),
+                },
             },
         });
     }

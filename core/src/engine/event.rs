@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Allowance, DiskError, DownloadId, KeptSummary, Origin, PathKind, SessionId, ShareId};
+use super::{
+    Allowance, AnnounceReport, DiskError, DownloadId, KeptSummary, Origin, PathKind, SessionId,
+    ShareId,
+};
 use crate::PeerId;
 use crate::code::{ShortCode, Ticket};
 use crate::manifest::Manifest;
@@ -24,8 +27,8 @@ pub enum Event {
         ticket: Ticket,
         short: Option<ShortCode>,
     },
-    /// A share is announced in the DHT, or no node of it can be reached any more (or yet): told when that changes.
-    Announced { share: ShareId, reached: bool },
+    /// Whether a share can be found in the DHT, and if not, why: told when that changes.
+    Announced { share: ShareId, findable: Findable },
     /// Somebody tried a share's short code with other words; so many more guesses, and it is dead.
     WrongWords { share: ShareId, left: u32 },
     /// A share's short code is dead, after too many wrong guesses. Who has been let in stays; the ticket still opens it.
@@ -260,6 +263,39 @@ pub struct Progress {
     pub sources: usize,
     /// Paused by the user.
     pub paused: bool,
+}
+
+/// Whether a share can be found in the DHT by somebody who looks for it there. The best comes last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Findable {
+    /// No node of the DHT answers.
+    NoNode,
+    /// There is no address to announce yet: none of this computer is known to be reachable, and no relay has a place.
+    NoAddress,
+    /// Nodes of the DHT answer, but none of them tells of the share.
+    NotKept,
+    /// A node of the DHT tells others of it, and where it is.
+    Found,
+}
+
+impl Findable {
+    /// What an announcement came to. That nodes were told is not enough: some keep no record without addresses, and
+    /// others none of peers that they don't like. A record counts that a node gives to those who ask for it, with an
+    /// address, as a receiver will.
+    pub(super) fn of(report: &AnnounceReport) -> Self {
+        match report {
+            AnnounceReport { nodes: 0, .. } => Self::NoNode,
+            AnnounceReport { found_at: 1.., .. } => Self::Found,
+            AnnounceReport { addresses: 0, .. } => Self::NoAddress,
+            AnnounceReport { .. } => Self::NotKept,
+        }
+    }
+
+    /// Whether it is found.
+    pub fn is_found(self) -> bool {
+        self == Self::Found
+    }
 }
 
 /// Why a share ended.

@@ -107,6 +107,17 @@ impl Place {
     }
 }
 
+/// What an announcement came to, as the transport saw it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct AnnounceReport {
+    /// Addresses that the record had.
+    pub addresses: usize,
+    /// Nodes of the DHT that were given the record.
+    pub nodes: usize,
+    /// Nodes that told of the record, with an address in it, when they were asked afterwards.
+    pub found_at: usize,
+}
+
 /// What the engine is told.
 // Each variant's sentence tells of its fields.
 #[allow(missing_docs)]
@@ -150,8 +161,11 @@ pub enum Input {
     },
     /// It is not there any more.
     NearbyGone { peer: PeerId },
-    /// An announcement has gone round; `reached` says whether any node of the DHT has taken it.
-    Announced { place: Place, reached: bool },
+    /// An announcement has gone round; `report` says what the nodes of the DHT made of it.
+    Announced {
+        place: Place,
+        report: AnnounceReport,
+    },
     /// A look-up has found this peer, said to be at these addresses. They may be none, and may be anybody's word.
     Found {
         lookup: LookUpId,

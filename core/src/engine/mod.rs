@@ -155,12 +155,12 @@ impl Engine {
             Input::NearbyGone { peer } => {
                 self.cx.nearby.remove(&peer);
             }
-            Input::Announced { place, reached } => {
+            Input::Announced { place, report } => {
                 for share in self.shares.values_mut() {
-                    share.announced(&mut self.cx, place, reached);
+                    share.announced(&mut self.cx, place, &report);
                 }
                 for download in self.downloads.values_mut() {
-                    download.announced(&self.cx, place, reached);
+                    download.announced(&self.cx, place, &report);
                 }
             }
             Input::Found {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use handover_core::engine::{self, Input, LookUpId};
+use handover_core::engine::{self, AnnounceReport, Input, LookUpId};
 use handover_core::{Multiaddr, PeerId};
 use handover_transports::memory::HostId;
 use rand_chacha::rand_core::Rng;
@@ -43,14 +43,29 @@ pub(crate) struct Dht {
 type Found = Vec<(PeerId, Vec<Multiaddr>)>;
 
 impl Dht {
-    fn announce(&mut self, place: engine::Place, peer: PeerId, addresses: Vec<Multiaddr>) -> bool {
+    /// A record without addresses is not kept, as by nodes of the public network.
+    fn announce(
+        &mut self,
+        place: engine::Place,
+        peer: PeerId,
+        addresses: Vec<Multiaddr>,
+    ) -> AnnounceReport {
         if self.mood == DhtMood::Gone {
             happened(Fault::DhtGone);
-            return false;
+            return AnnounceReport::default();
         }
-        let record = self.records.entry(place).or_default();
-        record.entry(peer).or_default().push(addresses);
-        true
+        let told = addresses.len();
+        if told > 0 {
+            let record = self.records.entry(place).or_default();
+            record.entry(peer).or_default().push(addresses);
+        }
+        let found = self.look_up(place).unwrap_or_default();
+        let tells = |(found, at): &(PeerId, Vec<Multiaddr>)| *found == peer && !at.is_empty();
+        AnnounceReport {
+            addresses: told,
+            nodes: 1,
+            found_at: usize::from(found.iter().any(tells)),
+        }
     }
 
     /// `None` where nobody answers.
@@ -105,8 +120,8 @@ impl World {
     pub(super) fn announced(&mut self, host: HostId, place: engine::Place) {
         let own = self.routes.iter().filter(|(_, (at, _))| *at == host);
         let addresses = own.map(|(address, _)| address.clone()).collect();
-        let reached = self.dht.announce(place, self.peer(host), addresses);
-        self.feed(host, Input::Announced { place, reached });
+        let report = self.dht.announce(place, self.peer(host), addresses);
+        self.feed(host, Input::Announced { place, report });
     }
 
     /// A host looks who is at a place.

@@ -523,7 +523,7 @@ impl World {
             Input::Disk { job, .. } => trace.note(now, id.0, job),
             Input::Nearby { addresses, .. } => trace.note(now, id.0, ("near", addresses)),
             Input::NearbyGone { .. } => trace.note(now, id.0, "gone"),
-            Input::Announced { place, reached } => trace.note(now, id.0, (place, reached)),
+            Input::Announced { place, report } => trace.note(now, id.0, (place, report)),
             Input::Found {
                 lookup, addresses, ..
             } => trace.note(now, id.0, ("found", lookup, addresses)),

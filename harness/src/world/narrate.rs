@@ -66,7 +66,7 @@ fn words_of_input(input: &Input) -> String {
         Input::Disk { job, done } => format!("job {job} ended: {}", words_of_done(done)),
         Input::Nearby { addresses, .. } => format!("somebody is near, at {addresses:?}"),
         Input::NearbyGone { .. } => "somebody is near no more".to_owned(),
-        Input::Announced { reached, .. } => format!("announced: {reached}"),
+        Input::Announced { report, .. } => format!("announced: {report:?}"),
         Input::Found {
             lookup,
             peer,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use handover_core::code::ShortCode;
 use handover_core::engine::{
-    DownloadError, DownloadId, DownloadOutcome, Event, FetchKey, FetchOptions, FetchSource, Short,
+    DownloadError, DownloadId, DownloadOutcome, Event, FetchKey, FetchOptions, FetchSource,
+    Findable, Short,
 };
 use handover_core::limits::GROUP;
 use handover_harness::{DhtMood, Fetch, HostId, Offering, Route, Tree, World, content};
@@ -81,7 +82,15 @@ fn nothing_but_the_code_is_needed() {
     let download = fetch(&mut world, bob, &code);
     complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree());
-    let told = |event: &Event| matches!(event, Event::Announced { reached: true, .. });
+    let told = |event: &Event| {
+        matches!(
+            event,
+            Event::Announced {
+                findable: Findable::Found,
+                ..
+            }
+        )
+    };
     assert_eq!(count(&world, alice, told), 1);
 }
 
@@ -156,7 +165,15 @@ fn a_dht_that_is_gone_is_said_to_be() {
     );
     let unreached = |event: &Event| matches!(event, Event::NotFound { reached: false, .. });
     assert!(count(&world, bob, unreached) > 3, "it is tried again");
-    let told = |event: &Event| matches!(event, Event::Announced { reached: false, .. });
+    let told = |event: &Event| {
+        matches!(
+            event,
+            Event::Announced {
+                findable: Findable::NoNode,
+                ..
+            }
+        )
+    };
     assert_eq!(count(&world, alice, told), 1, "told when it changes");
 }
 

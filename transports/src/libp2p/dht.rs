@@ -1,67 +1,59 @@
 //! Announcing and looking up in the Kademlia DHT, by provider records.
 //!
 //! A meeting point is the SHA-256 multihash of the key, which is what nodes of the public network take. This module
-//! knows which queries run for whom; which nodes are known is Kademlia's own affair.
+//! knows what is announced and looked up, and which questions that takes; [`walk`] knows the way to the closest nodes. The
+//! table of nodes, and the answers to others, are libp2p's.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
-use std::num::NonZeroUsize;
+mod announcement;
+mod look_up;
+mod walk;
+pub(crate) mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use handover_core::engine::LookUpId;
+use handover_core::engine::{AnnounceReport, LookUpId};
 use handover_core::secret::MeetingPoint;
-use libp2p::core::Endpoint;
 use libp2p::kad::store::RecordStore;
-use libp2p::kad::{
-    self, AddProviderError, GetProvidersOk, PeerInfo, QueryId, QueryResult, QueryStats, RecordKey,
-};
-use libp2p::swarm::{ConnectionId, NetworkBehaviour, StreamProtocol};
+use libp2p::kad::{self, KBucketKey, RecordKey};
+use libp2p::swarm::StreamProtocol;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-use super::dials::split;
+use self::announcement::Announcement;
+use self::look_up::LookUp;
+use self::walk::Walk;
+use self::wire::{Answer, PeerAt, Question};
 use super::store::Store;
 use crate::TransportEvent;
 
 /// What the public network speaks.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 
-/// How long a first node is waited for.
+/// How long a first node is waited for, and one that answers.
 const PATIENCE: Duration = Duration::from_secs(6);
-/// How long an announcement waits for an address that it can tell.
-const ADDRESS_PATIENCE: Duration = Duration::from_secs(8);
-/// How long a query may take: on the public network one takes some seconds, an announcement up to a minute.
-const QUERY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Look-ups at once; one more has reached nobody.
 const LOOK_UPS: usize = 64;
 /// Announcements that are under way or waiting at once; one more has reached nobody.
 const ANNOUNCEMENTS: usize = 256;
-/// Peers that one look-up tells of.
-const FOUND: usize = 64;
-/// Addresses that are told of one peer.
-const ADDRESSES: usize = 16;
-/// Peers without addresses that one look-up asks for.
-const FOLLOW_UPS: usize = 8;
+/// Announcements that are under way at once.
+const ANNOUNCING: usize = 16;
 /// Addresses of one node that go into the routing table.
 const NODE_ADDRESSES: usize = 8;
 
-/// The behaviour that speaks with the DHT.
+/// The behaviour that keeps the table of nodes, and serves them.
 pub(crate) type Kad = kad::Behaviour<Store>;
 
 /// Kademlia as this peer uses it; a client until told otherwise.
 pub(crate) fn behaviour(local: PeerId) -> Kad {
     let mut config = kad::Config::new(PROTOCOL);
     config
-        .set_query_timeout(QUERY_TIMEOUT)
-        .disjoint_query_paths(true)
         .set_caching(kad::Caching::Disabled)
         .set_publication_interval(None)
         .set_replication_interval(None)
-        // Whoever announces says when to do it again, with the addresses of then.
+        // What is announced is announced again from here, with the addresses of then.
         .set_provider_publication_interval(None);
-    if let Some(parallelism) = NonZeroUsize::new(4) {
-        config.set_parallelism(parallelism);
-    }
     let mut kad = Kad::with_config(local, Store::new(local), config);
     kad.set_mode(Some(kad::Mode::Client));
     kad
@@ -100,56 +92,80 @@ pub(crate) fn key(point: MeetingPoint) -> RecordKey {
     RecordKey::from(bytes)
 }
 
-/// Whether it is time for a query.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ready {
-    /// A node of the DHT is known.
-    pub(crate) nodes: bool,
-    /// One may still turn up.
+/// Names one walk, or one announcement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct RunId(u64);
+
+/// Under which name a node is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asker {
+    /// This peer's own.
+    Local,
+    /// One that tells the node nothing.
+    Witness,
+}
+
+/// A question for a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Asking {
+    pub(crate) node: PeerAt,
+    pub(crate) question: Question,
+    pub(crate) asker: Asker,
+}
+
+/// Something to do.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Ends in [`Dht::told`].
+    Ask(RunId, Asking),
+    Tell(TransportEvent),
+}
+
+/// What is known around it.
+#[derive(Debug)]
+pub(crate) struct Around {
+    /// A first node may still turn up.
     pub(crate) nodes_may_come: bool,
-    /// A relay is being asked for this peer's first address.
-    pub(crate) address_may_come: bool,
+    /// Where this peer can be reached, as far as it is known.
+    pub(crate) addresses: Vec<Multiaddr>,
 }
 
 /// What is announced and looked up.
 #[derive(Debug)]
 pub(crate) struct Dht {
     local: PeerId,
-    /// Kademlia may ask peers themselves where they are.
+    /// Nodes may be asked where peers are.
     follow_up: bool,
-    waiting: VecDeque<Waiting>,
-    queries: HashMap<QueryId, Purpose>,
+    /// To be announced when others are through.
+    queue: VecDeque<MeetingPoint>,
+    runs: BTreeMap<RunId, Running>,
+    next_run: u64,
     look_ups: BTreeMap<LookUpId, LookUp>,
     points: BTreeSet<MeetingPoint>,
+    /// Something has happened since [`go_on`](Self::go_on).
+    has_changed: bool,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Running {
     since: Instant,
-    want: Want,
+    run: Run,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Want {
-    Announce(MeetingPoint),
-    LookUp(LookUpId, MeetingPoint),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Purpose {
-    Announce(MeetingPoint),
-    Providers(LookUpId),
-    Addresses(LookUpId, PeerId),
-}
-
-#[derive(Debug, Default)]
-struct LookUp {
-    reached: bool,
-    /// Queries that run for it.
-    open: usize,
-    follow_ups: usize,
-    /// Who was told, with which addresses.
-    found: BTreeMap<PeerId, Vec<Multiaddr>>,
+#[derive(Debug)]
+enum Run {
+    Announcement(Announcement),
+    Providers {
+        lookup: LookUpId,
+        point: MeetingPoint,
+        walk: Walk,
+    },
+    /// Where a peer is that was found without an address.
+    Addresses {
+        lookup: LookUpId,
+        peer: PeerId,
+        walk: Walk,
+    },
 }
 
 impl Dht {
@@ -157,16 +173,13 @@ impl Dht {
         Self {
             local,
             follow_up,
-            waiting: VecDeque::new(),
-            queries: HashMap::new(),
+            queue: VecDeque::new(),
+            runs: BTreeMap::new(),
+            next_run: 0,
             look_ups: BTreeMap::new(),
             points: BTreeSet::new(),
+            has_changed: false,
         }
-    }
-
-    /// How much waits.
-    pub(crate) fn waiting(&self) -> usize {
-        self.waiting.len()
     }
 
     /// Whether this peer is to be found anywhere.
@@ -174,25 +187,38 @@ impl Dht {
         !self.points.is_empty()
     }
 
+    fn announcing(&self) -> usize {
+        let announces = |running: &&Running| matches!(running.run, Run::Announcement(_));
+        self.runs.values().filter(announces).count()
+    }
+
     /// What cannot be taken on is answered at once.
-    pub(crate) fn announce(&mut self, point: MeetingPoint, now: Instant) -> Option<TransportEvent> {
-        let announcing = |purpose: &&Purpose| matches!(purpose, Purpose::Announce(_));
-        let under_way = self.queries.values().filter(announcing).count() + self.waiting.len();
-        if under_way >= ANNOUNCEMENTS {
-            let reached = false;
-            return Some(TransportEvent::Announced { point, reached });
+    pub(crate) fn announce(
+        &mut self,
+        point: MeetingPoint,
+        kad: &mut Kad,
+    ) -> Option<TransportEvent> {
+        if self.announcing() + self.queue.len() >= ANNOUNCEMENTS {
+            let report = AnnounceReport::default();
+            return Some(TransportEvent::Announced { point, report });
         }
         self.points.insert(point);
-        self.wait(Want::Announce(point), now);
+        self.queue.push_back(point);
+        self.has_changed = true;
+        // Nodes that ask this peer itself are told, with the addresses of then.
+        let record = kad::ProviderRecord::new(key(point), self.local, vec![]);
+        kad.store_mut().add_provider(record).ok();
         None
     }
 
     pub(crate) fn withdraw(&mut self, point: MeetingPoint, kad: &mut Kad) {
         self.points.remove(&point);
-        self.waiting
-            .retain(|waiting| waiting.want != Want::Announce(point));
-        self.queries
-            .retain(|_, purpose| *purpose != Purpose::Announce(point));
+        self.queue.retain(|queued| *queued != point);
+        self.runs.retain(|_, running| match &running.run {
+            Run::Announcement(announcement) => announcement.point != point,
+            Run::Providers { .. } | Run::Addresses { .. } => true,
+        });
+        self.has_changed = true;
         kad.stop_providing(&key(point));
     }
 
@@ -201,166 +227,192 @@ impl Dht {
         &mut self,
         lookup: LookUpId,
         point: MeetingPoint,
+        kad: &mut Kad,
         now: Instant,
     ) -> Option<TransportEvent> {
         if self.look_ups.len() >= LOOK_UPS || self.look_ups.contains_key(&lookup) {
             let reached = false;
             return Some(TransportEvent::LookedUp { lookup, reached });
         }
-        self.look_ups.insert(lookup, LookUp::default());
-        self.wait(Want::LookUp(lookup, point), now);
+        let walk = self.walk(key(point).to_vec(), kad);
+        self.look_ups.insert(lookup, LookUp::new());
+        let run = Run::Providers {
+            lookup,
+            point,
+            walk,
+        };
+        self.run(run, now);
         None
     }
 
-    pub(crate) fn end_look_up(&mut self, lookup: LookUpId, kad: &mut Kad) {
+    pub(crate) fn end_look_up(&mut self, lookup: LookUpId) {
         self.look_ups.remove(&lookup);
-        self.waiting
-            .retain(|waiting| !matches!(waiting.want, Want::LookUp(id, _) if id == lookup));
-        let ended = |purpose: &Purpose| match purpose {
-            Purpose::Providers(id) | Purpose::Addresses(id, _) => *id == lookup,
-            Purpose::Announce(_) => false,
-        };
-        self.queries.retain(|query, purpose| {
-            if ended(purpose)
-                && let Some(mut query) = kad.query_mut(query)
-            {
-                query.finish();
-            }
-            !ended(purpose)
+        self.runs.retain(|_, running| match &running.run {
+            Run::Announcement(_) => true,
+            Run::Providers { lookup: of, .. } | Run::Addresses { lookup: of, .. } => *of != lookup,
         });
     }
 
-    fn wait(&mut self, want: Want, now: Instant) {
-        self.waiting.push_back(Waiting { since: now, want });
+    fn run(&mut self, run: Run, now: Instant) {
+        self.next_run += 1;
+        let running = Running { since: now, run };
+        self.runs.insert(RunId(self.next_run), running);
+        self.has_changed = true;
+    }
+
+    /// A walk that begins at the nodes that are known.
+    fn walk(&self, key: Vec<u8>, kad: &mut Kad) -> Walk {
+        let mut walk = Walk::new(self.local, key.clone());
+        for node in kad.find_closest_local_peers(&KBucketKey::new(key), &self.local) {
+            walk.know((node.node_id, node.multiaddrs));
+        }
+        walk
+    }
+
+    fn walks(&mut self) -> impl Iterator<Item = &mut Walk> {
+        let runs = self.runs.values_mut();
+        runs.filter_map(|running| match &mut running.run {
+            Run::Announcement(announcement) => announcement.walk(),
+            Run::Providers { walk, .. } | Run::Addresses { walk, .. } => Some(walk),
+        })
+    }
+
+    /// A node of the DHT has come up.
+    pub(crate) fn know(&mut self, node: PeerId, addresses: &[Multiaddr]) {
+        for walk in self.walks() {
+            walk.know((node, addresses.to_vec()));
+        }
+        self.has_changed = true;
+    }
+
+    /// A connection to this peer stands.
+    pub(crate) fn connected(&mut self, peer: PeerId) {
+        for walk in self.walks() {
+            walk.connected(peer);
+        }
+        self.has_changed = true;
+    }
+
+    /// A bootstrap node is there, or will not be.
+    pub(crate) fn nodes_have_changed(&mut self) {
+        self.has_changed = true;
     }
 
     /// When [`go_on`](Self::go_on) has something to do without anything else happening.
     pub(crate) fn next_wake(&self, now: Instant) -> Option<Instant> {
-        let ends =
-            |waiting: &Waiting| [PATIENCE, ADDRESS_PATIENCE].map(|wait| waiting.since + wait);
-        let ends = self.waiting.iter().flat_map(ends);
-        ends.filter(|at| *at > now).min()
+        let wake = |running: &Running| {
+            let walk = match &running.run {
+                Run::Announcement(announcement) => announcement.next_wake(now),
+                Run::Providers { walk, .. } | Run::Addresses { walk, .. } => walk.next_wake(now),
+            };
+            let patience = Some(running.since + PATIENCE).filter(|at| *at > now);
+            [walk, patience]
+        };
+        self.runs.values().flat_map(wake).flatten().min()
     }
 
-    /// Starts what waits and need not wait any more.
-    pub(crate) fn go_on(
+    /// A node has answered, or it has not if there is no answer.
+    pub(crate) fn told(
         &mut self,
-        ready: Ready,
+        run: RunId,
+        (node, asker): (PeerId, Asker),
+        answer: Option<Answer>,
         kad: &mut Kad,
         now: Instant,
-    ) -> Vec<TransportEvent> {
-        let mut told = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
-            let waited = now.duration_since(waiting.since);
-            let for_nodes = !ready.nodes && ready.nodes_may_come && waited < PATIENCE;
-            let announces = matches!(waiting.want, Want::Announce(_));
-            let for_address = announces && ready.address_may_come && waited < ADDRESS_PATIENCE;
-            if for_nodes || for_address {
-                self.waiting.push_back(waiting);
-            } else if ready.nodes {
-                told.extend(self.begin(waiting.want, kad));
-            } else {
-                told.extend(self.reached_nobody(waiting.want, kad));
-            }
-        }
-        told
-    }
-
-    fn begin(&mut self, want: Want, kad: &mut Kad) -> Option<TransportEvent> {
-        match want {
-            Want::Announce(point) => match kad.start_providing(key(point)) {
-                Ok(query) => {
-                    self.queries.insert(query, Purpose::Announce(point));
-                    None
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "can't announce");
-                    let reached = false;
-                    Some(TransportEvent::Announced { point, reached })
-                }
-            },
-            Want::LookUp(lookup, point) => {
-                let search = self.look_ups.get_mut(&lookup)?;
-                search.open += 1;
-                let query = kad.get_providers(key(point));
-                self.queries.insert(query, Purpose::Providers(lookup));
-                None
-            }
-        }
-    }
-
-    fn reached_nobody(&mut self, want: Want, kad: &mut Kad) -> Option<TransportEvent> {
-        let reached = false;
-        match want {
-            Want::Announce(point) => {
-                // Whoever asks this peer itself is told all the same.
-                kad.store_mut()
-                    .add_provider(kad::ProviderRecord::new(key(point), self.local, vec![]))
-                    .ok();
-                Some(TransportEvent::Announced { point, reached })
-            }
-            Want::LookUp(lookup, _) => {
-                self.look_ups.remove(&lookup)?;
-                Some(TransportEvent::LookedUp { lookup, reached })
-            }
-        }
-    }
-
-    /// A query has come further.
-    pub(crate) fn progressed(
-        &mut self,
-        id: QueryId,
-        result: QueryResult,
-        stats: &QueryStats,
-        last: bool,
-        kad: &mut Kad,
-    ) -> Vec<TransportEvent> {
-        let Some(purpose) = self.queries.get(&id).copied() else {
+    ) -> Vec<Step> {
+        self.has_changed = true;
+        let Some(running) = self.runs.get_mut(&run) else {
             return Vec::new();
         };
-        if last {
-            self.queries.remove(&id);
-        }
-        let answered = stats.num_successes() > 0;
         let mut told = Vec::new();
-        match (purpose, result) {
-            (Purpose::Announce(point), QueryResult::StartProviding(result)) => {
-                // Telling all nodes may take longer than the query lasts, while many of them know already.
-                if let Err(AddProviderError::Timeout { .. }) = &result {
-                    tracing::debug!("an announcement ran out of time");
-                }
-                let reached = answered;
-                return vec![TransportEvent::Announced { point, reached }];
+        match (&mut running.run, answer) {
+            (Run::Announcement(announcement), answer) => {
+                announcement.told((node, asker), answer, now);
             }
-            (
-                Purpose::Providers(lookup),
-                QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders { key, providers })),
-            ) => {
-                for peer in providers {
-                    told.extend(self.found(lookup, peer, &key, kad));
+            (Run::Providers { walk, .. } | Run::Addresses { walk, .. }, None) => walk.failed(node),
+            (Run::Providers { walk, lookup, .. }, Some(answer)) => {
+                walk.answered(node, answer.closer, now);
+                let lookup = *lookup;
+                for provider in answer.providers {
+                    told.extend(self.found(lookup, node, provider, kad, now));
                 }
             }
-            (Purpose::Addresses(lookup, peer), QueryResult::GetClosestPeers(result)) => {
-                let peers = match result {
-                    Ok(found) => found.peers,
-                    Err(kad::GetClosestPeersError::Timeout { peers, .. }) => peers,
-                };
-                let of_peer = |info: &PeerInfo| info.peer_id == peer;
-                let info = peers.into_iter().find(of_peer);
-                let addresses = info.map(|info| info.addrs).unwrap_or_default();
-                told.extend(self.tell(lookup, peer, &addresses));
+            (Run::Addresses { walk, lookup, peer }, Some(answer)) => {
+                walk.answered(node, answer.closer, now);
+                let addresses = walk.addresses_of(*peer).unwrap_or_default();
+                let at = (*peer, addresses.to_vec());
+                let look_up = self.look_ups.get_mut(lookup);
+                told.extend(look_up.and_then(|look_up| look_up.tell(*lookup, node, at)));
             }
-            _ => {}
         }
-        if last && let Purpose::Providers(lookup) | Purpose::Addresses(lookup, _) = purpose {
-            told.extend(self.query_ended(lookup, answered));
+        told.into_iter().map(Step::Tell).collect()
+    }
+
+    /// A node has named a provider.
+    fn found(
+        &mut self,
+        lookup: LookUpId,
+        by: PeerId,
+        provider: PeerAt,
+        kad: &mut Kad,
+        now: Instant,
+    ) -> Option<TransportEvent> {
+        let peer = provider.0;
+        if peer == self.local {
+            return None;
+        }
+        let search = self.look_ups.get_mut(&lookup)?;
+        let told = search.tell(lookup, by, provider);
+        if told.is_some() && self.follow_up && search.begin_follow_up(peer) {
+            search.open += 1;
+            let walk = self.walk(peer.to_bytes(), kad);
+            self.run(Run::Addresses { lookup, peer, walk }, now);
         }
         told
     }
 
-    fn query_ended(&mut self, lookup: LookUpId, answered: bool) -> Option<TransportEvent> {
+    /// Goes on with everything that can go on.
+    pub(crate) fn go_on(&mut self, around: &Around, kad: &mut Kad, now: Instant) -> Vec<Step> {
+        self.has_changed = false;
+        while self.announcing() < ANNOUNCING
+            && let Some(point) = self.queue.pop_front()
+        {
+            let walk = self.walk(key(point).to_vec(), kad);
+            let announcement = Announcement::new(point, walk, self.local);
+            self.run(Run::Announcement(announcement), now);
+        }
+        let mut steps = Vec::new();
+        let runs: Vec<_> = self.runs.keys().copied().collect();
+        for id in runs {
+            let Some(running) = self.runs.get_mut(&id) else {
+                continue;
+            };
+            let (asked, end) = running.go_on(around, now);
+            steps.extend(asked.into_iter().map(|asking| Step::Ask(id, asking)));
+            if let Some(end) = end {
+                self.runs.remove(&id);
+                steps.extend(self.ended(end).map(Step::Tell));
+            }
+        }
+        steps
+    }
+
+    /// Whether [`go_on`](Self::go_on) has something to do.
+    pub(crate) fn has_changed(&self) -> bool {
+        self.has_changed
+    }
+
+    fn ended(&mut self, end: End) -> Option<TransportEvent> {
+        // The next in the queue may begin.
+        self.has_changed = true;
+        let (lookup, reached) = match end {
+            End::Announced(point, report) => {
+                return Some(TransportEvent::Announced { point, report });
+            }
+            End::Walked(lookup, reached) => (lookup, reached),
+        };
         let search = self.look_ups.get_mut(&lookup)?;
-        search.reached |= answered;
+        search.reached |= reached;
         search.open = search.open.saturating_sub(1);
         if search.open > 0 {
             return None;
@@ -369,63 +421,67 @@ impl Dht {
         self.look_ups.remove(&lookup);
         Some(TransportEvent::LookedUp { lookup, reached })
     }
+}
 
-    /// A node has named a provider. Where that is stands in the running query, which only Kademlia's own dials can see.
-    fn found(
-        &mut self,
-        lookup: LookUpId,
-        peer: PeerId,
-        key: &RecordKey,
-        kad: &mut Kad,
-    ) -> Option<TransportEvent> {
-        let id = ConnectionId::new_unchecked(usize::MAX);
-        let mut addresses = kad
-            .handle_pending_outbound_connection(id, Some(peer), &[], Endpoint::Dialer)
-            .unwrap_or_default();
-        let kept = kad.store_mut().providers(key).into_iter();
-        addresses.extend(
-            kept.filter(|record| record.provider == peer)
-                .flat_map(|record| record.addresses),
-        );
-        let told = self.tell(lookup, peer, &addresses);
-        let search = self.look_ups.get_mut(&lookup)?;
-        let unknown = search.found.get(&peer).is_some_and(Vec::is_empty);
-        if told.is_some() && unknown && self.follow_up && search.follow_ups < FOLLOW_UPS {
-            search.follow_ups += 1;
-            search.open += 1;
-            let query = kad.get_closest_peers(peer);
-            self.queries.insert(query, Purpose::Addresses(lookup, peer));
-        }
-        told
+/// How a run ended.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Announced(MeetingPoint, AnnounceReport),
+    /// Whether anybody has answered.
+    Walked(LookUpId, bool),
+}
+
+impl Running {
+    /// Whether a walk is through that has been under way since then.
+    fn is_through(walk: &Walk, since: Instant, around: &Around, now: Instant) -> bool {
+        let may_come = around.nodes_may_come && now.duration_since(since) < PATIENCE;
+        walk.is_settled(now) && (walk.has_answer() || !may_come)
     }
 
-    /// Tells of a peer unless all of it was told before.
-    fn tell(
-        &mut self,
-        lookup: LookUpId,
-        peer: PeerId,
-        addresses: &[Multiaddr],
-    ) -> Option<TransportEvent> {
-        let search = self.look_ups.get_mut(&lookup)?;
-        let first = !search.found.contains_key(&peer);
-        if peer == self.local || (first && search.found.len() >= FOUND) {
-            return None;
-        }
-        let known = search.found.entry(peer).or_default();
-        let before = known.len();
-        for address in addresses {
-            let (plain, named) = split(address);
-            let of_peer = named.is_none_or(|named| named == peer) && !plain.is_empty();
-            if of_peer && known.len() < ADDRESSES && !known.contains(&plain) {
-                known.push(plain);
+    fn go_on(&mut self, around: &Around, now: Instant) -> (Vec<Asking>, Option<End>) {
+        let since = self.since;
+        let ask = |walk: &mut Walk, question: &Question| {
+            let asking = |node| Asking {
+                node,
+                question: question.clone(),
+                asker: Asker::Local,
+            };
+            std::iter::from_fn(|| walk.next(now))
+                .map(asking)
+                .collect::<Vec<_>>()
+        };
+        match &mut self.run {
+            Run::Announcement(announcement) => {
+                let mut asked = announcement.next(now);
+                let point = announcement.point;
+                if let Some(walk) = announcement.walk()
+                    && Self::is_through(walk, since, around, now)
+                {
+                    if !walk.has_answer() {
+                        let report = AnnounceReport::default();
+                        return (asked, Some(End::Announced(point, report)));
+                    }
+                    asked.extend(announcement.keep(&around.addresses, now));
+                }
+                let report = announcement.report(now);
+                (asked, report.map(|report| End::Announced(point, report)))
+            }
+            Run::Providers {
+                lookup,
+                point,
+                walk,
+            } => {
+                let asked = ask(walk, &Question::Providers(key(*point).to_vec()));
+                let end = Self::is_through(walk, since, around, now);
+                (asked, end.then(|| End::Walked(*lookup, walk.has_answer())))
+            }
+            Run::Addresses { lookup, peer, walk } => {
+                let asked = ask(walk, &Question::Closest(peer.to_bytes()));
+                let is_known = walk.addresses_of(*peer).is_some_and(|at| !at.is_empty());
+                let end = is_known || Self::is_through(walk, since, around, now);
+                (asked, end.then(|| End::Walked(*lookup, walk.has_answer())))
             }
         }
-        let addresses = known.clone();
-        (first || known.len() > before).then_some(TransportEvent::Found {
-            lookup,
-            peer,
-            addresses,
-        })
     }
 }
 
@@ -444,6 +500,30 @@ mod tests {
         format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap()
     }
 
+    fn around(nodes_may_come: bool) -> Around {
+        Around {
+            nodes_may_come,
+            addresses: vec![at(9)],
+        }
+    }
+
+    /// Whom it asks what.
+    fn asked(steps: &[Step]) -> Vec<(RunId, PeerId, Question)> {
+        let asked = steps.iter().filter_map(|step| match step {
+            Step::Ask(run, asking) => Some((*run, asking.node.0, asking.question.clone())),
+            Step::Tell(_) => None,
+        });
+        asked.collect()
+    }
+
+    fn told(steps: Vec<Step>) -> Vec<TransportEvent> {
+        let told = steps.into_iter().filter_map(|step| match step {
+            Step::Tell(event) => Some(event),
+            Step::Ask(..) => None,
+        });
+        told.collect()
+    }
+
     #[test]
     fn a_key_is_a_multihash_of_sha_256() {
         let key = key(POINT);
@@ -452,77 +532,64 @@ mod tests {
     }
 
     #[test]
-    fn who_knows_nobody_waits_for_a_while_and_reaches_nobody() {
+    fn a_peer_that_knows_nobody_waits_for_a_while_and_reaches_nobody() {
         let (mut dht, mut kad) = dht();
         let now = Instant::now();
-        assert!(dht.look_up(LookUpId(1), POINT, now).is_none());
-        assert!(dht.announce(POINT, now).is_none());
-        let mut ready = Ready {
-            nodes: false,
-            nodes_may_come: true,
-            address_may_come: false,
-        };
-        assert!(dht.go_on(ready, &mut kad, now).is_empty());
+        assert!(dht.look_up(LookUpId(1), POINT, &mut kad, now).is_none());
+        assert!(dht.announce(POINT, &mut kad).is_none());
+        assert!(dht.go_on(&around(true), &mut kad, now).is_empty());
         let later = dht.next_wake(now).unwrap();
-        let told = dht.go_on(ready, &mut kad, later);
-        assert!(matches!(
-            told[..],
-            [
-                TransportEvent::LookedUp { reached: false, .. },
-                TransportEvent::Announced { reached: false, .. }
-            ]
-        ));
-        ready.nodes_may_come = false;
-        dht.look_up(LookUpId(2), POINT, now);
-        assert_eq!(dht.go_on(ready, &mut kad, now).len(), 1, "at once");
-    }
-
-    #[test]
-    fn an_announcement_waits_for_an_address_but_not_for_ever() {
-        let (mut dht, mut kad) = dht();
-        let now = Instant::now();
-        let ready = Ready {
-            nodes: true,
-            nodes_may_come: true,
-            address_may_come: true,
-        };
-        dht.announce(POINT, now);
-        dht.go_on(ready, &mut kad, now);
-        assert!(dht.queries.is_empty());
-        dht.go_on(ready, &mut kad, now + ADDRESS_PATIENCE);
-        assert_eq!(dht.queries.len(), 1);
-    }
-
-    #[test]
-    fn what_a_look_up_tells_is_bounded_and_never_twice_the_same() {
-        let (mut dht, _) = dht();
-        let lookup = LookUpId(1);
-        dht.look_up(lookup, POINT, Instant::now());
-        let peer = PeerId::random();
-        let many: Vec<_> = (0..100).map(at).collect();
-        let told = dht.tell(lookup, peer, &many);
+        let ended = told(dht.go_on(&around(true), &mut kad, later));
         assert!(
-            matches!(&told, Some(TransportEvent::Found { addresses, .. }) if addresses.len() == ADDRESSES),
-            "{told:?}"
+            matches!(
+                ended[..],
+                [
+                    TransportEvent::LookedUp { reached: false, .. },
+                    TransportEvent::Announced {
+                        report: AnnounceReport { nodes: 0, .. },
+                        ..
+                    }
+                ]
+            ),
+            "{ended:?}"
         );
-        assert!(dht.tell(lookup, peer, &many).is_none());
-        assert!(dht.tell(lookup, dht.local, &many).is_none());
-        let told = (0..100).filter(|_| dht.tell(lookup, PeerId::random(), &[]).is_some());
-        assert_eq!(told.count(), FOUND - 1);
+        dht.look_up(LookUpId(2), POINT, &mut kad, now);
+        assert_eq!(dht.go_on(&around(false), &mut kad, now).len(), 1, "at once");
     }
 
     #[test]
-    fn addresses_are_told_without_the_peer_and_not_those_of_another() {
-        let (mut dht, _) = dht();
-        let lookup = LookUpId(1);
-        dht.look_up(lookup, POINT, Instant::now());
-        let (peer, other) = (PeerId::random(), PeerId::random());
-        let named =
-            |peer: PeerId| -> Multiaddr { format!("{}/p2p/{peer}", at(1)).parse().unwrap() };
-        match dht.tell(lookup, peer, &[named(peer), named(other), at(2)]) {
-            Some(TransportEvent::Found { addresses, .. }) => assert_eq!(addresses, [at(1), at(2)]),
-            told => panic!("{told:?}"),
-        }
+    fn a_node_that_comes_up_is_asked_for_what_waits() {
+        let (mut dht, mut kad) = dht();
+        let (now, node) = (Instant::now(), PeerId::random());
+        dht.look_up(LookUpId(1), POINT, &mut kad, now);
+        dht.announce(POINT, &mut kad);
+        dht.go_on(&around(true), &mut kad, now);
+        dht.know(node, &[at(1)]);
+        assert!(dht.has_changed());
+        let asked = asked(&dht.go_on(&around(true), &mut kad, now));
+        let questions: Vec<_> = asked.into_iter().map(|(_, _, question)| question).collect();
+        let key = key(POINT).to_vec();
+        let expected = [Question::Providers(key.clone()), Question::Closest(key)];
+        assert_eq!(questions, expected);
+    }
+
+    #[test]
+    fn the_record_has_the_addresses_of_the_moment_when_the_way_has_been_gone() {
+        let (mut dht, mut kad) = dht();
+        let (now, node) = (Instant::now(), PeerId::random());
+        add_node(&mut kad, node, &[at(1)]);
+        dht.announce(POINT, &mut kad);
+        let begun = asked(&dht.go_on(&around(true), &mut kad, now));
+        let (run, _, _) = begun[0];
+        let answer = Some(Answer::default());
+        dht.told(run, (node, Asker::Local), answer, &mut kad, now);
+        let kept = asked(&dht.go_on(&around(true), &mut kad, now));
+        let keep = Question::Keep {
+            key: key(POINT).to_vec(),
+            provider: dht.local,
+            addresses: vec![at(9)],
+        };
+        assert_eq!(kept, [(run, node, keep)]);
     }
 
     #[test]
@@ -530,70 +597,66 @@ mod tests {
         let (mut dht, mut kad) = dht();
         let now = Instant::now();
         let refused = (0..100)
-            .filter(|id| dht.look_up(LookUpId(*id), POINT, now).is_some())
+            .filter(|id| dht.look_up(LookUpId(*id), POINT, &mut kad, now).is_some())
             .count();
         assert_eq!(refused, 100 - LOOK_UPS);
         for id in 0..100 {
-            dht.end_look_up(LookUpId(id), &mut kad);
+            dht.end_look_up(LookUpId(id));
         }
-        assert!(dht.look_ups.is_empty() && dht.waiting.is_empty());
+        assert!(dht.look_ups.is_empty() && dht.runs.is_empty());
         let refused = (0..400_u16)
             .filter(|id| {
                 let mut point = [0; 32];
                 point[..2].copy_from_slice(&id.to_be_bytes());
-                dht.announce(MeetingPoint(point), now).is_some()
+                dht.announce(MeetingPoint(point), &mut kad).is_some()
             })
             .count();
         assert_eq!(refused, 400 - ANNOUNCEMENTS);
+        dht.go_on(&around(true), &mut kad, now);
+        assert_eq!(dht.runs.len(), ANNOUNCING);
+        let ended = told(dht.go_on(&around(false), &mut kad, now));
+        assert_eq!(ended.len(), ANNOUNCING);
+        assert!(dht.has_changed(), "others may begin");
     }
 
     #[test]
     fn where_a_provider_is_that_told_no_addresses_is_asked_of_the_nodes() {
         let (mut dht, mut kad) = dht();
         let (lookup, peer, now) = (LookUpId(1), PeerId::random(), Instant::now());
-        dht.look_up(lookup, POINT, now);
-        let ready = Ready {
-            nodes: true,
-            nodes_may_come: false,
-            address_may_come: false,
+        let node = PeerId::random();
+        add_node(&mut kad, node, &[at(1)]);
+        dht.look_up(lookup, POINT, &mut kad, now);
+        let first = asked(&dht.go_on(&around(false), &mut kad, now));
+        let (run, _, _) = first[0];
+        let answer = Answer {
+            closer: Vec::new(),
+            providers: vec![(peer, Vec::new())],
         };
-        dht.go_on(ready, &mut kad, now);
-        let (&first, _) = dht.queries.iter().next().unwrap();
-        let stats = *kad.query(&first).unwrap().stats();
-        let found = QueryResult::GetProviders(Ok(GetProvidersOk::FoundProviders {
-            key: key(POINT),
-            providers: [peer].into(),
-        }));
-        let told = dht.progressed(first, found, &stats, false, &mut kad);
+        let by = (node, Asker::Local);
+        let found = told(dht.told(run, by, Some(answer), &mut kad, now));
         assert!(
-            matches!(&told[..], [TransportEvent::Found { addresses, .. }] if addresses.is_empty()),
-            "{told:?}"
+            matches!(&found[..], [TransportEvent::Found { addresses, .. }] if addresses.is_empty()),
+            "{found:?}"
         );
-        let asks = |purpose: &Purpose| *purpose == Purpose::Addresses(lookup, peer);
-        let second = dht.queries.iter().find(|(_, purpose)| asks(purpose));
-        let second = *second.expect("a second query").0;
-
-        let ended = QueryResult::GetProviders(Ok(GetProvidersOk::FinishedWithNoAdditionalRecord {
-            closest_peers: vec![],
-        }));
-        let told = dht.progressed(first, ended, &stats, true, &mut kad);
-        assert!(told.is_empty(), "the second still runs: {told:?}");
-        let closest = QueryResult::GetClosestPeers(Ok(kad::GetClosestPeersOk {
-            key: peer.to_bytes(),
-            peers: vec![PeerInfo {
-                peer_id: peer,
-                addrs: vec![at(1)],
-            }],
-        }));
-        let told = dht.progressed(second, closest, &stats, true, &mut kad);
+        let steps = dht.go_on(&around(false), &mut kad, now);
+        let second = asked(&steps);
+        assert!(told(steps).is_empty(), "the second still runs");
+        let (run, _, question) = second[0].clone();
+        assert_eq!(question, Question::Closest(peer.to_bytes()));
+        let answer = Answer {
+            closer: vec![(peer, vec![at(1)])],
+            providers: Vec::new(),
+        };
+        let found = told(dht.told(run, by, Some(answer), &mut kad, now));
         assert!(
-            matches!(
-                &told[..],
-                [TransportEvent::Found { addresses, .. }, TransportEvent::LookedUp { .. }]
-                    if *addresses == [at(1)]
-            ),
-            "{told:?}"
+            matches!(&found[..], [TransportEvent::Found { addresses, .. }] if *addresses == [at(1)]),
+            "{found:?}"
         );
-        assert!(dht.queries.is_empty() && dht.look_ups.is_empty());
+        let ended = told(dht.go_on(&around(false), &mut kad, now));
+        assert!(matches!(
+            ended[..],
+            [TransportEvent::LookedUp { reached: true, .. }]
+        ));
+        assert!(dht.runs.is_empty() && dht.look_ups.is_empty());
     }
 }

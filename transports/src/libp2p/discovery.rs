@@ -1,14 +1,21 @@
 //! What this peer learns of the network, and what it lets the network know.
 
+use std::collections::BTreeSet;
+
 use handover_core::dial::path_kind;
+use handover_core::engine::PathKind;
 use libp2p::kad::{self, InboundRequest};
+use libp2p::multiaddr::Protocol;
+use libp2p::request_response;
+use libp2p::swarm::ConnectionId;
 use libp2p::swarm::StreamProtocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, identify, relay};
 use tokio::time::Instant;
 
 use super::config::Serve;
-use super::dht::{self, Ready};
+use super::dht::wire::{self, Answer, PeerAt};
+use super::dht::{self, Around, Asker, Asking, Kad, RunId, Step};
 use super::dials::{is_quic, split};
 use super::interfaces::farthest_first;
 use super::{Libp2pTransport, TransportEvent};
@@ -20,6 +27,9 @@ const TOLD: usize = 32;
 const TOLD_RELAYED: usize = 12;
 /// Addresses that count as confirmed, but for those through relays.
 const CONFIRMED: usize = 16;
+/// Addresses that are announced in the DHT, and how many of those are not through relays if there are others.
+const ANNOUNCED: usize = 16;
+const ANNOUNCED_DIRECT: usize = 6;
 /// Addresses of a node that are looked at.
 const SHOWN: usize = 16;
 
@@ -70,6 +80,16 @@ impl Libp2pTransport {
         if direct(&address) && !forwarded && confirmed > CONFIRMED {
             self.swarm.remove_external_address(address);
         }
+        self.identify_anew();
+    }
+
+    /// Says to all peers where this one is now. Some nodes of the DHT (go-libp2p's) tell of a peer that they are connected
+    /// to what identify said, and not what stands in its record.
+    fn identify_anew(&mut self) {
+        let connections = self.connections.0.values();
+        let direct = connections.filter(|carrier| !carrier.is_relayed());
+        let peers: BTreeSet<PeerId> = direct.map(|carrier| carrier.peer).collect();
+        self.swarm.behaviour_mut().identify.push(peers);
     }
 
     /// Serves others, or not any more; whether that changed.
@@ -105,21 +125,153 @@ impl Libp2pTransport {
         any
     }
 
-    /// Starts queries that have waited for enough; whether any has.
+    /// Goes on with what is announced and looked up; whether there was anything to do.
     pub(super) fn keep_searching(&mut self, now: Instant) -> bool {
-        let ready = Ready {
-            nodes: self.seen.dht_nodes > 0,
+        let is_due =
+            |dht: &dht::Dht| dht.has_changed() || self.search_due.is_some_and(|at| at <= now);
+        if !self.dht.as_ref().is_some_and(is_due) {
+            return false;
+        }
+        let around = Around {
             nodes_may_come: self.bootstrap.may_come(),
-            address_may_come: self.reservations.pending(),
+            addresses: self.announced_addresses(),
         };
-        let kad = self.swarm.behaviour_mut().dht.as_mut();
-        let (Some(dht), Some(kad)) = (&mut self.dht, kad) else {
+        let Some((dht, kad)) = self.dht_and_kad() else {
             return false;
         };
-        let waiting = dht.waiting();
-        let told = dht.go_on(ready, kad, now);
-        self.ready.extend(told);
-        dht.waiting() != waiting
+        let steps = dht.go_on(&around, kad, now);
+        self.search_due = dht.next_wake(now);
+        self.search(steps);
+        true
+    }
+
+    fn dht_and_kad(&mut self) -> Option<(&mut dht::Dht, &mut Kad)> {
+        let kad = self.swarm.behaviour_mut().dht.as_mut();
+        self.dht.as_mut().zip(kad)
+    }
+
+    /// Where this peer is announced: where it is known to be reachable, through relays, and at addresses of its own that
+    /// are public and that nobody has called unreachable. The last may be wrong, so it keeps its relays all the same.
+    fn announced_addresses(&self) -> Vec<Multiaddr> {
+        let plain = |address: &Multiaddr| split(address).0;
+        let confirmed = self.swarm.external_addresses().map(plain);
+        let (relayed, mut direct): (Vec<_>, Vec<_>) = confirmed.partition(is_relayed);
+        if self.setting.asks {
+            let own = self.swarm.listeners().map(plain);
+            direct.extend(own.filter(|own| is_public(own) && !self.seen.is_unreachable(own)));
+        }
+        let mut addresses: Vec<Multiaddr> = Vec::new();
+        let rest = direct.split_off(direct.len().min(ANNOUNCED_DIRECT));
+        for address in direct.into_iter().chain(relayed).chain(rest) {
+            if addresses.len() < ANNOUNCED && !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    fn search(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Tell(event) => self.tell_found(event),
+                Step::Ask(run, asking) => self.ask(run, asking),
+            }
+        }
+    }
+
+    fn ask(&mut self, run: RunId, asking: Asking) {
+        let Asking {
+            node,
+            question,
+            asker,
+        } = asking;
+        let peer = node.0;
+        let is_asked = match asker {
+            Asker::Witness => match &mut self.witness {
+                Some(witness) => witness.ask(run, node, question),
+                None => false,
+            },
+            Asker::Local => self.ask_node(run, node, question),
+        };
+        if !is_asked {
+            self.told(run, (peer, asker), None);
+        }
+    }
+
+    /// Asks a node; not one that is a peer of a share, unless it is known to be a node too.
+    fn ask_node(
+        &mut self,
+        run: RunId,
+        (node, addresses): PeerAt,
+        question: wire::Question,
+    ) -> bool {
+        let behaviour = self.swarm.behaviour_mut();
+        let is_shut = behaviour
+            .gate
+            .as_ref()
+            .is_some_and(|gate| gate.is_shut(node));
+        let kad = behaviour.dht.as_mut();
+        if is_shut && !kad.is_some_and(|kad| dht::knows(kad, node)) {
+            return false;
+        }
+        let Some(asking) = behaviour.asking.as_mut() else {
+            return false;
+        };
+        let id = asking.send_request_with_addresses(&node, question, addresses);
+        self.asked.insert(id, (run, node));
+        true
+    }
+
+    pub(super) fn told(&mut self, run: RunId, by: (PeerId, Asker), answer: Option<Answer>) {
+        let Some((dht, kad)) = self.dht_and_kad() else {
+            return;
+        };
+        let steps = dht.told(run, by, answer, kad, Instant::now());
+        self.search(steps);
+    }
+
+    pub(super) fn on_answer(&mut self, event: request_response::Event<wire::Question, Answer>) {
+        let (id, answer) = match event {
+            request_response::Event::Message {
+                connection_id,
+                message:
+                    request_response::Message::Response {
+                        request_id,
+                        response,
+                    },
+                ..
+            } => (request_id, Some(self.usable(connection_id, response))),
+            request_response::Event::OutboundFailure {
+                request_id,
+                peer,
+                error,
+                ..
+            } => {
+                tracing::debug!(%peer, %error, "a node of the DHT has not answered");
+                (request_id, None)
+            }
+            _ => return,
+        };
+        if let Some((run, node)) = self.asked.remove(&id) {
+            self.told(run, (node, Asker::Local), answer);
+        }
+    }
+
+    /// A public node has nothing to say of private networks; and nodes of the DHT are asked without relays.
+    fn usable(&self, connection: ConnectionId, mut answer: Answer) -> Answer {
+        let carrier = self.connections.0.get(&connection);
+        let path = carrier.map_or(PathKind::Loopback, |carrier| carrier.path);
+        for (_, addresses) in &mut answer.closer {
+            addresses.retain(|address| !is_relayed(address) && path_kind(address) >= path);
+        }
+        answer
+    }
+
+    /// A node of the DHT is known.
+    fn know(&mut self, node: PeerId, addresses: &[Multiaddr]) {
+        if let Some(dht) = &mut self.dht {
+            dht.know(node, addresses);
+        }
     }
 
     pub(super) fn on_dht_event(&mut self, event: kad::Event) {
@@ -127,46 +279,39 @@ impl Libp2pTransport {
             return;
         };
         match event {
-            kad::Event::OutboundQueryProgressed {
-                id,
-                result,
-                stats,
-                step,
-            } => {
-                let Some(dht) = &mut self.dht else {
-                    return;
-                };
-                let told = dht.progressed(id, result, &stats, step.last, kad);
-                self.tell_found(told);
-            }
             kad::Event::InboundRequest {
                 request: InboundRequest::AddProvider { .. },
             } => self.seen.dht_keys = kad.store_mut().len(),
-            kad::Event::RoutingUpdated { .. } => self.seen.dht_nodes = dht::nodes(kad),
+            kad::Event::RoutingUpdated {
+                peer, addresses, ..
+            } => {
+                self.seen.dht_nodes = dht::nodes(kad);
+                self.know(peer, &addresses.into_vec());
+            }
             _ => {}
         }
     }
 
-    /// Tells the owner, and leaves it to that to dial whom was found. Nodes of the DHT go on being dialled by Kademlia,
-    /// unless this peer hides.
-    fn tell_found(&mut self, told: Vec<TransportEvent>) {
-        for event in told {
-            match &event {
-                TransportEvent::Found { peer, .. } => {
-                    let kad = self.swarm.behaviour_mut().dht.as_mut();
-                    let serves = kad.is_some_and(|kad| dht::knows(kad, *peer));
-                    if !serves || !self.setting.direct {
-                        self.shut(*peer);
-                    }
+    /// Tells the owner, and leaves it to that to dial peers that were found. Nodes of the DHT go on being dialled by
+    /// Kademlia, unless this peer hides.
+    fn tell_found(&mut self, event: TransportEvent) {
+        match &event {
+            TransportEvent::Found { peer, .. } => {
+                let kad = self.swarm.behaviour_mut().dht.as_mut();
+                let serves = kad.is_some_and(|kad| dht::knows(kad, *peer));
+                if !serves || !self.setting.direct {
+                    self.shut(*peer);
                 }
-                TransportEvent::LookedUp { reached: false, .. }
-                | TransportEvent::Announced { reached: false, .. } => {
-                    self.bootstrap.nobody_answered(Instant::now());
-                }
-                _ => {}
             }
-            self.ready.push_back(event);
+            TransportEvent::LookedUp { reached: false, .. } => {
+                self.bootstrap.nobody_answered(Instant::now());
+            }
+            TransportEvent::Announced { report, .. } if report.nodes == 0 => {
+                self.bootstrap.nobody_answered(Instant::now());
+            }
+            _ => {}
         }
+        self.ready.push_back(event);
     }
 
     /// This peer is dialled by choice only.
@@ -215,6 +360,9 @@ impl Libp2pTransport {
             {
                 dht::add_node(kad, peer_id, &addresses);
                 self.seen.dht_nodes = dht::nodes(kad);
+                if let Some(dht) = &mut self.dht {
+                    dht.know(peer_id, &addresses);
+                }
             }
             if let Some(candidates) = behaviour.candidates.as_mut()
                 && candidates.observed(connection_id, &info.observed_addr)
@@ -226,5 +374,37 @@ impl Libp2pTransport {
             }
         }
         self.settled(connection_id, true);
+    }
+}
+
+/// Whether an address that this peer listens on is of the public network, as far as its numbers tell.
+fn is_public(address: &Multiaddr) -> bool {
+    let is_shared = address.iter().any(|part| match part {
+        // Behind a carrier's NAT.
+        Protocol::Ip4(ip) => ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
+        _ => false,
+    });
+    path_kind(address) == PathKind::Direct && !is_shared
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_the_own_addresses_those_are_announced_that_are_public_by_their_numbers() {
+        let public = ["/ip4/11.0.0.1/tcp/1", "/ip6/2001:db8::1/tcp/1"];
+        let private = [
+            "/ip4/127.0.0.1/tcp/1",
+            "/ip4/192.168.1.1/tcp/1",
+            "/ip4/100.64.0.1/tcp/1",
+            "/ip4/100.127.0.1/udp/1/quic-v1",
+            "/ip4/169.254.0.1/tcp/1",
+            "/ip6/fe80::1/tcp/1",
+            "/ip6/fd00::1/tcp/1",
+        ];
+        let is_public = |address: &str| is_public(&address.parse().unwrap());
+        assert!(public.into_iter().all(is_public));
+        assert!(!private.into_iter().any(is_public));
     }
 }

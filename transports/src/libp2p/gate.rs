@@ -56,6 +56,11 @@ impl Behaviour {
         }
     }
 
+    /// Whether this peer is dialled by choice only.
+    pub(crate) fn is_shut(&self, peer: PeerId) -> bool {
+        self.shut.contains(&peer)
+    }
+
     fn pass(&self, peer: PeerId, good: bool) -> Result<(), ConnectionDenied> {
         if good || !self.shut.contains(&peer) {
             Ok(())

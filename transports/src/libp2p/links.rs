@@ -105,6 +105,9 @@ impl Libp2pTransport {
         self.connections.0.insert(connection, carrier);
         self.reaches.remove(&connection);
         self.bootstrap.set_connected(peer, true);
+        if let Some(dht) = &mut self.dht {
+            dht.connected(peer);
+        }
         if self.ending.is_some() {
             self.swarm.close_connection(connection);
         }

@@ -39,6 +39,7 @@ mod state;
 mod store;
 mod strangers;
 pub mod tls;
+mod witness;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::{NonZeroU8, NonZeroUsize};
@@ -47,10 +48,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures::{FutureExt, StreamExt};
-use handover_core::engine::{DialId, LinkId, LookUpId};
+use handover_core::engine::{AnnounceReport, DialId, LinkId, LookUpId};
 use handover_core::secret::MeetingPoint;
 use libp2p::core::muxing::StreamMuxerBox;
 use libp2p::core::transport::{Boxed, ListenerId};
+use libp2p::identity::Keypair;
+use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{self, ConnectionId, DialError, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
@@ -62,7 +65,7 @@ use self::bootstrap::Bootstrap;
 use self::config::nodes;
 use self::connections::Connections;
 use self::contacts::Contacts;
-use self::dht::Dht;
+use self::dht::{Asker, Dht, RunId};
 use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
 use self::outset::Outset;
@@ -71,6 +74,7 @@ use self::remembered::Remembered;
 use self::reservations::Reservations;
 use self::state::Seen;
 use self::strangers::Strangers;
+use self::witness::Witness;
 use crate::{MAX_DIAL_ADDRESSES, Transport, TransportEvent};
 use handover_core::dial::is_relayed;
 
@@ -125,6 +129,11 @@ pub struct Libp2pTransport {
     contacts: Contacts,
     setting: Setting,
     dht: Option<Dht>,
+    /// When that has something to do next.
+    search_due: Option<Instant>,
+    /// Questions that nodes of the DHT have not answered.
+    asked: HashMap<OutboundRequestId, (RunId, PeerId)>,
+    witness: Option<Witness>,
     bootstrap: Bootstrap,
     reservations: Reservations,
     remembered: Remembered,
@@ -171,13 +180,17 @@ struct Setting {
 impl Libp2pTransport {
     /// Binds the sockets. To be called in the tokio runtime (with time and I/O) that is to run the connections.
     pub fn new(config: &Libp2pConfig) -> Result<Self, Libp2pError> {
-        let transport = stack::build(&config.keypair, config.tcp, config.quic, config.names())?;
-        Self::over(transport, config)
+        let (tcp, quic, names) = (config.tcp, config.quic, config.names());
+        Self::over(
+            |keypair| Ok(stack::build(keypair, tcp, quic, names)?),
+            config,
+        )
     }
 
     /// The same over connections of another kind, which the configuration's `tcp` and `quic` then say nothing of.
+    /// `connections` makes those that are secured with a key: this peer's, or one that nobody knows.
     pub fn over(
-        transport: Boxed<(PeerId, StreamMuxerBox)>,
+        connections: impl Fn(&Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Libp2pError>,
         config: &Libp2pConfig,
     ) -> Result<Self, Libp2pError> {
         let config = &config.effective();
@@ -186,7 +199,14 @@ impl Libp2pTransport {
         let relays = nodes(&config.relays, Libp2pError::Relay)?;
         let peer = config.keypair.public().to_peer_id();
         let (relayed, client) = circuit::new(peer);
+        let transport = connections(&config.keypair)?;
         let transport = stack::with_relays(&config.keypair, relayed, transport)?;
+        let witness = if config.dht {
+            let nobody = Keypair::generate_ed25519();
+            Some(Witness::new(&nobody, connections(&nobody)?))
+        } else {
+            None
+        };
         let buffer = NonZeroUsize::new(EVENT_BUFFER).unwrap_or(NonZeroUsize::MIN);
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
@@ -211,6 +231,9 @@ impl Libp2pTransport {
             contacts: Contacts::default(),
             setting: Setting::of(config),
             dht: config.dht.then(|| Dht::new(peer, config.direct)),
+            search_due: None,
+            asked: HashMap::new(),
+            witness,
             bootstrap: Bootstrap::new(bootstrap, now),
             reservations: Reservations::new(config.reservations, relays, now),
             remembered: Remembered::new(config.relay_memory.clone()),
@@ -300,6 +323,9 @@ impl Libp2pTransport {
     ) {
         if let Some(peer) = peer {
             self.bootstrap.failed(peer);
+            if let Some(dht) = &mut self.dht {
+                dht.nodes_have_changed();
+            }
         }
         self.reaches.remove(&connection);
         self.contacts.not_connected(peer, error);
@@ -382,6 +408,7 @@ impl Libp2pTransport {
             }
             NodeEvent::Identify(event) => self.on_identified(event),
             NodeEvent::Dht(event) => self.on_dht_event(event),
+            NodeEvent::Asking(event) => self.on_answer(event),
             NodeEvent::Relays(event) => self.on_relays_event(&event),
             NodeEvent::Relay(event) => self.on_relay_event(&event),
             NodeEvent::Reachable(event) => {
@@ -394,6 +421,16 @@ impl Libp2pTransport {
             }
             _ => {}
         }
+    }
+
+    /// Whether the witness has heard something.
+    fn poll_witness(&mut self, cx: &mut Context<'_>) -> bool {
+        let polled = self.witness.as_mut().map(|witness| witness.poll(cx));
+        let Some(Poll::Ready((run, node, answer))) = polled else {
+            return false;
+        };
+        self.told(run, (node, Asker::Witness), answer);
+        true
     }
 
     /// Whether a deadline has passed; asks to be woken at the next one.
@@ -409,13 +446,12 @@ impl Libp2pTransport {
         // What is not kept up any more is not woken up for.
         if self.ending.is_none() {
             let sweeps = self.connections.any_relayed() || !self.letting_go.is_empty();
-            let waiting = self.dht.as_ref();
             deadlines.extend([
                 self.bootstrap.next_wake(),
                 self.reservations.next_wake(),
                 self.setting.serves_at().filter(|_| !self.setting.serves),
                 self.approaches.next_wake(),
-                waiting.and_then(|dht| dht.next_wake(Instant::now())),
+                self.search_due,
                 sweeps.then_some(self.next_sweep),
             ]);
         }
@@ -526,11 +562,11 @@ impl Transport for Libp2pTransport {
     }
 
     fn announce(&mut self, point: MeetingPoint) {
-        let now = Instant::now();
-        let reached = false;
-        let refused = match &mut self.dht {
-            Some(dht) => dht.announce(point, now),
-            None => Some(TransportEvent::Announced { point, reached }),
+        let report = AnnounceReport::default();
+        let kad = self.swarm.behaviour_mut().dht.as_mut();
+        let refused = match self.dht.as_mut().zip(kad) {
+            Some((dht, kad)) => dht.announce(point, kad),
+            None => Some(TransportEvent::Announced { point, report }),
         };
         self.ready.extend(refused);
         self.wake();
@@ -547,8 +583,9 @@ impl Transport for Libp2pTransport {
     fn look_up(&mut self, lookup: LookUpId, point: MeetingPoint) {
         let now = Instant::now();
         let reached = false;
-        let refused = match &mut self.dht {
-            Some(dht) => dht.look_up(lookup, point, now),
+        let kad = self.swarm.behaviour_mut().dht.as_mut();
+        let refused = match self.dht.as_mut().zip(kad) {
+            Some((dht, kad)) => dht.look_up(lookup, point, kad, now),
             None => Some(TransportEvent::LookedUp { lookup, reached }),
         };
         self.ready.extend(refused);
@@ -556,9 +593,8 @@ impl Transport for Libp2pTransport {
     }
 
     fn end_look_up(&mut self, lookup: LookUpId) {
-        let kad = self.swarm.behaviour_mut().dht.as_mut();
-        if let (Some(dht), Some(kad)) = (&mut self.dht, kad) {
-            dht.end_look_up(lookup, kad);
+        if let Some(dht) = &mut self.dht {
+            dht.end_look_up(lookup);
         }
         self.wake();
     }
@@ -631,7 +667,7 @@ impl Transport for Libp2pTransport {
                 self.on_swarm_event(event);
                 continue;
             }
-            if self.poll_ports(cx) {
+            if self.poll_ports(cx) || self.poll_witness(cx) {
                 continue;
             }
             if self.keep_up(Instant::now()) {

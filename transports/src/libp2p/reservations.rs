@@ -250,12 +250,6 @@ impl Reservations {
         self.relays.len() - self.relays.values().filter(free).count()
     }
 
-    /// Whether it is worth waiting for a first reservation.
-    pub(crate) fn pending(&self) -> bool {
-        let asked = |relay: &Relay| matches!(relay.state, State::Asked(_));
-        self.needed && self.held().next().is_none() && self.relays.values().any(asked)
-    }
-
     /// Where this peer is reachable through, and since when.
     pub(crate) fn held(&self) -> impl Iterator<Item = (PeerId, Instant)> {
         self.relays
@@ -386,10 +380,8 @@ mod tests {
         let relay = PeerId::random();
         let mut reservations = needed(1, &[relay], now);
         reservations.wake(now);
-        assert!(reservations.pending());
         let until = reservations.next_wake().unwrap();
         assert_eq!(reservations.wake(until), [Step::GiveUp(relay)]);
-        assert!(!reservations.pending());
     }
 
     #[test]

@@ -207,6 +207,12 @@ impl Seen {
         }
     }
 
+    /// Whether somebody tried in vain to get through to this address.
+    pub(super) fn is_unreachable(&self, address: &Multiaddr) -> bool {
+        let mut tested = self.tested.iter();
+        tested.any(|(known, reachable)| known == address && !reachable)
+    }
+
     /// This peer is reachable through here now.
     pub(super) fn reserved(&mut self, peer: PeerId) {
         if self.reserved.len() < SERVED {

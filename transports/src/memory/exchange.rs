@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use handover_core::engine::{DialId, LinkId, LookUpId, PathKind};
+use handover_core::engine::{AnnounceReport, DialId, LinkId, LookUpId, PathKind};
 use handover_core::secret::MeetingPoint;
 use handover_core::time::Time;
 use handover_core::{Multiaddr, PeerId};
@@ -183,8 +183,12 @@ impl Exchange {
 
     pub(super) fn announce(&mut self, port: u64, point: MeetingPoint) {
         self.places.entry(point).or_default().insert(port);
-        let reached = true;
-        self.tell(port, TransportEvent::Announced { point, reached });
+        let report = AnnounceReport {
+            addresses: 1,
+            nodes: 1,
+            found_at: 1,
+        };
+        self.tell(port, TransportEvent::Announced { point, report });
     }
 
     pub(super) fn withdraw(&mut self, port: u64, point: MeetingPoint) {

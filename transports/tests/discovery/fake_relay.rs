@@ -184,7 +184,7 @@ impl Run {
                 event = self.swarm.select_next_some() => self.on_event(event, &tell),
                 found = found.recv() => match found {
                     Some(Found::Asked(peer, on, stream, asked)) => {
-                        self.on_asked(peer, on, stream, &asked);
+                        self.on_asked(peer, on, *stream, &asked);
                     }
                     Some(Found::Answered(answer)) => self.seen.answers.push(answer),
                     None => return,

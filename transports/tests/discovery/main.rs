@@ -2,6 +2,7 @@
 //! machine only.
 
 mod any_relay;
+mod bad_nodes;
 mod direct;
 mod fake_relay;
 mod foreign;

@@ -62,12 +62,14 @@ impl Peer {
 
     /// Over connections in memory.
     pub(crate) fn in_memory(config: &Libp2pConfig) -> Self {
-        let transport = MemoryTransport::default()
-            .upgrade(Version::V1)
-            .authenticate(noise::Config::new(&config.keypair).unwrap())
-            .multiplex(yamux::Config::default())
-            .boxed();
-        Self::run(Libp2pTransport::over(transport, config).unwrap())
+        let connections = |keypair: &Keypair| {
+            let transport = MemoryTransport::default()
+                .upgrade(Version::V1)
+                .authenticate(noise::Config::new(keypair).unwrap())
+                .multiplex(yamux::Config::default());
+            Ok(transport.boxed())
+        };
+        Self::run(Libp2pTransport::over(connections, config).unwrap())
     }
 
     fn run(mut transport: Libp2pTransport) -> Self {

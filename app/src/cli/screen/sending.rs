@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use handover_core::Multiaddr;
-use handover_core::engine::{ManifestSummary, PathKind, ReceiverOutcome, ShareEnd};
+use handover_core::engine::{Findable, ManifestSummary, PathKind, ReceiverOutcome, ShareEnd};
 use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 
@@ -79,13 +79,22 @@ pub(crate) fn invitation_note() -> &'static str {
     "Where others use that computer too, run `handover get` alone and paste the code when it asks."
 }
 
-/// Whether the DHT knows.
-pub(crate) fn announced(reached: bool) -> &'static str {
-    if reached {
-        "the code can be found from anywhere now"
-    } else {
-        "! No node of the DHT answers, so the code is only found on this local network.\n  \
-         Where that does not do, --ticket gives a code that names this computer's addresses."
+/// Whether the code can be found in the DHT.
+pub(crate) fn announced(findable: Findable) -> &'static str {
+    match findable {
+        Findable::Found => "the code can be found from anywhere now",
+        Findable::NoNode => {
+            "! No node of the DHT answers, so the code is only found on this local network.\n  \
+             Where that does not do, --ticket gives a code that names this computer's addresses."
+        }
+        Findable::NoAddress => {
+            "! This computer has no address yet that others can reach: none of its own is known to be, and no\n  \
+             relay has had a place for it. Until one has, the code is only found on this local network."
+        }
+        Findable::NotKept => {
+            "! Nodes of the DHT answer, but none of them has kept what they were told of this code. Until one\n  \
+             does, the code is only found on this local network."
+        }
     }
 }
 

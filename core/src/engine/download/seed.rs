@@ -15,7 +15,8 @@ use super::super::seeders::Seeders;
 use super::super::serving::{Carries, Reading, Serving, answer, check};
 use super::super::turns::Turns;
 use super::super::{
-    DiskDone, DiskWork, LinkId, Located, Output, PathKind, Place, Segment, Violation,
+    AnnounceReport, DiskDone, DiskWork, Findable, LinkId, Located, Output, PathKind, Place,
+    Segment, Violation,
 };
 use super::holdings::Holdings;
 use super::transfer::Transfer;
@@ -530,16 +531,22 @@ impl Download {
     }
 
     /// An announcement has gone round.
-    pub(in super::super) fn announced(&mut self, cx: &Context, place: Place, reached: bool) {
+    pub(in super::super) fn announced(
+        &mut self,
+        cx: &Context,
+        place: Place,
+        report: &AnnounceReport,
+    ) {
         let Some(seed) = self.seed.as_mut().filter(|seed| seed.place == Some(place)) else {
             return;
         };
-        let again = if reached {
+        let is_found = Findable::of(report).is_found();
+        let again = if is_found {
             cx.limits.announce_again
         } else {
             seed.pause
         };
-        seed.pause = if reached {
+        seed.pause = if is_found {
             FIRST_PAUSE
         } else {
             (seed.pause * 2).min(LAST_PAUSE)

@@ -4,15 +4,18 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::context::{Context, LookUpOwner};
-use super::super::{Event, LookUpId, Output, Place, ShareId};
+use super::super::{AnnounceReport, Event, Findable, LookUpId, Output, Place, ShareId};
 use crate::PeerId;
 use crate::time::Time;
 
 /// Addresses come one by one: an announcement waits so long for the next.
 const SETTLE: Duration = Duration::from_millis(200);
-/// The pause after an announcement that nobody took, doubling from the first to the last.
+/// The pause after an announcement that is not found, doubling from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_mins(1);
+/// How long a share may lack an address, or a node that keeps it, before the user is told: a relay gives the first address,
+/// and takes a moment.
+const TELL_AFTER: Duration = Duration::from_secs(3);
 /// Numbers that are drawn in search of one that is free. In a DHT that calls each one taken, the last is as good as any:
 /// who has it lets nobody in without the words.
 const DRAWS: u32 = 4;
@@ -23,8 +26,10 @@ pub(super) struct Announcing {
     places: BTreeMap<Place, Standing>,
     check: Option<Check>,
     draws: u32,
-    /// Whether any node of the DHT knows, as it was told last.
-    told: Option<bool>,
+    /// Whether it is found, as the user was told last.
+    told: Option<Findable>,
+    /// Since when it has not been found, though nodes of the DHT answer.
+    missing: Option<Time>,
 }
 
 /// How it stands with one place.
@@ -32,7 +37,9 @@ struct Standing {
     /// When it is announced (again).
     due: Time,
     under_way: bool,
-    /// Nobody has taken it; the next pause.
+    /// What the last announcement came to.
+    findable: Option<Findable>,
+    /// The next pause if an announcement is not found.
     pause: Duration,
 }
 
@@ -61,6 +68,7 @@ impl Announcing {
             check: None,
             draws: 0,
             told: None,
+            missing: None,
         }
     }
 
@@ -75,6 +83,7 @@ impl Announcing {
             self.places.entry(*place).or_insert(Standing {
                 due: cx.now + SETTLE,
                 under_way: false,
+                findable: None,
                 pause: FIRST_PAUSE,
             });
         }
@@ -88,12 +97,14 @@ impl Announcing {
     }
 
     /// An announcement has gone round.
-    pub(super) fn announced(&mut self, cx: &mut Context, place: Place, reached: bool) {
+    pub(super) fn announced(&mut self, cx: &mut Context, place: Place, report: &AnnounceReport) {
         let Some(standing) = self.places.get_mut(&place).filter(|place| place.under_way) else {
             return;
         };
         standing.under_way = false;
-        let again = if reached {
+        let findable = Findable::of(report);
+        standing.findable = Some(findable);
+        let again = if findable.is_found() {
             standing.pause = FIRST_PAUSE;
             cx.limits.announce_again
         } else {
@@ -103,11 +114,33 @@ impl Announcing {
         };
         // It may be due already: the addresses changed meanwhile.
         standing.due = standing.due.min(cx.now + again);
-        if self.is_known_by(place) && self.told != Some(reached) {
-            self.told = Some(reached);
+        self.tell(cx);
+    }
+
+    /// Tells the user whether it is found, if that is new. A receiver looks at all places that it knows, so one of them
+    /// is enough.
+    fn tell(&mut self, cx: &mut Context) {
+        let known = self
+            .places
+            .iter()
+            .filter(|(place, _)| self.is_known_by(**place));
+        let Some(findable) = known.filter_map(|(_, standing)| standing.findable).max() else {
+            return;
+        };
+        let is_early = match findable {
+            Findable::NoAddress | Findable::NotKept => {
+                cx.now < *self.missing.get_or_insert(cx.now) + TELL_AFTER
+            }
+            Findable::NoNode | Findable::Found => {
+                self.missing = None;
+                false
+            }
+        };
+        if !is_early && self.told != Some(findable) {
+            self.told = Some(findable);
             cx.event(Event::Announced {
                 share: self.share,
-                reached,
+                findable,
             });
         }
     }
@@ -207,6 +240,17 @@ mod tests {
         Context::new(Limits::default(), identity, [2; 32], Time::ZERO)
     }
 
+    const FOUND: AnnounceReport = AnnounceReport {
+        addresses: 1,
+        nodes: 2,
+        found_at: 1,
+    };
+    const NOBODY: AnnounceReport = AnnounceReport {
+        addresses: 0,
+        nodes: 0,
+        found_at: 0,
+    };
+
     /// Lets time pass up to the next thing due; the outputs of that.
     fn next(cx: &mut Context, announcing: &mut Announcing) -> Vec<Output> {
         cx.now = announcing.deadline();
@@ -215,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_took_is_announced_again_ever_more_rarely() {
+    fn what_is_not_found_is_announced_again_ever_more_rarely() {
         let mut cx = context();
         let mut announcing = Announcing::new(ShareId(1));
         announcing.set(&mut cx, &[PLACE]);
@@ -225,7 +269,7 @@ mod tests {
             assert!(matches!(outputs[..], [Output::Announce { place: PLACE }]));
             assert_eq!(announcing.deadline(), Time::NEVER, "one at a time");
             let at = cx.now;
-            announcing.announced(&mut cx, PLACE, false);
+            announcing.announced(&mut cx, PLACE, &NOBODY);
             while cx.pop().is_some() {}
             pauses.push(announcing.deadline().since(at).as_secs());
         }
@@ -239,10 +283,10 @@ mod tests {
         announcing.set(&mut cx, &[PLACE]);
         assert_eq!(next(&mut cx, &mut announcing).len(), 1);
         announcing.moved(cx.now);
-        announcing.announced(&mut cx, PLACE, true);
+        announcing.announced(&mut cx, PLACE, &FOUND);
         assert_eq!(announcing.deadline(), cx.now + SETTLE);
         next(&mut cx, &mut announcing);
-        announcing.announced(&mut cx, PLACE, true);
+        announcing.announced(&mut cx, PLACE, &FOUND);
         let again = cx.limits.announce_again;
         assert_eq!(announcing.deadline(), cx.now + again);
     }
@@ -255,21 +299,119 @@ mod tests {
         announcing.set(&mut cx, &[PLACE]);
         announcing.check(&mut cx, number);
         next(&mut cx, &mut announcing);
-        announcing.announced(&mut cx, PLACE, true);
+        announcing.announced(&mut cx, PLACE, &FOUND);
         assert!(cx.pop().is_none(), "the number is not known to be free");
         announcing.looked_up(LookUpId(1));
         announcing.check = None;
         announcing.set(&mut cx, &[PLACE, number]);
         next(&mut cx, &mut announcing);
-        announcing.announced(&mut cx, number, true);
+        announcing.announced(&mut cx, number, &FOUND);
         let told = cx.pop();
         assert!(
             matches!(
                 told,
-                Some(Output::Event(Event::Announced { reached: true, .. }))
+                Some(Output::Event(Event::Announced {
+                    findable: Findable::Found,
+                    ..
+                }))
             ),
             "{told:?}"
         );
+    }
+
+    /// What the user is told of an announcement with this report.
+    fn told(
+        announcing: &mut Announcing,
+        cx: &mut Context,
+        report: &AnnounceReport,
+    ) -> Vec<Findable> {
+        next(cx, announcing);
+        announcing.announced(cx, PLACE, report);
+        let told = std::iter::from_fn(|| cx.pop()).filter_map(|output| match output {
+            Output::Event(Event::Announced { findable, .. }) => Some(findable),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    /// It was called announced as soon as a node had been sent a record, which had no address in it.
+    #[test]
+    fn a_share_is_announced_when_a_node_tells_of_it_with_an_address_and_not_before() {
+        let mut cx = context();
+        let mut announcing = Announcing::new(ShareId(1));
+        announcing.set(&mut cx, &[PLACE]);
+        let without_address = AnnounceReport {
+            addresses: 0,
+            found_at: 0,
+            ..FOUND
+        };
+        let not_kept = AnnounceReport {
+            found_at: 0,
+            ..FOUND
+        };
+        let steps = [
+            (NOBODY, vec![Findable::NoNode]),
+            (without_address, vec![]),
+            (without_address, vec![]),
+            (without_address, vec![Findable::NoAddress]),
+            (without_address, vec![]),
+            (not_kept, vec![Findable::NotKept]),
+            (FOUND, vec![Findable::Found]),
+            (FOUND, vec![]),
+            (NOBODY, vec![Findable::NoNode]),
+        ];
+        for (report, expected) in steps {
+            assert_eq!(
+                told(&mut announcing, &mut cx, &report),
+                expected,
+                "{report:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_address_that_comes_is_announced_at_once() {
+        let mut cx = context();
+        let mut announcing = Announcing::new(ShareId(1));
+        announcing.set(&mut cx, &[PLACE]);
+        let without_address = AnnounceReport {
+            addresses: 0,
+            found_at: 0,
+            ..FOUND
+        };
+        for _ in 0..6 {
+            told(&mut announcing, &mut cx, &without_address);
+        }
+        assert!(announcing.deadline().since(cx.now) > SETTLE);
+        announcing.moved(cx.now);
+        assert_eq!(announcing.deadline(), cx.now + SETTLE);
+        assert_eq!(told(&mut announcing, &mut cx, &FOUND), [Findable::Found]);
+    }
+
+    /// A receiver looks for today's number and for yesterday's.
+    #[test]
+    fn one_of_the_places_where_a_receiver_looks_is_enough() {
+        let mut cx = context();
+        let mut announcing = Announcing::new(ShareId(1));
+        let days = [8, 7].map(|day| Place::Number { number: 7, day });
+        announcing.set(&mut cx, &days);
+        next(&mut cx, &mut announcing);
+        announcing.announced(&mut cx, days[0], &FOUND);
+        announcing.announced(&mut cx, days[1], &NOBODY);
+        let told = std::iter::from_fn(|| cx.pop()).count();
+        assert_eq!((told, announcing.told), (1, Some(Findable::Found)));
+    }
+
+    /// A code was shown after three seconds where no node of the DHT answered.
+    #[test]
+    fn a_number_that_nobody_answers_for_is_taken_for_free_before_a_user_notices() {
+        let mut cx = context();
+        let mut announcing = Announcing::new(ShareId(1));
+        announcing.check(&mut cx, Place::Number { number: 7, day: 1 });
+        let began = cx.now;
+        cx.now = announcing.deadline();
+        assert_eq!(announcing.tick(&mut cx), Number::Free);
+        assert!(cx.now.since(began) < Duration::from_millis(200));
     }
 
     #[test]
@@ -281,7 +423,7 @@ mod tests {
         assert!(matches!(cx.pop(), Some(Output::Withdraw { place: PLACE })));
         assert_eq!(announcing.deadline(), Time::NEVER);
         // An answer that comes late changes nothing.
-        announcing.announced(&mut cx, PLACE, true);
+        announcing.announced(&mut cx, PLACE, &FOUND);
         assert!(cx.pop().is_none());
     }
 }

@@ -31,8 +31,8 @@ use super::seeders::Seeders;
 use super::serving::Serving;
 use super::turns::Turns;
 use super::{
-    DiskDone, DiskWork, Event, LinkId, LookUpId, PathKind, Place, ReceiverOutcome, Scanned,
-    ShareEnd, ShareId, ShareLabel, ShareOptions, Short,
+    AnnounceReport, DiskDone, DiskWork, Event, LinkId, LookUpId, PathKind, Place, ReceiverOutcome,
+    Scanned, ShareEnd, ShareId, ShareLabel, ShareOptions, Short,
 };
 use crate::code::{ShortCode, Ticket};
 use crate::frame::Frame;
@@ -232,8 +232,8 @@ impl Share {
     }
 
     /// An announcement has gone round.
-    pub(super) fn announced(&mut self, cx: &mut Context, place: Place, reached: bool) {
-        self.announcing.announced(cx, place, reached);
+    pub(super) fn announced(&mut self, cx: &mut Context, place: Place, report: &AnnounceReport) {
+        self.announcing.announced(cx, place, report);
     }
 
     /// This side can be reached elsewhere now.
