@@ -430,6 +430,17 @@ fn download_event(event: &Event) -> Option<Value> {
         Event::OtherDate { download, days } => {
             named("other_date", json!({ "download": download, "days": days }))
         }
+        Event::PeerBlamed { peer, violation } => {
+            let fields = json!({ "peer": peer.to_string(), "violation": violation });
+            named("peer_blamed", fields)
+        }
+        Event::DownloadEnded { download, outcome } => ended(*download, outcome),
+        event => return file_event(event),
+    })
+}
+
+fn file_event(event: &Event) -> Option<Value> {
+    Some(match event {
         Event::FileDone {
             download,
             path,
@@ -450,11 +461,6 @@ fn download_event(event: &Event) -> Option<Value> {
             "file_failed",
             json!({ "download": download, "file": path, "reason": reason }),
         ),
-        Event::PeerBlamed { peer, violation } => {
-            let fields = json!({ "peer": peer.to_string(), "violation": violation });
-            named("peer_blamed", fields)
-        }
-        Event::DownloadEnded { download, outcome } => ended(*download, outcome),
         event => return source_event(event),
     })
 }

@@ -156,12 +156,12 @@ fn bad(fault: Fault, place: u64) -> Multiaddr {
         asked: request_response::Behaviour::with_codec(
             Raw(fault),
             [(protocol, ProtocolSupport::Inbound)],
-            request_response::Config::default().with_request_timeout(Duration::from_secs(600)),
+            request_response::Config::default().with_request_timeout(Duration::from_mins(10)),
         ),
         identify: identify::Behaviour::new(identify::Config::new("/bad/1".into(), key.public())),
     };
     let config =
-        swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(600));
+        swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_mins(10));
     let mut swarm = Swarm::new(transport, behaviour, id, config);
     let at: Multiaddr = Protocol::Memory(place).into();
     swarm.listen_on(at.clone()).unwrap();
@@ -197,7 +197,7 @@ async fn among(bad_nodes: Vec<Multiaddr>, place: u64) -> (Peer, Peer, Peer) {
     let peer = |place| {
         let mut config = in_memory(config(), place);
         config.dht = true;
-        config.bootstrap = bad_nodes.clone();
+        config.bootstrap.clone_from(&bad_nodes);
         config.bootstrap.push(at.clone());
         config.reachable = Reachable::Listening;
         Peer::in_memory(&config)

@@ -170,9 +170,12 @@ struct Run {
     opened: u64,
 }
 
+/// What a peer asks for, on its stream of this connection.
+type Request = (PeerId, ConnectionId, Stream, HopMessage);
+
 /// What a task has found out.
 enum Found {
-    Asked(PeerId, ConnectionId, Box<Stream>, HopMessage),
+    Asked(Box<Request>),
     Answered(Option<Status>),
 }
 
@@ -183,8 +186,9 @@ impl Run {
             tokio::select! {
                 event = self.swarm.select_next_some() => self.on_event(event, &tell),
                 found = found.recv() => match found {
-                    Some(Found::Asked(peer, on, stream, asked)) => {
-                        self.on_asked(peer, on, *stream, &asked);
+                    Some(Found::Asked(request)) => {
+                        let (peer, on, stream, asked) = *request;
+                        self.on_asked(peer, on, stream, &asked);
                     }
                     Some(Found::Answered(answer)) => self.seen.answers.push(answer),
                     None => return,
@@ -231,7 +235,7 @@ impl Run {
         let Some(stop) = stop else {
             tokio::spawn(async move {
                 if let Ok(asked) = messages::read(&mut stream).await {
-                    tell.send(Found::Asked(peer, connection, Box::new(stream), asked))
+                    tell.send(Found::Asked(Box::new((peer, connection, stream, asked))))
                         .ok();
                 }
             });
