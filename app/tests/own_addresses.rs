@@ -131,6 +131,11 @@ fn an_idle_bridge_is_not_told_of_until_it_is_used() {
     places.ip("a", "link add veth0 type veth peer name veth1");
     places.ip("a", "link set veth0 master docker0");
     places.ip("a", "link set veth0 up");
+    // The kernel takes up to a second to say so.
+    places.shell(
+        "a",
+        "until ip link show docker0 | grep -q 'state DOWN'; do sleep 0.1; done",
+    );
     let mut sender = share(&scene, &places, "a");
     let bridge =
         |addresses: &[Multiaddr]| addresses.iter().any(|address| names(address, "172.17.0.1"));

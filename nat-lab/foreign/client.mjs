@@ -38,42 +38,6 @@ async function providers (node, point) {
   return [...found.values()]
 }
 
-/** §4: a frame is its length and its body. The answer's body, or null if the stream ends without one. */
-async function ask (node, peer, body) {
-  const stream = await node.dialProtocol(peer, LINK, { runOnLimitedConnection: true })
-  const bytes = byteStream(stream)
-  const length = Buffer.alloc(4)
-  length.writeUInt32BE(body.length)
-  try {
-    await bytes.write(Buffer.concat([length, body]))
-    const signal = AbortSignal.timeout(15000)
-    const header = await bytes.read({ bytes: 4, signal })
-    const answer = await bytes.read({ bytes: Buffer.from(header.subarray()).readUInt32BE(0), signal })
-    return Buffer.from(answer.subarray())
-  } finally {
-    stream.abort(new Error('asked'))
-  }
-}
-
-const text = (value) => Buffer.concat([Buffer.from([0x60 + value.length]), Buffer.from(value)])
-
-/** §5.1: {"v": version, "t": tag, "n": the first Noise message}. */
-function knock (version) {
-  const [tag, noise] = [randomBytes(16), randomBytes(48)]
-  return Buffer.concat([
-    Buffer.from([0xa3]), text('v'), Buffer.from([version]),
-    text('t'), Buffer.from([0x50]), tag, text('n'), Buffer.from([0x58, 48]), noise
-  ])
-}
-
-/** The reason in {"refused": reason}; the whole in hexadecimal if it is something else. */
-function refusal (body) {
-  const before = Buffer.concat([Buffer.from([0xa1]), text('refused')])
-  const reason = body.subarray(before.length + 1).toString()
-  const is = body.equals(Buffer.concat([before, text(reason)]))
-  return is ? reason : body.toString('hex')
-}
-
 const { known, number, day, direct } = JSON.parse(process.argv[2])
 endWhenAsked()
 const dht = kadDHT({
@@ -98,11 +62,7 @@ for (const { id, multiaddrs } of found) {
   const { agentVersion, protocolVersion, protocols } = await node.services.identify.identify(connection)
   tell('identified', { agent: agentVersion, protocol: protocolVersion, protocols })
   tell('pinged', { millis: await node.services.ping.ping(id) })
-  const knocks = { stranger: knock(1), future: knock(2), nonsense: randomBytes(64) }
-  for (const [what, body] of Object.entries(knocks)) {
-    tell('answered', { what, reason: refusal(await ask(node, id, body)) })
-  }
-  // Still there, and still polite.
+  // Still there.
   tell('pinged', { millis: await node.services.ping.ping(id) })
 }
 tell('done', { found: found.length })

@@ -13,7 +13,7 @@ use super::peers::{Ended, Node, Program, Transfer, handover};
 /// Every test, by its name.
 pub const ALL: [(&str, fn()); 12] = [
     (
-        "a_foreign_client_finds_us_by_the_protocol_alone_and_is_refused_politely",
+        "a_foreign_client_finds_us_by_the_protocol_alone_and_identifies_us",
         a_foreign_client_finds_us,
     ),
     ("a_node_with_an_rsa_identity_is_reached_kubo", || {
@@ -99,16 +99,6 @@ fn a_foreign_client_finds_us() {
         "{identified}"
     );
     assert_eq!(client.named("pinged").len(), 2, "{client:#?}");
-    let answered = client.named("answered");
-    let reasons = answered
-        .iter()
-        .map(|event| (event["what"].as_str(), event["reason"].as_str()));
-    let wanted = [
-        (Some("stranger"), Some("no_such_share")),
-        (Some("future"), Some("version")),
-        (Some("nonsense"), Some("no_such_share")),
-    ];
-    assert_eq!(reasons.collect::<Vec<_>>(), wanted);
     // None of it has cost the share anything.
     transfer.fetch(&code);
     sharer.event("receiver_left");
@@ -146,10 +136,13 @@ fn small_circuits() {
         "{got:#?}"
     );
     let (bytes, cuts) = carried(&got, &relay);
-    assert!(bytes >= BYTES as u64);
+    assert!(bytes >= BYTES as u64, "{got:#?}");
+    // The limit is told by the relay, and every circuit is left before it is cut: nothing has to be sent twice.
+    assert_eq!(cuts, 0, "{got:#?}");
+    let circuits = got.named("circuits");
     assert!(
-        cuts + 1 >= bytes / CIRCUIT,
-        "{cuts} circuits for {bytes} bytes"
+        circuits.iter().any(|event| event["bytes"] == CIRCUIT),
+        "{got:#?}"
     );
 }
 

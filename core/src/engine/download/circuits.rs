@@ -184,6 +184,9 @@ impl Carries {
     }
 }
 
+/// A relay whose circuits carry less is there for the talk that precedes a direct connection, and is spared.
+const SMALL: u64 = 1 << 20;
+
 fn is_limited(cx: &Context, link: LinkId) -> bool {
     cx.links.get(link).is_some_and(Link::is_limited)
 }
@@ -203,10 +206,9 @@ impl Download {
         let Stage::Transfer(transfer) = &self.stage else {
             return Carries::default();
         };
-        let state = cx
-            .links
-            .get(link)
-            .filter(|state| state.allowance.bytes.is_some());
+        // A relay that lets each circuit carry whole files means to.
+        let is_small = |state: &&Link| state.allowance.bytes.is_some_and(|it| it < SMALL);
+        let state = cx.links.get(link).filter(is_small);
         Carries {
             hashes: transfer.proof_hashes,
             streams: transfer.files.is_stream(0),

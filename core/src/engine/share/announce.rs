@@ -294,6 +294,7 @@ mod tests {
     #[test]
     fn a_short_code_counts_as_announced_only_by_its_number() {
         let mut cx = context();
+        cx.limits.number_check = 10 * SETTLE;
         let mut announcing = Announcing::new(ShareId(1));
         let number = Place::Number { number: 7, day: 1 };
         announcing.set(&mut cx, &[PLACE]);
