@@ -1,19 +1,16 @@
 // A client that knows nothing of handover but its PROTOCOL.md: finds who shares under a short code's number, looks at
-// them, and knocks.
+// them, and pings them.
 // The one argument is JSON: known (addresses of nodes), number (of the short code), day (days since 1970), direct (where
 // the sharer can be dialled: js-libp2p can't identify a peer over a circuit).
-import { randomBytes } from 'node:crypto'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { identify } from '@libp2p/identify'
 import { kadDHT, passthroughMapper } from '@libp2p/kad-dht'
-import { byteStream } from '@libp2p/utils'
 import { multiaddr } from '@multiformats/multiaddr'
 import { argon2id } from '@noble/hashes/argon2.js'
 import { CID } from 'multiformats/cid'
 import { create } from 'multiformats/hashes/digest'
 import { endWhenAsked, KAD, makeNode, tell } from './libp2p.mjs'
 
-const LINK = '/handover/link/1'
 const SHA256 = 0x12
 const RAW = 0x55
 const TRIES = 20

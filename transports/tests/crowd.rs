@@ -138,7 +138,7 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
                 sharer.tell(move |transport| transport.announce(point(number)));
             }
             let found = sharer.event(|event| match event {
-                TransportEvent::Announced { report, .. } => Some(report.found_at > 0),
+                TransportEvent::Announced { report, .. } => Some(report.nodes > 0),
                 _ => None,
             });
             is_found = found.await;
