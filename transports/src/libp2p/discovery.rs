@@ -7,9 +7,8 @@ use handover_core::engine::PathKind;
 use libp2p::kad::{self, InboundRequest};
 use libp2p::multiaddr::Protocol;
 use libp2p::request_response;
-use libp2p::swarm::ConnectionId;
-use libp2p::swarm::StreamProtocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, StreamProtocol};
 use libp2p::{Multiaddr, PeerId, identify, relay};
 use tokio::time::Instant;
 
@@ -145,7 +144,7 @@ impl Libp2pTransport {
         true
     }
 
-    fn dht_and_kad(&mut self) -> Option<(&mut dht::Dht, &mut Kad)> {
+    pub(super) fn dht_and_kad(&mut self) -> Option<(&mut dht::Dht, &mut Kad)> {
         let kad = self.swarm.behaviour_mut().dht.as_mut();
         self.dht.as_mut().zip(kad)
     }
@@ -231,27 +230,10 @@ impl Libp2pTransport {
     }
 
     pub(super) fn on_answer(&mut self, event: request_response::Event<wire::Question, Answer>) {
-        let (id, answer) = match event {
-            request_response::Event::Message {
-                connection_id,
-                message:
-                    request_response::Message::Response {
-                        request_id,
-                        response,
-                    },
-                ..
-            } => (request_id, Some(self.usable(connection_id, response))),
-            request_response::Event::OutboundFailure {
-                request_id,
-                peer,
-                error,
-                ..
-            } => {
-                tracing::debug!(%peer, %error, "a node of the DHT has not answered");
-                (request_id, None)
-            }
-            _ => return,
+        let Some((id, answer)) = wire::ended(event) else {
+            return;
         };
+        let answer = answer.map(|(connection, answer)| self.usable(connection, answer));
         if let Some((run, node)) = self.asked.remove(&id) {
             self.told(run, (node, Asker::Local), answer);
         }

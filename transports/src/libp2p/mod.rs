@@ -563,8 +563,7 @@ impl Transport for Libp2pTransport {
 
     fn announce(&mut self, point: MeetingPoint) {
         let report = AnnounceReport::default();
-        let kad = self.swarm.behaviour_mut().dht.as_mut();
-        let refused = match self.dht.as_mut().zip(kad) {
+        let refused = match self.dht_and_kad() {
             Some((dht, kad)) => dht.announce(point, kad),
             None => Some(TransportEvent::Announced { point, report }),
         };
@@ -573,8 +572,7 @@ impl Transport for Libp2pTransport {
     }
 
     fn withdraw(&mut self, point: MeetingPoint) {
-        let kad = self.swarm.behaviour_mut().dht.as_mut();
-        if let (Some(dht), Some(kad)) = (&mut self.dht, kad) {
+        if let Some((dht, kad)) = self.dht_and_kad() {
             dht.withdraw(point, kad);
         }
         self.wake();
@@ -583,8 +581,7 @@ impl Transport for Libp2pTransport {
     fn look_up(&mut self, lookup: LookUpId, point: MeetingPoint) {
         let now = Instant::now();
         let reached = false;
-        let kad = self.swarm.behaviour_mut().dht.as_mut();
-        let refused = match self.dht.as_mut().zip(kad) {
+        let refused = match self.dht_and_kad() {
             Some((dht, kad)) => dht.look_up(lookup, point, kad, now),
             None => Some(TransportEvent::LookedUp { lookup, reached }),
         };

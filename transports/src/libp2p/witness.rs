@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use libp2p::identity::Keypair;
-use libp2p::request_response::{self, OutboundRequestId};
+use libp2p::request_response::OutboundRequestId;
 use libp2p::swarm::{self, Swarm, SwarmEvent};
 use libp2p::{Multiaddr, PeerId};
 
@@ -60,18 +60,10 @@ impl Witness {
             let SwarmEvent::Behaviour(event) = event else {
                 continue;
             };
-            let (id, answer) = match event {
-                request_response::Event::Message {
-                    message:
-                        request_response::Message::Response {
-                            request_id,
-                            response,
-                        },
-                    ..
-                } => (request_id, Some(response)),
-                request_response::Event::OutboundFailure { request_id, .. } => (request_id, None),
-                _ => continue,
+            let Some((id, answer)) = wire::ended(event) else {
+                continue;
             };
+            let answer = answer.map(|(_, answer)| answer);
             if let Some((run, node)) = self.asked.remove(&id) {
                 return Poll::Ready((run, node, answer));
             }

@@ -1,5 +1,7 @@
 //! Nodes that know nothing of handover: libp2p's own behaviours as they come.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use handover_core::engine::PathKind;
 use handover_core::{Multiaddr, PeerId};
@@ -8,6 +10,7 @@ use libp2p::kad::store::MemoryStore;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
 use libp2p::{SwarmBuilder, identify, kad, noise, relay, tcp, yamux};
+use tokio::sync::mpsc;
 
 use crate::peers::{Peer, connect, exchange, in_dht};
 use crate::search::{announce, look_up};
@@ -21,6 +24,11 @@ struct Foreign {
 
 /// It runs from then on; its address with its name.
 async fn foreign() -> Multiaddr {
+    foreign_that_tells().await.0
+}
+
+/// The same, and the addresses that peers have told it of themselves by identify.
+async fn foreign_that_tells() -> (Multiaddr, mpsc::UnboundedReceiver<Vec<Multiaddr>>) {
     let mut swarm: Swarm<Foreign> = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(
@@ -51,12 +59,20 @@ async fn foreign() -> Multiaddr {
         }
     };
     swarm.add_external_address(at.clone());
+    let (tell, told) = mpsc::unbounded_channel();
     tokio::spawn(async move {
         loop {
-            swarm.select_next_some().await;
+            let event = swarm.select_next_some().await;
+            if let SwarmEvent::Behaviour(ForeignEvent::Identify(identify::Event::Received {
+                info,
+                ..
+            })) = event
+            {
+                tell.send(info.listen_addrs).ok();
+            }
         }
     });
-    at.with(Protocol::P2p(id))
+    (at.with(Protocol::P2p(id)), told)
 }
 
 #[tokio::test]
@@ -78,4 +94,27 @@ async fn foreign_nodes_are_enough_to_be_found_and_reached() {
     let (mut here, mut there) = connect(&mut receiver, &mut sharer, 1, found).await;
     assert_eq!(here.path, PathKind::Relayed);
     exchange(&mut here, &mut there, b"through strangers").await;
+}
+
+/// Nodes of go-libp2p tell of a peer that they are connected to what identify said, and not what stands in its record: the
+/// circuit that came after the first identify was never told, and a sharer was not found through kubo alone.
+#[tokio::test]
+async fn a_circuit_that_came_after_identify_was_not_told_to_nodes() {
+    let (at, mut told) = foreign_that_tells().await;
+    let mut sharing = in_dht(vec![at]);
+    sharing.reservations = 1;
+    sharing.reachable = Reachable::At(Vec::new());
+    let mut sharer = Peer::start(&sharing);
+    assert!(announce(&mut sharer).await);
+    let is_circuit = |address: &Multiaddr| address.iter().any(|part| part == Protocol::P2pCircuit);
+    let heard = async {
+        loop {
+            let addresses = told.recv().await.expect("the node runs");
+            if addresses.iter().any(is_circuit) {
+                return;
+            }
+        }
+    };
+    let heard = tokio::time::timeout(Duration::from_secs(20), heard).await;
+    heard.expect("the node hears of the circuit");
 }

@@ -1,4 +1,4 @@
-//! Whether the date here can be right. Nobody out there tells the time for nothing, so only this computer's own files can
+//! Judges the date of this computer. Nobody out there tells the time for nothing, so only this computer's own files can
 //! speak against it: none of them was written in the future.
 
 use std::fs::{self, Metadata};
@@ -21,7 +21,7 @@ pub(crate) struct Clock {
     pub(crate) passed: Option<u64>,
 }
 
-/// Whether the clock is right.
+/// The verdict on the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {

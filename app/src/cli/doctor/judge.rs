@@ -218,7 +218,7 @@ pub(crate) fn is_settled(diagnosis: &Diagnosis) -> bool {
     nat && !lacks_relay && diagnosis.reachable != Reach::Unknown
 }
 
-/// Whether dials are under way that matter: of bootstrap nodes as long as none, or none but by the ports of the web, is
+/// Asks if dials are under way that matter: of bootstrap nodes as long as none, or none but by the ports of the web, is
 /// reached, and over UDP as long as nobody has answered that.
 fn is_undecided(network: &NetworkState, of: &Diagnosis) -> bool {
     let nodes = (of.bootstrap_reached() == 0 || of.tcp != Tcp::Works) && is_waiting(&of.bootstrap);

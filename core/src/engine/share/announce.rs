@@ -245,6 +245,11 @@ mod tests {
         nodes: 2,
         found_at: 1,
     };
+    const WITHOUT_ADDRESS: AnnounceReport = AnnounceReport {
+        addresses: 0,
+        found_at: 0,
+        ..FOUND
+    };
     const NOBODY: AnnounceReport = AnnounceReport {
         addresses: 0,
         nodes: 0,
@@ -341,21 +346,16 @@ mod tests {
         let mut cx = context();
         let mut announcing = Announcing::new(ShareId(1));
         announcing.set(&mut cx, &[PLACE]);
-        let without_address = AnnounceReport {
-            addresses: 0,
-            found_at: 0,
-            ..FOUND
-        };
         let not_kept = AnnounceReport {
             found_at: 0,
             ..FOUND
         };
         let steps = [
             (NOBODY, vec![Findable::NoNode]),
-            (without_address, vec![]),
-            (without_address, vec![]),
-            (without_address, vec![Findable::NoAddress]),
-            (without_address, vec![]),
+            (WITHOUT_ADDRESS, vec![]),
+            (WITHOUT_ADDRESS, vec![]),
+            (WITHOUT_ADDRESS, vec![Findable::NoAddress]),
+            (WITHOUT_ADDRESS, vec![]),
             (not_kept, vec![Findable::NotKept]),
             (FOUND, vec![Findable::Found]),
             (FOUND, vec![]),
@@ -375,13 +375,8 @@ mod tests {
         let mut cx = context();
         let mut announcing = Announcing::new(ShareId(1));
         announcing.set(&mut cx, &[PLACE]);
-        let without_address = AnnounceReport {
-            addresses: 0,
-            found_at: 0,
-            ..FOUND
-        };
         for _ in 0..6 {
-            told(&mut announcing, &mut cx, &without_address);
+            told(&mut announcing, &mut cx, &WITHOUT_ADDRESS);
         }
         assert!(announcing.deadline().since(cx.now) > SETTLE);
         announcing.moved(cx.now);

@@ -7,8 +7,8 @@ use std::io;
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use libp2p::request_response::{self, ProtocolSupport};
-use libp2p::swarm::StreamProtocol;
+use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport};
+use libp2p::swarm::{ConnectionId, StreamProtocol};
 use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
 
@@ -32,6 +32,33 @@ pub(crate) fn behaviour() -> Behaviour {
         .with_request_timeout(ANSWER_TIMEOUT)
         .with_max_concurrent_streams(STREAMS);
     Behaviour::new([(super::PROTOCOL, ProtocolSupport::Outbound)], config)
+}
+
+/// The end of a question: its answer and the connection that it came on, or nothing if there is none.
+pub(crate) fn ended(
+    event: request_response::Event<Question, Answer>,
+) -> Option<(OutboundRequestId, Option<(ConnectionId, Answer)>)> {
+    match event {
+        request_response::Event::Message {
+            connection_id,
+            message:
+                request_response::Message::Response {
+                    request_id,
+                    response,
+                },
+            ..
+        } => Some((request_id, Some((connection_id, response)))),
+        request_response::Event::OutboundFailure {
+            request_id,
+            peer,
+            error,
+            ..
+        } => {
+            tracing::debug!(%peer, %error, "a node of the DHT has not answered");
+            Some((request_id, None))
+        }
+        _ => None,
+    }
 }
 
 /// Where a peer is said to be.

@@ -1,4 +1,4 @@
-//! What the outcomes of dials tell: why nobody was reached, and what gets out.
+//! Reads the outcomes of dials: why nobody was reached, and which traffic gets out.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -40,7 +40,7 @@ pub(crate) enum Obstacle {
     NoAnswer,
 }
 
-/// Whether names are resolved.
+/// Asks if names are resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Names {
@@ -51,7 +51,7 @@ pub(crate) enum Names {
     Work,
 }
 
-/// Whether TCP gets out.
+/// Asks if TCP gets out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Tcp {
@@ -119,7 +119,7 @@ fn failures(nodes: &[BootstrapNode]) -> impl Iterator<Item = (&Multiaddr, Reason
     })
 }
 
-/// Whether a dial of a bootstrap node that is not reached has not ended.
+/// A dial of a bootstrap node that is not reached has not ended.
 pub(super) fn is_waiting(nodes: &[BootstrapNode]) -> bool {
     let missing = nodes.iter().filter(|node| !node.is_reached());
     // The first that answers ends the dial, even if that is another node.
@@ -170,7 +170,7 @@ fn has_answered(outcome: Outcome) -> bool {
     }
 }
 
-/// Whether only the ports of the web get out. A host that answers on one of them and not on another port tells; hosts
+/// Asks if only the ports of the web get out. A host that answers on one of them and not on another port tells; hosts
 /// that answer on none may be dead, so it takes several of them.
 pub(super) fn tcp(network: &NetworkState) -> Tcp {
     let over_tcp = |contact: &&Contact| !is_relayed(&contact.address) && is_tcp(&contact.address);
@@ -202,7 +202,7 @@ fn is_tcp(address: &Multiaddr) -> bool {
     address.iter().any(|part| matches!(part, Protocol::Tcp(_)))
 }
 
-/// Whether UDP gets out: only nodes that speak QUIC, and that TCP reaches, can tell that it does not.
+/// Asks if UDP gets out: only nodes that speak QUIC, and that TCP reaches, can tell that it does not.
 pub(super) fn udp(network: &NetworkState) -> Udp {
     let over_quic = |contact: &&Contact| !is_relayed(&contact.address) && is_quic(&contact.address);
     let quic = || network.contacts.iter().filter(over_quic);
