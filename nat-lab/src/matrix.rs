@@ -1,6 +1,6 @@
 //! Every place against every other: what connects, how, how fast, and whether the file arrives.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -146,9 +146,9 @@ pub async fn measure(
         hosts: grid.topology.hosts.len(),
         runs: grid.squares.len() * order.repeats as usize,
     });
-    let ground = Ground::build(engine, &grid.topology, &order.world, order.seed).await?;
+    let mut ground = Ground::build(engine, &grid.topology, &order.world, order.seed).await?;
     let kinds = prove(&ground, &grid.places, &mut tell).await?;
-    run_all(&ground, &mut grid.squares, order, &mut tell).await?;
+    run_all(&mut ground, &mut grid.squares, order, &mut tell).await?;
     ground.remove().await?;
     let cells = grid.squares.into_iter().map(|square| square.cell).collect();
     Ok(Matrix {
@@ -255,19 +255,90 @@ struct Task {
     number: u64,
 }
 
-/// Makes all runs, in an order of their own, so that what a machine does for a while does not fall on one cell; no host
-/// takes part in two at once.
+/// What has come of runs so far.
+struct Tally {
+    of: usize,
+    done: usize,
+    failed: usize,
+    short: usize,
+    began: Instant,
+}
+
+impl Tally {
+    fn ran(&mut self, complete: bool, falls_short: bool) -> Progress<'static> {
+        self.done += 1;
+        self.failed += usize::from(!complete);
+        self.short += usize::from(complete && falls_short);
+        let pace = self.began.elapsed() / u32::try_from(self.done).unwrap_or(u32::MAX);
+        Progress::Ran {
+            done: self.done,
+            of: self.of,
+            failed: self.failed,
+            short: self.short,
+            left: pace * u32::try_from(self.of - self.done).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Makes all runs, in an order of their own, so that what a machine does for a while does not fall on one cell. Before
+/// nodes are worn out they are started anew.
 async fn run_all(
-    ground: &Ground,
+    ground: &mut Ground,
     squares: &mut [Square],
     order: &Order,
     tell: &mut impl FnMut(Progress<'_>),
 ) -> Result<(), MatrixError> {
-    let mut tasks = tasks(squares.len(), order);
-    let (of, began) = (tasks.len(), Instant::now());
+    let tasks = tasks(squares.len(), order);
+    let mut tally = Tally {
+        of: tasks.len(),
+        done: 0,
+        failed: 0,
+        short: 0,
+        began: Instant::now(),
+    };
+    let most = order.world.runs_of_a_host();
+    for (at, tasks) in portions(tasks, squares, most).into_iter().enumerate() {
+        if at > 0 {
+            ground.restart_nodes(&order.world).await?;
+        }
+        run_some(ground, squares, order, tasks, |outcome, falls_short| {
+            tell(tally.ran(outcome.run.complete, falls_short));
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+/// The tasks in their order, cut so that no host takes part in more than so many of one portion.
+fn portions(tasks: Vec<Task>, squares: &[Square], most: usize) -> Vec<Vec<Task>> {
+    let mut portions = vec![Vec::new()];
+    let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
+    for task in tasks {
+        let hosts = squares[task.square].hosts.each_ref().map(String::as_str);
+        if hosts.iter().any(|host| taken.get(host) >= Some(&most)) {
+            taken.clear();
+            portions.push(Vec::new());
+        }
+        for host in hosts {
+            *taken.entry(host).or_default() += 1;
+        }
+        if let Some(last) = portions.last_mut() {
+            last.push(task);
+        }
+    }
+    portions
+}
+
+/// Makes these runs; no host takes part in two at once.
+async fn run_some(
+    ground: &Ground,
+    squares: &mut [Square],
+    order: &Order,
+    mut tasks: Vec<Task>,
+    mut ran: impl FnMut(&Outcome, bool),
+) -> Result<(), MatrixError> {
     let mut busy: BTreeSet<String> = BTreeSet::new();
     let mut running = FuturesUnordered::new();
-    let (mut done, mut failed, mut short) = (0, 0, 0);
     loop {
         while running.len() < order.at_once {
             let free = |task: &Task| {
@@ -296,21 +367,11 @@ async fn run_all(
         outcome.run.sharer = task.sharer;
         let cell = &mut squares[task.square].cell;
         let falls_short = cell.best == Best::Direct && outcome.run.direct.is_none();
-        done += 1;
-        failed += usize::from(!outcome.run.complete);
-        short += usize::from(outcome.run.complete && falls_short);
         if !outcome.run.complete || falls_short {
             keep(&order.logs, cell, task.number, &outcome);
         }
+        ran(&outcome, falls_short);
         cell.runs.push(outcome.run);
-        let pace = began.elapsed() / u32::try_from(done).unwrap_or(u32::MAX);
-        tell(Progress::Ran {
-            done,
-            of,
-            failed,
-            short,
-            left: pace * u32::try_from(of - done).unwrap_or(u32::MAX),
-        });
     }
 }
 
@@ -356,4 +417,36 @@ fn keep(folder: &Path, cell: &Cell, number: u64, outcome: &Outcome) {
     let name = format!("{first}-x-{second}-{}-{number}", cell.carrier.key());
     let _ = std::fs::create_dir_all(folder);
     let _ = std::fs::write(folder.join(format!("{name}.txt")), outcome.in_words());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_host_takes_part_in_more_runs_than_its_nodes_stand() {
+        let square = |hosts: [&str; 2]| Square {
+            cell: Cell {
+                kinds: hosts.map(str::to_owned),
+                carrier: Carrier::Both,
+                best: Best::Direct,
+                runs: Vec::new(),
+            },
+            hosts: hosts.map(str::to_owned),
+        };
+        let squares = [square(["a", "b"]), square(["a", "c"]), square(["d", "e"])];
+        let task = |number: u64, square| Task {
+            square,
+            sharer: 0,
+            number,
+        };
+        let tasks: Vec<Task> = (0..9).map(|n| task(n, n as usize % 3)).collect();
+        let numbers = |most| {
+            let portions = portions(tasks.clone(), &squares, most);
+            let numbers = |portion: &Vec<Task>| portion.iter().map(|it| it.number).collect();
+            portions.iter().map(numbers).collect::<Vec<Vec<u64>>>()
+        };
+        assert_eq!(numbers(usize::MAX), [[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
+        assert_eq!(numbers(2), [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7, 8]]);
+    }
 }

@@ -43,7 +43,7 @@ impl Launch {
             | Software::Lying
             | Software::JsSecp256k1
             | Software::JsEd25519 => js(software, store, &listen, known),
-            Software::Dead | Software::Hanging | Software::Rubbish => Vec::new(),
+            Software::Dead | Software::Hanging | Software::Rubbish | Software::Named => Vec::new(),
         };
         Self {
             software,
@@ -114,6 +114,9 @@ fn listen(software: Software, ip: IpAddr, port: u16) -> Vec<String> {
         IpAddr::V4(ip) => format!("/ip4/{ip}"),
         IpAddr::V6(ip) => format!("/ip6/{ip}"),
     };
+    if software == Software::Named {
+        return vec![format!("/dns4/bootstrap.invalid/tcp/{port}")];
+    }
     let tcp = format!("{ip}/tcp/{port}");
     let stands_in = matches!(
         software,

@@ -47,11 +47,13 @@ pub enum Software {
     Hanging,
     /// Accepts connections, and talks rubbish.
     Rubbish,
+    /// Told by a name, and no DNS server answers.
+    Named,
 }
 
 impl Software {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Kubo,
         Self::P2pd,
         Self::P2pdEcdsa,
@@ -64,6 +66,7 @@ impl Software {
         Self::Dead,
         Self::Hanging,
         Self::Rubbish,
+        Self::Named,
     ];
 
     /// As reports name it.
@@ -81,6 +84,7 @@ impl Software {
             Self::Dead => "dead",
             Self::Hanging => "hanging",
             Self::Rubbish => "rubbish",
+            Self::Named => "named",
         }
     }
 
@@ -99,6 +103,7 @@ impl Software {
             Self::Dead => "nothing comes back from its address",
             Self::Hanging => "accepts connections and says nothing",
             Self::Rubbish => "accepts connections and talks rubbish",
+            Self::Named => "told by a name, and no DNS server answers",
         }
     }
 
@@ -111,7 +116,12 @@ impl Software {
     pub fn is_good(self) -> bool {
         !matches!(
             self,
-            Self::JsWebSocket | Self::Lying | Self::Dead | Self::Hanging | Self::Rubbish
+            Self::JsWebSocket
+                | Self::Lying
+                | Self::Dead
+                | Self::Hanging
+                | Self::Rubbish
+                | Self::Named
         )
     }
 }
@@ -130,16 +140,19 @@ pub enum Selection {
     Mixed,
     /// All of them, and every third node is dead, hangs or lies.
     MixedHurt,
+    /// All of them, and the first is told by a name, which no DNS server resolves.
+    MixedDeadDns,
 }
 
 impl Selection {
     /// All of them, in the order of reports.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Kubo,
         Self::P2pd,
         Self::Js,
         Self::Mixed,
         Self::MixedHurt,
+        Self::MixedDeadDns,
     ];
 
     /// As options, folders and reports name it.
@@ -150,6 +163,7 @@ impl Selection {
             Self::Js => "js",
             Self::Mixed => "mixed",
             Self::MixedHurt => "mixed-hurt",
+            Self::MixedDeadDns => "mixed-dead-dns",
         }
     }
 
@@ -161,14 +175,15 @@ impl Selection {
             Self::Js => "js-libp2p alone",
             Self::Mixed => "all mixed, one relay full, one node out of reach",
             Self::MixedHurt => "all mixed, a third of the nodes dead, hanging or lying",
+            Self::MixedDeadDns => "all mixed, the first told by a name, and no DNS server answers",
         }
     }
 
     /// Its nodes, in the order in which they are started and named to peers.
     pub fn nodes(self) -> Vec<Software> {
         use Software::{
-            Dead, Hanging, JsEd25519, JsFull, JsRsa, JsSecp256k1, JsWebSocket, Kubo, Lying, P2pd,
-            P2pdEcdsa,
+            Dead, Hanging, JsEd25519, JsFull, JsRsa, JsSecp256k1, JsWebSocket, Kubo, Lying, Named,
+            P2pd, P2pdEcdsa,
         };
         match self {
             Self::Kubo => vec![Kubo; 3],
@@ -195,6 +210,26 @@ impl Selection {
                 P2pdEcdsa,
                 JsSecp256k1,
             ],
+            Self::MixedDeadDns => {
+                let mixed = Self::Mixed.nodes();
+                std::iter::once(Named).chain(mixed).collect()
+            }
+        }
+    }
+
+    /// DNS servers answer the peers in it.
+    pub fn has_dns(self) -> bool {
+        self != Self::MixedDeadDns
+    }
+
+    /// The most runs that a host may take part in before its nodes are started anew: a relay of go-libp2p before 0.33
+    /// counts every reservation for half an hour, also those of peers that have left, and grants 8 to an IP address.
+    pub fn runs_of_a_host(self) -> usize {
+        let is_go = |node: &Software| node.speaks_quic();
+        if self.nodes().iter().any(is_go) {
+            4
+        } else {
+            usize::MAX
         }
     }
 

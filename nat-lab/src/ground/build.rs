@@ -75,8 +75,21 @@ impl Ground {
         };
         ground.join(&planned, seed).await?;
         ground.map_ports().await?;
+        if !world.has_dns() {
+            ground.end_dns()?;
+        }
         ground.start_nodes(world).await?;
         Ok(ground)
+    }
+
+    /// Has hosts ask a DNS server that is not there.
+    fn end_dns(&self) -> Result<(), GroundError> {
+        for host in self.topology.hosts.keys() {
+            let path = self.place(host)?.file("/etc/resolv.conf");
+            std::fs::write(&path, "nameserver 11.255.255.250\n")
+                .map_err(|error| GroundError::File { path, error })?;
+        }
+        Ok(())
     }
 
     /// Makes the links, and starts what is on the internet itself.

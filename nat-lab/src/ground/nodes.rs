@@ -36,6 +36,21 @@ impl World {
         Ok(Self::Foreign(selection, Store::open()?))
     }
 
+    /// The most runs that a host may take part in before the nodes are started anew.
+    pub fn runs_of_a_host(&self) -> usize {
+        match self {
+            Self::Own(_) => usize::MAX,
+            Self::Foreign(selection, _) => selection.runs_of_a_host(),
+        }
+    }
+
+    pub(super) fn has_dns(&self) -> bool {
+        match self {
+            Self::Own(_) => true,
+            Self::Foreign(selection, _) => selection.has_dns(),
+        }
+    }
+
     pub(super) fn numbers(&self) -> Vec<u16> {
         match self {
             Self::Own(_) => NODES.into(),
@@ -94,6 +109,18 @@ fn stand_in(
 }
 
 impl Ground {
+    /// Ends the nodes and starts them again, with nothing that they knew.
+    ///
+    /// # Errors
+    ///
+    /// One does not come up.
+    pub async fn restart_nodes(&mut self, world: &World) -> Result<(), GroundError> {
+        for node in self.nodes.drain(..) {
+            node.end().await;
+        }
+        self.start_nodes(world).await
+    }
+
     pub(super) async fn start_nodes(&mut self, world: &World) -> Result<(), GroundError> {
         match world {
             World::Own(options) => {
@@ -136,6 +163,7 @@ impl Ground {
                 place.rules(SILENCE).await?;
                 None
             }
+            Software::Named => None,
             Software::Hanging => Some(stand_in(place, "hangs", at)?),
             Software::Rubbish => Some(stand_in(place, "talks-rubbish", at)?),
             _ => {

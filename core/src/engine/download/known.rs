@@ -47,8 +47,8 @@ pub(super) struct Known {
     repeated: BTreeSet<u32>,
     /// Files whose roots are wanted before anything else of them.
     wanted: BTreeSet<u32>,
-    /// Where they were asked for.
-    asked: Option<LinkId>,
+    /// Links on which they were asked for. Two can take turns at being the one in use.
+    asked: BTreeSet<LinkId>,
     until: Time,
     until_at_last: Time,
     twins: Twins,
@@ -260,10 +260,10 @@ impl Download {
             return;
         };
         let known = &mut transfer.known;
-        if known.wanted.is_empty() || known.asked == Some(link) {
+        known.asked.retain(|link| cx.links.get(*link).is_some());
+        if known.wanted.is_empty() || !known.asked.insert(link) {
             return;
         }
-        known.asked = Some(link);
         // Whoever serves lets only so many wait.
         let most = RANGES.min(cx.limits.requests / 2).max(1);
         for (first, end) in known.ranges(&transfer.files, most) {
