@@ -241,10 +241,13 @@ fn wanted() -> String {
 }
 
 fn folder() -> PathBuf {
-    if let Some(named) = std::env::var_os(FOLDER) {
-        return std::path::absolute(&named).unwrap_or_else(|_| named.into());
-    }
-    // Programs and tests of one build share it.
+    let folder = std::env::var_os(FOLDER).map_or_else(beside_programs, PathBuf::from);
+    // Nodes run in folders of their own.
+    std::path::absolute(&folder).unwrap_or(folder)
+}
+
+/// Programs and tests of one build share it.
+fn beside_programs() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     let is_target = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
     let target = own.ancestors().skip(1).find(is_target);
