@@ -9,6 +9,7 @@ use futures::{FutureExt, StreamExt};
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
+use crate::foreign::Wear;
 use crate::ground::{Engine, Ground, GroundError, World};
 use crate::results::{About, Best, Carrier, Cell, KindResult, Matrix};
 use crate::sites::{self, Shared, UnknownPlace};
@@ -296,8 +297,8 @@ async fn run_all(
         short: 0,
         began: Instant::now(),
     };
-    let most = order.world.runs_of_a_host();
-    for (at, tasks) in portions(tasks, squares, most).into_iter().enumerate() {
+    let wear = order.world.wear();
+    for (at, tasks) in portions(tasks, squares, wear).into_iter().enumerate() {
         if at > 0 {
             ground.restart_nodes(&order.world).await?;
         }
@@ -309,13 +310,15 @@ async fn run_all(
     Ok(())
 }
 
-/// The tasks in their order, cut so that no host takes part in more than so many of one portion.
-fn portions(tasks: Vec<Task>, squares: &[Square], most: usize) -> Vec<Vec<Task>> {
+/// The tasks in their order, cut so that no portion wears nodes out.
+fn portions(tasks: Vec<Task>, squares: &[Square], wear: Wear) -> Vec<Vec<Task>> {
     let mut portions = vec![Vec::new()];
     let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
     for task in tasks {
         let hosts = squares[task.square].hosts.each_ref().map(String::as_str);
-        if hosts.iter().any(|host| taken.get(host) >= Some(&most)) {
+        let in_all = portions.last().map_or(0, Vec::len);
+        let is_worn = |host: &&str| taken.get(host) >= Some(&wear.of_a_host);
+        if in_all >= wear.in_all || hosts.iter().any(is_worn) {
             taken.clear();
             portions.push(Vec::new());
         }
@@ -424,7 +427,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_host_takes_part_in_more_runs_than_its_nodes_stand() {
+    fn no_portion_wears_its_nodes_out() {
         let square = |hosts: [&str; 2]| Square {
             cell: Cell {
                 kinds: hosts.map(str::to_owned),
@@ -441,12 +444,16 @@ mod tests {
             number,
         };
         let tasks: Vec<Task> = (0..9).map(|n| task(n, n as usize % 3)).collect();
-        let numbers = |most| {
-            let portions = portions(tasks.clone(), &squares, most);
+        let numbers = |of_a_host, in_all| {
+            let wear = Wear { of_a_host, in_all };
+            let portions = portions(tasks.clone(), &squares, wear);
             let numbers = |portion: &Vec<Task>| portion.iter().map(|it| it.number).collect();
             portions.iter().map(numbers).collect::<Vec<Vec<u64>>>()
         };
-        assert_eq!(numbers(usize::MAX), [[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
-        assert_eq!(numbers(2), [vec![0, 1, 2], vec![3, 4, 5], vec![6, 7, 8]]);
+        const MANY: usize = usize::MAX;
+        assert_eq!(numbers(MANY, MANY), [[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
+        assert_eq!(numbers(2, MANY), [[0, 1, 2], [3, 4, 5], [6, 7, 8]]);
+        let fours = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8]];
+        assert_eq!(numbers(MANY, 4), fours);
     }
 }

@@ -222,22 +222,39 @@ impl Selection {
         self != Self::MixedDeadDns
     }
 
-    /// The most runs that a host may take part in before its nodes are started anew: a relay of go-libp2p before 0.33
-    /// counts every reservation for half an hour, also those of peers that have left, and grants 8 to an IP address.
-    pub fn runs_of_a_host(self) -> usize {
-        let is_go = |node: &Software| node.speaks_quic();
-        if self.nodes().iter().any(is_go) {
-            4
-        } else {
-            usize::MAX
-        }
-    }
-
     /// Peers that speak only this reach a good node of it.
     pub fn speaks(self, carrier: Carrier) -> bool {
         let nodes = self.nodes();
         carrier != Carrier::Quic || nodes.iter().any(|node| node.speaks_quic())
     }
+
+    /// How many runs there may be before its nodes are started anew.
+    pub fn wear(self) -> Wear {
+        let nodes = self.nodes();
+        let has_go = nodes.iter().any(|node| node.speaks_quic());
+        Wear {
+            of_a_host: if has_go { 4 } else { usize::MAX },
+            in_all: if has_go { usize::MAX } else { 7 },
+        }
+    }
+}
+
+/// How many runs there may be with the same nodes. Each takes up to two places at a relay, and relays count those of peers
+/// that have left: go-libp2p before 0.33 grants 8 to an IP address in half an hour, js-libp2p 15 in all in two hours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wear {
+    /// Runs that one host takes part in.
+    pub of_a_host: usize,
+    /// Runs in all.
+    pub in_all: usize,
+}
+
+impl Wear {
+    /// Nodes of handover's own, which are given back what was taken.
+    pub const NONE: Self = Self {
+        of_a_host: usize::MAX,
+        in_all: usize::MAX,
+    };
 }
 
 #[cfg(test)]

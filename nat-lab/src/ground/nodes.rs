@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::plan::{self, FIRST_FOREIGN, NODES};
 use super::{Ground, GroundError, Place, Process, image};
-use crate::foreign::{Launch, Selection, Software, Store};
+use crate::foreign::{Launch, Selection, Software, Store, Wear};
 
 /// The port of every node.
 const PORT: u16 = 4001;
@@ -36,11 +36,11 @@ impl World {
         Ok(Self::Foreign(selection, Store::open()?))
     }
 
-    /// The most runs that a host may take part in before the nodes are started anew.
-    pub fn runs_of_a_host(&self) -> usize {
+    /// How many runs there may be before the nodes are started anew.
+    pub fn wear(&self) -> Wear {
         match self {
-            Self::Own(_) => usize::MAX,
-            Self::Foreign(selection, _) => selection.runs_of_a_host(),
+            Self::Own(_) => Wear::NONE,
+            Self::Foreign(selection, _) => selection.wear(),
         }
     }
 

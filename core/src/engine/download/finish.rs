@@ -85,9 +85,10 @@ impl Download {
         self.tell_agreed(cx);
         self.leave(cx, Leave::Completed);
         let stage = std::mem::replace(&mut self.stage, Stage::Ending);
-        if let (Some(time), Some(_), Stage::Transfer(transfer)) =
-            (self.options.seed_for, &self.seed, stage)
+        if let (Some(time), Some(seed), Stage::Transfer(transfer)) =
+            (self.options.seed_for, &mut self.seed, stage)
         {
+            seed.stays(cx.now);
             self.stage = Stage::Seeding(transfer);
             self.seeding = Some((summary, cx.now + time));
             cx.event(Event::Seeding {

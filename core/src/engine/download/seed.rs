@@ -34,6 +34,9 @@ const TELL_EVERY: Duration = Duration::from_millis(250);
 /// The pause after an announcement that nobody took, doubling from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LAST_PAUSE: Duration = Duration::from_mins(1);
+/// How long a download goes on before it is announced. One that is over soon helps nobody, and to be found it takes a
+/// place at relays of others, which some keep for hours: js-libp2p has 15 of them.
+const SETTLED: Duration = Duration::from_secs(10);
 
 /// The serving side of a download.
 pub(super) struct Seed {
@@ -69,8 +72,15 @@ impl Seed {
             jobs: 0,
             tell_due: now,
             place: None,
-            announce_due: now,
+            announce_due: now + SETTLED,
             pause: FIRST_PAUSE,
+        }
+    }
+
+    /// All is here, and it goes on serving: it is announced now, unless it was.
+    pub(super) fn stays(&mut self, now: Time) {
+        if self.place.is_none() {
+            self.announce_due = now;
         }
     }
 
