@@ -35,6 +35,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use handover_core::code::ShortCode;
 use handover_core::engine::{
     DiskDone, DiskError, DiskWork, DownloadId, Kept, Located, Published, Scanned, ShareId,
 };
@@ -44,7 +45,7 @@ use handover_core::merkle;
 use handover_core::path::SafePath;
 
 use crate::buffers::Buffers;
-use crate::store::KnownFiles;
+use crate::store::{KnownFiles, Proved, ShortCodes};
 
 use self::noted::Noted;
 use self::pipe::{PipeSink, PipeSource};
@@ -92,6 +93,9 @@ pub struct Disk {
     shares: Registry<ShareId, Share>,
     downloads: Registry<DownloadId, Download>,
     noted: Noted,
+    codes: Option<ShortCodes>,
+    /// The short codes of downloads that began with one.
+    coded: Registry<DownloadId, ShortCode>,
 }
 
 impl fmt::Debug for Disk {
@@ -114,6 +118,17 @@ impl Disk {
     pub(crate) fn noting(mut self, known: Option<KnownFiles>) -> Self {
         self.noted = Noted::new(known);
         self
+    }
+
+    /// A disk that notes how often which short code was tried.
+    pub(crate) fn counting(mut self, codes: Option<ShortCodes>) -> Self {
+        self.codes = codes;
+        self
+    }
+
+    /// Says with which short code a download begins. To be called before the engine is told to fetch it.
+    pub(crate) fn register_code(&self, download: DownloadId, code: ShortCode) {
+        self.coded.insert(download, code);
     }
 
     /// Says what a share means. To be called before the engine is told to share it.
@@ -216,7 +231,13 @@ impl Disk {
                 DiskDone::Finished { failed }
             }
             DiskWork::ReadBack { download, segments } => self.read_back(download, &segments)?,
+            DiskWork::Proofs {
+                download,
+                sent,
+                sharer,
+            } => self.note_proofs(download, &Proved { sent, sharer })?,
             DiskWork::Discard { download } => {
+                self.coded.remove(download);
                 if let Some(download) = self.downloads.remove(download)
                     && let Download::Folder(folder) = &*download
                 {
@@ -225,6 +246,7 @@ impl Disk {
                 DiskDone::Ok
             }
             DiskWork::Close { download } => {
+                self.coded.remove(download);
                 // With the last handle its lock goes, and another process may go on with it.
                 self.downloads.remove(download);
                 DiskDone::Ok
@@ -234,6 +256,18 @@ impl Disk {
             | DiskWork::Reuse { .. }) => self.find_known(known)?,
             of_share => self.work_for_share(of_share)?,
         })
+    }
+
+    fn note_proofs(&self, download: DownloadId, proved: &Proved) -> Result<DiskDone, DiskError> {
+        let Some(codes) = &self.codes else {
+            return Ok(DiskDone::Ok);
+        };
+        let code = self.coded.get(download)?;
+        codes.note(&code, proved).map_err(|error| {
+            tracing::warn!(%error, "how often this code was tried is not noted");
+            DiskError::Other(error.to_string())
+        })?;
+        Ok(DiskDone::Ok)
     }
 
     /// What a share wants.

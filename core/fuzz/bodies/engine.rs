@@ -527,11 +527,13 @@ impl Play {
                 lookup,
                 peer,
                 addresses: vec!["/ip4/10.0.0.3/tcp/1".parse().expect("an address")],
+                by: peer,
             },
             1 => Input::Found {
                 lookup,
                 peer: super::keys(3).public().to_peer_id(),
                 addresses: Vec::new(),
+                by: peer,
             },
             2 => Input::LookedUp {
                 lookup,

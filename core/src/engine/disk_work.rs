@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{DownloadId, Kept, OnConflict, Origin, Record, ShareId};
+use crate::PeerId;
 use crate::chunk::Chunk;
 use crate::manifest::Entry;
 use crate::merkle::{Hash, RangeHash};
@@ -129,6 +130,14 @@ pub enum DiskWork {
         folders: Vec<PublishFolder>,
         symlinks: Vec<PublishSymlink>,
         keep: bool,
+    },
+    /// Note how many proofs of its short code's words this device has sent by now, for later runs with the same code:
+    /// durably, before the next one goes out. `sharer` is the peer that has proved that it knows them too. Where nothing
+    /// is kept there is nothing to do.
+    Proofs {
+        download: DownloadId,
+        sent: u32,
+        sharer: Option<PeerId>,
     },
     /// Remove the download's staging folder, if it was not finished, and forget the download.
     Discard { download: DownloadId },

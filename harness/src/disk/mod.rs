@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use handover_core::PeerId;
 use handover_core::engine::{
     DiskDone, DiskError, DiskWork, DownloadId, JobId, Scanned, ShareId, SinkKind,
 };
@@ -105,7 +106,7 @@ pub enum JobKind {
     Publish,
     /// [`DiskWork::Finish`].
     Finish,
-    /// [`DiskWork::Known`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
+    /// [`DiskWork::Known`], [`DiskWork::Proofs`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
     Forget,
 }
 
@@ -128,6 +129,7 @@ impl JobKind {
             DiskWork::Publish { .. } => Self::Publish,
             DiskWork::Finish { .. } => Self::Finish,
             DiskWork::Known { .. }
+            | DiskWork::Proofs { .. }
             | DiskWork::Forget { .. }
             | DiskWork::Discard { .. }
             | DiskWork::Close { .. } => Self::Forget,
@@ -158,6 +160,10 @@ pub struct Disk {
     pub clashes: u32,
     /// What is remembered: the files, as they are now.
     pub(super) known: BTreeMap<Hash, Bytes>,
+    /// The number of the short code of each download that has one; and by number, how many proofs were sent, and to whom
+    /// one succeeded.
+    codes: BTreeMap<DownloadId, u32>,
+    proofs: BTreeMap<u32, (u32, Option<PeerId>)>,
     /// The wall clock, which scans tell.
     pub clock: Timestamp,
     /// Jobs under way at the most, ever, per share or download.
@@ -174,6 +180,13 @@ impl Disk {
     /// The next job of this kind fails with this.
     pub fn fail_next(&mut self, kind: JobKind, error: DiskError) {
         self.failing.push_back((kind, error));
+    }
+
+    /// A download has the short code with this number. How many proofs of its words were sent by earlier ones, and the
+    /// peer that one of them succeeded at.
+    pub(crate) fn proofs_of(&mut self, download: DownloadId, number: u32) -> (u32, Option<PeerId>) {
+        self.codes.insert(download, number);
+        self.proofs.get(&number).copied().unwrap_or_default()
     }
 
     /// A shared file gets another content, and with it another modification time.
@@ -501,6 +514,16 @@ impl Disk {
                 symlinks,
                 ..
             } => self.land(download, |landing, _| landing.finish(&folders, &symlinks)),
+            DiskWork::Proofs {
+                download,
+                sent,
+                sharer,
+            } => {
+                let number = self.codes.get(&download).ok_or(DiskError::NotFound)?;
+                let noted = self.proofs.entry(*number).or_default();
+                *noted = (sent, sharer.or(noted.1));
+                Ok(DiskDone::Ok)
+            }
             DiskWork::Discard { download } => {
                 self.land(download, |landing, _| Ok(landing.discard()))
             }

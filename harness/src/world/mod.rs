@@ -6,6 +6,7 @@ mod host;
 mod links;
 mod narrate;
 mod paced;
+mod proofs;
 mod reach;
 mod relays;
 mod run;
@@ -367,6 +368,12 @@ impl World {
         let model = self.models.entry(tag).or_default().clone();
         let state = self.host_mut(host);
         state.tags.insert(download, tag);
+        let (mut source, mut options) = (source, fetch.options);
+        if let FetchKey::Short(code) = &source.key {
+            let (sent, sharer) = state.disk.proofs_of(download, code.number());
+            options.proofs_sent = sent;
+            source.peer = source.peer.or(sharer);
+        }
         state.disk.add_landing(
             download,
             fetch.sink,
@@ -379,7 +386,7 @@ impl World {
             download,
             source,
             sink: fetch.sink,
-            options: fetch.options,
+            options,
         };
         self.command(host, command);
         download

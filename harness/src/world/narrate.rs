@@ -71,6 +71,7 @@ fn words_of_input(input: &Input) -> String {
             lookup,
             peer,
             addresses,
+            ..
         } => format!("look-up {lookup} finds {peer} at {addresses:?}"),
         Input::LookedUp { lookup, reached } => format!("look-up {lookup} ended: {reached}"),
         Input::Path { peer, path } => format!("a path to {peer}: {path:?}"),

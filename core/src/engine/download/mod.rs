@@ -21,6 +21,7 @@ mod mates;
 mod offer;
 mod offering;
 mod parts;
+mod proofs;
 mod reach;
 mod remember;
 mod reuse;
@@ -488,7 +489,7 @@ impl Download {
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
             DownloadJob::ReadBack { link, id } => self.read_back(cx, link, id, done),
             DownloadJob::Finish => self.finished(cx, done),
-            DownloadJob::Discard => {}
+            DownloadJob::Discard | DownloadJob::NoteProof(_) => {}
         }
         self.pump(cx);
         Ok(())

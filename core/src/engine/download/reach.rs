@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
-use super::super::context::Context;
-use super::super::{DialId, DownloadError, Event, LinkId, LookUpId, PathKind};
+use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::{
+    DialId, DiskWork, DownloadError, Event, FetchKey, LinkId, LookUpId, PathKind,
+};
 use super::Download;
 use super::lookups::LookUps;
 use super::mates::SEEK_AGAIN;
+use super::proofs::Proofs;
 use super::search::{Search, Step};
 use crate::message::Refusal;
 use crate::time::Time;
@@ -111,7 +114,13 @@ impl Download {
         }
         let target = (self.source.peer, known);
         let search = Search::new(target, lookups, self.turn, cx.now, patience);
-        self.search = Some(search.asking_near(!self.options.relayed_only));
+        let search = search.asking_near(!self.options.relayed_only);
+        self.search = Some(match self.source.key {
+            FetchKey::Short(_) => {
+                search.proving(Proofs::new(cx.limits.guesses, self.options.proofs_sent))
+            }
+            FetchKey::Secret(_) => search,
+        });
         self.search_on(cx);
     }
 
@@ -134,6 +143,7 @@ impl Download {
                 reason,
             }),
             Step::WrongWords => self.fail(cx, DownloadError::WrongWords),
+            Step::NoMoreProofs => self.fail(cx, DownloadError::NoMoreProofs),
             Step::GiveUp(reason) => self.fail(cx, DownloadError::Unreachable(reason)),
         }
     }
@@ -173,6 +183,14 @@ impl Download {
         dial: DialId,
         refusal: Refusal,
     ) {
+        if let Some(search) = &mut self.search {
+            match refusal {
+                Refusal::WrongWords => search.proofs_mut().refused_words(peer),
+                // Who refuses before a proof may be asked again.
+                _ if search.proofs_mut().is_tried(peer) => search.proofs_mut().answered(peer),
+                _ => {}
+            }
+        }
         let swarm = self.swarm.as_ref();
         let mate = swarm.is_some_and(|swarm| swarm.dialled(dial).is_some());
         // Who is near was asked before it was known who the sharer is, and answers after.
@@ -191,13 +209,11 @@ impl Download {
                 self.dial_failed(cx, dial, reason.into());
             }
             Refusal::NoSuchShare => self.sharer_gone(cx, DownloadError::NoSuchShare),
-            // Two may have one number; and whoever stands in for the sharer may guess once each time.
+            Refusal::WrongWords if self.search.is_none() => {
+                self.fail(cx, DownloadError::WrongWords);
+            }
+            // Two may have one number.
             Refusal::WrongWords => {
-                let most = cx.limits.guesses as usize;
-                let wrong = self.search.as_mut().map(|search| search.is_wrong(peer));
-                if wrong.is_none_or(|wrong| wrong >= most) {
-                    return self.fail(cx, DownloadError::WrongWords);
-                }
                 self.dial_failed(cx, dial, "somebody has this code with other words".into());
             }
             Refusal::Version => self.fail(
@@ -230,7 +246,7 @@ impl Download {
         &mut self,
         cx: &mut Context,
         lookup: LookUpId,
-        peer: PeerId,
+        (peer, by): (PeerId, PeerId),
         addresses: &[Multiaddr],
     ) {
         if self.is_ending() || peer == cx.peer {
@@ -239,16 +255,63 @@ impl Download {
         let mut vetted = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
         vetted.retain(|address| self.may_dial(address));
         if let Some(search) = &mut self.search {
-            search.found(cx, self.id, peer, &vetted);
+            search.found(cx, self.id, (peer, by), &vetted);
             search.found_by(lookup, peer);
         }
         self.meet_at(cx, peer, vetted);
     }
 
-    /// A peer has the code with other words.
-    pub(in super::super) fn has_other_words(&self, peer: PeerId) -> bool {
+    /// Whether the words of a short code may be proved to this peer, over what this dial led to.
+    pub(in super::super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
         let search = self.search.as_ref();
-        search.is_some_and(|search| search.has_other_words(peer))
+        search.is_some_and(|search| search.may_prove(peer, dial))
+    }
+
+    /// They are: that is noted before the proof goes out on this link.
+    pub(in super::super) fn prove(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        peer: PeerId,
+        dial: DialId,
+    ) {
+        if let Some(search) = &mut self.search {
+            let sent = search.prove(peer, dial);
+            let owner = JobOwner::Download(self.id, DownloadJob::NoteProof(Some(link)));
+            cx.disk(owner, self.proofs(sent, None));
+        }
+    }
+
+    /// The peer knows the words too.
+    pub(in super::super) fn proved(&mut self, cx: &mut Context, peer: PeerId) {
+        let search = self.search.as_mut();
+        let sent = search.and_then(|search| search.proofs_mut().succeeded(peer));
+        if let Some(sent) = sent {
+            let owner = JobOwner::Download(self.id, DownloadJob::NoteProof(None));
+            cx.disk(owner, self.proofs(sent, Some(peer)));
+        }
+    }
+
+    /// The peer has answered a proof with something else than it should.
+    pub(in super::super) fn proof_answered(&mut self, peer: PeerId) {
+        if let Some(search) = &mut self.search {
+            search.proofs_mut().answered(peer);
+        }
+    }
+
+    /// The link is gone on which the answer to a proof was awaited.
+    pub(in super::super) fn proof_broke(&mut self, peer: PeerId) {
+        if let Some(search) = &mut self.search {
+            search.proofs_mut().broke(peer);
+        }
+    }
+
+    fn proofs(&self, sent: u32, sharer: Option<PeerId>) -> DiskWork {
+        DiskWork::Proofs {
+            download: self.id,
+            sent,
+            sharer,
+        }
     }
 
     /// A look-up has ended.

@@ -1,11 +1,12 @@
 //! Looking for the peer: who is dialled where and when, and when to give up.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::{DialId, DownloadId, LookUpId};
 use super::lookups::{LookUps, Round};
+use super::proofs::{Proofs, Way};
 use crate::dial::{by_relay, ways};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
@@ -32,7 +33,7 @@ const NO_DHT: &str = "no node of the DHT answers, so only this network was searc
 pub(super) const NOTHING_CAME: &str = "it was connected, but sent nothing of what it was asked for";
 
 /// Where somebody may be; without a peer, whoever answers there is it.
-type Target = (Option<PeerId>, Vec<Multiaddr>);
+pub(super) type Target = (Option<PeerId>, Vec<Multiaddr>);
 
 /// A search, from the loss of the last link (or the start) until a link proves the key, and on from there if that link
 /// is lost before it brought anything: so a peer that only ever hangs up is dialled ever more rarely, and then given up.
@@ -51,17 +52,19 @@ pub(super) struct Search {
     /// Of those the ones that were found under another day than today's, and by how many they are ahead at the least.
     ahead: BTreeMap<PeerId, i32>,
     lookups: LookUps,
-    /// Peers that have the code with other words.
-    wrong: BTreeSet<PeerId>,
+    /// What was proved of a short code, and to whom.
+    proofs: Proofs,
     began: Time,
     /// When it is given up.
     ends: Time,
     /// When the next attempt is due.
     due: Time,
     attempt: u32,
-    dials: BTreeSet<DialId>,
+    /// Neighbours that this attempt may still dial.
+    near_left: usize,
+    dials: BTreeMap<DialId, Way>,
     /// What this attempt dials later.
-    later: VecDeque<(Time, Target)>,
+    later: VecDeque<(Time, Target, Way)>,
     pause: Duration,
     last_failure: Option<String>,
     /// A link stands: what is left of the patience.
@@ -77,6 +80,8 @@ pub(super) enum Step {
     Attempt(u32),
     /// Whoever has the code has it with other words.
     WrongWords,
+    /// There may be no more proofs of the code's words.
+    NoMoreProofs,
     /// Time is over.
     GiveUp(String),
 }
@@ -97,12 +102,13 @@ impl Search {
             found: BTreeMap::new(),
             ahead: BTreeMap::new(),
             lookups,
-            wrong: BTreeSet::new(),
+            proofs: Proofs::default(),
             began: now,
             ends: now + patience,
             due: now,
             attempt: 0,
-            dials: BTreeSet::new(),
+            near_left: NEARBY,
+            dials: BTreeMap::new(),
             later: VecDeque::new(),
             pause: FIRST_PAUSE,
             last_failure: None,
@@ -114,6 +120,16 @@ impl Search {
     pub(super) fn asking_near(mut self, asks: bool) -> Self {
         self.asks_near = asks;
         self
+    }
+
+    /// It is for a short code, whose words may be proved so often.
+    pub(super) fn proving(mut self, proofs: Proofs) -> Self {
+        self.proofs = proofs;
+        self
+    }
+
+    pub(super) fn proofs_mut(&mut self) -> &mut Proofs {
+        &mut self.proofs
     }
 
     pub(super) fn began(&self) -> Time {
@@ -171,26 +187,33 @@ impl Search {
 
     /// A dial failed, or its link did before it proved the key.
     pub(super) fn failed(&mut self, dial: DialId, reason: String, now: Time) {
-        let ours = self.dials.remove(&dial);
+        let ours = self.dials.remove(&dial).is_some();
         self.last_failure = Some(reason);
         if !ours || !self.dials.is_empty() || self.resting.is_some() {
             return;
         }
         match self.later.front_mut() {
-            Some((at, _)) => *at = (*at).min(now),
+            Some((at, ..)) => *at = (*at).min(now),
             None => self.wait(now),
         }
     }
 
-    /// A peer that was dialled has the code with other words; how many such there are.
-    pub(super) fn is_wrong(&mut self, peer: PeerId) -> usize {
-        self.wrong.insert(peer);
-        self.wrong.len()
+    /// Whether the words may be proved to this peer over what this dial led to.
+    pub(super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
+        let way = self.dials.get(&dial).copied().unwrap_or(Way::Code);
+        self.proofs.may_send(peer, way, self.is_alone(peer))
     }
 
-    /// Whether that was so.
-    pub(super) fn has_other_words(&self, peer: PeerId) -> bool {
-        self.wrong.contains(&peer)
+    /// The words are proved to this peer. How many proofs there were now.
+    pub(super) fn prove(&mut self, peer: PeerId, dial: DialId) -> u32 {
+        let way = self.dials.get(&dial).copied().unwrap_or(Way::Code);
+        self.proofs.send(peer, way)
+    }
+
+    /// Whether a whole round of look-ups has found nobody else than this peer that is still to be tried.
+    fn is_alone(&self, peer: PeerId) -> bool {
+        let mut others = self.found.keys().filter(|other| **other != peer);
+        self.lookups.are_exhausted() && others.all(|other| self.proofs.is_tried(*other))
     }
 
     /// Does what is due.
@@ -198,7 +221,10 @@ impl Search {
         if self.resting.is_some() {
             return Step::Wait;
         }
-        if !self.wrong.is_empty()
+        if self.proofs.are_used_up() {
+            return Step::NoMoreProofs;
+        }
+        if self.proofs.are_words_wrong()
             && self.dials.is_empty()
             && self.later.is_empty()
             && !self.lookups.is_under_way()
@@ -210,9 +236,9 @@ impl Search {
             return Step::GiveUp(reason.unwrap_or_else(|| "no answer".to_string()));
         }
         self.lookups.tick(cx, download);
-        while self.later.front().is_some_and(|(at, _)| *at <= cx.now) {
-            if let Some((_, target)) = self.later.pop_front() {
-                self.dial(cx, download, target);
+        while self.later.front().is_some_and(|(at, ..)| *at <= cx.now) {
+            if let Some((_, target, way)) = self.later.pop_front() {
+                self.dial(cx, download, target, way);
             }
         }
         if cx.now < self.due {
@@ -229,7 +255,8 @@ impl Search {
 
     /// One attempt: everything that is known. Whether that is anything.
     fn try_all(&mut self, cx: &mut Context, download: DownloadId) -> bool {
-        self.try_target(cx, download, (self.peer, self.known.clone()));
+        self.near_left = NEARBY;
+        self.try_target(cx, download, (self.peer, self.known.clone()), Way::Code);
         let mut found: Vec<_> = self.found.keys().copied().collect();
         cx.standings.sort(&mut found, |peer| *peer);
         for peer in found {
@@ -237,7 +264,7 @@ impl Search {
         }
         let mut near: Vec<_> = cx.nearby.keys().copied().collect();
         cx.standings.sort(&mut near, |peer| *peer);
-        for peer in near.into_iter().take(NEARBY) {
+        for peer in near {
             self.nearby(cx, download, peer);
         }
         let dialled = !(self.dials.is_empty() && self.later.is_empty());
@@ -252,7 +279,13 @@ impl Search {
     }
 
     /// TCP at once, QUIC and then one relay after the other a little later.
-    fn try_target(&mut self, cx: &mut Context, download: DownloadId, (peer, at): Target) {
+    fn try_target(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        (peer, at): Target,
+        way: Way,
+    ) {
         let ways = ways(&at);
         let mut relays = by_relay(ways.relayed);
         cx.standings.sort(&mut relays, |(relay, _)| *relay);
@@ -267,28 +300,30 @@ impl Search {
             }
             let target = (peer, addresses);
             if after.is_zero() {
-                self.dial(cx, download, target);
+                self.dial(cx, download, target, way);
             } else {
-                self.dial_later(cx.now + after, target);
+                self.dial_later(cx.now + after, target, way);
             }
             after += next;
         }
     }
 
-    fn dial_later(&mut self, at: Time, target: Target) {
-        let place = self.later.partition_point(|(other, _)| *other <= at);
-        self.later.insert(place, (at, target));
+    fn dial_later(&mut self, at: Time, target: Target, way: Way) {
+        let place = self.later.partition_point(|(other, ..)| *other <= at);
+        self.later.insert(place, (at, target, way));
     }
 
     /// Somebody is on the local network: dialled, if it is the peer, or if nothing else says who that is.
     pub(super) fn nearby(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
         let anybody = self.peer.is_none() && self.known.is_empty();
-        let is_wanted = (anybody || self.peer == Some(peer)) && !self.wrong.contains(&peer);
-        if self.resting.is_some() || !is_wanted || !self.asks_near {
+        let is_wanted = (anybody || self.peer == Some(peer)) && !self.proofs.is_answered(peer);
+        if self.resting.is_some() || !is_wanted || !self.asks_near || self.near_left == 0 {
             return;
         }
         if let Some(addresses) = cx.nearby.get(&peer).cloned() {
-            self.dial(cx, download, (Some(peer), addresses));
+            // Neighbours come, go and change as they like.
+            self.near_left -= 1;
+            self.dial(cx, download, (Some(peer), addresses), Way::Near);
         }
     }
 
@@ -312,14 +347,15 @@ impl Search {
         &mut self,
         cx: &mut Context,
         download: DownloadId,
-        peer: PeerId,
+        (peer, by): (PeerId, PeerId),
         addresses: &[Multiaddr],
     ) {
         let is_wanted = self.peer.is_none_or(|wanted| wanted == peer);
         let has_room = self.found.len() < cx.limits.found || self.found.contains_key(&peer);
-        if !is_wanted || !has_room || self.resting.is_some() || self.wrong.contains(&peer) {
+        if !is_wanted || !has_room || self.resting.is_some() || self.proofs.is_answered(peer) {
             return;
         }
+        self.proofs.named(peer, by);
         let known = self.found.entry(peer).or_default();
         let before = known.len();
         for address in addresses {
@@ -329,18 +365,18 @@ impl Search {
         }
         let new = known.split_at(before).1.to_vec();
         if self.attempt > 0 && !new.is_empty() {
-            self.try_target(cx, download, (Some(peer), new));
+            self.try_target(cx, download, (Some(peer), new), Way::Dht);
             // The next attempt comes when these have failed.
             self.due = Time::NEVER;
         }
     }
 
     fn try_found(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
-        if self.wrong.contains(&peer) {
+        if self.proofs.is_answered(peer) {
             return;
         }
         if let Some(addresses) = self.found.get(&peer).cloned() {
-            self.try_target(cx, download, (Some(peer), addresses));
+            self.try_target(cx, download, (Some(peer), addresses), Way::Dht);
         }
     }
 
@@ -364,9 +400,15 @@ impl Search {
         Some(round)
     }
 
-    fn dial(&mut self, cx: &mut Context, download: DownloadId, (peer, addresses): Target) {
+    fn dial(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        (peer, addresses): Target,
+        way: Way,
+    ) {
         let dial = cx.dial(download, peer, addresses);
-        self.dials.insert(dial);
+        self.dials.insert(dial, way);
     }
 }
 
@@ -416,7 +458,7 @@ mod tests {
         let mut search = search(Vec::new());
         for (number, standing) in [(1, -3), (2, 0), (3, 4)] {
             let address = format!("/ip4/192.0.2.{number}/tcp/1").parse().unwrap();
-            search.found(&mut cx, ID, peer(number), &[address]);
+            search.found(&mut cx, ID, (peer(number), peer(0)), &[address]);
             if standing != 0 {
                 cx.standings.set(peer(number), standing);
             }

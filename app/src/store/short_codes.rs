@@ -1,0 +1,125 @@
+//! How often the words of each short code were proved to somebody who did not know them, and who has turned out to know
+//! them: so that a command that is run again does not begin to count anew, and goes to the right peer.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use handover_core::PeerId;
+use handover_core::code::ShortCode;
+use redb::{ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, decode, encode, table};
+
+/// Codes that are kept; the oldest go first.
+const KEPT: usize = 1000;
+/// By the code.
+const CODES: TableDefinition<&str, &[u8]> = TableDefinition::new("short codes");
+
+/// What is known of one code.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proved {
+    /// Proofs that were sent and did not succeed.
+    pub sent: u32,
+    /// The peer that knows the words.
+    pub sharer: Option<PeerId>,
+}
+
+/// The same as it is written.
+#[derive(Debug, Serialize, Deserialize)]
+struct Row {
+    /// When it was written, in seconds since 1970.
+    at: u64,
+    sent: u32,
+    sharer: Option<String>,
+}
+
+/// The short codes that a device has used. Copies are cheap.
+#[derive(Debug, Clone)]
+pub struct ShortCodes {
+    store: Store,
+}
+
+impl ShortCodes {
+    /// Those that are noted in this data folder.
+    pub fn in_folder(data_dir: &Path) -> Self {
+        let store = Store::in_folder(data_dir);
+        Self { store }
+    }
+
+    /// What is known of a code.
+    pub fn of(&self, code: &ShortCode) -> Result<Proved, StoreError> {
+        self.store.read(|transaction| {
+            let Some(rows) = table(transaction, CODES)? else {
+                return Ok(Proved::default());
+            };
+            let row = rows.get(code.encode().as_str())?;
+            let row = row.and_then(|row| decode::<Row>(row.value()));
+            Ok(row.map_or_else(Proved::default, |row| Proved {
+                sent: row.sent,
+                sharer: row.sharer.and_then(|peer| peer.parse().ok()),
+            }))
+        })
+    }
+
+    /// Notes how many proofs were sent, and to whom one succeeded, if one did: durably.
+    pub fn note(&self, code: &ShortCode, proved: &Proved) -> Result<(), StoreError> {
+        let row = Row {
+            at: now(),
+            sent: proved.sent,
+            sharer: proved.sharer.map(|peer| peer.to_string()),
+        };
+        self.store.write(|transaction| {
+            let mut rows = transaction.open_table(CODES)?;
+            rows.insert(code.encode().as_str(), encode(&row).as_slice())?;
+            let mut ages = Vec::new();
+            for row in rows.iter()? {
+                let (key, bytes) = row?;
+                let age = decode::<Row>(bytes.value()).map_or(0, |row| row.at);
+                ages.push((age, key.value().to_owned()));
+            }
+            ages.sort_unstable();
+            let many = ages.len().saturating_sub(KEPT);
+            for (_, oldest) in ages.iter().take(many) {
+                rows.remove(oldest.as_str())?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::code::ShareCode;
+
+    use super::*;
+
+    fn short(text: &str) -> ShortCode {
+        match text.parse() {
+            Ok(ShareCode::Short(code)) => code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_code_is_known_again_by_the_next_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let [code, other] = ["4827193-amber-otter", "4827193-otter-amber"].map(short);
+        let codes = ShortCodes::in_folder(folder.path());
+        assert_eq!(codes.of(&code).unwrap(), Proved::default());
+        let sharer = handover_core::Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        let proved = Proved {
+            sent: 3,
+            sharer: Some(sharer.public().to_peer_id()),
+        };
+        codes.note(&code, &proved).unwrap();
+        let again = ShortCodes::in_folder(folder.path());
+        assert_eq!(again.of(&code).unwrap(), proved);
+        assert_eq!(again.of(&other).unwrap(), Proved::default());
+    }
+}
