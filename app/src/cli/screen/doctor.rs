@@ -283,7 +283,8 @@ fn hints(hints: &[Hint]) -> Option<Finding> {
         said.push(format!("{} that dialling back works", are(reached)));
     }
     if not_reached > 0 {
-        said.push(format!("{} that it fails", are(not_reached)));
+        let it = if reached > 0 { "it" } else { "dialling back" };
+        said.push(format!("{} that {it} fails", are(not_reached)));
     }
     if said.is_empty() {
         return None;
