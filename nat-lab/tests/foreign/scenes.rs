@@ -1,7 +1,6 @@
 //! The tests.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,7 +11,7 @@ use super::dns::{self, Record};
 use super::peers::{Ended, Node, Program, Transfer, handover};
 
 /// Every test, by its name.
-pub const ALL: [(&str, fn()); 16] = [
+pub const ALL: [(&str, fn()); 12] = [
     (
         "a_foreign_client_finds_us_by_the_protocol_alone_and_identifies_us",
         a_foreign_client_finds_us,
@@ -32,13 +31,6 @@ pub const ALL: [(&str, fn()); 16] = [
     ("a_node_with_an_ed25519_identity_is_reached", || {
         reached(Software::JsEd25519)
     }),
-    ("p2pd_dials_back_for_a_hint", || hinted(Software::P2pd, 54)),
-    ("kubo_dials_back_for_a_hint", || hinted(Software::Kubo, 56)),
-    ("js_is_not_asked_to_dial_back", js_not_asked),
-    (
-        "a_device_that_starts_for_the_fifth_time_is_refused_by_p2pd_and_takes_another_relay",
-        refused,
-    ),
     ("a_short_code_works_over_js_alone", js_alone),
     (
         "a_js_relay_of_128_kib_carries_a_file_by_many_circuits",
@@ -69,107 +61,11 @@ fn reached(software: Software) {
 
 fn doctor(address: &str) -> serde_json::Value {
     let data = tempfile::tempdir().unwrap();
-    doctor_with(data.path(), &["--bootstrap", address])
-}
-
-fn doctor_with(data: &Path, options: &[&str]) -> serde_json::Value {
-    let mut command = handover(data);
-    command
-        .args(["doctor", "--json", "--no-mdns"])
-        .args(options);
+    let mut command = handover(data.path());
+    command.args(["doctor", "--json", "--no-mdns", "--bootstrap", address]);
     let ended = Program::start(&mut command).end();
     let found = ended.named("doctor").last().map(|event| (*event).clone());
     found.unwrap_or_else(|| panic!("{ended:#?}"))
-}
-
-/// `doctor`, listening at this host alone, which is no node's.
-fn doctor_at(host: u8, node: &Node) -> serde_json::Value {
-    let data = tempfile::tempdir().unwrap();
-    let listen = format!("/ip4/11.7.1.{host}/tcp/4003");
-    let options = [
-        "--wait",
-        "6",
-        "--bootstrap",
-        node.tcp(),
-        "--listen",
-        &listen,
-    ];
-    doctor_with(data.path(), &options)
-}
-
-/// A node that speaks `AutoNAT` v1 alone, which gets in at one host, and not at the next one.
-fn hinted(software: Software, host: u8) {
-    let node = Node::start(software);
-    let blocked = host + 1;
-    let rules = format!(
-        "table ip wall{host} {{\nchain inwards {{\ntype filter hook input priority 0;\n\
-         ip daddr 11.7.1.{blocked} tcp dport 4003 tcp flags & (syn | ack) == syn reject with tcp reset\n}}\n}}\n"
-    );
-    filter(&rules);
-    let hint = |host: u8, reached: &[&str], not_reached: &[&str]| {
-        json!([{
-            "address": format!("/ip4/11.7.1.{host}/tcp/4003"),
-            "reached_by": reached,
-            "not_reached_by": not_reached,
-            "denied": false,
-        }])
-    };
-    let id = node.id.as_str();
-    let told = doctor_at(host, &node);
-    assert_eq!(told["hints"], hint(host, &[id], &[]), "{told}");
-    // It is no proof.
-    assert_eq!(told["reachable"], "unknown", "{told}");
-    assert_eq!(told["relays_needed"], true, "{told}");
-    let told = doctor_at(blocked, &node);
-    assert_eq!(told["hints"], hint(blocked, &[], &[id]), "{told}");
-}
-
-/// Asked to dial back, js-libp2p closes the connection that it was asked on.
-fn js_not_asked() {
-    let node = Node::start(Software::JsEd25519);
-    let told = doctor_at(53, &node);
-    assert_eq!(told["hints"], json!([]), "{told}");
-    assert_eq!(told["relays"], 1, "{told}");
-}
-
-/// Four reservations of a peer within half an hour are all that go-libp2p gives.
-fn refused() {
-    let first = Node::start(Software::P2pd);
-    let second = Node::start(Software::P2pd);
-    let data = tempfile::tempdir().unwrap();
-    let mut options = vec![
-        "--wait",
-        "4",
-        "--transport",
-        "tcp",
-        "--bootstrap",
-        first.tcp(),
-    ];
-    for _ in 0..4 {
-        let told = doctor_with(data.path(), &options);
-        assert_eq!(
-            (&told["relays"], &told["refusals"]),
-            (&json!(1), &json!([])),
-            "{told}"
-        );
-    }
-    options.extend(["--bootstrap", second.tcp()]);
-    let told = doctor_with(data.path(), &options);
-    let refusal = json!([{ "relay": first.id, "status": "RESERVATION_REFUSED" }]);
-    assert_eq!(
-        (&told["relays"], &told["refusals"]),
-        (&json!(1), &refusal),
-        "{told}"
-    );
-}
-
-/// Loads rules for what comes in.
-fn filter(rules: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("rules");
-    std::fs::write(&file, rules).unwrap();
-    let loaded = Command::new("nft").arg("-f").arg(file).status().unwrap();
-    assert!(loaded.success());
 }
 
 /// A client by js-libp2p computes the meeting point from the number and the day, as PROTOCOL.md has it.
@@ -296,7 +192,11 @@ fn loss() {
         "table ip loss {{\nchain inwards {{\ntype filter hook input priority 0;\n\
          ip saddr {ip} numgen random mod 5 0 drop\nip daddr {ip} numgen random mod 5 0 drop\n}}\n}}\n"
     );
-    filter(&rules);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("rules");
+    std::fs::write(&file, rules).unwrap();
+    let loaded = Command::new("nft").arg("-f").arg(file).status().unwrap();
+    assert!(loaded.success());
     let got = Transfer::by([relay.tcp()], 100_000)
         .with(&["--no-direct"])
         .make();

@@ -124,8 +124,7 @@ async fn a_circuit_that_came_after_identify_was_not_told_to_nodes() {
     heard.expect("the node hears of the circuit");
 }
 
-/// Relays by go-libp2p 0.29 count the reservations of a peer over half an hour, four at the most, also those that are
-/// long gone.
+/// A relay that counts the reservations of a peer over half an hour, four at the most, also those that are long gone.
 #[tokio::test]
 async fn a_device_that_starts_for_the_fifth_time_is_refused_by_its_relay_and_takes_another() {
     let four = NonZeroU32::new(4).unwrap();
