@@ -57,12 +57,14 @@ table inet mapped {
 fn mapper(internet: &Internet, number: u32, scene: &Scene, speaks: &str) -> Process {
     let gateway = format!("g{number}");
     // Or it searches and answers over the internet.
-    internet.ip(&gateway, "route add 239.0.0.0/8 dev lan");
+    internet
+        .places
+        .ip(&gateway, "route add 239.0.0.0/8 dev lan");
     let settings = scene.file(&gateway, format!("{MAPPER}{speaks}").as_bytes());
     let mut mapper = Command::new("miniupnpd");
     mapper.arg("-d").arg("-f").arg(settings);
     mapper.arg("-P").arg(scene.path(&format!("{gateway}.pid")));
-    let mut mapper = internet.at(&gateway, &mapper);
+    let mut mapper = internet.places.at(&gateway, &mapper);
     let log = scene.path(&format!("{gateway}.log"));
     mapper.stderr(std::fs::File::create(&log).unwrap());
     let mapper = Process::start(mapper);
@@ -75,10 +77,9 @@ fn mapper(internet: &Internet, number: u32, scene: &Scene, speaks: &str) -> Proc
 
 /// Ports that a router maps now.
 fn mapped(internet: &Internet, gateway: &str) -> usize {
-    let mut list = Command::new("nft");
-    list.args(["list", "chain", "inet", "mapped", "inwards"]);
-    let listed = Process::start(internet.at(gateway, &list)).wait().expect(0);
-    let listed = String::from_utf8(listed.stdout).unwrap();
+    let listed = internet
+        .places
+        .shell(gateway, "nft list chain inet mapped inwards");
     listed.matches("dnat").count()
 }
 

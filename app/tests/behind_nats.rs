@@ -9,14 +9,15 @@ use std::process::ExitCode;
 
 use handover_test_needs::{Tests, tests};
 use support::Scene;
-use support::internet::{self, Internet, connected};
+use support::internet::{Internet, connected};
+use support::places;
 
 fn main() -> ExitCode {
     let tests = tests![
         port_restricted_nats_are_punched_whether_they_keep_ports_or_not,
         what_can_not_be_punched_is_relayed,
     ];
-    Tests::default().needing(internet::NEEDS, tests).run()
+    Tests::default().needing(places::NEEDS, tests).run()
 }
 
 /// What a gateway does with ports.

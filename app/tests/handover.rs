@@ -245,28 +245,6 @@ fn eventually_ends(process: &mut Process) {
 }
 
 #[test]
-fn a_code_in_its_old_form_works() {
-    let scene = Scene::new();
-    let file = scene.file("sent/file", b"bytes");
-    for transport in ["tcp", "quic"] {
-        let sender = scene.send(&[&file], &["--legacy", "--transport", transport]);
-        let Some(code) = &sender.legacy else {
-            // Nothing but loopback here, which such a code never names.
-            return;
-        };
-        assert_eq!(
-            code.split(':').next().unwrap().len(),
-            "GAZ3-VTDS-YQP7".len()
-        );
-        run(scene.get(code, transport, &[])).expect(0);
-        assert_eq!(
-            fs::read(scene.path(transport).join("file")).unwrap(),
-            b"bytes"
-        );
-    }
-}
-
-#[test]
 fn one_account_can_hand_over_to_itself() {
     let scene = Scene::new();
     let sender = scene.send(&[&scene.file("sent/file", b"bytes")], &[]);

@@ -4,20 +4,29 @@ mod support;
 
 use std::process::ExitCode;
 
-use support::places::{Places, run_tests};
-use support::{Scene, Sender, noise};
+use handover_test_needs::{Tests, tests};
+use support::places::{self, Places, await_ticket, names};
+use support::{Process, Scene, Sender, eventually, noise};
 
 fn main() -> ExitCode {
-    run_tests(&[
-        (
-            "small_packets_without_a_word_carry_a_transfer_over_tcp",
-            small_packets_without_a_word_carry_a_transfer_over_tcp,
-        ),
-        (
-            "small_packets_without_a_word_carry_a_transfer_over_quic",
-            small_packets_without_a_word_carry_a_transfer_over_quic,
-        ),
-    ])
+    let tests = tests![
+        small_packets_without_a_word_carry_a_transfer_over_tcp,
+        small_packets_without_a_word_carry_a_transfer_over_quic,
+        ipv4_is_tried_while_nothing_comes_back_over_ipv6,
+    ];
+    Tests::default().needing(places::NEEDS, tests).run()
+}
+
+/// Gives an interface an address of each family: the end of a network.
+fn both_families(places: &Places, place: &str, interface: &str, (net, end): (u8, u8)) {
+    places.address(place, interface, &format!("11.{net}.0.{end}/24"));
+    places.address(place, interface, &format!("2a11:{net}::{end}/64"));
+}
+
+/// Everything else is reached through this network's router.
+fn default_routes(places: &Places, place: &str, net: u8) {
+    places.ip(place, &format!("route add default via 11.{net}.0.1"));
+    places.ip(place, &format!("-6 route add default via 2a11:{net}::1"));
 }
 
 /// The computers `a` and `b`, and the routers `r` and `s` between them. Between those packets are of 1,280 bytes at the
@@ -35,19 +44,16 @@ fn narrow(mark: &str) -> Places {
         ("s", "lan", 2, 1),
         ("b", "eth0", 2, 2),
     ] {
-        places.address(place, interface, &format!("11.{net}.0.{end}/24"));
-        places.address(place, interface, &format!("2a11:{net}::{end}/64"));
+        both_families(&places, place, interface, (net, end));
     }
     for (place, net) in [("a", 1), ("b", 2)] {
-        places.ip(place, &format!("route add default via 11.{net}.0.1"));
-        places.ip(place, &format!("-6 route add default via 2a11:{net}::1"));
+        default_routes(&places, place, net);
         // Linux's own cure, which is off by default; here for certain.
         places.shell(place, "echo 0 > /proc/sys/net/ipv4/tcp_mtu_probing");
     }
     for (place, net, other) in [("r", 2, 2), ("s", 1, 1)] {
         places.ip(place, "link set wan mtu 1280");
-        places.shell(place, "echo 1 > /proc/sys/net/ipv4/ip_forward");
-        places.shell(place, "echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+        places.forwards(place);
         places.ip(
             place,
             &format!("route add 11.{net}.0.0/24 via 11.9.0.{other}"),
@@ -56,10 +62,10 @@ fn narrow(mark: &str) -> Places {
             place,
             &format!("-6 route add 2a11:{net}::/64 via 2a11:9::{other}"),
         );
-        places.shell(
+        places.rules(
             place,
-            "echo 'table inet silence { chain output { type filter hook output priority 0;
-                icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }' | nft -f -",
+            "table inet silence { chain output { type filter hook output priority 0;
+                icmp type destination-unreachable drop; icmpv6 type packet-too-big drop; }; }",
         );
     }
     places
@@ -80,10 +86,8 @@ fn hand_over(mark: &str, transport: &str, ports: [&str; 2]) {
         } else {
             "11.1.0.2"
         };
-        let ticket = support::places::await_ticket(&mut sender, |addresses| {
-            addresses
-                .iter()
-                .any(|told| told.to_string().contains(address))
+        let ticket = await_ticket(&mut sender, |addresses| {
+            addresses.iter().any(|told| names(told, address))
         });
         let mut get = scene.bare(&["get", "--yes", "--data-dir"]);
         get.arg(scene.path("receiver"))
@@ -104,4 +108,65 @@ fn small_packets_without_a_word_carry_a_transfer_over_tcp() {
 fn small_packets_without_a_word_carry_a_transfer_over_quic() {
     let ports = ["/ip4/0.0.0.0/udp/4001/quic-v1", "/ip6/::/udp/4001/quic-v1"];
     hand_over("q", "quic", ports);
+}
+
+/// The computers `a` and `b`, and a router between them that drops all IPv6, and at first IPv4 too.
+fn black_hole() -> Places {
+    let places = Places::new("h", &["a", "r", "b"]);
+    places.cable([("a", "eth0"), ("r", "one")]);
+    places.cable([("r", "two"), ("b", "eth0")]);
+    for (place, interface, net, end) in [
+        ("a", "eth0", 1, 2),
+        ("r", "one", 1, 1),
+        ("r", "two", 2, 1),
+        ("b", "eth0", 2, 2),
+    ] {
+        both_families(&places, place, interface, (net, end));
+    }
+    default_routes(&places, "a", 1);
+    default_routes(&places, "b", 2);
+    places.forwards("r");
+    places.rules(
+        "r",
+        "table ip6 hole { chain through { type filter hook forward priority 0; policy drop; }; }
+         table ip closed { chain through { type filter hook forward priority 0; policy drop; }; }",
+    );
+    places
+}
+
+/// A place waits for an answer to a call over TCP, by what the kernel lists for this family.
+fn is_calling(places: &Places, place: &str, list: &str) -> bool {
+    const SYN_SENT: &str = "02";
+    let sockets = places.shell(place, &format!("cat /proc/net/{list}"));
+    let mut states = sockets.lines().map(|line| line.split_whitespace().nth(3));
+    states.any(|state| state == Some(SYN_SENT))
+}
+
+/// Both families are called at the same time, which can be seen for as long as neither answers.
+fn ipv4_is_tried_while_nothing_comes_back_over_ipv6() {
+    let places = black_hole();
+    let scene = Scene::new();
+    let file = scene.file("sent", &noise(3_000_000, 12));
+    let options = ["--json", "--no-dht", "--no-mdns", "--data-dir"];
+    let mut send = scene.bare(&["send"]);
+    send.args(options).arg(scene.path("sender")).arg(file);
+    let mut sender = Sender::start_unopened(places.at("a", &send));
+    let ticket = await_ticket(&mut sender, |addresses| {
+        let told = |ip| addresses.iter().any(|told| names(told, ip));
+        told("11.1.0.2") && told("2a11:1::2")
+    });
+    let mut get = scene.bare(&["get", "--yes", "--wait", "300"]);
+    get.args(options)
+        .arg(scene.path("receiver"))
+        .arg("--to")
+        .arg(scene.path("got"))
+        .env("HANDOVER_CODE", &ticket);
+    let get = Process::start(places.at("b", &get));
+    eventually("calls over both families at once", || {
+        is_calling(&places, "b", "tcp") && is_calling(&places, "b", "tcp6")
+    });
+    places.shell("r", "nft delete table ip closed");
+    let got = get.wait().expect(0);
+    assert_eq!(got.event("connected")["path"], "direct", "{got:?}");
+    assert!(std::fs::read(scene.path("got/sent")).unwrap() == noise(3_000_000, 12));
 }

@@ -7,32 +7,19 @@ use std::fs;
 use std::process::ExitCode;
 
 use handover_core::Multiaddr;
-use support::places::{Places, await_ticket, run_tests};
+use handover_test_needs::{Tests, tests};
+use support::places::{self, Places, await_ticket, names};
 use support::{Outcome, Scene, Sender, noise};
 
 fn main() -> ExitCode {
-    run_tests(&[
-        (
-            "a_point_to_point_interface_is_told_by_its_own_end",
-            a_point_to_point_interface_is_told_by_its_own_end,
-        ),
-        (
-            "a_point_to_point_interface_of_ipv6_is_told_by_its_own_end",
-            a_point_to_point_interface_of_ipv6_is_told_by_its_own_end,
-        ),
-        (
-            "a_vpn_that_comes_up_later_is_told_of_and_one_that_goes_is_not",
-            a_vpn_that_comes_up_later_is_told_of_and_one_that_goes_is_not,
-        ),
-        (
-            "an_idle_bridge_is_not_told_of_until_it_is_used",
-            an_idle_bridge_is_not_told_of_until_it_is_used,
-        ),
-        (
-            "a_computer_with_ipv6_alone_finds_one_with_both_families",
-            a_computer_with_ipv6_alone_finds_one_with_both_families,
-        ),
-    ])
+    let tests = tests![
+        a_point_to_point_interface_is_told_by_its_own_end,
+        a_point_to_point_interface_of_ipv6_is_told_by_its_own_end,
+        a_vpn_that_comes_up_later_is_told_of_and_one_that_goes_is_not,
+        an_idle_bridge_is_not_told_of_until_it_is_used,
+        a_computer_with_ipv6_alone_finds_one_with_both_families,
+    ];
+    Tests::default().needing(places::NEEDS, tests).run()
 }
 
 /// Shares a file at a place, to be fetched with the ticket alone.
@@ -42,11 +29,6 @@ fn share(scene: &Scene, places: &Places, place: &str) -> Sender {
     send.arg("--data-dir");
     send.arg(scene.path("sender")).arg(file);
     Sender::start_unopened(places.at(place, &send))
-}
-
-/// An address begins with this IP address.
-fn names(address: &Multiaddr, ip: &str) -> bool {
-    address.to_string().split('/').nth(2) == Some(ip)
 }
 
 fn get(scene: &Scene, places: &Places, place: &str, ticket: &str) -> Outcome {
@@ -167,12 +149,7 @@ fn a_computer_with_ipv6_alone_finds_one_with_both_families() {
     let mut send = scene.bare(&["send", "--json", "--data-dir"]);
     send.arg(scene.path("sender")).arg(file);
     let mut sender = Sender::start_unopened(places.at("a", &send));
-    let code = loop {
-        let open = sender.await_event("share_open");
-        if let Some(code) = open["short"].as_str() {
-            break code.to_owned();
-        }
-    };
+    let code = sender.await_code("short");
     let mut get = scene.bare(&["get", "--yes", "--json", "--data-dir"]);
     get.arg(scene.path("receiver"))
         .arg("--to")

@@ -9,6 +9,7 @@
 //! - [`secret`], [`pair`], [`pake`], [`handshake`], [`aead`], [`frame`]: how a link is keyed and what a frame looks like.
 //! - [`message`]: the messages inside the frames.
 //! - [`engine`]: the state machine that decides everything.
+//! - [`dial_back`]: what nodes say that were asked whether they get through to this peer.
 //! - [`limits`]: the bound of everything that a peer can make grow.
 //!
 //! PROTOCOL.md beside this crate is the wire format, written for a second implementation.
@@ -21,6 +22,7 @@ pub mod bounded;
 pub mod chunk;
 pub mod code;
 pub mod dial;
+pub mod dial_back;
 pub mod engine;
 pub mod frame;
 pub mod handshake;

@@ -1,12 +1,9 @@
 //! The built `handover` against software that nobody here wrote: what a foreign client sees of it, which identities it
 //! reaches, and what worked with foreign nodes and must go on working.
 //!
-//! All of it runs in one network namespace, whose addresses count as public ones; an ordinary user may make that too
-//! where the kernel lets them. Where it can't be made, or the foreign world is not installed, every test is reported as
-//! ignored, and why.
+//! All of it runs in one network namespace, whose addresses count as public ones.
 
-// What was left out, and why, is read in the output.
-#![allow(clippy::print_stderr, unreachable_pub)]
+#![allow(unreachable_pub)]
 
 #[path = "foreign/dns.rs"]
 mod dns;
@@ -19,35 +16,40 @@ mod scenes;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use handover_nat_lab::foreign::Store;
+use handover_test_needs::{Lack, NFT, Need, Tests};
 
 /// Nodes that take a second of a core each to come up, beside peers that measure nothing: two at a time are enough.
 const TOGETHER: usize = 2;
 
+/// Says that nothing can be installed, as it does to `.ci/foreign`.
+const NO_REGISTRY: &str = "HANDOVER_NO_REGISTRY";
+
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(TOGETHER));
-    if arguments.list {
-        return run(&arguments, None);
-    }
-    match room::enter() {
-        Ok(room::Entered::Inside) => run(&arguments, room::missing().as_deref()),
-        Ok(room::Entered::Done(code)) => code,
-        Err(reason) => run(&arguments, Some(&reason)),
-    }
+    Tests::default()
+        .needing(&[Need::Namespaces, NFT], scenes::all())
+        .all_needing(programs)
+        .together(TOGETHER)
+        .run()
 }
 
-/// Runs every test, or reports all of them as ignored.
-fn run(arguments: &Arguments, missing: Option<&str>) -> ExitCode {
-    if let Some(missing) = missing {
-        eprintln!("the tests against foreign software are ignored: {missing}");
-    }
-    let trials = scenes::ALL.iter().map(|(name, scene)| {
-        let trial = Trial::test(*name, move || {
-            scene();
-            Ok(())
+/// The foreign programs, and the one under test.
+fn programs() -> Result<(), Lack> {
+    if let Err(error) = Store::open() {
+        let words = error.to_string();
+        let registry = std::env::var(NO_REGISTRY).as_deref() != Ok("1");
+        return Err(if registry {
+            Lack::Missing(words)
+        } else {
+            Lack::GivenUp(format!("{words}; but {NO_REGISTRY}=1"))
         });
-        trial.with_ignored_flag(missing.is_some())
-    });
-    libtest_mimic::run(arguments, trials.collect()).exit_code()
+    }
+    let handover = peers::program();
+    if handover.is_file() {
+        return Ok(());
+    }
+    Err(Lack::Missing(format!(
+        "{} is not built; do so: cargo build -p handover",
+        handover.display()
+    )))
 }

@@ -21,7 +21,7 @@
 mod namespaces;
 mod permissions;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
 use std::path::Path;
 use std::process::ExitCode;
@@ -62,6 +62,15 @@ pub enum Need {
     Program(&'static str, &'static str),
 }
 
+/// Why tests can't run here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Lack {
+    /// Something is missing: what, and what to do about it.
+    Missing(String),
+    /// The user has said that there is no such thing here, so that nobody has to be told, whatever [`EVERY_TEST`] asks for.
+    GivenUp(String),
+}
+
 /// A test: its name, and what it does. It fails by panicking.
 pub type Test = (&'static str, fn());
 
@@ -75,54 +84,79 @@ macro_rules! tests {
 
 /// The tests of one file.
 #[derive(Debug, Default)]
-pub struct Tests(Vec<(&'static [Need], Test)>);
+pub struct Tests {
+    all: Vec<(&'static [Need], Test)>,
+    /// Tells what else every test lacks.
+    also: Option<fn() -> Result<(), Lack>>,
+    together: Option<usize>,
+}
 
 impl Tests {
     /// Adds tests, each of which needs all of this.
     #[must_use]
     pub fn needing(mut self, needs: &'static [Need], tests: Vec<Test>) -> Self {
-        self.0.extend(tests.into_iter().map(|test| (needs, test)));
+        let tests = tests.into_iter().map(|test| (needs, test));
+        self.all.extend(tests);
+        self
+    }
+
+    /// All tests need this too.
+    #[must_use]
+    pub fn all_needing(mut self, needed: fn() -> Result<(), Lack>) -> Self {
+        self.also = Some(needed);
+        self
+    }
+
+    /// Runs no more tests at once than this, unless the command line says how many.
+    #[must_use]
+    pub fn together(mut self, tests: usize) -> Self {
+        self.together = Some(tests);
         self
     }
 
     /// Runs those that the command line asks for.
     pub fn run(self) -> ExitCode {
-        let arguments = Arguments::from_args();
-        let needs: BTreeSet<Need> = self
-            .0
-            .iter()
-            .flat_map(|(needs, _)| *needs)
-            .copied()
-            .collect();
+        let mut arguments = Arguments::from_args();
+        arguments.test_threads = arguments.test_threads.or(self.together);
         // Listing is no reason to go anywhere.
-        let missing: Vec<(Need, String)> = if arguments.list {
-            Vec::new()
+        let missing = if arguments.list {
+            BTreeMap::new()
         } else {
-            let missing = needs.into_iter().map(|need| (need, missing(need)));
-            missing
-                .filter_map(|(need, words)| Some((need, words?)))
-                .collect()
+            self.missing_needs()
         };
-        let trials = self.0.into_iter().map(|(needs, test)| {
-            let missing = missing.iter().filter(|(need, _)| needs.contains(need));
-            let missing: Vec<&str> = missing.map(|(_, words)| words.as_str()).collect();
-            trial(test, missing.join("; "))
+        let also = self.also.filter(|_| !arguments.list);
+        let also = also.and_then(|needed| needed().err());
+        let trials = self.all.into_iter().map(|(needs, test)| {
+            let missing = needs.iter().filter_map(|need| missing.get(need));
+            let missing: Vec<&str> = missing.map(String::as_str).collect();
+            let missing = (!missing.is_empty()).then(|| Lack::Missing(missing.join("; ")));
+            trial(test, missing.or(also.clone()))
         });
         libtest_mimic::run(&arguments, trials.collect()).exit_code()
     }
+
+    /// What is missing of all that tests need, and why.
+    fn missing_needs(&self) -> BTreeMap<Need, String> {
+        let needs = self.all.iter().flat_map(|(needs, _)| *needs);
+        let needs: BTreeSet<Need> = needs.copied().collect();
+        let missing = needs.into_iter().map(|need| (need, missing(need)));
+        missing
+            .filter_map(|(need, words)| Some((need, words?)))
+            .collect()
+    }
 }
 
-/// A test that runs if nothing is missing.
-fn trial((name, test): Test, missing: String) -> Trial {
-    Trial::ignorable_test(name, move || {
-        if missing.is_empty() {
+/// A test that runs if it lacks nothing.
+fn trial((name, test): Test, lack: Option<Lack>) -> Trial {
+    Trial::ignorable_test(name, move || match lack {
+        None => {
             test();
             Ok(Completion::Completed)
-        } else if env::var_os(EVERY_TEST).is_some() {
-            Err(Failed::from(format!("{EVERY_TEST} is set, but {missing}")))
-        } else {
-            Ok(Completion::ignored_with(missing))
         }
+        Some(Lack::Missing(words)) if env::var_os(EVERY_TEST).is_some() => {
+            Err(Failed::from(format!("{EVERY_TEST} is set, but {words}")))
+        }
+        Some(Lack::Missing(words) | Lack::GivenUp(words)) => Ok(Completion::ignored_with(words)),
     })
 }
 

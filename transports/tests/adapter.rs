@@ -5,12 +5,13 @@ use std::time::Duration;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use handover_core::engine::DialId;
 use handover_core::{Keypair, Multiaddr, PeerId};
-use handover_transports::libp2p::link::{self, LinkEvent};
+use handover_transports::libp2p::link::{self, LinkEvent, LinkStream};
 use handover_transports::libp2p::{ConnectionBounds, Libp2pConfig, Libp2pTransport, Listen};
 use handover_transports::{Link, Transport, TransportEvent, next_event};
 use libp2p::core::transport::{MemoryTransport, Transport as _};
 use libp2p::core::upgrade::Version;
-use libp2p::swarm::{Swarm, SwarmEvent};
+use libp2p::swarm::dial_opts::DialOpts;
+use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p::{noise, yamux};
 use libp2p_swarm_test::SwarmExt;
 
@@ -245,6 +246,56 @@ async fn a_connection_that_another_program_drops_is_a_link_that_is_down() {
     let _ = here.stream.read_to_end(&mut rest).await;
     assert!(rest.is_empty());
     driver.abort();
+}
+
+/// The next link that another program opens on its connection.
+async fn next_link(
+    ours: &mut Libp2pTransport,
+    other: &mut Swarm<link::Behaviour>,
+    connection: ConnectionId,
+) -> (Link, LinkStream) {
+    let id = ours.local_peer();
+    other.behaviour_mut().open(id, connection);
+    let (mut here, mut there) = (None, None);
+    while here.is_none() || there.is_none() {
+        tokio::select! {
+            event = event(ours) => here = Some(up(event)),
+            event = other.next_swarm_event() => match event {
+                SwarmEvent::Behaviour(LinkEvent::Up { stream, .. }) => there = Some(stream),
+                SwarmEvent::Behaviour(failed) => panic!("{failed:?}"),
+                SwarmEvent::ConnectionClosed { cause, .. } => panic!("closed: {cause:?}"),
+                _ => {}
+            }
+        }
+    }
+    (here.unwrap(), there.unwrap())
+}
+
+/// Who was refused and knocked again at once had the connection closed under the second knock.
+#[tokio::test]
+async fn a_connection_is_left_to_who_has_dialled_it() {
+    let mut ours = adapter_over_plaintext();
+    let at = address(&mut ours).await;
+    let (mut other, _) = stranger().await;
+    let dial = DialOpts::peer_id(ours.local_peer()).addresses(vec![at]);
+    let dial = dial.build();
+    let connection = dial.connection_id();
+    other.dial(dial).unwrap();
+    loop {
+        tokio::select! {
+            event = next_event(&mut ours) => panic!("{event:?}"),
+            event = other.next_swarm_event() => {
+                if matches!(event, SwarmEvent::ConnectionEstablished { .. }) {
+                    break;
+                }
+            }
+        }
+    }
+    for _ in 0..3 {
+        let (here, there) = next_link(&mut ours, &mut other, connection).await;
+        drop((here.stream, there));
+        ours.close(here.id);
+    }
 }
 
 /// As libp2p-swarm-test's own swarms are made.

@@ -1,87 +1,40 @@
-//! An internet of two nodes and two gateways, with one host behind each: network namespaces, a bridge, and NAT by the
-//! kernel. Making those takes [`NEEDS`].
+//! An internet of two nodes and two gateways, with one host behind each, NAT by the kernel.
 
-use std::io::Write;
-use std::process::{Command, Stdio};
-
-use handover_test_needs::{NFT, Need};
-
-use super::netns::{self, ip};
+use super::places::Places;
 use super::{Outcome, Process, Scene, Sender, eventually, noise};
-
-/// What tests of it need.
-pub const NEEDS: &[Need] = &[Need::Namespaces, NFT];
 
 /// All of it goes when this does.
 pub struct Internet {
-    mark: String,
     nodes: Vec<(Process, Vec<String>)>,
+    pub places: Places,
 }
-
-const PLACES: [&str; 7] = ["net", "n1", "n2", "g1", "g2", "h1", "h2"];
 
 impl Internet {
     /// With these rules for packets at the two gateways, whose sides are called `lan` and `wan`.
     pub fn new(mark: &str, scene: &Scene, rules: [&str; 2]) -> Self {
-        let mark = format!("hn{}{mark}", std::process::id());
-        let nodes = Vec::new();
-        let mut internet = Self { mark, nodes };
-        for place in PLACES {
-            ip(&format!("netns add {}", internet.name(place)));
-            internet.ip(place, "link set lo up");
-        }
-        internet.ip("net", "link add name middle type bridge");
-        internet.ip("net", "link set middle up");
+        let places = Places::new(mark, &["net", "n1", "n2", "g1", "g2", "h1", "h2"]);
+        places.ip("net", "link add name middle type bridge");
+        places.ip("net", "link set middle up");
         for (place, address) in [
             ("n1", "11.0.0.1"),
             ("n2", "11.0.0.2"),
             ("g1", "11.1.0.1"),
             ("g2", "11.2.0.1"),
         ] {
-            let (net, end) = (internet.name("net"), format!("to-{place}"));
-            internet.ip(
-                place,
-                &format!("link add wan type veth peer name {end} netns {net}"),
-            );
-            internet.ip("net", &format!("link set {end} master middle up"));
-            internet.ip(place, &format!("addr add {address}/8 dev wan"));
-            internet.ip(place, "link set wan up");
+            let end = format!("to-{place}");
+            places.cable([(place, "wan"), ("net", &end)]);
+            places.ip("net", &format!("link set {end} master middle"));
+            places.address(place, "wan", &format!("{address}/8"));
         }
         for (rules, number) in rules.into_iter().zip(1..) {
-            internet.gateway(number, rules);
+            gateway(&places, number, rules);
         }
+        let mut internet = Self {
+            nodes: Vec::new(),
+            places,
+        };
         internet.nodes = internet.start_nodes(scene);
         internet
-    }
-
-    fn gateway(&self, number: u32, rules: &str) {
-        let (gateway, host) = (format!("g{number}"), format!("h{number}"));
-        let inside = self.name(&host);
-        self.ip(
-            &gateway,
-            &format!("link add lan type veth peer name lan netns {inside}"),
-        );
-        for (place, end) in [(&gateway, 1), (&host, 2)] {
-            self.ip(
-                place,
-                &format!("addr add 192.168.{number}.{end}/24 dev lan"),
-            );
-            self.ip(place, "link set lan up");
-        }
-        self.ip(&host, &format!("route add default via 192.168.{number}.1"));
-        let mut forward = Command::new("ip");
-        forward.args(["netns", "exec", &self.name(&gateway), "sh", "-c"]);
-        forward.arg("echo 1 > /proc/sys/net/ipv4/ip_forward");
-        assert!(forward.status().unwrap().success());
-        let mut nft = Command::new("ip");
-        nft.args(["netns", "exec", &self.name(&gateway), "nft", "-f", "-"]);
-        let mut nft = nft.stdin(Stdio::piped()).spawn().unwrap();
-        nft.stdin
-            .take()
-            .unwrap()
-            .write_all(rules.as_bytes())
-            .unwrap();
-        assert!(nft.wait().unwrap().success(), "the rules of {gateway}");
     }
 
     fn start_nodes(&self, scene: &Scene) -> Vec<(Process, Vec<String>)> {
@@ -99,7 +52,7 @@ impl Internet {
             for (_, known) in &nodes {
                 node.args(["--bootstrap", &known[0]]);
             }
-            let mut node = self.at(place, &node);
+            let mut node = self.places.at(place, &node);
             let log = scene.path(&format!("{place}.log"));
             node.stdout(std::fs::File::create(&log).unwrap());
             let process = Process::start(node);
@@ -133,7 +86,7 @@ impl Internet {
             .collect();
         let mut share = scene.bare(&["send", "--data-dir"]);
         share.arg(scene.path("sender")).args(&begin).arg(&sent);
-        let mut sender = Sender::start_unopened(self.at("h1", &share));
+        let mut sender = Sender::start_unopened(self.places.at("h1", &share));
         let code = sender.await_announced_code();
         ready();
         let mut get = scene.bare(&["get", "--yes", "--data-dir"]);
@@ -141,32 +94,20 @@ impl Internet {
             .args(&begin)
             .env("HANDOVER_CODE", &code);
         get.arg("--to").arg(scene.path("got"));
-        let got = Process::start(self.at("h2", &get)).wait().expect(0);
+        let got = Process::start(self.places.at("h2", &get)).wait().expect(0);
         assert!(std::fs::read(scene.path("got/sent")).unwrap() == noise(40_000_000, 1));
         (got, sender)
     }
-
-    fn name(&self, place: &str) -> String {
-        format!("{}{place}", self.mark)
-    }
-
-    pub fn ip(&self, place: &str, arguments: &str) {
-        ip(&format!("-n {} {arguments}", self.name(place)));
-    }
-
-    /// A command at one place.
-    pub fn at(&self, place: &str, command: &Command) -> Command {
-        netns::inside(&self.name(place), command)
-    }
 }
 
-impl Drop for Internet {
-    fn drop(&mut self) {
-        self.nodes.clear();
-        for place in PLACES {
-            netns::delete(&self.name(place));
-        }
-    }
+fn gateway(places: &Places, number: u32, rules: &str) {
+    let (gateway, host) = (format!("g{number}"), format!("h{number}"));
+    places.cable([(&gateway, "lan"), (&host, "lan")]);
+    places.address(&gateway, "lan", &format!("192.168.{number}.1/24"));
+    places.address(&host, "lan", &format!("192.168.{number}.2/24"));
+    places.ip(&host, &format!("route add default via 192.168.{number}.1"));
+    places.forwards(&gateway);
+    places.rules(&gateway, rules);
 }
 
 /// The paths that a receiver connected by.

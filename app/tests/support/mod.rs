@@ -7,7 +7,6 @@
 
 pub mod internet;
 pub mod liar;
-pub mod netns;
 pub mod peer;
 pub mod places;
 pub mod terminal;
@@ -248,8 +247,6 @@ pub struct Sender {
     events: Receiver<Value>,
     stderr: Option<JoinHandle<Vec<u8>>>,
     pub code: String,
-    /// The code in its old form, if that was asked for.
-    pub legacy: Option<String>,
 }
 
 impl Sender {
@@ -258,7 +255,6 @@ impl Sender {
         let mut sender = Self::start_unopened(command);
         let open = sender.await_event("share_open");
         sender.code = open["code"].as_str().unwrap().to_string();
-        sender.legacy = open["legacy"].as_str().map(str::to_string);
         sender
     }
 
@@ -281,7 +277,6 @@ impl Sender {
             events,
             stderr,
             code: String::new(),
-            legacy: None,
         }
     }
 
@@ -299,6 +294,17 @@ impl Sender {
             announced |= event["reached"] == true;
         }
         code.unwrap()
+    }
+
+    /// The code of this kind: `code`, `short` or `legacy`. It may come later than others.
+    #[track_caller]
+    pub fn await_code(&mut self, kind: &str) -> String {
+        loop {
+            let open = self.await_event("share_open");
+            if let Some(code) = open[kind].as_str() {
+                return code.to_owned();
+            }
+        }
     }
 
     /// The next event of this name; those before it are skipped.

@@ -1,14 +1,18 @@
-//! Computers and routers made of network namespaces, and cables between them.
+//! Computers and routers made of network namespaces, and cables between them, by the `ip` program. Making them takes
+//! [`NEEDS`].
 
-use std::process::{Command, ExitCode};
+use std::process::{Command, Stdio};
 
 use handover_core::Multiaddr;
 use handover_core::code::ShareCode;
-use handover_test_needs::{ETHTOOL, IP, NFT, Need, Tests};
+use handover_test_needs::{NFT, Need};
 
-use super::{Sender, netns};
+use super::Sender;
 
-/// Places with names of this process's own. They go when this does.
+/// What tests of them need.
+pub const NEEDS: &[Need] = &[Need::Namespaces, NFT];
+
+/// Places with names of this process's own. They go when this does; what runs in them goes on without a network.
 pub struct Places {
     mark: String,
     names: Vec<&'static str>,
@@ -22,7 +26,7 @@ impl Places {
             names: names.to_vec(),
         };
         for name in names {
-            netns::ip(&format!("netns add {}", places.name(name)));
+            ip(&format!("netns add {}", places.name(name)));
             places.ip(name, "link set lo up");
         }
         places
@@ -34,7 +38,7 @@ impl Places {
 
     /// Runs `ip` at a place.
     pub fn ip(&self, place: &str, arguments: &str) {
-        netns::ip(&format!("-n {} {arguments}", self.name(place)));
+        ip(&format!("-n {} {arguments}", self.name(place)));
     }
 
     /// A cable from one place to another: at each end an interface of this name that is up.
@@ -59,34 +63,67 @@ impl Places {
         );
     }
 
-    /// A command at a place, with its outputs collected.
-    pub fn at(&self, place: &str, command: &Command) -> Command {
-        netns::inside(&self.name(place), command)
+    /// A place passes on what is not for it.
+    pub fn forwards(&self, place: &str) {
+        self.shell(
+            place,
+            "for net in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 1 > /proc/sys/net/$net; done",
+        );
     }
 
-    /// Runs a line of shell at a place.
-    pub fn shell(&self, place: &str, line: &str) {
+    /// Gives a place rules for packets, as `nft` takes them.
+    pub fn rules(&self, place: &str, rules: &str) {
+        self.shell(place, &format!("nft -f - <<'RULES'\n{rules}\nRULES"));
+    }
+
+    /// A command at a place, with its outputs collected.
+    pub fn at(&self, place: &str, command: &Command) -> Command {
+        let mut inside = Command::new("ip");
+        inside.args(["netns", "exec", &self.name(place)]);
+        inside.arg(command.get_program()).args(command.get_args());
+        if let Some(folder) = command.get_current_dir() {
+            inside.current_dir(folder);
+        }
+        for (key, value) in command.get_envs() {
+            match value {
+                Some(value) => inside.env(key, value),
+                None => inside.env_remove(key),
+            };
+        }
+        inside
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        inside
+    }
+
+    /// Runs a line of shell at a place; what it printed.
+    pub fn shell(&self, place: &str, line: &str) -> String {
         let mut shell = Command::new("sh");
         shell.args(["-c", line]);
         let output = self.at(place, &shell).output().expect("ip runs");
         let words = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{line}: {words}");
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 
 impl Drop for Places {
     fn drop(&mut self) {
         for name in &self.names {
-            netns::delete(&self.name(name));
+            let _ = Command::new("ip")
+                .args(["netns", "del", &self.name(name)])
+                .status();
         }
     }
 }
 
-/// Runs tests that make places.
-pub fn run_tests(tests: &[(&'static str, fn())]) -> ExitCode {
-    Tests::default()
-        .needing(&[Need::Namespaces, IP, NFT, ETHTOOL], tests.to_vec())
-        .run()
+/// Runs `ip` with arguments that have no spaces in them.
+fn ip(arguments: &str) {
+    let output = Command::new("ip").args(arguments.split(' ')).output();
+    let output = output.expect("the ip program; Debian's package is iproute2");
+    let words = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {arguments}: {words}");
 }
 
 /// Waits for a ticket whose addresses are as wanted; the ticket.
@@ -98,4 +135,9 @@ pub fn await_ticket(sender: &mut Sender, wanted: impl Fn(&[Multiaddr]) -> bool) 
             return code.to_owned();
         }
     }
+}
+
+/// An address begins with this IP address.
+pub fn names(address: &Multiaddr, ip: &str) -> bool {
+    address.to_string().split('/').nth(2) == Some(ip)
 }

@@ -137,8 +137,9 @@ impl World {
     pub(super) fn look_up(&mut self, host: HostId, lookup: LookUpId, place: engine::Place) {
         let state = self.host_mut(host);
         state.lookups.insert(lookup);
-        let (under_way, users) = (state.lookups.len(), state.tags.len() + state.shares.len());
-        let most = 2 * (users + 1);
+        // A share looks under its number for two days, a download with a short code under four at once.
+        let most = 2 * (state.shares.len() + 1) + 4 * state.tags.len();
+        let under_way = state.lookups.len();
         promise!(Bounded, under_way <= most, "{under_way} look-ups");
         let took = self.dht_takes();
         self.schedule(

@@ -2,7 +2,7 @@
 
 use handover_core::PeerId;
 use handover_core::engine::{DownloadId, Event, LinkId, Segment};
-use handover_core::limits::GROUP;
+use handover_core::limits::{GROUP, LEAF};
 use handover_transports::memory::HostId;
 
 use super::links::End;
@@ -64,9 +64,9 @@ impl World {
         );
         host.dials += 1;
         // An attempt is some dials; after a loss there is one at once, and a transfer may lose many links as it goes on:
-        // a circuit brings a few pieces and ends.
+        // a circuit that ends after less than a second brings a leaf.
         let downloads = host.tags.len() as u64;
-        let most = downloads * (200 + 60 * minutes) + came / 2048;
+        let most = downloads * (200 + 60 * minutes) + came / u64::from(LEAF);
         promise!(
             Bounded,
             host.dials <= most,

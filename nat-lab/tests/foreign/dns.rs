@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 
+use super::room;
+
 /// What a name stands for.
 #[derive(Debug, Clone)]
 pub enum Record {
@@ -16,7 +18,7 @@ const HEADER: usize = 12;
 
 /// Answers for as long as the test's process runs.
 pub fn serve(records: BTreeMap<String, Record>) {
-    let socket = UdpSocket::bind("11.7.0.53:53").unwrap();
+    let socket = UdpSocket::bind((room::RESOLVER, 53)).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 512];
         while let Ok((length, from)) = socket.recv_from(&mut buffer) {

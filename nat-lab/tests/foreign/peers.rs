@@ -128,7 +128,8 @@ impl Node {
     /// One that begins with others.
     pub fn among(software: Software, others: &[&Self]) -> Self {
         static TAKEN: AtomicU8 = AtomicU8::new(1);
-        let ip = Ipv4Addr::new(11, 7, 1, TAKEN.fetch_add(1, Ordering::Relaxed));
+        room::make();
+        let ip = room::address(TAKEN.fetch_add(1, Ordering::Relaxed));
         let store = Store::open().unwrap();
         let files = tempfile::tempdir().unwrap();
         let known = others.iter().flat_map(|other| other.addresses.clone());
@@ -243,9 +244,17 @@ impl Transfer {
     }
 }
 
+/// The program under test: beside the lab's, unless another one is named.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("HANDOVER_NAT_LAB_PROGRAM").map(PathBuf::from);
+    named.unwrap_or_else(|| {
+        Path::new(env!("CARGO_BIN_EXE_handover-nat-lab")).with_file_name("handover")
+    })
+}
+
 /// The program under test, with a data folder of its own.
 pub fn handover(data: &Path) -> Command {
-    let mut command = Command::new(room::handover());
+    let mut command = Command::new(program());
     command.arg("--data-dir").arg(data);
     command
 }

@@ -5,48 +5,55 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use handover_nat_lab::foreign::{Software, Store};
+use handover_test_needs::{Test, tests};
 use serde_json::json;
 
 use super::dns::{self, Record};
 use super::peers::{Ended, Node, Program, Transfer, handover};
+use super::room;
 
-/// Every test, by its name.
-pub const ALL: [(&str, fn()); 12] = [
-    (
-        "a_foreign_client_finds_us_by_the_protocol_alone_and_identifies_us",
-        a_foreign_client_finds_us,
-    ),
-    ("a_node_with_an_rsa_identity_is_reached_kubo", || {
-        reached(Software::Kubo)
-    }),
-    ("a_node_with_an_rsa_identity_is_reached_js", || {
-        reached(Software::JsRsa)
-    }),
-    ("a_node_with_a_secp256k1_identity_is_reached", || {
-        reached(Software::JsSecp256k1)
-    }),
-    ("a_node_with_an_ecdsa_identity_is_reached", || {
-        reached(Software::P2pdEcdsa)
-    }),
-    ("a_node_with_an_ed25519_identity_is_reached", || {
-        reached(Software::JsEd25519)
-    }),
-    ("a_short_code_works_over_js_alone", js_alone),
-    (
-        "a_js_relay_of_128_kib_carries_a_file_by_many_circuits",
-        small_circuits,
-    ),
-    (
-        "a_short_code_works_over_go_libp2p_daemon_by_tcp",
-        p2pd_by_tcp,
-    ),
-    ("names_and_nested_dnsaddr_lead_to_a_node", names),
-    ("a_fifth_of_all_packets_lost_is_no_reason_to_fail", loss),
-    (
-        "a_relay_that_is_full_and_a_dht_that_lies_are_passed_over",
-        full_and_lying,
-    ),
-];
+/// An id that no key belongs to.
+const NOBODY: &str = "QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN";
+
+/// All of them.
+pub fn all() -> Vec<Test> {
+    tests![
+        a_foreign_client_finds_us_by_the_protocol_alone_and_is_refused_politely,
+        a_node_with_an_rsa_identity_is_reached_kubo,
+        a_node_with_an_rsa_identity_is_reached_js,
+        a_node_with_a_secp256k1_identity_is_reached,
+        a_node_with_an_ecdsa_identity_is_reached,
+        a_node_with_an_ed25519_identity_is_reached,
+        a_short_code_works_over_js_alone,
+        a_js_relay_of_128_kib_carries_a_file_by_many_circuits,
+        a_short_code_works_over_go_libp2p_daemon_by_tcp,
+        a_short_code_works_over_go_libp2p_daemon_by_tcp_and_quic,
+        bad_nodes_beside_a_good_one_are_no_reason_to_fail,
+        names_and_nested_dnsaddr_lead_to_a_node,
+        a_fifth_of_all_packets_lost_is_no_reason_to_fail,
+        a_relay_that_is_full_and_a_dht_that_lies_are_passed_over,
+    ]
+}
+
+fn a_node_with_an_rsa_identity_is_reached_kubo() {
+    reached(Software::Kubo);
+}
+
+fn a_node_with_an_rsa_identity_is_reached_js() {
+    reached(Software::JsRsa);
+}
+
+fn a_node_with_a_secp256k1_identity_is_reached() {
+    reached(Software::JsSecp256k1);
+}
+
+fn a_node_with_an_ecdsa_identity_is_reached() {
+    reached(Software::P2pdEcdsa);
+}
+
+fn a_node_with_an_ed25519_identity_is_reached() {
+    reached(Software::JsEd25519);
+}
 
 /// `doctor` with this node alone.
 fn reached(software: Software) {
@@ -69,7 +76,7 @@ fn doctor(address: &str) -> serde_json::Value {
 }
 
 /// A client by js-libp2p computes the meeting point from the number and the day, as PROTOCOL.md has it.
-fn a_foreign_client_finds_us() {
+fn a_foreign_client_finds_us_by_the_protocol_alone_and_is_refused_politely() {
     let node = Node::start(Software::JsRsa);
     let direct = "/ip4/11.7.1.60/tcp/4002";
     let transfer = Transfer::by([node.tcp()], 1000);
@@ -99,17 +106,43 @@ fn a_foreign_client_finds_us() {
         "{identified}"
     );
     assert_eq!(client.named("pinged").len(), 2, "{client:#?}");
-    // None of it has cost the share anything.
+    let answered = client.named("answered");
+    let answers: Vec<[&str; 3]> = answered
+        .iter()
+        .map(|event| ["knock", "reason", "then"].map(|field| event[field].as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        answers,
+        [
+            ["stranger", "no_such_share", "closed"],
+            ["past", "version", "closed"],
+            ["future", "version", "closed"],
+            ["nonsense", "no_such_share", "closed"],
+            ["guess", "wrong_words", "closed"],
+        ],
+        "{client:#?}"
+    );
+    // One wrong guess is all that it has cost the share.
     transfer.fetch(&code);
     sharer.event("receiver_left");
 }
 
-fn js_alone() {
-    let first = Node::start(Software::JsRsa);
-    let second = Node::among(Software::JsSecp256k1, &[&first]);
-    let third = Node::among(Software::JsEd25519, &[&first, &second]);
-    let nodes = [&first, &second, &third].map(Node::tcp);
-    Transfer::by(nodes, 1_000_000).make();
+/// Six servers of the DHT; two of them are relays with room.
+fn a_short_code_works_over_js_alone() {
+    let kinds = [
+        Software::JsRsa,
+        Software::JsFull,
+        Software::JsSecp256k1,
+        Software::JsFull,
+        Software::JsFull,
+        Software::JsFull,
+    ];
+    let mut nodes: Vec<Node> = Vec::new();
+    for kind in kinds {
+        let known: Vec<&Node> = nodes.iter().collect();
+        nodes.push(Node::among(kind, &known));
+    }
+    Transfer::by(nodes.iter().map(Node::tcp), 1_000_000).make();
 }
 
 /// How many bytes this relay has carried, and over how many circuits.
@@ -123,8 +156,8 @@ fn carried(got: &Ended, relay: &Node) -> (u64, u64) {
     (count("bytes"), count("cuts"))
 }
 
-fn small_circuits() {
-    const BYTES: usize = 4_000_000;
+fn a_js_relay_of_128_kib_carries_a_file_by_many_circuits() {
+    const BYTES: usize = 20_000_000;
     const CIRCUIT: u64 = 128 << 10;
     let relay = Node::start(Software::JsRsa);
     let got = Transfer::by([relay.tcp()], BYTES)
@@ -150,14 +183,36 @@ fn small_circuits() {
     );
 }
 
-fn p2pd_by_tcp() {
+fn a_short_code_works_over_go_libp2p_daemon_by_tcp() {
     let relay = Node::start(Software::P2pd);
-    let transfer = Transfer::by([relay.tcp()], 2_000_000);
+    let transfer = Transfer::by([relay.tcp()], 20_000_000);
     let got = transfer.with(&["--transport", "tcp", "--no-direct"]).make();
-    assert!(carried(&got, &relay).0 >= 2_000_000);
+    assert!(carried(&got, &relay).0 >= 20_000_000);
 }
 
-fn names() {
+/// Both sides are connected to it over TCP and over QUIC, and it opens circuits on whichever it likes.
+fn a_short_code_works_over_go_libp2p_daemon_by_tcp_and_quic() {
+    let relay = Node::start(Software::P2pd);
+    let addresses = relay.addresses.iter().map(String::as_str);
+    let transfer = Transfer::by(addresses, 1_000_000);
+    let got = transfer.with(&["--no-direct"]).make();
+    assert!(carried(&got, &relay).0 >= 1_000_000);
+}
+
+/// Three nodes from which nothing comes back, and one whose name nobody knows.
+fn bad_nodes_beside_a_good_one_are_no_reason_to_fail() {
+    let good = Node::start(Software::JsRsa);
+    let holes = room::black_holes();
+    let mut nodes: Vec<String> = holes
+        .iter()
+        .map(|hole| format!("/ip4/{hole}/tcp/4001/p2p/{NOBODY}"))
+        .collect();
+    nodes.push(format!("/dns4/nowhere.test/tcp/4001/p2p/{NOBODY}"));
+    nodes.push(good.tcp().to_owned());
+    Transfer::by(nodes.iter().map(String::as_str), 1_000_000).make();
+}
+
+fn names_and_nested_dnsaddr_lead_to_a_node() {
     let node = Node::start(Software::JsRsa);
     let text = |address: String| Record::Text(vec![format!("dnsaddr={address}")]);
     let id = &node.id;
@@ -185,25 +240,20 @@ fn names() {
 }
 
 /// What goes to and comes from the one relay loses every fifth packet.
-fn loss() {
+fn a_fifth_of_all_packets_lost_is_no_reason_to_fail() {
     let relay = Node::start(Software::JsRsa);
     let ip = relay.ip;
-    let rules = format!(
-        "table ip loss {{\nchain inwards {{\ntype filter hook input priority 0;\n\
-         ip saddr {ip} numgen random mod 5 0 drop\nip daddr {ip} numgen random mod 5 0 drop\n}}\n}}\n"
-    );
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("rules");
-    std::fs::write(&file, rules).unwrap();
-    let loaded = Command::new("nft").arg("-f").arg(file).status().unwrap();
-    assert!(loaded.success());
+    room::rules(&format!(
+        "table ip loss {{ chain inwards {{ type filter hook input priority 0;
+            ip saddr {ip} numgen random mod 5 0 drop; ip daddr {ip} numgen random mod 5 0 drop; }}; }}"
+    ));
     let got = Transfer::by([relay.tcp()], 100_000)
         .with(&["--no-direct"])
         .make();
     assert!(carried(&got, &relay).0 >= 100_000);
 }
 
-fn full_and_lying() {
+fn a_relay_that_is_full_and_a_dht_that_lies_are_passed_over() {
     let good = Node::start(Software::JsRsa);
     let full = Node::among(Software::JsFull, &[&good]);
     let lying = Node::among(Software::Lying, &[&good, &full]);

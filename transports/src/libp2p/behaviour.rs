@@ -9,7 +9,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay};
 
 use super::config::{Libp2pConfig, Reachable, RelayQuotas, Serve};
-use super::{candidates, circuit, dht, gate, link};
+use super::{candidates, circuit, dht, dial_back, gate, link};
 
 /// What identify names the protocol.
 const PROTOCOL_VERSION: &str = "/handover/1.0.0";
@@ -65,6 +65,7 @@ pub(crate) struct Node {
     pub(crate) candidates: Toggle<candidates::Behaviour>,
     punch: Toggle<dcutr::Behaviour>,
     reachable: Toggle<autonat::v2::client::Behaviour>,
+    pub(crate) dial_back: Toggle<dial_back::Behaviour>,
     pub(crate) tester: Toggle<autonat::v2::server::Behaviour>,
 }
 
@@ -108,6 +109,9 @@ impl Node {
             punch: config.punch.then(|| dcutr::Behaviour::new(peer)).into(),
             reachable: (asks && looks)
                 .then(autonat::v2::client::Behaviour::default)
+                .into(),
+            dial_back: (asks && looks)
+                .then(|| dial_back::Behaviour::new(peer))
                 .into(),
             tester: None.into(),
         }

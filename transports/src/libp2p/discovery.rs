@@ -33,7 +33,8 @@ const ANNOUNCED_DIRECT: usize = 6;
 const SHOWN: usize = 16;
 
 impl Libp2pTransport {
-    /// Everything this peer can be reached at, each address once: where it listens, where it is seen, and relays.
+    /// Everything this peer can be reached at, each address once: where it listens, where it is seen, and relays. Those that
+    /// several nodes could not get through to come last: they are of use where both sides dial at once.
     pub(super) fn addresses(&self) -> Vec<Multiaddr> {
         let mut addresses: Vec<Multiaddr> = Vec::new();
         let all = self
@@ -43,7 +44,10 @@ impl Libp2pTransport {
         let (relayed, mut direct): (Vec<_>, Vec<_>) = all.partition(|address| is_relayed(address));
         farthest_first(&mut direct);
         direct.truncate(TOLD - relayed.len().min(TOLD_RELAYED));
-        for address in direct.into_iter().chain(relayed) {
+        let now = Instant::now();
+        let is_doubtful = |address: &&Multiaddr| self.is_doubtful(&split(address).0, now);
+        let (doubtful, direct): (Vec<_>, Vec<_>) = direct.into_iter().partition(is_doubtful);
+        for address in direct.into_iter().chain(relayed).chain(doubtful) {
             let (address, _) = split(address);
             if addresses.len() < TOLD && !addresses.contains(&address) {
                 addresses.push(address);
@@ -150,14 +154,18 @@ impl Libp2pTransport {
     }
 
     /// Where this peer is announced: where it is known to be reachable, through relays, and at addresses of its own that
-    /// are public and that nobody has called unreachable. The last may be wrong, so it keeps its relays all the same.
+    /// are public and that neither a test nor several nodes' word has called unreachable. The last may be wrong, so it keeps
+    /// its relays all the same.
     fn announced_addresses(&self) -> Vec<Multiaddr> {
         let plain = |address: &Multiaddr| split(address).0;
         let confirmed = self.swarm.external_addresses().map(plain);
         let (relayed, mut direct): (Vec<_>, Vec<_>) = confirmed.partition(is_relayed);
         if self.setting.asks {
+            let now = Instant::now();
+            let is_closed =
+                |own: &Multiaddr| self.seen.is_unreachable(own) || self.is_doubtful(own, now);
             let own = self.swarm.listeners().map(plain);
-            direct.extend(own.filter(|own| is_public(own) && !self.seen.is_unreachable(own)));
+            direct.extend(own.filter(|own| is_public(own) && !is_closed(own)));
         }
         let mut addresses: Vec<Multiaddr> = Vec::new();
         let rest = direct.split_off(direct.len().min(ANNOUNCED_DIRECT));
@@ -346,12 +354,15 @@ impl Libp2pTransport {
                     dht.know(peer_id, &addresses);
                 }
             }
-            if let Some(candidates) = behaviour.candidates.as_mut()
-                && candidates.observed(connection_id, &info.observed_addr)
-            {
+            let candidates = behaviour.candidates.as_mut();
+            let heard =
+                candidates.is_some_and(|it| it.observed(connection_id, &info.observed_addr));
+            if heard {
                 self.seen.sighted(peer_id, &info.observed_addr);
             }
-            if speaks(relay::HOP_PROTOCOL_NAME) {
+            let relays = speaks(relay::HOP_PROTOCOL_NAME);
+            self.ask_to_dial_back(connection_id, &info, heard);
+            if relays {
                 self.reservations.met(peer_id, addresses, now);
             }
         }

@@ -51,7 +51,8 @@ impl Libp2pTransport {
         Some((peer, self.connections.best(peer, may)?))
     }
 
-    /// Closes a connection unless somebody needs it.
+    /// Closes a connection unless somebody needs it. Who has dialled it may need it for something else: closing it here would
+    /// cut off what they open next. It goes when nothing has come on it for a while.
     pub(super) fn close_unused(&mut self, connection: ConnectionId) {
         let Some(carrier) = self.connections.0.get_mut(&connection) else {
             return;
@@ -60,8 +61,8 @@ impl Libp2pTransport {
             return;
         }
         let (peer, relayed) = (carrier.peer, carrier.is_relayed());
-        let offered = carrier.is_offered();
-        let needed = offered || (!relayed && self.relays_by(peer));
+        let kept = carrier.is_offered() || !(carrier.dialled || relayed);
+        let needed = kept || (!relayed && self.relays_by(peer));
         if self.ending.is_some() || !needed {
             self.swarm.close_connection(connection);
         }

@@ -16,6 +16,7 @@ mod config;
 mod connections;
 mod contacts;
 mod dht;
+mod dial_back;
 mod dials;
 mod discovery;
 mod gate;
@@ -66,6 +67,7 @@ use self::config::nodes;
 use self::connections::Connections;
 use self::contacts::Contacts;
 use self::dht::{Asker, Dht, RunId};
+use self::dial_back::Hints;
 use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
 use self::outset::Outset;
@@ -147,6 +149,8 @@ pub struct Libp2pTransport {
     ports: Ports,
     seen: Seen,
     strangers: Strangers,
+    /// Answers of nodes that were asked to dial back; they prove nothing.
+    hints: Hints,
     /// Answers that were ready at once; each is owed to a call of the owner, or to one event of the swarm.
     ready: VecDeque<TransportEvent>,
     /// The list of addresses has changed since it was told.
@@ -244,6 +248,7 @@ impl Libp2pTransport {
             ports: Ports::new(config.port_mapping),
             seen: Seen::new(),
             strangers: Strangers::default(),
+            hints: Hints::new(now),
             ready: VecDeque::new(),
             listening_changed: false,
             timer: Box::pin(tokio::time::sleep(Duration::ZERO)),
@@ -415,6 +420,7 @@ impl Libp2pTransport {
                 let reachable = event.result.is_ok();
                 self.seen.tested(&event.tested_addr, reachable);
             }
+            NodeEvent::DialBack(event) => self.on_dial_back(&event),
             NodeEvent::Punch(event) => {
                 let punched = event.result.is_ok();
                 tracing::debug!(peer = %event.remote_peer_id, punched, "hole punching has ended");

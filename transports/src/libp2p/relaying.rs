@@ -150,6 +150,11 @@ impl Libp2pTransport {
                 self.reservations.accepted(*relay, Instant::now());
                 self.remember_relays();
             }
+            circuit::Event::Refused { relay, status } => {
+                let status = *status;
+                tracing::info!(%relay, status = status.name(), "a relay refused a reservation");
+                self.reservations.refused(*relay, status, Instant::now());
+            }
         }
     }
 

@@ -9,6 +9,8 @@ use std::time::Duration;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
+use super::circuit::Status;
+
 /// Relays that are remembered; the configured ones come first and stay.
 const RELAYS: usize = 32;
 /// Addresses of one relay that are remembered.
@@ -20,6 +22,9 @@ const TAKE_UP: Duration = Duration::from_secs(3);
 /// How long a relay is left alone after its first failure; twice as long after each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
+/// How long a relay is left alone after it has refused for the first time; twice as long after each further failure. Most
+/// are full, or count the reservations of a peer over half an hour, so there is no hurry.
+const FIRST_REFUSAL: Duration = Duration::from_secs(30);
 /// After so many failures in a row a relay that was only met is forgotten if there is no room.
 const HOPELESS: u32 = 3;
 
@@ -55,6 +60,8 @@ struct Relay {
     remembered: bool,
     order: u32,
     failures: u32,
+    /// Its reason, if it refused last time.
+    refusal: Option<Status>,
     state: State,
 }
 
@@ -148,6 +155,7 @@ impl Reservations {
             remembered: false,
             order: self.met,
             failures: 0,
+            refusal: None,
             state: State::Free(now),
         };
         self.relays.insert(relay, relay_state);
@@ -169,6 +177,7 @@ impl Reservations {
     pub(crate) fn accepted(&mut self, relay: PeerId, now: Instant) {
         if let Some(relay) = self.relays.get_mut(&relay) {
             relay.failures = 0;
+            relay.refusal = None;
             relay.remembered = false;
             if !matches!(relay.state, State::Held(_)) {
                 relay.state = State::Held(now);
@@ -176,15 +185,31 @@ impl Reservations {
         }
     }
 
-    /// A relay has refused, could not be reached, or is gone.
+    /// A relay could not be reached, made no sense, or is gone.
     pub(crate) fn failed(&mut self, relay: PeerId, now: Instant) {
+        self.lost(relay, None, now);
+    }
+
+    /// A relay has refused, and said why.
+    pub(crate) fn refused(&mut self, relay: PeerId, status: Status, now: Instant) {
+        self.lost(relay, Some(status), now);
+    }
+
+    fn lost(&mut self, relay: PeerId, refusal: Option<Status>, now: Instant) {
         if let Some(relay) = self.relays.get_mut(&relay)
             && !matches!(relay.state, State::Free(_))
         {
             relay.remembered = false;
-            relay.state = State::Free(now + pause(relay.failures));
+            relay.refusal = refusal;
+            relay.state = State::Free(now + pause(refusal, relay.failures));
             relay.failures = relay.failures.saturating_add(1);
         }
+    }
+
+    /// Relays that refused when they were asked last, and their reasons.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = (PeerId, Status)> {
+        let relays = self.relays.iter();
+        relays.filter_map(|(peer, relay)| Some((*peer, relay.refusal?)))
     }
 
     /// When [`wake`](Self::wake) has something to do.
@@ -250,6 +275,12 @@ impl Reservations {
         self.relays.len() - self.relays.values().filter(free).count()
     }
 
+    /// This relay is asked, or keeps a place for this peer.
+    pub(crate) fn is_at(&self, relay: PeerId) -> bool {
+        let relay = self.relays.get(&relay);
+        relay.is_some_and(|relay| !matches!(relay.state, State::Free(_)))
+    }
+
     /// Where this peer is reachable through, and since when.
     pub(crate) fn held(&self) -> impl Iterator<Item = (PeerId, Instant)> {
         self.relays
@@ -261,8 +292,14 @@ impl Reservations {
     }
 }
 
-fn pause(failures: u32) -> Duration {
-    FIRST_PAUSE
+fn pause(refusal: Option<Status>, failures: u32) -> Duration {
+    let first = match refusal {
+        // It will not let this peer in a minute later either.
+        Some(Status::PermissionDenied) => LONGEST_PAUSE,
+        Some(Status::ReservationRefused | Status::ResourceLimitExceeded) => FIRST_REFUSAL,
+        _ => FIRST_PAUSE,
+    };
+    first
         .saturating_mul(1 << failures.min(10))
         .min(LONGEST_PAUSE)
 }
@@ -372,6 +409,29 @@ mod tests {
         reservations.accepted(relay, now);
         reservations.failed(relay, now);
         assert_eq!(reservations.next_wake(), Some(now + FIRST_PAUSE));
+    }
+
+    #[test]
+    fn a_relay_that_refuses_is_left_alone_for_longer_and_another_is_asked_at_once() {
+        let now = Instant::now();
+        let (first, second) = (PeerId::random(), PeerId::random());
+        let mut reservations = needed(1, &[], now);
+        reservations.met(first, at(1), now);
+        reservations.met(second, at(2), now);
+        assert_eq!(asked(&reservations.wake(now)), [first]);
+        reservations.refused(first, Status::ReservationRefused, now);
+        assert_eq!(asked(&reservations.wake(now)), [second]);
+        let refusals: Vec<_> = reservations.refusals().collect();
+        assert_eq!(refusals, [(first, Status::ReservationRefused)]);
+        reservations.refused(second, Status::PermissionDenied, now);
+        let later = now + FIRST_REFUSAL;
+        assert_eq!(reservations.next_wake(), Some(later));
+        assert_eq!(asked(&reservations.wake(later)), [first]);
+        reservations.accepted(first, later);
+        let refusals: Vec<_> = reservations.refusals().collect();
+        assert_eq!(refusals, [(second, Status::PermissionDenied)]);
+        reservations.failed(first, later);
+        assert_eq!(reservations.next_wake(), Some(later + FIRST_PAUSE));
     }
 
     #[test]

@@ -3,11 +3,12 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
 
+use handover_core::dial_back::Hint;
 use handover_core::engine::PathKind;
 use libp2p::{Multiaddr, PeerId};
 
 use super::Libp2pTransport;
-use super::circuit::CircuitLimit;
+use super::circuit::{CircuitLimit, Status};
 use super::contacts::{BootstrapNode, Contact, QuicNode};
 use super::dials::split;
 use handover_core::dial::is_relayed;
@@ -30,12 +31,16 @@ pub struct NetworkState {
     pub sightings: Vec<Sighting>,
     /// What came of testing the observed addresses.
     pub tested: Vec<TestedAddress>,
+    /// Answers of nodes that were asked to dial back (`AutoNAT` v1): a hint, and no proof.
+    pub hints: Vec<Hint>,
     /// Somebody whom it had not dialled before has come through to it over the internet.
     pub strangers: bool,
     /// What came of asking the router for a port.
     pub port_mapping: PortMapping,
     /// Relays that it is reachable through.
     pub reservations: Vec<HeldReservation>,
+    /// Relays that refused when they were asked last, and why.
+    pub refusals: Vec<(PeerId, Status)>,
     /// Nodes of the DHT in its routing table.
     pub dht_nodes: usize,
     /// Bootstrap nodes that it has.
@@ -289,6 +294,7 @@ impl Libp2pTransport {
             observed: self.seen.observed.iter().cloned().collect(),
             sightings: self.seen.sightings(),
             tested: self.seen.verdicts(),
+            hints: self.hints.list(tokio::time::Instant::now()),
             strangers: self.strangers.came(),
             port_mapping: self.ports.state(),
             reservations: self
@@ -300,6 +306,7 @@ impl Libp2pTransport {
                     limit: self.swarm.behaviour().relays.promised_by(relay),
                 })
                 .collect(),
+            refusals: self.reservations.refusals().collect(),
             dht_nodes: self.seen.dht_nodes,
             bootstrap_configured: self.bootstrap.configured(),
             bootstrap_connected: self.bootstrap.connected(),

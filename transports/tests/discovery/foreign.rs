@@ -1,11 +1,14 @@
 //! Nodes that know nothing of handover: libp2p's own behaviours as they come.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use futures::StreamExt;
 use handover_core::engine::PathKind;
 use handover_core::{Multiaddr, PeerId};
-use handover_transports::libp2p::Reachable;
+use handover_transports::Transport;
+use handover_transports::libp2p::circuit::Status;
+use handover_transports::libp2p::{NetworkState, Reachable};
 use libp2p::kad::store::MemoryStore;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{NetworkBehaviour, Swarm, SwarmEvent};
@@ -13,7 +16,7 @@ use libp2p::{SwarmBuilder, identify, kad, noise, relay, tcp, yamux};
 use tokio::sync::mpsc;
 
 use crate::peers::{Peer, connect, exchange, in_dht};
-use crate::search::{announce, look_up};
+use crate::search::{POINT, announce, look_up};
 
 #[derive(NetworkBehaviour)]
 struct Foreign {
@@ -24,11 +27,13 @@ struct Foreign {
 
 /// It runs from then on; its address with its name.
 async fn foreign() -> Multiaddr {
-    foreign_that_tells().await.0
+    foreign_that_tells(relay::Config::default()).await.0
 }
 
-/// The same, and the addresses that peers have told it of themselves by identify.
-async fn foreign_that_tells() -> (Multiaddr, mpsc::UnboundedReceiver<Vec<Multiaddr>>) {
+/// The same with these limits for relaying, and the addresses that peers have told it of themselves by identify.
+async fn foreign_that_tells(
+    limits: relay::Config,
+) -> (Multiaddr, mpsc::UnboundedReceiver<Vec<Multiaddr>>) {
     let mut swarm: Swarm<Foreign> = SwarmBuilder::with_new_identity()
         .with_tokio()
         .with_tcp(
@@ -43,7 +48,7 @@ async fn foreign_that_tells() -> (Multiaddr, mpsc::UnboundedReceiver<Vec<Multiad
             let identify = identify::Config::new("/other/1".into(), key.public());
             Foreign {
                 kad: kad::Behaviour::with_config(id, MemoryStore::new(id), protocol),
-                relay: relay::Behaviour::new(id, relay::Config::default()),
+                relay: relay::Behaviour::new(id, limits),
                 identify: identify::Behaviour::new(identify),
             }
         })
@@ -100,7 +105,7 @@ async fn foreign_nodes_are_enough_to_be_found_and_reached() {
 /// circuit that came after the first identify was never told, and a sharer was not found through kubo alone.
 #[tokio::test]
 async fn a_circuit_that_came_after_identify_was_not_told_to_nodes() {
-    let (at, mut told) = foreign_that_tells().await;
+    let (at, mut told) = foreign_that_tells(relay::Config::default()).await;
     let mut sharing = in_dht(vec![at]);
     sharing.reservations = 1;
     sharing.reachable = Reachable::At(Vec::new());
@@ -117,4 +122,38 @@ async fn a_circuit_that_came_after_identify_was_not_told_to_nodes() {
     };
     let heard = tokio::time::timeout(Duration::from_secs(20), heard).await;
     heard.expect("the node hears of the circuit");
+}
+
+/// A relay that counts the reservations of a peer over half an hour, four at the most, also those that are long gone.
+#[tokio::test]
+async fn a_device_that_starts_for_the_fifth_time_is_refused_by_its_relay_and_takes_another() {
+    let four = NonZeroU32::new(4).unwrap();
+    let limits = relay::Config::default().reservation_rate_per_peer(four, Duration::from_mins(30));
+    let (strict, _told) = foreign_that_tells(limits).await;
+    let other = foreign().await;
+    let id_of = |at: &Multiaddr| match at.iter().last() {
+        Some(Protocol::P2p(id)) => id,
+        _ => panic!("it is named"),
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut sharing = in_dht(vec![strict.clone()]);
+    sharing.reservations = 1;
+    sharing.reachable = Reachable::At(Vec::new());
+    sharing.relay_memory = Some(folder.path().join("relays"));
+    let reserved = |state: &NetworkState| !state.reservations.is_empty();
+    for _ in 0..4 {
+        let sharer = Peer::start(&sharing);
+        sharer.ask(|transport| transport.announce(POINT)).await;
+        let state = sharer.until(reserved).await;
+        assert_eq!(state.reservations[0].relay, id_of(&strict));
+        sharer.ask(Transport::shutdown).await;
+        sharer.ended().await;
+    }
+    sharing.bootstrap.push(other.clone());
+    let sharer = Peer::start(&sharing);
+    sharer.ask(|transport| transport.announce(POINT)).await;
+    let state = sharer.until(reserved).await;
+    assert_eq!(state.reservations[0].relay, id_of(&other));
+    let refusal = (id_of(&strict), Status::ResourceLimitExceeded);
+    assert_eq!(state.refusals, [refusal]);
 }

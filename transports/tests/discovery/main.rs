@@ -3,10 +3,12 @@
 
 mod any_relay;
 mod bad_nodes;
+mod dial_back;
 mod direct;
 mod fake_relay;
 mod foreign;
 mod hidden;
+mod internet;
 mod odd;
 mod peers;
 mod relays;

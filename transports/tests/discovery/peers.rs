@@ -15,6 +15,8 @@ use libp2p::multiaddr::Protocol;
 use libp2p::{noise, yamux};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::internet::{Internet, Place};
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -69,6 +71,12 @@ impl Peer {
                 .multiplex(yamux::Config::default());
             Ok(transport.boxed())
         };
+        Self::run(Libp2pTransport::over(connections, config).unwrap())
+    }
+
+    /// A host of this internet.
+    pub(crate) fn on(internet: &Internet, place: &Place, config: &Libp2pConfig) -> Self {
+        let connections = |keypair: &Keypair| Ok(internet.of(place, keypair));
         Self::run(Libp2pTransport::over(connections, config).unwrap())
     }
 

@@ -6,9 +6,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use handover_core::Multiaddr;
 use handover_core::dial::{is_relayed, path_kind};
+use handover_core::dial_back::Hint;
 use handover_core::engine::PathKind;
+use handover_core::{Multiaddr, PeerId};
+use handover_transports::libp2p::circuit::Status;
 use handover_transports::libp2p::{BootstrapNode, NetworkState, PortMapping, Sighting, Verdict};
 use multiaddr::Protocol;
 use serde::Serialize;
@@ -55,9 +57,13 @@ pub(crate) struct Diagnosis {
     pub(crate) tcp: Tcp,
     pub(crate) udp: Udp,
     pub(crate) reachable: Reach,
+    /// Answers of nodes that were asked to dial back. They prove nothing, and nothing else is concluded from them.
+    pub(crate) hints: Vec<Hint>,
     pub(crate) port_mapping: Mapping,
     /// How many relays are held.
     pub(crate) relays: usize,
+    /// Relays that refused, and why.
+    pub(crate) refusals: Vec<(PeerId, Status)>,
     /// Without one, nobody behind a NAT of their own gets through to this peer.
     pub(crate) relays_needed: bool,
     pub(crate) clock: Clock,
@@ -189,8 +195,10 @@ pub(crate) fn judge(network: &NetworkState, facts: &Facts) -> Diagnosis {
         tcp: dialled::tcp(network),
         udp: dialled::udp(network),
         reachable: reach(network, facts),
+        hints: network.hints.clone(),
         port_mapping: mapping(&network.port_mapping),
         relays: network.reservations.len(),
+        refusals: network.refusals.clone(),
         relays_needed: facts.dht && needs_relay(network, facts),
         clock: facts.clock,
         expect: Outlook::Unknown,

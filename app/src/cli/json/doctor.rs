@@ -1,6 +1,8 @@
 //! What `handover doctor` found.
 
-use handover_core::Multiaddr;
+use handover_core::dial_back::Hint;
+use handover_core::{Multiaddr, PeerId};
+use handover_transports::libp2p::circuit::Status;
 use handover_transports::libp2p::{BootstrapNode, Outcome, Reason};
 use serde_json::{Value, json};
 
@@ -32,12 +34,28 @@ pub(crate) fn doctor(of: &Diagnosis) -> Value {
         "tcp": of.tcp,
         "udp": of.udp,
         "reachable": of.reachable,
+        "hints": of.hints.iter().map(hint).collect::<Vec<_>>(),
         "port_mapping": of.port_mapping,
         "relays": of.relays,
+        "refusals": of.refusals.iter().map(refusal).collect::<Vec<_>>(),
         "relays_needed": of.relays_needed,
         "time": of.clock.now,
         "clock": of.clock.verdict(),
     })
+}
+
+fn hint(hint: &Hint) -> Value {
+    let names = |nodes: &[PeerId]| nodes.iter().map(PeerId::to_string).collect::<Vec<_>>();
+    json!({
+        "address": hint.address.to_string(),
+        "reached_by": names(&hint.reached),
+        "not_reached_by": names(&hint.not_reached),
+        "denied": hint.is_denied,
+    })
+}
+
+fn refusal((relay, status): &(PeerId, Status)) -> Value {
+    json!({ "relay": relay.to_string(), "status": status.name() })
 }
 
 fn node(node: &BootstrapNode) -> Value {

@@ -1,8 +1,11 @@
 //! What the network here allows, in words: a finding a line, what it means for transfers, and what to do.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use handover_core::Multiaddr;
+use handover_core::dial_back::Hint;
+use handover_core::{Multiaddr, PeerId};
+use handover_transports::libp2p::circuit::Status;
 use handover_transports::libp2p::{BootstrapNode, Outcome};
 
 use super::Tone;
@@ -37,7 +40,8 @@ pub(crate) fn summary(expect: Outlook) -> &'static str {
     }
 }
 
-/// Every finding. `verbose`: also of each address of the bootstrap nodes.
+/// Every finding. `verbose`: also of each address of the bootstrap nodes, of each node that dialled back, and of each relay
+/// that refused.
 pub(crate) fn findings(of: &Diagnosis, verbose: bool) -> Vec<Finding> {
     // Where nobody was asked, that nobody has said anything says nothing.
     let asked = matches!(of.dht, Dht::Answers(_)) && of.reachable > Reach::Assumed;
@@ -52,8 +56,15 @@ pub(crate) fn findings(of: &Diagnosis, verbose: bool) -> Vec<Finding> {
     all.extend(tcp(of.tcp));
     all.extend(udp(of.udp).filter(|_| asked || of.udp != Udp::Unknown));
     all.extend(reach(of.reachable).filter(|_| asked || of.reachable != Reach::Unknown));
+    all.extend(hints(&of.hints));
+    if verbose {
+        all.extend(of.hints.iter().map(who_dialled_back));
+    }
     all.extend(mapping(of.port_mapping));
     all.extend(relays(of));
+    if verbose {
+        all.extend(of.refusals.iter().map(refusal));
+    }
     all.push(clock(of.clock));
     all
 }
@@ -253,6 +264,58 @@ fn reach(reach: Reach) -> Option<Finding> {
     })
 }
 
+/// The answers of nodes that were asked to dial back.
+fn hints(hints: &[Hint]) -> Option<Finding> {
+    let nodes = |nodes: fn(&Hint) -> &[PeerId]| {
+        let nodes: BTreeSet<&PeerId> = hints.iter().flat_map(nodes).collect();
+        nodes.len() as u64
+    };
+    let (reached, not_reached) = (nodes(|it| &it.reached), nodes(|it| &it.not_reached));
+    let are = |number| {
+        count(
+            number,
+            "node that was dialled before says",
+            "nodes that were dialled before say",
+        )
+    };
+    let mut said = Vec::new();
+    if reached > 0 {
+        said.push(format!("{} that dialling back works", are(reached)));
+    }
+    if not_reached > 0 {
+        let it = if reached > 0 { "it" } else { "dialling back" };
+        said.push(format!("{} that {it} fails", are(not_reached)));
+    }
+    if said.is_empty() {
+        return None;
+    }
+    let denied = if hints.iter().any(|hint| hint.is_denied) {
+        "\n  Where several of them agree that nobody gets in, a firewall seems to be in the way, and the address is not announced."
+    } else {
+        ""
+    };
+    let said = said.join(", ");
+    Some(mixed(format!(
+        "From outside: {said}. That is a hint, and no proof.{denied}"
+    )))
+}
+
+/// Each node, and what it said of an address.
+fn who_dialled_back(hint: &Hint) -> Finding {
+    let line = |node: &PeerId, came: &str| format!("\n      {node}: {came}");
+    let reached = hint
+        .reached
+        .iter()
+        .map(|node| line(node, "dialling back works"));
+    let not_reached = hint
+        .not_reached
+        .iter()
+        .map(|node| line(node, "dialling back fails"));
+    let lines: String = reached.chain(not_reached).collect();
+    let address = fit(&hint.address.to_string(), ADDRESS);
+    (Tone::Plain, format!("    {address}{lines}"))
+}
+
 fn mapping(mapping: Mapping) -> Option<Finding> {
     Some(match mapping {
         Mapping::Off => return None,
@@ -282,6 +345,11 @@ fn relays(of: &Diagnosis) -> Option<Finding> {
     }
 }
 
+fn refusal((relay, status): &(PeerId, Status)) -> Finding {
+    let status = status.name();
+    (Tone::Plain, format!("    {relay}: refused ({status})"))
+}
+
 fn clock(clock: Clock) -> Finding {
     let now = time_of_day(clock.now);
     let Some(passed) = clock.passed else {
@@ -298,7 +366,7 @@ fn clock(clock: Clock) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use handover_core::{Keypair, PeerId};
+    use handover_core::Keypair;
     use handover_transports::libp2p::Reason;
 
     use super::*;
@@ -315,8 +383,10 @@ mod tests {
             tcp: Tcp::Works,
             udp: Udp::Works,
             reachable: Reach::Nobody,
+            hints: Vec::new(),
             port_mapping: Mapping::NoRouter,
             relays: 3,
+            refusals: Vec::new(),
             relays_needed: true,
             clock: Clock::judge(1_800_000_000, None),
             expect: Outlook::Direct,
@@ -451,6 +521,33 @@ mod tests {
             format!("{why}\n  {advice}")
         };
         insta::assert_snapshot!(all.map(line).join("\n"));
+    }
+
+    #[test]
+    fn the_word_of_nodes_is_told_as_a_hint_and_with_v_whose_it_is() {
+        let hint = |reached: &[u8], not_reached: &[u8], is_denied| Hint {
+            address: at(1),
+            reached: reached.iter().copied().map(peer).collect(),
+            not_reached: not_reached.iter().copied().map(peer).collect(),
+            is_denied,
+        };
+        let some = [
+            hint(&[1], &[], false),
+            hint(&[1, 2], &[3], false),
+            hint(&[], &[1, 2, 3], true),
+        ];
+        let of = |hint| Diagnosis {
+            hints: vec![hint],
+            refusals: vec![(peer(4), Status::ReservationRefused)],
+            ..home()
+        };
+        let told = some.map(|hint| {
+            let usual: Vec<Finding> = findings(&home(), true);
+            let all = findings(&of(hint), true).into_iter();
+            let new = all.filter(|finding| !usual.contains(finding));
+            new.map(|(_, text)| text).collect::<Vec<_>>().join("\n")
+        });
+        insta::assert_snapshot!(told.join("\n\n"));
     }
 
     #[test]

@@ -37,6 +37,13 @@ pub enum Event {
         /// Which one.
         relay: PeerId,
     },
+    /// A relay does not make this peer reachable, or not any more, because it refused.
+    Refused {
+        /// Which one.
+        relay: PeerId,
+        /// Its reason.
+        status: Status,
+    },
 }
 
 /// The client of all relays.
@@ -146,6 +153,12 @@ impl Behaviour {
         if let Some(reservation) = self.reservations.remove(&relay) {
             self.forget(relay, &reservation);
             self.keep(relay, None);
+            tracing::debug!(%relay, %error, "a relay does not make this peer reachable");
+            // First, so that it is known when the listener is gone.
+            if let Error::Refused(status) = error {
+                let event = Event::Refused { relay, status };
+                self.actions.push_back(ToSwarm::GenerateEvent(event));
+            }
             self.news
                 .push_back(News::Closed(reservation.listener, error));
         }

@@ -138,6 +138,23 @@ pub enum Status {
     UnexpectedMessage = 401,
 }
 
+impl Status {
+    /// Its name in the specification.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "UNKNOWN",
+            Self::Ok => "OK",
+            Self::ReservationRefused => "RESERVATION_REFUSED",
+            Self::ResourceLimitExceeded => "RESOURCE_LIMIT_EXCEEDED",
+            Self::PermissionDenied => "PERMISSION_DENIED",
+            Self::ConnectionFailed => "CONNECTION_FAILED",
+            Self::NoReservation => "NO_RESERVATION",
+            Self::MalformedMessage => "MALFORMED_MESSAGE",
+            Self::UnexpectedMessage => "UNEXPECTED_MESSAGE",
+        }
+    }
+}
+
 /// What a relay lets one circuit carry. It resets the circuit when either is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitLimit {

@@ -61,7 +61,7 @@ const CHANNEL: usize = 16;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The relay says so.
-    #[error("{}", in_words(*.0))]
+    #[error("{} ({})", in_words(*.0), .0.name())]
     Refused(Status),
     /// It is no relay.
     #[error("the other side does not relay")]

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use handover_core::PeerId;
 use handover_transports::libp2p::{
     ConnectionCounts, Contact, HeldReservation, Outcome, QuicNode, Reason, Served, TestedAddress,
 };
@@ -74,9 +73,11 @@ fn home() -> NetworkState {
         observed: Vec::new(),
         sightings: vec![seen(tcp(ROUTER, PORT), 5), seen(quic(ROUTER, PORT), 5)],
         tested: vec![tested(quic(ROUTER, PORT), Verdict::Unreachable)],
+        hints: Vec::new(),
         strangers: false,
         port_mapping: PortMapping::NoRouter,
         reservations: vec![relay(), relay(), relay()],
+        refusals: Vec::new(),
         dht_nodes: 30,
         bootstrap_configured: 4,
         bootstrap_connected: 2,
@@ -135,8 +136,10 @@ fn a_home_has_all_that_direct_transfers_need() {
         tcp: Tcp::Works,
         udp: Udp::Works,
         reachable: Reach::Nobody,
+        hints: Vec::new(),
         port_mapping: Mapping::NoRouter,
         relays: 3,
+        refusals: Vec::new(),
         relays_needed: true,
         clock: facts().clock,
         expect: Outlook::Direct,
@@ -429,6 +432,32 @@ fn who_gets_in_is_told_by_tests_and_by_strangers() {
     );
     assert_eq!(with(&[reached], true, true), Reach::Strangers);
     assert_eq!(with(&[], false, false), Reach::Assumed);
+}
+
+#[test]
+fn what_nodes_say_that_dialled_back_is_told_and_nothing_is_concluded_from_it() {
+    let hint = |reached: &[u8], not_reached: &[u8]| Hint {
+        address: tcp(ROUTER, PORT),
+        reached: reached.iter().copied().map(peer).collect(),
+        not_reached: not_reached.iter().copied().map(peer).collect(),
+        is_denied: reached.is_empty(),
+    };
+    let unknown = || NetworkState {
+        tested: Vec::new(),
+        ..home()
+    };
+    let without = judge(&unknown(), &facts());
+    for hints in [vec![hint(&[1, 2, 3], &[])], vec![hint(&[], &[1, 2, 3])]] {
+        let network = NetworkState {
+            hints: hints.clone(),
+            ..unknown()
+        };
+        let wanted = Diagnosis {
+            hints,
+            ..without.clone()
+        };
+        assert_eq!(judge(&network, &facts()), wanted);
+    }
 }
 
 #[test]
