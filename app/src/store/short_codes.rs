@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     fn short(text: &str) -> ShortCode {
-        match text.parse() {
+        match ShareCode::parse(text) {
             Ok(ShareCode::Short(code)) => code,
             other => panic!("{other:?}"),
         }

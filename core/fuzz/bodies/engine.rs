@@ -675,6 +675,7 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
         DiskWork::Stage { .. }
         | DiskWork::Write { .. }
         | DiskWork::Known { .. }
+        | DiskWork::Proofs { .. }
         | DiskWork::Forget { .. }
         | DiskWork::Sync { .. }
         | DiskWork::Journal { .. }

@@ -140,7 +140,7 @@ impl Search {
         if self.resting.is_some() {
             return Time::NEVER;
         }
-        let later = self.later.front().map_or(Time::NEVER, |(at, _)| *at);
+        let later = self.later.front().map_or(Time::NEVER, |(at, ..)| *at);
         let next = self.due.min(later).min(self.lookups.deadline());
         next.min(self.ends)
     }
