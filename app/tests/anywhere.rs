@@ -74,10 +74,12 @@ fn a_sharer_that_is_gone_is_looked_for_in_vain() {
     let (mut sender, code) = send(&scene, &at(&[&node], &[]));
     sender.signal(Signal::INT);
     sender.await_event("share_ended");
-    let options = at(&[&node], &["--wait", "30"]);
+    let options = at(&[&node], &["--wait", "120"]);
     let mut receiver = Sender::start_unopened(scene.get(&code, "got", &options));
     // On a busy machine the node may not be reached in the first round.
     while receiver.await_event("not_found")["reached"] != true {}
+    // Once all days have been tried that two clocks may be apart, the date is told: it may be why.
+    while receiver.await_event("not_found")["date"].is_null() {}
     receiver.kill();
     let options = at(&[&node], &["--wait", "2"]);
     run(scene.get(&code, "got", &options)).expect(3);
