@@ -142,7 +142,7 @@ fn files_come_through_a_relay_that_hangs_up_after_128_kib() {
 #[test]
 fn a_relay_that_is_killed_is_replaced_by_another_one() {
     let scene = Scene::new();
-    scene.file("sent", &noise(400_000_000, 3));
+    scene.file("sent", &noise(60_000_000, 3));
     let first = Node::start(&scene, "first", &["--circuit-kib", "0"]);
     let second = Node::start(
         &scene,
@@ -151,9 +151,10 @@ fn a_relay_that_is_killed_is_replaced_by_another_one() {
     );
     let (mut sender, code) = send(&scene, &at(&[&first, &second], &["--hide-ip"]));
     reserved(&[&first, &second]);
-    let receiver = scene.get(&code, "got", &at(&[&first, &second], &["--no-direct"]));
-    let receiver = Process::start(receiver);
-    while sender.await_event("receiver_progress")["done"].as_u64() < Some(20_000_000) {}
+    // Slow enough that much is left when the relay goes, however busy the machine is.
+    let slowly = at(&[&first, &second], &["--no-direct", "--limit-down", "10M"]);
+    let receiver = Process::start(scene.get(&code, "got", &slowly));
+    while sender.await_event("receiver_progress")["done"].as_u64() < Some(5_000_000) {}
     let busy = first.counter("relay_circuits") > 0;
     let (used, _left) = if busy {
         (first, second)
@@ -169,7 +170,7 @@ fn a_relay_that_is_killed_is_replaced_by_another_one() {
         got.stderr
     );
     assert_eq!(paths(&got, "connected"), ["relayed", "relayed"]);
-    assert!(std::fs::read(scene.path("got/sent")).unwrap() == noise(400_000_000, 3));
+    assert!(std::fs::read(scene.path("got/sent")).unwrap() == noise(60_000_000, 3));
 }
 
 /// The receiver's code names a relay alone; over it the sharer says where it is.
