@@ -96,7 +96,7 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
             Obstacle::Silence
         } else if all(Reason::Refused) {
             Obstacle::Refused
-        } else if all(Reason::Unreachable) {
+        } else if leads_nowhere(&failures) {
             Obstacle::NoNetwork
         } else if !failures.is_empty() && but_names.next().is_none() && !is_waiting(nodes) {
             Obstacle::Names
@@ -104,6 +104,22 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
             Obstacle::NoAnswer
         },
     )
+}
+
+/// There is no way to any host. Over UDP that is not told: what is sent is lost, and only TCP to the same host says why.
+fn leads_nowhere(failures: &[(&Multiaddr, Reason)]) -> bool {
+    let failed = |address: &Multiaddr, wanted: Reason| {
+        let mut failures = failures.iter();
+        failures.any(|(other, why)| *why == wanted && host(other) == host(address))
+    };
+    let mut failures = failures.iter();
+    let is_any = failures.clone().any(|(_, why)| *why == Reason::Unreachable);
+    is_any
+        && failures.all(|(address, why)| match why {
+            Reason::Unreachable | Reason::Unnamed => true,
+            Reason::TimedOut => is_quic(address) && failed(address, Reason::Unreachable),
+            _ => false,
+        })
 }
 
 fn outcomes(nodes: &[BootstrapNode]) -> impl Iterator<Item = Outcome> {
