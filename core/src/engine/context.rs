@@ -29,6 +29,8 @@ pub(super) struct Dialled {
     pub(super) download: DownloadId,
     /// The relay that it goes through if it goes through any, and there is no choice.
     pub(super) relay: Option<PeerId>,
+    /// It names no address: it runs over a connection that came up by itself.
+    pub(super) follows: bool,
 }
 
 /// Shared by shares and downloads, one at a time.
@@ -286,7 +288,13 @@ impl Context {
     ) -> DialId {
         let dial = DialId(self.fresh());
         let relay = dial::only_relay(&addresses);
-        self.dials.insert(dial, Dialled { download, relay });
+        let follows = addresses.is_empty();
+        let dialled = Dialled {
+            download,
+            relay,
+            follows,
+        };
+        self.dials.insert(dial, dialled);
         self.push(Output::Dial {
             dial,
             peer,

@@ -34,6 +34,7 @@ impl Engine {
             Some(Dialled {
                 download: id,
                 relay,
+                follows,
             }),
             Some(dial),
         ) = (dialled, dial)
@@ -47,6 +48,12 @@ impl Engine {
                 .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
             return cx.push(Output::AwaitPlain { link });
         };
+        // The connection that was to be followed has gone, and which relay carries this one is not known. Circuits are
+        // dialled through relays by name, so that each relay's account is kept.
+        if follows && path == PathKind::Relayed {
+            cx.push(Output::Close { link });
+            return self.dial_failed(id, dial, "the connection that came up is gone");
+        }
         if self.guesses_already(id, peer) {
             self.cx.push(Output::Close { link });
             return self.dial_failed(id, dial, "another link to the same peer was quicker");
