@@ -256,7 +256,7 @@ struct Task {
     number: u64,
 }
 
-/// What has come of runs so far.
+/// The counts of runs so far.
 struct Tally {
     of: usize,
     done: usize,

@@ -108,18 +108,16 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
 
 /// There is no way to any host. Over UDP that is not told: what is sent is lost, and only TCP to the same host says why.
 fn leads_nowhere(failures: &[(&Multiaddr, Reason)]) -> bool {
-    let failed = |address: &Multiaddr, wanted: Reason| {
-        let mut failures = failures.iter();
-        failures.any(|(other, why)| *why == wanted && host(other) == host(address))
+    let unreachable = failures
+        .iter()
+        .filter(|(_, why)| *why == Reason::Unreachable);
+    let unreachable: BTreeSet<_> = unreachable.map(|(address, _)| host(address)).collect();
+    let says_so = |(address, why): &(&Multiaddr, Reason)| match why {
+        Reason::Unreachable | Reason::Unnamed => true,
+        Reason::TimedOut => is_quic(address) && unreachable.contains(&host(address)),
+        _ => false,
     };
-    let mut failures = failures.iter();
-    let is_any = failures.clone().any(|(_, why)| *why == Reason::Unreachable);
-    is_any
-        && failures.all(|(address, why)| match why {
-            Reason::Unreachable | Reason::Unnamed => true,
-            Reason::TimedOut => is_quic(address) && failed(address, Reason::Unreachable),
-            _ => false,
-        })
+    !unreachable.is_empty() && failures.iter().all(says_so)
 }
 
 fn outcomes(nodes: &[BootstrapNode]) -> impl Iterator<Item = Outcome> {
