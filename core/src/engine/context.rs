@@ -29,8 +29,6 @@ pub(super) struct Dialled {
     pub(super) download: DownloadId,
     /// The relay that it goes through if it goes through any, and there is no choice.
     pub(super) relay: Option<PeerId>,
-    /// It names no address: it runs over a connection that came up by itself.
-    pub(super) follows: bool,
 }
 
 /// Shared by shares and downloads, one at a time.
@@ -247,11 +245,11 @@ impl Context {
         }
     }
 
-    /// A link that a dial led to goes over a relay: through this one, if that is known.
-    pub(super) fn leads_through(&mut self, link: LinkId, relay: Option<PeerId>, stated: Allowance) {
-        let bytes = relay.and_then(|relay| self.relays.learnt(relay));
+    /// A relay carries a link that a dial led to, and states what it lets it carry.
+    pub(super) fn leads_through(&mut self, link: LinkId, relay: PeerId, stated: Allowance) {
+        let bytes = self.relays.learnt(relay);
         if let Some(state) = self.links.get_mut(link) {
-            state.relay = relay;
+            state.relay = Some(relay);
             state.allowance = Allowance {
                 bytes: stated.bytes.or(bytes),
                 ..stated
@@ -288,12 +286,7 @@ impl Context {
     ) -> DialId {
         let dial = DialId(self.fresh());
         let relay = dial::only_relay(&addresses);
-        let follows = addresses.is_empty();
-        let dialled = Dialled {
-            download,
-            relay,
-            follows,
-        };
+        let dialled = Dialled { download, relay };
         self.dials.insert(dial, dialled);
         self.push(Output::Dial {
             dial,

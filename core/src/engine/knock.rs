@@ -25,20 +25,12 @@ impl Engine {
         &mut self,
         (link, peer, path): (LinkId, PeerId, PathKind),
         dial: Option<DialId>,
-        allowance: Allowance,
+        (relay, allowance): (Option<PeerId>, Allowance),
     ) {
         let serves = self.serves_anything();
         let cx = &mut self.cx;
         let dialled = dial.and_then(|dial| cx.dial_done(dial));
-        let (
-            Some(Dialled {
-                download: id,
-                relay,
-                follows,
-            }),
-            Some(dial),
-        ) = (dialled, dial)
-        else {
+        let (Some(Dialled { download: id, .. }), Some(dial)) = (dialled, dial) else {
             let full = cx.links.len() >= cx.limits.links
                 || cx.links.awaiting() >= cx.limits.links_in_handshake;
             if full || dial.is_some() || !serves {
@@ -48,12 +40,6 @@ impl Engine {
                 .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
             return cx.push(Output::AwaitPlain { link });
         };
-        // The connection that was to be followed has gone, and which relay carries this one is not known. Circuits are
-        // dialled through relays by name, so that each relay's account is kept.
-        if follows && path == PathKind::Relayed {
-            cx.push(Output::Close { link });
-            return self.dial_failed(id, dial, "the connection that came up is gone");
-        }
         if self.guesses_already(id, peer) {
             self.cx.push(Output::Close { link });
             return self.dial_failed(id, dial, "another link to the same peer was quicker");
@@ -93,7 +79,7 @@ impl Engine {
             }
         };
         cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
-        if path == PathKind::Relayed {
+        if let Some(relay) = relay {
             cx.leads_through(link, relay, allowance);
         }
         cx.send_plain(link, knock);
