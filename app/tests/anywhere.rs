@@ -74,10 +74,12 @@ fn a_sharer_that_is_gone_is_looked_for_in_vain() {
     let (mut sender, code) = send(&scene, &at(&[&node], &[]));
     sender.signal(Signal::INT);
     sender.await_event("share_ended");
-    let options = at(&[&node], &["--wait", "30"]);
+    let options = at(&[&node], &["--wait", "120"]);
     let mut receiver = Sender::start_unopened(scene.get(&code, "got", &options));
     // On a busy machine the node may not be reached in the first round.
     while receiver.await_event("not_found")["reached"] != true {}
+    // Once all days have been tried that two clocks may be apart, the date is told: it may be why.
+    while receiver.await_event("not_found")["date"].is_null() {}
     receiver.kill();
     let options = at(&[&node], &["--wait", "2"]);
     run(scene.get(&code, "got", &options)).expect(3);
@@ -140,7 +142,7 @@ fn files_come_through_a_relay_that_hangs_up_after_128_kib() {
 #[test]
 fn a_relay_that_is_killed_is_replaced_by_another_one() {
     let scene = Scene::new();
-    scene.file("sent", &noise(400_000_000, 3));
+    scene.file("sent", &noise(60_000_000, 3));
     let first = Node::start(&scene, "first", &["--circuit-kib", "0"]);
     let second = Node::start(
         &scene,
@@ -149,9 +151,10 @@ fn a_relay_that_is_killed_is_replaced_by_another_one() {
     );
     let (mut sender, code) = send(&scene, &at(&[&first, &second], &["--hide-ip"]));
     reserved(&[&first, &second]);
-    let receiver = scene.get(&code, "got", &at(&[&first, &second], &["--no-direct"]));
-    let receiver = Process::start(receiver);
-    while sender.await_event("receiver_progress")["done"].as_u64() < Some(20_000_000) {}
+    // Slow enough that much is left when the relay goes, however busy the machine is.
+    let slowly = at(&[&first, &second], &["--no-direct", "--limit-down", "10M"]);
+    let receiver = Process::start(scene.get(&code, "got", &slowly));
+    while sender.await_event("receiver_progress")["done"].as_u64() < Some(5_000_000) {}
     let busy = first.counter("relay_circuits") > 0;
     let (used, _left) = if busy {
         (first, second)
@@ -167,7 +170,7 @@ fn a_relay_that_is_killed_is_replaced_by_another_one() {
         got.stderr
     );
     assert_eq!(paths(&got, "connected"), ["relayed", "relayed"]);
-    assert!(std::fs::read(scene.path("got/sent")).unwrap() == noise(400_000_000, 3));
+    assert!(std::fs::read(scene.path("got/sent")).unwrap() == noise(60_000_000, 3));
 }
 
 /// The receiver's code names a relay alone; over it the sharer says where it is.

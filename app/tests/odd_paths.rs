@@ -13,9 +13,27 @@ fn main() -> ExitCode {
         small_packets_without_a_word_carry_a_transfer_over_tcp,
         small_packets_without_a_word_carry_a_transfer_over_quic,
         ipv4_is_tried_while_nothing_comes_back_over_ipv6,
+        without_any_network_the_log_names_no_address,
     ];
     Tests::default().needing(places::NEEDS, tests).run()
 }
+
+/// quinn warned of each address that nothing could be sent to.
+fn without_any_network_the_log_names_no_address() {
+    let places = Places::new("w", &["a"]);
+    let scene = Scene::new();
+    for (verbosity, names_it) in [("-v", false), ("-vv", true)] {
+        let mut get = scene.handover("a", &["get", "--yes", "--wait", "4", verbosity]);
+        get.args(["--bootstrap", NODE]);
+        get.env("HANDOVER_CODE", "4827193-amber-otter");
+        let log = Process::start(places.at("a", &get)).wait().stderr;
+        assert_eq!(log.contains("198.18.0.1"), names_it, "{verbosity}: {log}");
+    }
+}
+
+/// A node that can't be reached from anywhere.
+const NODE: &str =
+    "/ip4/198.18.0.1/udp/4001/quic-v1/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN";
 
 /// Gives an interface an address of each family: the end of a network.
 fn both_families(places: &Places, place: &str, interface: &str, (net, end): (u8, u8)) {

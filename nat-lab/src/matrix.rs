@@ -256,7 +256,7 @@ struct Task {
     number: u64,
 }
 
-/// What has come of runs so far.
+/// The counts of runs so far.
 struct Tally {
     of: usize,
     done: usize,
@@ -426,6 +426,8 @@ fn keep(folder: &Path, cell: &Cell, number: u64, outcome: &Outcome) {
 mod tests {
     use super::*;
 
+    const MANY: usize = usize::MAX;
+
     #[test]
     fn no_portion_wears_its_nodes_out() {
         let square = |hosts: [&str; 2]| Square {
@@ -438,19 +440,19 @@ mod tests {
             hosts: hosts.map(str::to_owned),
         };
         let squares = [square(["a", "b"]), square(["a", "c"]), square(["d", "e"])];
-        let task = |number: u64, square| Task {
+        let task = |(number, square): (u64, usize)| Task {
             square,
             sharer: 0,
             number,
         };
-        let tasks: Vec<Task> = (0..9).map(|n| task(n, n as usize % 3)).collect();
+        let squares_in_turn = [0, 1, 2].into_iter().cycle();
+        let tasks: Vec<Task> = (0..9).zip(squares_in_turn).map(task).collect();
         let numbers = |of_a_host, in_all| {
             let wear = Wear { of_a_host, in_all };
             let portions = portions(tasks.clone(), &squares, wear);
             let numbers = |portion: &Vec<Task>| portion.iter().map(|it| it.number).collect();
             portions.iter().map(numbers).collect::<Vec<Vec<u64>>>()
         };
-        const MANY: usize = usize::MAX;
         assert_eq!(numbers(MANY, MANY), [[0, 1, 2, 3, 4, 5, 6, 7, 8]]);
         assert_eq!(numbers(2, MANY), [[0, 1, 2], [3, 4, 5], [6, 7, 8]]);
         let fours = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8]];

@@ -135,7 +135,7 @@ impl Tests {
         libtest_mimic::run(&arguments, trials.collect()).exit_code()
     }
 
-    /// What is missing of all that tests need, and why.
+    /// The needs that can't be met here, each with the reason.
     fn missing_needs(&self) -> BTreeMap<Need, String> {
         let needs = self.all.iter().flat_map(|(needs, _)| *needs);
         let needs: BTreeSet<Need> = needs.copied().collect();

@@ -52,7 +52,9 @@ pub struct Link {
     pub remote: Multiaddr,
     /// The dial that this link answers; `None` if the other side dialled.
     pub dial: Option<DialId>,
-    /// What a relay that is between lets the link carry, by its own word: what the transport needs for itself is taken off.
+    /// The relay that carries it, if one does.
+    pub relay: Option<PeerId>,
+    /// What that relay lets the link carry, by its own word: what the transport needs for itself is taken off.
     pub allowance: Allowance,
     /// Its bytes.
     pub stream: Box<dyn Stream>,

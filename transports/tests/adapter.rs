@@ -271,7 +271,7 @@ async fn next_link(
     (here.unwrap(), there.unwrap())
 }
 
-/// Who was refused and knocked again at once had the connection closed under the second knock.
+/// A peer that was refused and knocked again at once had the connection closed under its second knock.
 #[tokio::test]
 async fn a_connection_is_left_to_who_has_dialled_it() {
     let mut ours = adapter_over_plaintext();

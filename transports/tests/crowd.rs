@@ -132,12 +132,23 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
     for (number, sharer) in sharers.iter().enumerate() {
         sharer.tell(move |transport| transport.announce(point(number)));
     }
-    for sharer in sharers.iter_mut() {
-        let is_found = sharer.event(|event| match event {
-            TransportEvent::Announced { report, .. } => Some(report.found_at > 0),
-            _ => None,
-        });
-        assert!(is_found.await);
+    for (number, sharer) in sharers.iter_mut().enumerate() {
+        let mut is_found = false;
+        // As shares do: on a busy machine nodes may be asked for the record before they have it.
+        for round in 0..ROUNDS {
+            if round > 0 {
+                sharer.tell(move |transport| transport.announce(point(number)));
+            }
+            let report = sharer.event(|event| match event {
+                TransportEvent::Announced { report, .. } => Some(report.found_at > 0),
+                _ => None,
+            });
+            is_found = report.await;
+            if is_found {
+                break;
+            }
+        }
+        assert!(is_found, "sharer {number}");
     }
     // The node that all began with and every third other are gone, without a word.
     first.task.abort();

@@ -159,7 +159,8 @@ fn device_name() -> String {
 fn log(verbose: u8) {
     let filter = match verbose {
         0 => return,
-        1 => "warn,handover=info,handover_core=info,handover_transports=info",
+        // quinn warns of each address that nothing can be sent to.
+        1 => "warn,quinn_udp=error,handover=info,handover_core=info,handover_transports=info",
         _ => "info,handover=debug,handover_core=debug,handover_transports=debug",
     };
     let _ = tracing_subscriber::fmt()

@@ -440,6 +440,7 @@ impl Driver {
                     peer: up.peer,
                     path: up.path,
                     dial: up.dial,
+                    relay: up.relay,
                     allowance: up.allowance,
                 };
                 let task = LinkTask::spawn(

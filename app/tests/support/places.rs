@@ -9,7 +9,7 @@ use handover_test_needs::{NFT, Need};
 
 use super::Sender;
 
-/// What tests of them need.
+/// Needed by tests of them.
 pub const NEEDS: &[Need] = &[Need::Namespaces, NFT];
 
 /// Places with names of this process's own. They go when this does; what runs in them goes on without a network.

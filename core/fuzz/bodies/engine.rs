@@ -236,6 +236,7 @@ impl Play {
             peer: self.peer,
             path: PathKind::Lan,
             dial,
+            relay: None,
             allowance: Allowance::default(),
         });
     }

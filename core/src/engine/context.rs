@@ -247,11 +247,11 @@ impl Context {
         }
     }
 
-    /// A link that a dial led to goes over a relay: through this one, if that is known.
-    pub(super) fn leads_through(&mut self, link: LinkId, relay: Option<PeerId>, stated: Allowance) {
-        let bytes = relay.and_then(|relay| self.relays.learnt(relay));
+    /// A relay carries a link that a dial led to, and states what it lets it carry.
+    pub(super) fn leads_through(&mut self, link: LinkId, relay: PeerId, stated: Allowance) {
+        let bytes = self.relays.learnt(relay);
         if let Some(state) = self.links.get_mut(link) {
-            state.relay = relay;
+            state.relay = Some(relay);
             state.allowance = Allowance {
                 bytes: stated.bytes.or(bytes),
                 ..stated
@@ -288,7 +288,8 @@ impl Context {
     ) -> DialId {
         let dial = DialId(self.fresh());
         let relay = dial::only_relay(&addresses);
-        self.dials.insert(dial, Dialled { download, relay });
+        let dialled = Dialled { download, relay };
+        self.dials.insert(dial, dialled);
         self.push(Output::Dial {
             dial,
             peer,

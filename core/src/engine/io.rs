@@ -134,7 +134,9 @@ pub enum Input {
         path: PathKind,
         /// The dial that this link answers; `None` if the other side dialled.
         dial: Option<DialId>,
-        /// What a relay that is between lets it carry. What the transport needs of that for itself is taken off.
+        /// The relay that carries it, if one does.
+        relay: Option<PeerId>,
+        /// What that relay lets it carry. What the transport needs of that for itself is taken off.
         allowance: Allowance,
     },
     /// A link is gone; nothing more comes from it, and nothing more may be sent on it.

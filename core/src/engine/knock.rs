@@ -25,19 +25,12 @@ impl Engine {
         &mut self,
         (link, peer, path): (LinkId, PeerId, PathKind),
         dial: Option<DialId>,
-        allowance: Allowance,
+        (relay, allowance): (Option<PeerId>, Allowance),
     ) {
         let serves = self.serves_anything();
         let cx = &mut self.cx;
         let dialled = dial.and_then(|dial| cx.dial_done(dial));
-        let (
-            Some(Dialled {
-                download: id,
-                relay,
-            }),
-            Some(dial),
-        ) = (dialled, dial)
-        else {
+        let (Some(Dialled { download: id, .. }), Some(dial)) = (dialled, dial) else {
             let full = cx.links.len() >= cx.limits.links
                 || cx.links.awaiting() >= cx.limits.links_in_handshake;
             if full || dial.is_some() || !serves {
@@ -86,7 +79,7 @@ impl Engine {
             }
         };
         cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
-        if path == PathKind::Relayed {
+        if let Some(relay) = relay {
             cx.leads_through(link, relay, allowance);
         }
         cx.send_plain(link, knock);

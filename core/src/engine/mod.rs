@@ -117,8 +117,9 @@ impl Engine {
                 peer,
                 path,
                 dial,
+                relay,
                 allowance,
-            } => self.link_up((link, peer, path), dial, allowance),
+            } => self.link_up((link, peer, path), dial, (relay, allowance)),
             Input::LinkDown { link, reason } => self.link_down(link, reason),
             Input::DialFailed { dial, reason } => {
                 let dialled = self.cx.dial_done(dial);

@@ -11,7 +11,7 @@ use handover_core::time::Time;
 use handover_core::{Multiaddr, PeerId};
 use handover_transports::memory::{HostId, LinkProfile, Pieces};
 
-use super::reach::Barrier;
+use super::reach::{Barrier, relay_peer};
 use super::run::Task;
 use super::{Place, World};
 use crate::ledger::{Fault, happened, promise};
@@ -23,6 +23,11 @@ const NO_ANSWER: Duration = Duration::from_millis(500);
 const LINGER: Duration = Duration::from_secs(10);
 /// A link says that it is active at most so often.
 const ACTIVITY_EVERY: Duration = Duration::from_secs(1);
+
+/// Who the relay of a route is.
+fn relay_of(number: usize) -> PeerId {
+    relay_peer(u8::try_from(number).expect("a world has few relays"))
+}
 
 /// How an address is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -436,6 +441,7 @@ impl World {
                 peer: coming.peer,
                 path: coming.route.path,
                 dial: coming.dial,
+                relay: coming.route.relay.map(relay_of),
                 allowance: coming.allowance,
             },
         );

@@ -4,13 +4,11 @@ use handover_core::Multiaddr;
 use handover_core::engine::{AcceptTerms, Command, Event, OnConflict, PathKind};
 use handover_core::limits::{GROUP, Limits};
 use handover_harness::{
-    Answer, Fetch, HostId, Offering, Route, Tree, World, content, small_limits,
+    Answer, Fetch, HostId, Offering, Relay, Route, Tree, World, content, relay_peer, small_limits,
 };
 use handover_transports::memory::LinkProfile;
 
 use crate::{assert_same, complete, count, pair};
-
-const RELAY: &str = "12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp";
 
 /// A host's address at a relay: so many bytes a second, and so many on their way.
 fn relay(world: &mut World, host: HostId, bandwidth: u64, window: usize) {
@@ -20,9 +18,11 @@ fn relay(world: &mut World, host: HostId, bandwidth: u64, window: usize) {
         window,
         ..LinkProfile::WAN
     };
-    let address = format!("/ip4/1.2.3.4/tcp/1/p2p/{RELAY}/p2p-circuit");
-    let address = address.parse().unwrap();
-    world.listen(host, address, Route::new(PathKind::Relayed, profile));
+    let number = world.add_relay(Relay::default());
+    let name = relay_peer(0);
+    let address = format!("/ip4/1.2.3.4/tcp/1/p2p/{name}/p2p-circuit");
+    let route = Route::new(PathKind::Relayed, profile).through(number);
+    world.listen(host, address.parse().unwrap(), route);
 }
 
 /// A host that answers soon over a relay, and later over the local network.
@@ -100,11 +100,11 @@ fn what_the_relay_has_carried_is_told() {
     let mut carried = world.events(bob).iter().filter_map(|event| match event {
         Event::Carried {
             relay, bytes, cuts, ..
-        } => Some((relay.to_string(), *bytes, *cuts)),
+        } => Some((*relay, *bytes, *cuts)),
         _ => None,
     });
     let (relay, bytes, cuts) = carried.next().unwrap();
-    assert_eq!((relay.as_str(), cuts), (RELAY, 0));
+    assert_eq!((relay, cuts), (relay_peer(0), 0));
     assert!(bytes > 0 && bytes < tree.size(), "{bytes}");
     assert_eq!(carried.next(), None);
 }

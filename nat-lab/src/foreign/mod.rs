@@ -219,7 +219,7 @@ impl Selection {
 
     /// DNS servers answer the peers in it.
     pub fn has_dns(self) -> bool {
-        self != Self::MixedDeadDns
+        !self.nodes().contains(&Software::Named)
     }
 
     /// Peers that speak only this reach a good node of it.

@@ -224,6 +224,7 @@ impl Libp2pTransport {
             path: carrier.path,
             remote: carrier.remote.clone(),
             dial,
+            relay: carrier.relay,
             allowance: allowance::of(carrier.limit),
             stream: Box::new(stream),
         }));

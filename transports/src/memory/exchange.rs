@@ -52,7 +52,7 @@ struct Station {
 
 /// What a transport is told.
 pub(super) enum Notice {
-    Event(TransportEvent),
+    Event(Box<TransportEvent>),
     Up(Box<Up>),
 }
 
@@ -121,7 +121,9 @@ impl Exchange {
         let station = Station {
             peer,
             host: self.network.add_host(),
-            notices: VecDeque::from([Notice::Event(TransportEvent::Listening(listening))]),
+            notices: VecDeque::from([Notice::Event(Box::new(TransportEvent::Listening(
+                listening,
+            )))]),
             waker: None,
             shut: self.stopped,
         };
@@ -402,7 +404,7 @@ impl Exchange {
 
     fn tell(&mut self, port: u64, event: TransportEvent) {
         if let Some(station) = self.stations.get_mut(&port) {
-            station.notices.push_back(Notice::Event(event));
+            station.notices.push_back(Notice::Event(Box::new(event)));
         }
         self.notify(port);
     }

@@ -15,6 +15,7 @@ mod switchboard;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use handover_core::dial::relay_of;
 use handover_core::engine::{Allowance, DialId, LinkId, LookUpId};
 use handover_core::secret::MeetingPoint;
 use handover_core::{Multiaddr, PeerId};
@@ -88,11 +89,12 @@ impl Transport for MemoryTransport {
             .with(|exchange| exchange.poll_notice(self.port, cx));
         notice.map(|notice| {
             notice.map(|notice| match notice {
-                Notice::Event(event) => event,
+                Notice::Event(event) => *event,
                 Notice::Up(up) => TransportEvent::LinkUp(Link {
                     id: up.id,
                     peer: up.peer,
                     path: up.path,
+                    relay: relay_of(&up.remote),
                     remote: up.remote,
                     dial: up.dial,
                     allowance: Allowance::default(),

@@ -43,6 +43,7 @@ async fn a_peer_that_hides_is_reached_through_a_relay_and_only_there() {
         (here.path, there.path),
         (PathKind::Relayed, PathKind::Relayed)
     );
+    assert_eq!((here.relay, there.relay), (Some(relay.id), Some(relay.id)));
     assert!(
         there.remote.to_string().contains("p2p-circuit"),
         "{}",

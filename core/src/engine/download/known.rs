@@ -260,10 +260,11 @@ impl Download {
             return;
         };
         let known = &mut transfer.known;
-        known.asked.retain(|link| cx.links.get(*link).is_some());
-        if known.wanted.is_empty() || !known.asked.insert(link) {
+        if known.wanted.is_empty() || known.asked.contains(&link) {
             return;
         }
+        known.asked.retain(|link| cx.links.get(*link).is_some());
+        known.asked.insert(link);
         // Whoever serves lets only so many wait.
         let most = RANGES.min(cx.limits.requests / 2).max(1);
         for (first, end) in known.ranges(&transfer.files, most) {

@@ -168,7 +168,7 @@ impl Download {
         self.link_down(cx, link, "it is not who has this".to_string());
         match (mate, &mut self.swarm) {
             (Some(peer), Some(swarm)) => {
-                swarm.part_with(peer, false);
+                swarm.pause(peer, cx.now);
             }
             (Some(_), None) => {}
             // Nobody had named the sharer, so it may be anybody else.
@@ -226,7 +226,7 @@ impl Download {
             return;
         };
         let served = swarm.links(peer).1.is_some();
-        for link in swarm.part_with(peer, true) {
+        for link in swarm.shun(peer) {
             self.give_back(link);
             cx.close(link);
         }

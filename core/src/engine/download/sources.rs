@@ -29,7 +29,7 @@ impl Download {
         }
         let mut swarm = Swarm::new(parts, transfer.files.wanted(), cx.now);
         for liar in self.deputy.liars() {
-            swarm.part_with(liar, true);
+            swarm.shun(liar);
         }
         self.swarm = Some(Box::new(swarm));
         self.say_seeds_everywhere(cx);

@@ -27,6 +27,9 @@ pub(super) const AT_ONCE: usize = 8;
 /// The pause after a mate could not be had, doubling with each time; and after how many it is forgotten.
 const FIRST_PAUSE: Duration = Duration::from_secs(3);
 const TRIES: u32 = 5;
+/// How long a peer is not dialled that serves other files with the same secret. It dials too, and each dial brings it back
+/// to mind: without a pause, two such peers would dial each other for ever.
+const OTHER_FILES_PAUSE: Duration = Duration::from_mins(1);
 /// Open parts that are looked at for the rarest of them: from so many places, so many each.
 const DRAWS: usize = 16;
 const EACH: usize = 4;
@@ -39,6 +42,8 @@ pub(super) struct Swarm {
     mates: BTreeMap<PeerId, Mate>,
     /// Who has lied, and is not dealt with again.
     shunned: BTreeSet<PeerId>,
+    /// Peers that serve other files with the same secret, and until when each is not dialled.
+    paused: BTreeMap<PeerId, Time>,
     dials: BTreeMap<DialId, PeerId>,
     pub(super) lookup: Option<LookUpId>,
     pub(super) look_due: Time,
@@ -74,6 +79,7 @@ impl Swarm {
             open,
             mates: BTreeMap::new(),
             shunned: BTreeSet::new(),
+            paused: BTreeMap::new(),
             dials: BTreeMap::new(),
             lookup: None,
             look_due: now,
@@ -83,7 +89,8 @@ impl Swarm {
 
     /// Somebody may serve: told, found or near.
     pub(super) fn meet(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Time) {
-        if self.shunned.contains(&peer) {
+        self.paused.retain(|_, until| *until > now);
+        if self.shunned.contains(&peer) || self.paused.contains_key(&peer) {
             return;
         }
         if let Some(mate) = self.mates.get_mut(&peer) {
@@ -243,11 +250,23 @@ impl Swarm {
         std::mem::replace(&mut mate.best, best).is_none() && best.is_some()
     }
 
-    /// A mate is forgotten, and not dealt with again if it has lied. Its links.
-    pub(super) fn part_with(&mut self, peer: PeerId, lied: bool) -> BTreeSet<LinkId> {
-        if lied && self.shunned.len() < KNOWN * 4 {
+    /// A mate has lied: it is forgotten, and not dealt with again. Its links.
+    pub(super) fn shun(&mut self, peer: PeerId) -> BTreeSet<LinkId> {
+        if self.shunned.len() < KNOWN * 4 {
             self.shunned.insert(peer);
         }
+        self.forget(peer)
+    }
+
+    /// A mate serves other files: it is forgotten, and not dialled for some time. Its links.
+    pub(super) fn pause(&mut self, peer: PeerId, now: Time) -> BTreeSet<LinkId> {
+        if self.paused.len() < KNOWN * 4 {
+            self.paused.insert(peer, now + OTHER_FILES_PAUSE);
+        }
+        self.forget(peer)
+    }
+
+    fn forget(&mut self, peer: PeerId) -> BTreeSet<LinkId> {
         let mate = self.mates.remove(&peer);
         mate.map(|mate| mate.links).unwrap_or_default()
     }

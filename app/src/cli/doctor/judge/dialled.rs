@@ -96,7 +96,7 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
             Obstacle::Silence
         } else if all(Reason::Refused) {
             Obstacle::Refused
-        } else if all(Reason::Unreachable) {
+        } else if leads_nowhere(&failures) {
             Obstacle::NoNetwork
         } else if !failures.is_empty() && but_names.next().is_none() && !is_waiting(nodes) {
             Obstacle::Names
@@ -104,6 +104,20 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
             Obstacle::NoAnswer
         },
     )
+}
+
+/// There is no way to any host. Over UDP that is not told: what is sent is lost, and only TCP to the same host says why.
+fn leads_nowhere(failures: &[(&Multiaddr, Reason)]) -> bool {
+    let unreachable = failures
+        .iter()
+        .filter(|(_, why)| *why == Reason::Unreachable);
+    let unreachable: BTreeSet<_> = unreachable.map(|(address, _)| host(address)).collect();
+    let says_so = |(address, why): &(&Multiaddr, Reason)| match why {
+        Reason::Unreachable | Reason::Unnamed => true,
+        Reason::TimedOut => is_quic(address) && unreachable.contains(&host(address)),
+        _ => false,
+    };
+    !unreachable.is_empty() && failures.iter().all(says_so)
 }
 
 fn outcomes(nodes: &[BootstrapNode]) -> impl Iterator<Item = Outcome> {

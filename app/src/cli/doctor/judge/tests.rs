@@ -300,6 +300,31 @@ fn where_only_the_ports_of_the_web_get_out_no_direct_transfer_is_promised() {
     assert_eq!(found.tcp, Tcp::Unknown, "nothing gets out");
 }
 
+/// Over UDP nothing says that there is no way: what is sent is lost.
+#[test]
+fn without_any_network_udp_that_times_out_is_not_taken_for_a_firewall() {
+    let failed = |reason| Some(Outcome::Failed(reason));
+    let obstacle = |outcomes: [(Multiaddr, Reason); 2]| {
+        let addresses = outcomes.map(|(address, reason)| (address, failed(reason)));
+        let both = BootstrapNode {
+            peer: peer(1),
+            addresses: addresses.into(),
+        };
+        let network = NetworkState {
+            bootstrap: vec![both, node(2, failed(Reason::Unnamed))],
+            ..home()
+        };
+        judge(&network, &facts()).obstacle
+    };
+    let (first, second) = (host(1), host(2));
+    let unreachable = (tcp(&first, 4001), Reason::Unreachable);
+    let late = |host: &str| (quic(host, 4001), Reason::TimedOut);
+    let found = obstacle([unreachable.clone(), late(&first)]);
+    assert_eq!(found, Some(Obstacle::NoNetwork));
+    let found = obstacle([unreachable, late(&second)]);
+    assert_eq!(found, Some(Obstacle::NoAnswer), "that is another host");
+}
+
 #[test]
 fn why_no_bootstrap_node_was_reached_is_told_by_how_the_dials_failed() {
     use Reason::{
