@@ -98,7 +98,9 @@ pub(crate) struct Memory {
 
 impl Memory {
     fn disk(self, limits: Limits, buffers: Arc<Buffers>) -> Disk {
-        Disk::new(limits, buffers).noting(self.known).counting(self.codes)
+        Disk::new(limits, buffers)
+            .noting(self.known)
+            .counting(self.codes)
     }
 }
 

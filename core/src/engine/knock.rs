@@ -277,7 +277,10 @@ impl Engine {
             self.cx.close(link);
             return self.dial_failed(id, dial, "the other side did not say what was due");
         };
-        let (tag, may) = (short_tag(code.number()), download.is_some_and(|it| it.may_prove(peer, dial)));
+        let (tag, may) = (
+            short_tag(code.number()),
+            download.is_some_and(|it| it.may_prove(peer, dial)),
+        );
         if !may {
             self.cx.close(link);
             return self.dial_failed(id, dial, "this peer was tried with the code already");

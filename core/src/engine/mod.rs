@@ -383,9 +383,7 @@ impl Engine {
             | Role::Pairing(..)
             | Role::Asking(..)
             | Role::Noting(..)
-            | Role::Knocking(..) => {
-                Err(Violation::new("a sealed frame before the keys"))
-            }
+            | Role::Knocking(..) => Err(Violation::new("a sealed frame before the keys")),
         };
         if let Err(violation) = outcome {
             self.blame(link, &violation);

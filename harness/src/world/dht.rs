@@ -76,14 +76,22 @@ impl Dht {
         let first = |all: &Vec<Vec<Multiaddr>>| all.first().cloned().unwrap_or_default();
         let [node, hostile] = [1, 2].map(node);
         match self.mood {
-            DhtMood::Well => Some(records.map(|(peer, all)| (*peer, last(all), node)).collect()),
+            DhtMood::Well => Some(
+                records
+                    .map(|(peer, all)| (*peer, last(all), node))
+                    .collect(),
+            ),
             DhtMood::Empty => {
                 happened(Fault::DhtEmpty);
                 Some(Found::new())
             }
             DhtMood::Stale => {
                 happened(Fault::DhtStale);
-                Some(records.map(|(peer, all)| (*peer, first(all), node)).collect())
+                Some(
+                    records
+                        .map(|(peer, all)| (*peer, first(all), node))
+                        .collect(),
+                )
             }
             DhtMood::Hostile => {
                 happened(Fault::DhtHostile);

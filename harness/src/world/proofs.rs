@@ -27,7 +27,11 @@ impl Proofs {
             let sent = self.sent.entry(number).or_default();
             *sent += 1;
             self.awaited.insert(link, number);
-            promise!(Proofs, *sent <= most, "{sent} proofs of the words of {number}");
+            promise!(
+                Proofs,
+                *sent <= most,
+                "{sent} proofs of the words of {number}"
+            );
         }
     }
 

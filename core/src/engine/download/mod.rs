@@ -42,6 +42,7 @@ use delivered::Delivered;
 use deputy::Deputy;
 use held::SharerPace;
 use offer::Offer;
+use proofs::Proofs;
 use reach::Better;
 use search::Search;
 use seed::Seed;
@@ -74,6 +75,8 @@ pub(super) struct Download {
     nonce: u64,
     /// Under way while no link stands, and kept until a link has brought something.
     search: Option<Search>,
+    /// Those of a short code's words, until the share's secret is known.
+    proofs: Proofs,
     links: BTreeMap<LinkId, Fetching>,
     /// Where the peer was found, beside what the code says.
     known: Vec<Multiaddr>,
@@ -196,8 +199,13 @@ impl Download {
         truncate(&mut options.name, MAX_TEXT);
         cx.relays.named(&options.relays);
         let nonce = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
+        let proofs = match source.key {
+            FetchKey::Short(_) => Proofs::new(cx.limits.guesses, options.proofs_sent),
+            FetchKey::Secret(_) => Proofs::default(),
+        };
         let mut download = Self {
             id,
+            proofs,
             named: source.peer.is_some(),
             source,
             sink,
@@ -460,6 +468,7 @@ impl Download {
             return Err(Violation::new("another secret than the share's"));
         }
         self.source.key = FetchKey::Secret(told);
+        self.proofs = Proofs::default();
         Ok(())
     }
 

@@ -14,8 +14,9 @@ use crate::PeerId;
 
 /// Proofs for peers that one source has named, while there may be others.
 const OF_ONE_SOURCE: u32 = 2;
-/// Nodes that are remembered to have named one peer.
+/// Nodes that are remembered to have named one peer, and peers of which that is remembered.
 const NODES: usize = 4;
+const NAMED: usize = 256;
 /// Peers that are remembered for what they answered without having had a proof.
 const REFUSERS: usize = 256;
 
@@ -37,6 +38,8 @@ enum Source {
     Near,
     /// This node of the DHT.
     Node(PeerId),
+    /// Nodes that are not remembered.
+    Others,
 }
 
 /// What came of the last proof that one peer was sent.
@@ -79,6 +82,9 @@ impl Proofs {
 
     /// A node of the DHT has named a peer.
     pub(super) fn named(&mut self, peer: PeerId, by: PeerId) {
+        if self.named.len() >= NAMED && !self.named.contains_key(&peer) {
+            return;
+        }
         let nodes = self.named.entry(peer).or_default();
         if nodes.len() < NODES && !nodes.contains(&by) {
             nodes.push(by);
@@ -152,7 +158,10 @@ impl Proofs {
 
     /// Whether all were sent, and nothing is awaited any more.
     pub(super) fn are_used_up(&self) -> bool {
-        let awaited = self.peers.values().any(|outcome| *outcome == Outcome::Awaited);
+        let awaited = self
+            .peers
+            .values()
+            .any(|outcome| *outcome == Outcome::Awaited);
         self.sent >= self.most && self.most > 0 && !awaited
     }
 
@@ -167,9 +176,10 @@ impl Proofs {
             Way::Code => None,
             Way::Near => Some(Source::Near),
             Way::Dht => {
-                let nodes = self.named.get(&peer)?.iter();
+                let nodes = self.named.get(&peer).into_iter().flatten();
                 let sources = nodes.map(|node| Source::Node(*node));
-                sources.min_by_key(|source| self.sent_for(*source))
+                let source = sources.min_by_key(|source| self.sent_for(*source));
+                Some(source.unwrap_or(Source::Others))
             }
         }
     }

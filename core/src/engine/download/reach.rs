@@ -6,13 +6,11 @@ use std::time::Duration;
 use serde_bytes::ByteBuf;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{
-    DialId, DiskWork, DownloadError, Event, FetchKey, LinkId, LookUpId, PathKind,
-};
+use super::super::{DialId, DiskWork, DownloadError, Event, LinkId, LookUpId, PathKind};
 use super::Download;
 use super::lookups::LookUps;
 use super::mates::SEEK_AGAIN;
-use super::proofs::Proofs;
+use super::proofs::Way;
 use super::search::{Search, Step};
 use crate::message::Refusal;
 use crate::time::Time;
@@ -114,13 +112,7 @@ impl Download {
         }
         let target = (self.source.peer, known);
         let search = Search::new(target, lookups, self.turn, cx.now, patience);
-        let search = search.asking_near(!self.options.relayed_only);
-        self.search = Some(match self.source.key {
-            FetchKey::Short(_) => {
-                search.proving(Proofs::new(cx.limits.guesses, self.options.proofs_sent))
-            }
-            FetchKey::Secret(_) => search,
-        });
+        self.search = Some(search.asking_near(!self.options.relayed_only));
         self.search_on(cx);
     }
 
@@ -129,7 +121,7 @@ impl Download {
             return;
         };
         let reason = search.last_failure().or_else(|| self.lost.clone());
-        match search.tick(cx, self.id) {
+        match search.tick(cx, self.id, &self.proofs) {
             Step::Wait => {}
             // While others serve, the sharer is looked for quietly, and again after a while.
             Step::Attempt(_) if self.has_mates() => {}
@@ -183,13 +175,11 @@ impl Download {
         dial: DialId,
         refusal: Refusal,
     ) {
-        if let Some(search) = &mut self.search {
-            match refusal {
-                Refusal::WrongWords => search.proofs_mut().refused_words(peer),
-                // Who refuses before a proof may be asked again.
-                _ if search.proofs_mut().is_tried(peer) => search.proofs_mut().answered(peer),
-                _ => {}
-            }
+        match refusal {
+            Refusal::WrongWords => self.proofs.refused_words(peer),
+            // Who refuses before a proof may be asked again.
+            _ if self.proofs.is_tried(peer) => self.proofs.answered(peer),
+            _ => {}
         }
         let swarm = self.swarm.as_ref();
         let mate = swarm.is_some_and(|swarm| swarm.dialled(dial).is_some());
@@ -234,7 +224,7 @@ impl Download {
     /// Somebody is on the local network who may be the peer.
     pub(in super::super) fn nearby(&mut self, cx: &mut Context, peer: PeerId) {
         if let Some(search) = &mut self.search {
-            search.nearby(cx, self.id, peer);
+            search.nearby(cx, self.id, peer, &self.proofs);
         }
         if let (true, Some(addresses)) = (self.options.seed, cx.nearby.get(&peer).cloned()) {
             self.meet(cx, peer, &addresses);
@@ -254,8 +244,10 @@ impl Download {
         }
         let mut vetted = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
         vetted.retain(|address| self.may_dial(address));
-        if let Some(search) = &mut self.search {
-            search.found(cx, self.id, (peer, by), &vetted);
+        let answered = self.proofs.is_answered(peer);
+        if let Some(search) = self.search.as_mut().filter(|_| !answered) {
+            self.proofs.named(peer, by);
+            search.found(cx, self.id, peer, &vetted);
             search.found_by(lookup, peer);
         }
         self.meet_at(cx, peer, vetted);
@@ -264,7 +256,13 @@ impl Download {
     /// Whether the words of a short code may be proved to this peer, over what this dial led to.
     pub(in super::super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
         let search = self.search.as_ref();
-        search.is_some_and(|search| search.may_prove(peer, dial))
+        let alone = search.is_some_and(|search| search.is_alone(peer, &self.proofs));
+        self.proofs.may_send(peer, self.way(dial), alone)
+    }
+
+    fn way(&self, dial: DialId) -> Way {
+        let way = self.search.as_ref().and_then(|search| search.way(dial));
+        way.unwrap_or(Way::Code)
     }
 
     /// They are: that is noted before the proof goes out on this link.
@@ -275,38 +273,30 @@ impl Download {
         peer: PeerId,
         dial: DialId,
     ) {
-        if let Some(search) = &mut self.search {
-            let sent = search.prove(peer, dial);
-            let owner = JobOwner::Download(self.id, DownloadJob::NoteProof(Some(link)));
-            cx.disk(owner, self.proofs(sent, None));
-        }
+        let sent = self.proofs.send(peer, self.way(dial));
+        let owner = JobOwner::Download(self.id, DownloadJob::NoteProof(Some(link)));
+        cx.disk(owner, self.note_proofs(sent, None));
     }
 
     /// The peer knows the words too.
     pub(in super::super) fn proved(&mut self, cx: &mut Context, peer: PeerId) {
-        let search = self.search.as_mut();
-        let sent = search.and_then(|search| search.proofs_mut().succeeded(peer));
-        if let Some(sent) = sent {
+        if let Some(sent) = self.proofs.succeeded(peer) {
             let owner = JobOwner::Download(self.id, DownloadJob::NoteProof(None));
-            cx.disk(owner, self.proofs(sent, Some(peer)));
+            cx.disk(owner, self.note_proofs(sent, Some(peer)));
         }
     }
 
     /// The peer has answered a proof with something else than it should.
     pub(in super::super) fn proof_answered(&mut self, peer: PeerId) {
-        if let Some(search) = &mut self.search {
-            search.proofs_mut().answered(peer);
-        }
+        self.proofs.answered(peer);
     }
 
     /// The link is gone on which the answer to a proof was awaited.
     pub(in super::super) fn proof_broke(&mut self, peer: PeerId) {
-        if let Some(search) = &mut self.search {
-            search.proofs_mut().broke(peer);
-        }
+        self.proofs.broke(peer);
     }
 
-    fn proofs(&self, sent: u32, sharer: Option<PeerId>) -> DiskWork {
+    fn note_proofs(&self, sent: u32, sharer: Option<PeerId>) -> DiskWork {
         DiskWork::Proofs {
             download: self.id,
             sent,

@@ -52,8 +52,6 @@ pub(super) struct Search {
     /// Of those the ones that were found under another day than today's, and by how many they are ahead at the least.
     ahead: BTreeMap<PeerId, i32>,
     lookups: LookUps,
-    /// What was proved of a short code, and to whom.
-    proofs: Proofs,
     began: Time,
     /// When it is given up.
     ends: Time,
@@ -102,7 +100,6 @@ impl Search {
             found: BTreeMap::new(),
             ahead: BTreeMap::new(),
             lookups,
-            proofs: Proofs::default(),
             began: now,
             ends: now + patience,
             due: now,
@@ -120,16 +117,6 @@ impl Search {
     pub(super) fn asking_near(mut self, asks: bool) -> Self {
         self.asks_near = asks;
         self
-    }
-
-    /// It is for a short code, whose words may be proved so often.
-    pub(super) fn proving(mut self, proofs: Proofs) -> Self {
-        self.proofs = proofs;
-        self
-    }
-
-    pub(super) fn proofs_mut(&mut self) -> &mut Proofs {
-        &mut self.proofs
     }
 
     pub(super) fn began(&self) -> Time {
@@ -198,33 +185,26 @@ impl Search {
         }
     }
 
-    /// Whether the words may be proved to this peer over what this dial led to.
-    pub(super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
-        let way = self.dials.get(&dial).copied().unwrap_or(Way::Code);
-        self.proofs.may_send(peer, way, self.is_alone(peer))
-    }
-
-    /// The words are proved to this peer. How many proofs there were now.
-    pub(super) fn prove(&mut self, peer: PeerId, dial: DialId) -> u32 {
-        let way = self.dials.get(&dial).copied().unwrap_or(Way::Code);
-        self.proofs.send(peer, way)
+    /// How the peer was come by that this dial leads to; `None` if it is none of these.
+    pub(super) fn way(&self, dial: DialId) -> Option<Way> {
+        self.dials.get(&dial).copied()
     }
 
     /// Whether a whole round of look-ups has found nobody else than this peer that is still to be tried.
-    fn is_alone(&self, peer: PeerId) -> bool {
+    pub(super) fn is_alone(&self, peer: PeerId, proofs: &Proofs) -> bool {
         let mut others = self.found.keys().filter(|other| **other != peer);
-        self.lookups.are_exhausted() && others.all(|other| self.proofs.is_tried(*other))
+        self.lookups.are_exhausted() && others.all(|other| proofs.is_tried(*other))
     }
 
     /// Does what is due.
-    pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId) -> Step {
+    pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId, proofs: &Proofs) -> Step {
         if self.resting.is_some() {
             return Step::Wait;
         }
-        if self.proofs.are_used_up() {
+        if proofs.are_used_up() {
             return Step::NoMoreProofs;
         }
-        if self.proofs.are_words_wrong()
+        if proofs.are_words_wrong()
             && self.dials.is_empty()
             && self.later.is_empty()
             && !self.lookups.is_under_way()
@@ -245,7 +225,7 @@ impl Search {
             return Step::Wait;
         }
         self.due = Time::NEVER;
-        let dialled = self.try_all(cx, download);
+        let dialled = self.try_all(cx, download, proofs);
         if !dialled && self.attempt > 0 {
             return Step::Wait;
         }
@@ -254,18 +234,20 @@ impl Search {
     }
 
     /// One attempt: everything that is known. Whether that is anything.
-    fn try_all(&mut self, cx: &mut Context, download: DownloadId) -> bool {
+    fn try_all(&mut self, cx: &mut Context, download: DownloadId, proofs: &Proofs) -> bool {
         self.near_left = NEARBY;
         self.try_target(cx, download, (self.peer, self.known.clone()), Way::Code);
         let mut found: Vec<_> = self.found.keys().copied().collect();
         cx.standings.sort(&mut found, |peer| *peer);
         for peer in found {
-            self.try_found(cx, download, peer);
+            if !proofs.is_answered(peer) {
+                self.try_found(cx, download, peer);
+            }
         }
         let mut near: Vec<_> = cx.nearby.keys().copied().collect();
         cx.standings.sort(&mut near, |peer| *peer);
         for peer in near {
-            self.nearby(cx, download, peer);
+            self.nearby(cx, download, peer, proofs);
         }
         let dialled = !(self.dials.is_empty() && self.later.is_empty());
         if !dialled {
@@ -279,13 +261,7 @@ impl Search {
     }
 
     /// TCP at once, QUIC and then one relay after the other a little later.
-    fn try_target(
-        &mut self,
-        cx: &mut Context,
-        download: DownloadId,
-        (peer, at): Target,
-        way: Way,
-    ) {
+    fn try_target(&mut self, cx: &mut Context, download: DownloadId, (peer, at): Target, way: Way) {
         let ways = ways(&at);
         let mut relays = by_relay(ways.relayed);
         cx.standings.sort(&mut relays, |(relay, _)| *relay);
@@ -314,9 +290,15 @@ impl Search {
     }
 
     /// Somebody is on the local network: dialled, if it is the peer, or if nothing else says who that is.
-    pub(super) fn nearby(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
+    pub(super) fn nearby(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        peer: PeerId,
+        proofs: &Proofs,
+    ) {
         let anybody = self.peer.is_none() && self.known.is_empty();
-        let is_wanted = (anybody || self.peer == Some(peer)) && !self.proofs.is_answered(peer);
+        let is_wanted = (anybody || self.peer == Some(peer)) && !proofs.is_answered(peer);
         if self.resting.is_some() || !is_wanted || !self.asks_near || self.near_left == 0 {
             return;
         }
@@ -347,15 +329,14 @@ impl Search {
         &mut self,
         cx: &mut Context,
         download: DownloadId,
-        (peer, by): (PeerId, PeerId),
+        peer: PeerId,
         addresses: &[Multiaddr],
     ) {
         let is_wanted = self.peer.is_none_or(|wanted| wanted == peer);
         let has_room = self.found.len() < cx.limits.found || self.found.contains_key(&peer);
-        if !is_wanted || !has_room || self.resting.is_some() || self.proofs.is_answered(peer) {
+        if !is_wanted || !has_room || self.resting.is_some() {
             return;
         }
-        self.proofs.named(peer, by);
         let known = self.found.entry(peer).or_default();
         let before = known.len();
         for address in addresses {
@@ -372,9 +353,6 @@ impl Search {
     }
 
     fn try_found(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
-        if self.proofs.is_answered(peer) {
-            return;
-        }
         if let Some(addresses) = self.found.get(&peer).cloned() {
             self.try_target(cx, download, (Some(peer), addresses), Way::Dht);
         }
@@ -440,7 +418,7 @@ mod tests {
     /// The dials of everything that is due within a while, in order.
     fn dials(cx: &mut Context, search: &mut Search) -> Vec<(Option<PeerId>, Vec<Multiaddr>)> {
         for _ in 0..4 {
-            search.tick(cx, ID);
+            search.tick(cx, ID, &Proofs::default());
             cx.now = cx.now + EACH_RELAY;
         }
         let dial = |output| match output {
@@ -458,7 +436,7 @@ mod tests {
         let mut search = search(Vec::new());
         for (number, standing) in [(1, -3), (2, 0), (3, 4)] {
             let address = format!("/ip4/192.0.2.{number}/tcp/1").parse().unwrap();
-            search.found(&mut cx, ID, (peer(number), peer(0)), &[address]);
+            search.found(&mut cx, ID, peer(number), &[address]);
             if standing != 0 {
                 cx.standings.set(peer(number), standing);
             }
