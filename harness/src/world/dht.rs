@@ -37,6 +37,8 @@ pub(crate) struct Dht {
     records: BTreeMap<engine::Place, BTreeMap<PeerId, Vec<Vec<Multiaddr>>>>,
     /// What hostile nodes tell: peers of theirs, and addresses.
     pub(crate) planted: Vec<(PeerId, Vec<Multiaddr>)>,
+    /// Peers that a node of theirs tells wherever a short code is looked for.
+    pub(crate) stand_ins: Vec<(PeerId, Vec<Multiaddr>)>,
 }
 
 /// A peer that is at a place by what the DHT says, where it is said to be, and the node that says so.
@@ -71,6 +73,22 @@ impl Dht {
 
     /// `None` where nobody answers.
     fn look_up(&self, place: engine::Place) -> Option<Found> {
+        let mut found = self.honest(place)?;
+        if matches!(place, engine::Place::Number { .. }) {
+            let [theirs, also_theirs] = [3, 4].map(node);
+            // They may be quicker than the honest ones, or slower.
+            for (at, (peer, addresses)) in self.stand_ins.iter().enumerate() {
+                match at % 2 {
+                    0 => found.insert(0, (*peer, addresses.clone(), theirs)),
+                    _ => found.push((*peer, addresses.clone(), also_theirs)),
+                }
+            }
+        }
+        Some(found)
+    }
+
+    /// What nodes tell that are in nobody's pay, as far as their mood lets them.
+    fn honest(&self, place: engine::Place) -> Option<Found> {
         let records = self.records.get(&place).into_iter().flatten();
         let last = |all: &Vec<Vec<Multiaddr>>| all.last().cloned().unwrap_or_default();
         let first = |all: &Vec<Vec<Multiaddr>>| all.first().cloned().unwrap_or_default();
