@@ -379,4 +379,12 @@ pub const MUTANTS: &[Mutant] = &[
         instead: "let _ = entry;",
         within: 100,
     },
+    Mutant {
+        name: "other-files-dialled",
+        mistake: "two who serve other files of one share dial each other for ever",
+        file: "engine/download/swarm.rs",
+        stands: "self.paused.insert(peer, now + OTHER_FILES_PAUSE);",
+        instead: "let _ = now;",
+        within: 0,
+    },
 ];
