@@ -15,6 +15,7 @@ pub mod circuit;
 mod config;
 mod connections;
 mod contacts;
+pub mod delimited;
 mod dht;
 mod dial_back;
 mod dials;

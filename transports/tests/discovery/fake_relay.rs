@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use handover_core::{Multiaddr, PeerId};
 use handover_transports::libp2p::circuit::messages::{
-    self, HopKind, HopMessage, Limit, Peer as Named, Reservation, Status, StopKind, StopMessage,
+    HopKind, HopMessage, Limit, Peer as Named, Reservation, Status, StopKind, StopMessage,
 };
 use handover_transports::libp2p::circuit::{HOP, STOP};
+use handover_transports::libp2p::delimited;
 use libp2p::core::Endpoint;
 use libp2p::core::transport::PortUse;
 use libp2p::core::upgrade::ReadyUpgrade;
@@ -234,7 +235,7 @@ impl Run {
         };
         let Some(stop) = stop else {
             tokio::spawn(async move {
-                if let Ok(asked) = messages::read(&mut stream).await {
+                if let Ok(asked) = delimited::read(&mut stream).await {
                     tell.send(Found::Asked(Box::new((peer, connection, stream, asked))))
                         .ok();
                 }
@@ -320,7 +321,7 @@ async fn answer(mut stream: Stream, how: Answers, addresses: Vec<Multiaddr>) {
             return std::future::pending().await;
         }
     }
-    messages::write(&mut stream, &message).await.ok();
+    delimited::write(&mut stream, &message).await.ok();
     stream.close().await.ok();
 }
 
@@ -338,8 +339,8 @@ async fn offer(stream: &mut Stream, from: PeerId) -> Option<Status> {
         limit: Some(LIMIT),
         ..StopMessage::default()
     };
-    messages::write(stream, &message).await.ok()?;
-    let answer: StopMessage = messages::read(stream).await.ok()?;
+    delimited::write(stream, &message).await.ok()?;
+    let answer: StopMessage = delimited::read(stream).await.ok()?;
     Status::try_from(answer.status?).ok()
 }
 
@@ -357,7 +358,7 @@ async fn splice(one: Stream, mut other: Stream, answer: Option<Status>) {
         limit: Some(LIMIT),
         ..HopMessage::default()
     };
-    messages::write(&mut other, &message).await.ok();
+    delimited::write(&mut other, &message).await.ok();
     if !taken {
         other.close().await.ok();
         return;

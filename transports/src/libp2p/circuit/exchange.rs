@@ -4,9 +4,8 @@ use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
 
 use super::Error;
-use super::messages::{
-    self, CircuitLimit, HopMessage, Reservation, Status, StopMessage, WireError,
-};
+use super::messages::{CircuitLimit, HopMessage, Reservation, Status, StopMessage};
+use crate::libp2p::delimited::{self, WireError};
 
 /// What a relay has promised.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +20,8 @@ pub(super) async fn reserve<S>(mut stream: S) -> Result<Promise, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    messages::write(&mut stream, &HopMessage::reserve()).await?;
-    let answer: HopMessage = messages::read(&mut stream).await?;
+    delimited::write(&mut stream, &HopMessage::reserve()).await?;
+    let answer: HopMessage = delimited::read(&mut stream).await?;
     // What was to be had from this stream was had, however it ends.
     stream.close().await.ok();
     granted(&answer)?;
@@ -39,8 +38,8 @@ pub(super) async fn connect<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    messages::write(&mut stream, &HopMessage::connect(to)).await?;
-    let answer: HopMessage = messages::read(&mut stream).await?;
+    delimited::write(&mut stream, &HopMessage::connect(to)).await?;
+    let answer: HopMessage = delimited::read(&mut stream).await?;
     granted(&answer)?;
     Ok((stream, CircuitLimit::of(answer.limit)))
 }
@@ -67,7 +66,7 @@ pub(super) async fn hear<S>(mut stream: S) -> Result<Offer<S>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let offer: StopMessage = messages::read(&mut stream).await?;
+    let offer: StopMessage = delimited::read(&mut stream).await?;
     let Some(from) = offer.source() else {
         refuse(stream, Status::MalformedMessage).await?;
         return Err(WireError::Malformed.into());
@@ -85,7 +84,7 @@ pub(super) async fn accept<S>(mut stream: S) -> Result<S, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    messages::write(&mut stream, &StopMessage::answering(Status::Ok)).await?;
+    delimited::write(&mut stream, &StopMessage::answering(Status::Ok)).await?;
     Ok(stream)
 }
 
@@ -94,7 +93,7 @@ pub(super) async fn refuse<S>(mut stream: S, status: Status) -> Result<(), Error
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    messages::write(&mut stream, &StopMessage::answering(status)).await?;
+    delimited::write(&mut stream, &StopMessage::answering(status)).await?;
     stream.close().await?;
     Ok(())
 }

@@ -1,20 +1,15 @@
 //! The messages of circuit relay v2 on the wire, and what they mean.
 //!
-//! A message is a protobuf of at most 4 KiB behind its length. Everything in it was written by a relay that may be
-//! anybody: what is missing, unknown or too long is an error or is left out, and nothing here trusts it further.
+//! Everything in them was written by a relay that may be anybody: what is missing, unknown or too long is an error or is left
+//! out, and nothing here trusts it further.
 
-use std::io;
 use std::time::Duration;
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, PeerId};
 use prost::Message;
 
 use handover_core::dial::is_relayed;
-
-/// A message longer than this is refused unread.
-pub const MAX_MESSAGE: usize = 4096;
 
 /// Addresses of a relay that are taken over from its answer.
 pub const MAX_ADDRESSES: usize = 16;
@@ -179,58 +174,6 @@ impl CircuitLimit {
     }
 }
 
-/// A message could not be had.
-#[derive(Debug, thiserror::Error)]
-pub enum WireError {
-    /// The stream failed, or ended before the message did.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// It says that it is longer than [`MAX_MESSAGE`].
-    #[error("the message is too long")]
-    TooLong,
-    /// It is no message of this kind.
-    #[error("the message can't be read")]
-    Malformed,
-}
-
-/// Reads one message, and not a byte more: what follows belongs to the circuit.
-pub async fn read<M: Message + Default>(
-    stream: &mut (impl AsyncRead + Unpin),
-) -> Result<M, WireError> {
-    let length = read_length(stream).await?;
-    let mut bytes = vec![0; length];
-    stream.read_exact(&mut bytes).await?;
-    M::decode(bytes.as_slice()).map_err(|_| WireError::Malformed)
-}
-
-/// The length comes byte by byte, of which all but the last have the highest bit set; two are enough for any that may
-/// be.
-async fn read_length(stream: &mut (impl AsyncRead + Unpin)) -> Result<usize, WireError> {
-    let mut bytes = [0; 2];
-    for at in 0..bytes.len() {
-        stream.read_exact(&mut bytes[at..=at]).await?;
-        if bytes[at] < 0x80 {
-            let length = prost::decode_length_delimiter(&bytes[..=at]);
-            let length = length.map_err(|_| WireError::Malformed)?;
-            return Some(length)
-                .filter(|length| *length <= MAX_MESSAGE)
-                .ok_or(WireError::TooLong);
-        }
-    }
-    Err(WireError::TooLong)
-}
-
-/// Writes one message.
-pub async fn write(
-    stream: &mut (impl AsyncWrite + Unpin),
-    message: &impl Message,
-) -> io::Result<()> {
-    stream
-        .write_all(&message.encode_length_delimited_to_vec())
-        .await?;
-    stream.flush().await
-}
-
 impl HopMessage {
     /// Asks for a reservation.
     pub fn reserve() -> Self {
@@ -325,6 +268,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::libp2p::delimited::{MAX_MESSAGE, WireError, read, write};
 
     fn read_all<M: Message + Default>(mut bytes: &[u8]) -> (Result<M, WireError>, usize) {
         let before = bytes.len();

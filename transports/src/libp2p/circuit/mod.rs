@@ -30,8 +30,9 @@ use libp2p::core::transport::ListenerId;
 use libp2p::swarm::{Stream, StreamProtocol};
 use libp2p::{Multiaddr, PeerId};
 
+use super::delimited::WireError;
+
 pub use self::behaviour::{Behaviour, Event};
-use self::messages::WireError;
 pub use self::messages::{CircuitLimit, Status};
 pub use self::transport::Transport;
 

@@ -6,11 +6,13 @@
 use std::io;
 use std::time::Duration;
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
 use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport};
 use libp2p::swarm::{ConnectionId, StreamProtocol};
 use libp2p::{Multiaddr, PeerId};
 use prost::Message as _;
+
+use crate::libp2p::delimited::{read_bytes, write};
 
 /// The behaviour that asks.
 pub(crate) type Behaviour = request_response::Behaviour<Wire>;
@@ -202,7 +204,7 @@ impl request_response::Codec for Wire {
             io.take(1).read_to_end(&mut Vec::new()).await?;
             return Ok(Answer::default());
         }
-        let bytes = read_framed(io, MAX_MESSAGE).await?;
+        let bytes = read_bytes(io, MAX_MESSAGE).await?;
         Ok(Message::decode(&bytes[..])?.into())
     }
 
@@ -216,9 +218,7 @@ impl request_response::Codec for Wire {
         T: AsyncWrite + Unpin + Send,
     {
         self.is_mute = matches!(question, Question::Keep { .. });
-        io.write_all(&question.message().encode_length_delimited_to_vec())
-            .await?;
-        io.flush().await
+        write(io, &question.message()).await
     }
 
     async fn write_response<T>(
@@ -232,36 +232,6 @@ impl request_response::Codec for Wire {
     {
         Err(io::ErrorKind::Unsupported.into())
     }
-}
-
-/// One message behind its length, which is a varint.
-pub(crate) async fn read_framed<T>(io: &mut T, most: usize) -> io::Result<Vec<u8>>
-where
-    T: AsyncRead + Unpin + Send,
-{
-    let mut len = 0_usize;
-    for shift in (0..28).step_by(7) {
-        let mut byte = [0];
-        io.read_exact(&mut byte).await?;
-        len |= usize::from(byte[0] & 0x7f) << shift;
-        if byte[0] & 0x80 == 0 {
-            if len > most {
-                break;
-            }
-            // A node may name a length and send nothing: room is made for what comes.
-            let mut bytes = Vec::new();
-            let wanted = u64::try_from(len).unwrap_or(u64::MAX);
-            io.take(wanted).read_to_end(&mut bytes).await?;
-            if bytes.len() < len {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            return Ok(bytes);
-        }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::InvalidData,
-        "a message is too long",
-    ))
 }
 
 #[cfg(test)]
@@ -297,7 +267,7 @@ mod tests {
         let mut written = Cursor::new(Vec::new());
         block_on(wire.write_request(&super::super::PROTOCOL, &mut written, question)).unwrap();
         written.set_position(0);
-        let bytes = block_on(read_framed(&mut written, MAX_MESSAGE)).unwrap();
+        let bytes = block_on(read_bytes(&mut written, MAX_MESSAGE)).unwrap();
         let message = Message::decode(&bytes[..]).unwrap();
         let at = vec!["/ip4/192.0.2.1/tcp/1".parse().unwrap()];
         assert_eq!(

@@ -16,7 +16,7 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::PROTOCOL;
 use super::messages::Message;
-use crate::libp2p::circuit::messages::{WireError, read, write};
+use crate::libp2p::delimited::{WireError, read, write};
 
 /// How long a node may take: go-libp2p gives its dials 15 seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,90 @@
+//! Protobuf messages on a stream, each behind its length: how relays, nodes of the DHT and nodes that are asked to dial back
+//! talk.
+
+use std::io;
+
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use prost::Message;
+
+/// Bytes of a message, where nothing else is said.
+pub const MAX_MESSAGE: usize = 4096;
+
+/// A message could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The stream failed, or ended before the message did.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// It says that it is longer than it may be.
+    #[error("the message is too long")]
+    TooLong,
+    /// It is no message of this kind.
+    #[error("the message can't be read")]
+    Malformed,
+}
+
+impl From<WireError> for io::Error {
+    fn from(error: WireError) -> Self {
+        match error {
+            WireError::Io(error) => error,
+            WireError::TooLong | WireError::Malformed => {
+                Self::new(io::ErrorKind::InvalidData, error)
+            }
+        }
+    }
+}
+
+/// Reads one message of at most [`MAX_MESSAGE`] bytes, and not a byte more: what follows may belong to somebody else.
+pub async fn read<M: Message + Default>(
+    stream: &mut (impl AsyncRead + Unpin),
+) -> Result<M, WireError> {
+    let bytes = read_bytes(stream, MAX_MESSAGE).await?;
+    M::decode(bytes.as_slice()).map_err(|_| WireError::Malformed)
+}
+
+/// Reads the bytes of one message of at most `most`. The other side may name a length and send nothing: room is made for
+/// what comes.
+pub(crate) async fn read_bytes(
+    stream: &mut (impl AsyncRead + Unpin),
+    most: usize,
+) -> Result<Vec<u8>, WireError> {
+    let length = read_length(stream, most).await?;
+    let mut bytes = Vec::new();
+    let wanted = u64::try_from(length).unwrap_or(u64::MAX);
+    stream.take(wanted).read_to_end(&mut bytes).await?;
+    if bytes.len() < length {
+        return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+    }
+    Ok(bytes)
+}
+
+/// The length comes byte by byte, the lowest seven bits first; all bytes but the last have the highest bit set.
+async fn read_length(
+    stream: &mut (impl AsyncRead + Unpin),
+    most: usize,
+) -> Result<usize, WireError> {
+    let mut length = 0;
+    for shift in (0..usize::BITS).step_by(7) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).await?;
+        length |= usize::from(byte[0] & 0x7f) << shift;
+        if length > most {
+            break;
+        }
+        if byte[0] & 0x80 == 0 {
+            return Ok(length);
+        }
+    }
+    Err(WireError::TooLong)
+}
+
+/// Writes one message.
+pub async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    message: &impl Message,
+) -> io::Result<()> {
+    stream
+        .write_all(&message.encode_length_delimited_to_vec())
+        .await?;
+    stream.flush().await
+}
