@@ -75,7 +75,8 @@ fn make(folder: &Path) -> io::Result<()> {
     let is_own = system(|name| std::env::var_os(name)).is_some_and(|own| own == folder);
     let mode = folder.metadata()?.permissions().mode();
     if is_own && mode & 0o077 != 0 {
-        std::fs::set_permissions(folder, Permissions::from_mode(PRIVATE_FOLDER))?;
+        // Some file systems have no modes.
+        let _ = std::fs::set_permissions(folder, Permissions::from_mode(PRIVATE_FOLDER));
     }
     Ok(())
 }
@@ -85,7 +86,8 @@ fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     let lock = options.mode(PRIVATE_FILE).open(path)?;
-    lock.set_permissions(Permissions::from_mode(PRIVATE_FILE))?;
+    // One of an earlier version's may be open to all. Some file systems have no modes.
+    let _ = lock.set_permissions(Permissions::from_mode(PRIVATE_FILE));
     Ok(lock)
 }
 
