@@ -213,10 +213,16 @@ fn what_a_shell_would_read_is_asked_about_and_never_taken_by_yes_alone() {
     for (answer, exit, names) in [
         ("", 4, &[][..]),
         ("n", 4, &[]),
-        ("y", 0, &[".bash_profile", ".ssh", ".ssh/authorized_keys", "photo.jpg"]),
+        (
+            "y",
+            0,
+            &[".bash_profile", ".ssh", ".ssh/authorized_keys", "photo.jpg"],
+        ),
     ] {
         let mut command = scene.handover("receiver", &["get", "--to", "home"]);
-        command.env("HOME", &home).env("HANDOVER_CODE", &sender.code);
+        command
+            .env("HOME", &home)
+            .env("HANDOVER_CODE", &sender.code);
         let mut get = Terminal::start(command);
         get.sees("2 hidden files");
         get.sees("accept? [Y/n/l]");

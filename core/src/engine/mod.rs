@@ -492,10 +492,8 @@ impl Engine {
                     share.disk_done(&mut self.cx, job, done);
                 }
             }
-            Some(JobOwner::Download(_, DownloadJob::NoteProof(link))) => {
-                if let Some(link) = link {
-                    self.proof_noted(link);
-                }
+            Some(JobOwner::Download(_, DownloadJob::NoteProof(Some(link)))) => {
+                self.proof_noted(link);
             }
             Some(JobOwner::Download(id, job)) => {
                 let Some(download) = self.downloads.get_mut(&id) else {

@@ -53,7 +53,7 @@ impl<'a> Sim<'a> {
         let attackers: Vec<_> = attackers.map(|_| add_puppet(&mut world)).collect();
         world.dht.planted = planted(&world, &liars, &attackers);
         for stand_in in &plan.stand_ins {
-            add_stand_in(&mut world, stand_in);
+            add_stand_in(&mut world, *stand_in);
         }
         let shares = plan.shares.iter().enumerate();
         let shares = shares
@@ -199,7 +199,7 @@ fn add_liar(world: &mut World, plan: &LiarPlan) -> (HostId, Sharing) {
     (puppet, sharing)
 }
 
-fn add_stand_in(world: &mut World, plan: &StandInPlan) {
+fn add_stand_in(world: &mut World, plan: StandInPlan) {
     let puppet = match plan.lan {
         Some(_) => world.add_puppet(),
         None => add_puppet(world),
