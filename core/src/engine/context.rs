@@ -129,8 +129,8 @@ pub(super) enum DownloadJob {
         link: LinkId,
         id: u64,
     },
-    /// Notes how many proofs were sent, and before that one is, on this link.
-    NoteProof(Option<LinkId>),
+    /// Notes how many proofs were sent.
+    NoteProofs,
     Sync,
     Journal,
     Publish {

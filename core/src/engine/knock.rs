@@ -294,8 +294,17 @@ impl Engine {
         self.download(id, |download, cx| download.prove(cx, link, peer, dial));
     }
 
-    /// It is noted that a proof goes out on this link: now it does. Where it can't be noted it is counted in this run.
-    pub(super) fn proof_noted(&mut self, link: LinkId) {
+    /// It is noted that proofs go out on some links: now they do. Where that can't be noted they are counted in this run.
+    pub(super) fn proofs_noted(&mut self, id: DownloadId) {
+        let Some(download) = self.downloads.get_mut(&id) else {
+            return;
+        };
+        for link in download.proofs_noted(&mut self.cx) {
+            self.send_proof(link);
+        }
+    }
+
+    fn send_proof(&mut self, link: LinkId) {
         let Some(state) = self.cx.links.get_mut(link) else {
             return;
         };

@@ -492,9 +492,7 @@ impl Engine {
                     share.disk_done(&mut self.cx, job, done);
                 }
             }
-            Some(JobOwner::Download(_, DownloadJob::NoteProof(Some(link)))) => {
-                self.proof_noted(link);
-            }
+            Some(JobOwner::Download(id, DownloadJob::NoteProofs)) => self.proofs_noted(id),
             Some(JobOwner::Download(id, job)) => {
                 let Some(download) = self.downloads.get_mut(&id) else {
                     return;

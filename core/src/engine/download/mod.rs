@@ -468,7 +468,7 @@ impl Download {
             return Err(Violation::new("another secret than the share's"));
         }
         self.source.key = FetchKey::Secret(told);
-        self.proofs = Proofs::default();
+        self.proofs.end();
         Ok(())
     }
 
@@ -498,7 +498,7 @@ impl Download {
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
             DownloadJob::ReadBack { link, id } => self.read_back(cx, link, id, done),
             DownloadJob::Finish => self.finished(cx, done),
-            DownloadJob::Discard | DownloadJob::NoteProof(_) => {}
+            DownloadJob::Discard | DownloadJob::NoteProofs => {}
         }
         self.pump(cx);
         Ok(())

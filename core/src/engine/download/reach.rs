@@ -273,16 +273,35 @@ impl Download {
         peer: PeerId,
         dial: DialId,
     ) {
-        let sent = self.proofs.send(peer, self.way(dial));
-        let owner = JobOwner::Download(self.id, DownloadJob::NoteProof(Some(link)));
-        cx.disk(owner, self.note_proofs(sent, None));
+        self.proofs.send(peer, self.way(dial), link);
+        self.note_proofs(cx);
     }
 
     /// The peer knows the words too.
     pub(in super::super) fn proved(&mut self, cx: &mut Context, peer: PeerId) {
-        if let Some(sent) = self.proofs.succeeded(peer) {
-            let owner = JobOwner::Download(self.id, DownloadJob::NoteProof(None));
-            cx.disk(owner, self.note_proofs(sent, Some(peer)));
+        self.proofs.succeeded(peer);
+        self.note_proofs(cx);
+    }
+
+    /// Proofs have been noted. The links on which they may go out now.
+    pub(in super::super) fn proofs_noted(&mut self, cx: &mut Context) -> Vec<LinkId> {
+        let links = self.proofs.noted();
+        self.note_proofs(cx);
+        links
+    }
+
+    fn note_proofs(&mut self, cx: &mut Context) {
+        if let Some((sent, sharer)) = self.proofs.begin_note() {
+            let owner = JobOwner::Download(self.id, DownloadJob::NoteProofs);
+            let download = self.id;
+            cx.disk(
+                owner,
+                DiskWork::Proofs {
+                    download,
+                    sent,
+                    sharer,
+                },
+            );
         }
     }
 
@@ -294,14 +313,6 @@ impl Download {
     /// The link is gone on which the answer to a proof was awaited.
     pub(in super::super) fn proof_broke(&mut self, peer: PeerId) {
         self.proofs.broke(peer);
-    }
-
-    fn note_proofs(&self, sent: u32, sharer: Option<PeerId>) -> DiskWork {
-        DiskWork::Proofs {
-            download: self.id,
-            sent,
-            sharer,
-        }
     }
 
     /// A look-up has ended.
