@@ -6,6 +6,7 @@
 mod buffers;
 pub mod disk;
 mod driver;
+pub mod landing;
 mod manager;
 mod port;
 pub mod store;

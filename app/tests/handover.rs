@@ -5,7 +5,7 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use support::{Process, Scene, Sender, noise, run, tree};
 
@@ -217,6 +217,49 @@ fn a_program_is_not_executable_unless_that_was_agreed_to() {
             & 0o777
     };
     assert_eq!((mode("unasked"), mode("agreed")), (0o644, 0o755));
+}
+
+/// A sender whose files are for all to write could once make them so on the receiver's computer.
+#[test]
+fn the_sender_s_modes_do_not_override_the_receiver_s_umask() {
+    let scene = Scene::new();
+    let file = scene.file("sent/for all/to write", b"bytes");
+    for (path, mode) in [(file.as_path(), 0o666), (file.parent().unwrap(), 0o777)] {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+    let sender = scene.send(&[file.parent().unwrap()], &[]);
+    for (umask, modes) in [("077", (0o600, 0o700)), ("022", (0o644, 0o755))] {
+        let to = format!("under {umask}");
+        let got = with_umask(umask, &scene.get(&sender.code, &to, &[]));
+        run(got).expect(0);
+        let mode = |name: &str| {
+            let metadata = fs::metadata(scene.path(&to).join(name)).unwrap();
+            metadata.permissions().mode() & 0o7777
+        };
+        assert_eq!(
+            (mode("for all/to write"), mode("for all")),
+            modes,
+            "{umask}"
+        );
+    }
+}
+
+/// The same command, by a shell that sets this umask first.
+fn with_umask(umask: &str, command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    let line = format!("umask {umask}; exec \"$0\" \"$@\"");
+    shell.args(["-c", &line]).arg(command.get_program());
+    shell.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.stdin(Stdio::null());
+    shell.stdout(Stdio::piped());
+    shell.stderr(Stdio::piped());
+    shell
 }
 
 #[test]

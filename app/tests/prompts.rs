@@ -185,3 +185,61 @@ fn a_pasted_code_may_be_longer_than_a_terminal_s_line() {
     get.types("n");
     assert_eq!(get.ends().0, Some(4));
 }
+
+/// "Holiday photos" once put `.bash_profile` and `.ssh/authorized_keys` into the receiver's home without a word.
+#[test]
+fn what_a_shell_would_read_is_asked_about_and_never_taken_by_yes_alone() {
+    let scene = Scene::new();
+    scene.file("sent/photo.jpg", b"a photo");
+    scene.file("sent/.bash_profile", b"echo hello\n");
+    scene.file("sent/.ssh/authorized_keys", b"ssh-ed25519 AAAA\n");
+    let sent: Vec<_> = ["photo.jpg", ".bash_profile", ".ssh"]
+        .map(|name| scene.path("sent").join(name))
+        .into();
+    let sent: Vec<_> = sent.iter().map(std::path::PathBuf::as_path).collect();
+    let sender = scene.send(&sent, &["--name", "Holiday photos"]);
+    let home = scene.path("home");
+    let at_home = |to: &str, options: &[&str]| {
+        fs::create_dir_all(&home).unwrap();
+        let mut command = scene.get(&sender.code, to, options);
+        command.env("HOME", &home);
+        command
+    };
+
+    let refused = run(at_home("home", &[])).expect(2);
+    assert!(refused.stderr.contains("--dotfiles"), "{}", refused.stderr);
+    assert_eq!(tree::names(&home), [] as [&str; 0]);
+
+    for (answer, exit, names) in [
+        ("", 4, &[][..]),
+        ("n", 4, &[]),
+        (
+            "y",
+            0,
+            &[".bash_profile", ".ssh", ".ssh/authorized_keys", "photo.jpg"],
+        ),
+    ] {
+        let mut command = scene.handover("receiver", &["get", "--to", "home"]);
+        command
+            .env("HOME", &home)
+            .env("HANDOVER_CODE", &sender.code);
+        let mut get = Terminal::start(command);
+        get.sees("2 hidden files");
+        get.sees("accept? [Y/n/l]");
+        get.types("y");
+        get.sees("2 files would land where");
+        get.sees(".bash_profile");
+        get.sees("let them land there? [y/N]");
+        get.types(answer);
+        let (code, screen) = get.ends();
+        assert_eq!(code, Some(exit), "{screen}");
+        assert_eq!(tree::names(&home), names);
+    }
+    fs::remove_dir_all(&home).unwrap();
+    run(at_home("home", &["--dotfiles"])).expect(0);
+    assert!(home.join(".ssh/authorized_keys").exists());
+
+    // In a folder of their own they are files like any other.
+    run(at_home("home/photos", &[])).expect(0);
+    assert!(home.join("photos/.ssh/authorized_keys").exists());
+}

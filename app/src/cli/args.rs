@@ -236,6 +236,9 @@ pub(crate) struct Get {
     /// With --yes: let programs stay executable
     #[arg(long, requires = "yes")]
     pub(crate) exec: bool,
+    /// With --yes: let files land where a shell, a session or a scheduler reads them by itself, such as .bashrc at home
+    #[arg(long, requires = "yes")]
+    pub(crate) dotfiles: bool,
     /// Look for the other side for so long before giving up
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) wait: Option<Duration>,

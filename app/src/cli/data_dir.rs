@@ -1,7 +1,9 @@
 //! Where this device keeps its identity.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
@@ -11,6 +13,9 @@ use super::failure::Failure;
 
 /// Says which process uses the identity beside it.
 const LOCK: &str = "lock";
+/// For their owner alone.
+const PRIVATE_FOLDER: u32 = 0o700;
+const PRIVATE_FILE: u32 = 0o600;
 
 /// The folder that was asked for, or the one that the system has for such things.
 pub(crate) fn choose(asked: Option<&Path>) -> Result<PathBuf, Failure> {
@@ -43,8 +48,8 @@ impl Claim {
 /// Claims the identity in `folder`. Where another process has it already, `folder` becomes that of a new one: two
 /// processes that are one peer would take each other's connections.
 pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
-    std::fs::create_dir_all(&*folder).map_err(Failure::internal)?;
-    let lock = File::create(folder.join(LOCK)).map_err(Failure::internal)?;
+    make(folder).map_err(Failure::internal)?;
+    let lock = open_lock(&folder.join(LOCK)).map_err(Failure::internal)?;
     let borrowed = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Some(tempfile::tempdir().map_err(Failure::internal)?),
         // Where files can't be locked there is nothing to go by.
@@ -57,6 +62,33 @@ pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
         _lock: lock,
         borrowed,
     })
+}
+
+/// Makes the folder for its owner alone, from its first instant. The system's own place for it is narrowed where an earlier
+/// version, or somebody else, has left it open; another folder that the user names is the user's to open.
+fn make(folder: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder
+        .recursive(true)
+        .mode(PRIVATE_FOLDER)
+        .create(folder)?;
+    let is_own = system(|name| std::env::var_os(name)).is_some_and(|own| own == folder);
+    let mode = folder.metadata()?.permissions().mode();
+    if is_own && mode & 0o077 != 0 {
+        // Some file systems have no modes.
+        let _ = std::fs::set_permissions(folder, Permissions::from_mode(PRIVATE_FOLDER));
+    }
+    Ok(())
+}
+
+/// Nobody else may open it: who can open a file can lock it.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false);
+    let lock = options.mode(PRIVATE_FILE).open(path)?;
+    // One of an earlier version's may be open to all. Some file systems have no modes.
+    let _ = lock.set_permissions(Permissions::from_mode(PRIVATE_FILE));
+    Ok(lock)
 }
 
 /// By the XDG base directory specification on Linux and the like, by each vendor's rules elsewhere.
@@ -79,6 +111,19 @@ fn system(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_folder_and_its_lock_are_private_from_the_first_instant() {
+        let scene = tempfile::tempdir().unwrap();
+        let mut folder = scene.path().join("data/handover");
+        let own = folder.clone();
+        let first = claim(&mut folder).unwrap_or_else(|_| panic!("a claim"));
+        assert!(!first.is_borrowed());
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&own), mode(&own.join(LOCK))), (0o700, 0o600));
+        let second = claim(&mut folder).unwrap_or_else(|_| panic!("a claim"));
+        assert!(second.is_borrowed() && folder != own);
+    }
 
     #[cfg(target_os = "linux")]
     #[test]

@@ -38,11 +38,11 @@ pub(crate) async fn run(
     let keypair = identity::load_or_create(&folder).map_err(Failure::internal)?;
     let mut transport = Libp2pTransport::new(&config(args, keypair))
         .map_err(|error| Failure::usage(error.to_string(), ""))?;
-    let metrics = match args.metrics {
+    let mut metrics = match args.metrics {
         Some(address) => Some(metrics::Endpoint::bind(address).await?),
         None => None,
     };
-    let result = serve(&mut transport, metrics.as_ref(), screen, interrupts).await;
+    let result = serve(&mut transport, metrics.as_mut(), screen, interrupts).await;
     shut_down(&mut transport).await;
     result.map(|()| Exit::Done)
 }
@@ -83,7 +83,7 @@ fn config(args: &Node, keypair: handover_core::Keypair) -> Libp2pConfig {
 
 async fn serve(
     transport: &mut Libp2pTransport,
-    metrics: Option<&metrics::Endpoint>,
+    mut metrics: Option<&mut metrics::Endpoint>,
     screen: &Screen,
     interrupts: &mut Interrupts,
 ) -> Result<(), Failure> {
@@ -104,12 +104,12 @@ async fn serve(
             },
             _ = looks.tick() => addresses(transport, screen, &mut told),
             _ = tells.tick() => tell(&transport.network(), screen),
-            asked = asked(metrics) => asked.answer(&metrics::text(&transport.network())),
+            request = request(&mut metrics) => request.answer(&metrics::text(&transport.network())),
         }
     }
 }
 
-async fn asked(metrics: Option<&metrics::Endpoint>) -> metrics::Asked {
+async fn request(metrics: &mut Option<&mut metrics::Endpoint>) -> metrics::Request {
     match metrics {
         Some(endpoint) => endpoint.next().await,
         None => std::future::pending().await,

@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::sync::OnceLock;
 
 use handover_core::time::Timestamp;
 use rustix::fs::{Mode, RawMode, Timespec, Timestamps, UTIME_OMIT};
@@ -27,10 +28,38 @@ pub(super) fn permissions(mode: RawMode) -> u32 {
     u32::from(mode) & PERMISSIONS
 }
 
-/// Gives an open file or folder its permission bits and its modification time.
-///
-/// File systems that know neither (FAT) and times that they can't hold are no reason to lose a file.
+/// The bits that this process gives to no file that it makes (umask).
+pub(super) fn umask() -> u32 {
+    static UMASK: OnceLock<u32> = OnceLock::new();
+    *UMASK.get_or_init(|| told_umask().unwrap_or_else(asked_umask))
+}
+
+/// As Linux tells it.
+fn told_umask() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(line.trim(), 8).ok()
+}
+
+/// Elsewhere it can only be asked for by changing it. For that moment files of other threads are made for their owner alone.
+// Modes are 16 bits wide on some systems.
+#[allow(clippy::useless_conversion)]
+fn asked_umask() -> u32 {
+    let own = rustix::process::umask(Mode::from_raw_mode(0o077));
+    rustix::process::umask(own);
+    u32::from(own.as_raw_mode())
+}
+
+/// Gives an open file or folder its permission bits, but for those that the user's umask withholds, and its modification
+/// time. As `cp` does it: the sender does not decide who else may read or write here.
 pub(super) fn set(file: impl AsFd, mode: u32, modified: Timestamp) -> io::Result<()> {
+    set_all(file, mode & !umask(), modified)
+}
+
+/// File systems that know neither (FAT) and times that they can't hold are no reason to lose a file.
+fn set_all(file: impl AsFd, mode: u32, modified: Timestamp) -> io::Result<()> {
     let file = file.as_fd();
     let mode = Mode::from_raw_mode((mode & PERMISSIONS) as RawMode);
     bearable(rustix::fs::fchmod(file, mode))?;
@@ -69,11 +98,22 @@ mod tests {
             (0o777, 4_000_000_000, 1),
         ] {
             let time = Timestamp { seconds, nanos };
-            set(&file, mode, time).unwrap();
+            set_all(&file, mode, time).unwrap();
             let metadata = file.metadata().unwrap();
             assert_eq!(modified(&metadata), time);
             assert_eq!(metadata.mode() & 0o7777, mode);
         }
+    }
+
+    #[test]
+    fn the_umask_is_the_one_that_new_files_get() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = std::fs::File::create(folder.path().join("new")).unwrap();
+        let mode = file.metadata().unwrap().mode();
+        assert_eq!(mode & 0o7777, 0o666 & !umask());
+        assert_eq!(told_umask(), Some(umask()));
+        set(&file, 0o777, Timestamp::default()).unwrap();
+        assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o777 & !umask());
     }
 
     #[test]
@@ -83,7 +123,7 @@ mod tests {
             seconds: i64::MAX,
             nanos: u32::MAX,
         };
-        set(&file, 0o6755, time).unwrap();
+        set_all(&file, 0o6755, time).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o755);
     }
 }

@@ -24,13 +24,20 @@ const LONG_AGO: Duration = Duration::from_secs(1_000_000_000);
 pub(super) fn make(folder: &Path) -> io::Result<()> {
     let texts = folder.join("texts");
     fs::create_dir_all(&texts)?;
-    fs::create_dir(folder.join("empty folder"))?;
+    let empty = folder.join("empty folder");
+    fs::create_dir(&empty)?;
+    // What the user's umask withholds is withheld from what arrives, too.
+    let given = fs::metadata(&empty)?.permissions().mode();
     for (name, text) in TEXTS {
-        write(&texts.join(name), text.as_bytes(), 0o644)?;
+        write(&texts.join(name), text.as_bytes(), 0o644 & given)?;
     }
-    write(&folder.join("empty file"), b"", 0o600)?;
-    write(&folder.join("pattern.bin"), &pattern(), 0o640)?;
-    write(&folder.join("hello.sh"), b"#!/bin/sh\necho hello\n", 0o755)?;
+    write(&folder.join("empty file"), b"", 0o600 & given)?;
+    write(&folder.join("pattern.bin"), &pattern(), 0o640 & given)?;
+    write(
+        &folder.join("hello.sh"),
+        b"#!/bin/sh\necho hello\n",
+        0o755 & given,
+    )?;
     symlink("texts/english.txt", folder.join("link"))?;
     for touched in [&texts, folder] {
         File::open(touched)?.set_modified(SystemTime::UNIX_EPOCH + LONG_AGO)?;

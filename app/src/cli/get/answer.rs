@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use handover::landing::Landing;
 use handover_core::engine::{KeptSummary, ManifestSummary, OnConflict};
 use handover_core::manifest::Manifest;
 
@@ -17,6 +18,10 @@ pub(super) enum Asking {
     Nothing,
     /// Whether they want it.
     Accept,
+    /// Whether files may land where a system reads them by itself.
+    Landing {
+        executables: bool,
+    },
     /// What to do with what exists already.
     Conflict {
         executables: bool,
@@ -53,17 +58,19 @@ struct Offered {
     taken: Vec<u32>,
     free: Option<u64>,
     kept: KeptSummary,
+    /// Where it would land; nowhere on the disk if it goes to standard output.
+    landing: Option<Landing>,
 }
 
 impl Offered {
     fn view(&self) -> View<'_> {
-        View::new(
+        let view = View::new(
             &self.manifest,
             self.select.as_deref(),
             &self.taken,
             self.free,
-        )
-        .keeping(self.kept)
+        );
+        view.keeping(self.kept).landing(self.landing.as_ref())
     }
 }
 
@@ -105,10 +112,9 @@ impl<'a> Answer<'a> {
             taken,
             free,
             kept,
+            landing: (!self.args.to_stdout()).then(|| Landing::below(&self.args.to)),
         };
-        // That goes for the same files only: of others nothing is kept.
-        let before = self.args.accepted && kept.bytes > 0;
-        let ask = !(self.args.yes || self.args.to_stdout() || before);
+        let ask = !(self.args.yes || self.args.to_stdout() || self.was_accepted(kept));
         if ask && !self.screen.can_ask() {
             return self.refuse(Failure::usage(
                 "what is offered now is not what was accepted when this began",
@@ -126,12 +132,18 @@ impl<'a> Answer<'a> {
         }
     }
 
+    /// Whether it was accepted when it began. That goes for the same files only: of others nothing is kept.
+    fn was_accepted(&self, kept: KeptSummary) -> bool {
+        self.args.accepted && kept.bytes > 0
+    }
+
     /// A line that was typed; `None` at the end of standard input.
     pub(super) fn line(&mut self, line: Option<&str>) -> Decision {
         let answer = line.map(|line| line.trim().to_lowercase());
         match self.asking {
             Asking::Nothing => Decision::Later,
             Asking::Accept => self.accept_line(answer.as_deref()),
+            Asking::Landing { executables } => self.landing_line(answer.as_deref(), executables),
             Asking::Conflict { executables } => self.conflict_line(answer.as_deref(), executables),
         }
     }
@@ -157,6 +169,14 @@ impl<'a> Answer<'a> {
         }
     }
 
+    fn landing_line(&mut self, answer: Option<&str>, executables: bool) -> Decision {
+        match answer {
+            Some("y" | "yes") => self.landed(executables),
+            None | Some("" | "n" | "no" | "q") => self.decline(),
+            Some(_) => self.ask(Asking::Landing { executables }),
+        }
+    }
+
     fn conflict_line(&mut self, answer: Option<&str>, executables: bool) -> Decision {
         match answer {
             Some("" | "s" | "skip") => self.settled(OnConflict::Skip, executables),
@@ -167,8 +187,30 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// They want it; what exists already may still be a question.
+    /// They want it; where it lands may still be a question.
     fn accepted(&mut self, executables: bool) -> Decision {
+        let Some(offered) = &self.offered else {
+            return Decision::Later;
+        };
+        let view = offered.view();
+        let agreed = self.args.dotfiles || self.was_accepted(offered.kept);
+        if view.read_by_itself.is_empty() || agreed {
+            return self.landed(executables);
+        }
+        let text = offer::read_by_itself(&view, self.screen.width());
+        if self.args.yes || !self.screen.can_ask() {
+            self.screen.need(Tone::Bad, &text);
+            return self.refuse(Failure::usage(
+                "some of this would land where a shell, a session or a scheduler reads it by itself",
+                "Receive it into a folder of its own with --to. If these files are what you want, add --dotfiles.",
+            ));
+        }
+        self.screen.need(Tone::Plain, &text);
+        self.ask(Asking::Landing { executables })
+    }
+
+    /// It may land there; what exists already may still be a question.
+    fn landed(&mut self, executables: bool) -> Decision {
         if let Some(on_conflict) = self.args.on_conflict.decided() {
             return self.settled(on_conflict, executables);
         }
@@ -206,6 +248,7 @@ impl<'a> Answer<'a> {
     fn ask(&mut self, asking: Asking) -> Decision {
         let question = match (asking, &self.offered) {
             (Asking::Accept, Some(offered)) => offer::question(&offered.view()),
+            (Asking::Landing { .. }, _) => offer::landing_question().to_string(),
             _ => offer::conflict_question().to_string(),
         };
         self.screen.ask(&question);

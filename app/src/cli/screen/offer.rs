@@ -1,5 +1,6 @@
 //! The offer: what the other side wants to send, before anything of it is taken.
 
+use handover::landing::Landing;
 use handover_core::engine::{KeptSummary, ManifestSummary};
 use handover_core::manifest::{Entry, EntryKind, Manifest};
 
@@ -27,6 +28,8 @@ pub(crate) struct View<'a> {
     pub(crate) summary: ManifestSummary,
     /// What an earlier run has left of it.
     kept: KeptSummary,
+    /// Indexes of what would land where a system reads it by itself, in order.
+    pub(crate) read_by_itself: Vec<u32>,
     selected: bool,
 }
 
@@ -55,6 +58,7 @@ impl<'a> View<'a> {
             taken,
             free,
             kept: KeptSummary::default(),
+            read_by_itself: Vec::new(),
             selected: select.is_some(),
         }
     }
@@ -68,6 +72,18 @@ impl<'a> View<'a> {
     /// With what an earlier run has left.
     pub(crate) fn keeping(self, kept: KeptSummary) -> Self {
         Self { kept, ..self }
+    }
+
+    /// If it lands there.
+    pub(crate) fn landing(mut self, landing: Option<&Landing>) -> Self {
+        if let Some(landing) = landing {
+            let read = self.entries().filter(|(_, entry)| {
+                let path = entry.path.as_str();
+                !is_folder(entry) && landing.is_read_by_itself(path)
+            });
+            self.read_by_itself = read.map(|(index, _)| index).collect();
+        }
+        self
     }
 
     fn entries(&self) -> impl Iterator<Item = (u32, &'a Entry)> + Clone {
@@ -174,22 +190,38 @@ pub(crate) fn conflict_question() -> &'static str {
 
 /// The names that exist already.
 pub(crate) fn conflicts(view: &View, width: usize) -> String {
-    let taken = |index: &u32| view.manifest.entry(*index);
-    let mut lines: Vec<String> = view
-        .taken
+    let names = names(view, &view.taken, width);
+    format!("{} here already:\n{names}", exist(view.taken.len() as u64))
+}
+
+/// The one question about files that a system reads by itself.
+pub(crate) fn landing_question() -> &'static str {
+    "let them land there? [y/N]"
+}
+
+/// The names that would land where a system reads them by itself.
+pub(crate) fn read_by_itself(view: &View, width: usize) -> String {
+    let names = names(view, &view.read_by_itself, width);
+    let number = view.read_by_itself.len() as u64;
+    let files = count(number, "file would land", "files would land");
+    format!(
+        "{files} where a shell, a session or a scheduler reads it by itself, and so could do anything here:\n{names}"
+    )
+}
+
+/// The first of some entries, a line each.
+fn names(view: &View, indexes: &[u32], width: usize) -> String {
+    let entries = indexes
         .iter()
-        .filter_map(taken)
+        .filter_map(|index| view.manifest.entry(*index));
+    let mut lines: Vec<String> = entries
         .take(SHOWN)
         .map(|entry| format!("    {}", fit(entry.path.as_str(), width - 4)))
         .collect();
-    if view.taken.len() > SHOWN {
-        lines.push(format!("    … and {} more", view.taken.len() - SHOWN));
+    if indexes.len() > SHOWN {
+        lines.push(format!("    … and {} more", indexes.len() - SHOWN));
     }
-    format!(
-        "{} here already:\n{}",
-        exist(view.taken.len() as u64),
-        lines.join("\n")
-    )
+    lines.join("\n")
 }
 
 fn exist(number: u64) -> String {
@@ -239,6 +271,12 @@ fn is_folder(entry: &Entry) -> bool {
     matches!(entry.kind, EntryKind::Folder { .. })
 }
 
+/// Whether people don't see it where they look for files.
+fn is_hidden(entry: &Entry) -> bool {
+    let mut parts = entry.path.as_str().split('/');
+    !is_folder(entry) && parts.any(|part| part.starts_with('.'))
+}
+
 fn cautions(view: &View) -> Vec<String> {
     let mut cautions = Vec::new();
     if view.summary.executables > 0 {
@@ -258,6 +296,13 @@ fn cautions(view: &View) -> Vec<String> {
         cautions.push(format!(
             "! {number} that could be run: {}",
             names.join(", ")
+        ));
+    }
+    let hidden = view.entries().filter(|(_, entry)| is_hidden(entry)).count();
+    if hidden > 0 {
+        let number = count(hidden as u64, "hidden file", "hidden files");
+        cautions.push(format!(
+            "! {number}, whose names or folders begin with a dot"
         ));
     }
     if !view.taken.is_empty() {

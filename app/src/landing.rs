@@ -1,0 +1,250 @@
+//! Where received files land, and which of those places a system reads by itself.
+//!
+//! A name that begins with a dot is harmless inside a folder of the share's own. It is the final path that decides: what a
+//! shell, a session, a scheduler, an installer or a look-up of commands reads without being told to must not be put there
+//! by somebody else's share unasked.
+
+use std::ffi::OsStr;
+use std::path::{Component, Path, PathBuf};
+
+/// Folders below a home folder of which all is read by itself, in small letters.
+const BELOW_HOME: &[&str] = &[
+    // Keys and who may log in; each of these is run or believed by a program that logs people in.
+    ".ssh",
+    ".gnupg",
+    // Sessions: the XDG autostart specification, systemd's user units, what desktops run.
+    ".config/autostart",
+    ".config/autostart-scripts",
+    ".config/plasma-workspace",
+    ".config/systemd",
+    ".config/environment.d",
+    ".local/share/systemd",
+    ".local/share/dbus-1",
+    ".local/share/applications",
+    // Shells that read whole folders.
+    ".config/fish",
+    ".bashrc.d",
+    ".zshrc.d",
+    // Commands are looked for here before those of the system.
+    "bin",
+    ".local/bin",
+    ".cargo/bin",
+    // macOS.
+    "library/launchagents",
+    "library/launchdaemons",
+    "library/scripts",
+    // Windows.
+    "appdata/roaming/microsoft/windows/start menu/programs/startup",
+    "documents/windowspowershell",
+    "documents/powershell",
+];
+
+/// Folders of the system of which all is read by itself.
+const OF_THE_SYSTEM: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/sbin",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib64",
+    "/usr/local/bin",
+    "/usr/local/lib",
+    "/usr/local/sbin",
+    "/usr/sbin",
+    "/var/spool/cron",
+    "/library/launchagents",
+    "/library/launchdaemons",
+    "/library/startupitems",
+    "/system",
+    "/programdata/microsoft/windows/start menu/programs/startup",
+    "/windows",
+];
+
+/// Folders that hold the home folders of a system's users.
+const HOMES: &[&str] = &["home", "users"];
+
+/// A folder that files are received below.
+#[derive(Debug, Clone)]
+pub struct Landing {
+    /// As the system sees it, without symbolic links as far as it exists.
+    folder: PathBuf,
+    /// The user's home folder, the same way.
+    home: Option<PathBuf>,
+}
+
+impl Landing {
+    /// Below this folder, by the user that runs this program.
+    pub fn below(folder: &Path) -> Self {
+        Self::with_home(folder, std::env::home_dir().as_deref())
+    }
+
+    fn with_home(folder: &Path, home: Option<&Path>) -> Self {
+        Self {
+            folder: resolved(folder),
+            home: home.map(resolved),
+        }
+    }
+
+    /// Whether a file at this path of a share would be read by some program that was not told to. `path` has `/` between
+    /// its parts, and leads nowhere else.
+    pub fn is_read_by_itself(&self, path: &str) -> bool {
+        let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
+        let mut at = self.folder.clone();
+        for part in &parts {
+            // The share names what lies directly in the home folder. Where the user does, that is their own choice.
+            if part.starts_with('.') && self.is_home(&at) {
+                return true;
+            }
+            at.push(part);
+        }
+        self.is_in_table(&at)
+    }
+
+    fn is_home(&self, folder: &Path) -> bool {
+        self.home.as_deref() == Some(folder) || is_some_home(&parts_of(folder))
+    }
+
+    fn is_in_table(&self, path: &Path) -> bool {
+        let whole = parts_of(path);
+        let own = self.home.as_deref();
+        let below_own = own
+            .and_then(|home| path.strip_prefix(home).ok())
+            .map(parts_of);
+        let homes = below_own.into_iter().chain(below_some_home(&whole));
+        let mut below =
+            homes.flat_map(|below| BELOW_HOME.iter().map(move |entry| (below.clone(), entry)));
+        below.any(|(below, entry)| is_below(&below, entry))
+            || OF_THE_SYSTEM.iter().any(|entry| is_below(&whole, entry))
+    }
+}
+
+/// The parts of a path in small letters, as file systems that know no difference take them; without a drive.
+fn parts_of(path: &Path) -> Vec<String> {
+    let part = |component: Component<'_>| match component {
+        Component::Normal(name) => Some(small(name)),
+        _ => None,
+    };
+    path.components().filter_map(part).collect()
+}
+
+fn small(name: &OsStr) -> String {
+    name.to_string_lossy().to_lowercase()
+}
+
+/// `/root`, `/home/somebody`, `/Users/somebody`.
+fn is_some_home(parts: &[String]) -> bool {
+    match parts {
+        [root] => root == "root",
+        [homes, _] => HOMES.contains(&homes.as_str()),
+        _ => false,
+    }
+}
+
+fn below_some_home(parts: &[String]) -> Option<Vec<String>> {
+    let depth = (1..=2).find(|depth| parts.get(..*depth).is_some_and(is_some_home))?;
+    Some(parts[depth..].to_vec())
+}
+
+/// Whether a path lies below a folder of a table, or is it.
+fn is_below(parts: &[String], folder: &str) -> bool {
+    let mut folder = folder.split('/').filter(|part| !part.is_empty());
+    let mut parts = parts.iter();
+    folder.all(|part| parts.next().is_some_and(|own| own == part))
+}
+
+/// The path without symbolic links, as far as it exists; the rest as it stands.
+fn resolved(path: &Path) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    for ancestor in path.ancestors() {
+        if let Ok(real) = ancestor.canonicalize() {
+            let rest = path.strip_prefix(ancestor).unwrap_or(Path::new(""));
+            return real.join(rest);
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn is_read(folder: &str, path: &str) -> bool {
+        let landing = Landing {
+            folder: folder.into(),
+            home: Some("/srv/people/ann".into()),
+        };
+        landing.is_read_by_itself(path)
+    }
+
+    #[test]
+    fn what_is_read_by_itself_is_told_by_its_final_path() {
+        for (folder, path) in [
+            ("/srv/people/ann", ".ssh/authorized_keys"),
+            ("/srv/people/ann", ".bash_profile"),
+            ("/srv/people/ann", ".config/autostart/a.desktop"),
+            ("/srv/people/ann", ".anything"),
+            ("/srv/people/ann", "bin/ls"),
+            ("/srv/people/ann", ".local/bin/ls"),
+            ("/srv/people", "ann/.profile"),
+            ("/", "srv/people/ann/.profile"),
+            ("/srv/people/ann/.ssh", "authorized_keys"),
+            ("/srv/people/ann/.config", "autostart/a.desktop"),
+            ("/srv/people/ann", "Library/LaunchAgents/a.plist"),
+            ("/home/bob", ".zshrc"),
+            ("/home/bob/.ssh", "rc"),
+            ("/Users/bob", "Library/LaunchAgents/a.plist"),
+            (
+                "/Users/bob/AppData/Roaming/Microsoft/Windows",
+                "Start Menu/Programs/Startup/a.bat",
+            ),
+            ("/root", ".profile"),
+            ("/", "etc/cron.d/a"),
+            ("/etc", "profile.d/a.sh"),
+            ("/var/spool", "cron/crontabs/ann"),
+            ("/usr", "local/bin/ls"),
+        ] {
+            assert!(is_read(folder, path), "{folder} {path}");
+        }
+    }
+
+    #[test]
+    fn source_trees_and_folders_of_one_s_own_are_left_alone() {
+        for (folder, path) in [
+            ("/srv/people/ann", "project/.gitignore"),
+            ("/srv/people/ann", "project/.github/workflows/a.yml"),
+            ("/srv/people/ann", "backup/.ssh/authorized_keys"),
+            ("/srv/people/ann/project", ".gitignore"),
+            ("/srv/people/ann/.minecraft", "mods/a.jar"),
+            ("/srv/people/ann/.minecraft", ".index/a"),
+            ("/srv/people/ann", "binary/a"),
+            ("/srv/people/ann", "photos/bin/a"),
+            ("/home/bob/music", ".cover.jpg"),
+            ("/home", "readme"),
+            ("/tmp", ".hidden"),
+            ("/tmp", "etc/passwd"),
+            ("/media/usb", ".Trash-1000/a"),
+        ] {
+            assert!(!is_read(folder, path), "{folder} {path}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_the_home_folder_hides_nothing() {
+        let scene = tempfile::tempdir().unwrap();
+        let home = scene.path().join("people/ann");
+        std::fs::create_dir_all(&home).unwrap();
+        let link = scene.path().join("link");
+        std::os::unix::fs::symlink(&home, &link).unwrap();
+        let landing = Landing::with_home(&link, Some(&home));
+        assert!(landing.is_read_by_itself(".profile"));
+        let landing = Landing::with_home(&link.join("new"), Some(&home));
+        assert!(!landing.is_read_by_itself(".profile"));
+        let landing = Landing::with_home(&home, Some(&link));
+        assert!(landing.is_read_by_itself(".profile"));
+    }
+}
