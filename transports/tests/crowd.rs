@@ -1,6 +1,6 @@
 //! A hundred nodes of a DHT in memory, of which a third leaves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use handover_core::engine::LookUpId;
 use handover_core::secret::MeetingPoint;
@@ -15,11 +15,10 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 const NODES: usize = 100;
-const PATIENCE: Duration = Duration::from_secs(100);
+/// How long a hundred nodes may take on a machine that does much else.
+const PATIENCE: Duration = Duration::from_mins(5);
 /// Peers that announce themselves, each somewhere else.
 const SHARERS: usize = 8;
-/// Look-ups of each seeker at the most.
-const ROUNDS: u64 = 4;
 
 struct Node {
     id: PeerId,
@@ -133,22 +132,19 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
         sharer.tell(move |transport| transport.announce(point(number)));
     }
     for (number, sharer) in sharers.iter_mut().enumerate() {
-        let mut is_found = false;
+        let since = Instant::now();
         // As shares do: on a busy machine nodes may be asked for the record before they have it.
-        for round in 0..ROUNDS {
-            if round > 0 {
-                sharer.tell(move |transport| transport.announce(point(number)));
-            }
+        loop {
             let report = sharer.event(|event| match event {
                 TransportEvent::Announced { report, .. } => Some(report.found_at > 0),
                 _ => None,
             });
-            is_found = report.await;
-            if is_found {
+            if report.await {
                 break;
             }
+            assert!(since.elapsed() < PATIENCE, "sharer {number}");
+            sharer.tell(move |transport| transport.announce(point(number)));
         }
-        assert!(is_found, "sharer {number}");
     }
     // The node that all began with and every third other are gone, without a word.
     first.task.abort();
@@ -158,8 +154,10 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
     for (number, seeker) in others.iter_mut().step_by(3).take(SHARERS).enumerate() {
         let (sought, at) = (sharers[number].id, place(number + 1));
         let mut found = false;
-        // As downloads do: on a busy machine those who are there may answer later than a look-up waits.
-        for round in 0..ROUNDS {
+        let since = Instant::now();
+        // As downloads do: on a busy machine those who are there may answer later than a look-up waits. A record that went
+        // with its nodes stays away, however often it is looked for.
+        for round in 0.. {
             seeker.tell(move |transport| transport.look_up(LookUpId(round), point(number)));
             let reached = seeker.event(|event| match event {
                 TransportEvent::Found {
@@ -171,11 +169,11 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
                 TransportEvent::LookedUp { reached, .. } => Some(reached),
                 _ => None,
             });
-            assert!(reached.await, "nobody answered");
+            reached.await;
             if found {
                 break;
             }
+            assert!(since.elapsed() < PATIENCE, "sharer {number} is not found");
         }
-        assert!(found, "sharer {number} is not found");
     }
 }

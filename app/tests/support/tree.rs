@@ -106,7 +106,7 @@ pub fn motley(root: &Path) {
     for (name, mode) in [
         ("english.txt", 0o644),
         ("ελληνικά.txt", 0o600),
-        ("日本語", 0o666),
+        ("日本語", 0o640),
         ("עברית.md", 0o444),
     ] {
         file(&format!("scripts/{name}"), name.as_bytes(), mode);

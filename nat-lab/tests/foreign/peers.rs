@@ -66,6 +66,12 @@ impl Program {
         }
     }
 
+    /// All that it has told and still tells, once it is killed.
+    pub fn kill(mut self) -> Ended {
+        let _ = self.child.kill();
+        self.end()
+    }
+
     /// All that it still tells, once it has ended.
     pub fn end(mut self) -> Ended {
         let mut events = Vec::new();
@@ -204,12 +210,7 @@ impl Transfer {
         command
     }
 
-    /// A sharer that is announced, and its short code.
-    pub fn share(&self) -> (Program, String) {
-        self.share_at(&[])
-    }
-
-    /// The same, with more options for the sharer alone.
+    /// A sharer that is announced, with more options for it alone, and its short code.
     pub fn share_at(&self, options: &[&str]) -> (Program, String) {
         let mut command = self.handover("sender", "send");
         command.args(options);
@@ -227,20 +228,31 @@ impl Transfer {
     /// What a receiver told, once the file is here whole.
     #[track_caller]
     pub fn fetch(&self, code: &str) -> Ended {
-        let mut command = self.handover("receiver", "get");
-        command.arg("--yes").arg("--to").arg(self.path("got"));
-        let got = Program::start(command.env("HANDOVER_CODE", code))
-            .end()
-            .good();
-        assert!(std::fs::read(self.path("got/sent")).unwrap() == self.content);
+        let got = self.receiver(code).good();
+        self.check();
         got
     }
 
-    /// Both sides.
+    fn receiver(&self, code: &str) -> Ended {
+        let mut command = self.handover("receiver", "get");
+        command.arg("--yes").arg("--to").arg(self.path("got"));
+        Program::start(command.env("HANDOVER_CODE", code)).end()
+    }
+
+    #[track_caller]
+    fn check(&self) {
+        assert!(std::fs::read(self.path("got/sent")).unwrap() == self.content);
+    }
+
+    /// Both sides. What either has told is shown where it comes to nothing.
     #[track_caller]
     pub fn make(&self) -> Ended {
-        let (_sharer, code) = self.share();
-        self.fetch(&code)
+        let (sharer, code) = self.share_at(&["-vv"]);
+        let got = self.receiver(&code);
+        let is_good = got.status.success();
+        assert!(is_good, "{got:#?}, and the sharer: {:#?}", sharer.kill());
+        self.check();
+        got
     }
 }
 
