@@ -88,7 +88,7 @@ impl Landing {
         }
     }
 
-    /// Whether a file at this path of a share would be read by some program that was not told to. `path` has `/` between
+    /// A file at this path of a share would be read by some program that was not told to. `path` has `/` between
     /// its parts, and leads nowhere else.
     pub fn is_read_by_itself(&self, path: &str) -> bool {
         let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
@@ -113,11 +113,9 @@ impl Landing {
         let below_own = own
             .and_then(|home| path.strip_prefix(home).ok())
             .map(parts_of);
-        let homes = below_own.into_iter().chain(below_some_home(&whole));
-        let mut below =
-            homes.flat_map(|below| BELOW_HOME.iter().map(move |entry| (below.clone(), entry)));
-        below.any(|(below, entry)| is_below(&below, entry))
-            || OF_THE_SYSTEM.iter().any(|entry| is_below(&whole, entry))
+        let mut homes = below_own.into_iter().chain(below_some_home(&whole));
+        let is_in = |table: &[&str], parts: &[String]| table.iter().any(|it| is_below(parts, it));
+        homes.any(|below| is_in(BELOW_HOME, &below)) || is_in(OF_THE_SYSTEM, &whole)
     }
 }
 
@@ -148,7 +146,7 @@ fn below_some_home(parts: &[String]) -> Option<Vec<String>> {
     Some(parts[depth..].to_vec())
 }
 
-/// Whether a path lies below a folder of a table, or is it.
+/// The path is this folder of a table, or lies below it.
 fn is_below(parts: &[String], folder: &str) -> bool {
     let mut folder = folder.split('/').filter(|part| !part.is_empty());
     let mut parts = parts.iter();

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use support::{Process, Scene, Sender, noise, run, tree};
+use support::{Process, Scene, Sender, noise, run, run_by, tree};
 
 fn folder_over(transport: &str) {
     let scene = Scene::new();
@@ -248,18 +248,8 @@ fn the_sender_s_modes_do_not_override_the_receiver_s_umask() {
 fn with_umask(umask: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     let line = format!("umask {umask}; exec \"$0\" \"$@\"");
-    shell.args(["-c", &line]).arg(command.get_program());
-    shell.args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
-        };
-    }
-    shell.stdin(Stdio::null());
-    shell.stdout(Stdio::piped());
-    shell.stderr(Stdio::piped());
-    shell
+    shell.args(["-c", &line]);
+    run_by(shell, command)
 }
 
 #[test]

@@ -104,7 +104,9 @@ fn create(dir: &Path, path: &Path) -> io::Result<Keypair> {
     }
 }
 
-fn create_folder(dir: &Path) -> io::Result<()> {
+/// Makes a folder, and those above it that are missing, for their owner alone from the first instant. One that is there
+/// stays as it is.
+pub fn create_folder(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -169,7 +169,7 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
                 TransportEvent::LookedUp { reached, .. } => Some(reached),
                 _ => None,
             });
-            reached.await;
+            assert!(reached.await, "nobody answered");
             if found {
                 break;
             }

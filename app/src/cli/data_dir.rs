@@ -1,11 +1,12 @@
 //! Where this device keeps its identity.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use handover_transports::identity;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -67,11 +68,7 @@ pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
 /// Makes the folder for its owner alone, from its first instant. The system's own place for it is narrowed where an earlier
 /// version, or somebody else, has left it open; another folder that the user names is the user's to open.
 fn make(folder: &Path) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    builder
-        .recursive(true)
-        .mode(PRIVATE_FOLDER)
-        .create(folder)?;
+    identity::create_folder(folder)?;
     let is_own = system(|name| std::env::var_os(name)).is_some_and(|own| own == folder);
     let mode = folder.metadata()?.permissions().mode();
     if is_own && mode & 0o077 != 0 {

@@ -20,7 +20,7 @@ const MOST_ASKED: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The pause after a failure to accept, such as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Requests that are read at once; one more takes the place of the oldest, which has had its time.
+/// Requests that are read at once; one more takes the place of the oldest.
 const AT_ONCE: usize = 32;
 
 /// Where counters are read.
@@ -38,11 +38,11 @@ pub(crate) struct Request {
     wants: Wants,
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wants {
     Counters,
-    /// What is not here.
+    /// A page that does not exist.
     Else,
     /// A web page elsewhere asks, through a browser that was told that its name leads here.
     ByAnotherName,
@@ -135,7 +135,7 @@ fn wants(head: &str) -> Wants {
     }
 }
 
-/// Whether a request names the machine by its address, or as its own. Any other name may be that of a web page, whose name
+/// The request names the machine by its address, or as localhost. Any other name may be that of a web page, whose name
 /// server says that it leads here.
 fn is_this_machine(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, port)| {

@@ -13,15 +13,16 @@ mod peers;
 mod short_codes;
 mod unfinished;
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use handover_transports::identity;
 use redb::backends::FileBackend;
 use redb::{
     Database, DatabaseError, ReadTransaction, ReadableDatabase, StorageError, TableDefinition,
@@ -156,8 +157,7 @@ impl Store {
         let Some(folder) = self.path.parent() else {
             return Ok(());
         };
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
-        made.map_err(|error| self.unusable(error))
+        identity::create_folder(folder).map_err(|error| self.unusable(error))
     }
 
     fn unusable(&self, error: io::Error) -> StoreError {

@@ -89,6 +89,25 @@ impl Scene {
     }
 }
 
+/// A command that is run by another one, in its folder and with its variables. What it prints is collected.
+pub fn run_by(mut outer: Command, command: &Command) -> Command {
+    outer.arg(command.get_program()).args(command.get_args());
+    if let Some(folder) = command.get_current_dir() {
+        outer.current_dir(folder);
+    }
+    for (key, value) in command.get_envs() {
+        match value {
+            Some(value) => outer.env(key, value),
+            None => outer.env_remove(key),
+        };
+    }
+    outer
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    outer
+}
+
 /// Bytes with no short period, others for every seed.
 pub fn noise(len: usize, seed: u32) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32 ^ seed.wrapping_mul(0x85eb_ca6b) | 1;

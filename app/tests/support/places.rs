@@ -1,7 +1,7 @@
 //! Computers and routers made of network namespaces, and cables between them, by the `ip` program. Making them takes
 //! [`NEEDS`].
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use handover_core::Multiaddr;
 use handover_core::code::ShareCode;
@@ -80,21 +80,7 @@ impl Places {
     pub fn at(&self, place: &str, command: &Command) -> Command {
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", &self.name(place)]);
-        inside.arg(command.get_program()).args(command.get_args());
-        if let Some(folder) = command.get_current_dir() {
-            inside.current_dir(folder);
-        }
-        for (key, value) in command.get_envs() {
-            match value {
-                Some(value) => inside.env(key, value),
-                None => inside.env_remove(key),
-            };
-        }
-        inside
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        inside
+        super::run_by(inside, command)
     }
 
     /// Runs a line of shell at a place; what it printed.

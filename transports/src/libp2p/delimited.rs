@@ -64,7 +64,9 @@ async fn read_length(
     most: usize,
 ) -> Result<usize, WireError> {
     let mut length = 0;
-    for shift in (0..usize::BITS).step_by(7) {
+    // As many bytes as `most` takes; more are no length that may be.
+    let shifts = (0..).step_by(7);
+    for shift in shifts.take_while(|shift| most.checked_shr(*shift).is_some_and(|rest| rest > 0)) {
         let mut byte = [0];
         stream.read_exact(&mut byte).await?;
         length |= usize::from(byte[0] & 0x7f) << shift;

@@ -26,7 +26,7 @@ pub(super) fn make(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(&texts)?;
     let empty = folder.join("empty folder");
     fs::create_dir(&empty)?;
-    // What the user's umask withholds is withheld from what arrives, too.
+    // The user's umask withholds the same bits from the files that arrive.
     let given = fs::metadata(&empty)?.permissions().mode();
     for (name, text) in TEXTS {
         write(&texts.join(name), text.as_bytes(), 0o644 & given)?;

@@ -18,7 +18,7 @@ pub(super) enum Asking {
     Nothing,
     /// Whether they want it.
     Accept,
-    /// Whether files may land where a system reads them by itself.
+    /// Permission for files to land where a system reads them by itself.
     Landing {
         executables: bool,
     },
@@ -58,19 +58,19 @@ struct Offered {
     taken: Vec<u32>,
     free: Option<u64>,
     kept: KeptSummary,
-    /// Where it would land; nowhere on the disk if it goes to standard output.
-    landing: Option<Landing>,
+    /// Indexes of the files that would land where a system reads them by itself, in order.
+    read_by_itself: Vec<u32>,
 }
 
 impl Offered {
     fn view(&self) -> View<'_> {
-        let view = View::new(
+        View::new(
             &self.manifest,
             self.select.as_deref(),
             &self.taken,
             self.free,
-        );
-        view.keeping(self.kept).landing(self.landing.as_ref())
+        )
+        .keeping(self.kept)
     }
 }
 
@@ -106,14 +106,18 @@ impl<'a> Answer<'a> {
                 Err(failure) => return self.refuse(failure),
             },
         };
-        let offered = Offered {
+        let mut offered = Offered {
             manifest,
             select,
             taken,
             free,
             kept,
-            landing: (!self.args.to_stdout()).then(|| Landing::below(&self.args.to)),
+            read_by_itself: Vec::new(),
         };
+        if !self.args.to_stdout() {
+            let landing = Landing::below(&self.args.to);
+            offered.read_by_itself = offered.view().read_by_itself(&landing);
+        }
         let ask = !(self.args.yes || self.args.to_stdout() || self.was_accepted(kept));
         if ask && !self.screen.can_ask() {
             return self.refuse(Failure::usage(
@@ -132,7 +136,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// Whether it was accepted when it began. That goes for the same files only: of others nothing is kept.
+    /// The user accepted these files when the download began. Of other files nothing is kept.
     fn was_accepted(&self, kept: KeptSummary) -> bool {
         self.args.accepted && kept.bytes > 0
     }
@@ -192,12 +196,12 @@ impl<'a> Answer<'a> {
         let Some(offered) = &self.offered else {
             return Decision::Later;
         };
-        let view = offered.view();
         let agreed = self.args.dotfiles || self.was_accepted(offered.kept);
-        if view.read_by_itself.is_empty() || agreed {
+        if offered.read_by_itself.is_empty() || agreed {
             return self.landed(executables);
         }
-        let text = offer::read_by_itself(&view, self.screen.width());
+        let read = &offered.read_by_itself;
+        let text = offer::read_by_itself(&offered.view(), read, self.screen.width());
         if self.args.yes || !self.screen.can_ask() {
             self.screen.need(Tone::Bad, &text);
             return self.refuse(Failure::usage(

@@ -28,8 +28,6 @@ pub(crate) struct View<'a> {
     pub(crate) summary: ManifestSummary,
     /// What an earlier run has left of it.
     kept: KeptSummary,
-    /// Indexes of what would land where a system reads it by itself, in order.
-    pub(crate) read_by_itself: Vec<u32>,
     selected: bool,
 }
 
@@ -58,7 +56,6 @@ impl<'a> View<'a> {
             taken,
             free,
             kept: KeptSummary::default(),
-            read_by_itself: Vec::new(),
             selected: select.is_some(),
         }
     }
@@ -74,16 +71,13 @@ impl<'a> View<'a> {
         Self { kept, ..self }
     }
 
-    /// If it lands there.
-    pub(crate) fn landing(mut self, landing: Option<&Landing>) -> Self {
-        if let Some(landing) = landing {
-            let read = self.entries().filter(|(_, entry)| {
-                let path = entry.path.as_str();
-                !is_folder(entry) && landing.is_read_by_itself(path)
-            });
-            self.read_by_itself = read.map(|(index, _)| index).collect();
-        }
-        self
+    /// Indexes of the files that a system would read by itself if they landed there, in order.
+    pub(crate) fn read_by_itself(&self, landing: &Landing) -> Vec<u32> {
+        let read = self.entries().filter(|(_, entry)| {
+            let path = entry.path.as_str();
+            !is_folder(entry) && landing.is_read_by_itself(path)
+        });
+        read.map(|(index, _)| index).collect()
     }
 
     fn entries(&self) -> impl Iterator<Item = (u32, &'a Entry)> + Clone {
@@ -199,11 +193,10 @@ pub(crate) fn landing_question() -> &'static str {
     "let them land there? [y/N]"
 }
 
-/// The names that would land where a system reads them by itself.
-pub(crate) fn read_by_itself(view: &View, width: usize) -> String {
-    let names = names(view, &view.read_by_itself, width);
-    let number = view.read_by_itself.len() as u64;
-    let files = count(number, "file would land", "files would land");
+/// The names of these entries, which would land where a system reads them by itself.
+pub(crate) fn read_by_itself(view: &View, indexes: &[u32], width: usize) -> String {
+    let names = names(view, indexes, width);
+    let files = count(indexes.len() as u64, "file would land", "files would land");
     format!(
         "{files} where a shell, a session or a scheduler reads it by itself, and so could do anything here:\n{names}"
     )
@@ -271,7 +264,7 @@ fn is_folder(entry: &Entry) -> bool {
     matches!(entry.kind, EntryKind::Folder { .. })
 }
 
-/// Whether people don't see it where they look for files.
+/// File managers do not show it unless they are told to.
 fn is_hidden(entry: &Entry) -> bool {
     let mut parts = entry.path.as_str().split('/');
     !is_folder(entry) && parts.any(|part| part.starts_with('.'))
