@@ -29,7 +29,7 @@ pub(super) fn permissions(mode: RawMode) -> u32 {
 }
 
 /// The bits that this process gives to no file that it makes (umask).
-fn umask() -> u32 {
+pub(super) fn umask() -> u32 {
     static UMASK: OnceLock<u32> = OnceLock::new();
     *UMASK.get_or_init(|| told_umask().unwrap_or_else(asked_umask))
 }

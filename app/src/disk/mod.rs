@@ -19,6 +19,7 @@ mod known;
 mod noted;
 mod older;
 mod pipe;
+mod proofs;
 mod publish;
 mod read_back;
 mod resume;
@@ -45,10 +46,11 @@ use handover_core::merkle;
 use handover_core::path::SafePath;
 
 use crate::buffers::Buffers;
-use crate::store::{KnownFiles, Proved, ShortCodes};
+use crate::store::{KnownFiles, ShortCodes};
 
 use self::noted::Noted;
 use self::pipe::{PipeSink, PipeSource};
+use self::proofs::Proofs;
 use self::serve::FileShare;
 use self::staging::FolderSink;
 
@@ -93,9 +95,7 @@ pub struct Disk {
     shares: Registry<ShareId, Share>,
     downloads: Registry<DownloadId, Download>,
     noted: Noted,
-    codes: Option<ShortCodes>,
-    /// The short codes of downloads that began with one.
-    coded: Registry<DownloadId, ShortCode>,
+    proofs: Proofs,
 }
 
 impl fmt::Debug for Disk {
@@ -122,13 +122,13 @@ impl Disk {
 
     /// A disk that notes how often which short code was tried.
     pub(crate) fn counting(mut self, codes: Option<ShortCodes>) -> Self {
-        self.codes = codes;
+        self.proofs = Proofs::new(codes);
         self
     }
 
     /// Says with which short code a download begins. To be called before the engine is told to fetch it.
     pub(crate) fn register_code(&self, download: DownloadId, code: ShortCode) {
-        self.coded.insert(download, code);
+        self.proofs.register(download, code);
     }
 
     /// Says what a share means. To be called before the engine is told to share it.
@@ -231,13 +231,16 @@ impl Disk {
                 DiskDone::Finished { failed }
             }
             DiskWork::ReadBack { download, segments } => self.read_back(download, &segments)?,
-            DiskWork::Proofs {
-                download,
-                sent,
-                sharer,
-            } => self.note_proofs(download, &Proved { sent, sharer })?,
+            DiskWork::CountProof { download } => {
+                let sent = self.proofs.count(download)?;
+                DiskDone::ProofCounted { sent }
+            }
+            DiskWork::ProofSucceeded { download, sharer } => {
+                self.proofs.succeeded(download, sharer)?;
+                DiskDone::Ok
+            }
             DiskWork::Discard { download } => {
-                self.coded.remove(download);
+                self.proofs.forget(download);
                 if let Some(download) = self.downloads.remove(download)
                     && let Download::Folder(folder) = &*download
                 {
@@ -246,7 +249,7 @@ impl Disk {
                 DiskDone::Ok
             }
             DiskWork::Close { download } => {
-                self.coded.remove(download);
+                self.proofs.forget(download);
                 // With the last handle its lock goes, and another process may go on with it.
                 self.downloads.remove(download);
                 DiskDone::Ok
@@ -256,18 +259,6 @@ impl Disk {
             | DiskWork::Reuse { .. }) => self.find_known(known)?,
             of_share => self.work_for_share(of_share)?,
         })
-    }
-
-    fn note_proofs(&self, download: DownloadId, proved: &Proved) -> Result<DiskDone, DiskError> {
-        let Some(codes) = &self.codes else {
-            return Ok(DiskDone::Ok);
-        };
-        let code = self.coded.get(download)?;
-        codes.note(&code, proved).map_err(|error| {
-            tracing::warn!(%error, "how often this code was tried is not noted");
-            DiskError::Other(error.to_string())
-        })?;
-        Ok(DiskDone::Ok)
     }
 
     /// What a share wants.

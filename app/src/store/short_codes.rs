@@ -26,7 +26,7 @@ pub struct Proved {
 }
 
 /// The same as it is written.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Row {
     /// When it was written, in seconds since 1970.
     at: u64,
@@ -62,16 +62,31 @@ impl ShortCodes {
         })
     }
 
-    /// Notes how many proofs were sent, and to whom one succeeded, if one did: durably.
-    pub fn note(&self, code: &ShortCode, proved: &Proved) -> Result<(), StoreError> {
-        let row = Row {
-            at: now(),
-            sent: proved.sent,
-            sharer: proved.sharer.map(|peer| peer.to_string()),
-        };
+    /// One more proof is to be sent: counted durably, whichever process of this device sends it. How many that makes.
+    pub fn count(&self, code: &ShortCode) -> Result<u32, StoreError> {
+        self.change(code, |row| row.sent = row.sent.saturating_add(1))
+    }
+
+    /// A proof that was counted has succeeded at this peer.
+    pub fn succeeded(&self, code: &ShortCode, sharer: PeerId) -> Result<(), StoreError> {
+        self.change(code, |row| {
+            row.sent = row.sent.saturating_sub(1);
+            row.sharer = Some(sharer.to_string());
+        })?;
+        Ok(())
+    }
+
+    /// Changes what is noted of a code; how many proofs count after that.
+    fn change(&self, code: &ShortCode, change: impl FnOnce(&mut Row)) -> Result<u32, StoreError> {
         self.store.write(|transaction| {
             let mut rows = transaction.open_table(CODES)?;
-            rows.insert(code.encode().as_str(), encode(&row).as_slice())?;
+            let key = code.encode();
+            let noted = rows.get(key.as_str())?;
+            let noted = noted.and_then(|row| decode::<Row>(row.value()));
+            let mut row = noted.unwrap_or_default();
+            change(&mut row);
+            row.at = now();
+            rows.insert(key.as_str(), encode(&row).as_slice())?;
             let mut ages = Vec::new();
             for row in rows.iter()? {
                 let (key, bytes) = row?;
@@ -83,7 +98,7 @@ impl ShortCodes {
             for (_, oldest) in ages.iter().take(many) {
                 rows.remove(oldest.as_str())?;
             }
-            Ok(())
+            Ok(row.sent)
         })
     }
 }
@@ -112,12 +127,16 @@ mod tests {
         let [code, other] = ["4827193-amber-otter", "4827193-otter-amber"].map(short);
         let codes = ShortCodes::in_folder(folder.path());
         assert_eq!(codes.of(&code).unwrap(), Proved::default());
+        for sent in 1..=4 {
+            assert_eq!(codes.count(&code).unwrap(), sent);
+        }
         let sharer = handover_core::Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        let sharer = sharer.public().to_peer_id();
+        codes.succeeded(&code, sharer).unwrap();
         let proved = Proved {
             sent: 3,
-            sharer: Some(sharer.public().to_peer_id()),
+            sharer: Some(sharer),
         };
-        codes.note(&code, &proved).unwrap();
         let again = ShortCodes::in_folder(folder.path());
         assert_eq!(again.of(&code).unwrap(), proved);
         assert_eq!(again.of(&other).unwrap(), Proved::default());

@@ -672,11 +672,14 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
                 .map(|file| Ok(Published::At(file.path.clone())))
                 .collect(),
         ),
+        DiskWork::CountProof { .. } => DiskDone::ProofCounted {
+            sent: u32::from(arg),
+        },
         DiskWork::Finish { .. } => DiskDone::Finished { failed: Vec::new() },
         DiskWork::Stage { .. }
         | DiskWork::Write { .. }
         | DiskWork::Known { .. }
-        | DiskWork::Proofs { .. }
+        | DiskWork::ProofSucceeded { .. }
         | DiskWork::Forget { .. }
         | DiskWork::Sync { .. }
         | DiskWork::Journal { .. }

@@ -131,13 +131,13 @@ pub enum DiskWork {
         symlinks: Vec<PublishSymlink>,
         keep: bool,
     },
-    /// Note how many proofs of its short code's words this device has sent by now, for later runs with the same code:
-    /// durably, before the next one goes out. `sharer` is the peer that has proved that it knows them too. Where nothing
-    /// is kept there is nothing to do.
-    Proofs {
+    /// Count one more proof of the words of the download's short code, before it is sent: durably, and together with those
+    /// of all other downloads and runs of this device. Where nothing is kept, 0 is the count.
+    CountProof { download: DownloadId },
+    /// A counted proof went to the peer that knows the words: it does not count, and later runs go to this peer.
+    ProofSucceeded {
         download: DownloadId,
-        sent: u32,
-        sharer: Option<PeerId>,
+        sharer: PeerId,
     },
     /// Remove the download's staging folder, if it was not finished, and forget the download.
     Discard { download: DownloadId },
@@ -259,8 +259,10 @@ pub enum DiskDone {
         kept: Kept,
     },
     /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::Known`],
-    /// [`DiskWork::Forget`], [`DiskWork::Discard`], [`DiskWork::Close`].
+    /// [`DiskWork::ProofSucceeded`], [`DiskWork::Forget`], [`DiskWork::Discard`], [`DiskWork::Close`].
     Ok,
+    /// [`DiskWork::CountProof`]: how many were sent by now that have not succeeded, with this one.
+    ProofCounted { sent: u32 },
     /// [`DiskWork::Chunk`]: all of the file's chunks, in order.
     Chunked(Vec<Chunk>),
     /// [`DiskWork::Candidates`]: the files of which something is here.

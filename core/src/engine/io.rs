@@ -342,8 +342,8 @@ pub struct FetchOptions {
     pub seed_for: Option<Duration>,
     /// Relays that the user has named: only those who run them say how much they carry.
     pub relays: Vec<PeerId>,
-    /// Proofs of the short code's words that this device has sent in earlier runs, as
-    /// [`DiskWork::Proofs`](super::DiskWork::Proofs) has noted them.
+    /// Proofs of the short code's words that this device has sent before, as
+    /// [`DiskWork::CountProof`](super::DiskWork::CountProof) has counted them.
     pub proofs_sent: u32,
 }
 

@@ -9,8 +9,8 @@ use super::download::Download;
 use super::links::Role;
 use super::share::Share;
 use super::{
-    Allowance, DialId, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId, VERSION,
-    Violation,
+    Allowance, DialId, DiskDone, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId,
+    VERSION, Violation,
 };
 use crate::PeerId;
 use crate::code::ShortCode;
@@ -116,7 +116,7 @@ impl Engine {
             Role::Asking(download, dial, pake) => {
                 self.pointed(link, download, dial, *pake, bytes);
             }
-            Role::Noting(download, dial, _) => {
+            Role::Counting(download, dial, _) => {
                 self.cx.close(link);
                 self.download(download, |download, _| download.proof_answered(peer));
                 self.dial_failed(download, dial, "the other side said what was not due");
@@ -289,18 +289,28 @@ impl Engine {
         let (initiator, noise) = Initiator::new(&key, &tag, &self.cx.peer, &peer, seed);
         let proof = message::encode(&Proof { noise });
         if let Some(state) = self.cx.links.get_mut(link) {
-            state.role = Role::Noting(id, dial, Box::new((initiator, proof)));
+            state.role = Role::Counting(id, dial, Box::new((initiator, proof)));
         }
         self.download(id, |download, cx| download.prove(cx, link, peer, dial));
     }
 
-    /// It is noted that proofs go out on some links: now they do. Where that can't be noted they are counted in this run.
-    pub(super) fn proofs_noted(&mut self, id: DownloadId) {
-        let Some(download) = self.downloads.get_mut(&id) else {
-            return;
+    /// The proof that is to go out on a link has been counted: now it does, unless it is one too many. Where it can't be
+    /// counted for later runs it is in this one.
+    pub(super) fn proof_counted(&mut self, id: DownloadId, link: LinkId, done: &DiskDone) {
+        let sent = match done {
+            DiskDone::ProofCounted { sent } => *sent,
+            _ => 0,
         };
-        for link in download.proofs_noted(&mut self.cx) {
+        let download = self.downloads.get_mut(&id);
+        if download.is_some_and(|download| download.proof_counted(sent)) {
             self.send_proof(link);
+        } else if let Some(state) = self.cx.links.get(link)
+            && let Role::Counting(_, dial, _) = state.role
+        {
+            let peer = state.peer;
+            self.cx.close(link);
+            self.download(id, |download, _| download.proof_broke(peer));
+            self.dial_failed(id, dial, "no more proofs of this code may be sent");
         }
     }
 
@@ -309,7 +319,7 @@ impl Engine {
             return;
         };
         match std::mem::replace(&mut state.role, Role::Awaiting) {
-            Role::Noting(id, dial, noted) => {
+            Role::Counting(id, dial, noted) => {
                 let (initiator, proof) = *noted;
                 state.role = Role::Knocking(id, dial, Box::new(initiator));
                 self.cx.send_plain(link, proof);

@@ -29,8 +29,8 @@ pub(super) enum Role {
     Pairing(ShareId, PakeKey),
     /// We dialled for a download and knocked with a short code; the sharer's point is awaited.
     Asking(DownloadId, DialId, Box<Pake>),
-    /// The sharer's point has come, and with it the proof that is to go out, once it is noted that it does.
-    Noting(DownloadId, DialId, Box<(Initiator, Vec<u8>)>),
+    /// The sharer's point has come, and with it the proof that is to go out, once it is counted.
+    Counting(DownloadId, DialId, Box<(Initiator, Vec<u8>)>),
     /// We dialled for a download and knocked; the reply is awaited.
     Knocking(DownloadId, DialId, Box<Initiator>),
     /// Keyed: the other side fetches from this share.
@@ -162,7 +162,7 @@ impl Links {
     pub(super) fn knocks_at(&self, download: DownloadId, peer: PeerId) -> bool {
         self.links.values().any(|link| {
             let ours = match &link.role {
-                Role::Asking(id, ..) | Role::Noting(id, ..) | Role::Knocking(id, ..) => {
+                Role::Asking(id, ..) | Role::Counting(id, ..) | Role::Knocking(id, ..) => {
                     *id == download
                 }
                 _ => false,

@@ -382,7 +382,7 @@ impl Engine {
             Role::Awaiting
             | Role::Pairing(..)
             | Role::Asking(..)
-            | Role::Noting(..)
+            | Role::Counting(..)
             | Role::Knocking(..) => Err(Violation::new("a sealed frame before the keys")),
         };
         if let Err(violation) = outcome {
@@ -450,7 +450,9 @@ impl Engine {
                     download.seed_blamed(cx, link, state.peer)
                 });
             }
-            Role::Asking(id, dial, _) | Role::Noting(id, dial, _) | Role::Knocking(id, dial, _) => {
+            Role::Asking(id, dial, _)
+            | Role::Counting(id, dial, _)
+            | Role::Knocking(id, dial, _) => {
                 self.download(id, |download, _| download.proof_answered(state.peer));
                 self.dial_failed(id, dial, "the other side does not speak this protocol");
             }
@@ -475,7 +477,9 @@ impl Engine {
                 self.download(id, |download, cx| download.link_down(cx, link, reason));
             }
             Role::Seeding(id) => self.download(id, |download, cx| download.seed_down(cx, link)),
-            Role::Asking(id, dial, _) | Role::Noting(id, dial, _) | Role::Knocking(id, dial, _) => {
+            Role::Asking(id, dial, _)
+            | Role::Counting(id, dial, _)
+            | Role::Knocking(id, dial, _) => {
                 self.download(id, |download, cx| {
                     download.proof_broke(state.peer);
                     download.dial_failed(cx, dial, reason);
@@ -492,7 +496,9 @@ impl Engine {
                     share.disk_done(&mut self.cx, job, done);
                 }
             }
-            Some(JobOwner::Download(id, DownloadJob::NoteProofs)) => self.proofs_noted(id),
+            Some(JobOwner::Download(id, DownloadJob::CountProof(link))) => {
+                self.proof_counted(id, link, &done);
+            }
             Some(JobOwner::Download(id, job)) => {
                 let Some(download) = self.downloads.get_mut(&id) else {
                     return;

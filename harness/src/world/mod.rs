@@ -370,7 +370,8 @@ impl World {
         state.tags.insert(download, tag);
         let (mut source, mut options) = (source, fetch.options);
         if let FetchKey::Short(code) = &source.key {
-            let (sent, sharer) = state.disk.proofs_of(download, code.number());
+            state.proofs.typed(code);
+            let (sent, sharer) = state.disk.proofs_of(download, code);
             options.proofs_sent = sent;
             source.peer = source.peer.or(sharer);
         }
@@ -415,6 +416,11 @@ impl World {
     /// What a host's engine has told its user, from the beginning.
     pub fn events(&self, host: HostId) -> &[Event] {
         &self.host(host).events
+    }
+
+    /// Proofs of short codes' words that a host has sent to peers that do not know them, over all its lives.
+    pub fn proofs_in_vain(&self, host: HostId) -> u32 {
+        self.host(host).proofs.in_vain()
     }
 
     /// How a download has ended, if it has.

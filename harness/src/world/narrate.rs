@@ -194,6 +194,7 @@ fn words_of_done(done: &DiskDone) -> String {
             let leaves: usize = parts.iter().map(|(_, range)| range.leaves().len()).sum();
             format!("{leaves} leaves in {} ranges", parts.len())
         }
+        DiskDone::ProofCounted { sent } => format!("{sent} proofs sent"),
         DiskDone::Ok => "done".to_owned(),
     }
 }

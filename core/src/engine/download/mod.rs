@@ -498,7 +498,7 @@ impl Download {
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
             DownloadJob::ReadBack { link, id } => self.read_back(cx, link, id, done),
             DownloadJob::Finish => self.finished(cx, done),
-            DownloadJob::Discard | DownloadJob::NoteProofs => {}
+            DownloadJob::Discard | DownloadJob::CountProof(_) | DownloadJob::ProofSucceeded => {}
         }
         self.pump(cx);
         Ok(())

@@ -10,7 +10,6 @@
 
 use std::collections::BTreeMap;
 
-use super::super::LinkId;
 use crate::PeerId;
 
 /// Proofs for peers that one source has named, while there may be others.
@@ -69,20 +68,6 @@ pub(super) struct Proofs {
     by_source: BTreeMap<Source, u32>,
     /// Nodes that have named a peer.
     named: BTreeMap<PeerId, Vec<PeerId>>,
-    /// The peer that knows the words.
-    sharer: Option<PeerId>,
-    notes: Notes,
-}
-
-/// What is noted for later runs. One note is made at a time, so that none takes the place of a newer one.
-#[derive(Debug, Default)]
-struct Notes {
-    /// Links whose proofs stand in the note that is being made, and go out once it is.
-    under_way: Option<Vec<LinkId>>,
-    /// Those of the next one.
-    waiting: Vec<LinkId>,
-    /// There is something new to be noted.
-    is_due: bool,
 }
 
 impl Proofs {
@@ -116,31 +101,19 @@ impl Proofs {
         self.sent < self.most && is_open && has_room
     }
 
-    /// A peer is sent one over this link, once that is noted.
-    pub(super) fn send(&mut self, peer: PeerId, way: Way, link: LinkId) {
+    /// A peer is sent one, once that is counted.
+    pub(super) fn send(&mut self, peer: PeerId, way: Way) {
         if let Some(source) = self.source(peer, way) {
             *self.by_source.entry(source).or_default() += 1;
         }
         self.sent = self.sent.saturating_add(1);
         self.peers.insert(peer, Outcome::Awaited);
-        self.notes.waiting.push(link);
-        self.notes.is_due = true;
     }
 
-    /// What is to be noted now, if anything is and no other note is being made: how many were sent that have not
-    /// succeeded, and the peer that knows the words.
-    pub(super) fn begin_note(&mut self) -> Option<(u32, Option<PeerId>)> {
-        let notes = &mut self.notes;
-        if notes.under_way.is_some() || !std::mem::take(&mut notes.is_due) {
-            return None;
-        }
-        notes.under_way = Some(std::mem::take(&mut notes.waiting));
-        Some((self.sent, self.sharer))
-    }
-
-    /// The note has been made. The links on which proofs may go out now.
-    pub(super) fn noted(&mut self) -> Vec<LinkId> {
-        self.notes.under_way.take().unwrap_or_default()
+    /// With one of these the device has sent so many, those of other downloads included. Whether that one may go out.
+    pub(super) fn counted(&mut self, sent: u32) -> bool {
+        self.sent = self.sent.max(sent);
+        self.sent <= self.most
     }
 
     /// The words are needed no more: the share's secret is known.
@@ -168,14 +141,14 @@ impl Proofs {
         }
     }
 
-    /// The peer knows the words: the proof that it was sent does not count.
-    pub(super) fn succeeded(&mut self, peer: PeerId) {
-        if self.peers.get(&peer) == Some(&Outcome::Awaited) {
+    /// The peer knows the words: the proof that it was sent does not count. Whether it was sent one.
+    pub(super) fn succeeded(&mut self, peer: PeerId) -> bool {
+        let sent = self.peers.get(&peer) == Some(&Outcome::Awaited);
+        if sent {
             self.peers.remove(&peer);
             self.sent = self.sent.saturating_sub(1);
-            self.sharer = Some(peer);
-            self.notes.is_due = true;
         }
+        sent
     }
 
     /// Whether it was tried at this peer, or is being tried.
@@ -191,6 +164,11 @@ impl Proofs {
     /// Whether somebody has said that it has the code with other words.
     pub(super) fn are_words_wrong(&self) -> bool {
         self.words_differ
+    }
+
+    /// Whether one peer alone was tried.
+    pub(super) fn is_one_tried(&self) -> bool {
+        self.peers.len() == 1
     }
 
     /// Whether all were sent, and nothing is awaited any more.
@@ -227,8 +205,6 @@ impl Proofs {
 mod tests {
     use super::*;
 
-    const LINK: LinkId = LinkId(1);
-
     fn peer(seed: u32) -> PeerId {
         let mut bytes = [7; 32];
         bytes[..4].copy_from_slice(&seed.to_be_bytes());
@@ -241,7 +217,7 @@ mod tests {
         let mut proofs = Proofs::new(5, 0);
         for (seed, way) in [(1, Way::Code), (2, Way::Code), (3, Way::Near)] {
             assert!(proofs.may_send(peer(seed), way, false));
-            proofs.send(peer(seed), way, LINK);
+            proofs.send(peer(seed), way);
             assert_eq!(proofs.sent, seed);
         }
         proofs.answered(peer(1));
@@ -249,32 +225,26 @@ mod tests {
         assert!(!proofs.may_send(peer(1), Way::Code, true), "it answered");
         assert!(proofs.may_send(peer(2), Way::Code, true), "it broke");
         assert!(!proofs.may_send(peer(3), Way::Near, true), "awaited");
-        for _ in 0..2 {
-            proofs.succeeded(peer(3));
-            assert_eq!((proofs.sent, proofs.sharer), (2, Some(peer(3))));
+        for succeeds in [true, false] {
+            assert_eq!(proofs.succeeded(peer(3)), succeeds);
+            assert_eq!(proofs.sent, 2);
         }
     }
 
-    /// Two notes at once could end in either order, and the lower count stood there for the next run.
+    /// Two downloads with one code had five each.
     #[test]
-    fn one_note_is_made_at_a_time_and_says_all_that_is_so_by_then() {
-        let links = [1, 2, 3].map(LinkId);
+    fn those_of_other_downloads_count_too() {
         let mut proofs = Proofs::new(5, 0);
-        assert_eq!(proofs.begin_note(), None);
-        proofs.send(peer(1), Way::Code, links[0]);
-        assert_eq!(proofs.begin_note(), Some((1, None)));
-        for (seed, link) in [(2, links[1]), (3, links[2])] {
-            proofs.send(peer(seed), Way::Code, link);
-            assert_eq!(proofs.begin_note(), None, "one is being made");
-        }
-        assert_eq!(proofs.noted(), [links[0]]);
-        assert_eq!(proofs.begin_note(), Some((3, None)));
-        proofs.succeeded(peer(1));
+        proofs.send(peer(1), Way::Code);
+        assert!(proofs.counted(4));
+        assert!(proofs.may_send(peer(2), Way::Code, false));
+        proofs.send(peer(2), Way::Code);
+        proofs.send(peer(3), Way::Code);
+        assert!(!proofs.counted(6), "one was sent by another meanwhile");
+        let mut proofs = Proofs::new(5, 0);
+        proofs.send(peer(1), Way::Code);
         proofs.end();
-        assert_eq!(proofs.noted(), links[1..]);
-        assert_eq!(proofs.begin_note(), Some((2, Some(peer(1)))));
-        assert_eq!(proofs.noted(), []);
-        assert_eq!(proofs.begin_note(), None);
+        assert!(!proofs.counted(1), "the words are needed no more");
     }
 
     #[test]
@@ -283,7 +253,7 @@ mod tests {
         for _ in 0..2 {
             assert!(proofs.may_send(peer(1), Way::Code, false));
             assert!(!proofs.are_used_up());
-            proofs.send(peer(1), Way::Code, LINK);
+            proofs.send(peer(1), Way::Code);
             assert!(!proofs.are_used_up(), "it is awaited");
             proofs.broke(peer(1));
         }
@@ -303,7 +273,7 @@ mod tests {
         for seed in 1..10 {
             for way in [Way::Near, Way::Dht] {
                 if proofs.may_send(peer(seed), way, false) {
-                    proofs.send(peer(seed), way, LINK);
+                    proofs.send(peer(seed), way);
                     proofs.broke(peer(seed));
                     sent += 1;
                 }
@@ -322,7 +292,7 @@ mod tests {
     fn where_nobody_else_is_left_one_source_gets_all_of_them() {
         let mut proofs = Proofs::new(5, 0);
         for _ in 0..2 {
-            proofs.send(peer(1), Way::Near, LINK);
+            proofs.send(peer(1), Way::Near);
             proofs.broke(peer(1));
         }
         assert!(!proofs.may_send(peer(1), Way::Near, false));

@@ -265,7 +265,7 @@ impl Download {
         way.unwrap_or(Way::Code)
     }
 
-    /// They are: that is noted before the proof goes out on this link.
+    /// They are: that is counted before the proof goes out on this link.
     pub(in super::super) fn prove(
         &mut self,
         cx: &mut Context,
@@ -273,35 +273,23 @@ impl Download {
         peer: PeerId,
         dial: DialId,
     ) {
-        self.proofs.send(peer, self.way(dial), link);
-        self.note_proofs(cx);
+        self.proofs.send(peer, self.way(dial));
+        let owner = JobOwner::Download(self.id, DownloadJob::CountProof(link));
+        let download = self.id;
+        cx.disk(owner, DiskWork::CountProof { download });
+    }
+
+    /// A proof has been counted, and with it this device has sent so many: whether it may go out.
+    pub(in super::super) fn proof_counted(&mut self, sent: u32) -> bool {
+        self.proofs.counted(sent)
     }
 
     /// The peer knows the words too.
-    pub(in super::super) fn proved(&mut self, cx: &mut Context, peer: PeerId) {
-        self.proofs.succeeded(peer);
-        self.note_proofs(cx);
-    }
-
-    /// Proofs have been noted. The links on which they may go out now.
-    pub(in super::super) fn proofs_noted(&mut self, cx: &mut Context) -> Vec<LinkId> {
-        let links = self.proofs.noted();
-        self.note_proofs(cx);
-        links
-    }
-
-    fn note_proofs(&mut self, cx: &mut Context) {
-        if let Some((sent, sharer)) = self.proofs.begin_note() {
-            let owner = JobOwner::Download(self.id, DownloadJob::NoteProofs);
+    pub(in super::super) fn proved(&mut self, cx: &mut Context, sharer: PeerId) {
+        if self.proofs.succeeded(sharer) {
+            let owner = JobOwner::Download(self.id, DownloadJob::ProofSucceeded);
             let download = self.id;
-            cx.disk(
-                owner,
-                DiskWork::Proofs {
-                    download,
-                    sent,
-                    sharer,
-                },
-            );
+            cx.disk(owner, DiskWork::ProofSucceeded { download, sharer });
         }
     }
 

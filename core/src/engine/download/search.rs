@@ -190,10 +190,11 @@ impl Search {
         self.dials.get(&dial).copied()
     }
 
-    /// Whether a whole round of look-ups has found nobody else than this peer that is still to be tried.
+    /// Whether a whole round of look-ups has found nobody else than this peer whose turn it would be before.
     pub(super) fn is_alone(&self, peer: PeerId, proofs: &Proofs) -> bool {
         let mut others = self.found.keys().filter(|other| **other != peer);
-        self.lookups.are_exhausted() && others.all(|other| proofs.is_tried(*other))
+        self.lookups.are_exhausted()
+            && !others.any(|other| proofs.may_send(*other, Way::Dht, false))
     }
 
     /// Does what is due.
@@ -202,7 +203,13 @@ impl Search {
             return Step::Wait;
         }
         if proofs.are_used_up() {
-            return Step::NoMoreProofs;
+            // One peer alone that has the number, and other words: those are wrong.
+            let is_mistyped = proofs.are_words_wrong() && proofs.is_one_tried();
+            return if is_mistyped {
+                Step::WrongWords
+            } else {
+                Step::NoMoreProofs
+            };
         }
         if proofs.are_words_wrong()
             && self.dials.is_empty()
