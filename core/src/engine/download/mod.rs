@@ -267,16 +267,18 @@ impl Download {
             return;
         };
         let (path, better, relay) = (state.path, state.better, state.relay);
-        if self.is_mate(peer) {
-            return self.mate_up(cx, link, peer, Fetching::new(path, relay));
-        }
-        if self.deputy.is(peer) {
-            self.deputy_up(link);
+        if self.is_mate(peer) || self.deputy.is(peer) {
+            if let Some(search) = &mut self.search {
+                search.over(dial, cx.now);
+            }
+            if !self.is_mate(peer) {
+                self.deputy_up(link);
+            }
             return self.mate_up(cx, link, peer, Fetching::new(path, relay));
         }
         self.better.came(path);
         if let Some(search) = &mut self.search {
-            search.rest(cx);
+            search.rest(cx, dial);
             let known = search.addresses_of(peer);
             if !known.is_empty() {
                 self.known = known;

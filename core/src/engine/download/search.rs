@@ -132,8 +132,9 @@ impl Search {
         next.min(self.ends)
     }
 
-    /// A link proved the key.
-    pub(super) fn rest(&mut self, cx: &mut Context) {
+    /// The link that this dial led to has proved the key.
+    pub(super) fn rest(&mut self, cx: &mut Context, dial: DialId) {
+        self.dials.remove(&dial);
         self.resting = Some(self.resting.unwrap_or(self.ends.since(cx.now)));
         self.lookups.stop(cx);
         self.later.clear();
@@ -174,8 +175,13 @@ impl Search {
 
     /// A dial failed, or its link did before it proved the key.
     pub(super) fn failed(&mut self, dial: DialId, reason: String, now: Time) {
-        let ours = self.dials.remove(&dial).is_some();
         self.last_failure = Some(reason);
+        self.over(dial, now);
+    }
+
+    /// A dial came to an end, and did not lead to the peer. If it was the last of them, what comes next is due.
+    pub(super) fn over(&mut self, dial: DialId, now: Time) {
+        let ours = self.dials.remove(&dial).is_some();
         if !ours || !self.dials.is_empty() || self.resting.is_some() {
             return;
         }
@@ -454,6 +460,29 @@ mod tests {
             .filter_map(|(peer, _)| peer)
             .collect();
         assert_eq!(order, [2, 1, 3].map(peer));
+    }
+
+    /// The dial of a link that had come up counted as under way for ever: once the link was lost, one more attempt was made.
+    #[test]
+    fn after_a_link_that_brought_nothing_attempts_go_on_until_the_end() {
+        let mut cx = context();
+        let mut search = search(vec!["/ip4/192.0.2.1/tcp/1".parse().unwrap()]);
+        for attempt in 1..=6 {
+            cx.now = search.deadline();
+            let step = search.tick(&mut cx, ID, &Proofs::default());
+            assert_eq!(step, Step::Attempt(attempt));
+            let Some(Output::Dial { dial, .. }) = cx.pop() else {
+                panic!("nobody is dialled");
+            };
+            if attempt % 3 == 1 {
+                search.rest(&mut cx, dial);
+                search.resume(cx.now);
+            } else if attempt % 3 == 2 {
+                search.over(dial, cx.now);
+            } else {
+                search.failed(dial, "refused".to_owned(), cx.now);
+            }
+        }
     }
 
     #[test]
