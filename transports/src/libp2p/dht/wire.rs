@@ -250,10 +250,11 @@ mod tests {
     }
 
     fn named(id: Vec<u8>, addresses: usize) -> Peer {
-        let address: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        let address = |port: usize| format!("/ip4/192.0.2.1/tcp/{port}").parse::<Multiaddr>();
+        let addresses = (1..=addresses).map(|port| address(port).unwrap().to_vec());
         Peer {
             id,
-            addresses: vec![address.to_vec(); addresses],
+            addresses: addresses.collect(),
         }
     }
 
