@@ -20,9 +20,9 @@ use multiaddr::Protocol;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::disk::{DownloadTarget, ShareInput};
-use crate::driver::{self, Handle, Request};
+use crate::driver::{self, Handle, Memory, Request};
 use crate::port;
-use crate::store::KnownFiles;
+use crate::store::{KnownFiles, Proved, ShortCodes};
 
 /// How a peer is set up.
 #[derive(Debug, Clone)]
@@ -62,6 +62,9 @@ pub struct Config {
     /// The data folder in which it is noted which files are where, so that none is fetched that is here already.
     /// Without one, only those in a download's own folder are found.
     pub known_files: Option<PathBuf>,
+    /// The data folder in which it is noted how often the words of which short code were tried: a code may be tried five
+    /// times, over all runs. Without one it is `data_dir`.
+    pub short_codes: Option<PathBuf>,
     /// What peers may make grow, and how far.
     pub limits: Limits,
 }
@@ -85,6 +88,7 @@ impl Default for Config {
             port_mapping: true,
             device_name: String::new(),
             known_files: None,
+            short_codes: None,
             limits: Limits::default(),
         }
     }
@@ -148,6 +152,7 @@ impl Config {
             seed: true,
             seed_for: None,
             relays: self.named_relays(),
+            proofs_sent: 0,
         }
     }
 
@@ -293,6 +298,7 @@ pub struct UnifiedP2PManager {
     config: Config,
     peer: PeerId,
     state: State,
+    memory: Memory,
     events: Option<mpsc::Receiver<Event>>,
 }
 
@@ -310,7 +316,11 @@ impl UnifiedP2PManager {
         }
         network.relay_memory = Some(config.data_dir.join(RELAY_MEMORY));
         let transport = Libp2pTransport::new(&network)?;
-        Ok(Self::over(Box::new(transport), keypair, config))
+        let codes = config.short_codes.as_ref().unwrap_or(&config.data_dir);
+        let codes = ShortCodes::in_folder(codes);
+        let mut manager = Self::over(Box::new(transport), keypair, config);
+        manager.memory.codes = Some(codes);
+        Ok(manager)
     }
 
     /// A peer over a transport of the caller's, such as the in-memory one.
@@ -319,7 +329,13 @@ impl UnifiedP2PManager {
         keypair: handover_core::Keypair,
         config: Config,
     ) -> Self {
+        let known = config.known_files.as_deref();
+        let codes = config.short_codes.as_deref();
         Self {
+            memory: Memory {
+                known: known.map(KnownFiles::in_folder),
+                codes: codes.map(ShortCodes::in_folder),
+            },
             config,
             peer: transport.local_peer(),
             state: State::New(transport, Box::new(keypair)),
@@ -340,10 +356,8 @@ impl UnifiedP2PManager {
         getrandom::fill(&mut seed).map_err(|error| ManagerError::Randomness(error.to_string()))?;
         match std::mem::replace(&mut self.state, State::Stopped) {
             State::New(transport, keypair) => {
-                let known = self.config.known_files.as_deref();
-                let known = known.map(KnownFiles::in_folder);
-                let mut handle =
-                    driver::start(*keypair, seed, self.config.limits.clone(), known, transport);
+                let (limits, memory) = (self.config.limits.clone(), self.memory.clone());
+                let mut handle = driver::start(*keypair, seed, limits, memory, transport);
                 self.events = handle.events.take();
                 self.state = State::Running(handle);
                 Ok(())
@@ -435,6 +449,11 @@ impl UnifiedP2PManager {
 
     /// Fetches something, with all options.
     pub async fn fetch(&self, request: FetchRequest) -> Result<DownloadId, ManagerError> {
+        let mut options = request.options;
+        let code = match &request.code {
+            ShareCode::Short(code) => Some(code.clone()),
+            ShareCode::Ticket(_) | ShareCode::Legacy(_) => None,
+        };
         let source = match request.code {
             ShareCode::Ticket(ticket) => FetchSource {
                 peer: Some(ticket.peer),
@@ -446,17 +465,20 @@ impl UnifiedP2PManager {
                 addresses: code.addresses(),
                 key: FetchKey::Secret(code.secret),
             },
-            ShareCode::Short(code) => FetchSource {
-                peer: None,
-                addresses: Vec::new(),
-                key: FetchKey::Short(code),
-            },
+            ShareCode::Short(code) => {
+                let proved = self.proved(&code).await;
+                options.proofs_sent = proved.sent;
+                FetchSource {
+                    peer: proved.sharer,
+                    addresses: Vec::new(),
+                    key: FetchKey::Short(code),
+                }
+            }
         };
         let sink = match &request.target {
             DownloadTarget::Folder(_) => SinkKind::Folder,
             DownloadTarget::Pipe(_) => SinkKind::Pipe,
         };
-        let options = request.options;
         let (reply, answer) = oneshot::channel();
         self.request(Request::Fetch {
             command: Box::new(move |download| Command::Fetch {
@@ -466,10 +488,28 @@ impl UnifiedP2PManager {
                 options,
             }),
             target: request.target,
+            code,
             reply,
         })
         .await?;
         answer.await.map_err(|_| ManagerError::NotRunning)
+    }
+
+    /// How often a short code was tried by earlier runs, and the peer that has turned out to know it.
+    async fn proved(&self, code: &ShortCode) -> Proved {
+        let Some(codes) = self.memory.codes.clone() else {
+            return Proved::default();
+        };
+        let code = code.clone();
+        let read = tokio::task::spawn_blocking(move || codes.of(&code)).await;
+        match read {
+            Ok(Ok(proved)) => proved,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "how often this code was tried before is not known");
+                Proved::default()
+            }
+            Err(_) => Proved::default(),
+        }
     }
 
     /// Tells how peers have done before ([`standing`](crate::store::standing)): of several that could be tried, those

@@ -4,6 +4,7 @@
 //! its router or at whole networks. So only plain addresses of other machines are dialled, or of relays that lead there,
 //! and only so many.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use multiaddr::Protocol;
@@ -107,6 +108,36 @@ pub fn ways(addresses: &[Multiaddr]) -> Ways {
         way.push(address.clone());
     }
     ways
+}
+
+/// What an address leads over, by which [`of_each_kind`] takes turns: through a relay or not, QUIC or not, IPv6 or not.
+type Kind = (bool, bool, bool);
+
+fn kind(address: &Multiaddr) -> Kind {
+    let is_quic = |part: Protocol<'_>| matches!(part, Protocol::QuicV1 | Protocol::Quic);
+    let is_ipv6 = matches!(
+        address.iter().next(),
+        Some(Protocol::Ip6(_) | Protocol::Dns6(_))
+    );
+    (is_relayed(address), address.iter().any(is_quic), is_ipv6)
+}
+
+/// At most `most` of these addresses, each once: the first of each kind (through a relay or straight, TCP or QUIC, IPv4 or
+/// IPv6), then the second of each, and so on. Where many of one kind come first, the only one that works may be the last;
+/// and somebody else may look at the first few alone.
+pub fn of_each_kind(addresses: impl IntoIterator<Item = Multiaddr>, most: usize) -> Vec<Multiaddr> {
+    let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
+    let mut turns: Vec<(usize, Multiaddr)> = Vec::new();
+    for address in addresses {
+        if !turns.iter().any(|(_, known)| *known == address) {
+            let turn = counts.entry(kind(&address)).or_default();
+            turns.push((*turn, address));
+            *turn += 1;
+        }
+    }
+    turns.sort_by_key(|(turn, _)| *turn);
+    let chosen = turns.into_iter().take(most);
+    chosen.map(|(_, address)| address).collect()
 }
 
 /// Addresses that lead through relays, by relay: each relay's own, in the order in which relays come first. Others are
@@ -289,6 +320,24 @@ mod tests {
         let vetted = vet(&[address(text)], allow_loopback, &Limits::default());
         assert_eq!(vetted.dial.len() + vetted.refused.len(), 1);
         vetted.refused.first().map(|(_, refused)| *refused)
+    }
+
+    /// A js node named sixteen addresses of a sharer in their alphabetical order; eight were looked at, and the ninth was the
+    /// only one that the receiver could use.
+    #[test]
+    fn many_addresses_of_one_kind_leave_room_for_the_others() {
+        let quic = (1..=30).map(|host| format!("/ip4/203.0.113.{host}/udp/1/quic-v1"));
+        let relayed = format!("/ip4/203.0.113.40/tcp/1/p2p/{PEER}/p2p-circuit");
+        let others = ["/ip4/203.0.113.1/tcp/1", "/ip6/2001:db8::1/tcp/1", &relayed];
+        let others = others.map(address);
+        let all: Vec<_> = quic.map(|text| address(&text)).collect();
+        let all = all.iter().chain(&others).cloned();
+        let chosen = of_each_kind(all.clone().chain(all), 8);
+        assert_eq!(chosen.len(), 8);
+        assert!(others.iter().all(|other| chosen[..4].contains(other)));
+        assert_eq!(chosen[4], address("/ip4/203.0.113.2/udp/1/quic-v1"));
+        assert_eq!(of_each_kind(others.clone(), 8), others);
+        assert_eq!(of_each_kind(others, 0), []);
     }
 
     #[test]

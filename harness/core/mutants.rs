@@ -387,4 +387,12 @@ pub const MUTANTS: &[Mutant] = &[
         instead: "let _ = now;",
         within: 0,
     },
+    Mutant {
+        name: "proofs-of-others-are-free",
+        mistake: "what other downloads and runs have proved does not count",
+        file: "engine/download/proofs.rs",
+        stands: "self.sent = self.sent.max(sent);",
+        instead: "let _ = sent;",
+        within: 2000,
+    },
 ];

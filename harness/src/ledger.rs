@@ -203,6 +203,8 @@ counted!(
     Once = "once",
     /// A short code's words are guessed wrong only so often, over all links and restarts.
     Guesses = "guesses",
+    /// A short code's words are proved only so often, over all peers and restarts, but for proofs that succeed.
+    Proofs = "proofs",
     /// Who does not know the secret gets no key and no byte.
     Strangers = "strangers",
     /// No secret goes where people or eavesdroppers can see it.

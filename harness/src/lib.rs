@@ -40,6 +40,6 @@ pub use disk::{Disk, DiskProfile, JobKind, Leftover};
 pub use handover_transports::memory::HostId;
 pub use limits::small_limits;
 pub use pace::{Pace, pace};
-pub use puppet::{Attack, EVIL, Lie, PuppetLink, Say, Sharing};
+pub use puppet::{Attack, EVIL, Lie, PuppetLink, Say, Sharing, StandIn};
 pub use tree::{Node, Tree, content};
 pub use world::{Answer, Depends, DhtMood, Fetch, Nat, Offering, Relay, Route, World, relay_peer};

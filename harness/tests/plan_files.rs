@@ -47,7 +47,7 @@ fn what_is_no_plan_is_an_error() {
     insta::assert_snapshot!(refused(r#"{"version": 1, "seed": 3}"#), @"some.json is no plan: missing field `heals_at` at line 1 column 25");
     let text = file::text(&Plan::draw(5));
     let odd = text.replacen("\"seed\"", "\"sede\"", 1);
-    insta::assert_snapshot!(refused(&odd), @"some.json is no plan: unknown field `sede`, expected one of `version`, `seed`, `heals_at`, `limits`, `hosts`, `relays`, `shares`, `orders`, `liars`, `attackers`, `faults` at line 28 column 8");
+    insta::assert_snapshot!(refused(&odd), @"some.json is no plan: unknown field `sede`, expected one of `version`, `seed`, `heals_at`, `limits`, `hosts`, `relays`, `shares`, `orders`, `liars`, `attackers`, `stand_ins`, `faults` at line 28 column 8");
 }
 
 #[test]

@@ -95,7 +95,8 @@ pub enum TransportEvent {
         /// What the nodes of the DHT made of it.
         report: AnnounceReport,
     },
-    /// Somebody announced themselves where a look-up looks. The same peer may be told again, with other addresses.
+    /// Somebody announced themselves where a look-up looks. The same peer may be told again, with other
+    /// addresses or by another node.
     Found {
         /// Which look-up.
         lookup: LookUpId,
@@ -103,6 +104,8 @@ pub enum TransportEvent {
         peer: PeerId,
         /// Where they are said to be, without their `/p2p`. May be empty.
         addresses: Vec<Multiaddr>,
+        /// The node that has named them.
+        by: PeerId,
     },
     /// A look-up has ended; `reached` says whether any node of the DHT has answered it.
     LookedUp {

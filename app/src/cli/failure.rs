@@ -82,6 +82,11 @@ impl Failure {
                 "Ask the sender to spell the two words, and run the same command again. After a few wrong tries the code\n\
                  opens nothing any more; the long code always does.",
             ),
+            DownloadError::NoMoreProofs => (
+                Exit::Peer,
+                "Somebody may be standing in for the sender: each try lets a stranger check one guess at the words, so there are\n\
+                 only five. Ask the sender for the long code (`handover send --ticket`), which nobody can guess.",
+            ),
             DownloadError::OtherFiles => (
                 Exit::Peer,
                 "What is here already stays. Run the same command again to see what is offered now.",
@@ -171,6 +176,7 @@ mod tests {
             Failure::of_download(&DownloadError::Withdrawn),
             Failure::of_download(&DownloadError::OtherFiles),
             Failure::of_download(&DownloadError::WrongWords),
+            Failure::of_download(&DownloadError::NoMoreProofs),
             Failure::of_download(&DownloadError::Violation("a\rb\u{1b}[2J".to_string())),
             Failure::of_download(&DownloadError::Unsuitable(
                 "a pipe takes one file".to_string(),

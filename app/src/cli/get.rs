@@ -51,6 +51,7 @@ pub(crate) async fn run(
     let mut lines = Lines::default();
     let memory = Memory::new(&config.data_dir, args.no_history)?;
     config.known_files = memory.known_files();
+    config.short_codes = Some(memory.folder().to_path_buf());
     let known = args
         .from
         .as_ref()

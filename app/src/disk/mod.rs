@@ -19,6 +19,7 @@ mod known;
 mod noted;
 mod older;
 mod pipe;
+mod proofs;
 mod publish;
 mod read_back;
 mod resume;
@@ -35,6 +36,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+use handover_core::code::ShortCode;
 use handover_core::engine::{
     DiskDone, DiskError, DiskWork, DownloadId, Kept, Located, Published, Scanned, ShareId,
 };
@@ -44,10 +46,11 @@ use handover_core::merkle;
 use handover_core::path::SafePath;
 
 use crate::buffers::Buffers;
-use crate::store::KnownFiles;
+use crate::store::{KnownFiles, ShortCodes};
 
 use self::noted::Noted;
 use self::pipe::{PipeSink, PipeSource};
+use self::proofs::Proofs;
 use self::serve::FileShare;
 use self::staging::FolderSink;
 
@@ -92,6 +95,7 @@ pub struct Disk {
     shares: Registry<ShareId, Share>,
     downloads: Registry<DownloadId, Download>,
     noted: Noted,
+    proofs: Proofs,
 }
 
 impl fmt::Debug for Disk {
@@ -114,6 +118,17 @@ impl Disk {
     pub(crate) fn noting(mut self, known: Option<KnownFiles>) -> Self {
         self.noted = Noted::new(known);
         self
+    }
+
+    /// A disk that notes how often which short code was tried.
+    pub(crate) fn counting(mut self, codes: Option<ShortCodes>) -> Self {
+        self.proofs = Proofs::new(codes);
+        self
+    }
+
+    /// Says with which short code a download begins. To be called before the engine is told to fetch it.
+    pub(crate) fn register_code(&self, download: DownloadId, code: ShortCode) {
+        self.proofs.register(download, code);
     }
 
     /// Says what a share means. To be called before the engine is told to share it.
@@ -216,7 +231,16 @@ impl Disk {
                 DiskDone::Finished { failed }
             }
             DiskWork::ReadBack { download, segments } => self.read_back(download, &segments)?,
+            DiskWork::CountProof { download } => {
+                let sent = self.proofs.count(download)?;
+                DiskDone::ProofCounted { sent }
+            }
+            DiskWork::ProofSucceeded { download, sharer } => {
+                self.proofs.succeeded(download, sharer)?;
+                DiskDone::Ok
+            }
             DiskWork::Discard { download } => {
+                self.proofs.forget(download);
                 if let Some(download) = self.downloads.remove(download)
                     && let Download::Folder(folder) = &*download
                 {
@@ -225,6 +249,7 @@ impl Disk {
                 DiskDone::Ok
             }
             DiskWork::Close { download } => {
+                self.proofs.forget(download);
                 // With the last handle its lock goes, and another process may go on with it.
                 self.downloads.remove(download);
                 DiskDone::Ok

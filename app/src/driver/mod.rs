@@ -29,7 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use self::link::LinkTask;
 use crate::buffers::Buffers;
 use crate::disk::{Disk, DownloadTarget, ShareInput};
-use crate::store::KnownFiles;
+use crate::store::{KnownFiles, ShortCodes};
 
 /// Notes on their way to the engine's task. Each may hold a frame's payload, so this is also a bound on memory.
 const NOTES: usize = 32;
@@ -75,6 +75,8 @@ pub(crate) enum Request {
     Fetch {
         command: Box<dyn FnOnce(DownloadId) -> Command + Send>,
         target: DownloadTarget,
+        /// The short code, if that is what opens it.
+        code: Option<ShortCode>,
         reply: oneshot::Sender<DownloadId>,
     },
     /// Be reachable through this relay.
@@ -83,6 +85,23 @@ pub(crate) enum Request {
     Standings(Vec<(PeerId, i32)>),
     /// Anything else.
     Command(Command),
+}
+
+/// What a device remembers from run to run that bears on transfers.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Memory {
+    /// Which files are what.
+    pub(crate) known: Option<KnownFiles>,
+    /// How often which short code was tried.
+    pub(crate) codes: Option<ShortCodes>,
+}
+
+impl Memory {
+    fn disk(self, limits: Limits, buffers: Arc<Buffers>) -> Disk {
+        Disk::new(limits, buffers)
+            .noting(self.known)
+            .counting(self.codes)
+    }
 }
 
 /// The way to a driver that runs.
@@ -97,7 +116,7 @@ pub(crate) fn start(
     identity: Keypair,
     seed: [u8; 32],
     limits: Limits,
-    known: Option<KnownFiles>,
+    memory: Memory,
     transport: Box<dyn Transport>,
 ) -> Handle {
     let (requests, requests_in) = mpsc::channel(REQUESTS);
@@ -108,7 +127,7 @@ pub(crate) fn start(
         engine: Engine::new(limits.clone(), identity, seed, Time::ZERO),
         started: Instant::now(),
         transport,
-        disk: Arc::new(Disk::new(limits, Arc::clone(&buffers)).noting(known)),
+        disk: Arc::new(memory.disk(limits, Arc::clone(&buffers))),
         buffers,
         links: HashMap::new(),
         notes_out,
@@ -371,10 +390,14 @@ impl Driver {
             Request::Fetch {
                 command,
                 target,
+                code,
                 reply,
             } => {
                 let download = DownloadId(self.fresh_id());
                 self.disk.register_download(download, target);
+                if let Some(code) = code {
+                    self.disk.register_code(download, code);
+                }
                 let _ = reply.send(download);
                 self.input(Input::Command(command(download)));
             }
@@ -452,10 +475,12 @@ impl Driver {
                 lookup,
                 peer,
                 addresses,
+                by,
             } => self.input(Input::Found {
                 lookup,
                 peer,
                 addresses,
+                by,
             }),
             TransportEvent::LookedUp { lookup, reached } => {
                 self.input(Input::LookedUp { lookup, reached });

@@ -10,6 +10,7 @@
 mod history;
 mod known_files;
 mod peers;
+mod short_codes;
 mod unfinished;
 
 use std::fs::{File, OpenOptions, Permissions};
@@ -35,6 +36,7 @@ use zeroize::Zeroizing;
 pub use history::{Direction, Ended, Transfer};
 pub use known_files::{KnownFile, KnownFiles};
 pub use peers::{Meeting, Pair, PeerRecord, standing};
+pub use short_codes::{Proved, ShortCodes};
 pub use unfinished::{Begun, OpenShare, Unfinished};
 
 /// The file's name in the data folder.

@@ -528,11 +528,13 @@ impl Play {
                 lookup,
                 peer,
                 addresses: vec!["/ip4/10.0.0.3/tcp/1".parse().expect("an address")],
+                by: peer,
             },
             1 => Input::Found {
                 lookup,
                 peer: super::keys(3).public().to_peer_id(),
                 addresses: Vec::new(),
+                by: peer,
             },
             2 => Input::LookedUp {
                 lookup,
@@ -670,10 +672,14 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
                 .map(|file| Ok(Published::At(file.path.clone())))
                 .collect(),
         ),
+        DiskWork::CountProof { .. } => DiskDone::ProofCounted {
+            sent: u32::from(arg),
+        },
         DiskWork::Finish { .. } => DiskDone::Finished { failed: Vec::new() },
         DiskWork::Stage { .. }
         | DiskWork::Write { .. }
         | DiskWork::Known { .. }
+        | DiskWork::ProofSucceeded { .. }
         | DiskWork::Forget { .. }
         | DiskWork::Sync { .. }
         | DiskWork::Journal { .. }

@@ -129,6 +129,9 @@ pub(super) enum DownloadJob {
         link: LinkId,
         id: u64,
     },
+    /// Counts the proof that is to be sent over this link.
+    CountProof(LinkId),
+    ProofSucceeded,
     Sync,
     Journal,
     Publish {

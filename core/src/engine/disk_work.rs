@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{DownloadId, Kept, OnConflict, Origin, Record, ShareId};
+use crate::PeerId;
 use crate::chunk::Chunk;
 use crate::manifest::Entry;
 use crate::merkle::{Hash, RangeHash};
@@ -130,6 +131,14 @@ pub enum DiskWork {
         symlinks: Vec<PublishSymlink>,
         keep: bool,
     },
+    /// Count one more proof of the words of the download's short code, before it is sent: durably, and together with those
+    /// of all other downloads and runs of this device. Where nothing is kept, 0 is the count.
+    CountProof { download: DownloadId },
+    /// A counted proof went to the peer that knows the words: it does not count, and later runs go to this peer.
+    ProofSucceeded {
+        download: DownloadId,
+        sharer: PeerId,
+    },
     /// Remove the download's staging folder, if it was not finished, and forget the download.
     Discard { download: DownloadId },
     /// Forget the download; what is staged and in its journal stays for another run.
@@ -250,8 +259,10 @@ pub enum DiskDone {
         kept: Kept,
     },
     /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::Known`],
-    /// [`DiskWork::Forget`], [`DiskWork::Discard`], [`DiskWork::Close`].
+    /// [`DiskWork::ProofSucceeded`], [`DiskWork::Forget`], [`DiskWork::Discard`], [`DiskWork::Close`].
     Ok,
+    /// [`DiskWork::CountProof`]: how many were sent by now that have not succeeded, with this one.
+    ProofCounted { sent: u32 },
     /// [`DiskWork::Chunk`]: all of the file's chunks, in order.
     Chunked(Vec<Chunk>),
     /// [`DiskWork::Candidates`]: the files of which something is here.

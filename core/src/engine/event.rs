@@ -377,6 +377,12 @@ pub enum DownloadError {
     /// The words of the short code are not the sharer's.
     #[error("the words of this code are not the ones that the other side has")]
     WrongWords,
+    /// The words of the short code were proved to as many peers as they may be, on this device, and none of them knew them.
+    /// Each may have checked a guess: somebody may be standing in for the sharer.
+    #[error(
+        "nobody of those who were found for this code knows its words, and no more may be asked"
+    )]
+    NoMoreProofs,
     /// The sharer stopped offering it.
     #[error("the other side stopped sharing")]
     Withdrawn,

@@ -173,6 +173,8 @@ pub enum Input {
         lookup: LookUpId,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
+        /// The node that has named it.
+        by: PeerId,
     },
     /// A look-up has ended; `reached` says whether any node of the DHT has answered it.
     LookedUp { lookup: LookUpId, reached: bool },
@@ -340,6 +342,9 @@ pub struct FetchOptions {
     pub seed_for: Option<Duration>,
     /// Relays that the user has named: only those who run them say how much they carry.
     pub relays: Vec<PeerId>,
+    /// Proofs of the short code's words that this device has sent before, as
+    /// [`DiskWork::CountProof`](super::DiskWork::CountProof) has counted them.
+    pub proofs_sent: u32,
 }
 
 /// On what terms an offer is taken.

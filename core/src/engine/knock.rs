@@ -9,8 +9,8 @@ use super::download::Download;
 use super::links::Role;
 use super::share::Share;
 use super::{
-    Allowance, DialId, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId, VERSION,
-    Violation,
+    Allowance, DialId, DiskDone, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId,
+    VERSION, Violation,
 };
 use crate::PeerId;
 use crate::code::ShortCode;
@@ -40,9 +40,9 @@ impl Engine {
                 .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
             return cx.push(Output::AwaitPlain { link });
         };
-        if self.guesses_already(id, peer) {
+        if !self.may_knock(id, peer, dial) {
             self.cx.push(Output::Close { link });
-            return self.dial_failed(id, dial, "another link to the same peer was quicker");
+            return self.dial_failed(id, dial, "this peer was tried with the code already");
         }
         let cx = &mut self.cx;
         let wanted = self.downloads.get(&id);
@@ -86,13 +86,14 @@ impl Engine {
         cx.push(Output::AwaitPlain { link });
     }
 
-    /// A short code is being tried on this peer over another link, or was: over two, wrong words would count twice.
-    fn guesses_already(&self, id: DownloadId, peer: PeerId) -> bool {
-        let Some(download) = self.downloads.get(&id) else {
-            return false;
+    /// Whether a download may knock at this peer. With a short code that is over one link at a time, and only while its
+    /// words may be proved there.
+    fn may_knock(&self, id: DownloadId, peer: PeerId, dial: DialId) -> bool {
+        let short = |download: &&Download| matches!(download.key(), FetchKey::Short(_));
+        let Some(download) = self.downloads.get(&id).filter(short) else {
+            return true;
         };
-        let tried = self.cx.links.knocks_at(id, peer) || download.has_other_words(peer);
-        matches!(download.key(), FetchKey::Short(_)) && tried
+        !self.cx.links.knocks_at(id, peer) && download.may_prove(peer, dial)
     }
 
     pub(super) fn dial_failed(&mut self, download: DownloadId, dial: DialId, reason: &str) {
@@ -108,11 +109,17 @@ impl Engine {
         };
         state.heard(self.cx.now);
         state.passed(frame::plain_len(bytes.len()));
+        let peer = state.peer;
         match std::mem::replace(&mut state.role, Role::Awaiting) {
             Role::Awaiting => self.knocked(link, bytes),
             Role::Pairing(share, key) => self.proved(link, share, &key, bytes),
             Role::Asking(download, dial, pake) => {
                 self.pointed(link, download, dial, *pake, bytes);
+            }
+            Role::Counting(download, dial, _) => {
+                self.cx.close(link);
+                self.download(download, |download, _| download.proof_answered(peer));
+                self.dial_failed(download, dial, "the other side said what was not due");
             }
             Role::Knocking(download, dial, initiator) => {
                 self.replied(link, download, dial, *initiator, bytes);
@@ -270,13 +277,56 @@ impl Engine {
             self.cx.close(link);
             return self.dial_failed(id, dial, "the other side did not say what was due");
         };
-        let (tag, seed) = (short_tag(code.number()), self.cx.draw());
-        let (initiator, noise) = Initiator::new(&key, &tag, &self.cx.peer, &peer, seed);
-        if let Some(state) = self.cx.links.get_mut(link) {
-            state.role = Role::Knocking(id, dial, Box::new(initiator));
+        let (tag, may) = (
+            short_tag(code.number()),
+            download.is_some_and(|it| it.may_prove(peer, dial)),
+        );
+        if !may {
+            self.cx.close(link);
+            return self.dial_failed(id, dial, "this peer was tried with the code already");
         }
-        self.cx.send_plain(link, message::encode(&Proof { noise }));
-        self.cx.push(Output::AwaitPlain { link });
+        let seed = self.cx.draw();
+        let (initiator, noise) = Initiator::new(&key, &tag, &self.cx.peer, &peer, seed);
+        let proof = message::encode(&Proof { noise });
+        if let Some(state) = self.cx.links.get_mut(link) {
+            state.role = Role::Counting(id, dial, Box::new((initiator, proof)));
+        }
+        self.download(id, |download, cx| download.prove(cx, link, peer, dial));
+    }
+
+    /// The proof that is to go out on a link has been counted: now it does, unless it is one too many. Where it can't be
+    /// counted for later runs it is in this one.
+    pub(super) fn proof_counted(&mut self, id: DownloadId, link: LinkId, done: &DiskDone) {
+        let sent = match done {
+            DiskDone::ProofCounted { sent } => *sent,
+            _ => 0,
+        };
+        let download = self.downloads.get_mut(&id);
+        if download.is_some_and(|download| download.proof_counted(sent)) {
+            self.send_proof(link);
+        } else if let Some(state) = self.cx.links.get(link)
+            && let Role::Counting(_, dial, _) = state.role
+        {
+            let peer = state.peer;
+            self.cx.close(link);
+            self.download(id, |download, _| download.proof_broke(peer));
+            self.dial_failed(id, dial, "no more proofs of this code may be sent");
+        }
+    }
+
+    fn send_proof(&mut self, link: LinkId) {
+        let Some(state) = self.cx.links.get_mut(link) else {
+            return;
+        };
+        match std::mem::replace(&mut state.role, Role::Awaiting) {
+            Role::Counting(id, dial, noted) => {
+                let (initiator, proof) = *noted;
+                state.role = Role::Knocking(id, dial, Box::new(initiator));
+                self.cx.send_plain(link, proof);
+                self.cx.push(Output::AwaitPlain { link });
+            }
+            other => state.role = other,
+        }
     }
 
     /// The reply to our knock.
@@ -293,19 +343,22 @@ impl Engine {
             Ok(KnockReply::Refused(refusal)) => return self.turned_away(link, id, dial, refusal),
             _ => None,
         };
+        let Ok((peer, path)) = end_of(&self.cx, link) else {
+            return;
+        };
         let Some(keys) = keys else {
             self.cx.close(link);
+            self.download(id, |download, _| download.proof_answered(peer));
             return self.dial_failed(
                 id,
                 dial,
                 "the other side does not know the key of this code",
             );
         };
-        let Some(state) = self.cx.links.get_mut(link) else {
-            return;
-        };
-        let (peer, path) = (state.peer, state.path);
-        state.role = Role::Fetching(id);
+        if let Some(state) = self.cx.links.get_mut(link) {
+            state.role = Role::Fetching(id);
+        }
+        self.download(id, |download, cx| download.proved(cx, peer));
         let wanted = self
             .downloads
             .get(&id)

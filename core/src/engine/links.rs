@@ -29,6 +29,8 @@ pub(super) enum Role {
     Pairing(ShareId, PakeKey),
     /// We dialled for a download and knocked with a short code; the sharer's point is awaited.
     Asking(DownloadId, DialId, Box<Pake>),
+    /// The sharer's point has come, and with it the proof that is to go out, once it is counted.
+    Counting(DownloadId, DialId, Box<(Initiator, Vec<u8>)>),
     /// We dialled for a download and knocked; the reply is awaited.
     Knocking(DownloadId, DialId, Box<Initiator>),
     /// Keyed: the other side fetches from this share.
@@ -159,7 +161,12 @@ impl Links {
     /// Whether a download has knocked at this peer and waits for what comes of it.
     pub(super) fn knocks_at(&self, download: DownloadId, peer: PeerId) -> bool {
         self.links.values().any(|link| {
-            let ours = matches!(&link.role, Role::Asking(id, ..) | Role::Knocking(id, ..) if *id == download);
+            let ours = match &link.role {
+                Role::Asking(id, ..) | Role::Counting(id, ..) | Role::Knocking(id, ..) => {
+                    *id == download
+                }
+                _ => false,
+            };
             ours && link.peer == peer
         })
     }

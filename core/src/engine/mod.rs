@@ -50,7 +50,7 @@ pub use gate::{Limited, Priority, TransferId};
 pub use io::*;
 pub use journal::*;
 
-use context::{Context, JobOwner, LookUpOwner};
+use context::{Context, DownloadJob, JobOwner, LookUpOwner};
 use download::Download;
 use links::{Care, Role};
 use share::Share;
@@ -168,7 +168,8 @@ impl Engine {
                 lookup,
                 peer,
                 addresses,
-            } => self.found(lookup, peer, &addresses),
+                by,
+            } => self.found(lookup, (peer, by), &addresses),
             Input::LookedUp { lookup, reached } => self.looked_up(lookup, reached),
             Input::Path { peer, path } => {
                 self.cx.links.path_came(peer, path);
@@ -285,7 +286,7 @@ impl Engine {
         }
     }
 
-    fn found(&mut self, lookup: LookUpId, peer: PeerId, addresses: &[Multiaddr]) {
+    fn found(&mut self, lookup: LookUpId, (peer, by): (PeerId, PeerId), addresses: &[Multiaddr]) {
         match self.cx.looking(lookup) {
             Some(LookUpOwner::Share(id)) => {
                 if let Some(share) = self.shares.get_mut(&id) {
@@ -294,7 +295,7 @@ impl Engine {
             }
             Some(LookUpOwner::Download(id)) => {
                 self.download(id, |download, cx| {
-                    download.found(cx, lookup, peer, addresses)
+                    download.found(cx, lookup, (peer, by), addresses)
                 });
             }
             None => {}
@@ -378,9 +379,11 @@ impl Engine {
                 Some(download) => download.seed_message(&mut self.cx, link, frame),
                 None => Ok(()),
             },
-            Role::Awaiting | Role::Pairing(..) | Role::Asking(..) | Role::Knocking(..) => {
-                Err(Violation::new("a sealed frame before the keys"))
-            }
+            Role::Awaiting
+            | Role::Pairing(..)
+            | Role::Asking(..)
+            | Role::Counting(..)
+            | Role::Knocking(..) => Err(Violation::new("a sealed frame before the keys")),
         };
         if let Err(violation) = outcome {
             self.blame(link, &violation);
@@ -447,7 +450,10 @@ impl Engine {
                     download.seed_blamed(cx, link, state.peer)
                 });
             }
-            Role::Knocking(id, dial, _) | Role::Asking(id, dial, _) => {
+            Role::Asking(id, dial, _)
+            | Role::Counting(id, dial, _)
+            | Role::Knocking(id, dial, _) => {
+                self.download(id, |download, _| download.proof_answered(state.peer));
                 self.dial_failed(id, dial, "the other side does not speak this protocol");
             }
             Role::Awaiting | Role::Pairing(..) => {}
@@ -471,8 +477,13 @@ impl Engine {
                 self.download(id, |download, cx| download.link_down(cx, link, reason));
             }
             Role::Seeding(id) => self.download(id, |download, cx| download.seed_down(cx, link)),
-            Role::Knocking(id, dial, _) | Role::Asking(id, dial, _) => {
-                self.download(id, |download, cx| download.dial_failed(cx, dial, reason));
+            Role::Asking(id, dial, _)
+            | Role::Counting(id, dial, _)
+            | Role::Knocking(id, dial, _) => {
+                self.download(id, |download, cx| {
+                    download.proof_broke(state.peer);
+                    download.dial_failed(cx, dial, reason);
+                });
             }
             Role::Awaiting | Role::Pairing(..) => {}
         }
@@ -484,6 +495,9 @@ impl Engine {
                 if let Some(share) = self.shares.get_mut(&id) {
                     share.disk_done(&mut self.cx, job, done);
                 }
+            }
+            Some(JobOwner::Download(id, DownloadJob::CountProof(link))) => {
+                self.proof_counted(id, link, &done);
             }
             Some(JobOwner::Download(id, job)) => {
                 let Some(download) = self.downloads.get_mut(&id) else {

@@ -214,7 +214,12 @@ impl Landing {
         let staging = self.staging.as_mut().ok_or(DiskError::NotFound)?;
         let bytes = staging.take(file.entry);
         let right = self.any_version(|version| is_of(version, path, &bytes));
-        promise!(Published, right, "{path} is published with wrong bytes");
+        promise!(
+            Published,
+            right,
+            "{path} is published with wrong bytes from {:?} on",
+            self.first_wrong(path, &bytes)
+        );
         let Some(name) = self.free_name(&file.path, file.on_conflict) else {
             return Ok(Published::Skipped);
         };
@@ -236,6 +241,19 @@ impl Landing {
     fn any_version(&self, is: impl Fn(&SourceKind) -> bool) -> bool {
         let model = self.model.as_ref();
         model.is_some_and(|model| model.borrow().iter().any(is))
+    }
+
+    /// The first byte that is not as in any version of the share.
+    fn first_wrong(&self, path: &str, bytes: &Bytes) -> Option<usize> {
+        let model = self.model.as_ref()?.borrow();
+        let agrees = |version: &SourceKind| {
+            let right = match version {
+                SourceKind::Tree(tree) => tree.bytes(path)?,
+                SourceKind::Pipe(all) => all,
+            };
+            Some(right.iter().zip(bytes).take_while(|(a, b)| a == b).count())
+        };
+        model.iter().filter_map(agrees).max()
     }
 
     /// A path leads nowhere else: by its text, and by the symlinks on the way. Those that were there before are the

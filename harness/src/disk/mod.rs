@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
+use handover_core::PeerId;
+use handover_core::code::ShortCode;
 use handover_core::engine::{
     DiskDone, DiskError, DiskWork, DownloadId, JobId, Scanned, ShareId, SinkKind,
 };
@@ -105,7 +107,7 @@ pub enum JobKind {
     Publish,
     /// [`DiskWork::Finish`].
     Finish,
-    /// [`DiskWork::Known`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
+    /// [`DiskWork::Known`], [`DiskWork::CountProof`], [`DiskWork::ProofSucceeded`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
     Forget,
 }
 
@@ -128,6 +130,8 @@ impl JobKind {
             DiskWork::Publish { .. } => Self::Publish,
             DiskWork::Finish { .. } => Self::Finish,
             DiskWork::Known { .. }
+            | DiskWork::CountProof { .. }
+            | DiskWork::ProofSucceeded { .. }
             | DiskWork::Forget { .. }
             | DiskWork::Discard { .. }
             | DiskWork::Close { .. } => Self::Forget,
@@ -158,6 +162,9 @@ pub struct Disk {
     pub clashes: u32,
     /// What is remembered: the files, as they are now.
     pub(super) known: BTreeMap<Hash, Bytes>,
+    /// The short code of each download that has one; and by code, how many proofs were sent, and to whom one succeeded.
+    codes: BTreeMap<DownloadId, String>,
+    proofs: BTreeMap<String, (u32, Option<PeerId>)>,
     /// The wall clock, which scans tell.
     pub clock: Timestamp,
     /// Jobs under way at the most, ever, per share or download.
@@ -174,6 +181,27 @@ impl Disk {
     /// The next job of this kind fails with this.
     pub fn fail_next(&mut self, kind: JobKind, error: DiskError) {
         self.failing.push_back((kind, error));
+    }
+
+    /// A download has this short code. How many proofs of its words were sent by earlier ones, and the peer that one of
+    /// them succeeded at.
+    pub(crate) fn proofs_of(
+        &mut self,
+        download: DownloadId,
+        code: &ShortCode,
+    ) -> (u32, Option<PeerId>) {
+        let code = code.encode();
+        let noted = self.proofs.get(&code).copied().unwrap_or_default();
+        self.codes.insert(download, code);
+        noted
+    }
+
+    fn noted_proofs(
+        &mut self,
+        download: DownloadId,
+    ) -> Result<&mut (u32, Option<PeerId>), DiskError> {
+        let code = self.codes.get(&download).ok_or(DiskError::NotFound)?;
+        Ok(self.proofs.entry(code.clone()).or_default())
     }
 
     /// A shared file gets another content, and with it another modification time.
@@ -501,6 +529,17 @@ impl Disk {
                 symlinks,
                 ..
             } => self.land(download, |landing, _| landing.finish(&folders, &symlinks)),
+            DiskWork::CountProof { download } => {
+                let (sent, _) = self.noted_proofs(download)?;
+                *sent += 1;
+                Ok(DiskDone::ProofCounted { sent: *sent })
+            }
+            DiskWork::ProofSucceeded { download, sharer } => {
+                let (sent, known) = self.noted_proofs(download)?;
+                *sent -= 1;
+                *known = Some(sharer);
+                Ok(DiskDone::Ok)
+            }
             DiskWork::Discard { download } => {
                 self.land(download, |landing, _| Ok(landing.discard()))
             }

@@ -4,7 +4,7 @@ use super::entropy::{Entropy, Stream};
 use super::{
     Attack, AttackerPlan, ConflictPlan, Depends, DhtMood, FaultPlan, FromPlan, HerePlan, HostPlan,
     JobPlan, LiarPlan, Lie, LimitsPlan, NatPlan, OrderPlan, PathPlan, Plan, Priority, RelayPlan,
-    SharePlan, Trouble, UserPlan, VERSION, WayPlan,
+    SharePlan, StandIn, StandInPlan, Trouble, UserPlan, VERSION, WayPlan,
 };
 
 const GROUP: u32 = handover_core::limits::GROUP;
@@ -72,6 +72,7 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
         orders,
         liars,
         attackers,
+        stand_ins: Vec::new(),
         faults: Vec::new(),
     };
     plan.faults = faults(from, &plan);
@@ -88,7 +89,19 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
         plan.faults.sort_by_key(|fault| fault.at);
     }
     known(from, &mut plan);
+    from.turn_to(Stream::StandIns);
+    // Bytes that have run out draw zeros: none.
+    if from.below(4) == 3 {
+        plan.stand_ins = (0..from.range(1, 6)).map(|_| stand_in(from)).collect();
+    }
     plan
+}
+
+fn stand_in(from: &mut Entropy<'_>) -> StandInPlan {
+    StandInPlan {
+        answers: from.pick(StandIn::ALL),
+        lan: from.one_in(3).then(|| byte(from.below(2))),
+    }
 }
 
 /// What is here already of what is fetched. Drawn last, and by itself.

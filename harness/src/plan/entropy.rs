@@ -12,6 +12,7 @@ pub(super) enum Stream {
     Peers,
     Faults,
     Known,
+    StandIns,
 }
 
 /// A source of choices.

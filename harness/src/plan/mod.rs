@@ -15,7 +15,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::puppet::{Attack, Lie};
+pub use crate::puppet::{Attack, Lie, StandIn};
 pub use crate::world::{Depends, DhtMood};
 pub use handover_core::engine::Priority;
 
@@ -49,6 +49,9 @@ pub struct Plan {
     /// Malicious receivers.
     #[serde(default)]
     pub attackers: Vec<AttackerPlan>,
+    /// Peers that act as if they had each short code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stand_ins: Vec<StandInPlan>,
     /// What goes wrong.
     #[serde(default)]
     pub faults: Vec<FaultPlan>,
@@ -323,6 +326,17 @@ pub struct AttackerPlan {
     pub at: u32,
     /// How often, a second apart.
     pub times: u8,
+}
+
+/// Somebody who stands in for whoever has a short code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StandInPlan {
+    /// What it answers to a proof of the words.
+    pub answers: StandIn,
+    /// The local network that it is on; without one, a node of the DHT names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lan: Option<u8>,
 }
 
 /// Something that goes wrong.

@@ -41,6 +41,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     };
     with(&|plan| plan.faults.clear());
     with(&|plan| plan.attackers.clear());
+    with(&|plan| plan.stand_ins.clear());
     let half = plan.faults.len() / 2;
     if half > 0 {
         with(&|plan| plan.faults.truncate(half));
@@ -60,6 +61,11 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     for at in (0..plan.attackers.len()).rev() {
         with(&|plan| {
             plan.attackers.remove(at);
+        });
+    }
+    for at in (0..plan.stand_ins.len()).rev() {
+        with(&|plan| {
+            plan.stand_ins.remove(at);
         });
     }
     for at in (0..plan.faults.len()).rev() {

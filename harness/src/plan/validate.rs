@@ -36,6 +36,7 @@ impl Plan {
             ("orders", self.orders.len()),
             ("liars", self.liars.len()),
             ("attackers", self.attackers.len()),
+            ("stand-ins", self.stand_ins.len()),
             ("faults", self.faults.len()),
         ];
         if let Some((what, many)) = lists.iter().find(|(_, many)| *many > MOST) {

@@ -4,6 +4,7 @@ mod attack;
 mod forge;
 mod lie;
 mod sharer;
+mod stand_in;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use forge::EVIL;
 pub use lie::Lie;
 use sharer::Sharer;
 pub use sharer::Sharing;
+pub use stand_in::StandIn;
 
 /// How long a puppet waits for what should come at once.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -57,6 +59,8 @@ pub(crate) struct Puppet {
     sharer: Option<Sharer>,
     twist: Option<Twist>,
     attacker: Option<Attacker>,
+    /// What it answers to a proof of a short code's words.
+    stand_in: StandIn,
 }
 
 /// A puppet's end of a link.
@@ -110,6 +114,7 @@ impl World {
             sharer: None,
             twist: None,
             attacker: None,
+            stand_in: StandIn::default(),
         };
         self.places.push(Place::Puppet(Box::new(puppet)));
         self.listen(id, Self::address(id), Route::lan());

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use handover_core::chunk::{ENCODED, encode};
-use handover_core::code::{ShareCode, Ticket};
+use handover_core::code::Ticket;
 use handover_core::engine::{LinkId, Segment};
 use handover_core::frame::{Frame, plain};
 use handover_core::handshake;
@@ -12,9 +12,8 @@ use handover_core::limits::{GROUP, Limits, MAX_PAYLOAD, MAX_SEALED_FRAME};
 use handover_core::manifest::{MAX_ROOTS, ManifestId, ManifestParts, SignedManifest, SignedRoots};
 use handover_core::merkle::{GroupTree, Hash, file_root, group_proof, hash_group};
 use handover_core::message::{
-    self, Announced, Failure, KnockReply, Message, Opening, Refusal, Served, ShortKnock,
+    self, Announced, Failure, KnockReply, Message, Opening, Refusal, Served,
 };
-use handover_core::pake::Pake;
 use handover_core::secret::{ShareCodeLabel, ShareSecret};
 use handover_core::{Keypair, Multiaddr};
 use handover_transports::memory::HostId;
@@ -23,7 +22,6 @@ use super::Say;
 use super::forge::Forged;
 use crate::World;
 use crate::disk::{SourceKind, cut};
-use crate::ledger::{Fault, happened};
 use crate::tree::Tree;
 
 /// A file of a puppet's, hashed once it is asked for.
@@ -260,12 +258,9 @@ impl World {
     pub(super) fn answer_knock(&mut self, place: HostId, link: LinkId, body: &[u8]) {
         let knock = match message::decode(body) {
             Ok(Opening::Secret(knock)) => knock,
-            Ok(Opening::Short(knock)) => return self.stand_in(place, link, &knock),
+            Ok(Opening::Short(knock)) => return self.guess_words(place, link, &knock),
             // The proof that is due after that. It could be tried on one guess at the words; a guess is wrong.
-            Err(_) => {
-                let refused = KnockReply::Refused(Refusal::WrongWords);
-                return self.say_raw(link, plain(&message::encode(&refused)));
-            }
+            Err(_) => return self.answer_proof(place, link),
         };
         let (seed, local) = (self.draw(), self.peer(place));
         let puppet = self.puppet(place);
@@ -287,19 +282,6 @@ impl World {
         end.wire.key(keys, MAX_SEALED_FRAME, &mut self.nonces);
         let manifest = Some(Announced { len: total, id });
         self.say_twisted(place, link, Message::Welcome { manifest }, Bytes::new());
-    }
-
-    /// A puppet that somebody found by a code's number acts as if it had that code: it guesses at the words.
-    fn stand_in(&mut self, place: HostId, link: LinkId, knock: &ShortKnock) {
-        happened(Fault::StandIn);
-        let guess = format!("{}-amber-otter", knock.number);
-        let Ok(ShareCode::Short(code)) = ShareCode::parse(&guess) else {
-            panic!("engines knock with numbers of codes");
-        };
-        let (seed, local) = (self.draw(), self.peer(place));
-        let peer = self.puppet(place).links[&link].peer;
-        let (_, point) = Pake::sharer(&code, &peer, &local, seed);
-        self.say_raw(link, plain(&message::encode(&KnockReply::Point(point))));
     }
 
     pub(super) fn puppet_hears(&mut self, place: HostId, link: LinkId, frame: Frame) {

@@ -11,7 +11,7 @@ use handover_transports::memory::{HostId, LinkProfile, Pieces};
 
 use super::{Act, Order, Share, Sim, millis};
 use crate::disk::DiskProfile;
-use crate::plan::{HostPlan, LiarPlan, Lie, PathPlan, Plan, WayPlan};
+use crate::plan::{HostPlan, LiarPlan, Lie, PathPlan, Plan, StandInPlan, WayPlan};
 use crate::puppet::Sharing;
 use crate::tree::{Tree, content};
 use crate::world::{Nat, Relay, Route, World, relay_peer};
@@ -52,6 +52,9 @@ impl<'a> Sim<'a> {
         let attackers = plan.attackers.iter();
         let attackers: Vec<_> = attackers.map(|_| add_puppet(&mut world)).collect();
         world.dht.planted = planted(&world, &liars, &attackers);
+        for stand_in in &plan.stand_ins {
+            add_stand_in(&mut world, *stand_in);
+        }
         let shares = plan.shares.iter().enumerate();
         let shares = shares
             .map(|(at, share)| Share::new(at, share, ShareSecret::from_bytes(world.draw())))
@@ -194,6 +197,17 @@ fn add_liar(world: &mut World, plan: &LiarPlan) -> (HostId, Sharing) {
     let sharing = world.puppet_shares(puppet, tree);
     world.puppet_lies(puppet, plan.lie, plan.truths.into());
     (puppet, sharing)
+}
+
+fn add_stand_in(world: &mut World, plan: StandInPlan) {
+    let puppet = match plan.lan {
+        Some(_) => world.add_puppet(),
+        None => add_puppet(world),
+    };
+    if let Some(lan) = plan.lan {
+        world.set_lan(puppet, lan);
+    }
+    world.stand_in(puppet, plan.answers, plan.lan.is_none());
 }
 
 /// What liars' files are made of.

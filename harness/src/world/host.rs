@@ -19,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
 use super::paced::Paced;
+use super::proofs::Proofs;
 use super::relays::Through;
 use super::run::Task;
 use super::{Answer, World};
@@ -74,6 +75,8 @@ pub(crate) struct Host {
     pub(super) paced: Paced,
     /// What its engine has asked relays to carry that end circuits, by relay.
     pub(super) through: BTreeMap<usize, Through>,
+    /// What it has proved of short codes.
+    pub(super) proofs: Proofs,
 }
 
 impl Host {
@@ -109,6 +112,7 @@ impl Host {
             tags: BTreeMap::new(),
             paced: Paced::default(),
             through: BTreeMap::new(),
+            proofs: Proofs::default(),
         }
     }
 
@@ -127,6 +131,7 @@ impl Host {
         self.lookups.clear();
         self.paced = Paced::default();
         self.through.clear();
+        self.proofs.crash();
         self.disk.crash(&mut self.rng);
     }
 
@@ -309,6 +314,8 @@ impl World {
                 self.close(link);
             }
             Output::SendPlain { link, bytes } => {
+                let host = self.host_mut(id);
+                host.proofs.said(link, &bytes, host.limits.guesses);
                 let frame = plain(&bytes);
                 self.trace.frame(self.network.now(), id.0, &frame);
                 self.open_end(link).wire.put(frame);
@@ -319,7 +326,10 @@ impl World {
                 link,
                 keys,
                 largest,
-            } => self.key(link, keys, largest),
+            } => {
+                self.host_mut(id).proofs.keyed(link);
+                self.key(link, keys, largest);
+            }
             Output::Send {
                 link,
                 seq,

@@ -6,6 +6,7 @@ mod host;
 mod links;
 mod narrate;
 mod paced;
+mod proofs;
 mod reach;
 mod relays;
 mod run;
@@ -367,6 +368,13 @@ impl World {
         let model = self.models.entry(tag).or_default().clone();
         let state = self.host_mut(host);
         state.tags.insert(download, tag);
+        let (mut source, mut options) = (source, fetch.options);
+        if let FetchKey::Short(code) = &source.key {
+            state.proofs.typed(code);
+            let (sent, sharer) = state.disk.proofs_of(download, code);
+            options.proofs_sent = sent;
+            source.peer = source.peer.or(sharer);
+        }
         state.disk.add_landing(
             download,
             fetch.sink,
@@ -379,7 +387,7 @@ impl World {
             download,
             source,
             sink: fetch.sink,
-            options: fetch.options,
+            options,
         };
         self.command(host, command);
         download
@@ -408,6 +416,11 @@ impl World {
     /// What a host's engine has told its user, from the beginning.
     pub fn events(&self, host: HostId) -> &[Event] {
         &self.host(host).events
+    }
+
+    /// Proofs of short codes' words that a host has sent to peers that do not know them, over all its lives.
+    pub fn proofs_in_vain(&self, host: HostId) -> u32 {
+        self.host(host).proofs.in_vain()
     }
 
     /// How a download has ended, if it has.

@@ -71,6 +71,7 @@ fn words_of_input(input: &Input) -> String {
             lookup,
             peer,
             addresses,
+            ..
         } => format!("look-up {lookup} finds {peer} at {addresses:?}"),
         Input::LookedUp { lookup, reached } => format!("look-up {lookup} ended: {reached}"),
         Input::Path { peer, path } => format!("a path to {peer}: {path:?}"),
@@ -193,6 +194,7 @@ fn words_of_done(done: &DiskDone) -> String {
             let leaves: usize = parts.iter().map(|(_, range)| range.leaves().len()).sum();
             format!("{leaves} leaves in {} ranges", parts.len())
         }
+        DiskDone::ProofCounted { sent } => format!("{sent} proofs sent"),
         DiskDone::Ok => "done".to_owned(),
     }
 }

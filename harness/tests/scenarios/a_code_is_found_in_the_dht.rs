@@ -8,7 +8,9 @@ use handover_core::engine::{
     Findable, Short,
 };
 use handover_core::limits::GROUP;
-use handover_harness::{DhtMood, Fetch, HostId, Offering, Route, Tree, World, content};
+use handover_harness::{
+    DhtMood, Fetch, HostId, Offering, Route, StandIn, Tree, World, content, small_limits,
+};
 
 use crate::{SECOND, assert_same, complete, count, pair};
 
@@ -202,15 +204,43 @@ fn stand_ins_guess_once_each_and_only_so_many() {
     complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree());
 
+    // Who has proved the words once is the only one to be asked from then on.
+    let before = world.proofs_in_vain(bob);
     let crowd: Vec<_> = (0..3).map(|_| world.add_puppet()).collect();
     world.plant(&crowd);
     world.crash(alice);
     let download = fetch(&mut world, bob, &code);
     let outcome = world.run_to_end(bob, download);
     assert!(
-        matches!(outcome, DownloadOutcome::Failed(DownloadError::WrongWords)),
+        matches!(
+            outcome,
+            DownloadOutcome::Failed(DownloadError::Unreachable(_))
+        ),
         "{outcome:?}"
     );
+    assert_eq!(world.proofs_in_vain(bob), before);
+}
+
+/// Each of two downloads with one code counted its own proofs.
+#[test]
+fn two_downloads_with_one_code_have_its_proofs_together() {
+    let (mut world, alice, bob) = apart(306);
+    let code = share(&mut world, alice);
+    world.run_for(20 * SECOND);
+    world.crash(alice);
+    for _ in 0..8 {
+        let puppet = world.add_puppet();
+        world.stand_in(puppet, StandIn::Silent, true);
+    }
+    let downloads = [(); 2].map(|()| fetch(&mut world, bob, &code));
+    for download in downloads {
+        let outcome = world.run_to_end(bob, download);
+        assert_eq!(
+            outcome,
+            DownloadOutcome::Failed(DownloadError::NoMoreProofs)
+        );
+    }
+    assert_eq!(world.proofs_in_vain(bob), small_limits().guesses);
 }
 
 #[test]

@@ -235,7 +235,8 @@ impl Transfer {
 
     fn receiver(&self, code: &str) -> Ended {
         let mut command = self.handover("receiver", "get");
-        command.arg("--yes").arg("--to").arg(self.path("got"));
+        command.args(["-vv", "--yes", "--to"]);
+        command.arg(self.path("got"));
         Program::start(command.env("HANDOVER_CODE", code)).end()
     }
 

@@ -9,7 +9,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay};
 
 use super::config::{Libp2pConfig, Reachable, RelayQuotas, Serve};
-use super::{candidates, circuit, dht, dial_back, gate, link};
+use super::{candidates, circuit, dht, dial_back, gate, inbound, link};
 
 /// What identify names the protocol.
 const PROTOCOL_VERSION: &str = "/handover/1.0.0";
@@ -25,12 +25,26 @@ const ASK_AGAIN: Duration = Duration::from_secs(20);
 pub struct ConnectionBounds {
     /// Connections to one peer.
     pub per_peer: u32,
-    /// Connections that came in and whose handshake is under way.
+    /// Connections that came in and whose handshake is under way, over TCP and as many over QUIC. One address (of IPv6: one
+    /// /64) has an eighth of them.
     pub pending_incoming: u32,
-    /// Connections in all.
+    /// Connections in all. A quarter of them is kept for those that this side dials; one address has an eighth, and 16 at
+    /// the least.
     pub total: u32,
     /// No connection is taken while the process holds more bytes than this.
     pub memory: usize,
+}
+
+impl ConnectionBounds {
+    fn inbound(&self) -> inbound::Bounds {
+        let places = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+        inbound::Bounds {
+            pending: places(self.pending_incoming),
+            pending_of_one: places(self.pending_incoming.div_ceil(8)),
+            standing: places(self.total - self.total / 4),
+            standing_of_one: places((self.total / 8).max(16)),
+        }
+    }
 }
 
 impl Default for ConnectionBounds {
@@ -49,6 +63,7 @@ impl Default for ConnectionBounds {
 #[derive(NetworkBehaviour)]
 pub(crate) struct Node {
     /// First, so that a refused connection costs nothing else.
+    inbound: inbound::Behaviour,
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
     pub(crate) gate: Toggle<gate::Behaviour>,
@@ -75,7 +90,6 @@ impl Node {
         let peer = key.to_peer_id();
         let bounds = &config.bounds;
         let limits = ConnectionLimits::default()
-            .with_max_pending_incoming(Some(bounds.pending_incoming))
             .with_max_established_per_peer(Some(bounds.per_peer))
             .with_max_established(Some(bounds.total));
         // Addresses of this machine are told through codes, to those who have one; not to everybody who connects.
@@ -91,6 +105,7 @@ impl Node {
         let serves = config.serve != Serve::Never;
         let nearby = |ipv6| config.nearby.then(|| neighbours(peer, ipv6)).flatten();
         Self {
+            inbound: inbound::Behaviour::new(bounds.inbound()),
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(bounds.memory),
             gate: (config.dht || !config.direct)

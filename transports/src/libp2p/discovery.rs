@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use handover_core::dial::path_kind;
+use handover_core::dial::{is_relayed, of_each_kind, path_kind};
 use handover_core::engine::PathKind;
 use libp2p::kad::{self, InboundRequest};
 use libp2p::multiaddr::Protocol;
@@ -18,7 +18,6 @@ use super::dht::{self, Around, Asker, Asking, Kad, RunId, Step};
 use super::dials::{is_quic, split};
 use super::interfaces::farthest_first;
 use super::{Libp2pTransport, TransportEvent};
-use handover_core::dial::is_relayed;
 
 /// Addresses that are told of this peer.
 const TOLD: usize = 32;
@@ -26,9 +25,8 @@ const TOLD: usize = 32;
 const TOLD_RELAYED: usize = 12;
 /// Addresses that count as confirmed, but for those through relays.
 const CONFIRMED: usize = 16;
-/// Addresses that are announced in the DHT, and how many of those are not through relays if there are others.
+/// Addresses that are announced in the DHT.
 const ANNOUNCED: usize = 16;
-const ANNOUNCED_DIRECT: usize = 6;
 /// Addresses of a node that are looked at.
 const SHOWN: usize = 16;
 
@@ -167,14 +165,7 @@ impl Libp2pTransport {
             let own = self.swarm.listeners().map(plain);
             direct.extend(own.filter(|own| is_public(own) && !is_closed(own)));
         }
-        let mut addresses: Vec<Multiaddr> = Vec::new();
-        let rest = direct.split_off(direct.len().min(ANNOUNCED_DIRECT));
-        for address in direct.into_iter().chain(relayed).chain(rest) {
-            if addresses.len() < ANNOUNCED && !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
-        addresses
+        of_each_kind(direct.into_iter().chain(relayed), ANNOUNCED)
     }
 
     fn search(&mut self, steps: Vec<Step>) {
@@ -286,7 +277,10 @@ impl Libp2pTransport {
     /// Kademlia, unless this peer hides.
     fn tell_found(&mut self, event: TransportEvent) {
         match &event {
-            TransportEvent::Found { peer, .. } => {
+            TransportEvent::Found {
+                peer, addresses, ..
+            } => {
+                tracing::debug!(%peer, ?addresses, "a node of the DHT tells of a peer");
                 let kad = self.swarm.behaviour_mut().dht.as_mut();
                 let serves = kad.is_some_and(|kad| dht::knows(kad, *peer));
                 if !serves || !self.setting.direct {
@@ -296,8 +290,11 @@ impl Libp2pTransport {
             TransportEvent::LookedUp { reached: false, .. } => {
                 self.bootstrap.nobody_answered(Instant::now());
             }
-            TransportEvent::Announced { report, .. } if report.nodes == 0 => {
-                self.bootstrap.nobody_answered(Instant::now());
+            TransportEvent::Announced { report, .. } => {
+                tracing::debug!(?report, "announced in the DHT");
+                if report.nodes == 0 {
+                    self.bootstrap.nobody_answered(Instant::now());
+                }
             }
             _ => {}
         }

@@ -22,6 +22,7 @@ mod dials;
 mod discovery;
 mod gate;
 mod greeting;
+mod inbound;
 pub mod interfaces;
 pub mod link;
 mod links;

@@ -55,6 +55,7 @@ impl Libp2pTransport {
     }
 
     fn reserve(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
+        tracing::debug!(%relay, ?addresses, "a relay is asked for a reservation");
         self.letting_go.remove(&relay);
         if self.approach(relay, &addresses, now) {
             self.reserving.insert(relay, addresses);
@@ -147,6 +148,7 @@ impl Libp2pTransport {
     pub(super) fn on_relays_event(&mut self, event: &circuit::Event) {
         match event {
             circuit::Event::Reserved { relay } => {
+                tracing::debug!(%relay, "a relay makes this peer reachable");
                 self.reservations.accepted(*relay, Instant::now());
                 self.remember_relays();
             }

@@ -8,6 +8,7 @@ use std::collections::hash_map::Values;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
+use handover_core::dial::of_each_kind;
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
@@ -123,7 +124,7 @@ impl RecordStore for Store {
         record
             .addresses
             .retain(|address| address.len() <= ADDRESS_BYTES);
-        record.addresses.truncate(ADDRESSES);
+        record.addresses = of_each_kind(record.addresses, ADDRESSES);
         let records = self.others.entry(key.clone()).or_default();
         let before = Self::last_expiry(records);
         let same = |known: &ProviderRecord| known.provider == record.provider;

@@ -207,6 +207,7 @@ impl Exchange {
                 lookup,
                 peer,
                 addresses: vec![Multiaddr::from(Protocol::Memory(at))],
+                by: peer,
             })
             .collect();
         let reached = true;

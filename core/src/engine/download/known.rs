@@ -53,6 +53,9 @@ pub(super) struct Known {
     until_at_last: Time,
     twins: Twins,
     to_adopt: VecDeque<Adopt>,
+    /// Files that wait to be adopted, or are being: each once, however often its root comes. What comes of a file is
+    /// decided when the disk has answered, and something else may be done to it from then on.
+    adopting: BTreeSet<u32>,
     adoptions: usize,
     pub(super) reusing: Reusing,
     /// Bytes that were here and did not have to be fetched, of files that are whole.
@@ -185,6 +188,12 @@ impl Known {
         }
     }
 
+    fn adopt_later(&mut self, adopt: Adopt) {
+        if self.adopting.insert(adopt.file.entry) {
+            self.to_adopt.push_back(adopt);
+        }
+    }
+
     /// The next files to adopt in one job.
     fn next_adoption(&mut self) -> Vec<Adopt> {
         let mut files: Vec<Adopt> = Vec::new();
@@ -287,12 +296,12 @@ impl Download {
             };
             news |= known.wanted.contains(entry);
             let considered = known.wanted.contains(entry) || known.candidates.contains(entry);
-            if !considered || !known.reusing.give_back(*entry) {
+            if !considered || known.adopting.contains(entry) || !known.reusing.give_back(*entry) {
                 continue;
             }
             match known.next_step(files, *entry, root) {
                 Some(Step::Adopt(adopt)) if files.set_apart(*entry) => {
-                    known.to_adopt.push_back(adopt);
+                    known.adopt_later(adopt);
                 }
                 Some(Step::Wait) => {
                     files.set_apart(*entry);
@@ -358,6 +367,9 @@ impl Download {
         };
         let missed = std::iter::repeat(Adopted::No);
         for (entry, outcome) in entries.iter().zip(outcomes.into_iter().chain(missed)) {
+            if let Stage::Transfer(transfer) = &mut self.stage {
+                transfer.known.adopting.remove(entry);
+            }
             match outcome {
                 Adopted::Stands => self.stands(cx, *entry),
                 Adopted::Staged => self.staged_whole(*entry),
@@ -407,7 +419,7 @@ impl Download {
         let was_candidate = known.candidates.remove(&entry);
         let root = files.root(entry).filter(|_| was_candidate);
         match root.and_then(|root| known.next_step(files, entry, root)) {
-            Some(Step::Adopt(adopt)) => known.to_adopt.push_back(adopt),
+            Some(Step::Adopt(adopt)) => known.adopt_later(adopt),
             Some(Step::Wait) => {}
             Some(Step::Fetch) | None => self.fetch_after_all(entry),
         }
@@ -428,7 +440,7 @@ impl Download {
             let found = files.seek(other).zip(files.root(other));
             if let Some((file, root)) = found.filter(|_| files.is_apart(other)) {
                 let twin = Some(path.clone());
-                known.to_adopt.push_back(Adopt { file, root, twin });
+                known.adopt_later(Adopt { file, root, twin });
             }
         }
     }
@@ -447,7 +459,7 @@ impl Download {
         for other in others {
             let root = files.root(other);
             match root.and_then(|root| known.next_step(files, other, root)) {
-                Some(Step::Adopt(adopt)) => known.to_adopt.push_back(adopt),
+                Some(Step::Adopt(adopt)) => known.adopt_later(adopt),
                 Some(Step::Wait) => {}
                 Some(Step::Fetch) | None => fetch.push(other),
             }

@@ -82,6 +82,11 @@ impl LookUps {
         !self.under_way.is_empty()
     }
 
+    /// Whether nobody is looked for, or a whole round has ended.
+    pub(super) fn are_exhausted(&self) -> bool {
+        self.wanted.is_nowhere() || self.rounds > 1 || (self.rounds == 1 && !self.is_under_way())
+    }
+
     /// Begins a round if one is due.
     pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId) {
         if cx.now < self.due {

@@ -21,6 +21,7 @@ mod mates;
 mod offer;
 mod offering;
 mod parts;
+mod proofs;
 mod reach;
 mod remember;
 mod reuse;
@@ -41,6 +42,7 @@ use delivered::Delivered;
 use deputy::Deputy;
 use held::SharerPace;
 use offer::Offer;
+use proofs::Proofs;
 use reach::Better;
 use search::Search;
 use seed::Seed;
@@ -73,6 +75,8 @@ pub(super) struct Download {
     nonce: u64,
     /// Under way while no link stands, and kept until a link has brought something.
     search: Option<Search>,
+    /// Those of a short code's words, until the share's secret is known.
+    proofs: Proofs,
     links: BTreeMap<LinkId, Fetching>,
     /// Where the peer was found, beside what the code says.
     known: Vec<Multiaddr>,
@@ -195,8 +199,13 @@ impl Download {
         truncate(&mut options.name, MAX_TEXT);
         cx.relays.named(&options.relays);
         let nonce = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
+        let proofs = match source.key {
+            FetchKey::Short(_) => Proofs::new(cx.limits.guesses, options.proofs_sent),
+            FetchKey::Secret(_) => Proofs::default(),
+        };
         let mut download = Self {
             id,
+            proofs,
             named: source.peer.is_some(),
             source,
             sink,
@@ -258,16 +267,18 @@ impl Download {
             return;
         };
         let (path, better, relay) = (state.path, state.better, state.relay);
-        if self.is_mate(peer) {
-            return self.mate_up(cx, link, peer, Fetching::new(path, relay));
-        }
-        if self.deputy.is(peer) {
-            self.deputy_up(link);
+        if self.is_mate(peer) || self.deputy.is(peer) {
+            if let Some(search) = &mut self.search {
+                search.over(dial, cx.now);
+            }
+            if !self.is_mate(peer) {
+                self.deputy_up(link);
+            }
             return self.mate_up(cx, link, peer, Fetching::new(path, relay));
         }
         self.better.came(path);
         if let Some(search) = &mut self.search {
-            search.rest(cx);
+            search.rest(cx, dial);
             let known = search.addresses_of(peer);
             if !known.is_empty() {
                 self.known = known;
@@ -459,6 +470,7 @@ impl Download {
             return Err(Violation::new("another secret than the share's"));
         }
         self.source.key = FetchKey::Secret(told);
+        self.proofs.end();
         Ok(())
     }
 
@@ -488,7 +500,7 @@ impl Download {
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
             DownloadJob::ReadBack { link, id } => self.read_back(cx, link, id, done),
             DownloadJob::Finish => self.finished(cx, done),
-            DownloadJob::Discard => {}
+            DownloadJob::Discard | DownloadJob::CountProof(_) | DownloadJob::ProofSucceeded => {}
         }
         self.pump(cx);
         Ok(())

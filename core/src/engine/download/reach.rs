@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use serde_bytes::ByteBuf;
 
-use super::super::context::Context;
-use super::super::{DialId, DownloadError, Event, LinkId, LookUpId, PathKind};
+use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::{DialId, DiskWork, DownloadError, Event, LinkId, LookUpId, PathKind};
 use super::Download;
 use super::lookups::LookUps;
 use super::mates::SEEK_AGAIN;
+use super::proofs::Way;
 use super::search::{Search, Step};
 use crate::message::Refusal;
 use crate::time::Time;
@@ -120,7 +121,7 @@ impl Download {
             return;
         };
         let reason = search.last_failure().or_else(|| self.lost.clone());
-        match search.tick(cx, self.id) {
+        match search.tick(cx, self.id, &self.proofs) {
             Step::Wait => {}
             // While others serve, the sharer is looked for quietly, and again after a while.
             Step::Attempt(_) if self.has_mates() => {}
@@ -134,6 +135,7 @@ impl Download {
                 reason,
             }),
             Step::WrongWords => self.fail(cx, DownloadError::WrongWords),
+            Step::NoMoreProofs => self.fail(cx, DownloadError::NoMoreProofs),
             Step::GiveUp(reason) => self.fail(cx, DownloadError::Unreachable(reason)),
         }
     }
@@ -173,6 +175,12 @@ impl Download {
         dial: DialId,
         refusal: Refusal,
     ) {
+        match refusal {
+            Refusal::WrongWords => self.proofs.refused_words(peer),
+            // Who refuses before a proof may be asked again.
+            _ if self.proofs.is_tried(peer) => self.proofs.answered(peer),
+            _ => {}
+        }
         let swarm = self.swarm.as_ref();
         let mate = swarm.is_some_and(|swarm| swarm.dialled(dial).is_some());
         // Who is near was asked before it was known who the sharer is, and answers after.
@@ -191,13 +199,11 @@ impl Download {
                 self.dial_failed(cx, dial, reason.into());
             }
             Refusal::NoSuchShare => self.sharer_gone(cx, DownloadError::NoSuchShare),
-            // Two may have one number; and whoever stands in for the sharer may guess once each time.
+            Refusal::WrongWords if self.search.is_none() => {
+                self.fail(cx, DownloadError::WrongWords);
+            }
+            // Two may have one number.
             Refusal::WrongWords => {
-                let most = cx.limits.guesses as usize;
-                let wrong = self.search.as_mut().map(|search| search.is_wrong(peer));
-                if wrong.is_none_or(|wrong| wrong >= most) {
-                    return self.fail(cx, DownloadError::WrongWords);
-                }
                 self.dial_failed(cx, dial, "somebody has this code with other words".into());
             }
             Refusal::Version => self.fail(
@@ -218,7 +224,7 @@ impl Download {
     /// Somebody is on the local network who may be the peer.
     pub(in super::super) fn nearby(&mut self, cx: &mut Context, peer: PeerId) {
         if let Some(search) = &mut self.search {
-            search.nearby(cx, self.id, peer);
+            search.nearby(cx, self.id, peer, &self.proofs);
         }
         if let (true, Some(addresses)) = (self.options.seed, cx.nearby.get(&peer).cloned()) {
             self.meet(cx, peer, &addresses);
@@ -230,7 +236,7 @@ impl Download {
         &mut self,
         cx: &mut Context,
         lookup: LookUpId,
-        peer: PeerId,
+        (peer, by): (PeerId, PeerId),
         addresses: &[Multiaddr],
     ) {
         if self.is_ending() || peer == cx.peer {
@@ -238,17 +244,63 @@ impl Download {
         }
         let mut vetted = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
         vetted.retain(|address| self.may_dial(address));
-        if let Some(search) = &mut self.search {
+        let answered = self.proofs.is_answered(peer);
+        if let Some(search) = self.search.as_mut().filter(|_| !answered) {
+            self.proofs.named(peer, by);
             search.found(cx, self.id, peer, &vetted);
             search.found_by(lookup, peer);
         }
         self.meet_at(cx, peer, vetted);
     }
 
-    /// A peer has the code with other words.
-    pub(in super::super) fn has_other_words(&self, peer: PeerId) -> bool {
+    /// Whether the words of a short code may be proved to this peer, over what this dial led to.
+    pub(in super::super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
         let search = self.search.as_ref();
-        search.is_some_and(|search| search.has_other_words(peer))
+        let alone = search.is_some_and(|search| search.is_alone(peer, &self.proofs));
+        self.proofs.may_send(peer, self.way(dial), alone)
+    }
+
+    fn way(&self, dial: DialId) -> Way {
+        let way = self.search.as_ref().and_then(|search| search.way(dial));
+        way.unwrap_or(Way::Code)
+    }
+
+    /// They are: that is counted before the proof goes out on this link.
+    pub(in super::super) fn prove(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        peer: PeerId,
+        dial: DialId,
+    ) {
+        self.proofs.send(peer, self.way(dial));
+        let owner = JobOwner::Download(self.id, DownloadJob::CountProof(link));
+        let download = self.id;
+        cx.disk(owner, DiskWork::CountProof { download });
+    }
+
+    /// A proof has been counted, and with it this device has sent so many: whether it may go out.
+    pub(in super::super) fn proof_counted(&mut self, sent: u32) -> bool {
+        self.proofs.counted(sent)
+    }
+
+    /// The peer knows the words too.
+    pub(in super::super) fn proved(&mut self, cx: &mut Context, sharer: PeerId) {
+        if self.proofs.succeeded(sharer) {
+            let owner = JobOwner::Download(self.id, DownloadJob::ProofSucceeded);
+            let download = self.id;
+            cx.disk(owner, DiskWork::ProofSucceeded { download, sharer });
+        }
+    }
+
+    /// The peer has answered a proof with something else than it should.
+    pub(in super::super) fn proof_answered(&mut self, peer: PeerId) {
+        self.proofs.answered(peer);
+    }
+
+    /// The link is gone on which the answer to a proof was awaited.
+    pub(in super::super) fn proof_broke(&mut self, peer: PeerId) {
+        self.proofs.broke(peer);
     }
 
     /// A look-up has ended.

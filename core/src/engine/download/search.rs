@@ -1,11 +1,12 @@
 //! Looking for the peer: who is dialled where and when, and when to give up.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::{DialId, DownloadId, LookUpId};
 use super::lookups::{LookUps, Round};
+use super::proofs::{Proofs, Way};
 use crate::dial::{by_relay, ways};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
@@ -32,7 +33,7 @@ const NO_DHT: &str = "no node of the DHT answers, so only this network was searc
 pub(super) const NOTHING_CAME: &str = "it was connected, but sent nothing of what it was asked for";
 
 /// Where somebody may be; without a peer, whoever answers there is it.
-type Target = (Option<PeerId>, Vec<Multiaddr>);
+pub(super) type Target = (Option<PeerId>, Vec<Multiaddr>);
 
 /// A search, from the loss of the last link (or the start) until a link proves the key, and on from there if that link
 /// is lost before it brought anything: so a peer that only ever hangs up is dialled ever more rarely, and then given up.
@@ -51,17 +52,17 @@ pub(super) struct Search {
     /// Of those the ones that were found under another day than today's, and by how many they are ahead at the least.
     ahead: BTreeMap<PeerId, i32>,
     lookups: LookUps,
-    /// Peers that have the code with other words.
-    wrong: BTreeSet<PeerId>,
     began: Time,
     /// When it is given up.
     ends: Time,
     /// When the next attempt is due.
     due: Time,
     attempt: u32,
-    dials: BTreeSet<DialId>,
+    /// Neighbours that this attempt may still dial.
+    near_left: usize,
+    dials: BTreeMap<DialId, Way>,
     /// What this attempt dials later.
-    later: VecDeque<(Time, Target)>,
+    later: VecDeque<(Time, Target, Way)>,
     pause: Duration,
     last_failure: Option<String>,
     /// A link stands: what is left of the patience.
@@ -77,6 +78,8 @@ pub(super) enum Step {
     Attempt(u32),
     /// Whoever has the code has it with other words.
     WrongWords,
+    /// There may be no more proofs of the code's words.
+    NoMoreProofs,
     /// Time is over.
     GiveUp(String),
 }
@@ -97,12 +100,12 @@ impl Search {
             found: BTreeMap::new(),
             ahead: BTreeMap::new(),
             lookups,
-            wrong: BTreeSet::new(),
             began: now,
             ends: now + patience,
             due: now,
             attempt: 0,
-            dials: BTreeSet::new(),
+            near_left: NEARBY,
+            dials: BTreeMap::new(),
             later: VecDeque::new(),
             pause: FIRST_PAUSE,
             last_failure: None,
@@ -124,13 +127,14 @@ impl Search {
         if self.resting.is_some() {
             return Time::NEVER;
         }
-        let later = self.later.front().map_or(Time::NEVER, |(at, _)| *at);
+        let later = self.later.front().map_or(Time::NEVER, |(at, ..)| *at);
         let next = self.due.min(later).min(self.lookups.deadline());
         next.min(self.ends)
     }
 
-    /// A link proved the key.
-    pub(super) fn rest(&mut self, cx: &mut Context) {
+    /// The link that this dial led to has proved the key.
+    pub(super) fn rest(&mut self, cx: &mut Context, dial: DialId) {
+        self.dials.remove(&dial);
         self.resting = Some(self.resting.unwrap_or(self.ends.since(cx.now)));
         self.lookups.stop(cx);
         self.later.clear();
@@ -171,34 +175,49 @@ impl Search {
 
     /// A dial failed, or its link did before it proved the key.
     pub(super) fn failed(&mut self, dial: DialId, reason: String, now: Time) {
-        let ours = self.dials.remove(&dial);
         self.last_failure = Some(reason);
+        self.over(dial, now);
+    }
+
+    /// A dial came to an end, and did not lead to the peer. If it was the last of them, what comes next is due.
+    pub(super) fn over(&mut self, dial: DialId, now: Time) {
+        let ours = self.dials.remove(&dial).is_some();
         if !ours || !self.dials.is_empty() || self.resting.is_some() {
             return;
         }
         match self.later.front_mut() {
-            Some((at, _)) => *at = (*at).min(now),
+            Some((at, ..)) => *at = (*at).min(now),
             None => self.wait(now),
         }
     }
 
-    /// A peer that was dialled has the code with other words; how many such there are.
-    pub(super) fn is_wrong(&mut self, peer: PeerId) -> usize {
-        self.wrong.insert(peer);
-        self.wrong.len()
+    /// How the peer was come by that this dial leads to; `None` if it is none of these.
+    pub(super) fn way(&self, dial: DialId) -> Option<Way> {
+        self.dials.get(&dial).copied()
     }
 
-    /// Whether that was so.
-    pub(super) fn has_other_words(&self, peer: PeerId) -> bool {
-        self.wrong.contains(&peer)
+    /// Whether a whole round of look-ups has found nobody else than this peer whose turn it would be before.
+    pub(super) fn is_alone(&self, peer: PeerId, proofs: &Proofs) -> bool {
+        let mut others = self.found.keys().filter(|other| **other != peer);
+        self.lookups.are_exhausted()
+            && !others.any(|other| proofs.may_send(*other, Way::Dht, false))
     }
 
     /// Does what is due.
-    pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId) -> Step {
+    pub(super) fn tick(&mut self, cx: &mut Context, download: DownloadId, proofs: &Proofs) -> Step {
         if self.resting.is_some() {
             return Step::Wait;
         }
-        if !self.wrong.is_empty()
+        if proofs.are_used_up() {
+            // One peer alone that has the number, and other words: those are wrong.
+            let is_mistyped = proofs.are_words_wrong() && proofs.is_one_tried();
+            return if is_mistyped {
+                Step::WrongWords
+            } else {
+                Step::NoMoreProofs
+            };
+        }
+        if proofs.are_words_wrong()
             && self.dials.is_empty()
             && self.later.is_empty()
             && !self.lookups.is_under_way()
@@ -210,16 +229,16 @@ impl Search {
             return Step::GiveUp(reason.unwrap_or_else(|| "no answer".to_string()));
         }
         self.lookups.tick(cx, download);
-        while self.later.front().is_some_and(|(at, _)| *at <= cx.now) {
-            if let Some((_, target)) = self.later.pop_front() {
-                self.dial(cx, download, target);
+        while self.later.front().is_some_and(|(at, ..)| *at <= cx.now) {
+            if let Some((_, target, way)) = self.later.pop_front() {
+                self.dial(cx, download, target, way);
             }
         }
         if cx.now < self.due {
             return Step::Wait;
         }
         self.due = Time::NEVER;
-        let dialled = self.try_all(cx, download);
+        let dialled = self.try_all(cx, download, proofs);
         if !dialled && self.attempt > 0 {
             return Step::Wait;
         }
@@ -228,17 +247,20 @@ impl Search {
     }
 
     /// One attempt: everything that is known. Whether that is anything.
-    fn try_all(&mut self, cx: &mut Context, download: DownloadId) -> bool {
-        self.try_target(cx, download, (self.peer, self.known.clone()));
+    fn try_all(&mut self, cx: &mut Context, download: DownloadId, proofs: &Proofs) -> bool {
+        self.near_left = NEARBY;
+        self.try_target(cx, download, (self.peer, self.known.clone()), Way::Code);
         let mut found: Vec<_> = self.found.keys().copied().collect();
         cx.standings.sort(&mut found, |peer| *peer);
         for peer in found {
-            self.try_found(cx, download, peer);
+            if !proofs.is_answered(peer) {
+                self.try_found(cx, download, peer);
+            }
         }
         let mut near: Vec<_> = cx.nearby.keys().copied().collect();
         cx.standings.sort(&mut near, |peer| *peer);
-        for peer in near.into_iter().take(NEARBY) {
-            self.nearby(cx, download, peer);
+        for peer in near {
+            self.nearby(cx, download, peer, proofs);
         }
         let dialled = !(self.dials.is_empty() && self.later.is_empty());
         if !dialled {
@@ -252,7 +274,7 @@ impl Search {
     }
 
     /// TCP at once, QUIC and then one relay after the other a little later.
-    fn try_target(&mut self, cx: &mut Context, download: DownloadId, (peer, at): Target) {
+    fn try_target(&mut self, cx: &mut Context, download: DownloadId, (peer, at): Target, way: Way) {
         let ways = ways(&at);
         let mut relays = by_relay(ways.relayed);
         cx.standings.sort(&mut relays, |(relay, _)| *relay);
@@ -267,28 +289,36 @@ impl Search {
             }
             let target = (peer, addresses);
             if after.is_zero() {
-                self.dial(cx, download, target);
+                self.dial(cx, download, target, way);
             } else {
-                self.dial_later(cx.now + after, target);
+                self.dial_later(cx.now + after, target, way);
             }
             after += next;
         }
     }
 
-    fn dial_later(&mut self, at: Time, target: Target) {
-        let place = self.later.partition_point(|(other, _)| *other <= at);
-        self.later.insert(place, (at, target));
+    fn dial_later(&mut self, at: Time, target: Target, way: Way) {
+        let place = self.later.partition_point(|(other, ..)| *other <= at);
+        self.later.insert(place, (at, target, way));
     }
 
     /// Somebody is on the local network: dialled, if it is the peer, or if nothing else says who that is.
-    pub(super) fn nearby(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
+    pub(super) fn nearby(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        peer: PeerId,
+        proofs: &Proofs,
+    ) {
         let anybody = self.peer.is_none() && self.known.is_empty();
-        let is_wanted = (anybody || self.peer == Some(peer)) && !self.wrong.contains(&peer);
-        if self.resting.is_some() || !is_wanted || !self.asks_near {
+        let is_wanted = (anybody || self.peer == Some(peer)) && !proofs.is_answered(peer);
+        if self.resting.is_some() || !is_wanted || !self.asks_near || self.near_left == 0 {
             return;
         }
         if let Some(addresses) = cx.nearby.get(&peer).cloned() {
-            self.dial(cx, download, (Some(peer), addresses));
+            // Neighbours come, go and change as they like.
+            self.near_left -= 1;
+            self.dial(cx, download, (Some(peer), addresses), Way::Near);
         }
     }
 
@@ -317,7 +347,7 @@ impl Search {
     ) {
         let is_wanted = self.peer.is_none_or(|wanted| wanted == peer);
         let has_room = self.found.len() < cx.limits.found || self.found.contains_key(&peer);
-        if !is_wanted || !has_room || self.resting.is_some() || self.wrong.contains(&peer) {
+        if !is_wanted || !has_room || self.resting.is_some() {
             return;
         }
         let known = self.found.entry(peer).or_default();
@@ -329,18 +359,15 @@ impl Search {
         }
         let new = known.split_at(before).1.to_vec();
         if self.attempt > 0 && !new.is_empty() {
-            self.try_target(cx, download, (Some(peer), new));
+            self.try_target(cx, download, (Some(peer), new), Way::Dht);
             // The next attempt comes when these have failed.
             self.due = Time::NEVER;
         }
     }
 
     fn try_found(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
-        if self.wrong.contains(&peer) {
-            return;
-        }
         if let Some(addresses) = self.found.get(&peer).cloned() {
-            self.try_target(cx, download, (Some(peer), addresses));
+            self.try_target(cx, download, (Some(peer), addresses), Way::Dht);
         }
     }
 
@@ -364,9 +391,15 @@ impl Search {
         Some(round)
     }
 
-    fn dial(&mut self, cx: &mut Context, download: DownloadId, (peer, addresses): Target) {
+    fn dial(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        (peer, addresses): Target,
+        way: Way,
+    ) {
         let dial = cx.dial(download, peer, addresses);
-        self.dials.insert(dial);
+        self.dials.insert(dial, way);
     }
 }
 
@@ -398,7 +431,7 @@ mod tests {
     /// The dials of everything that is due within a while, in order.
     fn dials(cx: &mut Context, search: &mut Search) -> Vec<(Option<PeerId>, Vec<Multiaddr>)> {
         for _ in 0..4 {
-            search.tick(cx, ID);
+            search.tick(cx, ID, &Proofs::default());
             cx.now = cx.now + EACH_RELAY;
         }
         let dial = |output| match output {
@@ -427,6 +460,29 @@ mod tests {
             .filter_map(|(peer, _)| peer)
             .collect();
         assert_eq!(order, [2, 1, 3].map(peer));
+    }
+
+    /// The dial of a link that had come up counted as under way for ever: once the link was lost, one more attempt was made.
+    #[test]
+    fn after_a_link_that_brought_nothing_attempts_go_on_until_the_end() {
+        let mut cx = context();
+        let mut search = search(vec!["/ip4/192.0.2.1/tcp/1".parse().unwrap()]);
+        for attempt in 1..=6 {
+            cx.now = search.deadline();
+            let step = search.tick(&mut cx, ID, &Proofs::default());
+            assert_eq!(step, Step::Attempt(attempt));
+            let Some(Output::Dial { dial, .. }) = cx.pop() else {
+                panic!("nobody is dialled");
+            };
+            if attempt % 3 == 1 {
+                search.rest(&mut cx, dial);
+                search.resume(cx.now);
+            } else if attempt % 3 == 2 {
+                search.over(dial, cx.now);
+            } else {
+                search.failed(dial, "refused".to_owned(), cx.now);
+            }
+        }
     }
 
     #[test]

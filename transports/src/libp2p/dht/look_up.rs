@@ -17,6 +17,8 @@ const FROM_ONE: usize = 2;
 /// Addresses that are told of one peer, and of those that one node knows.
 const ADDRESSES: usize = 16;
 const ADDRESSES_FROM_ONE: usize = 8;
+/// Nodes that are told to have named one peer.
+const NAMED_BY: usize = 4;
 /// Peers without addresses that one look-up asks for.
 const FOLLOW_UPS: usize = 8;
 
@@ -27,10 +29,17 @@ pub(super) struct LookUp {
     /// Walks that run for it.
     pub(super) open: usize,
     follow_ups: usize,
-    /// Peers that were told, with their addresses.
-    found: BTreeMap<PeerId, Vec<Multiaddr>>,
+    found: BTreeMap<PeerId, Found>,
     /// How many of them each node was the first to name.
     named: BTreeMap<PeerId, usize>,
+}
+
+/// A peer that was told.
+#[derive(Debug, Default)]
+struct Found {
+    addresses: Vec<Multiaddr>,
+    /// Nodes that have named it.
+    by: Vec<PeerId>,
 }
 
 impl LookUp {
@@ -56,7 +65,14 @@ impl LookUp {
         if is_new {
             *self.named.entry(by).or_default() += 1;
         }
-        let known = self.found.entry(peer).or_default();
+        let Found {
+            addresses: known,
+            by: nodes,
+        } = self.found.entry(peer).or_default();
+        let is_another = nodes.len() < NAMED_BY && !nodes.contains(&by);
+        if is_another {
+            nodes.push(by);
+        }
         let before = known.len();
         for address in &addresses {
             let (plain, named) = split(address);
@@ -67,10 +83,11 @@ impl LookUp {
             }
         }
         let addresses = known.clone();
-        (is_new || known.len() > before).then_some(TransportEvent::Found {
+        (is_another || known.len() > before).then_some(TransportEvent::Found {
             lookup,
             peer,
             addresses,
+            by,
         })
     }
 
@@ -81,7 +98,8 @@ impl LookUp {
 
     /// Whether nodes are to be asked where this peer is; they are asked once.
     pub(super) fn begin_follow_up(&mut self, peer: PeerId) -> bool {
-        let is_unknown = self.found.get(&peer).is_some_and(Vec::is_empty);
+        let found = self.found.get(&peer);
+        let is_unknown = found.is_some_and(|found| found.addresses.is_empty());
         let begins = is_unknown && self.follow_ups < FOLLOW_UPS;
         self.follow_ups += usize::from(begins);
         begins
@@ -112,7 +130,9 @@ mod tests {
         let many: Vec<_> = (0..100).map(at).collect();
         let first = told(&mut look_up, by, (peer, many[..20].to_vec())).unwrap();
         assert_eq!(first.len(), ADDRESSES_FROM_ONE);
-        assert!(told(&mut look_up, by, (peer, first)).is_none());
+        assert!(told(&mut look_up, by, (peer, first.clone())).is_none());
+        let again = told(&mut look_up, PeerId::random(), (peer, first.clone()));
+        assert_eq!(again, Some(first), "another node has named it");
         let more = told(&mut look_up, PeerId::random(), (peer, many[50..].to_vec()));
         assert_eq!(more.unwrap().len(), ADDRESSES);
         assert!(told(&mut look_up, by, (peer, many)).is_none());

@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite};
+use handover_core::dial::of_each_kind;
 use libp2p::request_response::{self, OutboundRequestId, ProtocolSupport};
 use libp2p::swarm::{ConnectionId, StreamProtocol};
 use libp2p::{Multiaddr, PeerId};
@@ -25,7 +26,8 @@ const STREAMS: usize = 32;
 const MAX_MESSAGE: usize = 128 * 1024;
 /// Peers of one answer that are looked at, of each kind.
 const PEERS: usize = 20;
-/// Addresses of one of them.
+/// Addresses of one of them that are looked at, and that are kept.
+const ADDRESSES_READ: usize = 64;
 const ADDRESSES: usize = 8;
 
 /// The behaviour that asks, and answers nothing.
@@ -172,7 +174,7 @@ fn peers(peers: Vec<Peer>) -> Vec<PeerAt> {
         let id = PeerId::from_bytes(&peer.id).ok()?;
         let addresses = peer.addresses.into_iter();
         let addresses = addresses.filter_map(|bytes| Multiaddr::try_from(bytes).ok());
-        Some((id, addresses.take(ADDRESSES).collect()))
+        Some((id, of_each_kind(addresses.take(ADDRESSES_READ), ADDRESSES)))
     };
     peers.into_iter().filter_map(read).take(PEERS).collect()
 }
@@ -248,10 +250,11 @@ mod tests {
     }
 
     fn named(id: Vec<u8>, addresses: usize) -> Peer {
-        let address: Multiaddr = "/ip4/192.0.2.1/tcp/1".parse().unwrap();
+        let address = |port: usize| format!("/ip4/192.0.2.1/tcp/{port}").parse::<Multiaddr>();
+        let addresses = (1..=addresses).map(|port| address(port).unwrap().to_vec());
         Peer {
             id,
-            addresses: vec![address.to_vec(); addresses],
+            addresses: addresses.collect(),
         }
     }
 

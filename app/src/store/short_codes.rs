@@ -1,0 +1,144 @@
+//! How often the words of each short code were proved to somebody who did not know them, and who has turned out to know
+//! them: so that a command that is run again does not begin to count anew, and goes to the right peer.
+
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use handover_core::PeerId;
+use handover_core::code::ShortCode;
+use redb::{ReadableTable, TableDefinition};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, StoreError, decode, encode, table};
+
+/// Codes that are kept; the oldest go first.
+const KEPT: usize = 1000;
+/// By the code.
+const CODES: TableDefinition<&str, &[u8]> = TableDefinition::new("short codes");
+
+/// What is known of one code.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Proved {
+    /// Proofs that were sent and did not succeed.
+    pub sent: u32,
+    /// The peer that knows the words.
+    pub sharer: Option<PeerId>,
+}
+
+/// The same as it is written.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Row {
+    /// When it was written, in seconds since 1970.
+    at: u64,
+    sent: u32,
+    sharer: Option<String>,
+}
+
+/// The short codes that a device has used. Copies are cheap.
+#[derive(Debug, Clone)]
+pub struct ShortCodes {
+    store: Store,
+}
+
+impl ShortCodes {
+    /// Those that are noted in this data folder.
+    pub fn in_folder(data_dir: &Path) -> Self {
+        let store = Store::in_folder(data_dir);
+        Self { store }
+    }
+
+    /// What is known of a code.
+    pub fn of(&self, code: &ShortCode) -> Result<Proved, StoreError> {
+        self.store.read(|transaction| {
+            let Some(rows) = table(transaction, CODES)? else {
+                return Ok(Proved::default());
+            };
+            let row = rows.get(code.encode().as_str())?;
+            let row = row.and_then(|row| decode::<Row>(row.value()));
+            Ok(row.map_or_else(Proved::default, |row| Proved {
+                sent: row.sent,
+                sharer: row.sharer.and_then(|peer| peer.parse().ok()),
+            }))
+        })
+    }
+
+    /// One more proof is to be sent: counted durably, whichever process of this device sends it. How many that makes.
+    pub fn count(&self, code: &ShortCode) -> Result<u32, StoreError> {
+        self.change(code, |row| row.sent = row.sent.saturating_add(1))
+    }
+
+    /// A proof that was counted has succeeded at this peer.
+    pub fn succeeded(&self, code: &ShortCode, sharer: PeerId) -> Result<(), StoreError> {
+        self.change(code, |row| {
+            row.sent = row.sent.saturating_sub(1);
+            row.sharer = Some(sharer.to_string());
+        })?;
+        Ok(())
+    }
+
+    /// Changes what is noted of a code; how many proofs count after that.
+    fn change(&self, code: &ShortCode, change: impl FnOnce(&mut Row)) -> Result<u32, StoreError> {
+        self.store.write(|transaction| {
+            let mut rows = transaction.open_table(CODES)?;
+            let key = code.encode();
+            let noted = rows.get(key.as_str())?;
+            let noted = noted.and_then(|row| decode::<Row>(row.value()));
+            let mut row = noted.unwrap_or_default();
+            change(&mut row);
+            row.at = now();
+            rows.insert(key.as_str(), encode(&row).as_slice())?;
+            let mut ages = Vec::new();
+            for row in rows.iter()? {
+                let (key, bytes) = row?;
+                let age = decode::<Row>(bytes.value()).map_or(0, |row| row.at);
+                ages.push((age, key.value().to_owned()));
+            }
+            ages.sort_unstable();
+            let many = ages.len().saturating_sub(KEPT);
+            for (_, oldest) in ages.iter().take(many) {
+                rows.remove(oldest.as_str())?;
+            }
+            Ok(row.sent)
+        })
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use handover_core::code::ShareCode;
+
+    use super::*;
+
+    fn short(text: &str) -> ShortCode {
+        match ShareCode::parse(text) {
+            Ok(ShareCode::Short(code)) => code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_code_is_known_again_by_the_next_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let [code, other] = ["4827193-amber-otter", "4827193-otter-amber"].map(short);
+        let codes = ShortCodes::in_folder(folder.path());
+        assert_eq!(codes.of(&code).unwrap(), Proved::default());
+        for sent in 1..=4 {
+            assert_eq!(codes.count(&code).unwrap(), sent);
+        }
+        let sharer = handover_core::Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        let sharer = sharer.public().to_peer_id();
+        codes.succeeded(&code, sharer).unwrap();
+        let proved = Proved {
+            sent: 3,
+            sharer: Some(sharer),
+        };
+        let again = ShortCodes::in_folder(folder.path());
+        assert_eq!(again.of(&code).unwrap(), proved);
+        assert_eq!(again.of(&other).unwrap(), Proved::default());
+    }
+}

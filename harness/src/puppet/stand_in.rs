@@ -1,0 +1,114 @@
+//! Stand-ins: puppets that somebody finds by a short code's number, who act as if they had that code. Each proof of its words
+//! that they get is one guess at them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use handover_core::code::ShareCode;
+use handover_core::engine::LinkId;
+use handover_core::frame::plain;
+use handover_core::message::{self, KnockReply, Refusal, ShortKnock};
+use handover_core::pake::Pake;
+use handover_transports::memory::HostId;
+use serde::{Deserialize, Serialize};
+
+use crate::World;
+use crate::ledger::{Fault, happened};
+
+/// How often one that drips lets a byte go, and how many bytes it has.
+const DRIP_EVERY: Duration = Duration::from_secs(1);
+const DRIPS: usize = 200;
+
+/// What a stand-in answers to a proof.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StandIn {
+    /// That the words are others.
+    #[default]
+    Refuses,
+    /// Nothing.
+    Silent,
+    /// That it is busy.
+    Busy,
+    /// It has no such share, after all.
+    Forgets,
+    /// The link is dropped.
+    HangsUp,
+    /// A frame, of which one byte comes after the other.
+    Drips,
+    /// Something that is no answer.
+    Rubbish,
+    /// An answer as from somebody who has guessed other words.
+    Guesses,
+}
+
+impl StandIn {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::Refuses,
+        Self::Silent,
+        Self::Busy,
+        Self::Forgets,
+        Self::HangsUp,
+        Self::Drips,
+        Self::Rubbish,
+        Self::Guesses,
+    ];
+}
+
+impl World {
+    /// A puppet stands in for whoever has a short code: in the DHT where codes are looked for, or else on a local network.
+    pub fn stand_in(&mut self, puppet: HostId, how: StandIn, in_dht: bool) {
+        self.puppet_mut(puppet).stand_in = how;
+        if in_dht {
+            let at = (self.peer(puppet), vec![Self::address(puppet)]);
+            self.dht.stand_ins.push(at);
+        }
+    }
+
+    /// Somebody knocks with a code's number: the puppet guesses at the words.
+    pub(super) fn guess_words(&mut self, place: HostId, link: LinkId, knock: &ShortKnock) {
+        happened(Fault::StandIn);
+        let guess = format!("{}-amber-otter", knock.number);
+        let Ok(ShareCode::Short(code)) = ShareCode::parse(&guess) else {
+            panic!("engines knock with numbers of codes");
+        };
+        let (seed, local) = (self.draw(), self.peer(place));
+        let peer = self.puppet(place).links[&link].peer;
+        let (_, point) = Pake::sharer(&code, &peer, &local, seed);
+        self.reply(link, &KnockReply::Point(point));
+    }
+
+    /// The proof that is due after that has come.
+    pub(super) fn answer_proof(&mut self, place: HostId, link: LinkId) {
+        match self.puppet(place).stand_in {
+            StandIn::Refuses => self.reply(link, &KnockReply::Refused(Refusal::WrongWords)),
+            StandIn::Silent => {}
+            StandIn::Busy => self.reply(link, &KnockReply::Refused(Refusal::Busy)),
+            StandIn::Forgets => self.reply(link, &KnockReply::Refused(Refusal::NoSuchShare)),
+            StandIn::HangsUp => self.give_up(link),
+            StandIn::Drips => {
+                let whole = plain(&[0; DRIPS]);
+                self.drip(link, whole);
+            }
+            StandIn::Rubbish => self.say_raw(link, plain(b"rubbish")),
+            StandIn::Guesses => {
+                let noise = self.draw();
+                self.reply(link, &KnockReply::Noise(noise.to_vec()));
+            }
+        }
+    }
+
+    fn drip(&mut self, link: LinkId, mut left: Bytes) {
+        if left.is_empty() || !self.ends.contains_key(&link) {
+            return;
+        }
+        let first = left.split_to(1);
+        self.say_raw(link, first);
+        self.after(DRIP_EVERY, move |world| world.drip(link, left));
+    }
+
+    fn reply(&mut self, link: LinkId, reply: &KnockReply) {
+        self.say_raw(link, plain(&message::encode(reply)));
+    }
+}
