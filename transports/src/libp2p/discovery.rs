@@ -273,13 +273,14 @@ impl Libp2pTransport {
         }
     }
 
-    /// Tells the owner, and leaves it to that to dial peers that were found. Nodes of the DHT go on being dialled by
-    /// Kademlia, unless this peer hides.
-    fn tell_found(&mut self, event: TransportEvent) {
-        match &event {
+    /// Tells the owner, and leaves it to that to dial peers that were found, where the DHT may name their addresses. Nodes
+    /// of the DHT go on being dialled by Kademlia, unless this peer hides.
+    fn tell_found(&mut self, mut event: TransportEvent) {
+        match &mut event {
             TransportEvent::Found {
                 peer, addresses, ..
             } => {
+                addresses.retain(|address| self.permits.may_dial(address));
                 tracing::debug!(%peer, ?addresses, "a node of the DHT tells of a peer");
                 let kad = self.swarm.behaviour_mut().dht.as_mut();
                 let serves = kad.is_some_and(|kad| dht::knows(kad, *peer));

@@ -35,6 +35,7 @@ impl Libp2pTransport {
             }
         }
         let now = Instant::now();
+        self.permits.permit(&addresses);
         self.approach_relays_of(&addresses, now);
         let approaches = &self.approaches;
         let waits = |relay| approaches.under_way(relay);

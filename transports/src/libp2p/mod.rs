@@ -30,6 +30,7 @@ mod listen;
 mod muxer;
 mod names;
 mod neighbours;
+mod outbound;
 mod outset;
 mod ports;
 mod reason;
@@ -72,6 +73,7 @@ use self::dht::{Asker, Dht, RunId};
 use self::dial_back::Hints;
 use self::dials::{Dials, Step};
 use self::neighbours::Neighbours;
+use self::outbound::Permits;
 use self::outset::Outset;
 use self::ports::Ports;
 use self::remembered::Remembered;
@@ -124,6 +126,7 @@ pub struct Libp2pTransport {
     swarm: Box<Swarm<Node>>,
     /// What is listened on, but for relays.
     listeners: Vec<ListenerId>,
+    permits: Permits,
     outset: Outset,
     dials: Dials,
     /// Attempts to reach a peer that the swarm has not answered.
@@ -186,11 +189,11 @@ struct Setting {
 impl Libp2pTransport {
     /// Binds the sockets. To be called in the tokio runtime (with time and I/O) that is to run the connections.
     pub fn new(config: &Libp2pConfig) -> Result<Self, Libp2pError> {
-        let (tcp, quic, names) = (config.tcp, config.quic, config.names());
-        Self::over(
-            |keypair| Ok(stack::build(keypair, tcp, quic, names)?),
-            config,
-        )
+        let permits = Permits::of(config);
+        let gated = permits.clone();
+        let (with, names) = ((config.tcp, config.quic), config.names());
+        let connections = |keypair: &Keypair| Ok(stack::build(keypair, with, names, &gated)?);
+        Self::permitting(connections, config, permits)
     }
 
     /// The same over connections of another kind, which the configuration's `tcp` and `quic` then say nothing of.
@@ -198,6 +201,14 @@ impl Libp2pTransport {
     pub fn over(
         connections: impl Fn(&Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Libp2pError>,
         config: &Libp2pConfig,
+    ) -> Result<Self, Libp2pError> {
+        Self::permitting(connections, config, Permits::of(config))
+    }
+
+    fn permitting(
+        connections: impl Fn(&Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Libp2pError>,
+        config: &Libp2pConfig,
+        permits: Permits,
     ) -> Result<Self, Libp2pError> {
         let config = &config.effective();
         let now = Instant::now();
@@ -229,6 +240,7 @@ impl Libp2pTransport {
                 swarm_config,
             )),
             listeners: Vec::new(),
+            permits,
             outset: Outset::new(config.listen != Listen::Nowhere, now),
             dials: Dials::default(),
             reaches: BTreeSet::new(),
@@ -608,6 +620,7 @@ impl Transport for Libp2pTransport {
         if self.ending.is_some() {
             return;
         }
+        self.permits.permit(&addresses);
         let straight = addresses
             .into_iter()
             .map(|address| dials::split(&address).0)

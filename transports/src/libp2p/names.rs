@@ -26,6 +26,8 @@ use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, T
 use libp2p::multiaddr::Protocol;
 use tokio::time::{Instant, sleep_until};
 
+use super::outbound::Permits;
+
 /// How long an address has the field to itself before the next one is tried beside it.
 const STAGGER: Duration = Duration::from_millis(250);
 /// Names that are looked up for one address.
@@ -69,18 +71,20 @@ pub(crate) enum NameError {
 pub(crate) struct Names<T> {
     inner: Arc<Mutex<T>>,
     look_up: LookUp,
+    permits: Permits,
 }
 
 impl<T> Names<T> {
     /// Names are looked up as the system is set up to.
-    pub(crate) fn of_system(inner: T, system: System) -> Self {
-        Self::looked_up_by(inner, system.0)
+    pub(crate) fn of_system(inner: T, system: System, permits: Permits) -> Self {
+        Self::looked_up_by(inner, system.0, permits)
     }
 
-    fn looked_up_by(inner: T, look_up: LookUp) -> Self {
+    fn looked_up_by(inner: T, look_up: LookUp, permits: Permits) -> Self {
         Self {
             inner: Arc::new(Mutex::new(inner)),
             look_up,
+            permits,
         }
     }
 }
@@ -125,7 +129,9 @@ where
             return Ok(dial.map_err(of_transport).boxed());
         }
         let inner = Arc::clone(&self.inner);
+        let (permits, named) = (self.permits.clone(), address.clone());
         let dial = move |address| {
+            permits.resolved(&named, &address);
             let begun = lock(&inner).dial(address, options);
             match begun {
                 Ok(dial) => dial.map_err(of_transport).boxed(),

@@ -54,6 +54,9 @@ pub enum Reason {
     /// There is no way there.
     #[error("the network is unreachable from here")]
     Unreachable,
+    /// It is in a private network, and nobody has named it who may.
+    #[error("the address is in a private network, and a stranger has named it")]
+    Forbidden,
     /// A transport that this program does not have, or that is turned off.
     #[error("the address is not supported")]
     Unsupported,

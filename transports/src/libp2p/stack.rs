@@ -22,6 +22,7 @@ use super::greeting::Greeted;
 use super::interfaces::OnOwnAddresses;
 use super::muxer::Yamux;
 use super::names::{Names, System};
+use super::outbound::{Gated, Permits};
 use super::reason::{Caused, Reason};
 use super::segments::SmallSegments;
 use super::tls::{Tls, TlsError};
@@ -39,12 +40,12 @@ const READ_AHEAD: usize = 256 << 10;
 /// Connections, secured and multiplexed.
 pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// The direct connections a swarm can make. `names`: also to addresses with names in them.
+/// The direct connections a swarm can make, to addresses that may be dialled. `names`: also to such with names in them.
 pub(crate) fn build(
     keypair: &Keypair,
-    with_tcp: bool,
-    with_quic: bool,
+    (with_tcp, with_quic): (bool, bool),
     names: bool,
+    permits: &Permits,
 ) -> Result<Connections, SecurityError> {
     let tcp = if with_tcp {
         let sockets = tcp::tokio::Transport::new(tcp::Config::default().nodelay(true));
@@ -77,13 +78,13 @@ pub(crate) fn build(
         .or_transport(quic)
         .map(|either, _| either.into_inner())
         .map_err(EitherError::either_into::<Caused>);
-    let direct = OnOwnAddresses::new(direct.boxed());
+    let direct = Gated::new(OnOwnAddresses::new(direct), permits.clone());
     if !names {
         return Ok(direct.boxed());
     }
     match System::new() {
         Ok(system) => {
-            let resolving = Names::of_system(direct, system);
+            let resolving = Names::of_system(direct, system, permits.clone());
             Ok(resolving.map_err(|error| Reason::of(&error)).boxed())
         }
         Err(error) => {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use handover_core::engine::{DialId, PathKind};
-use handover_transports::libp2p::{Libp2pConfig, Reachable, Serve, Verdict};
+use handover_transports::libp2p::{Libp2pConfig, Listen, Reachable, Serve, Verdict};
 use handover_transports::{Transport, TransportEvent};
 
 use crate::peers::{Peer, config, connect, exchange, in_dht, node};
@@ -100,6 +100,23 @@ async fn an_address_that_others_get_through_to_is_confirmed_and_served_from() {
         tested.verdict == Verdict::Reachable && state.external.contains(&tested.address)
     };
     assert!(state.tested.iter().any(reachable), "{state:#?}");
+}
+
+/// AutoNAT's server dialled whatever a stranger named, this machine's own services among it.
+#[tokio::test]
+async fn addresses_inside_are_not_dialled_for_strangers() {
+    let mut public = node();
+    public.listen = Listen::Port(0);
+    public.reachable = Reachable::At(vec!["/ip4/8.8.8.8/tcp/4001".parse().unwrap()]);
+    let tester = Peer::start(&public);
+    let mut at = tester.at().await;
+    at.retain(|address| address.to_string().contains("/127.0.0.1/"));
+    let peer = Peer::start(&in_dht(at));
+    let refused = |tested: &handover_transports::libp2p::TestedAddress| {
+        tested.verdict == Verdict::Unreachable
+    };
+    let state = peer.until(|state| state.tested.iter().any(refused)).await;
+    assert!(state.external.is_empty(), "{state:#?}");
 }
 
 /// Others go on asking it when it is gone, and wait: whole DHTs of those who came for one file answered after minutes.

@@ -93,6 +93,7 @@ fn name(reason: Reason) -> &'static str {
         Reason::Refused => "refused",
         Reason::TimedOut => "timed_out",
         Reason::Unreachable => "unreachable",
+        Reason::Forbidden => "private_network",
         Reason::Unsupported => "unsupported",
         Reason::Unnamed => "name",
     }

@@ -82,7 +82,8 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
             && failures.all(|(_, why)| [wanted, Reason::Unnamed].contains(why))
     };
     Some(
-        if any(&[Reason::Http]) || hosts(Reason::Foreign) >= SEVERAL {
+        // A portal's name server calls every name its own address.
+        if any(&[Reason::Http, Reason::Forbidden]) || hosts(Reason::Foreign) >= SEVERAL {
             Obstacle::Portal
         } else if any(&[Reason::NoMuxer, Reason::NoSecurity, Reason::UnknownKey])
             || all(Reason::Unsupported)

@@ -328,10 +328,11 @@ fn without_any_network_udp_that_times_out_is_not_taken_for_a_firewall() {
 #[test]
 fn why_no_bootstrap_node_was_reached_is_told_by_how_the_dials_failed() {
     use Reason::{
-        Closed, Foreign, Http, Insecure, NoMuxer, NoSecurity, Refused, Silent, TimedOut, Unnamed,
-        Unreachable, Unsupported,
+        Closed, Forbidden, Foreign, Http, Insecure, NoMuxer, NoSecurity, Refused, Silent, TimedOut,
+        Unnamed, Unreachable, Unsupported,
     };
-    let cases: [(&[Reason], Obstacle); 17] = [
+    let cases: [(&[Reason], Obstacle); 18] = [
+        (&[Forbidden, TimedOut], Obstacle::Portal),
         (&[Http, Closed], Obstacle::Portal),
         (&[Foreign, Foreign], Obstacle::Portal),
         (&[Foreign, TimedOut], Obstacle::Cut),
