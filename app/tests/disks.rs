@@ -8,10 +8,12 @@ use bytes::Bytes;
 use handover::disk::{Disk, DownloadTarget};
 use handover_core::Keypair;
 use handover_core::engine::{
-    DiskDone, DiskError, DiskWork, DownloadId, OnConflict, Origin, Piece, PublishFile, Published,
+    DiskDone, DiskError, DiskWork, DownloadId, Groups, OnConflict, Origin, Piece, PublishFile,
+    Published, Record,
 };
-use handover_core::limits::Limits;
+use handover_core::limits::{GROUP, Limits};
 use handover_core::manifest::{ManifestParts, SignedManifest};
+use handover_core::merkle::hash_group;
 use handover_core::path::SafePath;
 use handover_core::time::Timestamp;
 use handover_test_needs::{Need, Tests, tests};
@@ -24,7 +26,11 @@ fn main() -> ExitCode {
         a_read_only_disk_is_named,
         a_folder_on_another_disk_is_an_error_that_says_so,
     ];
-    Tests::default().needing(&[Need::Namespaces], tests).run()
+    let with_users = tests![what_somebody_else_has_staged_is_not_used];
+    Tests::default()
+        .needing(&[Need::Namespaces], tests)
+        .needing(&[Need::Namespaces, Need::Root], with_users)
+        .run()
 }
 
 /// A download into a disk of its own, which is unmounted with the namespace.
@@ -192,4 +198,65 @@ fn a_folder_on_another_disk_is_an_error_that_says_so() {
         .map(|entry| entry.unwrap().path())
         .collect();
     assert!(inside.is_empty(), "{inside:?}");
+}
+
+/// Somebody else had fetched a part in a folder that both could write to, changed it, and opened it to all: the next user's
+/// download went on with it, and published their bytes.
+fn what_somebody_else_has_staged_is_not_used() {
+    const NOBODY: u32 = 65534;
+    let mut receiver = Receiver::new("size=4m,mode=1777");
+    let content = content(GROUP as usize);
+    assert!(matches!(receiver.stage(), DiskDone::Ok));
+    assert!(matches!(receiver.write(0, 0, &content), DiskDone::Ok));
+    let record = Record {
+        groups: vec![Groups {
+            entry: 0,
+            size: 2 * u64::from(GROUP),
+            first: 0,
+            nodes: vec![hash_group(&content)],
+        }],
+        ..Record::default()
+    };
+    let download = DOWNLOAD;
+    for work in [
+        DiskWork::Sync {
+            download,
+            entries: vec![0],
+        },
+        DiskWork::Journal { download, record },
+        DiskWork::Close { download },
+    ] {
+        assert!(matches!(receiver.disk.perform(work), DiskDone::Ok));
+    }
+    let staged = fs::read_dir(receiver.root()).unwrap().next();
+    let staged = staged.unwrap().unwrap().path();
+    let mut kept = || {
+        receiver.disk = Disk::default();
+        let root = receiver.folder.path().to_owned();
+        receiver
+            .disk
+            .register_download(DOWNLOAD, DownloadTarget::Folder(root));
+        let done = receiver.disk.perform(DiskWork::Inspect {
+            download,
+            paths: Vec::new(),
+            origin: origin(),
+        });
+        let DiskDone::Inspected { kept, .. } = done else {
+            panic!("{done:?}");
+        };
+        kept.groups.len()
+    };
+    assert_eq!(kept(), 1, "it is this user's");
+    let chown = |path: &Path, owner| std::os::unix::fs::chown(path, Some(owner), None).unwrap();
+    let file = staged.join("0/0");
+    chown(&file, NOBODY);
+    assert_eq!(kept(), 0, "the file is somebody else's");
+    chown(&file, 0);
+    fs::hard_link(&file, receiver.folder.path().join("another name")).unwrap();
+    assert_eq!(kept(), 0, "the file has another name");
+    fs::remove_file(receiver.folder.path().join("another name")).unwrap();
+    assert_eq!(kept(), 1, "it is this user's again");
+    chown(&staged, NOBODY);
+    assert_eq!(kept(), 0, "the folder is somebody else's");
+    assert!(file.exists(), "it is left alone");
 }

@@ -35,6 +35,19 @@ fn children(of: u32) -> Vec<u32> {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_crash_leaves_no_image_of_the_memory() {
+    let scene = Scene::new();
+    let sender = scene.send(&[&scene.file("sent/file", b"x")], &[]);
+    let limits = fs::read_to_string(format!("/proc/{}/limits", sender.id())).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"));
+    let values: Vec<&str> = core.unwrap().split_whitespace().skip(4).take(2).collect();
+    assert_eq!(values, ["0", "0"], "{limits}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_code_by_variable_or_input_is_in_no_process_list() {
     let scene = Scene::new();
     let sender = scene.send(&[&scene.file("sent/file", &noise(30_000_000, 1))], &[]);

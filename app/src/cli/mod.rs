@@ -33,6 +33,7 @@ use clap::{CommandFactory, Parser};
 use handover_core::Multiaddr;
 use handover_transports::libp2p::Libp2pTransport;
 use handover_transports::{Transport, next_event};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::time::timeout;
 use tracing_subscriber::EnvFilter;
 
@@ -53,6 +54,7 @@ pub(crate) fn main() -> ! {
     keep_freed_memory();
     let args = Args::parse();
     log(args.global.verbose);
+    dump_no_core();
     let screen = Screen::new(&args.global);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| perform(args, &screen)))
         // The panic has told its reason already.
@@ -68,6 +70,17 @@ pub(crate) fn main() -> ! {
     let _ = std::io::stdout().flush();
     // A thread may be waiting for standard input for ever; returning would wait for it.
     std::process::exit(exit.code())
+}
+
+/// Has a crash leave no image of this process's memory, which has keys in it.
+fn dump_no_core() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    if let Err(error) = setrlimit(Resource::Core, none) {
+        tracing::debug!(%error, "a crash may leave an image of this process's memory");
+    }
 }
 
 /// Has the allocator keep some freed memory. glibc gives what is free at the top of its heap back to the system beyond

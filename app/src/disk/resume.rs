@@ -9,7 +9,7 @@ use handover_core::engine::{Groups, Kept, Whole};
 use handover_core::limits::GROUP;
 use handover_core::merkle::Hash;
 use handover_core::path::SafePath;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use super::beneath::{self, Walker};
 use super::journal::Notes;
@@ -82,9 +82,15 @@ impl Found {
 }
 
 fn staged_len(staging: &Dir, entry: u32) -> Option<u64> {
+    let owner = rustix::fs::fstat(staging).ok()?.st_uid;
     let stat = rustix::fs::statat(staging, path_of(entry), AtFlags::SYMLINK_NOFOLLOW).ok()?;
-    let regular = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-    regular.then(|| u64::try_from(stat.st_size).unwrap_or_default())
+    is_plain(&stat, owner).then(|| u64::try_from(stat.st_size).unwrap_or_default())
+}
+
+/// A file by this name alone, which belongs to this user: nobody else has it open by a name of their own.
+pub(super) fn is_plain(stat: &Stat, owner: u32) -> bool {
+    let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+    is_file && stat.st_nlink == 1 && stat.st_uid == owner
 }
 
 /// Whether a file that was about to get its name when the run ended has got it, or one numbered from it. It is known by

@@ -321,12 +321,21 @@ impl Staging {
         let name = name_of(origin);
         let folder = beneath::open_folder(root, &name).ok()?;
         let dir = Dir::from_std_file(folder.into());
+        if !is_own(&dir) {
+            tracing::warn!("a staging folder belongs to somebody else; it is left alone");
+            return None;
+        }
         let Claim::Ours(claimed) = claim(&dir) else {
             return None;
         };
         let flags = OFlags::RDWR;
         let journal = beneath::open(&dir, JOURNAL, flags, Mode::empty()).ok();
-        let notes = journal.and_then(|file| {
+        let owner = rustix::fs::fstat(&dir).ok()?.st_uid;
+        let is_plain = |file: &OwnedFd| {
+            let stat = rustix::fs::fstat(file);
+            stat.is_ok_and(|stat| resume::is_plain(&stat, owner))
+        };
+        let notes = journal.filter(is_plain).and_then(|file| {
             let journal = Journal::open(file.into(), origin);
             let notes = journal.and_then(|journal| Ok((journal.read()?, journal)));
             notes
@@ -548,6 +557,27 @@ fn meddled() -> DiskError {
     DiskError::Other("a file in the staging folder was changed by somebody else".to_owned())
 }
 
+/// Whether a folder belongs to whoever this process's files belong to. In a folder that several may write to, such as
+/// `/tmp`, somebody else may have made one by this name, with bytes and a journal of theirs. A file that is made in it shows
+/// whose it would be: on a network's file system that may be somebody else than this process.
+fn is_own(dir: &Dir) -> bool {
+    let owner = |stat: rustix::fs::Stat| stat.st_uid;
+    let Ok(theirs) = rustix::fs::fstat(dir).map(owner) else {
+        return false;
+    };
+    let name = random_name();
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+    match beneath::open(dir, &name, flags, Mode::RUSR | Mode::WUSR) {
+        Ok(made) => {
+            let ours = rustix::fs::fstat(&made).map(owner);
+            let _ = rustix::fs::unlinkat(dir, &name, AtFlags::empty());
+            ours == Ok(theirs)
+        }
+        // There is no room for it, say.
+        Err(_) => theirs == rustix::process::geteuid().as_raw(),
+    }
+}
+
 /// Where an entry's staging file is, below the staging folder.
 pub(super) fn path_of(entry: u32) -> String {
     format!("{}/{entry}", entry / PER_FOLDER)
@@ -614,7 +644,7 @@ fn find_left(folder: &Path, manifest: &str) -> Option<(Dir, String, Dir)> {
     let root = beneath::open_root(folder).ok()?;
     let name = format!("{PARTIAL}{}", manifest.get(..ID)?);
     let dir = Dir::from_std_file(beneath::open_folder(&root, &name).ok()?.into());
-    Some((root, name, dir))
+    is_own(&dir).then_some((root, name, dir))
 }
 
 /// Removes the staging folders of processes that no longer live, but those with a journal: somebody may go on with them

@@ -79,14 +79,13 @@ fn five_proofs_are_enough_where_three_in_ten_handshakes_are_cut() {
         let mut draws = content(seed, 64).into_iter().map(u64::from);
         let mut draw = |most: u64| draws.next().expect("enough of them") % most;
         let at = 1 + draw(HANDSHAKE);
-        let cut = (0..).take_while(|_| draw(10) < 3).count();
+        let cut = (0..20).take_while(|_| draw(10) < 3).count();
         world.kill_links_after_bytes(at, cut);
         let download = fetch(&mut world, bob, &code);
         let outcome = world.run_to_end(bob, download);
         reached += u64::from(matches!(outcome, DownloadOutcome::Completed(_)));
         assert!(world.proofs_in_vain(bob) <= limits.guesses);
     }
-    println!("{reached} of {RUNS} reached the sharer");
     assert!(reached * 1000 >= RUNS * 995, "{reached} of {RUNS}");
 }
 

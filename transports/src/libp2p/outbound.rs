@@ -168,8 +168,7 @@ fn dialled_reach(ip: IpAddr) -> Reach {
 fn carried(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => vec![v4(high, low)],
-        [0x2002, high, low, ..] => vec![v4(high, low)],
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => vec![v4(high, low)],
         [0x2001, 0, high, low, _, _, hidden_high, hidden_low] => {
             vec![v4(high, low), v4(!hidden_high, !hidden_low)]
         }
@@ -281,7 +280,7 @@ mod tests {
         "/ip6/ff02::1/tcp/1",
     ];
 
-    /// AutoNAT's server, Kademlia and hole punching dialled whatever a stranger named.
+    /// `AutoNAT`'s server, Kademlia and hole punching dialled whatever a stranger named.
     #[test]
     fn strangers_name_no_addresses_of_private_networks() {
         let permits = permits(&[PUBLIC_BOOTSTRAP[0], "/ip4/8.8.4.4/tcp/4001"]);

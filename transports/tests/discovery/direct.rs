@@ -102,7 +102,7 @@ async fn an_address_that_others_get_through_to_is_confirmed_and_served_from() {
     assert!(state.tested.iter().any(reachable), "{state:#?}");
 }
 
-/// AutoNAT's server dialled whatever a stranger named, this machine's own services among it.
+/// `AutoNAT`'s server dialled whatever a stranger named, this machine's own services among it.
 #[tokio::test]
 async fn addresses_inside_are_not_dialled_for_strangers() {
     let mut public = node();
