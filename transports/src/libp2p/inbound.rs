@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::task::{Context, Poll};
 
 use libp2p::PeerId;
@@ -20,6 +20,7 @@ use libp2p::swarm::{
 };
 
 use super::dials::is_quic;
+use super::outbound::carried;
 use handover_core::dial::is_relayed;
 
 /// A site has as many places as so many of its networks.
@@ -40,6 +41,7 @@ pub(crate) struct Bounds {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Network {
     V4(Ipv4Addr),
+    Neighbour(Ipv6Addr),
     /// The first 64 bits: what one computer may choose its addresses from.
     V6([u16; 4]),
     /// The first 48 bits: what a provider gives to one customer.
@@ -57,6 +59,12 @@ impl Network {
         match ip {
             Some(ip) if ip.is_loopback() => Vec::new(),
             Some(IpAddr::V4(ip)) => vec![Self::V4(ip)],
+            // Each neighbour on a cable has one, and none of them has the network.
+            Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() => vec![Self::Neighbour(ip)],
+            // One behind NAT64 is as good as one of IPv4.
+            Some(IpAddr::V6(ip)) if !carried(ip).is_empty() => {
+                carried(ip).into_iter().map(Self::V4).collect()
+            }
             Some(IpAddr::V6(ip)) => {
                 let [a, b, c, d, ..] = ip.segments();
                 vec![Self::V6([a, b, c, d]), Self::Site([a, b, c])]
@@ -68,7 +76,7 @@ impl Network {
     /// How many places it has where one address has so many.
     fn share(self, of_one: usize) -> usize {
         match self {
-            Self::V4(_) | Self::V6(_) => of_one,
+            Self::V4(_) | Self::Neighbour(_) | Self::V6(_) => of_one,
             Self::Site(_) => of_one * NETWORKS_OF_A_SITE,
         }
     }
@@ -108,7 +116,8 @@ struct Places {
 
 #[derive(Debug, Default)]
 struct Count {
-    pending: usize,
+    /// Over TCP and over QUIC.
+    pending: [usize; 2],
     standing: usize,
 }
 
@@ -138,12 +147,13 @@ impl Places {
         if self.pending[usize::from(visitor.is_quic)] >= pending {
             return Err(Full::Handshakes);
         }
+        let over = usize::from(visitor.is_quic);
         self.check(&visitor, |network, count| {
-            count.pending >= network.share(of_one)
+            count.pending[over] >= network.share(of_one)
         })?;
-        self.pending[usize::from(visitor.is_quic)] += 1;
+        self.pending[over] += 1;
         for network in &visitor.networks {
-            self.counts.entry(*network).or_default().pending += 1;
+            self.counts.entry(*network).or_default().pending[over] += 1;
         }
         self.visitors.insert(id, visitor);
         Ok(())
@@ -202,9 +212,9 @@ impl Places {
             if visitor.stands {
                 count.standing -= 1;
             } else {
-                count.pending -= 1;
+                count.pending[usize::from(visitor.is_quic)] -= 1;
             }
-            if count.pending + count.standing == 0 {
+            if count.pending == [0; 2] && count.standing == 0 {
                 self.counts.remove(&network);
             }
         }
@@ -328,8 +338,11 @@ mod tests {
         assert_eq!(came.iter().filter(|came| came.is_ok()).count(), 14);
         assert_eq!(came.last(), Some(&Err(Full::Handshakes)));
         // Addresses that are made up over UDP do not take the places of TCP, nor the other way round.
-        let quic = [at("/ip4/192.0.2.77/udp/1/quic-v1")];
-        assert_eq!(begin(&mut places, 2000, &quic), [Ok(())]);
+        let quic = [
+            at("/ip4/192.0.2.77/udp/1/quic-v1"),
+            at("/ip4/192.0.2.1/udp/1/quic-v1"),
+        ];
+        assert_eq!(begin(&mut places, 2000, &quic), [Ok(()), Ok(())]);
     }
 
     #[test]

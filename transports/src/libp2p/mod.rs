@@ -643,6 +643,7 @@ impl Transport for Libp2pTransport {
     }
 
     fn use_relay(&mut self, address: Multiaddr) {
+        self.permits.name(&address);
         let named = nodes(&[address], Libp2pError::Relay);
         for (relay, addresses) in named.into_iter().flatten() {
             self.reservations.add(relay, addresses, Instant::now());

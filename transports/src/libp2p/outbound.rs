@@ -33,8 +33,10 @@ struct Permitted {
     /// Those of private networks, and of this machine.
     private: bool,
     loopback: bool,
-    /// Names of the user's nodes and relays: what they stand for is permitted.
+    /// Names of the user's nodes and relays: what they stand for is permitted, and what is around it.
     names: BTreeSet<String>,
+    /// Names of nodes that everybody begins with: behind a NAT64 of the network's own they stand for addresses inside.
+    public_names: BTreeSet<String>,
     one_by_one: BTreeSet<IpAddr>,
     order: VecDeque<IpAddr>,
 }
@@ -73,6 +75,12 @@ impl Permits {
             private: is_private || loopback,
             loopback,
             names: named.into_iter().filter_map(name_of).collect(),
+            public_names: config
+                .bootstrap
+                .iter()
+                .filter(public)
+                .filter_map(name_of)
+                .collect(),
             ..Permitted::default()
         })))
     }
@@ -93,15 +101,30 @@ impl Permits {
     pub(crate) fn resolved(&self, address: &Multiaddr, found: &Multiaddr) {
         let mut permitted = self.lock();
         let is_named = name_of(address).is_some_and(|name| permitted.names.contains(&name));
-        if let Some(ip) = ip_of(found).filter(|_| is_named) {
-            permitted.remember(ip);
+        let is_public = name_of(address).is_some_and(|name| permitted.public_names.contains(&name));
+        let Some(ip) = ip_of(found).filter(|_| is_named || is_public) else {
+            return;
+        };
+        permitted.remember(ip);
+        if is_named {
+            permitted.around(dialled_reach(ip));
         }
     }
 
-    /// Whether an address may be dialled; those with names in them are asked about when it is known what they stand for.
+    /// The user names one more node or relay.
+    pub(crate) fn name(&self, address: &Multiaddr) {
+        let mut permitted = self.lock();
+        if let Some(reach) = ip_of(address).map(dialled_reach) {
+            permitted.around(reach);
+        }
+        permitted.names.extend(name_of(address));
+    }
+
+    /// Whether an address may be dialled; one that begins with a name is asked about when it is known what that stands
+    /// for.
     pub(crate) fn may_dial(&self, address: &Multiaddr) -> bool {
         let Some(ip) = ip_of(address) else {
-            return true;
+            return name_of(address).is_some() || is_memory(address);
         };
         if is_nobody(ip) {
             return false;
@@ -117,9 +140,16 @@ impl Permits {
 }
 
 impl Permitted {
+    /// A node of the user's is so far away: what is around it may be dialled.
+    fn around(&mut self, reach: Reach) {
+        self.private |= reach < Reach::Public;
+        self.loopback |= reach == Reach::Loopback;
+    }
+
     fn remember(&mut self, ip: IpAddr) {
         let ip = ip.to_canonical();
-        if !self.one_by_one.insert(ip) {
+        // Those of the internet need no place here.
+        if dialled_reach(ip) == Reach::Public || !self.one_by_one.insert(ip) {
             return;
         }
         self.order.push_back(ip);
@@ -131,15 +161,33 @@ impl Permitted {
     }
 }
 
-/// The first name in an address.
+/// The name that an address begins with.
 fn name_of(address: &Multiaddr) -> Option<String> {
-    address.iter().find_map(|part| match part {
+    match address.iter().next()? {
         Protocol::Dns(name)
         | Protocol::Dns4(name)
         | Protocol::Dns6(name)
         | Protocol::Dnsaddr(name) => Some(name.to_lowercase()),
         _ => None,
-    })
+    }
+}
+
+/// It leads to nothing but this process.
+fn is_memory(address: &Multiaddr) -> bool {
+    matches!(address.iter().next(), Some(Protocol::Memory(_)))
+}
+
+/// Whether an address is one IP address and one port, and whose. The transports below take the last ones that an address
+/// has, whatever stands before.
+fn is_plain(address: &Multiaddr) -> bool {
+    let mut parts = address.iter();
+    let ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
+    let port = match parts.next() {
+        Some(Protocol::Tcp(_)) => true,
+        Some(Protocol::Udp(_)) => parts.next() == Some(Protocol::QuicV1),
+        _ => false,
+    };
+    ip && port && parts.all(|part| matches!(part, Protocol::P2p(_)))
 }
 
 /// The address of no machine, or of many.
@@ -163,12 +211,14 @@ fn dialled_reach(ip: IpAddr) -> Reach {
     }
 }
 
-/// The addresses of IPv4 in one of IPv6: behind NAT64's well-known prefix (RFC 6052), by 6to4 (RFC 3056), and Teredo's
-/// server and client (RFC 4380).
-fn carried(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
+/// The addresses of IPv4 in one of IPv6: behind NAT64's well-known prefix (RFC 6052) and that of local networks (RFC 8215, of
+/// which each cuts its own /96), by 6to4 (RFC 3056), and Teredo's server and client (RFC 4380).
+pub(super) fn carried(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
     let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => vec![v4(high, low)],
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => vec![v4(high, low)],
         [0x2001, 0, high, low, _, _, hidden_high, hidden_low] => {
             vec![v4(high, low), v4(!hidden_high, !hidden_low)]
         }
@@ -214,6 +264,9 @@ where
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<Self::Error>> {
+        if !is_plain(&address) {
+            return Err(TransportError::MultiaddrNotSupported(address));
+        }
         if !self.permits.may_dial(&address) {
             tracing::debug!(%address, "a stranger has named an address of a private network; it is not dialled");
             return Err(TransportError::Other(Reason::Forbidden.into()));
@@ -255,7 +308,7 @@ mod tests {
         "/ip6/fd00::1/tcp/80",
         "/ip6/::ffff:192.168.1.1/tcp/80",
         "/ip6/64:ff9b::192.168.1.1/tcp/80",
-        "/ip6/64:ff9b:1::8.8.8.8/tcp/80",
+        "/ip6/64:ff9b:1::10.1.1.1/tcp/80",
         "/ip6/2002:c0a8:101::1/tcp/80",
         "/ip6/2001:0:808:808:0:0:3f57:fefe/tcp/80",
         "/ip4/192.168.1.1/udp/1/quic-v1",
@@ -269,6 +322,7 @@ mod tests {
         "/ip4/8.8.8.8/tcp/1",
         "/ip6/2a00:1450::1/tcp/1",
         "/ip6/64:ff9b::8.8.8.8/tcp/1",
+        "/ip6/64:ff9b:1::8.8.8.8/tcp/80",
         "/ip6/2002:808:808::1/tcp/1",
     ];
     const NOBODY: &[&str] = &[
@@ -296,6 +350,26 @@ mod tests {
         assert!(!permits.may_dial(&at("/ip4/0.0.0.0/tcp/1")));
     }
 
+    /// libp2p's TCP takes an address from its end.
+    #[test]
+    fn what_stands_before_an_address_does_not_hide_it() {
+        for plain in INSIDE.iter().chain(OUTSIDE) {
+            assert!(is_plain(&at(plain)), "{plain}");
+        }
+        for odd in [
+            "/ip4/8.8.8.8/tcp/1/ip4/192.168.1.1/tcp/22",
+            "/tcp/1/ip4/127.0.0.1/tcp/22",
+            "/memory/1/ip4/169.254.169.254/tcp/80",
+            "/ip4/8.8.8.8/tcp/1/dns4/evil.example/tcp/22",
+            "/ip4/8.8.8.8/udp/1/quic-v1/ip4/127.0.0.1/tcp/22",
+            "/ip4/8.8.8.8",
+        ] {
+            assert!(!is_plain(&at(odd)), "{odd}");
+        }
+        let permits = permits(&[]);
+        assert!(!permits.may_dial(&at("/tcp/1/ip4/127.0.0.1/tcp/22")));
+    }
+
     #[test]
     fn whose_own_nodes_are_in_a_private_network_is_told_addresses_there() {
         let inside = permits(&["/ip4/10.1.2.3/tcp/4001"]);
@@ -315,6 +389,19 @@ mod tests {
         assert!(!permits.may_dial(&inside));
         permits.resolved(&at("/dns4/nas.lan/tcp/4001"), &inside);
         assert!(permits.may_dial(&inside));
+        assert!(
+            permits.may_dial(&at("/ip4/192.168.1.10/tcp/4001")),
+            "around it too"
+        );
+    }
+
+    #[test]
+    fn nodes_that_everybody_begins_with_are_reached_behind_a_nat64_of_the_network_s_own() {
+        let permits = permits(&[PUBLIC_BOOTSTRAP[0]]);
+        let inside = at("/ip6/fd00:64::808:808/tcp/4001");
+        permits.resolved(&at(PUBLIC_BOOTSTRAP[0]), &inside);
+        assert!(permits.may_dial(&inside));
+        assert!(!permits.may_dial(&at("/ip6/fd00:64::808:809/tcp/4001")));
     }
 
     #[test]

@@ -151,9 +151,9 @@ impl Proofs {
         sent
     }
 
-    /// Whether it was tried at this peer, or is being tried.
-    pub(super) fn is_tried(&self, peer: PeerId) -> bool {
-        self.peers.contains_key(&peer)
+    /// Whether this peer has a proof and has not answered it.
+    pub(super) fn is_awaited(&self, peer: PeerId) -> bool {
+        self.peers.get(&peer) == Some(&Outcome::Awaited)
     }
 
     /// Whether this peer has answered, so that it is of no use any more.
@@ -222,6 +222,10 @@ mod tests {
         }
         proofs.answered(peer(1));
         proofs.broke(peer(2));
+        assert_eq!(
+            [1, 2, 3].map(|seed| proofs.is_awaited(peer(seed))),
+            [false, false, true]
+        );
         assert!(!proofs.may_send(peer(1), Way::Code, true), "it answered");
         assert!(proofs.may_send(peer(2), Way::Code, true), "it broke");
         assert!(!proofs.may_send(peer(3), Way::Near, true), "awaited");
@@ -309,6 +313,6 @@ mod tests {
         assert!(!proofs.may_send(peer(7), Way::Code, true));
         let more = peer(256);
         proofs.answered(more);
-        assert!(!proofs.is_tried(more));
+        assert!(!proofs.is_answered(more));
     }
 }

@@ -178,7 +178,7 @@ impl Download {
         match refusal {
             Refusal::WrongWords => self.proofs.refused_words(peer),
             // Who refuses before a proof may be asked again.
-            _ if self.proofs.is_tried(peer) => self.proofs.answered(peer),
+            _ if self.proofs.is_awaited(peer) => self.proofs.answered(peer),
             _ => {}
         }
         let swarm = self.swarm.as_ref();
