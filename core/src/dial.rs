@@ -110,7 +110,7 @@ pub fn ways(addresses: &[Multiaddr]) -> Ways {
     ways
 }
 
-/// What an address leads over, by which [`of_each_kind`] takes turns: through a relay or not, QUIC or not, IPv6 or not.
+/// The kinds of which [`of_each_kind`] takes one after the other: through a relay or not, QUIC or not, IPv6 or not.
 type Kind = (bool, bool, bool);
 
 fn kind(address: &Multiaddr) -> Kind {
@@ -254,50 +254,68 @@ fn judge(address: &Multiaddr, allow_loopback: bool) -> Result<(), Refused> {
 fn judge_v4(ip: Ipv4Addr, allow_loopback: bool) -> Result<(), Refused> {
     if ip.is_loopback() && !allow_loopback {
         Err(Refused::Loopback)
-    } else if ip.octets()[0] == 0 {
-        // Linux connects 0.0.0.0 to itself.
-        Err(Refused::Unspecified)
     } else if ip.is_link_local() {
         Err(Refused::LinkLocal)
-    } else if ip.is_multicast() {
-        Err(Refused::Multicast)
-    } else if ip.is_broadcast() {
-        Err(Refused::Broadcast)
     } else {
-        Ok(())
+        no_machine(ip.into()).map_or(Ok(()), Err)
     }
 }
 
 fn judge_v6(ip: Ipv6Addr, allow_loopback: bool) -> Result<(), Refused> {
     if ip.is_loopback() {
-        if allow_loopback {
+        return if allow_loopback {
             Ok(())
         } else {
             Err(Refused::Loopback)
-        }
-    } else if ip.is_unspecified() {
-        Err(Refused::Unspecified)
-    } else if ip.is_unicast_link_local() {
-        Err(Refused::LinkLocal)
-    } else if ip.is_multicast() {
-        Err(Refused::Multicast)
-    } else {
-        embedded_v4(ip).map_or(Ok(()), |ip| judge_v4(ip, allow_loopback))
+        };
+    }
+    if ip.is_unicast_link_local() {
+        return Err(Refused::LinkLocal);
+    }
+    if let Some(refused) = no_machine(ip.into()) {
+        return Err(refused);
+    }
+    let mut inner = embedded_v4(ip).into_iter().chain(carried_v4(ip));
+    inner.try_for_each(|ip| judge_v4(ip, allow_loopback))
+}
+
+/// Why an address is not that of one machine, if it is not: it is nobody's, or that of many.
+pub fn no_machine(ip: IpAddr) -> Option<Refused> {
+    match ip {
+        // Linux connects 0.0.0.0 to itself.
+        IpAddr::V4(ip) if ip.octets()[0] == 0 => Some(Refused::Unspecified),
+        IpAddr::V4(ip) if ip.is_broadcast() => Some(Refused::Broadcast),
+        IpAddr::V6(ip) if ip.is_unspecified() => Some(Refused::Unspecified),
+        ip if ip.is_multicast() => Some(Refused::Multicast),
+        _ => None,
     }
 }
 
-/// The IPv4 address that an IPv6 address stands for: mapped (`::ffff:0:0/96`), compatible (`::/96`), NAT64
-/// (`64:ff9b::/96`, RFC 6052) or 6to4 (`2002::/16`, RFC 3056).
+/// The IPv4 address that an IPv6 address is another spelling of: mapped (`::ffff:0:0/96`) or compatible (`::/96`).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let ([0, 0, 0, 0, 0, 0 | 0xffff, high, low]
-    | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-    | [0x2002, high, low, ..]) = ip.segments()
-    else {
+    let [0, 0, 0, 0, 0, 0 | 0xffff, high, low] = ip.segments() else {
         return None;
     };
-    Some(Ipv4Addr::from_bits(
-        (u32::from(high) << 16) | u32::from(low),
-    ))
+    Some(v4(high, low))
+}
+
+/// The IPv4 addresses that an IPv6 address leads to: behind NAT64's well-known prefix (`64:ff9b::/96`, RFC 6052) and that
+/// of local networks (`64:ff9b:1::/48`, RFC 8215, of which each cuts its own /96), by 6to4 (`2002::/16`, RFC 3056), and
+/// Teredo's server and client (`2001::/32`, RFC 4380).
+pub fn carried_v4(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
+    match ip.segments() {
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x64, 0xff9b, 1, _, _, _, high, low]
+        | [0x2002, high, low, ..] => vec![v4(high, low)],
+        [0x2001, 0, high, low, _, _, hidden_high, hidden_low] => {
+            vec![v4(high, low), v4(!hidden_high, !hidden_low)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn v4(high: u16, low: u16) -> Ipv4Addr {
+    Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low))
 }
 
 fn unmapped(ip: Ipv6Addr) -> IpAddr {

@@ -1,4 +1,4 @@
-//! What this device has noted of the short codes that downloads began with: how often their words were proved, and to whom.
+//! Counts, for the device, how often downloads have proved the words of their short codes.
 
 use handover_core::PeerId;
 use handover_core::code::ShortCode;

@@ -25,8 +25,8 @@ pub(super) struct Found {
     pub(super) ends: HashMap<u32, u64>,
 }
 
-/// Looks what of a journal is there.
-pub(super) fn find(root: &Dir, staging: &Dir, notes: Notes) -> Found {
+/// Looks what of a journal is there. `staging`: the folder, and the user whom it belongs to.
+pub(super) fn find(root: &Dir, staging: (&Dir, u32), notes: Notes) -> Found {
     let mut found = Found {
         kept: Kept::default(),
         ends: HashMap::new(),
@@ -58,7 +58,7 @@ pub(super) fn find(root: &Dir, staging: &Dir, notes: Notes) -> Found {
 
 impl Found {
     /// Groups of a file that is as long as they say.
-    fn take_groups(&mut self, staging: &Dir, mut run: Groups) {
+    fn take_groups(&mut self, staging: (&Dir, u32), mut run: Groups) {
         let Some(len) = staged_len(staging, run.entry) else {
             return;
         };
@@ -81,8 +81,7 @@ impl Found {
     }
 }
 
-fn staged_len(staging: &Dir, entry: u32) -> Option<u64> {
-    let owner = rustix::fs::fstat(staging).ok()?.st_uid;
+fn staged_len((staging, owner): (&Dir, u32), entry: u32) -> Option<u64> {
     let stat = rustix::fs::statat(staging, path_of(entry), AtFlags::SYMLINK_NOFOLLOW).ok()?;
     is_plain(&stat, owner).then(|| u64::try_from(stat.st_size).unwrap_or_default())
 }

@@ -321,16 +321,15 @@ impl Staging {
         let name = name_of(origin);
         let folder = beneath::open_folder(root, &name).ok()?;
         let dir = Dir::from_std_file(folder.into());
-        if !is_own(&dir) {
+        let Some(owner) = own_by(&dir) else {
             tracing::warn!("a staging folder belongs to somebody else; it is left alone");
             return None;
-        }
+        };
         let Claim::Ours(claimed) = claim(&dir) else {
             return None;
         };
         let flags = OFlags::RDWR;
         let journal = beneath::open(&dir, JOURNAL, flags, Mode::empty()).ok();
-        let owner = rustix::fs::fstat(&dir).ok()?.st_uid;
         let is_plain = |file: &OwnedFd| {
             let stat = rustix::fs::fstat(file);
             stat.is_ok_and(|stat| resume::is_plain(&stat, owner))
@@ -351,7 +350,7 @@ impl Staging {
             return Some((staging, Kept::default(), Vec::new()));
         };
         let folders = notes.folders.clone();
-        let found = resume::find(root, &dir, notes);
+        let found = resume::find(root, (&dir, owner), notes);
         let staging = Self::new(dir, name, Some(*origin), Some(claimed));
         *lock(&staging.ends) = found.ends;
         *lock(&staging.journal) = Some(journal);
@@ -557,25 +556,23 @@ fn meddled() -> DiskError {
     DiskError::Other("a file in the staging folder was changed by somebody else".to_owned())
 }
 
-/// Whether a folder belongs to whoever this process's files belong to. In a folder that several may write to, such as
-/// `/tmp`, somebody else may have made one by this name, with bytes and a journal of theirs. A file that is made in it shows
-/// whose it would be: on a network's file system that may be somebody else than this process.
-fn is_own(dir: &Dir) -> bool {
-    let owner = |stat: rustix::fs::Stat| stat.st_uid;
-    let Ok(theirs) = rustix::fs::fstat(dir).map(owner) else {
-        return false;
-    };
+/// The user whom a folder belongs to, and this process's files in it too; nothing if they are not the same. In a folder that
+/// several may write to, such as `/tmp`, somebody else may have made one by this name, with bytes and a journal of theirs. A
+/// file that is made in it shows whose it would be: on a network's file system that may be somebody else than this process.
+fn own_by(dir: &Dir) -> Option<u32> {
+    let owner = rustix::fs::fstat(dir).ok()?.st_uid;
     let name = random_name();
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-    match beneath::open(dir, &name, flags, Mode::RUSR | Mode::WUSR) {
+    let ours = match beneath::open(dir, &name, flags, Mode::RUSR | Mode::WUSR) {
         Ok(made) => {
-            let ours = rustix::fs::fstat(&made).map(owner);
+            let stat = rustix::fs::fstat(&made);
             let _ = rustix::fs::unlinkat(dir, &name, AtFlags::empty());
-            ours == Ok(theirs)
+            stat.ok()?.st_uid
         }
         // There is no room for it, say.
-        Err(_) => theirs == rustix::process::geteuid().as_raw(),
-    }
+        Err(_) => rustix::process::geteuid().as_raw(),
+    };
+    (ours == owner).then_some(owner)
 }
 
 /// Where an entry's staging file is, below the staging folder.
@@ -644,7 +641,8 @@ fn find_left(folder: &Path, manifest: &str) -> Option<(Dir, String, Dir)> {
     let root = beneath::open_root(folder).ok()?;
     let name = format!("{PARTIAL}{}", manifest.get(..ID)?);
     let dir = Dir::from_std_file(beneath::open_folder(&root, &name).ok()?.into());
-    is_own(&dir).then_some((root, name, dir))
+    own_by(&dir)?;
+    Some((root, name, dir))
 }
 
 /// Removes the staging folders of processes that no longer live, but those with a journal: somebody may go on with them

@@ -12,7 +12,6 @@ use std::task::{Context, Poll};
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
-use libp2p::multiaddr::Protocol;
 use libp2p::swarm::behaviour::ConnectionClosed;
 use libp2p::swarm::{
     ConnectionDenied, ConnectionId, FromSwarm, ListenFailure, NetworkBehaviour, THandler,
@@ -20,8 +19,8 @@ use libp2p::swarm::{
 };
 
 use super::dials::is_quic;
-use super::outbound::carried;
-use handover_core::dial::is_relayed;
+use super::interfaces::ip_of;
+use handover_core::dial::{carried_v4, is_relayed};
 
 /// A site has as many places as so many of its networks.
 const NETWORKS_OF_A_SITE: usize = 4;
@@ -51,21 +50,17 @@ enum Network {
 impl Network {
     /// Those that an address is in; none for one of this machine.
     fn of(remote: &Multiaddr) -> Vec<Self> {
-        let ip = remote.iter().find_map(|part| match part {
-            Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
-            Protocol::Ip6(ip) => Some(IpAddr::V6(ip).to_canonical()),
-            _ => None,
-        });
-        match ip {
+        match ip_of(remote).map(|ip| ip.to_canonical()) {
             Some(ip) if ip.is_loopback() => Vec::new(),
             Some(IpAddr::V4(ip)) => vec![Self::V4(ip)],
             // Each neighbour on a cable has one, and none of them has the network.
             Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() => vec![Self::Neighbour(ip)],
-            // One behind NAT64 is as good as one of IPv4.
-            Some(IpAddr::V6(ip)) if !carried(ip).is_empty() => {
-                carried(ip).into_iter().map(Self::V4).collect()
-            }
             Some(IpAddr::V6(ip)) => {
+                let carried = carried_v4(ip);
+                if !carried.is_empty() {
+                    // One behind NAT64 is as good as one of IPv4.
+                    return carried.into_iter().map(Self::V4).collect();
+                }
                 let [a, b, c, d, ..] = ip.segments();
                 vec![Self::V6([a, b, c, d]), Self::Site([a, b, c])]
             }
@@ -93,13 +88,31 @@ pub(crate) enum Full {
     Address,
 }
 
+/// A connection comes to a place of another kind when its handshake is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    OverTcp,
+    OverQuic,
+    Stands,
+}
+
+const STAGES: usize = 3;
+
+impl Bounds {
+    /// Places for connections of this stage, and of those for one address.
+    fn of(self, stage: Stage) -> (usize, usize) {
+        match stage {
+            Stage::OverTcp | Stage::OverQuic => (self.pending, self.pending_of_one),
+            Stage::Stands => (self.standing, self.standing_of_one),
+        }
+    }
+}
+
 /// A connection that came in.
 #[derive(Debug)]
 struct Visitor {
     networks: Vec<Network>,
-    is_quic: bool,
-    /// Its handshake is over.
-    stands: bool,
+    stage: Stage,
 }
 
 /// The places, and who has them.
@@ -107,18 +120,9 @@ struct Visitor {
 struct Places {
     bounds: Bounds,
     visitors: BTreeMap<ConnectionId, Visitor>,
-    /// Handshakes and connections from each network.
-    counts: HashMap<Network, Count>,
-    /// Handshakes over TCP and over QUIC, and connections that stand.
-    pending: [usize; 2],
-    standing: usize,
-}
-
-#[derive(Debug, Default)]
-struct Count {
-    /// Over TCP and over QUIC.
-    pending: [usize; 2],
-    standing: usize,
+    /// Connections of each stage, in all and from each network.
+    taken: [usize; STAGES],
+    counts: HashMap<Network, [usize; STAGES]>,
 }
 
 impl Places {
@@ -126,73 +130,48 @@ impl Places {
         Self {
             bounds,
             visitors: BTreeMap::new(),
+            taken: [0; STAGES],
             counts: HashMap::new(),
-            pending: [0; 2],
-            standing: 0,
         }
     }
 
     /// A handshake begins.
     fn begin(&mut self, id: ConnectionId, remote: &Multiaddr) -> Result<(), Full> {
-        let visitor = Visitor {
-            networks: Network::of(remote),
-            is_quic: is_quic(remote),
-            stands: false,
+        let stage = if is_quic(remote) {
+            Stage::OverQuic
+        } else {
+            Stage::OverTcp
         };
-        let Bounds {
-            pending,
-            pending_of_one: of_one,
-            ..
-        } = self.bounds;
-        if self.pending[usize::from(visitor.is_quic)] >= pending {
-            return Err(Full::Handshakes);
-        }
-        let over = usize::from(visitor.is_quic);
-        self.check(&visitor, |network, count| {
-            count.pending[over] >= network.share(of_one)
-        })?;
-        self.pending[over] += 1;
-        for network in &visitor.networks {
-            self.counts.entry(*network).or_default().pending[over] += 1;
-        }
-        self.visitors.insert(id, visitor);
-        Ok(())
+        self.take(id, remote, stage)
     }
 
     /// It is over, and well.
     fn stand(&mut self, id: ConnectionId, remote: &Multiaddr) -> Result<(), Full> {
         self.leave(id);
-        let visitor = Visitor {
-            networks: Network::of(remote),
-            is_quic: is_quic(remote),
-            stands: true,
-        };
-        if self.standing >= self.bounds.standing {
-            return Err(Full::Connections);
-        }
-        let of_one = self.bounds.standing_of_one;
-        self.check(&visitor, |network, count| {
-            count.standing >= network.share(of_one)
-        })?;
-        self.standing += 1;
-        for network in &visitor.networks {
-            self.counts.entry(*network).or_default().standing += 1;
-        }
-        self.visitors.insert(id, visitor);
-        Ok(())
+        self.take(id, remote, Stage::Stands)
     }
 
-    fn check(
-        &self,
-        visitor: &Visitor,
-        is_full: impl Fn(Network, &Count) -> bool,
-    ) -> Result<(), Full> {
-        let mut networks = visitor.networks.iter();
-        let full = networks.any(|network| {
-            let count = self.counts.get(network);
-            count.is_some_and(|count| is_full(*network, count))
-        });
-        if full { Err(Full::Address) } else { Ok(()) }
+    fn take(&mut self, id: ConnectionId, remote: &Multiaddr, stage: Stage) -> Result<(), Full> {
+        let (most, of_one) = self.bounds.of(stage);
+        let at = stage as usize;
+        if self.taken[at] >= most {
+            return Err(match stage {
+                Stage::OverTcp | Stage::OverQuic => Full::Handshakes,
+                Stage::Stands => Full::Connections,
+            });
+        }
+        let networks = Network::of(remote);
+        let taken_by = |network| self.counts.get(network).map_or(0, |taken| taken[at]);
+        let mut all = networks.iter();
+        if all.any(|network| taken_by(network) >= network.share(of_one)) {
+            return Err(Full::Address);
+        }
+        self.taken[at] += 1;
+        for network in &networks {
+            self.counts.entry(*network).or_default()[at] += 1;
+        }
+        self.visitors.insert(id, Visitor { networks, stage });
+        Ok(())
     }
 
     /// A handshake has failed, or a connection is closed.
@@ -200,22 +179,14 @@ impl Places {
         let Some(visitor) = self.visitors.remove(&id) else {
             return;
         };
-        if visitor.stands {
-            self.standing -= 1;
-        } else {
-            self.pending[usize::from(visitor.is_quic)] -= 1;
-        }
+        let at = visitor.stage as usize;
+        self.taken[at] -= 1;
         for network in visitor.networks {
-            let Some(count) = self.counts.get_mut(&network) else {
-                continue;
-            };
-            if visitor.stands {
-                count.standing -= 1;
-            } else {
-                count.pending[usize::from(visitor.is_quic)] -= 1;
-            }
-            if count.pending == [0; 2] && count.standing == 0 {
-                self.counts.remove(&network);
+            if let Some(taken) = self.counts.get_mut(&network) {
+                taken[at] -= 1;
+                if *taken == [0; STAGES] {
+                    self.counts.remove(&network);
+                }
             }
         }
     }
@@ -383,7 +354,7 @@ mod tests {
         for number in [0, 0, 1, 2, 3, 4] {
             places.leave(ConnectionId::new_unchecked(number));
         }
-        assert_eq!((places.pending, places.standing), ([0; 2], 0));
+        assert_eq!(places.taken, [0; STAGES]);
         assert!(places.counts.is_empty() && places.visitors.is_empty());
     }
 

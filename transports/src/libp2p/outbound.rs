@@ -1,4 +1,4 @@
-//! Which addresses are dialled, whoever asks for it: one gate in front of the sockets, behind the resolving of names.
+//! The addresses that may be dialled, whoever asks for it: one gate in front of the sockets, behind the resolving of names.
 //!
 //! Nodes of the DHT, strangers on circuits and those who want their addresses tested name addresses as they like. Were
 //! these dialled as they stand, anybody could have this peer knock at its router, at its neighbours and at services of
@@ -7,11 +7,12 @@
 //! local network and over keyed links to rules of its own (`handover_core::dial`).
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
+use handover_core::dial::{carried_v4, no_machine};
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
@@ -44,45 +45,32 @@ struct Permitted {
 impl Permits {
     /// What follows from what the user has named.
     pub(crate) fn of(config: &Libp2pConfig) -> Self {
-        let external = match &config.reachable {
-            Reachable::At(addresses) => addresses.as_slice(),
-            Reachable::Ask | Reachable::Listening => &[],
-        };
-        let listened: &[Multiaddr] = match &config.listen {
-            Listen::At(addresses) => addresses,
-            Listen::Nowhere | Listen::Port(_) | Listen::Preferably(_) => &[],
-        };
+        let permits = Self::default();
         let named = config.bootstrap.iter().chain(&config.relays);
-        let public =
-            |address: &&Multiaddr| PUBLIC_BOOTSTRAP.contains(&address.to_string().as_str());
-        let named: Vec<&Multiaddr> = named.filter(|it| !public(it)).collect();
-        let reach = |address: &&Multiaddr| ip_of(address).map(dialled_reach);
-        let around: Vec<Reach> = named
-            .iter()
-            .copied()
-            .chain(external)
-            .filter_map(|it| reach(&it))
-            .collect();
-        let own = listened.iter().filter_map(|it| reach(&it));
-        let loopback = around
-            .iter()
-            .copied()
-            .chain(own)
-            .any(|reach| reach == Reach::Loopback);
-        let is_private = config.reachable == Reachable::Listening
-            || around.iter().any(|reach| *reach < Reach::Public);
-        Self(Arc::new(Mutex::new(Permitted {
-            private: is_private || loopback,
-            loopback,
-            names: named.into_iter().filter_map(name_of).collect(),
-            public_names: config
-                .bootstrap
+        let (public, own): (Vec<_>, Vec<_>) = named.partition(|address| is_built_in(address));
+        for address in own {
+            permits.name(address);
+        }
+        let mut permitted = permits.lock();
+        permitted
+            .public_names
+            .extend(public.into_iter().filter_map(name_of));
+        permitted.private |= config.reachable == Reachable::Listening;
+        if let Reachable::At(external) = &config.reachable {
+            for reach in external.iter().filter_map(reach_of) {
+                permitted.around(reach);
+            }
+        }
+        if let Listen::At(listened) = &config.listen
+            && listened
                 .iter()
-                .filter(public)
-                .filter_map(name_of)
-                .collect(),
-            ..Permitted::default()
-        })))
+                .filter_map(reach_of)
+                .any(|reach| reach == Reach::Loopback)
+        {
+            permitted.around(Reach::Loopback);
+        }
+        drop(permitted);
+        permits
     }
 
     fn lock(&self) -> MutexGuard<'_, Permitted> {
@@ -99,13 +87,14 @@ impl Permits {
 
     /// A name of an address stands for another address.
     pub(crate) fn resolved(&self, address: &Multiaddr, found: &Multiaddr) {
-        let mut permitted = self.lock();
-        let is_named = name_of(address).is_some_and(|name| permitted.names.contains(&name));
-        let is_public = name_of(address).is_some_and(|name| permitted.public_names.contains(&name));
-        let Some(ip) = ip_of(found).filter(|_| is_named || is_public) else {
+        let (Some(name), Some(ip)) = (name_of(address), ip_of(found)) else {
             return;
         };
-        permitted.remember(ip);
+        let mut permitted = self.lock();
+        let is_named = permitted.names.contains(&name);
+        if is_named || permitted.public_names.contains(&name) {
+            permitted.remember(ip);
+        }
         if is_named {
             permitted.around(dialled_reach(ip));
         }
@@ -114,7 +103,7 @@ impl Permits {
     /// The user names one more node or relay.
     pub(crate) fn name(&self, address: &Multiaddr) {
         let mut permitted = self.lock();
-        if let Some(reach) = ip_of(address).map(dialled_reach) {
+        if let Some(reach) = reach_of(address) {
             permitted.around(reach);
         }
         permitted.names.extend(name_of(address));
@@ -126,7 +115,7 @@ impl Permits {
         let Some(ip) = ip_of(address) else {
             return name_of(address).is_some() || is_memory(address);
         };
-        if is_nobody(ip) {
+        if no_machine(ip.to_canonical()).is_some() {
             return false;
         }
         let permitted = self.lock();
@@ -177,52 +166,38 @@ fn is_memory(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(Protocol::Memory(_)))
 }
 
-/// Whether an address is one IP address and one port, and whose. The transports below take the last ones that an address
-/// has, whatever stands before.
-fn is_plain(address: &Multiaddr) -> bool {
-    let mut parts = address.iter();
-    let ip = matches!(parts.next(), Some(Protocol::Ip4(_) | Protocol::Ip6(_)));
-    let port = match parts.next() {
-        Some(Protocol::Tcp(_)) => true,
-        Some(Protocol::Udp(_)) => parts.next() == Some(Protocol::QuicV1),
-        _ => false,
-    };
-    ip && port && parts.all(|part| matches!(part, Protocol::P2p(_)))
+/// The node is one of those that are built in, and not the user's.
+fn is_built_in(node: &Multiaddr) -> bool {
+    PUBLIC_BOOTSTRAP.contains(&node.to_string().as_str())
 }
 
-/// The address of no machine, or of many.
-fn is_nobody(ip: IpAddr) -> bool {
-    let ip = ip.to_canonical();
-    // Linux connects the whole of 0.0.0.0/8 to itself, or to nobody.
-    let zero = matches!(ip, IpAddr::V4(ip) if ip.octets()[0] == 0);
-    let everybody = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    zero || everybody || ip.is_unspecified() || ip.is_multicast()
+/// The end of a connection, and whether that is one of QUIC, of an address that is one IP address and one port. The
+/// transports below take the last ones that an address has, whatever stands before.
+pub(super) fn end_of(address: &Multiaddr) -> Option<(SocketAddr, bool)> {
+    let ip = ip_of(address)?;
+    let mut parts = address.iter().skip(1);
+    let (port, is_quic) = match parts.next()? {
+        Protocol::Tcp(port) => (port, false),
+        Protocol::Udp(port) if parts.next() == Some(Protocol::QuicV1) => (port, true),
+        _ => return None,
+    };
+    let ends = parts.all(|part| matches!(part, Protocol::P2p(_)));
+    ends.then_some((SocketAddr::new(ip, port), is_quic))
+}
+
+fn reach_of(address: &Multiaddr) -> Option<Reach> {
+    ip_of(address).map(dialled_reach)
 }
 
 /// From how far away an address can be reached at best. Addresses that carry one of IPv4 lead where that one does.
 fn dialled_reach(ip: IpAddr) -> Reach {
     match ip.to_canonical() {
         IpAddr::V4(ip) => Reach::of(ip.into()),
-        IpAddr::V6(ip) => carried(ip)
+        IpAddr::V6(ip) => carried_v4(ip)
             .into_iter()
             .map(|inner| Reach::of(inner.into()))
             .min()
             .unwrap_or_else(|| Reach::of(ip.into())),
-    }
-}
-
-/// The addresses of IPv4 in one of IPv6: behind NAT64's well-known prefix (RFC 6052) and that of local networks (RFC 8215, of
-/// which each cuts its own /96), by 6to4 (RFC 3056), and Teredo's server and client (RFC 4380).
-pub(super) fn carried(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
-    let v4 = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
-    match ip.segments() {
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low]
-        | [0x64, 0xff9b, 1, _, _, _, high, low]
-        | [0x2002, high, low, ..] => vec![v4(high, low)],
-        [0x2001, 0, high, low, _, _, hidden_high, hidden_low] => {
-            vec![v4(high, low), v4(!hidden_high, !hidden_low)]
-        }
-        _ => Vec::new(),
     }
 }
 
@@ -264,7 +239,7 @@ where
         address: Multiaddr,
         options: DialOpts,
     ) -> Result<Self::Dial, TransportError<Self::Error>> {
-        if !is_plain(&address) {
+        if end_of(&address).is_none() {
             return Err(TransportError::MultiaddrNotSupported(address));
         }
         if !self.permits.may_dial(&address) {
@@ -284,6 +259,8 @@ where
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use libp2p::identity::Keypair;
 
     use super::*;
@@ -354,7 +331,7 @@ mod tests {
     #[test]
     fn what_stands_before_an_address_does_not_hide_it() {
         for plain in INSIDE.iter().chain(OUTSIDE) {
-            assert!(is_plain(&at(plain)), "{plain}");
+            assert!(end_of(&at(plain)).is_some(), "{plain}");
         }
         for odd in [
             "/ip4/8.8.8.8/tcp/1/ip4/192.168.1.1/tcp/22",
@@ -364,7 +341,7 @@ mod tests {
             "/ip4/8.8.8.8/udp/1/quic-v1/ip4/127.0.0.1/tcp/22",
             "/ip4/8.8.8.8",
         ] {
-            assert!(!is_plain(&at(odd)), "{odd}");
+            assert!(end_of(&at(odd)).is_none(), "{odd}");
         }
         let permits = permits(&[]);
         assert!(!permits.may_dial(&at("/tcp/1/ip4/127.0.0.1/tcp/22")));

@@ -16,12 +16,12 @@ use futures::future::BoxFuture;
 use libp2p::core::transport::{
     DialOpts, ListenerId, PortUse, Transport, TransportError, TransportEvent,
 };
-use libp2p::multiaddr::Protocol;
 use libp2p::{Multiaddr, tcp};
 use socket2::SockRef;
 use tokio::net::TcpSocket;
 
 use super::interfaces::{OwnAddress, own_addresses};
+use super::outbound::end_of;
 
 /// The largest packet that every path carries, with its headers.
 const SMALLEST_MTU: u32 = 1280;
@@ -162,17 +162,9 @@ fn is_routed(own: io::Result<Vec<OwnAddress>>, remote: IpAddr) -> bool {
 
 /// The end of a connection, if it is one of TCP that can be dialled.
 fn remote(address: &Multiaddr) -> Option<SocketAddr> {
-    let mut parts = address.iter();
-    let ip = match parts.next()? {
-        Protocol::Ip4(ip) => IpAddr::from(ip),
-        Protocol::Ip6(ip) => IpAddr::from(ip),
-        _ => return None,
-    };
-    let Some(Protocol::Tcp(port)) = parts.next() else {
-        return None;
-    };
-    let ends = parts.all(|part| matches!(part, Protocol::P2p(_)));
-    (ends && port != 0 && !ip.is_unspecified()).then_some(SocketAddr::new(ip, port))
+    let (end, is_quic) = end_of(address)?;
+    let is_there = end.port() != 0 && !end.ip().is_unspecified();
+    (!is_quic && is_there).then_some(end)
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl Proofs {
         sent
     }
 
-    /// Whether this peer has a proof and has not answered it.
+    /// This peer was sent a proof and has not answered it.
     pub(super) fn is_awaited(&self, peer: PeerId) -> bool {
         self.peers.get(&peer) == Some(&Outcome::Awaited)
     }
@@ -166,7 +166,7 @@ impl Proofs {
         self.words_differ
     }
 
-    /// Whether one peer alone was tried.
+    /// Exactly one peer was tried.
     pub(super) fn is_one_tried(&self) -> bool {
         self.peers.len() == 1
     }

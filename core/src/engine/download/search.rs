@@ -196,7 +196,7 @@ impl Search {
         self.dials.get(&dial).copied()
     }
 
-    /// Whether a whole round of look-ups has found nobody else than this peer whose turn it would be before.
+    /// A whole round of look-ups has ended, and no other peer that was found may be sent a proof before this one.
     pub(super) fn is_alone(&self, peer: PeerId, proofs: &Proofs) -> bool {
         let mut others = self.found.keys().filter(|other| **other != peer);
         self.lookups.are_exhausted()
