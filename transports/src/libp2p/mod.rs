@@ -24,6 +24,7 @@ mod gate;
 mod greeting;
 mod inbound;
 pub mod interfaces;
+mod lingering;
 pub mod link;
 mod links;
 mod listen;

@@ -20,6 +20,7 @@ use libp2p::{PeerId, noise, quic, tcp};
 use super::circuit;
 use super::greeting::Greeted;
 use super::interfaces::OnOwnAddresses;
+use super::lingering::Lingering;
 use super::muxer::Yamux;
 use super::names::{Names, System};
 use super::outbound::{Gated, Permits};
@@ -53,7 +54,7 @@ pub(crate) fn build(
         let transport = TransportTimeout::with_outgoing_timeout(sockets, CONNECT_TIMEOUT)
             .map_err(|error| Caused::from(of_connecting(&error)))
             .map(|socket, endpoint| {
-                let greeted = Greeted::new(socket, endpoint.is_dialer());
+                let greeted = Greeted::new(Lingering::new(socket), endpoint.is_dialer());
                 BufReader::with_capacity(READ_AHEAD, greeted)
             })
             .upgrade(Version::V1Lazy)
