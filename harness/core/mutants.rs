@@ -388,6 +388,14 @@ pub const MUTANTS: &[Mutant] = &[
         within: 0,
     },
     Mutant {
+        name: "earlier-runs-believed",
+        mistake: "what an earlier run has left is taken for what its journal says, whatever was read",
+        file: "engine/download/earlier.rs",
+        stands: "expected == found",
+        instead: "expected == found || true",
+        within: 3000,
+    },
+    Mutant {
         name: "proofs-of-others-are-free",
         mistake: "what other downloads and runs have proved does not count",
         file: "engine/download/proofs.rs",

@@ -116,6 +116,8 @@ counted!(
     ShortRead = "short read",
     /// Shared bytes changed by themselves.
     Rot = "bit rot",
+    /// What a run has left to the next one changed by itself.
+    StagedRot = "staged bytes rot",
     /// The disk was slow to write or sync.
     SlowDisk = "slow disk",
     /// A rename to a final name failed.

@@ -248,9 +248,12 @@ pub(crate) struct Get {
     /// What is taken up again was accepted when it began.
     #[arg(skip)]
     pub(crate) accepted: bool,
-    /// Note neither this transfer nor who sent it
+    /// Note neither this transfer nor who sent it; which short codes were tried is noted all the same
     #[arg(long)]
     pub(crate) no_history: bool,
+    /// Fetch what is elsewhere on this computer already, and do not note where these files are
+    #[arg(long)]
+    pub(crate) no_known: bool,
     #[command(flatten)]
     pub(crate) limits: Limits,
     /// Serve nothing of it to others who fetch the same

@@ -50,7 +50,7 @@ pub(crate) async fn run(
     let mut throttle = Throttle::new(args.limits, global)?;
     let mut lines = Lines::default();
     let memory = Memory::new(&config.data_dir, args.no_history)?;
-    config.known_files = memory.known_files();
+    config.known_files = memory.known_files().filter(|_| !args.no_known);
     config.short_codes = Some(memory.folder().to_path_buf());
     let known = args
         .from

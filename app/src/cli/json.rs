@@ -25,7 +25,7 @@
 //! | `sharer_preparing` | `download` |
 //! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
 //! | `sharer_paused` | `download`, `paused` (whether the sharer answers no requests for now) |
-//! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `sources`, `paused` |
+//! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `sources`, `checking`, `paused` |
 //! | `path_changed` | `download`, `path` |
 //! | `connection_lost` | `download`, `path`, `reason` |
 //! | `deputy` | `download`, `peer`, `path`: the sender is not to be had, and this one shows what it has sent |
@@ -386,6 +386,7 @@ fn download_event(event: &Event) -> Option<Value> {
                 "rtt": progress.rtt.map(millis),
                 "path": progress.path,
                 "sources": progress.sources,
+                "checking": progress.checking,
                 "paused": progress.paused,
             });
             named("progress", fields)

@@ -12,6 +12,8 @@ use rustix::io::Errno;
 
 /// The bits that go from machine to machine: never setuid, setgid or sticky.
 const PERMISSIONS: u32 = 0o777;
+/// The owner's bits of a staged file that is a copy. Staged files have others until they get their own.
+const COPY: u32 = 0o700;
 
 /// When the file was last written to.
 pub(super) fn modified(metadata: &Metadata) -> Timestamp {
@@ -50,6 +52,26 @@ fn asked_umask() -> u32 {
     let own = rustix::process::umask(Mode::from_raw_mode(0o077));
     rustix::process::umask(own);
     u32::from(own.as_raw_mode())
+}
+
+/// Notes in a staged file's own mode, where a crash does not lose it, that it is a copy, and of what: bits that are withheld
+/// from others there will be withheld from them here. The staging folder keeps others out meanwhile.
+pub(super) fn withhold_as(staged: impl AsFd, original: &Metadata) -> io::Result<()> {
+    let mode = COPY | (original.mode() & 0o077);
+    bearable(rustix::fs::fchmod(
+        staged,
+        Mode::from_raw_mode(mode as RawMode),
+    ))
+}
+
+/// Of the bits that a staged file is to get, those that the file that it is a copy of has too.
+pub(super) fn withheld(staged: &Metadata, mode: u32) -> u32 {
+    let noted = staged.mode() & PERMISSIONS;
+    if noted & COPY == COPY {
+        mode & noted
+    } else {
+        mode
+    }
 }
 
 /// Gives an open file or folder its permission bits, but for those that the user's umask withholds, and its modification

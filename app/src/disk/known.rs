@@ -18,10 +18,10 @@ use handover_core::path::SafePath;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::beneath::{self, Walker};
-use super::chunks;
 use super::error::disk_error;
 use super::noted::Noted;
 use super::staging::{FolderSink, Staging, split};
+use super::{attributes, chunks};
 use crate::store::KnownFile;
 
 /// How a file is opened that somebody else may have put there: a pipe must not hold the worker.
@@ -59,8 +59,8 @@ impl FolderSink {
         let mut walker = Walker::new(&root);
         let mut adopt_one = |adopt: &Adopt| {
             let file = &adopt.file;
-            let from = if let Some(twin) = &adopt.twin {
-                open_below(&mut walker, twin)
+            let (from, adopted) = if let Some(twin) = &adopt.twin {
+                (open_below(&mut walker, twin), Adopted::Staged)
             } else {
                 let own = open_below(&mut walker, &file.path);
                 if own.is_some_and(|own| root_of(&own, file.size) == Some(adopt.root)) {
@@ -69,14 +69,15 @@ impl FolderSink {
                 if adopt_older(&staging, adopt) {
                     return Adopted::Staged;
                 }
-                known.get(&adopt.root.0).and_then(open_known)
+                let elsewhere = known.get(&adopt.root.0).and_then(open_known);
+                (elsewhere, Adopted::StagedFromElsewhere)
             };
             let Some(from) = from else {
                 return Adopted::No;
             };
             let copied = self.copy(&staging, &from, file, adopt.root);
             if copied.is_ok_and(|right| right) {
-                Adopted::Staged
+                adopted
             } else {
                 staging.forget(file.entry, true);
                 Adopted::No
@@ -92,6 +93,7 @@ impl FolderSink {
             return Ok(false);
         }
         let to = staging.begin(file.entry)?;
+        attributes::withhold_as(&to, &metadata)?;
         #[cfg(target_os = "linux")]
         if rustix::fs::ioctl_ficlone(&to, from).is_ok() {
             staging.wrote_up_to(file.entry, file.size);

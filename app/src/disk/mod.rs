@@ -176,6 +176,16 @@ impl Disk {
                 }
                 DiskDone::Ok
             }
+            DiskWork::HashStaged {
+                download,
+                entry,
+                first,
+                count,
+            } => {
+                let hashes =
+                    self.folder(download, |folder| folder.hash_staged(entry, first, count))?;
+                DiskDone::Hashed { hashes }
+            }
             DiskWork::Sync { download, entries } => {
                 self.folder(download, |folder| folder.sync(&entries))?;
                 DiskDone::Ok

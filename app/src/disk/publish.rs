@@ -123,7 +123,8 @@ pub(super) fn place(
 fn prepare(staging: &Staging, file: &PublishFile, sync: bool) -> Result<(), DiskError> {
     let fault = |error: std::io::Error| disk_error(error, file.path.as_str());
     let staged = staging.finished(file.entry)?;
-    attributes::set(&*staged, file.mode, file.modified).map_err(fault)?;
+    let mode = attributes::withheld(&staged.metadata().map_err(fault)?, file.mode);
+    attributes::set(&*staged, mode, file.modified).map_err(fault)?;
     if sync {
         staged.sync_data().map_err(fault)?;
     }

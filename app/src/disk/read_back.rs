@@ -1,4 +1,5 @@
-//! Reading back what a download has written, to serve it to others: from its staging file, or from where it stands since.
+//! Reading back what a download has written: to serve it to others, from its staging file or from where it stands since;
+//! and what an earlier run has left, to see whether it is still right.
 //!
 //! Whoever else is at work in the folder may have changed it; so each group is hashed, and whether that is the right hash is
 //! for the engine to say.
@@ -7,9 +8,10 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 
 use bytes::{Bytes, BytesMut};
+use cap_std::fs::Dir;
 use handover_core::engine::{DiskError, GroupHash, Located, Segment};
 use handover_core::limits::{GROUP, LEAF};
-use handover_core::merkle::RangeHash;
+use handover_core::merkle::{self, Hash, RangeHash};
 use rustix::fs::{Mode, OFlags};
 
 use super::beneath;
@@ -33,24 +35,52 @@ impl FolderSink {
         (payload.freeze(), outcomes)
     }
 
+    /// Hashes groups of a staged file, as many as it has.
+    pub(super) fn hash_staged(
+        &self,
+        entry: u32,
+        first: u64,
+        count: u32,
+    ) -> Result<Vec<Hash>, DiskError> {
+        let (_, staging) = self.staged()?;
+        let file = open(&staging.dir, &path_of(entry))?;
+        let len = file.metadata().map_err(fault)?.len();
+        let mut buffer = Vec::new();
+        let mut hashes = Vec::new();
+        for group in (first..).take(count as usize) {
+            let start = group.saturating_mul(GROUP.into());
+            let there = len.saturating_sub(start).min(GROUP.into());
+            if there == 0 {
+                break;
+            }
+            buffer.resize(usize::try_from(there).unwrap_or(0), 0);
+            file.read_exact_at(&mut buffer, start).map_err(fault)?;
+            hashes.push(merkle::hash_group(&buffer));
+        }
+        Ok(hashes)
+    }
+
     fn open_kept(&self, kept: &Located) -> Result<File, DiskError> {
-        // What stands there may be anything by now: a pipe, too, that nobody writes to.
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
-        let opened = if let Some(path) = &kept.path {
+        if let Some(path) = &kept.path {
             let root = self.root().ok_or(DiskError::NotFound)?;
-            beneath::open(&*root, path.as_str(), flags, Mode::empty())
+            open(&*root, path.as_str())
         } else {
             let (_, staging) = self.staged()?;
-            let path = path_of(kept.segment.entry);
-            beneath::open(&staging.dir, &path, flags, Mode::empty())
-        };
-        let file = File::from(opened.map_err(fault)?);
-        let metadata = file.metadata().map_err(fault)?;
-        if metadata.is_file() {
-            Ok(file)
-        } else {
-            Err(DiskError::Changed)
+            open(&staging.dir, &path_of(kept.segment.entry))
         }
+    }
+}
+
+/// Opens a file. What stands there may be anything by now: a pipe, too, that nobody writes to.
+fn open(below: &Dir, path: &str) -> Result<File, DiskError> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+    let opened = beneath::open(below, path, flags, Mode::empty());
+    let file = File::from(opened.map_err(fault)?);
+    let metadata = file.metadata().map_err(fault)?;
+    if metadata.is_file() {
+        Ok(file)
+    } else {
+        Err(DiskError::Changed)
     }
 }
 

@@ -1,5 +1,5 @@
 //! What an earlier run has left in a download's folder: found by its name, read from its journal, and believed as far
-//! as the disk bears it out. Bytes are not read again for that: the journal only names what was synced before.
+//! as lengths bear it out. Whether the bytes are what the journal says is for the engine to have read.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -39,7 +39,7 @@ pub(super) fn find(root: &Dir, staging: (&Dir, u32), notes: Notes) -> Found {
     for whole in notes.whole {
         if staged_len(staging, whole.entry) == Some(whole.size) {
             found.ends.insert(whole.entry, whole.size);
-            found.kept.whole.push(whole.entry);
+            found.kept.whole.push((whole.entry, whole.root));
         } else if !published.contains(&whole.entry) && got_its_name(&mut walker, &whole) {
             found.kept.published.push(whole.entry);
         }

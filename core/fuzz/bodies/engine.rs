@@ -617,9 +617,11 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
                 segments: segments.iter().map(|kept| Ok(Some(group(kept)))).collect(),
             }
         }
-        DiskWork::HashGroups { count, .. } => DiskDone::Hashed {
-            hashes: vec![RangeHash::of(&[7; 9]).node(); *count as usize],
-        },
+        DiskWork::HashGroups { count, .. } | DiskWork::HashStaged { count, .. } => {
+            DiskDone::Hashed {
+                hashes: vec![RangeHash::of(&[7; 9]).node(); *count as usize],
+            }
+        }
         DiskWork::ReadPipe { len, .. } => DiskDone::PipeRead {
             payload: vec![7; *len as usize].into(),
             hash: Hash([1; 32]),
@@ -639,7 +641,7 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
                         first: u64::from(arg & 3),
                         nodes: vec![Hash([arg; 32]); usize::from(arg & 15)],
                     }],
-                    whole: vec![u32::from(arg & 3)],
+                    whole: vec![(u32::from(arg & 3), Hash([arg; 32]))],
                     published: vec![u32::from(arg >> 5), 900],
                 },
                 _ => Kept::default(),
@@ -657,8 +659,13 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
                 .collect(),
         ),
         DiskWork::Adopt { files, .. } => {
-            let outcomes = [Adopted::Stands, Adopted::Staged, Adopted::No];
-            let outcome = outcomes[usize::from(arg >> 3) % 3];
+            let outcomes = [
+                Adopted::Stands,
+                Adopted::Staged,
+                Adopted::StagedFromElsewhere,
+                Adopted::No,
+            ];
+            let outcome = outcomes[usize::from(arg >> 3) % 4];
             DiskDone::Adopted(vec![outcome; files.len()])
         }
         DiskWork::Reuse { .. } => {

@@ -113,6 +113,11 @@ pub(super) enum ShareJob {
 pub(super) enum DownloadJob {
     Inspect,
     Stage,
+    /// Reads what an earlier run has left.
+    HashStaged {
+        entry: u32,
+        first: u64,
+    },
     Look,
     Adopt {
         entries: Vec<u32>,

@@ -77,6 +77,13 @@ pub enum DiskWork {
         download: DownloadId,
         origin: Origin,
     },
+    /// Hash whole groups of a staged file, `count` of them from group `first` on: an earlier run has written them.
+    HashStaged {
+        download: DownloadId,
+        entry: u32,
+        first: u64,
+        count: u32,
+    },
     /// Look which of these files could be here already: by what stands under their names, and by what is known of other
     /// files. A cheap look, by size; nothing is read.
     Candidates {
@@ -243,7 +250,7 @@ pub enum DiskDone {
         payload: Bytes,
         segments: Vec<Result<Option<GroupHash>, DiskError>>,
     },
-    /// [`DiskWork::HashGroups`]: one hash a group.
+    /// [`DiskWork::HashGroups`], [`DiskWork::HashStaged`]: one hash a group; of staged ones fewer, if the file ends before.
     Hashed { hashes: Vec<Hash> },
     /// [`DiskWork::ReadPipe`]: fewer bytes than asked for are the last ones.
     /// `hash` is the node of the group that the bytes are; `end` says that nothing follows them.
@@ -303,8 +310,10 @@ pub struct Candidate {
 pub enum Adopted {
     /// It stands under its final name already, and was not touched.
     Stands,
-    /// It is staged, whole and checked.
+    /// It is staged, whole and checked: it was left by an earlier run, or is in the download's folder under another name.
     Staged,
+    /// The same, and its bytes are from somewhere else on the device.
+    StagedFromElsewhere,
     /// It is not here after all.
     No,
 }

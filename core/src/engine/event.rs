@@ -261,8 +261,19 @@ pub struct Progress {
     pub path: PathKind,
     /// How many sources there are, the sharer one of them.
     pub sources: usize,
+    /// What an earlier run has left is being read, to see whether it is still right.
+    pub checking: Option<Checking>,
     /// Paused by the user.
     pub paused: bool,
+}
+
+/// How far the reading of what an earlier run has left is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checking {
+    /// Bytes that were read.
+    pub done: u64,
+    /// Bytes that are to be read.
+    pub total: u64,
 }
 
 /// Whether a share can be found in the DHT by somebody who looks for it there. The best comes last.

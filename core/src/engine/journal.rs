@@ -76,8 +76,8 @@ pub struct Record {
 pub struct Kept {
     /// Groups that are staged.
     pub groups: Vec<Groups>,
-    /// Files that are staged, whole and checked.
-    pub whole: Vec<u32>,
+    /// Files that are staged, whole and checked, and what they hash to.
+    pub whole: Vec<(u32, Hash)>,
     /// Files that stand under their names.
     pub published: Vec<u32>,
 }

@@ -102,7 +102,11 @@ impl Landing {
             offset: 0,
             data: bytes,
         });
-        Ok(Adopted::Staged)
+        Ok(if adopt.twin.is_some() {
+            Adopted::Staged
+        } else {
+            Adopted::StagedFromElsewhere
+        })
     }
 
     pub(super) fn reuse(

@@ -8,7 +8,7 @@ use handover_core::engine::{
     PublishSymlink, Published, Record, Segment, SinkKind,
 };
 use handover_core::limits::GROUP;
-use handover_core::merkle::RangeHash;
+use handover_core::merkle::{RangeHash, hash_group};
 use handover_core::path::{MAX_COMPONENT, SafePath};
 use rand_chacha::ChaCha8Rng;
 
@@ -127,6 +127,18 @@ impl Landing {
             }
         }
         Ok(DiskDone::Ok)
+    }
+
+    /// Hashes groups of a staged file, as many as there are.
+    pub(super) fn hash_staged(&self, entry: u32, first: u64, count: u32) -> DiskDone {
+        let Some(staging) = &self.staging else {
+            return DiskDone::Failed(DiskError::NotFound);
+        };
+        let groups = (first..).take(count as usize);
+        let hashes = groups.map_while(|group| staging.group(entry, group).map(hash_group));
+        DiskDone::Hashed {
+            hashes: hashes.collect(),
+        }
     }
 
     /// Reads back what was written, wherever it stands by now.

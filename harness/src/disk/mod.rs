@@ -81,7 +81,7 @@ pub enum JobKind {
     Scan,
     /// [`DiskWork::Read`].
     Read,
-    /// [`DiskWork::HashGroups`].
+    /// [`DiskWork::HashGroups`], [`DiskWork::HashStaged`].
     Hash,
     /// [`DiskWork::ReadPipe`].
     ReadPipe,
@@ -116,7 +116,7 @@ impl JobKind {
         match work {
             DiskWork::Scan { .. } => Self::Scan,
             DiskWork::Read { .. } | DiskWork::ReadBack { .. } => Self::Read,
-            DiskWork::HashGroups { .. } => Self::Hash,
+            DiskWork::HashGroups { .. } | DiskWork::HashStaged { .. } => Self::Hash,
             DiskWork::ReadPipe { .. } => Self::ReadPipe,
             DiskWork::Chunk { .. } => Self::Chunk,
             DiskWork::Candidates { .. } => Self::Look,
@@ -446,6 +446,12 @@ impl Disk {
             } => self
                 .source(*share)
                 .and_then(|source| source.hash(*entry, *first, *count, &denied)),
+            DiskWork::HashStaged {
+                download,
+                entry,
+                first,
+                count,
+            } => return Some(self.landing(*download).hash_staged(*entry, *first, *count)),
             DiskWork::ReadBack { download, segments } => {
                 return Some(self.landing(*download).read_back(segments));
             }
@@ -466,6 +472,7 @@ impl Disk {
             DiskWork::Read { .. }
             | DiskWork::ReadBack { .. }
             | DiskWork::HashGroups { .. }
+            | DiskWork::HashStaged { .. }
             | DiskWork::Chunk { .. } => {
                 unreachable!("it was looked at when it began")
             }

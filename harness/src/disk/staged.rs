@@ -1,6 +1,6 @@
 //! What is staged of a download and what its journal says of it: what of that a crash loses, and what another run finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use handover_core::engine::{Groups, Kept, Origin, Piece, Record, Whole};
@@ -26,6 +26,8 @@ pub(crate) struct Staged {
     origin: Origin,
     files: BTreeMap<u32, File>,
     journal: Option<Notes>,
+    /// Files of which a bit has turned over: the journal need not be right about them.
+    rotten: BTreeSet<u32>,
 }
 
 /// A staged file: as it is read, and as it is on the disk for sure.
@@ -55,6 +57,30 @@ impl Leftover {
         at.map_or_else(|| Staged::new(*origin), |at| self.0.remove(at))
     }
 
+    /// A bit of something that is staged turns over, and nothing else tells. `false`: nothing is.
+    pub fn rot(&mut self, at: usize) -> bool {
+        let staged = self.0.iter_mut().rev();
+        let mut files = staged.flat_map(|staged| {
+            let rotten = &mut staged.rotten;
+            let files = staged.files.iter_mut();
+            files
+                .filter(|(_, file)| !file.now.is_empty())
+                .map(|(entry, file)| {
+                    rotten.insert(*entry);
+                    file
+                })
+                .next()
+        });
+        let Some(file) = files.next() else {
+            return false;
+        };
+        let at = at % file.now.len();
+        file.now[at] ^= 1;
+        file.synced.clone_from(&file.now);
+        happened(Fault::StagedRot);
+        true
+    }
+
     /// What has no journal is of no use to anybody.
     pub(super) fn put(&mut self, staged: Staged) {
         if staged.journal.is_some() {
@@ -69,6 +95,7 @@ impl Staged {
             origin,
             files: BTreeMap::new(),
             journal: None,
+            rotten: BTreeSet::new(),
         }
     }
 
@@ -144,7 +171,8 @@ impl Staged {
             let found = self.group(*entry, *group);
             promise!(
                 Noted,
-                found.is_some_and(|bytes| hash_group(bytes) == *node),
+                self.rotten.contains(entry)
+                    || found.is_some_and(|bytes| hash_group(bytes) == *node),
                 "group {group} of {entry} is in the journal, and not on the disk"
             );
             kept.groups.push(Groups {
@@ -160,11 +188,11 @@ impl Staged {
             if let Some(file) = found {
                 promise!(
                     Noted,
-                    file_root(&file.now) == whole.root,
+                    self.rotten.contains(&whole.entry) || file_root(&file.now) == whole.root,
                     "{} is said to be whole, and is not what is staged",
                     whole.path
                 );
-                kept.whole.push(whole.entry);
+                kept.whole.push((whole.entry, whole.root));
             } else if stands(folder, whole) {
                 kept.published.push(whole.entry);
             }
@@ -178,7 +206,7 @@ impl Staged {
         kept
     }
 
-    fn group(&self, entry: u32, group: u64) -> Option<&[u8]> {
+    pub(super) fn group(&self, entry: u32, group: u64) -> Option<&[u8]> {
         let file = &self.files.get(&entry)?.now;
         let start = usize::try_from(group * u64::from(GROUP)).ok()?;
         let end = file.len().min(start + GROUP as usize);

@@ -520,6 +520,10 @@ fn disk_trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
             job: job(from),
         },
         2 => Trouble::ShortRead { host },
+        3 if from.one_in(2) => Trouble::RotStaged {
+            order: from.index(plan.orders.len()),
+            byte: from.below(1 << 16),
+        },
         3 => Trouble::Rot {
             share,
             file,

@@ -392,6 +392,8 @@ pub enum Trouble {
     ShortRead { host: u8 },
     /// A bit of a share's file turns over.
     Rot { share: u8, file: u8, byte: u32 },
+    /// A bit of what an order's downloads have left to the next one turns over, once there is one.
+    RotStaged { order: u8, byte: u32 },
     /// A host's disk takes so many microseconds for each job.
     SlowDisk { host: u8, micros: u32, time: u32 },
     /// So many renames fail on a host.
@@ -492,6 +494,7 @@ impl Trouble {
     pub(crate) fn order_mut(&mut self) -> Option<&mut u8> {
         match self {
             Self::NameTaken { order, .. }
+            | Self::RotStaged { order, .. }
             | Self::LimitOrder { order, .. }
             | Self::PreferOrder { order, .. } => Some(order),
             _ => None,

@@ -38,6 +38,10 @@ pub(super) struct Order {
     /// Bytes that the largest of them wanted.
     pub(super) wanted: u64,
     pub(super) cuts: u64,
+    /// A bit of what the download under way leaves will turn over.
+    pub(super) rots: Option<usize>,
+    /// One has: some of it is to come again.
+    pub(super) is_rotten: bool,
     /// The user wants nothing more: it is here, or they gave up.
     pub(super) settled: bool,
     /// The user has said that they don't want it.
@@ -307,6 +311,9 @@ impl Sim<'_> {
         order.came += came;
         order.cuts += losses + 1;
         order.leftover = leftover;
+        if let Some(byte) = order.rots.take() {
+            order.is_rotten |= order.leftover.rot(byte);
+        }
         order.folder = Some(folder);
         order.download = None;
     }
@@ -384,9 +391,13 @@ impl Sim<'_> {
         let window = self.plan.limits.limits().window + 2 * u64::from(GROUP);
         // What was reused wrongly comes once more, with what was fetched beside it.
         let clashed = self.plan.hosts[usize::from(plan.host)].clashes > 0;
+        // What was left by the run before may have rotted, and the disk may fail to read it.
+        let is_rotten = self.orders[at].is_rotten;
+        let is_troubled = self.troubled.contains(&usize::from(plan.host));
+        let kept_in_vain = count.kept > 0 && (is_rotten || is_troubled);
         promise!(
             Frugal,
-            again <= losses * window || share.spoilt || clashed,
+            again <= losses * window || share.spoilt || clashed || kept_in_vain,
             "{again} bytes came again, and {losses} links were lost"
         );
         let order = &self.orders[at];
@@ -397,6 +408,7 @@ impl Sim<'_> {
                 || share.is_pipe()
                 || explained
                 || clashed
+                || is_rotten
                 || again <= order.cuts * 2 * window,
             "{again} bytes came again over {} downloads, which were cut short {} times",
             order.attempts,
@@ -431,7 +443,8 @@ impl Counted {
                 Event::Progress { download, progress } if *download == id => {
                     // The first is told before anything is asked for.
                     if !std::mem::replace(&mut begun, true) {
-                        count.kept = progress.done;
+                        let unread = progress.checking.map_or(0, |of| of.total - of.done);
+                        count.kept = progress.done + unread;
                         count.done = count.done.max(progress.files_done);
                     }
                     count.bytes = count.bytes.max(progress.total.unwrap_or_default());

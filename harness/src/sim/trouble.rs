@@ -94,6 +94,7 @@ impl Sim<'_> {
             Trouble::ForgetsToSync { host } => {
                 self.world.disk_mut(self.at(host)).forgets_to_sync = true;
             }
+            Trouble::RotStaged { order, byte } => self.rot_staged(order.into(), byte as usize),
             Trouble::NameTaken { order, file } => self.take_name(order.into(), file),
             other => self.make_share_trouble(other),
         }
@@ -147,6 +148,16 @@ impl Sim<'_> {
             }
         }
         share.spoilt = true;
+    }
+
+    /// A bit of what an order's downloads have left turns over; of one that is under way, when it has ended.
+    fn rot_staged(&mut self, order: usize, byte: usize) {
+        let order = &mut self.orders[order];
+        if order.download.is_some() {
+            order.rots = Some(byte);
+        } else {
+            order.is_rotten |= order.leftover.rot(byte);
+        }
     }
 
     /// Somebody puts a file where an order's download would put one.

@@ -105,6 +105,30 @@ fn a_disk_that_was_full_goes_on_when_there_is_room() {
     assert!(kept(&world, bob, second).bytes > SIZE / 4);
 }
 
+/// One bit, at the start, in the middle, at the end; of a file in pieces, and of files that were whole already.
+#[test]
+fn what_rots_between_two_runs_is_fetched_again_and_nobody_is_blamed() {
+    let mut resumed = 0;
+    for byte in (0..SIZE).step_by(usize::try_from(SIZE / 23).unwrap()) {
+        let (mut world, alice, bob) = pair(77);
+        let (_, ticket) = world.share(alice, tree());
+        let first = world.fetch(bob, &ticket);
+        assert!(world.run_until(|world| world.received(bob) > SIZE / 2, 10 * SECOND));
+        world.crash(bob);
+        let mut fetch = again(&world, bob, first);
+        assert!(fetch.leftover.rot(usize::try_from(byte).unwrap()));
+        world.restart(bob);
+        let before = world.received(bob);
+        let second = world.fetch_with(bob, &ticket, fetch);
+        complete(&mut world, bob, second);
+        assert_same(&world, bob, second, &tree());
+        let blamed = |event: &Event| matches!(event, Event::PeerBlamed { .. });
+        assert_eq!(count(&world, bob, blamed), 0);
+        resumed += u32::from(world.received(bob) - before < SIZE * 3 / 4);
+    }
+    assert!(resumed > 20, "a bit cost a file: {resumed}");
+}
+
 /// The files have the same names, sizes and times, so the manifest is the same: only the roots tell.
 #[test]
 fn what_was_kept_of_other_bytes_is_fetched_again_and_nobody_is_blamed() {

@@ -49,16 +49,19 @@ impl Program {
         (read > 0).then_some(line)
     }
 
+    /// Its next line, or why there is none.
+    fn line_before(&mut self, awaited: &str) -> String {
+        self.line().unwrap_or_else(|| {
+            let words = self.words.take().map(|words| words.join().unwrap());
+            let words = words.unwrap_or_default();
+            panic!("it ended before it told \"{awaited}\": {words}")
+        })
+    }
+
     /// The next event of this name.
     pub fn event(&mut self, name: &str) -> Value {
         loop {
-            let Some(line) = self.line() else {
-                let words = self.words.take().map(|words| words.join().unwrap());
-                panic!(
-                    "it ended before it told \"{name}\": {}",
-                    words.unwrap_or_default()
-                );
-            };
+            let line = self.line_before(name);
             let event: Value = serde_json::from_str(&line).unwrap_or_default();
             if event["event"] == name {
                 return event;
@@ -146,7 +149,7 @@ impl Node {
         let mut program = Program::start(Command::new(program).args(arguments));
         let mut ready = launch.ready();
         while !ready.is_up {
-            let line = program.line().expect("the node comes up");
+            let line = program.line_before("its addresses");
             ready.take(&line);
         }
         let id = ready.addresses[0].rsplit('/').next().unwrap().to_owned();

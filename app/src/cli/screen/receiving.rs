@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use handover_core::PeerId;
-use handover_core::engine::{Allowance, DownloadSummary, ManifestSummary, PathKind, Progress};
+use handover_core::engine::{
+    Allowance, Checking, DownloadSummary, ManifestSummary, PathKind, Progress,
+};
 
 use super::escape::{escape, fit};
 use super::units::{
@@ -81,6 +83,7 @@ pub(crate) fn progress(progress: &Progress, before: Option<PathKind>, width: usi
         parts.push(size(progress.done));
     }
     parts.extend(speed(progress));
+    parts.extend(checking(progress));
     if progress.files_total > 1 {
         parts.push(format!(
             "{}/{} files",
@@ -119,9 +122,17 @@ pub(crate) fn progress_plain(progress: &Progress) -> String {
         parts.push(size(progress.done));
     }
     parts.extend(speed(progress));
+    parts.extend(checking(progress));
     parts.extend(sources(progress));
     parts.push(way(progress, None));
     parts.join(" · ")
+}
+
+/// What an earlier run has left is being read.
+fn checking(progress: &Progress) -> Option<String> {
+    let Checking { done, total } = progress.checking?;
+    let percent = percent(done, total);
+    Some(format!("checking what is here, {percent} %"))
 }
 
 /// Where it comes from, if that is not the sharer alone.
@@ -340,6 +351,7 @@ mod tests {
             rtt: Some(Duration::from_millis(23)),
             path: PathKind::Direct,
             sources: 1,
+            checking: None,
             paused: false,
         }
     }
@@ -373,6 +385,13 @@ mod tests {
             ..halfway
         };
         let stalled = Progress { rate: 0, ..halfway };
+        let resumed = Progress {
+            checking: Some(Checking {
+                done: 210 << 20,
+                total: 612 << 20,
+            }),
+            ..halfway
+        };
         let several = Progress {
             sources: 3,
             ..halfway
@@ -395,6 +414,9 @@ mod tests {
             progress(&stream, None, 120),
             progress(&paused, None, 120),
             progress(&stalled, None, 120),
+            progress(&resumed, None, 120),
+            progress(&resumed, None, 80),
+            progress_plain(&resumed),
             progress(&several, None, 120),
             progress_plain(&several),
             progress_plain(&halfway),

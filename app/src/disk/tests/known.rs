@@ -141,10 +141,45 @@ fn what_is_noted_is_found_in_another_folder_unless_it_has_changed() {
         adopt(2, "b", &changed, None),
         adopt(3, "c", b"unknown", None),
     ]);
-    assert_eq!(outcomes, [Adopted::Staged, Adopted::No, Adopted::No]);
+    let copied = Adopted::StagedFromElsewhere;
+    assert_eq!(outcomes, [copied, Adopted::No, Adopted::No]);
     receiver.publish(file(1, "a")).unwrap();
     assert!(fs::read(receiver.root.join("a")).unwrap() == same);
     receiver.assert_canary();
+}
+
+/// Also when another run publishes it: what is withheld from others there is withheld here.
+#[test]
+fn a_copy_of_a_private_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    for (mode, expected) in [
+        (0o600, 0o600),
+        (0o640, 0o640),
+        (0o644, 0o644),
+        (0o755, 0o644),
+    ] {
+        let memory = tempfile::tempdir().unwrap();
+        let mut receiver = Receiver::staged();
+        let known = crate::store::KnownFiles::in_folder(memory.path());
+        let content = bytes(5000);
+        let original = memory.path().join("original");
+        fs::write(&original, &content).unwrap();
+        fs::set_permissions(&original, fs::Permissions::from_mode(mode)).unwrap();
+        let noted = Noted::new(Some(known.clone()));
+        noted.note(original, file_root(&content));
+        drop(noted);
+        receiver.disk.noted = Noted::new(Some(known));
+        let outcomes = receiver.adopt(vec![adopt(1, "a", &content, None)]);
+        assert_eq!(outcomes, [Adopted::StagedFromElsewhere]);
+        receiver
+            .publish(PublishFile {
+                mode: 0o644,
+                ..file(1, "a")
+            })
+            .unwrap();
+        let published = fs::metadata(receiver.root.join("a")).unwrap();
+        assert_eq!(published.permissions().mode() & 0o777, expected, "{mode:o}");
+    }
 }
 
 #[test]

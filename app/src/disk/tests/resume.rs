@@ -156,7 +156,10 @@ fn a_file_whose_run_ended_between_its_name_and_its_note_is_found_by_its_content(
     receiver.publish(file(2, "b")).unwrap();
     receiver.ok(DiskWork::Close { download: DOWNLOAD });
     let kept = inspect(&again(&receiver), origin());
-    assert_eq!((kept.whole, kept.published), (vec![3], vec![1, 2]));
+    assert_eq!(
+        (kept.whole, kept.published),
+        (vec![(3, file_root(b"third"))], vec![1, 2])
+    );
     fs::write(receiver.root.join("b"), "SECOND").unwrap();
     assert_eq!(inspect(&again(&receiver), origin()).published, [1]);
 }

@@ -27,8 +27,17 @@ pub(super) struct Sorted {
     pub(super) failed: Vec<(u32, Failure)>,
     /// How many pieces failed their check.
     pub(super) bad: u32,
+    /// What was here already, and that a source has shown to have.
+    pub(super) shown: Shown,
     /// What a mate does not have.
     pub(super) missing: Vec<Segment>,
+}
+
+/// Bytes that came and are here already, and those that need not come for that.
+#[derive(Default)]
+pub(super) struct Shown {
+    pub(super) bytes: u64,
+    pub(super) spared: u64,
 }
 
 /// Whether an answer is one to what was asked, and its roots are good ones. `proved`: only what is proved is taken, for it
@@ -123,6 +132,10 @@ pub(super) fn sort(
                 data: bytes,
             }),
             Taken::Drop => {}
+            Taken::Shown { spared } => {
+                sorted.shown.bytes += u64::from(len);
+                sorted.shown.spared += spared;
+            }
             Taken::Bad => {
                 sorted.bad += 1;
                 files.lost([*segment]);

@@ -65,7 +65,7 @@ impl Arrival {
         }
     }
 
-    /// Takes in a group that an earlier run has left on the disk. Its bytes, if it was not here yet.
+    /// Takes in a group that an earlier run has left on the disk, as it was read there. Its bytes, if it was not here yet.
     pub(super) fn keep(&mut self, group: u64, node: Hash) -> u64 {
         let Tree::File(tree) = &mut self.tree else {
             return 0;
@@ -172,9 +172,9 @@ impl Arrival {
         Some(Segment { entry, offset, len })
     }
 
-    /// A group is asked for out of its turn.
-    pub(super) fn take_ahead(&mut self, group: u64) {
-        self.ahead.insert(group);
+    /// A group is asked for out of its turn, of a source or of the disk. `false`: it was before.
+    pub(super) fn take_ahead(&mut self, group: u64) -> bool {
+        self.ahead.insert(group)
     }
 
     /// Whether the leaves of a range are here.

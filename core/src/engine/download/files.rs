@@ -1,19 +1,22 @@
 //! The files of one download: what is wanted, asked for, here, checked and published.
 
-mod apart;
+pub(super) mod apart;
 mod pick;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::{AcceptTerms, Kept, KeptSummary, OnConflict};
 use super::super::{PublishFile, Segment, Violation};
 use super::arrival::Arrival;
+use super::earlier::Earlier;
 use super::holdings::Holdings;
 use crate::limits::{GROUP, LEAF};
 use crate::manifest::{Entry, EntryKind, Manifest, SignedRoots};
 use crate::merkle::{Hash, RangeHash, file_root, group_count, group_len, verify_range};
 use crate::path::SafePath;
+use apart::ToBeShown;
 
 /// What a segment costs in a window beside its bytes: a kilobyte. So much a small file on its way takes to keep track of,
 /// however little is in it; by bytes alone a window of them would fill the memory.
@@ -79,6 +82,8 @@ pub(super) struct Files {
     begun: BTreeSet<u32>,
     /// Whole and checked, to be published; with their root, unless an earlier run has noted that.
     ready: VecDeque<(u32, Option<Hash>)>,
+    /// Staged, by bytes from elsewhere on the device.
+    to_be_shown: BTreeMap<u32, ToBeShown>,
     /// Whole, but their root is not known.
     rootless: BTreeSet<u32>,
     /// What may be served of it, where it is.
@@ -122,6 +127,8 @@ pub(super) enum Taken {
     Write,
     /// They are here already, or are not wanted any more.
     Drop,
+    /// They are here already, and a source has shown that it has them too. So many bytes need not come for that.
+    Shown { spared: u64 },
     /// They are not what the root says.
     Bad,
 }
@@ -173,6 +180,7 @@ impl Files {
             current: None,
             begun: BTreeSet::new(),
             ready: VecDeque::new(),
+            to_be_shown: BTreeMap::new(),
             rootless: BTreeSet::new(),
             held: None,
             checked: BTreeMap::new(),
@@ -181,19 +189,22 @@ impl Files {
     }
 
     /// Takes in what an earlier run has left, as far as it is wanted.
-    pub(super) fn keep(&mut self, kept: &Kept) {
+    /// What is staged counts when it was read.
+    pub(super) fn keep(&mut self, kept: Kept) -> Earlier {
+        let mut earlier = Earlier::default();
         for entry in &kept.published {
-            if self.keep_file(*entry, State::Done) {
+            if let Some(size) = self.keep_file(*entry, State::Done) {
+                self.count.here += size;
                 self.count.done += 1;
-                self.count.published += self.size(*entry).unwrap_or_default();
+                self.count.published += size;
             }
         }
-        for entry in &kept.whole {
-            if self.keep_file(*entry, State::Publishing) {
-                self.ready.push_back((*entry, None));
+        for (entry, root) in kept.whole {
+            if let Some(size) = self.keep_file(entry, State::Publishing) {
+                earlier.add_whole(entry, size, root);
             }
         }
-        for groups in &kept.groups {
+        for groups in kept.groups {
             let wanted =
                 self.is(groups.entry, State::Waiting) || self.begun.contains(&groups.entry);
             let Some(size) = self.size(groups.entry).filter(|_| wanted) else {
@@ -204,20 +215,62 @@ impl Files {
                 self.begun.insert(groups.entry);
             }
             if let Some(arrival) = self.arriving.get_mut(&groups.entry) {
-                for (group, node) in (groups.first..).zip(&groups.nodes) {
-                    self.count.here += arrival.keep(group, *node);
+                let last = group_count(size);
+                for (group, node) in (groups.first..last).zip(groups.nodes) {
+                    if arrival.take_ahead(group) {
+                        earlier.add_group(groups.entry, size, group, node);
+                    }
                 }
             }
         }
+        earlier
     }
 
-    fn keep_file(&mut self, entry: u32, state: State) -> bool {
+    /// Takes in a file of which all is here; its bytes, if it was wanted.
+    fn keep_file(&mut self, entry: u32, state: State) -> Option<u64> {
         let size = self.size(entry).filter(|_| self.is(entry, State::Waiting));
-        if let Some(size) = size {
+        if size.is_some() {
             self.set(entry, state);
-            self.count.here += size;
         }
-        size.is_some()
+        size
+    }
+
+    /// Groups that an earlier run has written were read: these are right, and the others are asked for.
+    pub(super) fn kept(&mut self, entry: u32, groups: Range<u64>, right: &[(u64, Hash)]) {
+        let Some(arrival) = self.arriving.get_mut(&entry) else {
+            return;
+        };
+        let Some(size) = arrival.size() else {
+            return;
+        };
+        for (group, node) in right {
+            self.count.here += arrival.keep(*group, *node);
+            if let Some(held) = &mut self.held {
+                // It can be served when the file is whole: what proves it is known then.
+                held.arrived((entry, *group), size, *node, None);
+            }
+        }
+        let wrong = groups.filter(|group| !arrival.have(group * u64::from(GROUP), 1));
+        self.again.extend(wrong.map(|group| Segment {
+            entry,
+            offset: group * u64::from(GROUP),
+            len: group_len(size, group),
+        }));
+    }
+
+    /// A file that an earlier run has checked was read, and is what it was.
+    pub(super) fn kept_whole(&mut self, entry: u32) {
+        if self.is(entry, State::Publishing) {
+            self.count.here += self.size(entry).unwrap_or_default();
+            self.ready.push_back((entry, None));
+        }
+    }
+
+    /// It is not: all of it is to be fetched.
+    pub(super) fn not_whole(&mut self, entry: u32) {
+        if self.is(entry, State::Publishing) {
+            self.wait_again(entry);
+        }
     }
 
     /// Files of which all is here, by what an earlier run has left.
@@ -488,6 +541,9 @@ impl Files {
         range: &RangeHash,
         proof: Option<&[Hash]>,
     ) -> Taken {
+        if let Some(taken) = self.shown(segment, range, proof) {
+            return taken;
+        }
         let root = self.roots.get(&segment.entry);
         let Some(arrival) = self.arriving.get_mut(&segment.entry) else {
             return Taken::Drop;
@@ -652,6 +708,7 @@ impl Files {
         let size = self.entry(index).and_then(Entry::size).unwrap_or(0);
         self.count.bytes = self.count.bytes.map(|bytes| bytes.saturating_sub(size));
         self.again.retain(|segment| segment.entry != index);
+        self.to_be_shown.remove(&index);
         self.rootless.remove(&index);
         self.roots.remove(&index);
         self.ready.retain(|(ready, _)| *ready != index);
@@ -666,7 +723,8 @@ impl Files {
 /// What an earlier run has left of a manifest's files, for people.
 pub(super) fn summary(manifest: &Manifest, kept: &Kept) -> KeptSummary {
     let size = |entry: &u32| manifest.entry(*entry).and_then(Entry::size);
-    let whole = kept.published.iter().chain(&kept.whole);
+    let whole = kept.whole.iter().map(|(entry, _)| entry);
+    let whole = kept.published.iter().chain(whole);
     let mut bytes: u64 = whole.filter_map(size).sum();
     for groups in &kept.groups {
         if let Some(size) = size(&groups.entry) {

@@ -25,6 +25,7 @@ impl Download {
         let busy =
             transfer.finishing || transfer.publishing || transfer.writes > 0 || !transfer.staged;
         let busy = busy || transfer.journal.is_busy() || transfer.known.is_busy();
+        let busy = busy || transfer.earlier.is_busy();
         if busy || !transfer.to_write.is_empty() || !transfer.files.is_complete() {
             return;
         }
@@ -140,7 +141,8 @@ impl Download {
             return;
         };
         let count = transfer.files.count;
-        let fetched = count.here.saturating_sub(transfer.known.local());
+        let local = transfer.known.local() + transfer.earlier.right();
+        let fetched = count.here.saturating_sub(local);
         transfer.rate.sample(cx.now, fetched);
         transfer.report_due = cx.now + REPORT_EVERY;
         let progress = Progress {
@@ -152,6 +154,7 @@ impl Download {
             rtt,
             path,
             sources,
+            checking: transfer.earlier.progress(),
             paused: self.paused,
         };
         cx.event(Event::Progress {

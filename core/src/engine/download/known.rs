@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{Adopt, Adopted, DiskDone, DiskWork, Event, LinkId, Violation};
 use super::files::Files;
+use super::files::apart::is_shown;
 use super::reuse::{REUSED, Reusing};
 use super::{Download, Stage};
 use crate::limits::LEAF;
@@ -244,7 +245,8 @@ impl Download {
             let Some(size) = files.size(entry) else {
                 continue;
             };
-            let same_size = candidate.elsewhere || candidate.stands == Some(size);
+            let elsewhere = candidate.elsewhere && is_shown(size);
+            let same_size = elsewhere || candidate.stands == Some(size);
             if !(same_size || size >= REUSED) || !files.set_apart(entry) {
                 continue;
             }
@@ -373,6 +375,7 @@ impl Download {
             match outcome {
                 Adopted::Stands => self.stands(cx, *entry),
                 Adopted::Staged => self.staged_whole(*entry),
+                Adopted::StagedFromElsewhere => self.staged_from_elsewhere(cx, *entry),
                 Adopted::No => self.not_here(*entry),
             }
         }
@@ -407,6 +410,20 @@ impl Download {
         if let Some(size) = transfer.files.adopted(entry) {
             transfer.known.candidates.remove(&entry);
             transfer.known.spared += size;
+        }
+    }
+
+    /// The bytes of a file were found elsewhere on the device. Whoever knows no more of a file than its root must not have
+    /// it published here, nor learn that it is here.
+    fn staged_from_elsewhere(&mut self, cx: &mut Context, entry: u32) {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let draw = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
+        if transfer.files.adopted_from_elsewhere(entry, draw) {
+            transfer.known.candidates.remove(&entry);
+        } else {
+            self.not_here(entry);
         }
     }
 

@@ -9,6 +9,7 @@ mod asking;
 mod circuits;
 mod delivered;
 mod deputy;
+mod earlier;
 mod ending;
 mod files;
 mod finish;
@@ -491,6 +492,9 @@ impl Download {
         match job {
             DownloadJob::Inspect => self.offered(cx, done),
             DownloadJob::Stage => self.staged(cx, done)?,
+            DownloadJob::HashStaged { entry, first } => {
+                self.earlier_read(cx, (entry, first), done)?;
+            }
             DownloadJob::Look => self.looked(cx, done),
             DownloadJob::Adopt { entries } => self.adoption_done(cx, &entries, done),
             DownloadJob::Reuse { entry } => self.reused(cx, entry, done)?,

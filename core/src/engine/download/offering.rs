@@ -130,8 +130,9 @@ impl Download {
         let Some((signed, taken, kept)) = offer.accept() else {
             return;
         };
+        let resumes = !kept.is_empty();
         let mut files = Files::new(signed.manifest().clone(), terms, &taken);
-        files.keep(&kept);
+        let earlier = files.keep(kept);
         for index in files.skipped() {
             if let Some(entry) = files.entry(index) {
                 cx.event(Event::FileSkipped {
@@ -149,11 +150,10 @@ impl Download {
         }
         let origin = Origin::of(&signed);
         let sized = self.sink == SinkKind::Folder && !signed.manifest().summary().stream;
-        let journal = Journal::new(sized, !kept.is_empty(), &files, &cx.limits, cx.now);
-        let transfer = Transfer::new(signed, files, journal, self.sink, cx.now);
+        let journal = Journal::new(sized, resumes, &files, &cx.limits, cx.now);
+        let transfer = Transfer::new(signed, (files, earlier), journal, self.sink, cx.now);
         self.stage = Stage::Transfer(Box::new(transfer));
         self.join_swarm(cx);
-        self.hold_kept(&kept);
         match self.sink {
             SinkKind::Pipe => self.pump(cx),
             SinkKind::Folder => cx.disk(

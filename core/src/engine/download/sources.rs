@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::context::Context;
-use super::super::{DownloadError, Kept, LinkId, SinkKind, Violation};
+use super::super::{DownloadError, LinkId, SinkKind, Violation};
 use super::holdings::Holdings;
 use super::parts::Parts;
 use super::seed::Seed;
@@ -37,22 +37,6 @@ impl Download {
             self.meet_at(cx, peer, addresses);
         }
         self.meet_neighbours(cx);
-    }
-
-    /// What an earlier run has left can be served when its file is whole: what proves it is known then.
-    pub(super) fn hold_kept(&mut self, kept: &Kept) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        for groups in &kept.groups {
-            let size = transfer.files.size(groups.entry);
-            let (Some(size), Some(held)) = (size, &mut transfer.files.held) else {
-                continue;
-            };
-            for (group, node) in (groups.first..).zip(&groups.nodes) {
-                held.arrived((groups.entry, group), size, *node, None);
-            }
-        }
     }
 
     /// Asks the other sources. While there are any, the sharer too is asked for what is rare, and not for what comes next.

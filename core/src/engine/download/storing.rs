@@ -206,6 +206,7 @@ impl Download {
                 DiskWork::Write { download, pieces },
             );
         }
+        self.check_earlier(cx);
         self.match_chunks(cx);
         self.adopt(cx);
         self.keep(cx);

@@ -8,6 +8,7 @@ use super::super::context::Context;
 use super::super::{Event, LinkId, Piece, SinkKind, Violation};
 use super::answer::{Data, Sorted, check, sort, verified};
 use super::asking::Flow;
+use super::earlier::Earlier;
 use super::files::{self, Files, Settled};
 use super::journal::Journal;
 use super::known::Known;
@@ -25,6 +26,7 @@ pub(super) struct Transfer {
     pub(super) files: Files,
     pub(super) journal: Journal,
     pub(super) known: Known,
+    pub(super) earlier: Earlier,
     pub(super) sink: SinkKind,
     /// The staging folder stands.
     pub(super) staged: bool,
@@ -55,7 +57,7 @@ pub(super) struct Transfer {
 impl Transfer {
     pub(super) fn new(
         signed: SignedManifest,
-        files: Files,
+        (files, earlier): (Files, Earlier),
         journal: Journal,
         sink: SinkKind,
         now: Time,
@@ -69,6 +71,7 @@ impl Transfer {
             files,
             journal,
             known: Known::default(),
+            earlier,
             sink,
             staged: sink == SinkKind::Pipe,
             to_write: VecDeque::new(),
@@ -106,7 +109,7 @@ impl Transfer {
 
     /// Whether nothing is on its way to the disk.
     pub(super) fn is_waiting(&self) -> bool {
-        self.writes == 0 && self.to_write.is_empty() && !self.publishing
+        self.writes == 0 && self.to_write.is_empty() && !self.publishing && !self.earlier.is_busy()
     }
 }
 
@@ -153,19 +156,23 @@ impl Download {
             failed,
             bad,
             missing,
+            shown,
         } = sorted;
         if let Some(state) = cx.links.get(link) {
-            let bytes = pieces.iter().map(|piece| piece.data.len() as u64).sum();
+            let bytes: u64 = pieces.iter().map(|piece| piece.data.len() as u64).sum();
+            let bytes = bytes + shown.bytes;
             self.delivered.add(state.peer, bytes, bad, asked.at, cx.now);
             if let (Some(relay), true) = (state.relay, bytes > 0) {
                 self.delivered.carried(relay, bytes);
             }
         }
+        transfer.known.spared += shown.spared;
+        let brings = !pieces.is_empty() || shown.bytes > 0;
         if !pieces.is_empty() {
             transfer.queue(pieces);
-            if mate.is_none() {
-                end_search(&mut self.search, cx);
-            }
+        }
+        if brings && mate.is_none() {
+            end_search(&mut self.search, cx);
         }
         if let (Some(peer), Some(swarm)) = (mate, &mut self.swarm) {
             swarm.lacks(peer, &missing);

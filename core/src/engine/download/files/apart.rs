@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use super::super::super::{Segment, Sought};
-use super::{Files, State};
+use super::{Files, State, Taken};
 use crate::limits::{GROUP, LEAF};
 use crate::manifest::EntryKind;
-use crate::merkle::{Hash, RangeHash, group_count, group_len};
+use crate::merkle::{Hash, RangeHash, group_count, group_len, verify_range};
 
 impl Files {
     /// Files that nothing was asked for yet, and that have bytes.
@@ -83,6 +83,69 @@ impl Files {
         Some(size)
     }
 
+    /// A file is staged, whole and checked, by bytes from elsewhere on the device. It counts when the sharer has shown
+    /// that it has them too: one group of it is asked for. `false`: it has no more than one, and is fetched.
+    pub(in super::super) fn adopted_from_elsewhere(&mut self, entry: u32, draw: u64) -> bool {
+        let size = self.size(entry).filter(|_| self.is_apart(entry));
+        let (Some(size), Some(root)) = (size.filter(|size| is_shown(*size)), self.root(entry))
+        else {
+            return false;
+        };
+        let group = draw % group_count(size);
+        self.begin(entry, Some(size), true);
+        let len = group_len(size, group);
+        self.to_be_shown
+            .insert(entry, ToBeShown { root, left: len });
+        self.again.insert(Segment {
+            entry,
+            offset: group * u64::from(GROUP),
+            len,
+        });
+        true
+    }
+
+    /// A range came of a file that is staged already. Once the group that was asked for has come with proofs, the file is
+    /// whole; without one all of it is fetched. `None`: the range is for the disk, like any other.
+    pub(super) fn shown(
+        &mut self,
+        segment: &Segment,
+        range: &RangeHash,
+        proof: Option<&[Hash]>,
+    ) -> Option<Taken> {
+        let entry = segment.entry;
+        let size = self.size(entry)?;
+        let to_be_shown = self.to_be_shown.get_mut(&entry)?;
+        let Some(proof) = proof else {
+            self.withdraw(entry);
+            self.wait_again(entry);
+            return Some(Taken::Drop);
+        };
+        let root = to_be_shown.root;
+        if verify_range(&root, size, segment.offset, range, proof).is_none() {
+            return Some(Taken::Bad);
+        }
+        to_be_shown.left = to_be_shown.left.saturating_sub(segment.len);
+        if to_be_shown.left > 0 {
+            return Some(Taken::Shown { spared: 0 });
+        }
+        self.withdraw(entry);
+        self.roots.remove(&entry);
+        self.set(entry, State::Publishing);
+        self.ready.push_back((entry, Some(root)));
+        self.count.here += size;
+        let group = group_len(size, segment.offset / u64::from(GROUP));
+        Some(Taken::Shown {
+            spared: size - u64::from(group),
+        })
+    }
+
+    /// Nothing more is asked for of a file that was to be shown.
+    fn withdraw(&mut self, entry: u32) {
+        self.to_be_shown.remove(&entry);
+        self.arriving.remove(&entry);
+        self.again.retain(|segment| segment.entry != entry);
+    }
+
     /// Leaves of a file are staged that an older version has as well. The rest is asked for, and nothing is believed of
     /// it before the file's root is right. Says which groups are whole by that, and how many bytes are here.
     pub(in super::super) fn reuse(
@@ -118,6 +181,19 @@ impl Files {
         self.again.extend(missing(entry, size, &here));
         (groups, bytes)
     }
+}
+
+/// A file that is staged, and that the sharer has yet to show.
+pub(super) struct ToBeShown {
+    root: Hash,
+    /// Bytes of the group that was asked for and has not come.
+    left: u32,
+}
+
+/// Whether bytes from elsewhere on the device may make up a file of this size: a sharer that does not have them can't
+/// be told from others by less than a group.
+pub(in super::super) fn is_shown(size: u64) -> bool {
+    group_count(size) > 1
 }
 
 /// The range of a file that these leaves are, if it has such a range: whole leaves of one group.
