@@ -7,6 +7,8 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
+use handover_core::path::SafePath;
+
 /// Folders below a home folder of which all is read by itself, in small letters.
 const BELOW_HOME: &[&str] = &[
     // Keys and who may log in; each of these is run or believed by a program that logs people in.
@@ -65,6 +67,11 @@ const OF_THE_SYSTEM: &[&str] = &[
 
 /// Folders that hold the home folders of a system's users.
 const HOMES: &[&str] = &["home", "users"];
+
+/// Where a share lands that goes to this target, and has or has not a folder of its own below it.
+pub fn place(target: &Path, folder: Option<&SafePath>) -> PathBuf {
+    folder.map_or_else(|| target.to_path_buf(), |own| target.join(own.as_str()))
+}
 
 /// A folder that files are received below.
 #[derive(Debug, Clone)]

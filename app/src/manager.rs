@@ -151,6 +151,7 @@ impl Config {
             remember: false,
             seed: true,
             seed_for: None,
+            own_folder: true,
             relays: self.named_relays(),
             proofs_sent: 0,
         }

@@ -7,6 +7,7 @@ mod support;
 
 use std::fs;
 
+use handover_core::limits::LEAF;
 use serde_json::Value;
 use support::{Outcome, Scene, noise, run, tree};
 
@@ -74,14 +75,19 @@ fn what_is_known_is_not_fetched_again() {
     let fresh = all - before;
     let (got, sent) = hand_over(&scene, "elsewhere", &[]);
     eprintln!("into another folder: {sent} of {all} bytes were fetched");
-    assert_eq!(sent, fresh);
+    // Of each of the others one leaf came, at the most: the sharer had to show that it has it.
+    let shown = |sent: u64, files: u64| (files..=files * u64::from(LEAF)).contains(&sent);
+    assert!(shown(sent - fresh, 90), "{sent} bytes");
     let ended = got.event("download_ended");
-    assert_eq!(number(&ended, "spared"), before);
+    assert_eq!(number(&ended, "spared"), all - sent);
     assert_eq!(number(&ended, "untouched"), 0);
 
     let (got, sent) = hand_over(&scene, "first", &["--on-conflict", "rename"]);
     eprintln!("into the same folder: {sent} of {all} bytes were fetched");
-    assert_eq!(sent, 0, "what was new is known from elsewhere");
+    assert!(
+        shown(sent, 10),
+        "what was new is known from elsewhere: {sent}"
+    );
     assert_eq!(number(&got.event("download_ended"), "untouched"), 90);
 
     let (got, sent) = hand_over(&scene, "first", &["--on-conflict", "rename"]);
@@ -137,7 +143,8 @@ fn a_known_file_that_has_changed_is_fetched() {
     }
     let known = (40 * KIB + 2 * 999) as u64;
     let (_, sent) = hand_over(&scene, "elsewhere", &[]);
-    assert_eq!(sent, all - known);
+    let shown = sent - (all - known);
+    assert!((1..=u64::from(LEAF)).contains(&shown), "{shown}");
     let sent = tree::read(&scene.path("sent"));
     assert_eq!(tree::read(&scene.path("elsewhere/sent")), sent);
 }

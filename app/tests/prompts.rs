@@ -206,7 +206,33 @@ fn what_a_shell_would_read_is_asked_about_and_never_taken_by_yes_alone() {
         command
     };
 
-    let refused = run(at_home("home", &[])).expect(2);
+    // In a folder of their own, which several names have, they are files like any other; also the second time.
+    for options in [&[][..], &["--on-conflict", "skip"]] {
+        run(at_home("home", options)).expect(0);
+        assert_eq!(tree::names(&home)[0], "Holiday photos");
+        assert!(home.join("Holiday photos/.ssh/authorized_keys").exists());
+        assert_eq!(tree::names(&home).len(), 5);
+    }
+    fs::remove_dir_all(&home).unwrap();
+    let mut command = scene.handover("receiver", &["get", "--to", "home"]);
+    command.env("HANDOVER_CODE", &sender.code);
+    let mut get = Terminal::start(command);
+    get.sees("all of it goes into a folder of its own, \"Holiday photos\"");
+    get.sees("accept? [Y/n/l]");
+    get.types("n");
+    assert_eq!(get.ends().0, Some(4));
+
+    let told = run(at_home("home", &["--here", "--no-known"])).expect(2);
+    let stdout = String::from_utf8(told.stdout).unwrap();
+    let is_offer = |line: &&str| line.contains("\"event\":\"offer\"");
+    let offer = stdout.lines().find(is_offer);
+    let offer: serde_json::Value = serde_json::from_str(offer.unwrap()).unwrap();
+    let read = |entry: &serde_json::Value| entry["read_by_itself"].as_bool().unwrap();
+    let entries = offer["entries"].as_array().unwrap();
+    assert_eq!(entries.iter().filter(|entry| read(entry)).count(), 2);
+    assert!(offer["folder"].is_null());
+
+    let refused = run(at_home("home", &["--here"])).expect(2);
     assert!(refused.stderr.contains("--dotfiles"), "{}", refused.stderr);
     assert_eq!(tree::names(&home), [] as [&str; 0]);
 
@@ -219,7 +245,7 @@ fn what_a_shell_would_read_is_asked_about_and_never_taken_by_yes_alone() {
             &[".bash_profile", ".ssh", ".ssh/authorized_keys", "photo.jpg"],
         ),
     ] {
-        let mut command = scene.handover("receiver", &["get", "--to", "home"]);
+        let mut command = scene.handover("receiver", &["get", "--here", "--to", "home"]);
         command
             .env("HOME", &home)
             .env("HANDOVER_CODE", &sender.code);
@@ -236,10 +262,10 @@ fn what_a_shell_would_read_is_asked_about_and_never_taken_by_yes_alone() {
         assert_eq!(tree::names(&home), names);
     }
     fs::remove_dir_all(&home).unwrap();
-    run(at_home("home", &["--dotfiles"])).expect(0);
+    run(at_home("home", &["--here", "--dotfiles"])).expect(0);
     assert!(home.join(".ssh/authorized_keys").exists());
 
-    // In a folder of their own they are files like any other.
-    run(at_home("home/photos", &[])).expect(0);
+    // So they are in a folder that the user names.
+    run(at_home("home/photos", &["--here"])).expect(0);
     assert!(home.join("photos/.ssh/authorized_keys").exists());
 }

@@ -8,6 +8,7 @@ mod support;
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::FileExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -242,6 +243,30 @@ fn a_sharer_that_was_killed_serves_the_same_code_and_names_what_has_changed() {
     again.wait();
     let fresh = scene.send(&[&scene.path("sent")], &["--ticket"]);
     assert_ne!(secret(&fresh.code), secret(&code), "it was ended in order");
+}
+
+#[test]
+fn a_bit_that_turned_over_between_two_runs_is_never_published() {
+    let transfer = Transfer::new(48);
+    let sender = transfer.send();
+    for at in [0, 3 * MIB as u64 + 77, 8 * MIB as u64 - 1] {
+        let _ = fs::remove_dir_all(transfer.scene.path("here"));
+        let mut get = transfer.get(&sender.code);
+        assert!(transfer.comes(&mut get, 24 * MIB as u64));
+        get.kill();
+        let staged = transfer.staged().unwrap();
+        let staged = fs::File::options().read(true).write(true).open(staged);
+        let staged = staged.unwrap();
+        let mut byte = [0];
+        staged.read_exact_at(&mut byte, at).unwrap();
+        staged.write_all_at(&[byte[0] ^ 1], at).unwrap();
+        let again = run(transfer.scene.get(&sender.code, "here", &[])).expect(0);
+        assert!(again.event("offer")["kept"].as_u64().unwrap() >= 8 * MIB as u64);
+        let events = again.events();
+        assert!(events.iter().all(|event| event["event"] != "peer_blamed"));
+        let [sent, here] = ["sent/large", "here/sent/large"].map(|name| transfer.scene.path(name));
+        assert!(fs::read(sent).unwrap() == fs::read(here).unwrap());
+    }
 }
 
 #[test]

@@ -24,6 +24,9 @@ const MAX_PATH: usize = 4096;
 /// Components of a path where no [`Limits`] are at hand.
 const MAX_DEPTH: usize = 128;
 
+/// Bytes of a name that is made of what something is called.
+const MAX_CALLED: usize = 120;
+
 /// A relative path with `/` between its components, in UTF-8, that can't lead out of its root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SafePath(String);
@@ -73,6 +76,32 @@ impl SafePath {
             return Err(PathError::Absolute);
         }
         Self::parse(&format!("{}/{below}", self.0))
+    }
+
+    /// One name, made of what somebody calls something: without a dot in front, without what no name may hold, and no
+    /// longer than `MAX_CALLED` bytes. `None` if nothing is left.
+    pub fn called(text: &str) -> Option<Self> {
+        let fits = |c: char| !(c.is_control() || matches!(c, '/' | '\\' | ':'));
+        let name: String = text
+            .chars()
+            .map(|c| if fits(c) { c } else { '_' })
+            .collect();
+        let name = name.trim_start_matches(['.', ' ']);
+        let name = &name[..name.floor_char_boundary(MAX_CALLED)];
+        let name = name.trim_end_matches(['.', ' ']);
+        Self::parse(name).ok()
+    }
+
+    /// The same path, below a folder. As a whole it may be longer than peers' paths may be, by the folder's own length.
+    #[must_use]
+    pub fn below(&self, folder: &Self) -> Self {
+        Self(format!("{}/{}", folder.0, self.0))
+    }
+
+    /// A path that this side has made of a checked one: [below](Self::below) a folder, or [numbered](Self::numbered).
+    pub fn parse_made(path: &str) -> Result<Self, PathError> {
+        check(path, MAX_PATH + 2 * MAX_COMPONENT, MAX_DEPTH + 1)?;
+        Ok(Self(path.to_owned()))
     }
 
     /// The path of another file, `name`, in the same folder.
@@ -432,6 +461,39 @@ mod tests {
         assert_eq!(path("a").join(""), Err(PathError::EmptyComponent));
         assert_eq!(file.with_file_name("d"), Ok(path("a/b/d")));
         assert_eq!(file.with_file_name("d/e"), Err(PathError::NotOneName));
+    }
+
+    #[test]
+    fn what_something_is_called_makes_a_name_or_none() {
+        let long = "ä".repeat(200);
+        for (called, name) in [
+            ("Holiday photos", Some("Holiday photos")),
+            ("..", None),
+            ("", None),
+            (" . ", None),
+            (".ssh", Some("ssh")),
+            ("../../etc/passwd", Some("_.._etc_passwd")),
+            ("C:\\Windows", Some("C__Windows")),
+            ("a\nb\0c.", Some("a_b_c")),
+            ("NUL", None),
+            (".handover-x", Some("handover-x")),
+            (&long, Some(&long[..120])),
+        ] {
+            let made = SafePath::called(called);
+            assert_eq!(made.as_ref().map(SafePath::as_str), name, "{called:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_of_the_longest_below_a_folder_is_read_again_as_it_was_made() {
+        let longest = format!("{}b", "a/".repeat(MAX_DEPTH - 1));
+        let longest = format!("{longest}{}", "b".repeat(MAX_COMPONENT - 1));
+        let folder = SafePath::called(&"f".repeat(300)).unwrap();
+        let made = SafePath::parse(&longest)
+            .unwrap()
+            .below(&folder)
+            .numbered(7);
+        assert_eq!(SafePath::parse_made(made.as_str()), Ok(made));
     }
 
     #[test]

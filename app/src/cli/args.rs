@@ -221,6 +221,9 @@ pub(crate) struct Get {
     /// Put files below this folder
     #[arg(long, value_name = "FOLDER", default_value = ".")]
     pub(crate) to: PathBuf,
+    /// Put what has several names at its top there too, and not into a folder named after the share
+    #[arg(long)]
+    pub(crate) here: bool,
     /// `-` writes the one file to standard output, and nothing to the disk
     #[arg(long, value_name = "-", value_parser = ["-"], conflicts_with_all = ["to", "on_conflict", "exec"])]
     pub(crate) output: Option<String>,

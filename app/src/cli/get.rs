@@ -5,10 +5,11 @@ mod answer;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use handover::disk::DownloadTarget;
+use handover::landing::{self, Landing};
 use handover::{Config, FetchRequest, UnifiedP2PManager};
 use handover_core::code::ShareCode;
 use handover_core::engine::{
@@ -18,7 +19,7 @@ use tokio::join;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use self::answer::{Answer, Asking, Decision};
+use self::answer::{Answer, Asking, Decision, Offered};
 use super::args::{Get, Global};
 use super::data_dir;
 use super::exit::Exit;
@@ -69,6 +70,7 @@ pub(crate) async fn run(
         known::can_meet(&config)?;
     }
     let mut options = config.fetch_options();
+    options.own_folder = !args.here;
     options.search = args.wait.or(options.search);
     options.remember = args.remember;
     let us = options.name.clone();
@@ -109,6 +111,7 @@ pub(crate) async fn run(
         download,
         answer: Answer::new(args, screen, selection),
         name: String::new(),
+        place: args.to.clone(),
         status: None,
         path: None,
         before: None,
@@ -182,6 +185,8 @@ struct Getting<'a> {
     answer: Answer<'a>,
     /// What the share is called.
     name: String,
+    /// Where files land.
+    place: PathBuf,
     /// The line that is redrawn.
     status: Option<Live>,
     /// The path in use, and the one before.
@@ -237,7 +242,7 @@ impl Getting<'_> {
     /// Shows an event; returns how the download ended if it did.
     async fn event(&mut self, event: Event) -> Result<Option<DownloadOutcome>, Failure> {
         let screen = self.screen;
-        if let Some(event) = json::event(&event) {
+        if let Some(event) = json::event(&event, self.target()) {
             screen.event(&event);
         }
         self.recorder.event(&event);
@@ -264,13 +269,17 @@ impl Getting<'_> {
             }
             Event::Offer {
                 manifest,
+                folder,
                 taken,
                 free,
                 kept,
                 ..
             } => {
                 self.name = manifest.name().to_string();
-                let decision = self.answer.offered(manifest, taken, free, kept);
+                self.place = landing::place(&self.args.to, folder.as_ref());
+                let landing = (!self.args.to_stdout()).then(|| Landing::below(&self.place));
+                let offered = Offered::new(manifest, folder, (taken, free), kept);
+                let decision = self.answer.offered(offered, landing.as_ref());
                 self.decide(decision).await?;
             }
             Event::Progress { progress, .. } => self.progress(&progress),
@@ -389,7 +398,12 @@ impl Getting<'_> {
         Ok(())
     }
 
+    /// Where files land: the target folder, or one below it.
     fn folder(&self) -> Option<&Path> {
+        (!self.args.to_stdout()).then_some(self.place.as_path())
+    }
+
+    fn target(&self) -> Option<&Path> {
         (!self.args.to_stdout()).then_some(self.args.to.as_path())
     }
 
@@ -439,7 +453,7 @@ impl Getting<'_> {
         self.manager.suspend(self.download).await?;
         let ended = async {
             while let Some(event) = events.recv().await {
-                if let Some(event) = json::event(&event) {
+                if let Some(event) = json::event(&event, self.target()) {
                     self.screen.event(&event);
                 }
                 self.recorder.event(&event);

@@ -23,7 +23,7 @@
 //! | `other_date` | `download`, `days`: the sender's date is ahead by so many days at the least, behind if negative; one of the two clocks is wrong |
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
-//! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`}] |
+//! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `folder` (of its own, below the target folder, in which all of it lands; or null), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`, `read_by_itself` (where it would land, a shell, a session or a scheduler reads it without being told to)}] |
 //! | `sharer_paused` | `download`, `paused` (whether the sharer answers no requests for now) |
 //! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `sources`, `checking`, `paused` |
 //! | `path_changed` | `download`, `path` |
@@ -56,8 +56,10 @@
 mod doctor;
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
+use handover::landing::{self, Landing};
 use handover::store::{PeerRecord, StoreError, Transfer, standing};
 use handover_core::code::Ticket;
 use handover_core::engine::{
@@ -81,18 +83,27 @@ pub(crate) fn limits(up: Option<u64>, down: Option<u64>) -> Value {
 }
 
 /// An event of the engine. `None` for those that only the command itself acts on.
-pub(crate) fn event(event: &Event) -> Option<EngineEvent<'_>> {
+/// `target`: the folder that a download goes to.
+pub(crate) fn event<'a>(event: &'a Event, target: Option<&Path>) -> Option<EngineEvent<'a>> {
     if let Event::Offer {
         download,
         manifest,
+        folder,
         taken,
         free,
         kept,
     } = event
     {
+        let mut fields = offer(*download, manifest, *free, kept);
+        fields.insert("folder".to_owned(), json!(folder));
+        let landing = target.map(|target| Landing::below(&landing::place(target, folder.as_ref())));
         return Some(EngineEvent::Offer {
-            fields: offer(*download, manifest, *free, kept),
-            entries: Entries { manifest, taken },
+            fields,
+            entries: Entries {
+                manifest,
+                taken,
+                landing,
+            },
         });
     }
     let event = share_event(event).or_else(|| download_event(event))?;
@@ -115,13 +126,23 @@ pub(crate) enum EngineEvent<'a> {
 pub(crate) struct Entries<'a> {
     manifest: &'a Manifest,
     taken: &'a [u32],
+    landing: Option<Landing>,
 }
 
 impl Serialize for Entries<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let taken: BTreeSet<u32> = self.taken.iter().copied().collect();
         let entries = (0..).zip(self.manifest.entries());
-        serializer.collect_seq(entries.map(|(index, listed)| entry(listed, taken.contains(&index))))
+        let entry = |(index, listed)| {
+            let mut entry = entry(listed, taken.contains(&index));
+            let path = listed.path.as_str();
+            let landing = self.landing.as_ref();
+            let is_folder = matches!(listed.kind, EntryKind::Folder { .. });
+            let read = landing.is_some_and(|landing| landing.is_read_by_itself(path)) && !is_folder;
+            entry["read_by_itself"] = read.into();
+            entry
+        };
+        serializer.collect_seq(entries.map(entry))
     }
 }
 

@@ -412,7 +412,7 @@ impl<'a> Sending<'a> {
 
     /// Shows an event; returns how the share ended if it did.
     fn event(&mut self, event: Event) -> Option<ShareEnd> {
-        if let Some(event) = json::event(&event) {
+        if let Some(event) = json::event(&event, None) {
             self.screen.event(&event);
         }
         self.recorder.event(&event);

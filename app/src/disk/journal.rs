@@ -177,14 +177,14 @@ impl Journal {
             let (size, root, path) = value.value();
             notes.whole.push(Whole {
                 entry: entry.value(),
-                path: SafePath::parse(path).map_err(|_| JournalError::Damaged)?,
+                path: SafePath::parse_made(path).map_err(|_| JournalError::Damaged)?,
                 size,
                 root: Hash(root),
             });
         }
         for row in reading.open_table(PUBLISHED)?.iter()? {
             let (entry, path) = row?;
-            let path = SafePath::parse(path.value()).map_err(|_| JournalError::Damaged)?;
+            let path = SafePath::parse_made(path.value()).map_err(|_| JournalError::Damaged)?;
             notes.published.push((entry.value(), path));
         }
         for row in reading.open_table(FOLDERS)?.iter()? {

@@ -176,16 +176,6 @@ impl Disk {
                 }
                 DiskDone::Ok
             }
-            DiskWork::HashStaged {
-                download,
-                entry,
-                first,
-                count,
-            } => {
-                let hashes =
-                    self.folder(download, |folder| folder.hash_staged(entry, first, count))?;
-                DiskDone::Hashed { hashes }
-            }
             DiskWork::Sync { download, entries } => {
                 self.folder(download, |folder| folder.sync(&entries))?;
                 DiskDone::Ok
@@ -264,7 +254,8 @@ impl Disk {
                 self.downloads.remove(download);
                 DiskDone::Ok
             }
-            known @ (DiskWork::Candidates { .. }
+            known @ (DiskWork::HashStaged { .. }
+            | DiskWork::Candidates { .. }
             | DiskWork::Adopt { .. }
             | DiskWork::Reuse { .. }) => self.find_known(known)?,
             of_share => self.work_for_share(of_share)?,
@@ -324,9 +315,17 @@ impl Disk {
         })
     }
 
-    /// Whether something of a download is here already.
+    /// What of a download is here already.
     fn find_known(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
         Ok(match work {
+            DiskWork::HashStaged {
+                download,
+                entry,
+                first,
+                count,
+            } => self
+                .folder(download, |folder| folder.hash_staged(entry, first, count))
+                .map(|hashes| DiskDone::Hashed { hashes })?,
             DiskWork::Candidates { download, files } => self
                 .folder(download, |folder| folder.candidates(&files, &self.noted))
                 .map(DiskDone::Candidates)?,

@@ -63,7 +63,7 @@ impl FolderSink {
     fn open_kept(&self, kept: &Located) -> Result<File, DiskError> {
         if let Some(path) = &kept.path {
             let root = self.root().ok_or(DiskError::NotFound)?;
-            open(&*root, path.as_str())
+            open(&root, path.as_str())
         } else {
             let (_, staging) = self.staged()?;
             open(&staging.dir, &path_of(kept.segment.entry))

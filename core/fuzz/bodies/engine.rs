@@ -585,6 +585,23 @@ impl Play {
     }
 }
 
+/// What an earlier run has left, as its journal may have it by now.
+fn kept(arg: u8) -> Kept {
+    if arg < 200 {
+        return Kept::default();
+    }
+    Kept {
+        groups: vec![Groups {
+            entry: u32::from(arg & 7),
+            size: u64::from(arg) << 10,
+            first: u64::from(arg & 3),
+            nodes: vec![Hash([arg; 32]); usize::from(arg & 15)],
+        }],
+        whole: vec![(u32::from(arg & 3), Hash([arg; 32]))],
+        published: vec![u32::from(arg >> 5), 900],
+    }
+}
+
 fn well(work: &DiskWork, arg: u8) -> DiskDone {
     match work {
         DiskWork::Scan { .. } => DiskDone::Scanned(Scanned {
@@ -632,20 +649,7 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
                 .filter(|at| usize::from(arg >> 3) == *at)
                 .collect(),
             free: None,
-            kept: match arg {
-                // An earlier run, as its journal may have it by now.
-                200.. => Kept {
-                    groups: vec![Groups {
-                        entry: u32::from(arg & 7),
-                        size: u64::from(arg) << 10,
-                        first: u64::from(arg & 3),
-                        nodes: vec![Hash([arg; 32]); usize::from(arg & 15)],
-                    }],
-                    whole: vec![(u32::from(arg & 3), Hash([arg; 32]))],
-                    published: vec![u32::from(arg >> 5), 900],
-                },
-                _ => Kept::default(),
-            },
+            kept: kept(arg),
         },
         DiskWork::Chunk { .. } => DiskDone::Chunked(vec![chunk(); usize::from(arg >> 3)]),
         DiskWork::Candidates { files, .. } => DiskDone::Candidates(

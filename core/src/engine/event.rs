@@ -111,6 +111,8 @@ pub enum Event {
     Offer {
         download: DownloadId,
         manifest: Arc<Manifest>,
+        /// The folder of its own in which all of it lands.
+        folder: Option<SafePath>,
         /// Indexes of entries whose name is taken here.
         taken: Vec<u32>,
         /// Room on the disk, if known.

@@ -340,6 +340,8 @@ pub struct FetchOptions {
     pub seed: bool,
     /// Go on with that for so long when all of it is here.
     pub seed_for: Option<Duration>,
+    /// Put what has several names at its top into a [folder of its own](crate::manifest::Manifest::own_folder).
+    pub own_folder: bool,
     /// Relays that the user has named: only those who run them say how much they carry.
     pub relays: Vec<PeerId>,
     /// Proofs of the short code's words that this device has sent before, as

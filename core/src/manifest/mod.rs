@@ -140,6 +140,25 @@ impl Manifest {
         self.entries.get(usize::try_from(index).ok()?)
     }
 
+    /// The folder that it is to land in, for its top holds several names, or one that file managers don't show: by what it
+    /// is called. One file, and one folder, keep their place.
+    pub fn own_folder(&self) -> Option<SafePath> {
+        let mut tops = self.entries.iter().map(|entry| {
+            let path = entry.path.as_str();
+            path.split_once('/').map_or(path, |(top, _)| top)
+        });
+        let first = tops.next()?;
+        let is_folder = match self.entries.as_slice() {
+            [only] => matches!(only.kind, EntryKind::Folder { .. }) || only.path.as_str() != first,
+            _ => true,
+        };
+        let is_alone = tops.all(|top| top == first);
+        if is_alone && !(is_folder && first.starts_with('.')) {
+            return None;
+        }
+        SafePath::called(&self.name).or_else(|| SafePath::called("a share"))
+    }
+
     /// What it amounts to.
     pub fn summary(&self) -> ManifestSummary {
         let mut summary = ManifestSummary::default();
@@ -302,4 +321,61 @@ pub enum ManifestError {
     /// Roots are not signed by the sharer, or for another manifest.
     #[error("the signature of the files' roots is wrong")]
     BadRootSignature,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::Limits;
+
+    fn own_folder(name: &str, paths: &[&str]) -> Option<String> {
+        let entry = |path: &&str| Entry {
+            path: SafePath::parse(path.trim_end_matches('/')).unwrap(),
+            kind: if path.ends_with('/') {
+                EntryKind::Folder {
+                    mode: 0o755,
+                    modified: Timestamp::default(),
+                }
+            } else {
+                EntryKind::File {
+                    size: 1,
+                    mode: 0o644,
+                    modified: Timestamp::default(),
+                }
+            },
+        };
+        let parts = ManifestParts {
+            name: name.to_owned(),
+            entries: paths.iter().map(entry).collect(),
+            ..ManifestParts::default()
+        };
+        let keys = crate::Keypair::ed25519_from_bytes([1; 32]).unwrap();
+        let signed = SignedManifest::sign(parts, &keys, &Limits::default()).unwrap();
+        let folder = signed.manifest().own_folder();
+        folder.map(|folder| folder.as_str().to_owned())
+    }
+
+    #[test]
+    fn one_file_or_folder_keeps_its_place_and_all_else_has_a_folder_of_its_own() {
+        let called = |paths: &[&str]| own_folder("it", paths);
+        for paths in [
+            &["a"][..],
+            &[".bashrc"],
+            &["mods/"],
+            &["mods/a", "mods/b/.c"],
+            &[],
+        ] {
+            assert_eq!(called(paths), None, "{paths:?}");
+        }
+        for paths in [
+            &["a", "b"][..],
+            &["mods/a", "b"],
+            &[".ssh/"],
+            &[".ssh/id"],
+            &[".config/a", ".config/b"],
+        ] {
+            assert_eq!(called(paths), Some("it".into()), "{paths:?}");
+        }
+        assert_eq!(own_folder("..", &["a", "b"]), Some("a share".into()));
+    }
 }

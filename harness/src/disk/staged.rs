@@ -60,7 +60,7 @@ impl Leftover {
     /// A bit of something that is staged turns over, and nothing else tells. `false`: nothing is.
     pub fn rot(&mut self, at: usize) -> bool {
         let staged = self.0.iter_mut().rev();
-        let mut files = staged.flat_map(|staged| {
+        let mut files = staged.filter_map(|staged| {
             let rotten = &mut staged.rotten;
             let files = staged.files.iter_mut();
             files

@@ -393,6 +393,11 @@ impl World {
         download
     }
 
+    /// What a ticket leads to may also land as this: under other names than it is shared by.
+    pub fn lands_as(&mut self, ticket: &Ticket, tree: Tree) {
+        self.add_version(ticket.secret.tag(), SourceKind::Tree(tree));
+    }
+
     /// What is shared under a tag may from now on be this too.
     pub(crate) fn add_version(&mut self, tag: [u8; 16], kind: SourceKind) {
         let model = self.models.entry(tag).or_default();

@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use handover_core::engine::{
-    AcceptTerms, Command, DownloadError, DownloadOutcome, Event, OnConflict, ReceiverOutcome,
-    ShareEnd,
+    AcceptTerms, Command, DownloadError, DownloadId, DownloadOutcome, Event, FetchOptions,
+    OnConflict, ReceiverOutcome, ShareEnd,
 };
 use handover_harness::{Answer, Fetch, Offering, Tree, World, content, small_limits};
 
@@ -23,6 +23,50 @@ fn tree() -> Tree {
         .file("c/d", content(3, 20))
         .folder("c/e")
         .file("c/f", "")
+}
+
+/// A tree of several names, as it lands in a folder of its own: with what leads to it, and what a crash leaves.
+#[test]
+fn what_has_several_names_lands_in_a_folder_of_its_own_also_after_a_crash() {
+    let (mut world, alice, bob) = pair(31);
+    let tree = Tree::new()
+        .file("a", content(1, 300_000))
+        .file("b/c", content(2, 300_000))
+        .folder("empty")
+        .symlink("link", "b/c");
+    let (_, ticket) = world.share(alice, tree.clone());
+    let own = Tree::new()
+        .file("a share/a", content(1, 300_000))
+        .file("a share/b/c", content(2, 300_000))
+        .folder("a share/empty")
+        .symlink("a share/link", "b/c");
+    world.lands_as(&ticket, own.clone());
+    let fetch = |world: &World, before: Option<DownloadId>| Fetch {
+        existing: before.map_or_else(Tree::new, |of| world.disk(bob).folder(of).clone()),
+        leftover: before.map_or_else(Default::default, |of| world.disk(bob).leftover(of)),
+        options: FetchOptions {
+            own_folder: true,
+            ..FetchOptions::default()
+        },
+        ..Fetch::default()
+    };
+    let first = fetch(&world, None);
+    let first = world.fetch_with(bob, &ticket, first);
+    assert!(world.run_until(|world| world.received(bob) > 400_000, 10 * SECOND));
+    world.crash(bob);
+    let again = fetch(&world, Some(first));
+    world.restart(bob);
+    let second = world.fetch_with(bob, &ticket, again);
+    complete(&mut world, bob, second);
+    assert_same(&world, bob, second, &own);
+    assert!(world.received(bob) < 800_000);
+
+    // The same again finds all of it in its place.
+    let before = world.received(bob);
+    let again = fetch(&world, Some(second));
+    let third = world.fetch_with(bob, &ticket, again);
+    let summary = complete(&mut world, bob, third);
+    assert_eq!((world.received(bob), summary.untouched), (before, 2));
 }
 
 #[test]

@@ -72,8 +72,7 @@ fn what_is_known_is_copied_and_what_has_changed_since_is_fetched() {
     let download = world.fetch(bob, &ticket);
     let summary = complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree());
-    // Two were fetched, and of the others a group at the most: the sharer had to show that it has them. The first has no
-    // more than one group.
+    // Two were fetched, and of the others a group at the most: the sharer had to show that it has them.
     let fetched = world.received(bob) - before.size();
     let new = tree().size() - before.size();
     let shown = fetched - new;

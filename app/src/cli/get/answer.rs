@@ -5,6 +5,7 @@ use std::sync::Arc;
 use handover::landing::Landing;
 use handover_core::engine::{KeptSummary, ManifestSummary, OnConflict};
 use handover_core::manifest::Manifest;
+use handover_core::path::SafePath;
 
 use crate::cli::args::Get;
 use crate::cli::failure::Failure;
@@ -52,8 +53,10 @@ pub(super) struct Answer<'a> {
     pub(super) refused: Option<Failure>,
 }
 
-struct Offered {
+pub(super) struct Offered {
     manifest: Arc<Manifest>,
+    /// The folder of its own in which it lands.
+    folder: Option<SafePath>,
     select: Option<Vec<u32>>,
     taken: Vec<u32>,
     free: Option<u64>,
@@ -63,6 +66,24 @@ struct Offered {
 }
 
 impl Offered {
+    /// `taken` entries exist already, and so much room is there, if that is known.
+    pub(super) fn new(
+        manifest: Arc<Manifest>,
+        folder: Option<SafePath>,
+        (taken, free): (Vec<u32>, Option<u64>),
+        kept: KeptSummary,
+    ) -> Self {
+        Self {
+            manifest,
+            folder,
+            select: None,
+            taken,
+            free,
+            kept,
+            read_by_itself: Vec::new(),
+        }
+    }
+
     fn view(&self) -> View<'_> {
         View::new(
             &self.manifest,
@@ -71,6 +92,7 @@ impl Offered {
             self.free,
         )
         .keeping(self.kept)
+        .landing_in(self.folder.as_ref())
     }
 }
 
@@ -91,33 +113,20 @@ impl<'a> Answer<'a> {
         self.offered.as_ref().map(|offered| offered.view().summary)
     }
 
-    /// An offer came. (It may come again, with other files, if the sender was restarted before the answer.)
-    pub(super) fn offered(
-        &mut self,
-        manifest: Arc<Manifest>,
-        taken: Vec<u32>,
-        free: Option<u64>,
-        kept: KeptSummary,
-    ) -> Decision {
-        let select = match &self.selection {
+    /// An offer came, and its files land there. (It may come again, with other files, if the sender was restarted before
+    /// the answer.)
+    pub(super) fn offered(&mut self, mut offered: Offered, landing: Option<&Landing>) -> Decision {
+        offered.select = match &self.selection {
             None => None,
-            Some(selection) => match selection.choose(&manifest) {
+            Some(selection) => match selection.choose(&offered.manifest) {
                 Ok(select) => Some(select),
                 Err(failure) => return self.refuse(failure),
             },
         };
-        let mut offered = Offered {
-            manifest,
-            select,
-            taken,
-            free,
-            kept,
-            read_by_itself: Vec::new(),
-        };
-        if !self.args.to_stdout() {
-            let landing = Landing::below(&self.args.to);
-            offered.read_by_itself = offered.view().read_by_itself(&landing);
+        if let Some(landing) = landing {
+            offered.read_by_itself = offered.view().read_by_itself(landing);
         }
+        let kept = offered.kept;
         let ask = !(self.args.yes || self.args.to_stdout() || self.was_accepted(kept));
         if ask && !self.screen.can_ask() {
             return self.refuse(Failure::usage(

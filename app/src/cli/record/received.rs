@@ -185,6 +185,7 @@ mod tests {
         received.event(&Event::Offer {
             download: DOWNLOAD,
             manifest: Arc::clone(signed.manifest()),
+            folder: None,
             taken: Vec::new(),
             free: None,
             kept: KeptSummary::default(),

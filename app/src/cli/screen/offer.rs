@@ -3,6 +3,7 @@
 use handover::landing::Landing;
 use handover_core::engine::{KeptSummary, ManifestSummary};
 use handover_core::manifest::{Entry, EntryKind, Manifest};
+use handover_core::path::SafePath;
 
 use super::escape::{fit, fit_lines};
 use super::units::{count, size, summary};
@@ -28,6 +29,8 @@ pub(crate) struct View<'a> {
     pub(crate) summary: ManifestSummary,
     /// What an earlier run has left of it.
     kept: KeptSummary,
+    /// The folder of its own in which it lands.
+    folder: Option<&'a SafePath>,
     selected: bool,
 }
 
@@ -56,6 +59,7 @@ impl<'a> View<'a> {
             taken,
             free,
             kept: KeptSummary::default(),
+            folder: None,
             selected: select.is_some(),
         }
     }
@@ -69,6 +73,11 @@ impl<'a> View<'a> {
     /// With what an earlier run has left.
     pub(crate) fn keeping(self, kept: KeptSummary) -> Self {
         Self { kept, ..self }
+    }
+
+    /// In a folder of its own.
+    pub(crate) fn landing_in(self, folder: Option<&'a SafePath>) -> Self {
+        Self { folder, ..self }
     }
 
     /// Indexes of the files that a system would read by itself if they landed there, in order.
@@ -134,9 +143,18 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
         let how = if ask { " (l to list)" } else { "" };
         lines.push(format!("    … and {more} more{how}"));
     }
+    lines.extend(folder(view));
     lines.extend(kept(view));
     lines.extend(cautions(view));
     lines.join("\n")
+}
+
+/// The folder that it goes to.
+fn folder(view: &View) -> Option<String> {
+    let name = fit(view.folder?.as_str(), 60);
+    Some(format!(
+        "  all of it goes into a folder of its own, \"{name}\""
+    ))
 }
 
 /// What need not be fetched any more.
@@ -318,7 +336,6 @@ mod tests {
     use handover_core::Keypair;
     use handover_core::limits::Limits;
     use handover_core::manifest::{ManifestParts, SignedManifest};
-    use handover_core::path::SafePath;
     use handover_core::time::Timestamp;
 
     use super::*;
@@ -409,8 +426,18 @@ mod tests {
             manifest("a", "", "", vec![folder("a"), file("a/b", 1, 0o600), link]),
             manifest("", "", "", vec![folder("empty")]),
             manifest("stdin", "host", "", vec![stream]),
+            manifest(
+                "a and 1 more",
+                "host",
+                "",
+                vec![file("a", 1, 0o600), file("b", 1, 0o600)],
+            ),
         ]
-        .map(|manifest| offer(&View::new(&manifest, None, &[], None), true, 80));
+        .map(|manifest| {
+            let folder = manifest.own_folder();
+            let view = View::new(&manifest, None, &[], None).landing_in(folder.as_ref());
+            offer(&view, true, 80)
+        });
         insta::assert_snapshot!(screens.join("\n\n"));
     }
 

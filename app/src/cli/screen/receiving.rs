@@ -82,8 +82,8 @@ pub(crate) fn progress(progress: &Progress, before: Option<PathKind>, width: usi
     } else {
         parts.push(size(progress.done));
     }
-    parts.extend(speed(progress));
     parts.extend(checking(progress));
+    parts.extend(speed(progress));
     if progress.files_total > 1 {
         parts.push(format!(
             "{}/{} files",
@@ -121,8 +121,8 @@ pub(crate) fn progress_plain(progress: &Progress) -> String {
     } else {
         parts.push(size(progress.done));
     }
-    parts.extend(speed(progress));
     parts.extend(checking(progress));
+    parts.extend(speed(progress));
     parts.extend(sources(progress));
     parts.push(way(progress, None));
     parts.join(" · ")

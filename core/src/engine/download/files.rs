@@ -12,6 +12,7 @@ use super::super::{PublishFile, Segment, Violation};
 use super::arrival::Arrival;
 use super::earlier::Earlier;
 use super::holdings::Holdings;
+use super::offer::place_of;
 use crate::limits::{GROUP, LEAF};
 use crate::manifest::{Entry, EntryKind, Manifest, SignedRoots};
 use crate::merkle::{Hash, RangeHash, file_root, group_count, group_len, verify_range};
@@ -65,6 +66,8 @@ pub(super) fn cost_of_bytes(bytes: u64, segments: usize) -> u64 {
 /// All files of a download.
 pub(super) struct Files {
     manifest: Arc<Manifest>,
+    /// The folder of its own in which all of it lands.
+    folder: Option<SafePath>,
     terms: AcceptTerms,
     selected: Option<BTreeSet<u32>>,
     states: Vec<State>,
@@ -135,7 +138,12 @@ pub(super) enum Taken {
 
 impl Files {
     /// Plans a download. `taken` are entries whose name is taken here.
-    pub(super) fn new(manifest: Arc<Manifest>, terms: AcceptTerms, taken: &[u32]) -> Self {
+    pub(super) fn new(
+        manifest: Arc<Manifest>,
+        folder: Option<SafePath>,
+        terms: AcceptTerms,
+        taken: &[u32],
+    ) -> Self {
         let entries = manifest.entries();
         let mut states = vec![State::Unwanted; entries.len()];
         let mut count = Count {
@@ -169,6 +177,7 @@ impl Files {
         }
         Self {
             manifest,
+            folder,
             terms,
             selected,
             states,
@@ -287,6 +296,12 @@ impl Files {
         self.manifest.entry(index)
     }
 
+    /// Where an entry lands, below the download's folder.
+    pub(super) fn place(&self, index: u32) -> Option<SafePath> {
+        let entry = self.entry(index)?;
+        Some(place_of(self.folder.as_ref(), &entry.path))
+    }
+
     pub(super) fn terms(&self) -> &AcceptTerms {
         &self.terms
     }
@@ -345,8 +360,8 @@ impl Files {
 
     /// A file stands under this name, which may be another than it has in the manifest.
     pub(super) fn stands_at(&mut self, index: u32, path: &SafePath) {
-        let own = self.manifest.entry(index).map(|entry| &entry.path);
-        if let (Some(held), true) = (&mut self.held, own != Some(path)) {
+        let own = self.place(index);
+        if let (Some(held), true) = (&mut self.held, own.as_ref() != Some(path)) {
             held.renamed(index, path.clone());
         }
     }
@@ -658,7 +673,7 @@ impl Files {
         self.count.stripped += u64::from(stripped);
         Some(PublishFile {
             entry: index,
-            path: entry.path.clone(),
+            path: place_of(self.folder.as_ref(), &entry.path),
             mode: if stripped { mode & !0o111 } else { mode },
             modified,
             on_conflict: self.terms.on_conflict,

@@ -108,10 +108,10 @@ impl Download {
         let Stage::Transfer(transfer) = &self.stage else {
             return false;
         };
-        let entries = transfer.signed.manifest().entries().iter();
+        let entries = (0..).zip(transfer.signed.manifest().entries());
         entries
-            .filter(|entry| matches!(entry.kind, EntryKind::Symlink { .. }))
-            .any(|entry| entry.path == *path)
+            .filter(|(_, entry)| matches!(entry.kind, EntryKind::Symlink { .. }))
+            .any(|(index, _)| transfer.files.place(index).as_ref() == Some(path))
     }
 
     /// Reports progress to the user, and now and then to the sharer.
@@ -184,18 +184,18 @@ impl Download {
 fn rest_of(files: &Files) -> (Vec<PublishFolder>, Vec<PublishSymlink>) {
     let (mut folders, mut symlinks) = (Vec::new(), Vec::new());
     for (index, entry) in (0..).zip(files.manifest().entries()) {
-        if !files.is_selected(index) {
+        let Some(path) = files.place(index).filter(|_| files.is_selected(index)) else {
             continue;
-        }
+        };
         match &entry.kind {
             EntryKind::Folder { mode, modified } => folders.push(PublishFolder {
-                path: entry.path.clone(),
+                path,
                 mode: *mode,
                 modified: *modified,
             }),
             EntryKind::Symlink { target } => symlinks.push(PublishSymlink {
                 entry: index,
-                path: entry.path.clone(),
+                path,
                 target: target.clone(),
                 on_conflict: files.terms().on_conflict,
             }),

@@ -192,11 +192,11 @@ impl Journal {
         for (entry, root) in ready {
             step.cost += self.take_fresh(files, entry).0;
             // Without a root it was noted by an earlier run.
-            if let (Some(root), Some(file)) = (root, files.entry(entry)) {
+            if let (Some(root), Some(path)) = (root, files.place(entry)) {
                 step.record.whole.push(Whole {
                     entry,
-                    path: file.path.clone(),
-                    size: file.size().unwrap_or_default(),
+                    path,
+                    size: files.size(entry).unwrap_or_default(),
                     root,
                 });
             }

@@ -386,7 +386,7 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let path = transfer.files.entry(entry).map(|found| found.path.clone());
+        let path = transfer.files.place(entry);
         let (Some(size), Some(path)) = (transfer.files.stands(entry), path) else {
             return;
         };
@@ -572,7 +572,7 @@ mod tests {
             on_conflict: OnConflict::Rename,
             executables: false,
         };
-        Files::new(manifest, terms, &[])
+        Files::new(manifest, None, terms, &[])
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(super) struct Offer {
     /// A part was asked for on this link and is awaited.
     asked: Option<LinkId>,
     signed: Option<SignedManifest>,
+    /// The folder of its own in which it lands.
+    folder: Option<SafePath>,
     /// Indexes of the entries whose paths were looked at, in the order of the paths.
     looked_at: Vec<u32>,
     /// Entries whose name is taken; set once the user is asked.
@@ -122,19 +124,31 @@ impl Offer {
     }
 
     /// The manifest is decoded. Returns the paths to look for at their destination.
-    pub(super) fn decoded(&mut self, signed: SignedManifest) -> Result<Vec<SafePath>, Violation> {
+    /// `own_folder`: it may have a folder of its own.
+    pub(super) fn decoded(
+        &mut self,
+        signed: SignedManifest,
+        own_folder: bool,
+    ) -> Result<Vec<SafePath>, Violation> {
         if self.announced.map(|announced| announced.id) != Some(signed.id()) {
             return Err(Violation::new("another manifest than announced"));
         }
+        let own = signed.manifest().own_folder();
+        self.folder = own.filter(|_| own_folder);
         let mut paths = Vec::new();
         for (index, entry) in (0..).zip(signed.manifest().entries()) {
             if !matches!(entry.kind, EntryKind::Folder { .. }) {
                 self.looked_at.push(index);
-                paths.push(entry.path.clone());
+                paths.push(place_of(self.folder.as_ref(), &entry.path));
             }
         }
         self.signed = Some(signed);
         Ok(paths)
+    }
+
+    /// The folder of its own in which it lands.
+    pub(super) fn folder(&self) -> Option<&SafePath> {
+        self.folder.as_ref()
     }
 
     /// The destination was looked at: these of the paths exist. Returns what the user is shown.
@@ -164,4 +178,9 @@ impl Offer {
         let signed = self.signed.take()?;
         Some((signed, taken, std::mem::take(&mut self.kept)))
     }
+}
+
+/// Where an entry lands.
+pub(super) fn place_of(folder: Option<&SafePath>, path: &SafePath) -> SafePath {
+    folder.map_or_else(|| path.clone(), |folder| path.below(folder))
 }

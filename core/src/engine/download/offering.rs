@@ -76,7 +76,8 @@ impl Download {
         let signed = SignedManifest::decode(encoded, &peer, &cx.limits)
             .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
         let origin = Origin::of(&signed);
-        let paths = offer.decoded(signed)?;
+        let own_folder = self.options.own_folder && self.sink == SinkKind::Folder;
+        let paths = offer.decoded(signed, own_folder)?;
         self.release_deputy(cx);
         if self.sink == SinkKind::Pipe {
             self.offered(
@@ -111,6 +112,7 @@ impl Download {
                     cx.event(Event::Offer {
                         download: self.id,
                         manifest,
+                        folder: offer.folder().cloned(),
                         taken,
                         free,
                         kept,
@@ -127,17 +129,18 @@ impl Download {
         let Stage::Offer(offer) = &mut self.stage else {
             return;
         };
+        let folder = offer.folder().cloned();
         let Some((signed, taken, kept)) = offer.accept() else {
             return;
         };
         let resumes = !kept.is_empty();
-        let mut files = Files::new(signed.manifest().clone(), terms, &taken);
+        let mut files = Files::new(signed.manifest().clone(), folder, terms, &taken);
         let earlier = files.keep(kept);
         for index in files.skipped() {
-            if let Some(entry) = files.entry(index) {
+            if let Some(path) = files.place(index) {
                 cx.event(Event::FileSkipped {
                     download: self.id,
-                    path: entry.path.clone(),
+                    path,
                 });
             }
         }

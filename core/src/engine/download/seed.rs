@@ -107,8 +107,8 @@ fn kept(transfer: &Transfer, segment: Segment) -> Option<Located> {
     let held = held(transfer).filter(|held| held.has(&segment))?;
     let files = &transfer.files;
     let path = if files.is_done(segment.entry) {
-        let path = files.entry(segment.entry).map(|entry| &entry.path);
-        Some(held.place_of(segment.entry).or(path)?.clone())
+        let renamed = held.place_of(segment.entry).cloned();
+        Some(renamed.or_else(|| files.place(segment.entry))?)
     } else {
         None
     };

@@ -166,8 +166,7 @@ impl Download {
                     let Stage::Transfer(transfer) = &mut self.stage else {
                         return;
                     };
-                    if let Some(path) = transfer.files.entry(*entry).map(|entry| entry.path.clone())
-                    {
+                    if let Some(path) = transfer.files.place(*entry) {
                         cx.event(Event::FileSkipped {
                             download: self.id,
                             path,
@@ -229,7 +228,7 @@ impl Download {
         if transfer.sink == SinkKind::Pipe {
             for entry in entries {
                 let size = transfer.files.published(entry);
-                if let Some(path) = transfer.files.entry(entry).map(|entry| entry.path.clone()) {
+                if let Some(path) = transfer.files.place(entry) {
                     cx.event(Event::FileDone {
                         download: self.id,
                         path,

@@ -293,7 +293,7 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        if let Some(path) = transfer.files.entry(entry).map(|entry| entry.path.clone()) {
+        if let Some(path) = transfer.files.place(entry) {
             cx.event(Event::FileFailed {
                 download: self.id,
                 path,

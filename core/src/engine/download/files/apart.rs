@@ -26,7 +26,7 @@ impl Files {
         let EntryKind::File { size, .. } = found.kind else {
             return None;
         };
-        let path = found.path.clone();
+        let path = self.place(entry)?;
         Some(Sought { entry, size, path })
     }
 
@@ -84,27 +84,23 @@ impl Files {
     }
 
     /// A file is staged, whole and checked, by bytes from elsewhere on the device. It counts when the sharer has shown
-    /// that it has them too: one group of it is asked for. `false`: it has no more than one, and is fetched.
+    /// that it has them too: a part of it is asked for. `false`: it has no more than that, and is fetched.
     pub(in super::super) fn adopted_from_elsewhere(&mut self, entry: u32, draw: u64) -> bool {
         let size = self.size(entry).filter(|_| self.is_apart(entry));
         let (Some(size), Some(root)) = (size.filter(|size| is_shown(*size)), self.root(entry))
         else {
             return false;
         };
-        let group = draw % group_count(size);
+        let segment = to_show(entry, size, draw);
         self.begin(entry, Some(size), true);
-        let len = group_len(size, group);
-        self.to_be_shown
-            .insert(entry, ToBeShown { root, left: len });
-        self.again.insert(Segment {
-            entry,
-            offset: group * u64::from(GROUP),
-            len,
-        });
+        let (asked, left) = (segment.len, segment.len);
+        let shown = ToBeShown { root, asked, left };
+        self.to_be_shown.insert(entry, shown);
+        self.again.insert(segment);
         true
     }
 
-    /// A range came of a file that is staged already. Once the group that was asked for has come with proofs, the file is
+    /// A range came of a file that is staged already. Once the part that was asked for has come with proofs, the file is
     /// whole; without one all of it is fetched. `None`: the range is for the disk, like any other.
     pub(super) fn shown(
         &mut self,
@@ -120,7 +116,7 @@ impl Files {
             self.wait_again(entry);
             return Some(Taken::Drop);
         };
-        let root = to_be_shown.root;
+        let (root, asked) = (to_be_shown.root, to_be_shown.asked);
         if verify_range(&root, size, segment.offset, range, proof).is_none() {
             return Some(Taken::Bad);
         }
@@ -133,9 +129,8 @@ impl Files {
         self.set(entry, State::Publishing);
         self.ready.push_back((entry, Some(root)));
         self.count.here += size;
-        let group = group_len(size, segment.offset / u64::from(GROUP));
         Some(Taken::Shown {
-            spared: size - u64::from(group),
+            spared: size - u64::from(asked),
         })
     }
 
@@ -186,14 +181,22 @@ impl Files {
 /// A file that is staged, and that the sharer has yet to show.
 pub(super) struct ToBeShown {
     root: Hash,
-    /// Bytes of the group that was asked for and has not come.
+    /// Bytes that were asked for, and those of them that have not come.
+    asked: u32,
     left: u32,
 }
 
-/// Whether bytes from elsewhere on the device may make up a file of this size: a sharer that does not have them can't
-/// be told from others by less than a group.
+/// Whether bytes from elsewhere on the device may make up a file of this size: of one leaf all would be asked for.
 pub(in super::super) fn is_shown(size: u64) -> bool {
-    group_count(size) > 1
+    size > u64::from(LEAF)
+}
+
+/// The part of a file that the sharer is asked for, to show that it has it: a group, or a leaf where there is only one.
+fn to_show(entry: u32, size: u64, draw: u64) -> Segment {
+    let unit = if group_count(size) > 1 { GROUP } else { LEAF };
+    let offset = draw % size.div_ceil(unit.into()) * u64::from(unit);
+    let len = u32::try_from(size - offset).unwrap_or(unit).min(unit);
+    Segment { entry, offset, len }
 }
 
 /// The range of a file that these leaves are, if it has such a range: whole leaves of one group.
@@ -275,6 +278,22 @@ mod tests {
         );
         let whole = BTreeMap::from([(0, 0xffff), (1, 0xffff), (2, 0b1111)]);
         assert_eq!(missing(4, size, &whole), []);
+    }
+
+    #[test]
+    fn a_group_is_to_be_shown_or_a_leaf_of_the_only_one() {
+        let (leaf, group) = (u64::from(LEAF), u64::from(GROUP));
+        let shown = |size, draw| {
+            let segment = to_show(1, size, draw);
+            (segment.offset, u64::from(segment.len))
+        };
+        assert!(!is_shown(leaf) && is_shown(leaf + 1));
+        assert_eq!(shown(leaf + 1, 0), (0, leaf));
+        assert_eq!(shown(leaf + 1, 7), (leaf, 1));
+        assert_eq!(shown(group, 17), (leaf, leaf));
+        assert_eq!(shown(3 * group + 5, 3), (3 * group, 5));
+        assert_eq!(shown(3 * group + 5, u64::MAX), (3 * group, 5));
+        assert_eq!(shown(1 << 62, 6), (6 * group, group));
     }
 
     #[test]
