@@ -230,7 +230,6 @@ impl Disk {
                 }
                 DiskDone::Finished { failed }
             }
-            DiskWork::ReadBack { download, segments } => self.read_back(download, &segments)?,
             DiskWork::CountProof { download } => {
                 let sent = self.proofs.count(download)?;
                 DiskDone::ProofCounted { sent }
@@ -255,6 +254,7 @@ impl Disk {
                 DiskDone::Ok
             }
             known @ (DiskWork::HashStaged { .. }
+            | DiskWork::ReadBack { .. }
             | DiskWork::Candidates { .. }
             | DiskWork::Adopt { .. }
             | DiskWork::Reuse { .. }) => self.find_known(known)?,
@@ -326,6 +326,7 @@ impl Disk {
             } => self
                 .folder(download, |folder| folder.hash_staged(entry, first, count))
                 .map(|hashes| DiskDone::Hashed { hashes })?,
+            DiskWork::ReadBack { download, segments } => self.read_back(download, &segments)?,
             DiskWork::Candidates { download, files } => self
                 .folder(download, |folder| folder.candidates(&files, &self.noted))
                 .map(DiskDone::Candidates)?,
