@@ -176,14 +176,12 @@ impl Disk {
                 }
                 DiskDone::Ok
             }
-            DiskWork::Sync { download, entries } => {
-                self.folder(download, |folder| folder.sync(&entries))?;
-                DiskDone::Ok
-            }
-            DiskWork::Journal { download, record } => {
-                self.folder(download, |folder| folder.note(&record))?;
-                DiskDone::Ok
-            }
+            DiskWork::Sync { download, entries } => self
+                .folder(download, |folder| folder.sync(&entries))
+                .map(|()| DiskDone::Ok)?,
+            DiskWork::Journal { download, record } => self
+                .folder(download, |folder| folder.note(&record))
+                .map(|()| DiskDone::Ok)?,
             DiskWork::Write { download, pieces } => {
                 match &*self.downloads.get(download)? {
                     Download::Folder(folder) => folder.write(&pieces)?,
