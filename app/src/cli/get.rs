@@ -275,12 +275,8 @@ impl Getting<'_> {
                 kept,
                 ..
             } => {
-                self.name = manifest.name().to_string();
-                self.place = landing::place(&self.args.to, folder.as_ref());
-                let landing = (!self.args.to_stdout()).then(|| Landing::below(&self.place));
                 let offered = Offered::new(manifest, folder, (taken, free), kept);
-                let decision = self.answer.offered(offered, landing.as_ref());
-                self.decide(decision).await?;
+                self.offered(offered).await?;
             }
             Event::Progress { progress, .. } => self.progress(&progress),
             Event::PathChanged { path, .. } => {
@@ -396,6 +392,15 @@ impl Getting<'_> {
             }
         }
         Ok(())
+    }
+
+    /// An offer came.
+    async fn offered(&mut self, offered: Offered) -> Result<(), Failure> {
+        self.name = offered.manifest.name().to_string();
+        self.place = landing::place(&self.args.to, offered.folder.as_ref());
+        let landing = (!self.args.to_stdout()).then(|| Landing::below(&self.place));
+        let decision = self.answer.offered(offered, landing.as_ref());
+        self.decide(decision).await
     }
 
     /// Where files land: the target folder, or one below it.

@@ -54,9 +54,9 @@ pub(super) struct Answer<'a> {
 }
 
 pub(super) struct Offered {
-    manifest: Arc<Manifest>,
+    pub(super) manifest: Arc<Manifest>,
     /// The folder of its own in which it lands.
-    folder: Option<SafePath>,
+    pub(super) folder: Option<SafePath>,
     select: Option<Vec<u32>>,
     taken: Vec<u32>,
     free: Option<u64>,
