@@ -27,8 +27,10 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::LazyLock;
 
+use hkdf::Hkdf;
 use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use sha2::Sha256;
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
 use snow::resolvers::{CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
@@ -42,6 +44,8 @@ use crate::frame::LinkKeys;
 pub const MESSAGE: usize = 48;
 
 const PROTOCOL: &[u8] = b"handover/1 link";
+/// What the name of a share in a knock is derived for.
+const NAME_IN_KNOCK: &[u8] = b"handover/1 knock";
 
 static PARAMS: LazyLock<NoiseParams> = LazyLock::new(|| {
     "Noise_NNpsk0_25519_AESGCM_SHA256"
@@ -110,14 +114,35 @@ pub fn respond(
     Ok((reply, LinkKeys::new(*responder, *initiator)))
 }
 
+/// What a knock calls the share with this tag: something else in each knock, so that nobody who hears two of them, and does
+/// not know the secret, can tell whether they are for the same. `first` is the knock's Noise message.
+pub fn name_in_knock(
+    tag: &[u8; 16],
+    initiator: &PeerId,
+    responder: &PeerId,
+    first: &[u8],
+) -> [u8; 16] {
+    let info = [&NAME_IN_KNOCK[..], &ids(initiator, responder)].concat();
+    let mut name = [0; 16];
+    Hkdf::<Sha256>::new(Some(first), tag)
+        .expand(&info, &mut name)
+        .expect("HKDF-SHA256 gives up to 8160 bytes");
+    name
+}
+
 fn prologue(tag: &[u8; 16], initiator: &PeerId, responder: &PeerId) -> Vec<u8> {
-    let mut prologue = [PROTOCOL, tag].concat();
+    [PROTOCOL, tag, &ids(initiator, responder)].concat()
+}
+
+/// Both peer ids, each behind its length.
+fn ids(initiator: &PeerId, responder: &PeerId) -> Vec<u8> {
+    let mut ids = Vec::new();
     for id in [initiator, responder] {
         let id = id.to_bytes();
-        prologue.push(u8::try_from(id.len()).expect("a peer id is 42 bytes at the most"));
-        prologue.extend_from_slice(&id);
+        ids.push(u8::try_from(id.len()).expect("a peer id is 42 bytes at the most"));
+        ids.extend_from_slice(&id);
     }
-    prologue
+    ids
 }
 
 fn builder<'a>(psk: &'a [u8; 32], prologue: &'a [u8], seed: [u8; 32]) -> Builder<'a> {

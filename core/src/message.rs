@@ -33,9 +33,9 @@ pub struct Knock {
     /// Version of the protocol; this is 1.
     #[serde(rename = "v")]
     pub version: u32,
-    /// [`crate::secret::ShareSecret::tag`]: names the share to who knows it, and tells nothing to who does not.
+    /// [`crate::handshake::name_in_knock`]: names the share to who knows its secret, in this knock alone.
     #[serde(rename = "t", with = "serde_bytes")]
-    pub tag: [u8; 16],
+    pub name: [u8; 16],
     /// First message of the Noise handshake.
     #[serde(rename = "n", with = "serde_bytes")]
     pub noise: Vec<u8>,
@@ -523,7 +523,7 @@ mod tests {
     fn knocks_and_replies_on_the_wire() {
         let knock = Knock {
             version: 1,
-            tag: [3; 16],
+            name: [3; 16],
             noise: vec![4; 48],
         };
         let refusals = [

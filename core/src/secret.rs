@@ -35,7 +35,7 @@ impl ShareSecret {
         secret
     }
 
-    /// Names the share to who knows its secret, and tells nothing to who does not. It goes over links unsealed.
+    /// Stands for the share among those who know its secret. It goes over no link itself.
     pub fn tag(&self) -> [u8; 16] {
         let mut tag = [0; 16];
         self.derive(b"handover/1 share tag", &mut tag);

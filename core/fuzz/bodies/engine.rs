@@ -251,7 +251,7 @@ impl Play {
             puppet.initiator = Some(initiator);
             let knock = message::encode(&Knock {
                 version: 1,
-                tag,
+                name: handshake::name_in_knock(&tag, &self.peer, &self.engine.peer(), &noise),
                 noise,
             });
             self.input(Input::Plain {
@@ -291,7 +291,7 @@ impl Play {
         let psk = secret().psk();
         let reply = handshake::respond(
             &psk,
-            &knock.tag,
+            &secret().tag(),
             &self.peer,
             &self.engine.peer(),
             &knock.noise,

@@ -19,6 +19,7 @@ use crate::handshake::{self, Initiator};
 use crate::limits::{MAX_PAYLOAD, MAX_SEALED_FRAME};
 use crate::message::{self, Knock, KnockReply, Opening, Proof, Refusal, ShortKnock};
 use crate::pake::{Pake, PakeKey};
+use crate::secret::ShareSecret;
 
 impl Engine {
     pub(super) fn link_up(
@@ -59,10 +60,9 @@ impl Engine {
             FetchKey::Secret(secret) => {
                 let (tag, seed) = (secret.tag(), cx.draw());
                 let (initiator, noise) = Initiator::new(&secret.psk(), &tag, &cx.peer, &peer, seed);
-                let version = VERSION;
                 let knock = message::encode(&Knock {
-                    version,
-                    tag,
+                    version: VERSION,
+                    name: handshake::name_in_knock(&tag, &cx.peer, &peer, &noise),
                     noise,
                 });
                 (Role::Knocking(id, dial, Box::new(initiator)), knock)
@@ -157,14 +157,15 @@ impl Engine {
         check_version(knock.version)?;
         let (peer, path) = end_of(&self.cx, link)?;
         let open = |share: &Share| {
-            !share.is_over() && share.takes(peer, path) && share.secret().tag() == knock.tag
+            let is_named = || is_named(share.secret(), &self.cx.peer, &peer, knock);
+            !share.is_over() && share.takes(peer, path) && is_named()
         };
         let found = self.shares.iter().find(|(_, share)| open(share));
         let Some((id, share)) = found else {
             return self.admit_to_seed(link, knock);
         };
-        let (id, psk) = (*id, share.secret().psk());
-        let (reply, keys) = respond(&mut self.cx, link, &psk, &knock.tag, &knock.noise)?;
+        let (id, psk, tag) = (*id, share.secret().psk(), share.secret().tag());
+        let (reply, keys) = respond(&mut self.cx, link, &psk, &tag, &knock.noise)?;
         self.let_in(link, id, false, reply, keys);
         Ok(())
     }
@@ -174,13 +175,15 @@ impl Engine {
         let (peer, path) = end_of(&self.cx, link)?;
         let opens = |(id, download): (&DownloadId, &Download)| match download.key() {
             FetchKey::Secret(secret) if download.serves(peer, path) => {
-                (secret.tag() == knock.tag).then(|| (*id, secret.psk(), download.has_room()))
+                let is_named = is_named(secret, &self.cx.peer, &peer, knock);
+                is_named.then(|| (*id, secret.clone(), download.has_room()))
             }
             _ => None,
         };
         let found = self.downloads.iter().find_map(opens);
-        let (id, psk, has_room) = found.ok_or(Refusal::NoSuchShare)?;
-        let (reply, keys) = respond(&mut self.cx, link, &psk, &knock.tag, &knock.noise)?;
+        let (id, secret, has_room) = found.ok_or(Refusal::NoSuchShare)?;
+        let (psk, tag) = (secret.psk(), secret.tag());
+        let (reply, keys) = respond(&mut self.cx, link, &psk, &tag, &knock.noise)?;
         if !has_room {
             return Err(Refusal::Busy);
         }
@@ -383,6 +386,11 @@ impl Engine {
         self.cx.close(link);
         self.download(id, |download, cx| download.refused(cx, peer, dial, refusal));
     }
+}
+
+/// Whether a knock of this peer is for the share that has this secret.
+fn is_named(secret: &ShareSecret, local: &PeerId, peer: &PeerId, knock: &Knock) -> bool {
+    handshake::name_in_knock(&secret.tag(), peer, local, &knock.noise) == knock.name
 }
 
 fn check_version(version: u32) -> Result<(), Refusal> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use handover_core::code::ShortCode;
 use handover_core::engine::{LinkId, Segment, VERSION};
 use handover_core::frame::plain;
-use handover_core::handshake::Initiator;
+use handover_core::handshake::{self, Initiator};
 use handover_core::limits::{GROUP, LEAF, MAX_SEALED_FRAME};
 use handover_core::message::{self, Knock, KnockReply, Leave, Message, Proof, ShortKnock};
 use handover_core::pake::Pake;
@@ -184,7 +184,7 @@ impl World {
         attacker.knocking.insert(link, initiator);
         let knock = Knock {
             version: VERSION,
-            tag,
+            name: handshake::name_in_knock(&tag, &local, &peer, &noise),
             noise,
         };
         self.say_raw(link, plain(&message::encode(&knock)));

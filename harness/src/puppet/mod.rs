@@ -13,7 +13,7 @@ use bytes::Bytes;
 use handover_core::code::Ticket;
 use handover_core::engine::{LinkId, VERSION};
 use handover_core::frame::{Frame, plain};
-use handover_core::handshake::Initiator;
+use handover_core::handshake::{self, Initiator};
 use handover_core::limits::MAX_SEALED_FRAME;
 use handover_core::message::{self, Knock, KnockReply, Message};
 use handover_core::secret::ShareSecret;
@@ -144,7 +144,7 @@ impl World {
         let (initiator, noise) = Initiator::new(&psk, &tag, &local, &state.peer, seed);
         let knock = Knock {
             version: VERSION,
-            tag,
+            name: handshake::name_in_knock(&tag, &local, &state.peer, &noise),
             noise,
         };
         self.say_raw(link, plain(&message::encode(&knock)));

@@ -271,7 +271,7 @@ impl World {
         let total = sharer.sharing.encoded().len() as u64;
         let id = sharer.sharing.id();
         let (psk, peer) = (secret.psk(), puppet.links[&link].peer);
-        let answered = handshake::respond(&psk, &knock.tag, &local, &peer, &knock.noise, seed);
+        let answered = handshake::respond(&psk, &secret.tag(), &local, &peer, &knock.noise, seed);
         // Who serves knocks at whoever is near: for another share, too.
         let Ok((noise, keys)) = answered else {
             let refused = KnockReply::Refused(Refusal::NoSuchShare);

@@ -314,6 +314,7 @@ impl World {
                 self.close(link);
             }
             Output::SendPlain { link, bytes } => {
+                self.look_for_tags(&bytes);
                 let host = self.host_mut(id);
                 host.proofs.said(link, &bytes, host.limits.guesses);
                 let frame = plain(&bytes);

@@ -156,6 +156,13 @@ impl World {
         promise!(Secrets, told.is_none(), "{event:?} tells a secret");
     }
 
+    /// What goes over a link unsealed names no share to who does not know its secret.
+    pub(super) fn look_for_tags(&self, bytes: &[u8]) {
+        let holds = |tag: &[u8; 16]| bytes.windows(tag.len()).any(|part| part == tag);
+        let told = self.models.keys().any(holds);
+        promise!(Secrets, !told, "a share's tag goes over a link unsealed");
+    }
+
     /// Who sends lies that can be seen at once is dropped once there were enough.
     pub(super) fn look_for_lies(&self, id: HostId) {
         if self.liars == 0 {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use handover_core::engine::{DownloadError, DownloadOutcome, LinkId};
 use handover_core::frame::plain;
-use handover_core::handshake::Initiator;
+use handover_core::handshake::{Initiator, name_in_knock};
 use handover_core::message::{self, Knock, KnockReply, Refusal};
 use handover_core::secret::ShareSecret;
 use handover_harness::{HostId, Tree, World, content, small_limits};
@@ -40,7 +40,7 @@ impl Scene {
         let (_, noise) = Initiator::new(&key.psk(), &tag, &local, &remote, seed);
         Knock {
             version: 1,
-            tag,
+            name: name_in_knock(&tag, &local, &remote, &noise),
             noise,
         }
     }
@@ -99,6 +99,30 @@ fn a_bad_knock_is_refused() {
         knock.noise.resize(len, 0);
         scene.assert_refused(link, &message::encode(&knock), none);
     }
+    scene.assert_open_for_others();
+}
+
+/// Row 42: two knocks for one share have nothing in common that somebody who hears them could see.
+#[test]
+fn a_knock_does_not_tell_what_it_is_for() {
+    let mut scene = scene();
+    let secret = scene.secret.clone();
+    let knocks: Vec<Knock> = (0..2)
+        .map(|_| {
+            let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+            scene.knock(link, &secret, secret.tag())
+        })
+        .collect();
+    assert_ne!(knocks[0].name, knocks[1].name);
+    assert_ne!(knocks[0].noise, knocks[1].noise);
+    assert!(knocks.iter().all(|knock| knock.name != secret.tag()));
+    // A name is good for its own knock alone.
+    let link = scene.world.puppet_dials(scene.mallory, scene.alice);
+    let knock = Knock {
+        name: knocks[0].name,
+        ..scene.knock(link, &secret, secret.tag())
+    };
+    scene.assert_refused(link, &message::encode(&knock), Refusal::NoSuchShare);
     scene.assert_open_for_others();
 }
 

@@ -9,6 +9,7 @@ use libp2p::swarm::behaviour::toggle::Toggle;
 use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay};
 
 use super::config::{Libp2pConfig, Reachable, RelayQuotas, Serve};
+use super::mdns::Bounded;
 use super::{candidates, circuit, dht, dial_back, gate, inbound, link};
 
 /// What identify names the protocol.
@@ -70,9 +71,9 @@ pub(crate) struct Node {
     pub(crate) link: link::Behaviour,
     pub(crate) identify: identify::Behaviour,
     ping: ping::Behaviour,
-    mdns: Toggle<mdns::tokio::Behaviour>,
+    mdns: Toggle<Bounded<mdns::tokio::Behaviour>>,
     /// One behaviour speaks one family.
-    mdns_v6: Toggle<mdns::tokio::Behaviour>,
+    mdns_v6: Toggle<Bounded<mdns::tokio::Behaviour>>,
     pub(crate) dht: Toggle<dht::Kad>,
     pub(crate) relays: circuit::Behaviour,
     pub(crate) asking: Toggle<dht::wire::Behaviour>,
@@ -103,7 +104,10 @@ impl Node {
         let asks = config.direct && config.reachable == Reachable::Ask;
         let looks = config.punch || (asks && config.names());
         let serves = config.serve != Serve::Never;
-        let nearby = |ipv6| config.nearby.then(|| neighbours(peer, ipv6)).flatten();
+        let nearby = |ipv6| {
+            let listen = move || neighbours(peer, ipv6);
+            config.nearby.then(|| Bounded::new(listen))
+        };
         Self {
             inbound: inbound::Behaviour::new(bounds.inbound()),
             limits: connection_limits::Behaviour::new(limits),

@@ -50,6 +50,8 @@ pub(crate) fn behaviour(local: PeerId) -> Kad {
     let mut config = kad::Config::new(PROTOCOL);
     config
         .set_caching(kad::Caching::Disabled)
+        // What others announce goes to the store with where it came from.
+        .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_publication_interval(None)
         .set_replication_interval(None)
         // What is announced is announced again from here, with the addresses of then.

@@ -16,6 +16,7 @@ use super::config::Serve;
 use super::dht::wire::{self, Answer, PeerAt};
 use super::dht::{self, Around, Asker, Asking, Kad, RunId, Step};
 use super::dials::{is_quic, split};
+use super::inbound::Network;
 use super::interfaces::farthest_first;
 use super::{Libp2pTransport, TransportEvent};
 
@@ -261,8 +262,21 @@ impl Libp2pTransport {
         };
         match event {
             kad::Event::InboundRequest {
-                request: InboundRequest::AddProvider { .. },
-            } => self.seen.dht_keys = kad.store_mut().len(),
+                request: InboundRequest::AddProvider { record },
+            } => {
+                let connections = self.connections.0.values();
+                let from = record.as_ref().and_then(|record| {
+                    let mut own = connections.filter(|of| of.peer == record.provider);
+                    own.next().map(|of| Network::of(&of.remote))
+                });
+                // Who is gone already announces nothing that anybody could fetch.
+                if let (Some(record), Some(networks)) = (record, from)
+                    && let Err(why) = kad.store_mut().announced(record, networks)
+                {
+                    tracing::debug!(%why, "an announcement is not kept");
+                }
+                self.seen.dht_keys = kad.store_mut().len();
+            }
             kad::Event::RoutingUpdated {
                 peer, addresses, ..
             } => {

@@ -38,7 +38,7 @@ pub(crate) struct Bounds {
 
 /// A part of the internet that one party may have to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Network {
+pub(super) enum Network {
     V4(Ipv4Addr),
     Neighbour(Ipv6Addr),
     /// The first 64 bits: what one computer may choose its addresses from.
@@ -49,7 +49,7 @@ enum Network {
 
 impl Network {
     /// Those that an address is in; none for one of this machine.
-    fn of(remote: &Multiaddr) -> Vec<Self> {
+    pub(super) fn of(remote: &Multiaddr) -> Vec<Self> {
         match ip_of(remote).map(|ip| ip.to_canonical()) {
             Some(ip) if ip.is_loopback() => Vec::new(),
             Some(IpAddr::V4(ip)) => vec![Self::V4(ip)],
@@ -69,7 +69,7 @@ impl Network {
     }
 
     /// How many places it has where one address has so many.
-    fn share(self, of_one: usize) -> usize {
+    pub(super) fn share(self, of_one: usize) -> usize {
         match self {
             Self::V4(_) | Self::Neighbour(_) | Self::V6(_) => of_one,
             Self::Site(_) => of_one * NETWORKS_OF_A_SITE,

@@ -28,6 +28,7 @@ mod lingering;
 pub mod link;
 mod links;
 mod listen;
+mod mdns;
 mod muxer;
 mod names;
 mod neighbours;
@@ -423,9 +424,8 @@ impl Libp2pTransport {
     fn on_behaviour_event(&mut self, event: NodeEvent) {
         match event {
             NodeEvent::Link(event) => self.on_link_event(event),
-            NodeEvent::Mdns(event) | NodeEvent::MdnsV6(event) => {
-                self.ready.extend(self.neighbours.heard(event))
-            }
+            NodeEvent::Mdns(heard) => self.ready.extend(self.neighbours.heard(heard, false)),
+            NodeEvent::MdnsV6(heard) => self.ready.extend(self.neighbours.heard(heard, true)),
             NodeEvent::Identify(event) => self.on_identified(event),
             NodeEvent::Dht(event) => self.on_dht_event(event),
             NodeEvent::Asking(event) => self.on_answer(event),

@@ -6,6 +6,8 @@ use libp2p::mdns::Event;
 use libp2p::{Multiaddr, PeerId};
 
 use super::dials::split;
+use super::interfaces::ip_of;
+use super::mdns::Heard;
 use crate::TransportEvent;
 
 /// Peers that are remembered; what further ones say is not heard.
@@ -18,18 +20,27 @@ const ADDRESSES: usize = 16;
 pub(super) struct Neighbours(BTreeMap<PeerId, Vec<Multiaddr>>);
 
 impl Neighbours {
-    /// What changes with this, each peer once.
-    pub(super) fn heard(&mut self, event: Event) -> Vec<TransportEvent> {
+    /// What changes with this, each peer once. `ipv6`: it was heard over that.
+    pub(super) fn heard(&mut self, heard: Heard, ipv6: bool) -> Vec<TransportEvent> {
         let mut changed = BTreeSet::new();
-        match event {
-            Event::Discovered(found) => {
+        match heard {
+            Heard::Forgotten => {
+                for (peer, known) in &mut self.0 {
+                    let before = known.len();
+                    known.retain(|address| ip_of(address).is_some_and(|ip| ip.is_ipv6() != ipv6));
+                    if known.len() < before {
+                        changed.insert(*peer);
+                    }
+                }
+            }
+            Heard::Event(Event::Discovered(found)) => {
                 for (peer, address) in found {
                     if self.add(peer, split(&address).0) {
                         changed.insert(peer);
                     }
                 }
             }
-            Event::Expired(gone) => {
+            Heard::Event(Event::Expired(gone)) => {
                 for (peer, address) in gone {
                     let (address, _) = split(&address);
                     if let Some(known) = self.0.get_mut(&peer) {
@@ -77,26 +88,51 @@ mod tests {
         format!("/ip4/192.168.1.2/tcp/{port}").parse().unwrap()
     }
 
+    fn hear(neighbours: &mut Neighbours, event: Event) -> Vec<TransportEvent> {
+        neighbours.heard(Heard::Event(event), false)
+    }
+
+    #[test]
+    fn what_is_forgotten_of_one_family_leaves_the_other() {
+        let mut neighbours = Neighbours::default();
+        let (both, one) = (PeerId::random(), PeerId::random());
+        let v6: Multiaddr = "/ip6/fe80::1/tcp/1".parse().unwrap();
+        hear(
+            &mut neighbours,
+            Event::Discovered(vec![(both, at(1)), (one, at(2))]),
+        );
+        let found = Event::Discovered(vec![(both, v6.clone())]);
+        neighbours.heard(Heard::Event(found), true);
+        let told = neighbours.heard(Heard::Forgotten, false);
+        let gone = |event: &TransportEvent| matches!(event, TransportEvent::NearbyGone { peer } if *peer == one);
+        let stays = |event: &TransportEvent| matches!(event, TransportEvent::Nearby { peer, addresses } if *peer == both && *addresses == [v6.clone()]);
+        assert!(
+            told.len() == 2 && told.iter().any(gone) && told.iter().any(stays),
+            "{told:?}"
+        );
+        assert_eq!(neighbours.heard(Heard::Forgotten, true).len(), 1);
+        assert!(neighbours.heard(Heard::Forgotten, false).is_empty());
+    }
+
     #[test]
     fn each_change_is_told_once_with_all_that_is_known() {
         let mut neighbours = Neighbours::default();
         let peer = PeerId::random();
-        let told = neighbours.heard(Event::Discovered(vec![(peer, at(1)), (peer, at(2))]));
+        let told = hear(
+            &mut neighbours,
+            Event::Discovered(vec![(peer, at(1)), (peer, at(2))]),
+        );
         assert!(
             matches!(&told[..], [TransportEvent::Nearby { addresses, .. }] if *addresses == [at(1), at(2)]),
             "{told:?}"
         );
-        assert!(
-            neighbours
-                .heard(Event::Discovered(vec![(peer, at(1))]))
-                .is_empty()
-        );
-        let told = neighbours.heard(Event::Expired(vec![(peer, at(1))]));
+        assert!(hear(&mut neighbours, Event::Discovered(vec![(peer, at(1))])).is_empty());
+        let told = hear(&mut neighbours, Event::Expired(vec![(peer, at(1))]));
         assert!(
             matches!(&told[..], [TransportEvent::Nearby { addresses, .. }] if *addresses == [at(2)]),
             "{told:?}"
         );
-        let told = neighbours.heard(Event::Expired(vec![(peer, at(2))]));
+        let told = hear(&mut neighbours, Event::Expired(vec![(peer, at(2))]));
         assert!(
             matches!(&told[..], [TransportEvent::NearbyGone { .. }]),
             "{told:?}"
@@ -109,13 +145,13 @@ mod tests {
         let mut neighbours = Neighbours::default();
         for _ in 0..PEERS {
             let found = Event::Discovered(vec![(PeerId::random(), at(1))]);
-            assert_eq!(neighbours.heard(found).len(), 1);
+            assert_eq!(hear(&mut neighbours, found).len(), 1);
         }
         let one_more = Event::Discovered(vec![(PeerId::random(), at(1))]);
-        assert!(neighbours.heard(one_more).is_empty());
+        assert!(hear(&mut neighbours, one_more).is_empty());
         let peer = *neighbours.0.keys().next().unwrap();
         let many = (0..100).map(|port| (peer, at(port))).collect();
-        neighbours.heard(Event::Discovered(many));
+        hear(&mut neighbours, Event::Discovered(many));
         assert_eq!(neighbours.0[&peer].len(), ADDRESSES);
     }
 }

@@ -1,10 +1,11 @@
 //! What a node of the DHT keeps for others: who provides what, for a while.
 //!
 //! libp2p's own store keeps values too, has no bound on the addresses of a record, and never forgets what has expired
-//! unless its own announcements are repeated by libp2p.
+//! unless its own announcements are repeated by libp2p. Nor does it ask where announcements come from: thousands are cheap,
+//! and one computer could have all others forgotten.
 
 use std::borrow::Cow;
-use std::collections::hash_map::Values;
+use std::collections::hash_map::{Entry, Values};
 use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
@@ -13,10 +14,14 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
+use super::inbound::Network;
+
 /// Keys that are kept for others; one more takes the place of the one that was announced longest ago. Whoever still
 /// shares announces again, so that one is likely to be of a share that has ended. To refuse the new one would leave
 /// whoever came last unfound, for as long as records are kept: two days.
 const KEYS: usize = 8192;
+/// Records that one address may have here at once, an eighth of what there is room for.
+const RECORDS_OF_ONE: usize = KEYS / 8;
 /// Providers of one key: what a look-up asks of one node, and the DHT's replication factor.
 const PROVIDERS: usize = 20;
 /// Addresses of one record, and how long one may be.
@@ -30,9 +35,29 @@ const KEY_BYTES: usize = 80;
 pub(crate) struct Store {
     local: PeerId,
     provided: HashMap<RecordKey, ProviderRecord>,
-    others: HashMap<RecordKey, Vec<ProviderRecord>>,
+    others: HashMap<RecordKey, Vec<Kept>>,
+    /// Records of others, by where they came from.
+    from: HashMap<Network, usize>,
     /// Which key is to be forgotten next, by when its newest record expires.
     expiries: BTreeSet<(Instant, Vec<u8>)>,
+}
+
+/// A record of another peer, and where it came from.
+#[derive(Debug)]
+struct Kept {
+    record: ProviderRecord,
+    networks: Vec<Network>,
+}
+
+/// Why a record is not kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum NotKept {
+    #[error("it has no end, or its key is too long")]
+    Malformed,
+    #[error("this address has too many already")]
+    Address,
+    #[error("this key has too many providers already")]
+    Key,
 }
 
 impl Store {
@@ -41,6 +66,7 @@ impl Store {
             local,
             provided: HashMap::new(),
             others: HashMap::new(),
+            from: HashMap::new(),
             expiries: BTreeSet::new(),
         }
     }
@@ -57,12 +83,90 @@ impl Store {
                 break;
             }
             self.expiries.pop_first();
-            self.others.remove(&RecordKey::from(key));
+            self.forget(&RecordKey::from(key));
         }
     }
 
-    fn last_expiry(records: &[ProviderRecord]) -> Option<Instant> {
-        records.iter().filter_map(|record| record.expires).max()
+    /// Forgets all records of a key.
+    fn forget(&mut self, key: &RecordKey) {
+        for kept in self.others.remove(key).unwrap_or_default() {
+            self.leaves(&kept.networks);
+        }
+    }
+
+    /// A record is here no longer.
+    fn leaves(&mut self, networks: &[Network]) {
+        for network in networks {
+            if let Entry::Occupied(mut count) = self.from.entry(*network) {
+                *count.get_mut() -= 1;
+                if *count.get() == 0 {
+                    count.remove();
+                }
+            }
+        }
+    }
+
+    /// Another peer announces that it provides something. `networks`: where that came from.
+    pub(crate) fn announced(
+        &mut self,
+        mut record: ProviderRecord,
+        networks: Vec<Network>,
+    ) -> std::result::Result<(), NotKept> {
+        let key = record.key.clone();
+        // Kademlia gives every record of another peer an expiry; one without could not be forgotten.
+        if record.expires.is_none() || key.as_ref().len() > KEY_BYTES {
+            return Err(NotKept::Malformed);
+        }
+        self.purge(Instant::now());
+        let before = self.others.get(&key).and_then(|kept| last_expiry(kept));
+        self.remove(&key, &record.provider);
+        let is_full = |network: &Network| {
+            let count = self.from.get(network).copied().unwrap_or_default();
+            count >= network.share(RECORDS_OF_ONE)
+        };
+        let many = self.others.get(&key).map_or(0, Vec::len);
+        let refusal = match () {
+            () if networks.iter().any(is_full) => Some(NotKept::Address),
+            // Who came first stays: a flood of new names does not wash the known ones out.
+            () if many >= PROVIDERS => Some(NotKept::Key),
+            () => None,
+        };
+        if let Some(refusal) = refusal {
+            self.reschedule(&key, before);
+            return Err(refusal);
+        }
+        if self.others.len() >= KEYS
+            && many == 0
+            && let Some((_, oldest)) = self.expiries.pop_first()
+        {
+            self.forget(&RecordKey::from(oldest));
+        }
+        record
+            .addresses
+            .retain(|address| address.len() <= ADDRESS_BYTES);
+        record.addresses = of_each_kind(record.addresses, ADDRESSES);
+        for network in &networks {
+            *self.from.entry(*network).or_default() += 1;
+        }
+        let kept = Kept { record, networks };
+        self.others.entry(key.clone()).or_default().push(kept);
+        self.reschedule(&key, before);
+        Ok(())
+    }
+
+    /// Removes what a peer has announced of a key.
+    fn remove(&mut self, key: &RecordKey, provider: &PeerId) {
+        let Some(records) = self.others.get_mut(key) else {
+            return;
+        };
+        let of = |kept: &mut Kept| kept.record.provider == *provider;
+        let gone: Vec<Kept> = records.extract_if(.., of).collect();
+        if records.is_empty() {
+            self.others.remove(key);
+        }
+        for kept in gone {
+            self.leaves(&kept.networks);
+        }
     }
 
     /// Notes when a key's records end after they changed.
@@ -70,7 +174,7 @@ impl Store {
         let now = self
             .others
             .get(key)
-            .and_then(|records| Self::last_expiry(records));
+            .and_then(|records| last_expiry(records));
         if before == now {
             return;
         }
@@ -81,6 +185,10 @@ impl Store {
             self.expiries.insert((now, key.to_vec()));
         }
     }
+}
+
+fn last_expiry(records: &[Kept]) -> Option<Instant> {
+    records.iter().filter_map(|kept| kept.record.expires).max()
 }
 
 impl RecordStore for Store {
@@ -104,42 +212,18 @@ impl RecordStore for Store {
         std::iter::empty()
     }
 
-    fn add_provider(&mut self, mut record: ProviderRecord) -> Result<()> {
-        let key = record.key.clone();
-        if record.provider == self.local {
-            self.provided.insert(key, record);
-            return Ok(());
+    /// Only this peer's own: what others announce comes by [`Store::announced`].
+    fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
+        if record.provider != self.local {
+            return Err(Error::MaxProvidedKeys);
         }
-        // Kademlia gives every record of another peer an expiry; one without could not be forgotten.
-        if record.expires.is_none() || key.as_ref().len() > KEY_BYTES {
-            return Err(Error::ValueTooLarge);
-        }
-        self.purge(Instant::now());
-        if self.others.len() >= KEYS
-            && !self.others.contains_key(&key)
-            && let Some((_, oldest)) = self.expiries.pop_first()
-        {
-            self.others.remove(&RecordKey::from(oldest));
-        }
-        record
-            .addresses
-            .retain(|address| address.len() <= ADDRESS_BYTES);
-        record.addresses = of_each_kind(record.addresses, ADDRESSES);
-        let records = self.others.entry(key.clone()).or_default();
-        let before = Self::last_expiry(records);
-        let same = |known: &ProviderRecord| known.provider == record.provider;
-        match records.iter().position(same) {
-            Some(known) => records[known] = record,
-            // Who came first stays: a flood of new names does not wash the known ones out.
-            None if records.len() >= PROVIDERS => return Ok(()),
-            None => records.push(record),
-        }
-        self.reschedule(&key, before);
+        self.provided.insert(record.key.clone(), record);
         Ok(())
     }
 
     fn providers(&self, key: &RecordKey) -> Vec<ProviderRecord> {
         let others = self.others.get(key).into_iter().flatten();
+        let others = others.map(|kept| &kept.record);
         self.provided
             .get(key)
             .into_iter()
@@ -157,14 +241,8 @@ impl RecordStore for Store {
             self.provided.remove(key);
             return;
         }
-        let Some(records) = self.others.get_mut(key) else {
-            return;
-        };
-        let before = Self::last_expiry(records);
-        records.retain(|record| record.provider != *provider);
-        if records.is_empty() {
-            self.others.remove(key);
-        }
+        let before = self.others.get(key).and_then(|kept| last_expiry(kept));
+        self.remove(key, provider);
         self.reschedule(key, before);
     }
 }
@@ -186,7 +264,7 @@ mod tests {
     #[test]
     fn what_has_expired_is_forgotten() {
         let mut store = Store::new(PeerId::random());
-        store.add_provider(record(1, HOUR)).unwrap();
+        store.announced(record(1, HOUR), Vec::new()).unwrap();
         store.purge(Instant::now() + 2 * HOUR);
         assert_eq!((store.len(), store.expiries.len()), (0, 0));
     }
@@ -197,13 +275,14 @@ mod tests {
         let mut store = Store::new(PeerId::random());
         let keys = u32::try_from(KEYS).unwrap();
         for key in 0..keys {
-            store
-                .add_provider(record(key, HOUR + Duration::from_secs(key.into())))
-                .unwrap();
+            let record = record(key, HOUR + Duration::from_secs(key.into()));
+            store.announced(record, Vec::new()).unwrap();
         }
         // The first is announced again, so the second is the oldest.
-        store.add_provider(record(0, 2 * HOUR)).unwrap();
-        store.add_provider(record(u32::MAX, 2 * HOUR)).unwrap();
+        store.announced(record(0, 2 * HOUR), Vec::new()).unwrap();
+        store
+            .announced(record(u32::MAX, 2 * HOUR), Vec::new())
+            .unwrap();
         assert_eq!((store.len(), store.expiries.len()), (KEYS, KEYS));
         let kept = |key| store.providers(&record(key, HOUR).key).len();
         // Two peers have announced the first.
@@ -218,7 +297,8 @@ mod tests {
             one.addresses = (0..100)
                 .map(|port| format!("/ip4/192.0.2.1/tcp/{port}").parse().unwrap())
                 .collect();
-            store.add_provider(one).unwrap();
+            let told = store.announced(one, Vec::new());
+            assert!(matches!(told, Ok(()) | Err(NotKept::Key)));
         }
         let kept = store.providers(&record(1, HOUR).key);
         assert_eq!(kept.len(), PROVIDERS);
@@ -232,13 +312,42 @@ mod tests {
     fn one_that_announces_again_lives_longer_and_one_that_is_removed_leaves_nothing() {
         let mut store = Store::new(PeerId::random());
         let mut one = record(1, HOUR);
-        store.add_provider(one.clone()).unwrap();
+        store.announced(one.clone(), Vec::new()).unwrap();
         one.expires = Some(Instant::now() + 3 * HOUR);
-        store.add_provider(one.clone()).unwrap();
+        store.announced(one.clone(), Vec::new()).unwrap();
         store.purge(Instant::now() + 2 * HOUR);
         assert_eq!(store.providers(&one.key).len(), 1);
         store.remove_provider(&one.key, &one.provider);
         assert_eq!((store.len(), store.expiries.len()), (0, 0));
+    }
+
+    /// 8,200 announcements of one computer made a node forget what all others had announced.
+    #[test]
+    fn one_address_has_an_eighth_of_the_room_and_one_site_half() {
+        let networks = |address: &str| Network::of(&address.parse().unwrap());
+        let mut store = Store::new(PeerId::random());
+        store
+            .announced(record(u32::MAX, HOUR), networks("/ip4/198.51.100.7/tcp/1"))
+            .unwrap();
+        let flood = |store: &mut Store, of: u32, address: &str| {
+            let keys = of * 10_000..(of + 1) * 10_000;
+            let record = |key| record(key, 2 * HOUR);
+            let kept = keys.filter(|key| store.announced(record(*key), networks(address)).is_ok());
+            kept.count()
+        };
+        let one = RECORDS_OF_ONE;
+        assert_eq!(flood(&mut store, 1, "/ip4/203.0.113.9/tcp/1"), one);
+        assert_eq!(flood(&mut store, 2, "/ip4/203.0.113.9/udp/7/quic-v1"), 0);
+        for (subnet, kept) in [one, one, one, one, 0].into_iter().enumerate() {
+            let address = format!("/ip6/2001:db9:1:{subnet}::9/tcp/1");
+            let of = 3 + u32::try_from(subnet).unwrap();
+            assert_eq!(flood(&mut store, of, &address), kept, "{address}");
+        }
+        assert_eq!(store.providers(&record(u32::MAX, HOUR).key).len(), 1);
+        // Room that is left is had again.
+        store.purge(Instant::now() + 3 * HOUR);
+        assert!(store.from.is_empty() && store.len() == 0);
+        assert_eq!(flood(&mut store, 1, "/ip4/203.0.113.9/tcp/1"), one);
     }
 
     #[test]
