@@ -135,6 +135,7 @@ impl Config {
             } else {
                 Short::None
             },
+            words: 2,
             only: None,
             remember: false,
         }

@@ -173,6 +173,26 @@ fn a_relay_that_is_killed_is_replaced_by_another_one() {
     assert!(std::fs::read(scene.path("got/sent")).unwrap() == noise(60_000_000, 3));
 }
 
+#[test]
+fn who_hides_tells_nothing_that_two_runs_have_in_common() {
+    let scene = Scene::new();
+    scene.file("sent", b"some bytes");
+    let node = Node::start(&scene, "node", &[]);
+    let (mut sender, code) = send(&scene, &at(&[&node], &["--hide-ip"]));
+    reserved(&[&node]);
+    let mut joined = Vec::new();
+    for options in [&["--hide-ip"][..], &["--hide-ip"], &[]] {
+        let options = [options, &["--on-conflict", "overwrite"]].concat();
+        let got = run(scene.get(&code, "got", &at(&[&node], &options))).expect(0);
+        assert_eq!(got.event("offer")["author"], "");
+        let receiver = sender.await_event("receiver_joined");
+        joined.push((receiver["peer"].clone(), receiver["name"].clone()));
+    }
+    assert_ne!(joined[0].0, joined[1].0, "they are two to the sender");
+    assert!(joined[..2].iter().all(|(_, name)| name == ""));
+    assert_ne!(joined[2].1, "", "who does not hide says its name");
+}
+
 /// The receiver's code names a relay alone; over it the sharer says where it is.
 #[test]
 fn a_transfer_that_begins_at_a_relay_goes_on_without_it() {

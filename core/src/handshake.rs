@@ -122,7 +122,7 @@ pub fn name_in_knock(
     responder: &PeerId,
     first: &[u8],
 ) -> [u8; 16] {
-    let info = [&NAME_IN_KNOCK[..], &ids(initiator, responder)].concat();
+    let info = [NAME_IN_KNOCK, &ids(initiator, responder)].concat();
     let mut name = [0; 16];
     Hkdf::<Sha256>::new(Some(first), tag)
         .expand(&info, &mut name)

@@ -172,6 +172,9 @@ pub(crate) struct Send {
     /// End after so long, such as 45m, 12h or 2d
     #[arg(long, value_name = "TIME", value_parser = span)]
     pub(crate) expires: Option<Duration>,
+    /// So many words in the short code, 2 to 4: each makes it 512 times as hard to guess
+    #[arg(long, value_name = "COUNT", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=4))]
+    pub(crate) words: u8,
     /// Print a long code, which needs no DHT: it names this computer and holds the whole key
     #[arg(long)]
     pub(crate) ticket: bool,

@@ -34,7 +34,7 @@ pub(crate) fn choose(asked: Option<&Path>) -> Result<PathBuf, Failure> {
 /// An identity in use by this process alone.
 pub(crate) struct Claim {
     /// Held for as long as the process runs, where files can be locked and nobody else had it.
-    _lock: File,
+    _lock: Option<File>,
     /// An identity of its own, which goes with it.
     borrowed: Option<tempfile::TempDir>,
 }
@@ -60,8 +60,18 @@ pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
         *folder = borrowed.path().to_path_buf();
     }
     Ok(Claim {
-        _lock: lock,
+        _lock: Some(lock),
         borrowed,
+    })
+}
+
+/// An identity that nobody has seen before, nor will see again.
+pub(crate) fn disguise(folder: &mut PathBuf) -> Result<Claim, Failure> {
+    let own = tempfile::tempdir().map_err(Failure::internal)?;
+    *folder = own.path().to_path_buf();
+    Ok(Claim {
+        _lock: None,
+        borrowed: Some(own),
     })
 }
 

@@ -79,7 +79,13 @@ pub(crate) async fn run(
     let target = target(args)?;
     // Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody can connect to their
     // own identity.
-    let identity = data_dir::claim(&mut config.data_dir)?;
+    // And who hides is somebody else each time, where nobody has to know them again.
+    let hides = args.network.hide_ip && known.is_none() && !args.remember;
+    let identity = if hides {
+        data_dir::disguise(&mut config.data_dir)?
+    } else {
+        data_dir::claim(&mut config.data_dir)?
+    };
     if args.remember {
         known::check_own(&identity, "the other side")?;
     }

@@ -106,13 +106,14 @@ fn meant(text: &str, error: CodeError) -> Option<String> {
     let CodeError::ShortWord(which) = error else {
         return None;
     };
-    let mut parts = text.rsplit('-');
-    let second = parts.next()?;
-    let typed = if which == "second" {
-        second
-    } else {
-        parts.next()?
-    };
+    // The number comes first, and may have something before it.
+    let at = ["first", "second", "third", "fourth"]
+        .iter()
+        .position(|known| *known == which)?;
+    let mut parts = text
+        .split('-')
+        .skip_while(|part| !part.trim_end().ends_with(|c: char| c.is_ascii_digit()));
+    let typed = parts.nth(at + 1)?;
     let typed: String = typed.chars().filter(char::is_ascii_alphabetic).collect();
     let like = words::like(&typed);
     (1..=MEANT)

@@ -146,7 +146,11 @@ fn config(network: &Network, global: &Global) -> Result<handover::Config, Failur
         hide_address: network.hide_ip,
         direct: !network.no_direct,
         port_mapping: settings.port_mapping && !network.no_port_mapping,
-        device_name: device_name(),
+        device_name: if network.hide_ip {
+            String::new()
+        } else {
+            device_name()
+        },
         ..handover::Config::default()
     })
 }

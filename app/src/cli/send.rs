@@ -81,6 +81,7 @@ pub(crate) async fn run(
     };
     let us = label.author.clone();
     let mut options = config.share_options();
+    options.words = args.words;
     options.uses = args.limit();
     options.expires = args.expires;
     options.remember = args.remember;

@@ -116,9 +116,9 @@ pub enum CodeError {
         "the number of this code should have seven digits; ask the sender to read it out again"
     )]
     ShortNumber,
-    /// A short code with other than two words.
+    /// A short code with fewer than two words, or more than four.
     #[error(
-        "a short code is a number and two words, such as 4827193-amber-otter, and this is not; ask the sender to read it out again"
+        "a short code is a number and two to four words, such as 4827193-amber-otter, and this is not; ask the sender to read it out again"
     )]
     ShortParts,
     /// A word that no short code has.

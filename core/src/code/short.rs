@@ -1,7 +1,7 @@
 //! Short codes, to be read out: `4827193-amber-otter`.
 //!
 //! The number is public: it names the share to whom the code is tried on, and where to look for it. The words are
-//! secret, eighteen bits of them, and only ever go into a PAKE ([`crate::pake`]): who guesses has to ask the sharer, who
+//! secret, nine bits each of two or, where the sharer wants it so, up to four; and only ever go into a PAKE ([`crate::pake`]): who guesses has to ask the sharer, who
 //! counts. So nothing that leaves this machine may be derived from them in any other way.
 
 use std::fmt;
@@ -13,6 +13,14 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 use super::{CodeError, words};
 use crate::secret::MeetingPoint;
 
+/// Words of a code: as many as it usually has, and at the most.
+const WORDS: std::ops::RangeInclusive<usize> = 2..=MAX_WORDS;
+const MAX_WORDS: usize = 4;
+/// Stands where a code has no word.
+const NONE: u16 = u16::MAX;
+/// What the words are called, in their order.
+const ORDINALS: [&str; 4] = ["first", "second", "third", "fourth"];
+
 /// The least and the greatest number.
 const NUMBERS: std::ops::RangeInclusive<u32> = 1_000_000..=9_999_999;
 
@@ -21,26 +29,28 @@ const NUMBERS: std::ops::RangeInclusive<u32> = 1_000_000..=9_999_999;
 pub struct ShortCode {
     #[zeroize(skip)]
     number: u32,
-    words: [u16; 2],
+    /// The words come first, then [`NONE`].
+    words: [u16; MAX_WORDS],
 }
 
 impl ShortCode {
-    /// A new code.
-    pub fn draw(rng: &mut impl CryptoRng) -> Self {
-        Self {
-            number: NUMBERS.start() + below(rng, 9_000_000),
-            words: [0; 2].map(|_: u16| u16::try_from(below(rng, 512)).unwrap_or_default()),
+    /// A new code, with so many words: two to four, and other numbers are taken for the nearest of these.
+    pub fn draw(rng: &mut impl CryptoRng, words: usize) -> Self {
+        let number = NUMBERS.start() + below(rng, 9_000_000);
+        let count = words.clamp(*WORDS.start(), *WORDS.end());
+        let mut words = [NONE; MAX_WORDS];
+        for word in words.iter_mut().take(count) {
+            *word = u16::try_from(below(rng, 512)).unwrap_or_default();
         }
+        Self { number, words }
     }
 
     /// A code with this number and other words.
     #[must_use]
     pub fn with_new_words(&self, rng: &mut impl CryptoRng) -> Self {
-        let number = self.number;
-        Self {
-            number,
-            ..Self::draw(rng)
-        }
+        let mut other = Self::draw(rng, self.drawn().count());
+        other.number = self.number;
+        other
     }
 
     /// Reads a code without anything around it. Small and capital letters are the same.
@@ -52,12 +62,14 @@ impl ShortCode {
             .ok()
             .filter(|number| NUMBERS.contains(number));
         let number = number.ok_or(CodeError::ShortNumber)?;
-        let (Some(first), Some(second), None) = (parts.next(), parts.next(), parts.next()) else {
+        let parts: Vec<&str> = parts.take(WORDS.end() + 1).collect();
+        if !WORDS.contains(&parts.len()) {
             return Err(CodeError::ShortParts);
-        };
-        let first = words::number(first).ok_or(CodeError::ShortWord("first"))?;
-        let second = words::number(second).ok_or(CodeError::ShortWord("second"))?;
-        let words = [first, second];
+        }
+        let mut words = [NONE; MAX_WORDS];
+        for ((part, ordinal), word) in parts.iter().zip(ORDINALS).zip(&mut words) {
+            *word = words::number(part).ok_or(CodeError::ShortWord(ordinal))?;
+        }
         Ok(Self { number, words })
     }
 
@@ -71,12 +83,15 @@ impl ShortCode {
         self.number
     }
 
-    /// Its secret part, as it goes into the PAKE: both words, in small letters.
+    /// Its secret part, as it goes into the PAKE: its words, in small letters.
     pub(crate) fn password(&self) -> Zeroizing<String> {
-        let words = self
-            .words
-            .map(|number| words::word(number).unwrap_or_default());
+        let words: Vec<&str> = self.drawn().filter_map(words::word).collect();
         Zeroizing::new(words.join("-"))
+    }
+
+    /// The numbers of its words.
+    fn drawn(&self) -> impl Iterator<Item = u16> {
+        self.words.into_iter().filter(|word| *word != NONE)
     }
 }
 
@@ -133,12 +148,16 @@ mod tests {
     #[test]
     fn what_is_drawn_is_read_again() {
         let mut rng = ChaCha20Rng::from_seed([3; 32]);
-        for _ in 0..500 {
-            let code = ShortCode::draw(&mut rng);
+        for round in 0..500 {
+            let words = round % 6;
+            let code = ShortCode::draw(&mut rng, words);
             assert_eq!(parse(&code.encode()), Ok(code.clone()));
+            let drawn = code.encode().matches('-').count();
+            assert_eq!(drawn, words.clamp(2, 4));
             assert!(NUMBERS.contains(&code.number()));
             let other = code.with_new_words(&mut rng);
             assert_eq!(other.number(), code.number());
+            assert_eq!(other.drawn().count(), drawn);
         }
     }
 
@@ -164,8 +183,9 @@ mod tests {
             ("4827193-amber-oter", CodeError::ShortWord("second")),
             ("482719-amber-otter", CodeError::ShortNumber),
             ("48271930-amber-otter", CodeError::ShortNumber),
+            ("4827193-amber-otter-ottr", CodeError::ShortWord("third")),
             ("4827193-amber", CodeError::ShortParts),
-            ("4827193-amber-otter-otter", CodeError::ShortParts),
+            ("4827193-a-b-c-d-e", CodeError::ShortParts),
         ];
         for (text, error) in cases {
             assert_eq!(parse(text), Err(error), "{text}");

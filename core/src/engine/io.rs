@@ -267,6 +267,8 @@ pub struct ShareOptions {
     pub relayed_only: bool,
     /// Open it to a short code too.
     pub short: Short,
+    /// Words of a new short code: two to four, and other numbers are taken for the nearest of these.
+    pub words: u8,
     /// For this peer only: who else knows the secret is told that there is no such share.
     pub only: Option<PeerId>,
     /// Remember receivers that would remember this side.

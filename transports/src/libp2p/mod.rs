@@ -15,6 +15,8 @@ pub mod circuit;
 mod config;
 mod connections;
 mod contacts;
+#[doc(hidden)]
+pub mod decoders;
 pub mod delimited;
 mod dht;
 mod dial_back;

@@ -101,7 +101,7 @@ impl Share {
         let code = ShareCodeLabel::of(&secret);
         let (short, guesses) = match &options.short {
             Short::None => (None, 0),
-            Short::New => (Some(ShortCode::draw(cx.rng())), 0),
+            Short::New => (Some(ShortCode::draw(cx.rng(), options.words.into())), 0),
             Short::Again { code, wrong } => (Some(code.clone()), *wrong),
         };
         let short = short.filter(|_| guesses < cx.limits.guesses);
@@ -213,7 +213,7 @@ impl Share {
                 self.tell(cx);
             }
             Number::Taken => {
-                self.short = Some(ShortCode::draw(cx.rng()));
+                self.short = Some(ShortCode::draw(cx.rng(), self.options.words.into()));
                 self.check_number(cx);
             }
         }

@@ -1,0 +1,103 @@
+//! All that reads what nodes of the DHT, relays and nodes that dial back have written, for fuzzers: none of them is known, and
+//! anybody may be one.
+
+use futures::executor::block_on;
+use futures::io::Cursor;
+use handover_core::dial::{is_relayed, relay_of};
+use libp2p::request_response::Codec;
+use libp2p::swarm::StreamProtocol;
+use libp2p::{Multiaddr, PeerId};
+
+use super::circuit::CircuitLimit;
+use super::circuit::messages::{HopMessage, MAX_ADDRESSES, StopMessage};
+use super::config::Libp2pConfig;
+use super::delimited::{MAX_MESSAGE, read};
+use super::dht::wire::Wire;
+use super::dial_back;
+use super::greeting::Greeted;
+use super::inbound::Network;
+use super::outbound::Permits;
+
+/// Bytes that a node of the DHT may have kept after they were read: twenty peers of two kinds, eight addresses each.
+const MAX_KEPT: usize = 2 * 20;
+
+/// Reads bytes as each of the things that a stranger may say. Whatever they are, that ends, and what is taken over is bounded.
+///
+/// # Panics
+/// If a bound does not hold.
+pub fn read_all(bytes: &[u8]) {
+    from_a_relay(bytes);
+    from_a_node(bytes);
+    from_who_dials_back(bytes);
+    an_address(bytes);
+    a_first_word(bytes);
+}
+
+fn from_a_relay(bytes: &[u8]) {
+    let relay = PeerId::from_bytes(&[0, 1, 7]).unwrap_or_else(|_| PeerId::random());
+    let mut stream = Cursor::new(bytes);
+    if let Ok(message) = block_on(read::<HopMessage>(&mut stream)) {
+        let _ = message.answer();
+        let _ = CircuitLimit::of(message.limit);
+        if let Some(reservation) = message.reservation {
+            let ways = reservation.ways(relay);
+            assert!(ways.len() <= MAX_ADDRESSES);
+            assert!(ways.iter().all(|way| !is_relayed(way)));
+        }
+    }
+    assert!(stream.position() <= MAX_MESSAGE as u64 + 8);
+    if let Ok(message) = block_on(read::<StopMessage>(&mut Cursor::new(bytes))) {
+        let _ = message.source();
+        let _ = CircuitLimit::of(message.limit);
+    }
+}
+
+fn from_a_node(bytes: &[u8]) {
+    let protocol = StreamProtocol::new("/ipfs/kad/1.0.0");
+    let mut wire = Wire::default();
+    let answer = block_on(wire.read_response(&protocol, &mut Cursor::new(bytes)));
+    let Ok(answer) = answer else {
+        return;
+    };
+    let peers = answer.closer.iter().chain(&answer.providers);
+    assert!(peers.clone().count() <= MAX_KEPT);
+    assert!(peers.clone().all(|(_, addresses)| addresses.len() <= 8));
+}
+
+fn from_who_dials_back(bytes: &[u8]) {
+    let message = block_on(read::<dial_back::messages::Message>(&mut Cursor::new(
+        bytes,
+    )));
+    if let Ok(message) = message {
+        let _ = message.answer();
+    }
+}
+
+/// An address goes through all that looks at addresses before one is dialled.
+fn an_address(bytes: &[u8]) {
+    let Ok(address) = Multiaddr::try_from(bytes.to_vec()) else {
+        return;
+    };
+    let keypair = libp2p::identity::Keypair::ed25519_from_bytes([7; 32]);
+    let Ok(keypair) = keypair else {
+        return;
+    };
+    let permits = Permits::of(&Libp2pConfig::new(keypair));
+    let may = permits.may_dial(&address);
+    assert_eq!(
+        may,
+        permits.may_dial(&address),
+        "a question changes nothing"
+    );
+    let _ = (relay_of(&address), Network::of(&address));
+}
+
+/// What is dialled says something before anything was negotiated.
+fn a_first_word(bytes: &[u8]) {
+    use futures::AsyncReadExt;
+    let mut greeted = Greeted::new(Cursor::new(bytes.to_vec()), true);
+    let mut all = Vec::new();
+    let read = block_on(greeted.read_to_end(&mut all));
+    let is_libp2p = bytes.first().is_none_or(|first| *first == 19);
+    assert_eq!(read.is_ok(), is_libp2p);
+}
