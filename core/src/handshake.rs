@@ -259,6 +259,18 @@ mod tests {
         respond(&PSK, &TAG, &bob(), &alice(), first, [4; 32])
     }
 
+    /// Row 42.
+    #[test]
+    fn a_share_has_another_name_in_each_knock() {
+        let (_, first) = initiate();
+        let name = name_in_knock(&TAG, &alice(), &bob(), &first);
+        insta::assert_snapshot!(HEXLOWER.encode(&name), @"371383989cda4f6b54a9aa2ce758ef66");
+        assert_ne!(name, name_in_knock(&[3; 16], &alice(), &bob(), &first));
+        assert_ne!(name, name_in_knock(&TAG, &bob(), &alice(), &first));
+        let (_, other) = Initiator::new(&PSK, &TAG, &alice(), &bob(), [5; 32]);
+        assert_ne!(name, name_in_knock(&TAG, &alice(), &bob(), &other));
+    }
+
     fn agree() -> (Vec<u8>, Vec<u8>, LinkKeys, LinkKeys) {
         let (initiator, first) = initiate();
         let (reply, theirs) = answer(&first).unwrap();

@@ -18,8 +18,9 @@ use super::greeting::Greeted;
 use super::inbound::Network;
 use super::outbound::Permits;
 
-/// Bytes that a node of the DHT may have kept after they were read: twenty peers of two kinds, eight addresses each.
-const MAX_KEPT: usize = 2 * 20;
+/// Peers that are taken over from one answer of a node: twenty of each kind; and addresses of each.
+const MAX_PEERS: usize = 2 * 20;
+const MAX_PEER_ADDRESSES: usize = 8;
 
 /// Reads bytes as each of the things that a stranger may say. Whatever they are, that ends, and what is taken over is bounded.
 ///
@@ -60,8 +61,12 @@ fn from_a_node(bytes: &[u8]) {
         return;
     };
     let peers = answer.closer.iter().chain(&answer.providers);
-    assert!(peers.clone().count() <= MAX_KEPT);
-    assert!(peers.clone().all(|(_, addresses)| addresses.len() <= 8));
+    assert!(peers.clone().count() <= MAX_PEERS);
+    assert!(
+        peers
+            .clone()
+            .all(|(_, addresses)| addresses.len() <= MAX_PEER_ADDRESSES)
+    );
 }
 
 fn from_who_dials_back(bytes: &[u8]) {

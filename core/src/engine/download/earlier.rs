@@ -43,7 +43,7 @@ struct Run {
 /// What groups should hash to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Expected {
-    Nodes(Vec<Hash>),
+    Nodes(VecDeque<Hash>),
     /// So many groups of a file of which only the root is known.
     Whole(u64),
 }
@@ -88,8 +88,8 @@ impl Run {
         let count = self.len().min(GROUPS);
         let expected = match &mut self.expected {
             Expected::Nodes(nodes) => {
-                let rest = nodes.split_off(usize::try_from(count).unwrap_or(nodes.len()));
-                Expected::Nodes(std::mem::replace(nodes, rest))
+                let many = usize::try_from(count).unwrap_or(nodes.len());
+                Expected::Nodes(nodes.drain(..many).collect())
             }
             Expected::Whole(left) => {
                 *left -= count;
@@ -115,13 +115,13 @@ impl Earlier {
             && run.first + run.len() == group
             && let Expected::Nodes(nodes) = &mut run.expected
         {
-            return nodes.push(node);
+            return nodes.push_back(node);
         }
         self.waiting.push_back(Run {
             entry,
             size,
             first: group,
-            expected: Expected::Nodes(vec![node]),
+            expected: Expected::Nodes(VecDeque::from([node])),
         });
     }
 
