@@ -109,11 +109,11 @@ fn a_hundred_paths_go_at_once() {
     let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     let sender = scene.send(&paths, &[]);
     let got = run(scene.get(&sender.code, "received", &[])).expect(0);
-    assert_eq!(
-        tree::read(&scene.path("received")),
-        tree::read(&scene.path("sent"))
-    );
+    let sent = tree::read(&scene.path("sent"));
+    assert_eq!(tree::read(&scene.path("received/00 and 99 more")), sent);
     assert_eq!(got.event("offer")["name"], "00 and 99 more");
+    run(scene.get(&sender.code, "unpacked", &["--here"])).expect(0);
+    assert_eq!(tree::read(&scene.path("unpacked")), sent);
 }
 
 #[test]
