@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
 use handover_core::time::Timestamp;
-use rustix::fs::{Mode, RawMode, Timespec, Timestamps, UTIME_OMIT};
+use rustix::fs::{AtFlags, Mode, RawMode, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
 /// The bits that go from machine to machine: never setuid, setgid or sticky.
@@ -56,12 +56,9 @@ fn asked_umask() -> u32 {
 
 /// Notes in a staged file's own mode, where a crash does not lose it, that it is a copy, and of what: bits that are withheld
 /// from others there will be withheld from them here. The staging folder keeps others out meanwhile.
-pub(super) fn withhold_as(staged: impl AsFd, original: &Metadata) -> io::Result<()> {
-    let mode = COPY | (original.mode() & 0o077);
-    bearable(rustix::fs::fchmod(
-        staged,
-        Mode::from_raw_mode(mode as RawMode),
-    ))
+pub(super) fn withhold_as(staging: impl AsFd, staged: &str, original: &Metadata) -> io::Result<()> {
+    let mode = Mode::from_raw_mode((COPY | (original.mode() & 0o077)) as RawMode);
+    bearable(rustix::fs::chmodat(staging, staged, mode, AtFlags::empty()))
 }
 
 /// Of the bits that a staged file is to get, those that the file that it is a copy of has too.

@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::beneath::{self, Walker};
 use super::error::disk_error;
 use super::noted::Noted;
-use super::staging::{FolderSink, Staging, split};
+use super::staging::{FolderSink, Staging, path_of, split};
 use super::{attributes, chunks};
 use crate::store::KnownFile;
 
@@ -76,6 +76,14 @@ impl FolderSink {
                 return Adopted::No;
             };
             let copied = self.copy(&staging, &from, file, adopt.root);
+            let copied = copied.and_then(|right| {
+                // A twin is another file of the same share, whose mode says nothing about this one's.
+                if right && adopted == Adopted::StagedFromElsewhere {
+                    let staged = path_of(file.entry);
+                    attributes::withhold_as(&staging.dir, &staged, &from.metadata()?)?;
+                }
+                Ok(right)
+            });
             if copied.is_ok_and(|right| right) {
                 adopted
             } else {
@@ -93,7 +101,6 @@ impl FolderSink {
             return Ok(false);
         }
         let to = staging.begin(file.entry)?;
-        attributes::withhold_as(&to, &metadata)?;
         #[cfg(target_os = "linux")]
         if rustix::fs::ioctl_ficlone(&to, from).is_ok() {
             staging.wrote_up_to(file.entry, file.size);

@@ -148,6 +148,26 @@ fn what_is_noted_is_found_in_another_folder_unless_it_has_changed() {
     receiver.assert_canary();
 }
 
+/// Of two equal files of a share one may be a program; the second lost what others may do with it.
+#[test]
+fn a_twin_has_the_mode_that_it_was_sent_with() {
+    use std::os::unix::fs::PermissionsExt;
+    let receiver = Receiver::staged();
+    let content = bytes(5000);
+    receiver.put("first", &content);
+    let first = receiver.root.join("first");
+    fs::set_permissions(first, fs::Permissions::from_mode(0o600)).unwrap();
+    let outcomes = receiver.adopt(vec![adopt(1, "second", &content, Some("first"))]);
+    assert_eq!(outcomes, [Adopted::Staged]);
+    let program = PublishFile {
+        mode: 0o755,
+        ..file(1, "second")
+    };
+    receiver.publish(program).unwrap();
+    let published = fs::metadata(receiver.root.join("second")).unwrap();
+    assert_eq!(published.permissions().mode() & 0o777, 0o755);
+}
+
 /// Also when another run publishes it: what is withheld from others there is withheld here.
 #[test]
 fn a_copy_of_a_private_file_is_private() {
