@@ -7,6 +7,7 @@
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
+use handover_core::manifest::{Entry, EntryKind};
 use handover_core::path::SafePath;
 
 /// Folders below a home folder of which all is read by itself, in small letters.
@@ -93,6 +94,12 @@ impl Landing {
             folder: resolved(folder),
             home: home.map(resolved),
         }
+    }
+
+    /// An entry of a share would be read by some program that was not told to, if it landed here. Folders hold nothing to read.
+    pub fn reads_by_itself(&self, entry: &Entry) -> bool {
+        let is_folder = matches!(entry.kind, EntryKind::Folder { .. });
+        !is_folder && self.is_read_by_itself(entry.path.as_str())
     }
 
     /// A file at this path of a share would be read by some program that was not told to. `path` has `/` between

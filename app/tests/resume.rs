@@ -19,7 +19,7 @@ use rustix::process::Signal;
 use support::{Process, Scene, Sender, eventually, noise, run, tree};
 
 const MIB: usize = 1024 * 1024;
-/// What a download has asked for ahead, or received and not yet noted, at the most: a window, and one request more if
+/// Bytes that a download has asked for ahead, or received and not yet noted, at the most: a window, and one request more if
 /// nothing else is on its way while a slow disk syncs.
 const WINDOW: u64 = 12 * MIB as u64 + GROUP as u64;
 

@@ -1,4 +1,4 @@
-//! What going on with an earlier run's download costs: reading and hashing what it wrote, beside hashing alone.
+//! The cost of going on with an earlier run's download: reading and hashing what it wrote, beside hashing alone.
 
 use std::hint::black_box;
 

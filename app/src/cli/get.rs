@@ -79,7 +79,7 @@ pub(crate) async fn run(
     let target = target(args)?;
     // Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody can connect to their
     // own identity.
-    // And who hides is somebody else each time, where nobody has to know them again.
+    // With --hide-ip each run has an identity of its own, unless the other side has to know this one again.
     let hides = args.network.hide_ip && known.is_none() && !args.remember;
     let identity = if hides {
         data_dir::disguise(&mut config.data_dir)?
@@ -248,7 +248,8 @@ impl Getting<'_> {
     /// Shows an event; returns how the download ended if it did.
     async fn event(&mut self, event: Event) -> Result<Option<DownloadOutcome>, Failure> {
         let screen = self.screen;
-        if let Some(event) = json::event(&event, self.target()) {
+        let landing = self.landing(&event);
+        if let Some(event) = json::event(&event, landing.as_ref()) {
             screen.event(&event);
         }
         self.recorder.event(&event);
@@ -282,7 +283,7 @@ impl Getting<'_> {
                 ..
             } => {
                 let offered = Offered::new(manifest, folder, (taken, free), kept);
-                self.offered(offered).await?;
+                self.offered(offered, landing.as_ref()).await?;
             }
             Event::Progress { progress, .. } => self.progress(&progress),
             Event::PathChanged { path, .. } => {
@@ -400,22 +401,30 @@ impl Getting<'_> {
         Ok(())
     }
 
+    /// Where the files of an offer land, as the system sees it; standard output is no such place.
+    fn landing(&self, event: &Event) -> Option<Landing> {
+        let Event::Offer { folder, .. } = event else {
+            return None;
+        };
+        let place = landing::place(&self.args.to, folder.as_ref());
+        (!self.args.to_stdout()).then(|| Landing::below(&place))
+    }
+
     /// An offer came.
-    async fn offered(&mut self, offered: Offered) -> Result<(), Failure> {
+    async fn offered(
+        &mut self,
+        offered: Offered,
+        landing: Option<&Landing>,
+    ) -> Result<(), Failure> {
         self.name = offered.manifest.name().to_string();
         self.place = landing::place(&self.args.to, offered.folder.as_ref());
-        let landing = (!self.args.to_stdout()).then(|| Landing::below(&self.place));
-        let decision = self.answer.offered(offered, landing.as_ref());
+        let decision = self.answer.offered(offered, landing);
         self.decide(decision).await
     }
 
     /// Where files land: the target folder, or one below it.
     fn folder(&self) -> Option<&Path> {
         (!self.args.to_stdout()).then_some(self.place.as_path())
-    }
-
-    fn target(&self) -> Option<&Path> {
-        (!self.args.to_stdout()).then_some(self.args.to.as_path())
     }
 
     fn over(&mut self, outcome: &DownloadOutcome) -> Result<Exit, Failure> {
@@ -464,7 +473,8 @@ impl Getting<'_> {
         self.manager.suspend(self.download).await?;
         let ended = async {
             while let Some(event) = events.recv().await {
-                if let Some(event) = json::event(&event, self.target()) {
+                let landing = self.landing(&event);
+                if let Some(event) = json::event(&event, landing.as_ref()) {
                     self.screen.event(&event);
                 }
                 self.recorder.event(&event);

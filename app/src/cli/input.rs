@@ -107,9 +107,7 @@ fn meant(text: &str, error: CodeError) -> Option<String> {
         return None;
     };
     // The number comes first, and may have something before it.
-    let at = ["first", "second", "third", "fourth"]
-        .iter()
-        .position(|known| *known == which)?;
+    let at = words::PLACES.iter().position(|place| *place == which)?;
     let mut parts = text
         .split('-')
         .skip_while(|part| !part.trim_end().ends_with(|c: char| c.is_ascii_digit()));

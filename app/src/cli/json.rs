@@ -56,10 +56,9 @@
 mod doctor;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
-use handover::landing::{self, Landing};
+use handover::landing::Landing;
 use handover::store::{PeerRecord, StoreError, Transfer, standing};
 use handover_core::code::Ticket;
 use handover_core::engine::{
@@ -83,8 +82,8 @@ pub(crate) fn limits(up: Option<u64>, down: Option<u64>) -> Value {
 }
 
 /// An event of the engine. `None` for those that only the command itself acts on.
-/// `target`: the folder that a download goes to.
-pub(crate) fn event<'a>(event: &'a Event, target: Option<&Path>) -> Option<EngineEvent<'a>> {
+/// `landing`: where the files of an offer land.
+pub(crate) fn event<'a>(event: &'a Event, landing: Option<&'a Landing>) -> Option<EngineEvent<'a>> {
     if let Event::Offer {
         download,
         manifest,
@@ -96,7 +95,6 @@ pub(crate) fn event<'a>(event: &'a Event, target: Option<&Path>) -> Option<Engin
     {
         let mut fields = offer(*download, manifest, *free, kept);
         fields.insert("folder".to_owned(), json!(folder));
-        let landing = target.map(|target| Landing::below(&landing::place(target, folder.as_ref())));
         return Some(EngineEvent::Offer {
             fields,
             entries: Entries {
@@ -126,7 +124,7 @@ pub(crate) enum EngineEvent<'a> {
 pub(crate) struct Entries<'a> {
     manifest: &'a Manifest,
     taken: &'a [u32],
-    landing: Option<Landing>,
+    landing: Option<&'a Landing>,
 }
 
 impl Serialize for Entries<'_> {
@@ -135,10 +133,9 @@ impl Serialize for Entries<'_> {
         let entries = (0..).zip(self.manifest.entries());
         let entry = |(index, listed)| {
             let mut entry = entry(listed, taken.contains(&index));
-            let path = listed.path.as_str();
-            let landing = self.landing.as_ref();
-            let is_folder = matches!(listed.kind, EntryKind::Folder { .. });
-            let read = landing.is_some_and(|landing| landing.is_read_by_itself(path)) && !is_folder;
+            let read = self
+                .landing
+                .is_some_and(|landing| landing.reads_by_itself(listed));
             entry["read_by_itself"] = read.into();
             entry
         };

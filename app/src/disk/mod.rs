@@ -313,7 +313,7 @@ impl Disk {
         })
     }
 
-    /// What of a download is here already.
+    /// Work on the bytes of a download that are on this disk already.
     fn find_known(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
         Ok(match work {
             DiskWork::HashStaged {

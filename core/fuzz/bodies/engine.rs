@@ -585,7 +585,7 @@ impl Play {
     }
 }
 
-/// What an earlier run has left, as its journal may have it by now.
+/// The journal of an earlier run, in whatever state it may be by now.
 fn kept(arg: u8) -> Kept {
     if arg < 200 {
         return Kept::default();

@@ -1,8 +1,8 @@
 //! Short codes, to be read out: `4827193-amber-otter`.
 //!
 //! The number is public: it names the share to whom the code is tried on, and where to look for it. The words are
-//! secret, nine bits each of two or, where the sharer wants it so, up to four; and only ever go into a PAKE ([`crate::pake`]): who guesses has to ask the sharer, who
-//! counts. So nothing that leaves this machine may be derived from them in any other way.
+//! secret, nine bits each, two of them or, where the sharer wants it so, up to four; and they only ever go into a PAKE
+//! ([`crate::pake`]): who guesses has to ask the sharer, who counts. So nothing that leaves this machine may be derived from them in any other way.
 
 use std::fmt;
 
@@ -10,16 +10,15 @@ use argon2::{Algorithm, Argon2, Params, Version};
 use rand_chacha::rand_core::CryptoRng;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
+use super::words::PLACES;
 use super::{CodeError, words};
 use crate::secret::MeetingPoint;
 
 /// Words of a code: as many as it usually has, and at the most.
 const WORDS: std::ops::RangeInclusive<usize> = 2..=MAX_WORDS;
-const MAX_WORDS: usize = 4;
+const MAX_WORDS: usize = PLACES.len();
 /// Stands where a code has no word.
 const NONE: u16 = u16::MAX;
-/// What the words are called, in their order.
-const ORDINALS: [&str; 4] = ["first", "second", "third", "fourth"];
 
 /// The least and the greatest number.
 const NUMBERS: std::ops::RangeInclusive<u32> = 1_000_000..=9_999_999;
@@ -67,8 +66,8 @@ impl ShortCode {
             return Err(CodeError::ShortParts);
         }
         let mut words = [NONE; MAX_WORDS];
-        for ((part, ordinal), word) in parts.iter().zip(ORDINALS).zip(&mut words) {
-            *word = words::number(part).ok_or(CodeError::ShortWord(ordinal))?;
+        for ((part, place), word) in parts.iter().zip(PLACES).zip(&mut words) {
+            *word = words::number(part).ok_or(CodeError::ShortWord(place))?;
         }
         Ok(Self { number, words })
     }

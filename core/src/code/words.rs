@@ -39,6 +39,9 @@ verbena village violet vista volcano voyage vulture waffle wagon walnut walrus w
 whisker wicker widget window winter wombat wool wren yacht yellow yodel yogurt yonder zebra zenith zephyr zinc \
 zinnia zipper zither";
 
+/// The places of words in a code, as people call them.
+pub const PLACES: [&str; 4] = ["first", "second", "third", "fourth"];
+
 /// How many there are.
 pub const COUNT: usize = 512;
 

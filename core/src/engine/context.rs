@@ -180,6 +180,11 @@ impl Context {
         bytes
     }
 
+    /// The same, as a number.
+    pub(super) fn draw_number(&mut self) -> u64 {
+        u64::from_le_bytes(self.draw().first_chunk().copied().unwrap_or_default())
+    }
+
     /// The generator itself, for what draws in its own way.
     pub(super) fn rng(&mut self) -> &mut ChaCha20Rng {
         &mut self.rng

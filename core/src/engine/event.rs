@@ -263,7 +263,7 @@ pub struct Progress {
     pub path: PathKind,
     /// How many sources there are, the sharer one of them.
     pub sources: usize,
-    /// What an earlier run has left is being read, to see whether it is still right.
+    /// The bytes of an earlier run are being read, to see whether they are still right.
     pub checking: Option<Checking>,
     /// Paused by the user.
     pub paused: bool,

@@ -103,10 +103,7 @@ impl<L: Listener> Bounded<L> {
     }
 }
 
-impl<L: Listener> NetworkBehaviour for Bounded<L>
-where
-    L: 'static,
-{
+impl<L: Listener + 'static> NetworkBehaviour for Bounded<L> {
     type ConnectionHandler = dummy::ConnectionHandler;
     type ToSwarm = Heard;
 

@@ -125,11 +125,11 @@ impl Store {
             count >= network.share(RECORDS_OF_ONE)
         };
         let many = self.others.get(&key).map_or(0, Vec::len);
-        let refusal = match () {
-            () if networks.iter().any(is_full) => Some(NotKept::Address),
+        let refusal = if networks.iter().any(is_full) {
+            Some(NotKept::Address)
+        } else {
             // Who came first stays: a flood of new names does not wash the known ones out.
-            () if many >= PROVIDERS => Some(NotKept::Key),
-            () => None,
+            (many >= PROVIDERS).then_some(NotKept::Key)
         };
         if let Some(refusal) = refusal {
             self.reschedule(&key, before);

@@ -82,10 +82,9 @@ impl<'a> View<'a> {
 
     /// Indexes of the files that a system would read by itself if they landed there, in order.
     pub(crate) fn read_by_itself(&self, landing: &Landing) -> Vec<u32> {
-        let read = self.entries().filter(|(_, entry)| {
-            let path = entry.path.as_str();
-            !is_folder(entry) && landing.is_read_by_itself(path)
-        });
+        let read = self
+            .entries()
+            .filter(|(_, entry)| landing.reads_by_itself(entry));
         read.map(|(index, _)| index).collect()
     }
 

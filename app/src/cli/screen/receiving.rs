@@ -128,7 +128,7 @@ pub(crate) fn progress_plain(progress: &Progress) -> String {
     parts.join(" · ")
 }
 
-/// What an earlier run has left is being read.
+/// The bytes of an earlier run are being read.
 fn checking(progress: &Progress) -> Option<String> {
     let Checking { done, total } = progress.checking?;
     let percent = percent(done, total);

@@ -298,8 +298,12 @@ impl Files {
 
     /// Where an entry lands, below the download's folder.
     pub(super) fn place(&self, index: u32) -> Option<SafePath> {
-        let entry = self.entry(index)?;
-        Some(place_of(self.folder.as_ref(), &entry.path))
+        self.entry(index).map(|entry| self.place_of(entry))
+    }
+
+    /// The same, of an entry of this manifest.
+    pub(super) fn place_of(&self, entry: &Entry) -> SafePath {
+        place_of(self.folder.as_ref(), &entry.path)
     }
 
     pub(super) fn terms(&self) -> &AcceptTerms {
@@ -360,8 +364,10 @@ impl Files {
 
     /// A file stands under this name, which may be another than it has in the manifest.
     pub(super) fn stands_at(&mut self, index: u32, path: &SafePath) {
-        let own = self.place(index);
-        if let (Some(held), true) = (&mut self.held, own.as_ref() != Some(path)) {
+        if self.held.is_none() || self.place(index).as_ref() == Some(path) {
+            return;
+        }
+        if let Some(held) = &mut self.held {
             held.renamed(index, path.clone());
         }
     }
@@ -673,7 +679,7 @@ impl Files {
         self.count.stripped += u64::from(stripped);
         Some(PublishFile {
             entry: index,
-            path: place_of(self.folder.as_ref(), &entry.path),
+            path: self.place_of(entry),
             mode: if stripped { mode & !0o111 } else { mode },
             modified,
             on_conflict: self.terms.on_conflict,

@@ -108,10 +108,10 @@ impl Download {
         let Stage::Transfer(transfer) = &self.stage else {
             return false;
         };
-        let entries = (0..).zip(transfer.signed.manifest().entries());
+        let entries = transfer.signed.manifest().entries().iter();
         entries
-            .filter(|(_, entry)| matches!(entry.kind, EntryKind::Symlink { .. }))
-            .any(|(index, _)| transfer.files.place(index).as_ref() == Some(path))
+            .filter(|entry| matches!(entry.kind, EntryKind::Symlink { .. }))
+            .any(|entry| transfer.files.place_of(entry) == *path)
     }
 
     /// Reports progress to the user, and now and then to the sharer.
@@ -184,18 +184,18 @@ impl Download {
 fn rest_of(files: &Files) -> (Vec<PublishFolder>, Vec<PublishSymlink>) {
     let (mut folders, mut symlinks) = (Vec::new(), Vec::new());
     for (index, entry) in (0..).zip(files.manifest().entries()) {
-        let Some(path) = files.place(index).filter(|_| files.is_selected(index)) else {
+        if !files.is_selected(index) {
             continue;
-        };
+        }
         match &entry.kind {
             EntryKind::Folder { mode, modified } => folders.push(PublishFolder {
-                path,
+                path: files.place_of(entry),
                 mode: *mode,
                 modified: *modified,
             }),
             EntryKind::Symlink { target } => symlinks.push(PublishSymlink {
                 entry: index,
-                path,
+                path: files.place_of(entry),
                 target: target.clone(),
                 on_conflict: files.terms().on_conflict,
             }),

@@ -419,7 +419,7 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let draw = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
+        let draw = cx.draw_number();
         if transfer.files.adopted_from_elsewhere(entry, draw) {
             transfer.known.candidates.remove(&entry);
         } else {

@@ -199,7 +199,7 @@ impl Download {
     ) -> Self {
         truncate(&mut options.name, MAX_TEXT);
         cx.relays.named(&options.relays);
-        let nonce = u64::from_le_bytes(cx.draw().first_chunk().copied().unwrap_or_default());
+        let nonce = cx.draw_number();
         let proofs = match source.key {
             FetchKey::Short(_) => Proofs::new(cx.limits.guesses, options.proofs_sent),
             FetchKey::Secret(_) => Proofs::default(),

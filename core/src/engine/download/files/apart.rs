@@ -26,7 +26,7 @@ impl Files {
         let EntryKind::File { size, .. } = found.kind else {
             return None;
         };
-        let path = self.place(entry)?;
+        let path = self.place_of(found);
         Some(Sought { entry, size, path })
     }
 
