@@ -8,7 +8,7 @@ use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use handover_core::manifest::{Entry, EntryKind};
-use handover_core::path::SafePath;
+use handover_core::path::{self, SafePath};
 
 /// Folders below a home folder of which all is read by itself, in small letters.
 const BELOW_HOME: &[&str] = &[
@@ -58,6 +58,9 @@ const OF_THE_SYSTEM: &[&str] = &[
     "/usr/local/sbin",
     "/usr/sbin",
     "/var/spool/cron",
+    "/opt/homebrew/bin",
+    "/opt/homebrew/lib",
+    "/opt/homebrew/sbin",
     "/library/launchagents",
     "/library/launchdaemons",
     "/library/startupitems",
@@ -109,7 +112,7 @@ impl Landing {
         let mut at = self.folder.clone();
         for part in &parts {
             // The share names what lies directly in the home folder. Where the user does, that is their own choice.
-            if part.starts_with('.') && self.is_home(&at) {
+            if path::fold(part).starts_with('.') && self.is_home(&at) {
                 return true;
             }
             at.push(part);
@@ -118,32 +121,38 @@ impl Landing {
     }
 
     fn is_home(&self, folder: &Path) -> bool {
-        self.home.as_deref() == Some(folder) || is_some_home(&parts_of(folder))
+        let folder = parts_of(folder);
+        let own = self.home.as_deref().map(parts_of);
+        own.is_some_and(|own| own == folder) || is_some_home(&folder)
     }
 
     fn is_in_table(&self, path: &Path) -> bool {
         let whole = parts_of(path);
-        let own = self.home.as_deref();
-        let below_own = own
-            .and_then(|home| path.strip_prefix(home).ok())
-            .map(parts_of);
+        let own = self.home.as_deref().map(parts_of);
+        let below_own = own.and_then(|own| whole.strip_prefix(own.as_slice()));
+        let below_own = below_own.map(<[String]>::to_vec);
         let mut homes = below_own.into_iter().chain(below_some_home(&whole));
         let is_in = |table: &[&str], parts: &[String]| table.iter().any(|it| is_below(parts, it));
         homes.any(|below| is_in(BELOW_HOME, &below)) || is_in(OF_THE_SYSTEM, &whole)
     }
 }
 
-/// The parts of a path in small letters, as file systems that know no difference take them; without a drive.
+/// The parts of a path as file systems take them that know no difference between some letters; without a drive, and
+/// without `/private`, below which macOS keeps `/etc` and `/var`.
 fn parts_of(path: &Path) -> Vec<String> {
     let part = |component: Component<'_>| match component {
         Component::Normal(name) => Some(small(name)),
         _ => None,
     };
-    path.components().filter_map(part).collect()
+    let mut parts: Vec<_> = path.components().filter_map(part).collect();
+    if parts.first().is_some_and(|first| first == "private") {
+        parts.remove(0);
+    }
+    parts
 }
 
 fn small(name: &OsStr) -> String {
-    name.to_string_lossy().to_lowercase()
+    path::fold(&name.to_string_lossy())
 }
 
 /// `/root`, `/home/somebody`, `/Users/somebody`.
@@ -218,6 +227,13 @@ mod tests {
             ("/etc", "profile.d/a.sh"),
             ("/var/spool", "cron/crontabs/ann"),
             ("/usr", "local/bin/ls"),
+            ("/opt/homebrew", "bin/ls"),
+            ("/private/etc", "profile.d/a.sh"),
+            // Some file systems take these for other names.
+            ("/Users/bob", "Library/LaunchAgent\u{17f}/a.plist"),
+            ("/Users/bob", "Library/Launch\u{200d}Agents/a.plist"),
+            ("/Users/bob", "\u{200c}.ssh/authorized_keys"),
+            ("/srv/people", "ANN/.profile"),
         ] {
             assert!(is_read(folder, path), "{folder} {path}");
         }

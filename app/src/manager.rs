@@ -53,6 +53,8 @@ pub struct Config {
     pub serve: bool,
     /// Let other peers see relays only, and never this machine's address. (Relays and nodes of the DHT see it.)
     pub hide_address: bool,
+    /// With `hide_address`: use relays that nobody but the other side has named without asking.
+    pub any_relay: bool,
     /// Talk to other peers straight where that is possible.
     pub direct: bool,
     /// Ask the router for a port.
@@ -65,6 +67,8 @@ pub struct Config {
     /// The data folder in which it is noted how often the words of which short code were tried: a code may be tried five
     /// times, over all runs. Without one it is `data_dir`.
     pub short_codes: Option<PathBuf>,
+    /// Peers that are known by agreement: some of the connections are kept for them.
+    pub known_peers: Vec<PeerId>,
     /// What peers may make grow, and how far.
     pub limits: Limits,
 }
@@ -84,11 +88,13 @@ impl Default for Config {
             relays: Vec::new(),
             serve: true,
             hide_address: false,
+            any_relay: false,
             direct: true,
             port_mapping: true,
             device_name: String::new(),
             known_files: None,
             short_codes: None,
+            known_peers: Vec::new(),
             limits: Limits::default(),
         }
     }
@@ -153,18 +159,26 @@ impl Config {
             seed: true,
             seed_for: None,
             own_folder: true,
-            relays: self.named_relays(),
+            relays: named(&self.relays),
+            only_relays: (self.hide_address && !self.any_relay).then(|| self.known_nodes()),
             proofs_sent: 0,
         }
     }
 
-    /// Relays that the user has named.
-    fn named_relays(&self) -> Vec<PeerId> {
-        let peer = |address: &Multiaddr| match address.iter().last() {
-            Some(Protocol::P2p(peer)) => Some(peer),
-            _ => None,
-        };
-        self.relays.iter().filter_map(peer).collect()
+    /// Nodes and relays that this peer connects to by itself, so that they see where it is anyway.
+    fn known_nodes(&self) -> Vec<PeerId> {
+        let mut known = named(&self.relays);
+        known.extend(named(&self.first_nodes()));
+        known
+    }
+
+    /// Nodes of the DHT to begin with.
+    fn first_nodes(&self) -> Vec<Multiaddr> {
+        if self.has_dht() && self.bootstrap.is_empty() {
+            public_bootstrap()
+        } else {
+            self.bootstrap.clone()
+        }
     }
 
     /// How the network is used.
@@ -173,16 +187,13 @@ impl Config {
         network.tcp = self.tcp;
         network.quic = self.quic;
         network.nearby = self.nearby;
+        network.known.clone_from(&self.known_peers);
         if !self.listen.is_empty() {
             network.listen = Listen::At(self.listen.clone());
         }
         network.dht = self.has_dht();
         network.relays.clone_from(&self.relays);
-        network.bootstrap = if network.dht && self.bootstrap.is_empty() {
-            public_bootstrap()
-        } else {
-            self.bootstrap.clone()
-        };
+        network.bootstrap = self.first_nodes();
         let private = !network.bootstrap.is_empty() && network.bootstrap.iter().all(is_private);
         if private || self.loopback {
             // There is nobody to ask who would see another address than this machine does.
@@ -197,6 +208,15 @@ impl Config {
         network.reservations = if network.dht { RESERVATIONS } else { 0 };
         network
     }
+}
+
+/// Who is at these addresses.
+fn named(addresses: &[Multiaddr]) -> Vec<PeerId> {
+    let peer = |address: &Multiaddr| match address.iter().last() {
+        Some(Protocol::P2p(peer)) => Some(peer),
+        _ => None,
+    };
+    addresses.iter().filter_map(peer).collect()
 }
 
 /// An address that only holds on one machine or network.
@@ -487,7 +507,7 @@ impl UnifiedP2PManager {
                 download,
                 source,
                 sink,
-                options,
+                options: Box::new(options),
             }),
             target: request.target,
             code,
@@ -527,6 +547,15 @@ impl UnifiedP2PManager {
         terms: AcceptTerms,
     ) -> Result<(), ManagerError> {
         self.command(Command::Accept { download, terms }).await
+    }
+
+    /// Goes through these relays too, of those that were [in question](Event::RelaysInQuestion).
+    pub async fn use_relays(
+        &self,
+        download: DownloadId,
+        relays: Vec<PeerId>,
+    ) -> Result<(), ManagerError> {
+        self.command(Command::UseRelays { download, relays }).await
     }
 
     /// Refuses an offer.

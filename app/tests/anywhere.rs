@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 use serde_json::Value;
+use support::terminal::Terminal;
 use support::{Node, Outcome, Process, Scene, Sender, eventually, noise, run, tree};
 
 /// The options of a peer that begins at these nodes and hears of nobody otherwise.
@@ -191,6 +192,40 @@ fn who_hides_tells_nothing_that_two_runs_have_in_common() {
     assert_ne!(joined[0].0, joined[1].0, "they are two to the sender");
     assert!(joined[..2].iter().all(|(_, name)| name == ""));
     assert_ne!(joined[2].1, "", "who does not hide says its name");
+}
+
+/// Whoever runs a relay sees who hides, and the sharer chooses through which one it is reached.
+#[test]
+fn who_hides_is_asked_about_relays_that_only_the_other_side_has_named() {
+    let scene = Scene::new();
+    scene.file("sent", b"some bytes");
+    let theirs = Node::start(&scene, "theirs", &[]);
+    let own = ["--bootstrap", &theirs.address, "--reservations", "0"];
+    let own = Node::start(&scene, "own", &own);
+    let (_sender, code) = send(&scene, &at(&[&theirs], &["--hide-ip"]));
+    reserved(&[&theirs]);
+    let get = |to: &str, more: &[&str]| scene.get(&code, to, &at(&[&own], more));
+    let unasked = run(get("unasked", &["--hide-ip"])).expect(2);
+    let relay = theirs.address.rsplit('/').next().unwrap();
+    let named = unasked.event("relays_in_question")["relays"][0].clone();
+    assert_eq!(named["peer"], relay, "{named}");
+    assert!(paths(&unasked, "connected").is_empty(), "{unasked:?}");
+    for (to, more) in [
+        ("any", ["--any-relay"].as_slice()),
+        ("named", &["--relay", &theirs.address]),
+    ] {
+        run(get(to, &[&["--hide-ip"], more].concat())).expect(0);
+    }
+    for (answer, exit) in [("n", 4), ("y", 0)] {
+        let mut get = scene.handover(answer, &["get", &code, "--yes", "--to", answer]);
+        get.args(at(&[&own], &["--hide-ip"]));
+        let mut get = Terminal::start(get);
+        get.sees(&theirs.address);
+        get.sees("use them? [y/N]");
+        get.types(answer);
+        let (ended, screen) = get.ends();
+        assert_eq!(ended, Some(exit), "{screen}");
+    }
 }
 
 /// The receiver's code names a relay alone; over it the sharer says where it is.

@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         a_short_code_is_enough,
         a_code_in_its_old_form_works,
         wrong_words_are_refused_and_then_the_code_is_dead,
+        a_sharer_that_is_killed_knows_in_its_next_run_how_often_somebody_guessed,
         a_sharer_that_has_left_is_not_missed_by_who_was_killed_nor_by_who_comes_late,
     ];
     Tests::default().needing(&[Need::Namespaces], tests).run()
@@ -87,11 +88,7 @@ fn wrong_words_are_refused_and_then_the_code_is_dead() {
     let scene = Scene::new();
     scene.file("file", b"bytes");
     let (_sharer, code) = share(&scene, &places, "file");
-    let (number, words) = code.split_once('-').unwrap();
-    let guess = ["amber-otter", "otter-amber"]
-        .into_iter()
-        .find(|guess| *guess != words);
-    let guess = format!("{number}-{}", guess.unwrap());
+    let guess = other_words(&code);
     for _ in 0..5 {
         let said = get(&scene, &places, &guess, &[]).expect(7).stderr;
         assert!(said.contains("words of this code"), "{said}");
@@ -99,6 +96,36 @@ fn wrong_words_are_refused_and_then_the_code_is_dead() {
     let got = get(&scene, &places, &code, &["--wait", "3"]);
     assert_ne!(got.exit, Some(0), "a dead code lets in: {}", got.stderr);
     assert!(!scene.path("in/file").exists());
+}
+
+/// Row 9, over runs: guesses were noted a moment after they were answered, and a sharer that was killed forgot some.
+fn a_sharer_that_is_killed_knows_in_its_next_run_how_often_somebody_guessed() {
+    let places = cable("k");
+    let scene = Scene::new();
+    scene.file("file", b"bytes");
+    let (sharer, code) = share(&scene, &places, "file");
+    let guess = other_words(&code);
+    for _ in 0..3 {
+        get(&scene, &places, &guess, &[]).expect(7);
+    }
+    sharer.kill();
+    let (_sharer, again) = share(&scene, &places, "file");
+    assert_eq!(code, again);
+    for _ in 0..2 {
+        // The receiver has tried this code often enough itself.
+        fs::remove_dir_all(scene.path("receiver")).unwrap();
+        get(&scene, &places, &guess, &[]).expect(7);
+    }
+    let got = get(&scene, &places, &code, &["--wait", "3"]);
+    assert_ne!(got.exit, Some(0), "a dead code lets in: {}", got.stderr);
+}
+
+/// The same number with other words.
+fn other_words(code: &str) -> String {
+    let (number, words) = code.split_once('-').unwrap();
+    let mut guesses = ["amber-otter", "otter-amber"].into_iter();
+    let guess = guesses.find(|guess| *guess != words).unwrap();
+    format!("{number}-{guess}")
 }
 
 /// A receiver that has all of it serves; the sharer and another receiver are killed; what that one has begun goes on, and

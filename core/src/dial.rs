@@ -156,6 +156,15 @@ pub fn by_relay(addresses: Vec<Multiaddr>) -> Vec<(PeerId, Vec<Multiaddr>)> {
     relays
 }
 
+/// The IP address that an address begins with: where it is dialled.
+pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
+    match address.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
+}
+
 /// The relay that those of some addresses lead through that lead through any, if that is one.
 pub(crate) fn only_relay(addresses: &[Multiaddr]) -> Option<PeerId> {
     let mut relays = addresses.iter().filter_map(relay_of);
@@ -181,6 +190,30 @@ pub fn is_relayed(address: &Multiaddr) -> bool {
     address
         .iter()
         .any(|part| matches!(part, Protocol::P2pCircuit))
+}
+
+/// Whether an IP address holds inside of one network or machine only (the IANA registries of special-purpose addresses);
+/// one that carries addresses of IPv4 does where one of those does.
+pub fn is_inside(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => {
+            let [a, b, c, _] = ip.octets();
+            // A carrier's own network, and that of many VPNs.
+            let is_shared = a == 100 && b & 0xc0 == 64;
+            let is_special = (a, b, c) == (192, 0, 0) || (a == 198 && b & 0xfe == 18);
+            let is_local = ip.is_private() || ip.is_loopback() || ip.is_link_local();
+            is_local || is_shared || is_special
+        }
+        IpAddr::V6(ip) => {
+            let [first, second, ..] = ip.segments();
+            // Site-local addresses are of the past, and NAT64's are those of its network.
+            let is_site_local = first & 0xffc0 == 0xfec0;
+            let is_translated = (first, second) == (0x64, 0xff9b);
+            let is_local = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local();
+            let mut carried = carried_v4(ip).into_iter();
+            is_local || is_site_local || is_translated || carried.any(|ip| is_inside(ip.into()))
+        }
+    }
 }
 
 /// How a link reaches its peer, by the peer's address.
@@ -538,6 +571,31 @@ mod tests {
         ] {
             assert_eq!(path_kind(&address(text)), kind, "{text}");
         }
+    }
+
+    #[test]
+    fn addresses_that_hold_inside_are_told_from_others() {
+        let inside = [
+            "127.0.0.1",
+            "10.1.2.3",
+            "172.16.0.1",
+            "192.168.1.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "192.0.0.1",
+            "198.18.0.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "fec0::1",
+            "::ffff:10.1.2.3",
+            "64:ff9b::8.8.8.8",
+            "2002:c0a8:101::1",
+        ];
+        let outside = ["8.8.8.8", "100.128.0.1", "2a00::1", "2002:808:808::1"];
+        let is_inside = |ip: &str| is_inside(ip.parse().unwrap());
+        assert!(inside.into_iter().all(is_inside));
+        assert!(!outside.into_iter().any(is_inside));
     }
 
     proptest! {

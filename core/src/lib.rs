@@ -10,6 +10,7 @@
 //! - [`message`]: the messages inside the frames.
 //! - [`engine`]: the state machine that decides everything.
 //! - [`dial_back`]: what nodes say that were asked whether they get through to this peer.
+//! - [`network`]: which addresses one party may have to itself.
 //! - [`limits`]: the bound of everything that a peer can make grow.
 //!
 //! PROTOCOL.md beside this crate is the wire format, written for a second implementation.
@@ -30,6 +31,7 @@ pub mod limits;
 pub mod manifest;
 pub mod merkle;
 pub mod message;
+pub mod network;
 pub mod pair;
 pub mod pake;
 pub mod path;

@@ -28,8 +28,12 @@ pub const MAX_SEALED_FRAME: u32 = 4 + MAX_HEADER + MAX_PAYLOAD + TAG;
 pub struct Limits {
     /// Links at once, from all peers.
     pub links: usize,
-    /// Links that have not proved a key yet.
+    /// Of those, links that came in from one address (see [`Network`](crate::network::Network)).
+    pub links_of_one: usize,
+    /// Links that came in and have not proved a key yet.
     pub links_in_handshake: usize,
+    /// Of those, links from one address.
+    pub links_in_handshake_of_one: usize,
     /// How long a link may take to prove its key.
     pub handshake: Duration,
     /// Bytes of an encoded manifest.
@@ -106,7 +110,9 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             links: 256,
+            links_of_one: 64,
             links_in_handshake: 64,
+            links_in_handshake_of_one: 16,
             handshake: Duration::from_secs(10),
             manifest_bytes: 64 * 1024 * 1024,
             manifest_entries: 500_000,

@@ -12,7 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 mod name;
 
-use name::{check_component, fold, stem};
+pub use name::fold;
+use name::{check_component, stem};
 
 /// What the names of staging folders begin with. No path of a share may begin so, in any case or spelling: it could
 /// stand in for a file that is still on its way.
@@ -262,8 +263,10 @@ pub enum PathError {
     /// Windows drops these, and so two names would be one.
     #[error("it has a name in it that ends in a dot or a space")]
     TrailingDotOrSpace,
-    /// It begins with [`STAGING_PREFIX`].
-    #[error("it begins with `{STAGING_PREFIX}`, which handover keeps for files on their way")]
+    /// One of its names begins with [`STAGING_PREFIX`].
+    #[error(
+        "a name in it begins with `{STAGING_PREFIX}`, which handover keeps for files on their way"
+    )]
     Staging,
     /// A path where one name was wanted.
     #[error("it is a path, not one name")]
@@ -286,8 +289,11 @@ fn check(path: &str, max_bytes: usize, max_depth: usize) -> Result<(), PathError
     }
     check_characters(path)?;
     path.split('/').try_for_each(check_component)?;
-    let first = path.split('/').next().unwrap_or_default();
-    if fold(first).starts_with(STAGING_PREFIX) {
+    // At any depth: somebody may receive into a folder of an earlier share.
+    if path
+        .split('/')
+        .any(|name| fold(name).starts_with(STAGING_PREFIX))
+    {
         return Err(PathError::Staging);
     }
     Ok(())
@@ -348,7 +354,6 @@ mod tests {
             "Zoë/日本/👩‍👩‍👧.png",
             "evil\u{202e}txt.exe",
             " leading space",
-            "sub/.handover-is-fine-here",
             ".handover",
         ] {
             assert_eq!(path(name).as_str(), name);
@@ -396,6 +401,7 @@ mod tests {
             ".handover-1/0",
             ".HandOver-x",
             ".hand\u{200d}over-x",
+            "sub/.handover-1/0",
         ] {
             let error = SafePath::parse(name).unwrap_err();
             writeln!(answers, "{name:?}: {error}").unwrap();

@@ -401,6 +401,6 @@ pub const MUTANTS: &[Mutant] = &[
         file: "engine/download/proofs.rs",
         stands: "self.sent = self.sent.max(sent);",
         instead: "let _ = sent;",
-        within: 2000,
+        within: 3000,
     },
 ];

@@ -140,8 +140,24 @@ counted!(
     Seeder = "receiver that serves",
     /// The sharer was not to be had, and somebody else had the manifest.
     Deputy = "manifest of another than the sharer",
-    /// Somebody stood in for the sharer of a short code.
-    StandIn = "stand-in for a sharer",
+    /// Somebody who stood in for the sharer of a short code got a proof of its words, and refused it.
+    StandInRefuses = "stand-in refuses a proof",
+    /// The same, and said nothing.
+    StandInIsSilent = "stand-in is silent",
+    /// The same, and said that it was busy.
+    StandInIsBusy = "stand-in is busy",
+    /// The same, and said that it had no such share.
+    StandInForgets = "stand-in forgets",
+    /// The same, and dropped the link.
+    StandInHangsUp = "stand-in hangs up",
+    /// The same, and let one byte of an answer come after the other.
+    StandInDrips = "stand-in drips",
+    /// The same, and answered with what is no answer.
+    StandInTalksRubbish = "stand-in talks rubbish",
+    /// The same, and answered as if it knew the words.
+    StandInGuesses = "stand-in guesses",
+    /// Somebody stood in for the sharer and did not even answer the knock.
+    StandInIsMute = "stand-in is mute",
     /// The user paused and went on.
     Pause = "user pauses",
     /// Content went while a limit was set on it.

@@ -10,7 +10,9 @@ const GROUP: u64 = limits::GROUP as u64;
 pub fn small_limits() -> Limits {
     Limits {
         links: 16,
+        links_of_one: 12,
         links_in_handshake: 4,
+        links_in_handshake_of_one: 3,
         handshake: Duration::from_secs(10),
         manifest_bytes: 256 << 10,
         manifest_entries: 1000,

@@ -4,7 +4,7 @@
 //! them.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::{Command, ExitCode};
@@ -201,6 +201,16 @@ fn within<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stat
     there.join().expect("no panic")
 }
 
+/// The next datagram. A read with a timeout is not begun again by itself when a process was stopped meanwhile (signal(7)).
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.recv(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            received => return received,
+        }
+    }
+}
+
 fn udp(host: &str) -> UdpSocket {
     let socket = UdpSocket::bind((host, 0)).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -215,7 +225,7 @@ fn address(socket: &UdpSocket) -> SocketAddr {
 fn greet([a, b]: &[UdpSocket; 2]) {
     for (from, to) in [(a, b), (b, a)] {
         from.send(b"hello").unwrap();
-        assert_eq!(to.recv(&mut [0; 16]).unwrap(), 5);
+        assert_eq!(receive(to, &mut [0; 16]).unwrap(), 5);
     }
 }
 
@@ -234,8 +244,7 @@ fn numbers(socket: &UdpSocket) -> Vec<u32> {
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     let mut number = [0; 4];
     std::iter::from_fn(|| {
-        socket
-            .recv(&mut number)
+        receive(socket, &mut number)
             .ok()
             .map(|_| u32::from_be_bytes(number))
     })
@@ -280,14 +289,14 @@ fn a_round_trip_takes_both_delays() {
     let [a, b] = sockets;
     let echo = thread::spawn(move || {
         for _ in 0..5 {
-            b.recv(&mut [0; 16]).unwrap();
+            receive(&b, &mut [0; 16]).unwrap();
             b.send(b"pong").unwrap();
         }
     });
     for _ in 0..5 {
         let start = Instant::now();
         a.send(b"ping").unwrap();
-        a.recv(&mut [0; 16]).unwrap();
+        receive(&a, &mut [0; 16]).unwrap();
         assert!(start.elapsed() >= 80 * MS, "{:?}", start.elapsed());
     }
     echo.join().unwrap();

@@ -248,6 +248,10 @@ pub(crate) struct Get {
     /// Look for the other side for so long before giving up
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     pub(crate) wait: Option<Duration>,
+    /// With --hide-ip: go through relays that only the other side has named without asking; who runs one sees this
+    /// computer's address
+    #[arg(long, requires = "hide_ip")]
+    pub(crate) any_relay: bool,
     /// Remember the sender, if it runs with --remember too: the next time neither side needs a code
     #[arg(long)]
     pub(crate) remember: bool,

@@ -15,6 +15,7 @@ use handover_core::code::ShareCode;
 use handover_core::engine::{
     AcceptTerms, DownloadId, DownloadOutcome, DownloadSummary, Event, PathKind, Progress,
 };
+use handover_core::{Multiaddr, PeerId};
 use tokio::join;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -51,8 +52,9 @@ pub(crate) async fn run(
     let mut throttle = Throttle::new(args.limits, global)?;
     let mut lines = Lines::default();
     let memory = Memory::new(&config.data_dir, args.no_history)?;
-    config.known_files = memory.known_files().filter(|_| !args.no_known);
-    config.short_codes = Some(memory.folder().to_path_buf());
+    memory.prepare(&mut config).await;
+    config.known_files = config.known_files.filter(|_| !args.no_known);
+    config.any_relay = args.any_relay;
     let known = args
         .from
         .as_ref()
@@ -116,6 +118,7 @@ pub(crate) async fn run(
         manager: &manager,
         download,
         answer: Answer::new(args, screen, selection),
+        in_question: Vec::new(),
         name: String::new(),
         place: args.to.clone(),
         status: None,
@@ -189,6 +192,8 @@ struct Getting<'a> {
     manager: &'a UnifiedP2PManager,
     download: DownloadId,
     answer: Answer<'a>,
+    /// Relays that the user is asked about.
+    in_question: Vec<PeerId>,
     /// What the share is called.
     name: String,
     /// Where files land.
@@ -230,9 +235,10 @@ impl Getting<'_> {
         loop {
             tokio::select! {
                 () = interrupts.next() => return self.interrupted(events, interrupts).await,
-                line = lines.next(), if self.answer.asking != Asking::Nothing => {
-                    let decision = self.answer.line(line.as_deref());
-                    self.decide(decision).await?;
+                line = lines.next(), if self.is_asking() => {
+                    if let Some(exit) = self.line(line.as_deref()).await? {
+                        return Ok(exit);
+                    }
                 }
                 news = throttle.next() => throttle::heed(news, self.manager, self.screen).await?,
                 event = events.recv() => {
@@ -262,6 +268,7 @@ impl Getting<'_> {
                     &receiving::connecting(attempt, reason.as_deref()),
                 );
             }
+            Event::RelaysInQuestion { relays, .. } => self.relays_in_question(&relays)?,
             // Another link beside one that stands is not worth a line until it is used.
             Event::Connected { path, .. } if self.path.is_none() => {
                 screen.say(Tone::Plain, &receiving::connected(path));
@@ -346,6 +353,58 @@ impl Getting<'_> {
             _ => {}
         }
         Ok(None)
+    }
+
+    /// The user is asked something.
+    fn is_asking(&self) -> bool {
+        !self.in_question.is_empty() || self.answer.asking != Asking::Nothing
+    }
+
+    /// A line that was typed; `None` at the end of standard input. Says how the run ends, if that was the end.
+    async fn line(&mut self, line: Option<&str>) -> Result<Option<Exit>, Failure> {
+        if !self.in_question.is_empty() {
+            return self.relays_line(line).await;
+        }
+        let decision = self.answer.line(line);
+        self.decide(decision).await?;
+        Ok(None)
+    }
+
+    /// The other side is reached only through relays that it has named itself.
+    fn relays_in_question(&mut self, relays: &[(PeerId, Multiaddr)]) -> Result<(), Failure> {
+        self.status = None;
+        let screen = self.screen;
+        screen.need(Tone::Plain, &receiving::relays_in_question(relays));
+        if !screen.can_ask() {
+            return Err(Failure::usage(
+                "the other side is reached only through relays of its own choice, and nobody can be asked here whether to use them",
+                "Say it with --any-relay, or name a relay that both sides trust with --relay on the other side and here.",
+            ));
+        }
+        screen.ask(receiving::relays_question());
+        self.in_question = relays.iter().map(|(relay, _)| *relay).collect();
+        Ok(())
+    }
+
+    /// A line that was typed about them.
+    async fn relays_line(&mut self, line: Option<&str>) -> Result<Option<Exit>, Failure> {
+        let answer = line.map(|line| line.trim().to_lowercase());
+        match answer.as_deref() {
+            Some("y" | "yes") => {
+                let relays = std::mem::take(&mut self.in_question);
+                self.manager.use_relays(self.download, relays).await?;
+                Ok(None)
+            }
+            None | Some("" | "n" | "no" | "q") => {
+                self.manager.cancel(self.download).await?;
+                self.screen.say(Tone::Plain, receiving::declined());
+                Ok(Some(Exit::Declined))
+            }
+            Some(_) => {
+                self.screen.ask(receiving::relays_question());
+                Ok(None)
+            }
+        }
     }
 
     /// The first round may be too early: the sharer is only being announced.

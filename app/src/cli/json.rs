@@ -21,6 +21,7 @@
 //! | `connecting` | `download`, `attempt`, `reason` (why the last one failed) |
 //! | `not_found` | `download`, `reached` (whether any node of the DHT was asked), `date` (of this computer, in UTC, where that may be why: short codes are found as long as the clocks are no more than a week apart; else null) |
 //! | `other_date` | `download`, `days`: the sender's date is ahead by so many days at the least, behind if negative; one of the two clocks is wrong |
+//! | `relays_in_question` | `download`, `relays`: [{`peer`, `address`}]: nobody but the other side has named them, and who runs one sees a computer that hides; `--any-relay` uses them unasked |
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
 //! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `folder` (of its own, below the target folder, in which all of it lands; or null), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`, `read_by_itself` (where it would land, a shell, a session or a scheduler reads it without being told to)}] |
@@ -430,6 +431,14 @@ fn download_event(event: &Event) -> Option<Value> {
             "relays_spared",
             json!({ "download": download, "bytes_an_hour": an_hour }),
         ),
+        Event::RelaysInQuestion { download, relays } => {
+            let relay = |(peer, address): &(PeerId, Multiaddr)| json!({ "peer": peer.to_string(), "address": address.to_string() });
+            let relays: Vec<_> = relays.iter().map(relay).collect();
+            named(
+                "relays_in_question",
+                json!({ "download": download, "relays": relays }),
+            )
+        }
         Event::ConnectionLost {
             download,
             path,

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use handover::UnifiedP2PManager;
 use handover::store::{
-    Meeting, OpenShare, Pair, Store, StoreError, Transfer, Unfinished, standing,
+    Meeting, OpenShare, Pair, PeerRecord, Store, StoreError, Transfer, Unfinished, standing,
 };
 use handover_core::PeerId;
 use handover_core::engine::{Event, OnConflict};
@@ -56,9 +56,11 @@ impl Memory {
         })
     }
 
-    /// The folder in which it is noted which files are where, if that is to be noted.
-    pub(crate) fn known_files(&self) -> Option<PathBuf> {
-        self.keeps.then(|| self.folder.clone())
+    /// Has a peer make use of what is remembered, and note more of it.
+    pub(crate) async fn prepare(&self, config: &mut handover::Config) {
+        config.known_files = self.keeps.then(|| self.folder.clone());
+        config.short_codes = Some(self.folder.clone());
+        config.known_peers = self.known_peers().await;
     }
 
     /// The data folder.
@@ -66,24 +68,36 @@ impl Memory {
         &self.folder
     }
 
-    /// Tells a peer how others have done before.
-    pub(crate) async fn tell_standings(&self, manager: &UnifiedP2PManager) -> Result<(), Failure> {
+    /// The peers that were met, who was met last first; none where that can't be read now.
+    async fn peers(&self) -> Vec<(PeerId, PeerRecord)> {
         let store = self.store.clone();
         let read = spawn_blocking(move || store.peers());
-        let known = match timeout(STANDINGS, read).await {
+        match timeout(STANDINGS, read).await {
             Ok(Ok(Ok(known))) => known,
             Ok(Ok(Err(error))) => {
-                tracing::warn!(%error, "how peers have done before is not known");
-                return Ok(());
+                tracing::warn!(%error, "which peers were met before is not known");
+                Vec::new()
             }
-            Ok(Err(_)) | Err(_) => return Ok(()),
-        };
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
+    }
+
+    /// Tells a peer how others have done before.
+    pub(crate) async fn tell_standings(&self, manager: &UnifiedP2PManager) -> Result<(), Failure> {
+        let known = self.peers().await;
         let told = known
             .iter()
             .take(TOLD)
             .map(|(peer, record)| (*peer, standing(record)))
             .filter(|(_, standing)| *standing != 0);
         Ok(manager.tell_standings(told.collect()).await?)
+    }
+
+    /// Peers that have agreed to be known.
+    async fn known_peers(&self) -> Vec<PeerId> {
+        let met = self.peers().await.into_iter();
+        let known = met.filter(|(_, record)| record.pair.is_some());
+        known.map(|(peer, _)| peer).collect()
     }
 }
 

@@ -57,7 +57,7 @@ pub(crate) async fn run(
     let mut throttle = Throttle::new(args.limits, global)?;
     config.lan = args.lan || args.legacy;
     let memory = Memory::new(&config.data_dir, args.no_history)?;
-    config.known_files = memory.known_files();
+    memory.prepare(&mut config).await;
     let known = args
         .to
         .as_ref()

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
-use handover::store::{Begun, OpenShare};
+use handover::store::{Begun, OpenShare, ShortCodes};
 use handover_core::PeerId;
 use handover_core::code::ShareCode;
 use handover_core::engine::{ShareOptions, Short};
@@ -41,6 +41,7 @@ pub(crate) struct Claimed {
     pub(crate) key: String,
     pub(crate) begun: Begun,
     pub(crate) before: Option<OpenShare>,
+    codes: ShortCodes,
     /// Held for as long as the process runs.
     _lock: File,
 }
@@ -60,6 +61,7 @@ impl Claimed {
             key,
             begun,
             before: before.map(|(_, share)| share),
+            codes: ShortCodes::in_folder(memory.folder()),
             _lock: lock,
         })
     }
@@ -81,7 +83,8 @@ impl Claimed {
             let ShareCode::Short(code) = code else {
                 return None;
             };
-            let wrong = before.wrong;
+            let noted = self.codes.of(&code).map(|noted| noted.guessed);
+            let wrong = noted.unwrap_or_default().max(before.wrong);
             options.short = Short::Again { code, wrong };
         }
         options.uses = options

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 
 /// The bits that go from machine to machine: never setuid, setgid or sticky.
 const PERMISSIONS: u32 = 0o777;
-/// The owner's bits of a staged file that is a copy. Staged files have others until they get their own.
+/// The owner's bits of a staged file of which others will not have all. Staged files have others until they get their own.
 const COPY: u32 = 0o700;
 
 /// When the file was last written to.
@@ -54,14 +54,26 @@ fn asked_umask() -> u32 {
     u32::from(own.as_raw_mode())
 }
 
-/// Notes in a staged file's own mode, where a crash does not lose it, that it is a copy, and of what: bits that are withheld
-/// from others there will be withheld from them here. The staging folder keeps others out meanwhile.
-pub(super) fn withhold_as(staging: impl AsFd, staged: &str, original: &Metadata) -> io::Result<()> {
-    let mode = Mode::from_raw_mode((COPY | (original.mode() & 0o077)) as RawMode);
+/// What others may not have of a copy of a file with this mode: the group or everybody, where they can't read the file.
+pub(super) fn kept_from_others(mode: u32) -> u32 {
+    let group = if mode & 0o040 == 0 { 0o070 } else { 0 };
+    let everybody = if mode & 0o004 == 0 { 0o007 } else { 0 };
+    group | everybody
+}
+
+/// The same of a copy of a file that was published with this mode: only what was withheld of that, by the disk or by hand.
+pub(super) fn withheld_since(published: &Metadata, mode: u32) -> u32 {
+    kept_from_others(published.mode()) & !kept_from_others(mode & !umask())
+}
+
+/// Notes in a staged file's own mode, where a crash does not lose it, which bits will be withheld from others. The staging
+/// folder keeps others out meanwhile.
+pub(super) fn withhold(staging: impl AsFd, staged: &str, bits: u32) -> io::Result<()> {
+    let mode = Mode::from_raw_mode((COPY | (!bits & 0o077)) as RawMode);
     bearable(rustix::fs::chmodat(staging, staged, mode, AtFlags::empty()))
 }
 
-/// Of the bits that a staged file is to get, those that the file that it is a copy of has too.
+/// Of the bits that a staged file is to get, those that are not withheld.
 pub(super) fn withheld(staged: &Metadata, mode: u32) -> u32 {
     let noted = staged.mode() & PERMISSIONS;
     if noted & COPY == COPY {

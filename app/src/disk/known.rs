@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
 use cap_std::fs::Dir;
@@ -20,7 +20,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use super::beneath::{self, Walker};
 use super::error::disk_error;
 use super::noted::Noted;
-use super::staging::{FolderSink, Staging, path_of, split};
+use super::staging::{FolderSink, Staging, split};
 use super::{attributes, chunks};
 use crate::store::KnownFile;
 
@@ -60,7 +60,7 @@ impl FolderSink {
         let mut adopt_one = |adopt: &Adopt| {
             let file = &adopt.file;
             let (from, adopted) = if let Some(twin) = &adopt.twin {
-                (open_below(&mut walker, twin), Adopted::Staged)
+                (open_below(&mut walker, &twin.path), Adopted::Staged)
             } else {
                 let own = open_below(&mut walker, &file.path);
                 if own.is_some_and(|own| root_of(&own, file.size) == Some(adopt.root)) {
@@ -77,10 +77,14 @@ impl FolderSink {
             };
             let copied = self.copy(&staging, &from, file, adopt.root);
             let copied = copied.and_then(|right| {
-                // A twin is another file of the same share, whose mode says nothing about this one's.
-                if right && adopted == Adopted::StagedFromElsewhere {
-                    let staged = path_of(file.entry);
-                    attributes::withhold_as(&staging.dir, &staged, &from.metadata()?)?;
+                if right {
+                    let original = from.metadata()?;
+                    // A twin's own mode is that of another file, and says nothing of this one's.
+                    let bits = match &adopt.twin {
+                        Some(twin) => attributes::withheld_since(&original, twin.mode),
+                        None => attributes::kept_from_others(original.mode()),
+                    };
+                    staging.withhold(file.entry, bits)?;
                 }
                 Ok(right)
             });
@@ -132,6 +136,8 @@ impl FolderSink {
         let (root, staging) = self.staged()?;
         let before = staging.older(file.entry);
         let stands = open_below(&mut Walker::new(&root), &file.path);
+        let mode = stands.as_ref().and_then(|stands| stands.metadata().ok());
+        let bits = mode.map_or(0, |mode| attributes::kept_from_others(mode.mode()));
         let old: Vec<File> = before.into_iter().chain(stands).collect();
         if old.is_empty() {
             return Ok(Vec::new());
@@ -156,6 +162,9 @@ impl FolderSink {
         }
         let end = copied.iter().map(|(_, end)| *end).max();
         staging.wrote_up_to(file.entry, end.unwrap_or(0));
+        if !copied.is_empty() {
+            staging.withhold(file.entry, bits).map_err(fault)?;
+        }
         let leaves = leaves(copied, file.size);
         hash_leaves(&to, leaves).map_err(fault)
     }
@@ -246,7 +255,6 @@ fn open_below(walker: &mut Walker<'_>, path: &SafePath) -> Option<File> {
 
 /// A file that was noted, if it looks as it did then.
 fn open_known(known: &KnownFile) -> Option<File> {
-    use std::os::unix::fs::MetadataExt;
     let flags = READ | OFlags::NOFOLLOW;
     let file = File::from(rustix::fs::open(Path::new(&known.path), flags, Mode::empty()).ok()?);
     let metadata = file.metadata().ok()?;

@@ -228,14 +228,10 @@ impl Disk {
                 }
                 DiskDone::Finished { failed }
             }
-            DiskWork::CountProof { download } => {
-                let sent = self.proofs.count(download)?;
-                DiskDone::ProofCounted { sent }
-            }
-            DiskWork::ProofSucceeded { download, sharer } => {
-                self.proofs.succeeded(download, sharer)?;
-                DiskDone::Ok
-            }
+            count @ (DiskWork::CountGuess { .. }
+            | DiskWork::CountProof { .. }
+            | DiskWork::ProofNotSent { .. }
+            | DiskWork::ProofSucceeded { .. }) => self.proofs.perform(count)?,
             DiskWork::Discard { download } => {
                 self.proofs.forget(download);
                 if let Some(download) = self.downloads.remove(download)

@@ -1,8 +1,8 @@
-//! Counts, for the device, how often downloads have proved the words of their short codes.
+//! Counts, for the device, how often downloads have proved the words of their short codes, and others have guessed at those
+//! of its own.
 
-use handover_core::PeerId;
 use handover_core::code::ShortCode;
-use handover_core::engine::{DiskError, DownloadId};
+use handover_core::engine::{DiskDone, DiskError, DiskWork, DownloadId};
 
 use super::Registry;
 use crate::store::{ShortCodes, StoreError};
@@ -29,14 +29,24 @@ impl Proofs {
         self.of.remove(download);
     }
 
-    /// Counts one more; how many that makes, and 0 where none are counted.
-    pub(super) fn count(&self, download: DownloadId) -> Result<u32, DiskError> {
-        self.note(download, ShortCodes::count)
-    }
-
-    /// One that was counted has succeeded at this peer.
-    pub(super) fn succeeded(&self, download: DownloadId, sharer: PeerId) -> Result<(), DiskError> {
-        self.note(download, |codes, code| codes.succeeded(code, sharer))
+    /// Counts proofs and guesses, and takes off what does not count; how many that makes, and 0 where none are counted.
+    pub(super) fn perform(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
+        match work {
+            DiskWork::CountGuess { code, .. } => {
+                let codes = self.codes.as_ref();
+                codes.map_or(Ok(()), |codes| codes.guessed(&code).map_err(not_noted))?;
+            }
+            DiskWork::CountProof { download, most } => {
+                let sent = self.note(download, |codes, code| codes.count(code, most))?;
+                return Ok(DiskDone::ProofCounted { sent });
+            }
+            DiskWork::ProofNotSent { download } => self.note(download, ShortCodes::not_sent)?,
+            DiskWork::ProofSucceeded { download, sharer } => {
+                self.note(download, |codes, code| codes.succeeded(code, sharer))?;
+            }
+            other => unreachable!("{other:?} counts nothing"),
+        }
+        Ok(DiskDone::Ok)
     }
 
     fn note<T: Default>(
@@ -48,9 +58,13 @@ impl Proofs {
             return Ok(T::default());
         };
         let code = self.of.get(download)?;
-        note(codes, &code).map_err(|error| {
-            tracing::warn!(%error, "how often this code was tried is not noted");
-            DiskError::Other(error.to_string())
-        })
+        note(codes, &code).map_err(not_noted)
     }
+}
+
+// By value: it is called with what `map_err` hands on.
+#[allow(clippy::needless_pass_by_value)]
+fn not_noted(error: StoreError) -> DiskError {
+    tracing::warn!(%error, "how often a code was tried is not noted");
+    DiskError::Other(error.to_string())
 }

@@ -17,6 +17,7 @@ use handover_core::path::{STAGING_PREFIX, SafePath};
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::attributes;
 use super::beneath::{self, Made, Obstacle, Walker};
 use super::error::disk_error;
 use super::handles::OpenFiles;
@@ -465,6 +466,14 @@ impl Staging {
         rustix::fs::renameat(older, &path, &self.dir, &path)?;
         self.wrote_up_to(entry, len);
         Ok(())
+    }
+
+    /// These bits will be withheld from others, whatever mode the file is published with.
+    pub(super) fn withhold(&self, entry: u32, bits: u32) -> io::Result<()> {
+        if bits == 0 {
+            return Ok(());
+        }
+        attributes::withhold(&self.dir, &path_of(entry), bits)
     }
 
     /// A staging file was written up to here.

@@ -441,6 +441,7 @@ impl Driver {
                     link: up.id,
                     peer: up.peer,
                     path: up.path,
+                    remote: up.remote,
                     dial: up.dial,
                     relay: up.relay,
                     allowance: up.allowance,

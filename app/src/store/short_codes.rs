@@ -1,5 +1,6 @@
-//! How often the words of each short code were proved to somebody who did not know them, and who has turned out to know
-//! them: so that a command that is run again does not begin to count anew, and goes to the right peer.
+//! How often the words of each short code were proved to somebody who did not know them, how often somebody guessed at them,
+//! and who has turned out to know them: so that a command that is run again does not begin to count anew, and goes to the
+//! right peer.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -21,6 +22,8 @@ const CODES: TableDefinition<&str, &[u8]> = TableDefinition::new("short codes");
 pub struct Proved {
     /// Proofs that were sent and did not succeed.
     pub sent: u32,
+    /// Wrong guesses at the words, where the code is one of this device's own.
+    pub guessed: u32,
     /// The peer that knows the words.
     pub sharer: Option<PeerId>,
 }
@@ -31,6 +34,8 @@ struct Row {
     /// When it was written, in seconds since 1970.
     at: u64,
     sent: u32,
+    #[serde(default)]
+    guessed: u32,
     sharer: Option<String>,
 }
 
@@ -57,14 +62,31 @@ impl ShortCodes {
             let row = row.and_then(|row| decode::<Row>(row.value()));
             Ok(row.map_or_else(Proved::default, |row| Proved {
                 sent: row.sent,
+                guessed: row.guessed,
                 sharer: row.sharer.and_then(|peer| peer.parse().ok()),
             }))
         })
     }
 
-    /// One more proof is to be sent: counted durably, whichever process of this device sends it. How many that makes.
-    pub fn count(&self, code: &ShortCode) -> Result<u32, StoreError> {
-        self.change(code, |row| row.sent = row.sent.saturating_add(1))
+    /// One more proof is to be sent: counted durably, whichever process of this device sends it. How many that makes; one
+    /// beyond `most` is told and not noted, for it will not be sent.
+    pub fn count(&self, code: &ShortCode, most: u32) -> Result<u32, StoreError> {
+        let mut makes = 0;
+        self.change(code, |row| {
+            makes = row.sent.saturating_add(1);
+            row.sent = makes.min(most.max(row.sent));
+        })?;
+        Ok(makes)
+    }
+
+    /// Somebody has guessed wrong at the words.
+    pub fn guessed(&self, code: &ShortCode) -> Result<(), StoreError> {
+        self.change(code, |row| row.guessed = row.guessed.saturating_add(1))
+    }
+
+    /// A proof that was counted is not sent after all.
+    pub fn not_sent(&self, code: &ShortCode) -> Result<(), StoreError> {
+        self.change(code, |row| row.sent = row.sent.saturating_sub(1))
     }
 
     /// A proof that was counted has succeeded at this peer.
@@ -72,12 +94,11 @@ impl ShortCodes {
         self.change(code, |row| {
             row.sent = row.sent.saturating_sub(1);
             row.sharer = Some(sharer.to_string());
-        })?;
-        Ok(())
+        })
     }
 
-    /// Changes what is noted of a code; how many proofs count after that.
-    fn change(&self, code: &ShortCode, change: impl FnOnce(&mut Row)) -> Result<u32, StoreError> {
+    /// Changes what is noted of a code.
+    fn change(&self, code: &ShortCode, change: impl FnOnce(&mut Row)) -> Result<(), StoreError> {
         self.store.write(|transaction| {
             let mut rows = transaction.open_table(CODES)?;
             let key = code.encode();
@@ -98,7 +119,7 @@ impl ShortCodes {
             for (_, oldest) in ages.iter().take(many) {
                 rows.remove(oldest.as_str())?;
             }
-            Ok(row.sent)
+            Ok(())
         })
     }
 }
@@ -128,13 +149,20 @@ mod tests {
         let codes = ShortCodes::in_folder(folder.path());
         assert_eq!(codes.of(&code).unwrap(), Proved::default());
         for sent in 1..=4 {
-            assert_eq!(codes.count(&code).unwrap(), sent);
+            assert_eq!(codes.count(&code, 5).unwrap(), sent);
         }
+        // What is not sent does not count, whether there were too many or it was not needed.
+        assert_eq!(codes.count(&code, 4).unwrap(), 5);
+        assert_eq!(codes.of(&code).unwrap().sent, 4);
+        codes.count(&code, 5).unwrap();
+        codes.not_sent(&code).unwrap();
         let sharer = handover_core::Keypair::ed25519_from_bytes([1; 32]).unwrap();
         let sharer = sharer.public().to_peer_id();
         codes.succeeded(&code, sharer).unwrap();
+        codes.guessed(&code).unwrap();
         let proved = Proved {
             sent: 3,
+            guessed: 1,
             sharer: Some(sharer),
         };
         let again = ShortCodes::in_folder(folder.path());

@@ -74,10 +74,10 @@ impl Liar {
                     download: DOWNLOAD,
                     source,
                     sink: SinkKind::Folder,
-                    options: FetchOptions {
+                    options: Box::new(FetchOptions {
                         seed_for: Some(Duration::from_mins(10)),
                         ..config.fetch_options()
-                    },
+                    }),
                 };
                 liar.inputs.push_back(Input::Command(fetch));
                 tokio::select! {
@@ -266,6 +266,7 @@ impl Driver {
                     link: up.id,
                     peer: up.peer,
                     path: up.path,
+                    remote: up.remote,
                     dial: up.dial,
                     relay: up.relay,
                     allowance: up.allowance,

@@ -67,6 +67,7 @@ impl Play {
         let limits = Limits {
             links: 8,
             links_in_handshake: 4,
+            links_in_handshake_of_one: 4,
             window: 1 << 20,
             window_start: 1 << 18,
             send_buffer: 1 << 19,
@@ -107,12 +108,12 @@ impl Play {
                 key: FetchKey::Secret(secret()),
             },
             sink: SinkKind::Folder,
-            options: FetchOptions {
+            options: Box::new(FetchOptions {
                 dht: true,
                 remember: true,
                 seed: true,
                 ..FetchOptions::default()
-            },
+            }),
         }));
         play
     }
@@ -235,6 +236,7 @@ impl Play {
             link,
             peer: self.peer,
             path: PathKind::Lan,
+            remote: handover_core::Multiaddr::empty(),
             dial,
             relay: None,
             allowance: Allowance::default(),
@@ -691,6 +693,8 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
         | DiskWork::Write { .. }
         | DiskWork::Known { .. }
         | DiskWork::ProofSucceeded { .. }
+        | DiskWork::ProofNotSent { .. }
+        | DiskWork::CountGuess { .. }
         | DiskWork::Forget { .. }
         | DiskWork::Sync { .. }
         | DiskWork::Journal { .. }

@@ -104,6 +104,8 @@ pub(super) enum ShareJob {
     Chunk {
         entry: u32,
     },
+    /// Counts a wrong guess that came over this link.
+    CountGuess(LinkId),
     Note,
     Forget,
 }
@@ -137,6 +139,7 @@ pub(super) enum DownloadJob {
     /// Counts the proof that is to be sent over this link.
     CountProof(LinkId),
     ProofSucceeded,
+    ProofNotSent,
     Sync,
     Journal,
     Publish {

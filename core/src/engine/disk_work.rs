@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{DownloadId, Kept, OnConflict, Origin, Record, ShareId};
 use crate::PeerId;
 use crate::chunk::Chunk;
+use crate::code::ShortCode;
 use crate::manifest::Entry;
 use crate::merkle::{Hash, RangeHash};
 use crate::path::SafePath;
@@ -138,9 +139,14 @@ pub enum DiskWork {
         symlinks: Vec<PublishSymlink>,
         keep: bool,
     },
+    /// Count one more wrong guess at the words of a share's short code, durably, before it is answered.
+    CountGuess { share: ShareId, code: ShortCode },
     /// Count one more proof of the words of the download's short code, before it is sent: durably, and together with those
-    /// of all other downloads and runs of this device. Where nothing is kept, 0 is the count.
-    CountProof { download: DownloadId },
+    /// of all other downloads and runs of this device. One beyond `most` will not be sent, and is not noted. Where nothing is
+    /// kept, 0 is the count.
+    CountProof { download: DownloadId, most: u32 },
+    /// A proof was counted, and is not sent after all: it does not count.
+    ProofNotSent { download: DownloadId },
     /// A counted proof went to the peer that knows the words: it does not count, and later runs go to this peer.
     ProofSucceeded {
         download: DownloadId,
@@ -179,9 +185,18 @@ pub struct Adopt {
     pub file: Sought,
     /// What its bytes must hash to.
     pub root: Hash,
-    /// A file of the same download that has the same root, and its final name. Where it is not set, the file may stand
-    /// under its own name, or anywhere else that is known.
-    pub twin: Option<SafePath>,
+    /// A file of the same download that has the same root. Where it is not set, the file may stand under its own name, or
+    /// anywhere else that is known.
+    pub twin: Option<Twin>,
+}
+
+/// A file of a download that another one is a copy of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Twin {
+    /// Its final name.
+    pub path: SafePath,
+    /// The permission bits that it was published with, before the disk withheld any.
+    pub mode: u32,
 }
 
 /// Verified or provisional bytes on their way to staging.
@@ -266,7 +281,7 @@ pub enum DiskDone {
         kept: Kept,
     },
     /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::Known`],
-    /// [`DiskWork::ProofSucceeded`], [`DiskWork::Forget`], [`DiskWork::Discard`], [`DiskWork::Close`].
+    /// [`DiskWork::CountGuess`], [`DiskWork::ProofSucceeded`], [`DiskWork::ProofNotSent`], [`DiskWork::Forget`], [`DiskWork::Discard`], [`DiskWork::Close`].
     Ok,
     /// [`DiskWork::CountProof`]: how many were sent by now that have not succeeded, with this one.
     ProofCounted { sent: u32 },

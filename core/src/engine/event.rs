@@ -9,11 +9,11 @@ use super::{
     Allowance, AnnounceReport, DiskError, DownloadId, KeptSummary, Origin, PathKind, SessionId,
     ShareId,
 };
-use crate::PeerId;
 use crate::code::{ShortCode, Ticket};
 use crate::manifest::Manifest;
 use crate::pair::PairSecret;
 use crate::path::SafePath;
+use crate::{Multiaddr, PeerId};
 
 /// What users are told. Names and texts in it come from peers: whoever prints them escapes them.
 // Each variant's sentence tells of its fields.
@@ -97,6 +97,13 @@ pub enum Event {
     /// The peer was found under a day that is not this side's: its date is ahead by so many days at the least, or behind if
     /// they are negative. One of the two clocks is wrong.
     OtherDate { download: DownloadId, days: i32 },
+    /// The other side was found, and nobody but the other side has named the relays that lead to it: whoever runs one of
+    /// them sees where this side is. Answer with [`Command::UseRelays`](super::Command::UseRelays), or end the download.
+    RelaysInQuestion {
+        download: DownloadId,
+        /// Who they are, and an address of each.
+        relays: Vec<(PeerId, Multiaddr)>,
+    },
     /// A link proved the key.
     Connected {
         download: DownloadId,

@@ -132,6 +132,8 @@ pub enum Input {
         link: LinkId,
         peer: PeerId,
         path: PathKind,
+        /// Where it leads: the peer's address, or that of the relay between.
+        remote: Multiaddr,
         /// The dial that this link answers; `None` if the other side dialled.
         dial: Option<DialId>,
         /// The relay that carries it, if one does.
@@ -209,7 +211,7 @@ pub enum Command {
         download: DownloadId,
         source: FetchSource,
         sink: SinkKind,
-        options: FetchOptions,
+        options: Box<FetchOptions>,
     },
     /// Take what was offered.
     Accept {
@@ -218,6 +220,11 @@ pub enum Command {
     },
     /// Refuse what was offered.
     Decline { download: DownloadId },
+    /// Go through these relays too: the answer to [`Event::RelaysInQuestion`].
+    UseRelays {
+        download: DownloadId,
+        relays: Vec<PeerId>,
+    },
     /// Stop asking for more, keep what is there.
     Pause { download: DownloadId },
     /// Go on after a pause.
@@ -346,6 +353,8 @@ pub struct FetchOptions {
     pub own_folder: bool,
     /// Relays that the user has named: only those who run them say how much they carry.
     pub relays: Vec<PeerId>,
+    /// Go through these relays only, before the user has [agreed](Command::UseRelays) to others; `None`: through any.
+    pub only_relays: Option<Vec<PeerId>>,
     /// Proofs of the short code's words that this device has sent before, as
     /// [`DiskWork::CountProof`](super::DiskWork::CountProof) has counted them.
     pub proofs_sent: u32,

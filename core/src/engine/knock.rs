@@ -6,13 +6,12 @@
 
 use super::context::{Context, Dialled};
 use super::download::Download;
-use super::links::Role;
+use super::links::{Origin, Role};
 use super::share::Share;
 use super::{
     Allowance, DialId, DiskDone, DownloadId, Engine, FetchKey, LinkId, Output, PathKind, ShareId,
     VERSION, Violation,
 };
-use crate::PeerId;
 use crate::code::ShortCode;
 use crate::frame::{self, LinkKeys};
 use crate::handshake::{self, Initiator};
@@ -20,26 +19,37 @@ use crate::limits::{MAX_PAYLOAD, MAX_SEALED_FRAME};
 use crate::message::{self, Knock, KnockReply, Opening, Proof, Refusal, ShortKnock};
 use crate::pake::{Pake, PakeKey};
 use crate::secret::ShareSecret;
+use crate::{Multiaddr, PeerId};
 
 impl Engine {
-    pub(super) fn link_up(
+    /// The other side has dialled: it may knock, if there is anything to knock for and a place for it.
+    pub(super) fn link_came(
         &mut self,
         (link, peer, path): (LinkId, PeerId, PathKind),
-        dial: Option<DialId>,
-        (relay, allowance): (Option<PeerId>, Allowance),
+        remote: &Multiaddr,
     ) {
         let serves = self.serves_anything();
         let cx = &mut self.cx;
-        let dialled = dial.and_then(|dial| cx.dial_done(dial));
-        let (Some(Dialled { download: id, .. }), Some(dial)) = (dialled, dial) else {
-            let full = cx.links.len() >= cx.limits.links
-                || cx.links.awaiting() >= cx.limits.links_in_handshake;
-            if full || dial.is_some() || !serves {
-                return cx.push(Output::Close { link });
-            }
-            cx.links
-                .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
-            return cx.push(Output::AwaitPlain { link });
+        let origin = Origin::of(remote, path);
+        if !serves || !cx.links.has_place(&origin, &cx.limits) {
+            return cx.push(Output::Close { link });
+        }
+        cx.links
+            .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
+        cx.links.comes_from(link, origin);
+        cx.push(Output::AwaitPlain { link });
+    }
+
+    /// One of our dials has led to a link.
+    pub(super) fn link_up(
+        &mut self,
+        (link, peer, path): (LinkId, PeerId, PathKind),
+        dial: DialId,
+        (relay, allowance): (Option<PeerId>, Allowance),
+    ) {
+        let cx = &mut self.cx;
+        let Some(Dialled { download: id, .. }) = cx.dial_done(dial) else {
+            return cx.push(Output::Close { link });
         };
         if !self.may_knock(id, peer, dial) {
             self.cx.push(Output::Close { link });
@@ -226,7 +236,7 @@ impl Engine {
     fn proved(&mut self, link: LinkId, id: ShareId, key: &PakeKey, bytes: &[u8]) {
         // However many tries are under way at once: those that end after the code is dead prove nothing.
         let share = self.shares.get_mut(&id);
-        let Some(code) = share.as_ref().and_then(|share| share.short()) else {
+        let Some(code) = share.as_ref().and_then(|share| share.short().cloned()) else {
             return self.refuse(link, Refusal::NoSuchShare);
         };
         let tag = short_tag(code.number());
@@ -235,10 +245,16 @@ impl Engine {
         if let Ok((reply, keys)) = respond(&mut self.cx, link, key, &tag, &noise) {
             return self.let_in(link, id, true, reply, keys);
         }
-        if let Some(share) = share {
-            share.guessed_wrong(&mut self.cx);
+        if let Some(share) = self.shares.get_mut(&id) {
+            share.guessed_wrong(&mut self.cx, link, code);
         }
-        self.refuse(link, Refusal::WrongWords);
+    }
+
+    /// A wrong guess that came over a link has been counted: now it is answered.
+    pub(super) fn guess_counted(&mut self, link: LinkId) {
+        if self.cx.links.get(link).is_some() {
+            self.refuse(link, Refusal::WrongWords);
+        }
     }
 
     /// A link has proved that it may have a share.
@@ -297,20 +313,28 @@ impl Engine {
         self.download(id, |download, cx| download.prove(cx, link, peer, dial));
     }
 
-    /// The proof that is to go out on a link has been counted: now it does, unless it is one too many. Where it can't be
-    /// counted for later runs it is in this one.
+    /// The proof that is to go out on a link has been counted: now it does, unless it is one too many, or of no use any
+    /// more. Where it can't be counted for later runs it is in this one.
     pub(super) fn proof_counted(&mut self, id: DownloadId, link: LinkId, done: &DiskDone) {
         let sent = match done {
             DiskDone::ProofCounted { sent } => *sent,
             _ => 0,
         };
+        let is_noted = (1..=self.cx.limits.guesses).contains(&sent);
         let download = self.downloads.get_mut(&id);
-        if download.is_some_and(|download| download.proof_counted(sent)) {
-            self.send_proof(link);
-        } else if let Some(state) = self.cx.links.get(link)
-            && let Role::Counting(_, dial, _) = state.role
-        {
-            let peer = state.peer;
+        let may = download.is_some_and(|download| download.proof_counted(sent));
+        let state = self.cx.links.get(link);
+        let waits = state.and_then(|state| match state.role {
+            Role::Counting(_, dial, _) => Some((state.peer, dial)),
+            _ => None,
+        });
+        if may && waits.is_some() {
+            return self.send_proof(link);
+        }
+        if is_noted {
+            self.download(id, Download::proof_not_sent);
+        }
+        if let Some((peer, dial)) = waits {
             self.cx.close(link);
             self.download(id, |download, _| download.proof_broke(peer));
             self.dial_failed(id, dial, "no more proofs of this code may be sent");

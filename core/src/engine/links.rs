@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Allowance, DialId, DownloadId, LinkId, PathKind, ShareId};
-use crate::PeerId;
 use crate::handshake::Initiator;
 use crate::limits::Limits;
+use crate::network::Network;
 use crate::pake::{Pake, PakeKey};
 use crate::time::Time;
+use crate::{Multiaddr, PeerId};
 
 /// Messages without progress that a link may send in a second, in the long run.
 const IDLE_MESSAGES_PER_SECOND: u64 = 16;
@@ -20,6 +21,9 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// How long before a relay ends a link the last thing is asked for on it.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
+
+/// A relay has as many places as so many addresses.
+const PEERS_OF_A_RELAY: usize = 2;
 
 /// What a link is for.
 pub(super) enum Role {
@@ -46,6 +50,8 @@ pub(super) struct Link {
     pub(super) peer: PeerId,
     pub(super) path: PathKind,
     pub(super) role: Role,
+    /// Of a link that came in: from where.
+    origin: Origin,
     pub(super) rtt: Option<Duration>,
     /// Who is between, if it was dialled through a relay.
     pub(super) relay: Option<PeerId>,
@@ -64,6 +70,28 @@ pub(super) struct Link {
     /// Messages without progress that it may still send, and when that was last counted.
     budget: u64,
     counted: Time,
+}
+
+/// From where a link came in.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    networks: Vec<Network>,
+    is_relay: bool,
+}
+
+impl Origin {
+    pub(super) fn of(remote: &Multiaddr, path: PathKind) -> Self {
+        Self {
+            networks: Network::of(remote),
+            is_relay: path == PathKind::Relayed,
+        }
+    }
+
+    /// How many places one of its networks has where one address has so many. Many peers come through one relay.
+    fn share(&self, network: Network, of_one: usize) -> usize {
+        let peers = if self.is_relay { PEERS_OF_A_RELAY } else { 1 };
+        network.share(of_one).saturating_mul(peers)
+    }
 }
 
 /// What a link needs now.
@@ -99,6 +127,7 @@ impl Links {
                 peer,
                 path,
                 role,
+                origin: Origin::default(),
                 rtt: None,
                 relay: None,
                 allowance: Allowance::default(),
@@ -150,12 +179,30 @@ impl Links {
         links.filter(|link| link.relay == Some(relay)).count()
     }
 
-    /// Links without keys that the other side opened.
-    pub(super) fn awaiting(&self) -> usize {
-        self.links
-            .values()
-            .filter(|link| matches!(link.role, Role::Awaiting | Role::Pairing(..)))
-            .count()
+    /// Whether one more link may come in from there.
+    pub(super) fn has_place(&self, origin: &Origin, limits: &Limits) -> bool {
+        let awaiting = self.links.values().filter(|link| link.is_awaited()).count();
+        if self.len() >= limits.links || awaiting >= limits.links_in_handshake {
+            return false;
+        }
+        origin.networks.iter().all(|network| {
+            let links = self.links.values();
+            let from = links.filter(|link| link.origin.networks.contains(network));
+            let (mut all, mut awaiting) = (0, 0);
+            for link in from {
+                all += 1;
+                awaiting += usize::from(link.is_awaited());
+            }
+            all < origin.share(*network, limits.links_of_one)
+                && awaiting < origin.share(*network, limits.links_in_handshake_of_one)
+        })
+    }
+
+    /// A link came in from there.
+    pub(super) fn comes_from(&mut self, id: LinkId, origin: Origin) {
+        if let Some(link) = self.links.get_mut(&id) {
+            link.origin = origin;
+        }
     }
 
     /// Whether a download has knocked at this peer and waits for what comes of it.
@@ -221,6 +268,11 @@ impl Link {
             self.role,
             Role::Serving(_) | Role::Fetching(_) | Role::Seeding(_)
         )
+    }
+
+    /// It came in and has not proved a key.
+    fn is_awaited(&self) -> bool {
+        matches!(self.role, Role::Awaiting | Role::Pairing(..))
     }
 
     /// A frame has come over it, or is about to go.

@@ -50,7 +50,7 @@ pub use gate::{Limited, Priority, TransferId};
 pub use io::*;
 pub use journal::*;
 
-use context::{Context, DownloadJob, JobOwner, LookUpOwner};
+use context::{Context, DownloadJob, JobOwner, LookUpOwner, ShareJob};
 use download::Download;
 use links::{Care, Role};
 use share::Share;
@@ -116,9 +116,18 @@ impl Engine {
                 link,
                 peer,
                 path,
-                dial,
+                remote,
+                dial: None,
+                ..
+            } => self.link_came((link, peer, path), &remote),
+            Input::LinkUp {
+                link,
+                peer,
+                path,
+                dial: Some(dial),
                 relay,
                 allowance,
+                ..
             } => self.link_up((link, peer, path), dial, (relay, allowance)),
             Input::LinkDown { link, reason } => self.link_down(link, reason),
             Input::DialFailed { dial, reason } => {
@@ -226,13 +235,16 @@ impl Engine {
                 sink,
                 options,
             } => {
-                let opened = Download::open(&mut self.cx, download, source, sink, options);
+                let opened = Download::open(&mut self.cx, download, source, sink, *options);
                 self.downloads.insert(download, opened);
             }
             Command::Accept { download, terms } => {
                 self.download(download, |download, cx| download.accept(cx, terms));
             }
             Command::Decline { download } => self.download(download, Download::decline),
+            Command::UseRelays { download, relays } => {
+                self.download(download, |download, cx| download.use_relays(cx, &relays));
+            }
             Command::Pause { download } => {
                 self.download(download, |download, cx| download.pause(cx, true));
             }
@@ -492,6 +504,9 @@ impl Engine {
     fn disk_done(&mut self, job: JobId, done: DiskDone) {
         match self.cx.job_done(job) {
             Some(JobOwner::Share(id, job)) => {
+                if let ShareJob::CountGuess(link) = job {
+                    self.guess_counted(link);
+                }
                 if let Some(share) = self.shares.get_mut(&id) {
                     share.disk_done(&mut self.cx, job, done);
                 }

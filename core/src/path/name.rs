@@ -66,7 +66,8 @@ fn is_extension(text: &str) -> bool {
         && text.chars().any(|c| c.is_ascii_alphabetic())
 }
 
-pub(super) fn fold(text: &str) -> String {
+/// The same for all spellings of a name that some file system takes for one: see [`SafePath::fold_key`](super::SafePath).
+pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
     }

@@ -83,7 +83,7 @@ impl Landing {
             return Ok(Adopted::Stands);
         }
         let found = match &adopt.twin {
-            Some(twin) => self.folder.bytes(twin.as_str()),
+            Some(twin) => self.folder.bytes(twin.path.as_str()),
             None => disk.known.get(&adopt.root),
         };
         let Some(bytes) = found.filter(is_right).cloned() else {

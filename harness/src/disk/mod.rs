@@ -107,7 +107,7 @@ pub enum JobKind {
     Publish,
     /// [`DiskWork::Finish`].
     Finish,
-    /// [`DiskWork::Known`], [`DiskWork::CountProof`], [`DiskWork::ProofSucceeded`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
+    /// [`DiskWork::Known`], [`DiskWork::CountProof`], [`DiskWork::ProofSucceeded`], [`DiskWork::ProofNotSent`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
     Forget,
 }
 
@@ -130,8 +130,10 @@ impl JobKind {
             DiskWork::Publish { .. } => Self::Publish,
             DiskWork::Finish { .. } => Self::Finish,
             DiskWork::Known { .. }
+            | DiskWork::CountGuess { .. }
             | DiskWork::CountProof { .. }
             | DiskWork::ProofSucceeded { .. }
+            | DiskWork::ProofNotSent { .. }
             | DiskWork::Forget { .. }
             | DiskWork::Discard { .. }
             | DiskWork::Close { .. } => Self::Forget,
@@ -536,10 +538,17 @@ impl Disk {
                 symlinks,
                 ..
             } => self.land(download, |landing, _| landing.finish(&folders, &symlinks)),
-            DiskWork::CountProof { download } => {
+            DiskWork::CountGuess { .. } => Ok(DiskDone::Ok),
+            DiskWork::CountProof { download, most } => {
                 let (sent, _) = self.noted_proofs(download)?;
-                *sent += 1;
-                Ok(DiskDone::ProofCounted { sent: *sent })
+                let makes = *sent + 1;
+                *sent = makes.min(most.max(*sent));
+                Ok(DiskDone::ProofCounted { sent: makes })
+            }
+            DiskWork::ProofNotSent { download } => {
+                let (sent, _) = self.noted_proofs(download)?;
+                *sent -= 1;
+                Ok(DiskDone::Ok)
             }
             DiskWork::ProofSucceeded { download, sharer } => {
                 let (sent, known) = self.noted_proofs(download)?;

@@ -40,6 +40,8 @@ pub enum StandIn {
     Rubbish,
     /// An answer as from somebody who has guessed other words.
     Guesses,
+    /// Nothing, not even to the knock before: so it gets no proof.
+    Mute,
 }
 
 impl StandIn {
@@ -53,7 +55,23 @@ impl StandIn {
         Self::Drips,
         Self::Rubbish,
         Self::Guesses,
+        Self::Mute,
     ];
+
+    /// What the ledger counts it as.
+    fn fault(self) -> Fault {
+        match self {
+            Self::Refuses => Fault::StandInRefuses,
+            Self::Silent => Fault::StandInIsSilent,
+            Self::Busy => Fault::StandInIsBusy,
+            Self::Forgets => Fault::StandInForgets,
+            Self::HangsUp => Fault::StandInHangsUp,
+            Self::Drips => Fault::StandInDrips,
+            Self::Rubbish => Fault::StandInTalksRubbish,
+            Self::Guesses => Fault::StandInGuesses,
+            Self::Mute => Fault::StandInIsMute,
+        }
+    }
 }
 
 impl World {
@@ -68,7 +86,10 @@ impl World {
 
     /// Somebody knocks with a code's number: the puppet guesses at the words.
     pub(super) fn guess_words(&mut self, place: HostId, link: LinkId, knock: &ShortKnock) {
-        happened(Fault::StandIn);
+        let how = self.puppet(place).stand_in;
+        if how == StandIn::Mute {
+            return happened(how.fault());
+        }
         let guess = format!("{}-amber-otter", knock.number);
         let Ok(ShareCode::Short(code)) = ShareCode::parse(&guess) else {
             panic!("engines knock with numbers of codes");
@@ -81,9 +102,11 @@ impl World {
 
     /// The proof that is due after that has come.
     pub(super) fn answer_proof(&mut self, place: HostId, link: LinkId) {
-        match self.puppet(place).stand_in {
+        let how = self.puppet(place).stand_in;
+        happened(how.fault());
+        match how {
             StandIn::Refuses => self.reply(link, &KnockReply::Refused(Refusal::WrongWords)),
-            StandIn::Silent => {}
+            StandIn::Silent | StandIn::Mute => {}
             StandIn::Busy => self.reply(link, &KnockReply::Refused(Refusal::Busy)),
             StandIn::Forgets => self.reply(link, &KnockReply::Refused(Refusal::NoSuchShare)),
             StandIn::HangsUp => self.give_up(link),

@@ -219,6 +219,7 @@ fn download_of(event: &Event) -> Option<DownloadId> {
         | Event::PathChanged { download, .. }
         | Event::Circuits { download, .. }
         | Event::RelaysSpared { download, .. }
+        | Event::RelaysInQuestion { download, .. }
         | Event::ConnectionLost { download, .. }
         | Event::Deputy { download, .. }
         | Event::SourceJoined { download, .. }

@@ -29,6 +29,12 @@ fn relay_of(number: usize) -> PeerId {
     relay_peer(u8::try_from(number).expect("a world has few relays"))
 }
 
+/// Where that relay is.
+fn address_of_relay(number: usize) -> Multiaddr {
+    let address = format!("/ip4/10.255.0.{}/tcp/4001", number + 1);
+    address.parse().expect("an address")
+}
+
 /// How an address is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
@@ -131,6 +137,16 @@ pub(crate) struct Coming {
     route: Route,
     /// What the relay that it leads through has said.
     allowance: Allowance,
+}
+
+impl Coming {
+    /// Where the link leads.
+    fn remote(&self) -> Multiaddr {
+        match self.route.relay {
+            Some(relay) => address_of_relay(relay),
+            None => World::address(self.across),
+        }
+    }
 }
 
 /// Links that are made from now on die after so many bytes.
@@ -440,6 +456,7 @@ impl World {
                 link,
                 peer: coming.peer,
                 path: coming.route.path,
+                remote: coming.remote(),
                 dial: coming.dial,
                 relay: coming.route.relay.map(relay_of),
                 allowance: coming.allowance,

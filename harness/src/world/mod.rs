@@ -387,7 +387,7 @@ impl World {
             download,
             source,
             sink: fetch.sink,
-            options,
+            options: Box::new(options),
         };
         self.command(host, command);
         download

@@ -1,7 +1,7 @@
 //! Row 14. The limits on requests, names and frames stand with the scenes of who breaks them.
 
 use handover_core::Multiaddr;
-use handover_core::engine::{DownloadOutcome, FetchKey, FetchSource, Segment};
+use handover_core::engine::{DownloadOutcome, FetchKey, FetchSource, LinkId, Segment};
 use handover_core::limits::{LEAF, Limits};
 use handover_core::message::{Message, Served};
 use handover_harness::{Fetch, Say, Tree, World, content, small_limits};
@@ -158,7 +158,7 @@ fn requests() {
 fn links() {
     let limits = Limits {
         links: 5,
-        links_in_handshake: 5,
+        links_of_one: 5,
         ..small_limits()
     };
     let mut world = World::with_limits(104, limits);
@@ -173,18 +173,53 @@ fn links() {
     assert_eq!(world.links_of(alice).len(), 5);
 }
 
+/// Of these links, which were closed.
+fn closed(world: &mut World, links: &[LinkId]) -> Vec<bool> {
+    world.run_for(SECOND);
+    let links = links.iter();
+    links.map(|link| world.puppet_link(*link).is_over).collect()
+}
+
+#[test]
+fn links_of_one_address() {
+    let limits = Limits {
+        links_of_one: 2,
+        ..small_limits()
+    };
+    let mut world = World::with_limits(104, limits);
+    let (alice, mallory, eve) = (world.add_host(), world.add_puppet(), world.add_puppet());
+    let (_, ticket) = world.share(alice, Tree::one("f", "x"));
+    for _ in 0..2 {
+        world.puppet_joins(mallory, alice, &ticket);
+    }
+    let links = [mallory, eve].map(|puppet| world.puppet_dials(puppet, alice));
+    assert_eq!(closed(&mut world, &links), [true, false]);
+}
+
 #[test]
 fn links_in_handshake() {
     let mut world = World::new(105);
-    let (alice, mallory) = (world.add_host(), world.add_puppet());
+    let alice = world.add_host();
     world.share(alice, Tree::one("f", "x"));
-    let links: Vec<_> = (0..5).map(|_| world.puppet_dials(mallory, alice)).collect();
-    world.run_for(SECOND);
-    let over: Vec<_> = links
-        .iter()
-        .map(|link| world.puppet_link(*link).is_over)
-        .collect();
-    assert_eq!(over, [false, false, false, false, true]);
+    let puppets = [(); 5].map(|()| world.add_puppet());
+    let links = puppets.map(|puppet| world.puppet_dials(puppet, alice));
+    assert_eq!(
+        closed(&mut world, &links),
+        [false, false, false, false, true]
+    );
+}
+
+#[test]
+fn links_in_handshake_of_one_address() {
+    let mut world = World::new(105);
+    let (alice, mallory, eve) = (world.add_host(), world.add_puppet(), world.add_puppet());
+    world.share(alice, Tree::one("f", "x"));
+    let puppets = [mallory, mallory, mallory, mallory, eve];
+    let links = puppets.map(|puppet| world.puppet_dials(puppet, alice));
+    assert_eq!(
+        closed(&mut world, &links),
+        [false, false, false, true, false]
+    );
 }
 
 #[test]

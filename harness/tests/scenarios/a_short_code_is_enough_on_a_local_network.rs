@@ -5,7 +5,9 @@ use handover_core::engine::{
     DownloadError, DownloadId, DownloadOutcome, Event, FetchKey, FetchSource, PathKind, Short,
 };
 use handover_core::limits::{GROUP, Limits};
-use handover_harness::{Fetch, HostId, Offering, Route, Tree, World, content, small_limits};
+use handover_harness::{
+    Fetch, HostId, Offering, Route, StandIn, Tree, World, content, small_limits,
+};
 use handover_transports::memory::LinkProfile;
 
 use crate::{assert_same, complete, count, pair};
@@ -111,6 +113,35 @@ fn others_on_the_network_do_not_matter() {
         let carol = world.add_host();
         world.share(carol, Tree::one("h", "x"));
     }
+    let download = fetch(&mut world, bob, &code);
+    complete(&mut world, bob, download);
+}
+
+/// The first sixteen, by their names, were dialled again and again, and the sharer never.
+#[test]
+fn a_crowd_that_says_nothing_does_not_keep_the_sharer_from_its_turn() {
+    let limits = Limits {
+        nearby: 64,
+        links: 64,
+        ..small_limits()
+    };
+    let mut world = World::with_limits(205, limits);
+    let (alice, bob) = (world.add_host(), world.add_host());
+    let mut ahead = 0;
+    while ahead < 20 {
+        let mute = world.add_puppet();
+        world.stand_in(mute, StandIn::Mute, false);
+        if world.peer(mute) < world.peer(alice) {
+            ahead += 1;
+        } else {
+            world.set_lan(mute, 1);
+        }
+    }
+    world.make_neighbourly();
+    let mut offering = Offering::tree(tree());
+    offering.options.short = Short::New;
+    world.share_with(alice, offering);
+    let code = code_of(&world, alice);
     let download = fetch(&mut world, bob, &code);
     complete(&mut world, bob, download);
 }

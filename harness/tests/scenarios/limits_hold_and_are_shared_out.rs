@@ -1,7 +1,8 @@
 use std::time::Duration;
 
 use handover_core::engine::{Command, DownloadId, Event, Limited, Priority, ShareId, TransferId};
-use handover_harness::{HostId, Tree, World, content};
+use handover_core::limits::Limits;
+use handover_harness::{HostId, Tree, World, content, small_limits};
 
 use crate::{SECOND, assert_same, complete, pair};
 
@@ -16,7 +17,13 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64, transfers: u64) -> Self {
-        let (world, alice, bob) = pair(seed);
+        // All of them begin at once, from one address.
+        let limits = Limits {
+            links_in_handshake_of_one: 4,
+            ..small_limits()
+        };
+        let mut world = World::with_limits(seed, limits);
+        let (alice, bob) = (world.add_host(), world.add_host());
         let mut scene = Self {
             world,
             alice,

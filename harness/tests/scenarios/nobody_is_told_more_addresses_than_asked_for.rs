@@ -1,7 +1,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use handover_core::engine::{Event, FetchOptions, PathKind};
+use handover_core::PeerId;
+use handover_core::engine::{Command, DownloadOutcome, Event, FetchOptions, PathKind};
 use handover_harness::{Fetch, HostId, Offering, Route, Tree, World, content};
 
 use crate::{SECOND, assert_same, complete, count, pair};
@@ -30,16 +31,59 @@ fn tree() -> Tree {
 fn a_ticket_names_the_local_network_only_where_that_was_asked_for() {
     for lan in [false, true] {
         let (mut world, alice, _) = scene(400);
+        // A carrier's network, or that of a VPN.
+        world.listen(
+            alice,
+            "/ip4/100.64.0.1/tcp/1".parse().unwrap(),
+            Route::wan(),
+        );
         let mut offering = Offering::tree(tree());
         offering.options.lan = lan;
         let (_, ticket) = world.share_with(alice, offering);
         let is_lan =
-            |address: &&handover_core::Multiaddr| address.to_string().starts_with("/ip4/10.");
-        assert_eq!(
-            ticket.addresses.iter().filter(is_lan).count(),
-            usize::from(lan)
-        );
-        assert_eq!(ticket.addresses.len(), 2 + usize::from(lan));
+            |address: &&handover_core::Multiaddr| address.to_string().starts_with("/ip4/10");
+        let inside = if lan { 2 } else { 0 };
+        assert_eq!(ticket.addresses.iter().filter(is_lan).count(), inside);
+        assert_eq!(ticket.addresses.len(), 2 + inside);
+    }
+}
+
+/// Whoever runs a relay sees who hides, and it was used if the other side named it.
+#[test]
+fn who_hides_uses_no_relay_that_only_the_other_side_has_named_before_the_user_agrees() {
+    let relay: PeerId = RELAY.split('/').nth(2).unwrap().parse().unwrap();
+    for agrees in [false, true] {
+        let (mut world, alice, bob) = scene(402);
+        let mut offering = Offering::tree(tree());
+        offering.options.relayed_only = true;
+        let (_, ticket) = world.share_with(alice, offering);
+        let fetch = Fetch {
+            options: FetchOptions {
+                relayed_only: true,
+                only_relays: Some(Vec::new()),
+                ..FetchOptions::default()
+            },
+            ..Fetch::default()
+        };
+        let download = world.fetch_with(bob, &ticket, fetch);
+        // However long the user thinks.
+        world.run_for(600 * SECOND);
+        let asked = |event: &Event| match event {
+            Event::RelaysInQuestion { relays, .. } => relays.iter().any(|(of, _)| *of == relay),
+            _ => false,
+        };
+        assert_eq!(count(&world, bob, asked), 1);
+        assert_eq!(world.links_of(bob), []);
+        if agrees {
+            let relays = vec![relay];
+            world.command(bob, Command::UseRelays { download, relays });
+            complete(&mut world, bob, download);
+            assert_same(&world, bob, download, &tree());
+        } else {
+            world.command(bob, Command::Cancel { download });
+            let outcome = world.run_to_end(bob, download);
+            assert_eq!(outcome, DownloadOutcome::Cancelled);
+        }
     }
 }
 

@@ -19,7 +19,9 @@ fn limits() -> Limits {
         circuits_per_relay: 4,
         relay_at_once: 1 << 30,
         links: 32,
+        links_of_one: 16,
         links_in_handshake: 16,
+        links_in_handshake_of_one: 16,
         window: 64 * u64::from(GROUP),
         window_total: 64 * u64::from(GROUP),
         ..small_limits()

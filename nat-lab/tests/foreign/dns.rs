@@ -21,7 +21,11 @@ pub fn serve(records: BTreeMap<String, Record>) {
     let socket = UdpSocket::bind((room::RESOLVER, 53)).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        loop {
+            // An error is a word about an answer that did not arrive, or a signal.
+            let Ok((length, from)) = socket.recv_from(&mut buffer) else {
+                continue;
+            };
             if let Some(answer) = answer(&buffer[..length], &records) {
                 let _ = socket.send_to(&answer, from);
             }

@@ -1,16 +1,15 @@
 //! Everything that runs on a connection: the link protocol, and what keeps a peer of the libp2p network in order.
 
-use std::num::NonZeroU32;
 use std::time::Duration;
 
 use libp2p::connection_limits::{self, ConnectionLimits};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::swarm::behaviour::toggle::Toggle;
-use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping, relay};
+use libp2p::{PeerId, autonat, dcutr, identify, mdns, memory_connection_limits, ping};
 
-use super::config::{Libp2pConfig, Reachable, RelayQuotas, Serve};
+use super::config::{Libp2pConfig, Reachable, Serve};
 use super::mdns::Bounded;
-use super::{candidates, circuit, dht, dial_back, gate, inbound, link};
+use super::{candidates, circuit, dht, dial_back, gate, inbound, link, relay_server, tester};
 
 /// What identify names the protocol.
 const PROTOCOL_VERSION: &str = "/handover/1.0.0";
@@ -29,8 +28,8 @@ pub struct ConnectionBounds {
     /// Connections that came in and whose handshake is under way, over TCP and as many over QUIC. One address (of IPv6: one
     /// /64) has an eighth of them.
     pub pending_incoming: u32,
-    /// Connections in all. A quarter of them is kept for those that this side dials; one address has an eighth, and 16 at
-    /// the least.
+    /// Connections in all. A quarter of them is kept for those that this side dials, and a sixteenth for known peers; one
+    /// address has an eighth, and 16 at the least.
     pub total: u32,
     /// No connection is taken while the process holds more bytes than this.
     pub memory: usize,
@@ -44,6 +43,7 @@ impl ConnectionBounds {
             pending_of_one: places(self.pending_incoming.div_ceil(8)),
             standing: places(self.total - self.total / 4),
             standing_of_one: places((self.total / 8).max(16)),
+            standing_of_known: places(self.total / 16),
         }
     }
 }
@@ -77,12 +77,12 @@ pub(crate) struct Node {
     pub(crate) dht: Toggle<dht::Kad>,
     pub(crate) relays: circuit::Behaviour,
     pub(crate) asking: Toggle<dht::wire::Behaviour>,
-    pub(crate) relay: Toggle<relay::Behaviour>,
+    pub(crate) relay: Toggle<relay_server::Behaviour>,
     pub(crate) candidates: Toggle<candidates::Behaviour>,
     punch: Toggle<dcutr::Behaviour>,
     reachable: Toggle<autonat::v2::client::Behaviour>,
     pub(crate) dial_back: Toggle<dial_back::Behaviour>,
-    pub(crate) tester: Toggle<autonat::v2::server::Behaviour>,
+    pub(crate) tester: Toggle<tester::Behaviour>,
 }
 
 impl Node {
@@ -109,7 +109,7 @@ impl Node {
             config.nearby.then(|| Bounded::new(listen))
         };
         Self {
-            inbound: inbound::Behaviour::new(bounds.inbound()),
+            inbound: inbound::Behaviour::new(bounds.inbound(), config.known()),
             limits: connection_limits::Behaviour::new(limits),
             memory: memory_connection_limits::Behaviour::with_max_bytes(bounds.memory),
             gate: (config.dht || !config.direct)
@@ -123,7 +123,9 @@ impl Node {
             dht: config.dht.then(|| dht::behaviour(peer)).into(),
             asking: config.dht.then(dht::wire::behaviour).into(),
             relays,
-            relay: serves.then(|| relaying(peer, &config.quotas)).into(),
+            relay: serves
+                .then(|| relay_server::Behaviour::new(peer, &config.quotas))
+                .into(),
             candidates: looks.then(candidates::Behaviour::default).into(),
             punch: config.punch.then(|| dcutr::Behaviour::new(peer)).into(),
             reachable: (asks && looks)
@@ -147,58 +149,11 @@ impl Node {
             dht.set_mode(Some(mode));
         }
         if let Some(relay) = self.relay.as_mut() {
-            let status = if serve {
-                relay::Status::Enable
-            } else {
-                relay::Status::Disable
-            };
-            relay.set_status(Some(status));
+            relay.serve(serve);
         }
-        self.tester = serve.then(autonat::v2::server::Behaviour::default).into();
+        self.tester = serve.then(tester::Behaviour::default).into();
     }
 }
-
-/// Relaying within quotas, and limits on how often one peer or address may ask.
-fn relaying(peer: PeerId, quotas: &RelayQuotas) -> relay::Behaviour {
-    let circuits = if quotas.circuits_per_peer == 0 {
-        0
-    } else {
-        quotas.circuits
-    };
-    let config = relay::Config {
-        max_reservations: quotas.reservations,
-        max_circuits: circuits,
-        // libp2p refuses only what exceeds this by more than one.
-        max_circuits_per_peer: quotas.circuits_per_peer.saturating_sub(1),
-        max_circuit_bytes: quotas.bytes_per_circuit,
-        // The protocol has 32 bits for the seconds.
-        max_circuit_duration: quotas
-            .circuit_duration
-            .min(Duration::from_secs(u32::MAX.into())),
-        // The stock ones let one circuit through in two minutes after the first thirty: too few for who has to go on.
-        circuit_src_rate_limiters: Vec::new(),
-        // And one reservation a minute after the first sixty of an IP address: a carrier's NAT has thousands behind it.
-        reservation_rate_limiters: Vec::new(),
-        ..relay::Config::default()
-    };
-    let config = config
-        .reservation_rate_per_peer(RESERVATIONS_OF_A_PEER, Duration::from_secs(10))
-        .reservation_rate_per_ip(RESERVATIONS_OF_AN_IP, Duration::from_secs(1));
-    let (in_a_row, interval) = (quotas.circuits_in_a_row, quotas.circuit_interval);
-    let config = config
-        .circuit_src_per_peer(in_a_row, interval)
-        .circuit_src_per_ip(in_a_row.saturating_mul(FOUR), interval / 4);
-    let mut relay = relay::Behaviour::new(peer, config);
-    relay.set_status(Some(relay::Status::Disable));
-    relay
-}
-
-/// Reservations that one peer may make in a row, and all of one IP address together; they are renewed twice an hour.
-const RESERVATIONS_OF_A_PEER: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
-const RESERVATIONS_OF_AN_IP: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
-
-/// So many peers of one IP address count as one in what they may open.
-const FOUR: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
 
 /// What finds and is found on the local network. Where that can't be had, all else goes on without.
 fn neighbours(peer: PeerId, enable_ipv6: bool) -> Option<mdns::tokio::Behaviour> {

@@ -1,5 +1,6 @@
 //! How a transport is set up: where it listens, which parts of the libp2p network it uses, and what it does for others.
 
+use std::collections::HashSet;
 use std::io;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ pub struct Libp2pConfig {
     pub nearby: bool,
     /// What other peers can make it hold.
     pub bounds: ConnectionBounds,
+    /// Peers that are known: some of the connections are kept for them, and for the nodes and relays that are named.
+    pub known: Vec<PeerId>,
     /// Nodes to begin with, each ending in `/p2p/ID`; names (`/dnsaddr`, `/dns4`, …) are resolved.
     pub bootstrap: Vec<Multiaddr>,
     /// Announce and look up in the DHT.
@@ -86,6 +89,7 @@ impl Libp2pConfig {
             quic: true,
             nearby: false,
             bounds: ConnectionBounds::default(),
+            known: Vec::new(),
             bootstrap: Vec::new(),
             dht: false,
             serve: Serve::Never,
@@ -113,6 +117,13 @@ impl Libp2pConfig {
             this.reachable = Reachable::At(Vec::new());
         }
         this
+    }
+
+    /// Peers that are not strangers here.
+    pub(super) fn known(&self) -> HashSet<PeerId> {
+        let named = self.bootstrap.iter().chain(&self.relays);
+        let named = named.filter_map(|address| split(address).1);
+        named.chain(self.known.iter().copied()).collect()
     }
 
     /// Whether names have to be resolved.

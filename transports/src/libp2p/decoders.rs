@@ -4,6 +4,7 @@
 use futures::executor::block_on;
 use futures::io::Cursor;
 use handover_core::dial::{is_relayed, relay_of};
+use handover_core::network::Network;
 use libp2p::request_response::Codec;
 use libp2p::swarm::StreamProtocol;
 use libp2p::{Multiaddr, PeerId};
@@ -15,7 +16,6 @@ use super::delimited::{MAX_MESSAGE, read};
 use super::dht::wire::Wire;
 use super::dial_back;
 use super::greeting::Greeted;
-use super::inbound::Network;
 use super::outbound::Permits;
 
 /// Peers that are taken over from one answer of a node: twenty of each kind; and addresses of each.

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use handover_core::dial::{is_relayed, of_each_kind, path_kind};
+use handover_core::dial::{ip_of, is_inside, is_relayed, of_each_kind, path_kind};
 use handover_core::engine::PathKind;
+use handover_core::network::Network;
 use libp2p::kad::{self, InboundRequest};
-use libp2p::multiaddr::Protocol;
 use libp2p::request_response;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, StreamProtocol};
@@ -16,7 +16,6 @@ use super::config::Serve;
 use super::dht::wire::{self, Answer, PeerAt};
 use super::dht::{self, Around, Asker, Asking, Kad, RunId, Step};
 use super::dials::{is_quic, split};
-use super::inbound::Network;
 use super::interfaces::farthest_first;
 use super::{Libp2pTransport, TransportEvent};
 
@@ -384,12 +383,7 @@ impl Libp2pTransport {
 
 /// Whether an address that this peer listens on is of the public network, as far as its numbers tell.
 fn is_public(address: &Multiaddr) -> bool {
-    let is_shared = address.iter().any(|part| match part {
-        // Behind a carrier's NAT.
-        Protocol::Ip4(ip) => ip.octets()[0] == 100 && ip.octets()[1] & 0xc0 == 64,
-        _ => false,
-    });
-    path_kind(address) == PathKind::Direct && !is_shared
+    path_kind(address) == PathKind::Direct && !ip_of(address).is_some_and(is_inside)
 }
 
 #[cfg(test)]

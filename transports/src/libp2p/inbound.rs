@@ -1,12 +1,12 @@
 //! How many connections may come in: in all, and from one address, so that nobody alone can take the places of others.
 //!
 //! A connection takes its place when its handshake begins and keeps it until it is closed. Handshakes over TCP and over
-//! QUIC have places of their own: a sender's address can be made up over UDP, and over TCP it can't. What comes through a
-//! relay is bounded where the relay's offers are, and this machine's own programs are not strangers.
+//! QUIC have places of their own: a sender's address can be made up over UDP, and over TCP it can't. Handshakes through a
+//! relay are bounded where the relay's offers are; connections that stand there count as the relay's. This machine's own
+//! programs are not strangers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::task::{Context, Poll};
 
 use libp2p::PeerId;
@@ -19,11 +19,8 @@ use libp2p::swarm::{
 };
 
 use super::dials::is_quic;
-use super::interfaces::ip_of;
-use handover_core::dial::{carried_v4, is_relayed};
-
-/// A site has as many places as so many of its networks.
-const NETWORKS_OF_A_SITE: usize = 4;
+use handover_core::dial::is_relayed;
+use handover_core::network::Network;
 
 /// How many may come in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,47 +31,9 @@ pub(crate) struct Bounds {
     /// Connections that stand, and of those from one address.
     pub(crate) standing: usize,
     pub(crate) standing_of_one: usize,
-}
-
-/// A part of the internet that one party may have to itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Network {
-    V4(Ipv4Addr),
-    Neighbour(Ipv6Addr),
-    /// The first 64 bits: what one computer may choose its addresses from.
-    V6([u16; 4]),
-    /// The first 48 bits: what a provider gives to one customer.
-    Site([u16; 3]),
-}
-
-impl Network {
-    /// Those that an address is in; none for one of this machine.
-    pub(super) fn of(remote: &Multiaddr) -> Vec<Self> {
-        match ip_of(remote).map(|ip| ip.to_canonical()) {
-            Some(ip) if ip.is_loopback() => Vec::new(),
-            Some(IpAddr::V4(ip)) => vec![Self::V4(ip)],
-            // Each neighbour on a cable has one, and none of them has the network.
-            Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() => vec![Self::Neighbour(ip)],
-            Some(IpAddr::V6(ip)) => {
-                let carried = carried_v4(ip);
-                if !carried.is_empty() {
-                    // One behind NAT64 is as good as one of IPv4.
-                    return carried.into_iter().map(Self::V4).collect();
-                }
-                let [a, b, c, d, ..] = ip.segments();
-                vec![Self::V6([a, b, c, d]), Self::Site([a, b, c])]
-            }
-            None => Vec::new(),
-        }
-    }
-
-    /// How many places it has where one address has so many.
-    pub(super) fn share(self, of_one: usize) -> usize {
-        match self {
-            Self::V4(_) | Self::Neighbour(_) | Self::V6(_) => of_one,
-            Self::Site(_) => of_one * NETWORKS_OF_A_SITE,
-        }
-    }
+    /// Of the connections that stand, so many are kept for known peers, who are not counted by their address either: the
+    /// handshake has proved who they are.
+    pub(crate) standing_of_known: usize,
 }
 
 /// There is no place for one more.
@@ -99,11 +58,14 @@ enum Stage {
 const STAGES: usize = 3;
 
 impl Bounds {
-    /// Places for connections of this stage, and of those for one address.
+    /// Places for connections of strangers at this stage, and of those for one address.
     fn of(self, stage: Stage) -> (usize, usize) {
         match stage {
             Stage::OverTcp | Stage::OverQuic => (self.pending, self.pending_of_one),
-            Stage::Stands => (self.standing, self.standing_of_one),
+            Stage::Stands => {
+                let strangers = self.standing.saturating_sub(self.standing_of_known);
+                (strangers, self.standing_of_one)
+            }
         }
     }
 }
@@ -151,6 +113,17 @@ impl Places {
         self.take(id, remote, Stage::Stands)
     }
 
+    /// It is over, and has proved that somebody known has come.
+    fn stand_known(&mut self, id: ConnectionId) -> Result<(), Full> {
+        self.leave(id);
+        let stage = Stage::Stands;
+        if self.taken[stage as usize] >= self.bounds.standing {
+            return Err(Full::Connections);
+        }
+        self.seat(id, Vec::new(), stage);
+        Ok(())
+    }
+
     fn take(&mut self, id: ConnectionId, remote: &Multiaddr, stage: Stage) -> Result<(), Full> {
         let (most, of_one) = self.bounds.of(stage);
         let at = stage as usize;
@@ -166,12 +139,17 @@ impl Places {
         if all.any(|network| taken_by(network) >= network.share(of_one)) {
             return Err(Full::Address);
         }
+        self.seat(id, networks, stage);
+        Ok(())
+    }
+
+    fn seat(&mut self, id: ConnectionId, networks: Vec<Network>, stage: Stage) {
+        let at = stage as usize;
         self.taken[at] += 1;
         for network in &networks {
             self.counts.entry(*network).or_default()[at] += 1;
         }
         self.visitors.insert(id, Visitor { networks, stage });
-        Ok(())
     }
 
     /// A handshake has failed, or a connection is closed.
@@ -196,12 +174,14 @@ impl Places {
 #[derive(Debug)]
 pub(crate) struct Behaviour {
     places: Places,
+    known: HashSet<PeerId>,
 }
 
 impl Behaviour {
-    pub(crate) fn new(bounds: Bounds) -> Self {
+    /// `known`: peers that come from wherever they are, and for whom places are kept.
+    pub(crate) fn new(bounds: Bounds, known: HashSet<PeerId>) -> Self {
         let places = Places::new(bounds);
-        Self { places }
+        Self { places, known }
     }
 }
 
@@ -224,14 +204,18 @@ impl NetworkBehaviour for Behaviour {
     fn handle_established_inbound_connection(
         &mut self,
         id: ConnectionId,
-        _: PeerId,
+        peer: PeerId,
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
-        if !is_relayed(local) {
-            let stands = self.places.stand(id, remote);
-            stands.map_err(ConnectionDenied::new)?;
-        }
+        let stands = if self.known.contains(&peer) {
+            self.places.stand_known(id)
+        } else {
+            // Of who comes through a relay only the relay can be seen.
+            let from = if is_relayed(local) { local } else { remote };
+            self.places.stand(id, from)
+        };
+        stands.map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)
     }
 
@@ -279,6 +263,7 @@ mod tests {
         pending_of_one: 2,
         standing: 30,
         standing_of_one: 3,
+        standing_of_known: 0,
     };
 
     fn at(text: &str) -> Multiaddr {
@@ -328,7 +313,7 @@ mod tests {
             .map(|net| at(&format!("/ip6/2001:db8:0:{net}::1/tcp/1")))
             .collect();
         let came = begin(&mut places, 10, &site);
-        assert_eq!(came.iter().filter(|came| came.is_ok()).count(), 6);
+        assert_eq!(came.iter().filter(|came| came.is_ok()).count(), 2);
         let mapped = [
             "/ip6/::ffff:192.0.2.1/tcp/1",
             "/ip4/192.0.2.1/tcp/2",
@@ -356,6 +341,38 @@ mod tests {
         }
         assert_eq!(places.taken, [0; STAGES]);
         assert!(places.counts.is_empty() && places.visitors.is_empty());
+    }
+
+    /// A relay made up peers, and had all connections.
+    #[test]
+    fn what_comes_through_a_relay_counts_as_from_its_address() {
+        let mut places = Places::new(BOUNDS);
+        let relay = PeerId::random();
+        let through = at(&format!("/ip4/192.0.2.1/tcp/1/p2p/{relay}/p2p-circuit"));
+        let came: Vec<_> = (0..4)
+            .map(|number| places.stand(ConnectionId::new_unchecked(number), &through))
+            .collect();
+        assert_eq!(came, [Ok(()), Ok(()), Ok(()), Err(Full::Address)]);
+    }
+
+    #[test]
+    fn known_peers_come_in_where_strangers_have_taken_all() {
+        let mut places = Places::new(Bounds {
+            standing: 4,
+            standing_of_known: 2,
+            ..BOUNDS
+        });
+        let stranger = |places: &mut Places, host: usize| {
+            let remote = at(&format!("/ip4/192.0.2.{host}/tcp/1"));
+            places.stand(ConnectionId::new_unchecked(host), &remote)
+        };
+        let came: Vec<_> = (1..4).map(|host| stranger(&mut places, host)).collect();
+        assert_eq!(came, [Ok(()), Ok(()), Err(Full::Connections)]);
+        let known = [10, 11, 12].map(ConnectionId::new_unchecked);
+        let came = known.map(|id| places.stand_known(id));
+        assert_eq!(came, [Ok(()), Ok(()), Err(Full::Connections)]);
+        places.leave(known[0]);
+        assert_eq!(stranger(&mut places, 5), Err(Full::Connections));
     }
 
     #[test]

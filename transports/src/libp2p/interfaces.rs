@@ -14,9 +14,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::FutureExt;
+use handover_core::dial::ip_of;
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
-use libp2p::multiaddr::Protocol;
 use tokio::time::Sleep;
 
 use super::ports::is_global;
@@ -316,15 +316,6 @@ where
             }
             return Poll::Pending;
         }
-    }
-}
-
-/// The IP address that an address begins with.
-pub(crate) fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
-    match address.iter().next()? {
-        Protocol::Ip4(ip) => Some(ip.into()),
-        Protocol::Ip6(ip) => Some(ip.into()),
-        _ => None,
     }
 }
 

@@ -38,6 +38,7 @@ mod outbound;
 mod outset;
 mod ports;
 mod reason;
+mod relay_server;
 mod relaying;
 mod remembered;
 mod reservations;
@@ -46,6 +47,7 @@ mod stack;
 mod state;
 mod store;
 mod strangers;
+mod tester;
 pub mod tls;
 mod witness;
 

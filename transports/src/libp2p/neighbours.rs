@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use handover_core::dial::ip_of;
 use libp2p::mdns::Event;
 use libp2p::{Multiaddr, PeerId};
 
 use super::dials::split;
-use super::interfaces::ip_of;
 use super::mdns::Heard;
 use crate::TransportEvent;
 

@@ -7,18 +7,18 @@
 //! local network and over keyed links to rules of its own (`handover_core::dial`).
 
 use std::collections::{BTreeSet, VecDeque};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
-use handover_core::dial::{carried_v4, no_machine};
+use handover_core::dial::{carried_v4, ip_of, no_machine};
 use libp2p::Multiaddr;
 use libp2p::core::transport::{DialOpts, ListenerId, Transport, TransportError, TransportEvent};
 use libp2p::multiaddr::Protocol;
 
 use super::config::{Libp2pConfig, PUBLIC_BOOTSTRAP, Reachable};
-use super::interfaces::{Reach, ip_of};
+use super::interfaces::Reach;
 use super::listen::Listen;
 use super::reason::{Caused, Reason};
 
@@ -31,15 +31,60 @@ pub(crate) struct Permits(Arc<Mutex<Permitted>>);
 
 #[derive(Debug, Default)]
 struct Permitted {
-    /// Those of private networks, and of this machine.
-    private: bool,
+    /// Every address of private networks: there is no other network than these.
+    all_private: bool,
+    /// Private networks in which the user's own nodes are.
+    inside: BTreeSet<Inside>,
+    /// Addresses that hold on one cable only, and those of this machine.
+    link: bool,
     loopback: bool,
-    /// Names of the user's nodes and relays: what they stand for is permitted, and what is around it.
+    /// Names of the user's nodes and relays: what they stand for is permitted.
     names: BTreeSet<String>,
     /// Names of nodes that everybody begins with: behind a NAT64 of the network's own they stand for addresses inside.
     public_names: BTreeSet<String>,
     one_by_one: BTreeSet<IpAddr>,
     order: VecDeque<IpAddr>,
+}
+
+/// A network that is not of the public internet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Inside {
+    /// So many first bits of an address of IPv4.
+    V4(u32, u32),
+    /// The first 48 bits of one of IPv6.
+    V6([u16; 3]),
+}
+
+impl Inside {
+    /// Those that an address leads to that is not public: several where it carries addresses of IPv4.
+    fn of(ip: IpAddr) -> Vec<Self> {
+        match ip.to_canonical() {
+            IpAddr::V4(ip) => vec![Self::of_v4(ip)],
+            IpAddr::V6(ip) => {
+                let carried = carried_v4(ip).into_iter();
+                let inside = carried.filter(|inner| Reach::of((*inner).into()) != Reach::Public);
+                let networks: Vec<_> = inside.map(Self::of_v4).collect();
+                if networks.is_empty() {
+                    let [a, b, c, ..] = ip.segments();
+                    vec![Self::V6([a, b, c])]
+                } else {
+                    networks
+                }
+            }
+        }
+    }
+
+    /// A private block that one organization numbers (RFC 1918, RFC 6598), or else the /24 around.
+    fn of_v4(ip: Ipv4Addr) -> Self {
+        let bits = match ip.octets() {
+            [10, ..] => 8,
+            [172, second, ..] if second & 0xf0 == 16 => 12,
+            [192, 168, ..] => 16,
+            [100, second, ..] if second & 0xc0 == 64 => 10,
+            _ => 24,
+        };
+        Self::V4(ip.to_bits() & (u32::MAX << (32 - bits)), bits)
+    }
 }
 
 impl Permits {
@@ -55,10 +100,10 @@ impl Permits {
         permitted
             .public_names
             .extend(public.into_iter().filter_map(name_of));
-        permitted.private |= config.reachable == Reachable::Listening;
+        permitted.all_private = config.reachable == Reachable::Listening;
         if let Reachable::At(external) = &config.reachable {
-            for reach in external.iter().filter_map(reach_of) {
-                permitted.around(reach);
+            for ip in external.iter().filter_map(ip_of) {
+                permitted.around(ip);
             }
         }
         if let Listen::At(listened) = &config.listen
@@ -67,7 +112,8 @@ impl Permits {
                 .filter_map(reach_of)
                 .any(|reach| reach == Reach::Loopback)
         {
-            permitted.around(Reach::Loopback);
+            permitted.all_private = true;
+            permitted.loopback = true;
         }
         drop(permitted);
         permits
@@ -85,26 +131,28 @@ impl Permits {
         }
     }
 
-    /// A name of an address stands for another address.
+    /// A name of an address stands for another address. Whoever answers for a name may be a stranger: what is around is
+    /// permitted only if the name itself says that it is one of a private network.
     pub(crate) fn resolved(&self, address: &Multiaddr, found: &Multiaddr) {
         let (Some(name), Some(ip)) = (name_of(address), ip_of(found)) else {
             return;
         };
         let mut permitted = self.lock();
-        let is_named = permitted.names.contains(&name);
-        if is_named || permitted.public_names.contains(&name) {
+        if permitted.names.contains(&name) {
             permitted.remember(ip);
-        }
-        if is_named {
-            permitted.around(dialled_reach(ip));
+            if is_name_inside(&name) && dialled_reach(ip) == Reach::Private {
+                permitted.around(ip);
+            }
+        } else if permitted.public_names.contains(&name) && is_translated(ip) {
+            permitted.remember(ip);
         }
     }
 
     /// The user names one more node or relay.
     pub(crate) fn name(&self, address: &Multiaddr) {
         let mut permitted = self.lock();
-        if let Some(reach) = reach_of(address) {
-            permitted.around(reach);
+        if let Some(ip) = ip_of(address) {
+            permitted.around(ip);
         }
         permitted.names.extend(name_of(address));
     }
@@ -115,24 +163,37 @@ impl Permits {
         let Some(ip) = ip_of(address) else {
             return name_of(address).is_some() || is_memory(address);
         };
-        if no_machine(ip.to_canonical()).is_some() {
+        if !is_one_machine(ip) {
             return false;
         }
         let permitted = self.lock();
-        let in_general = match dialled_reach(ip) {
-            Reach::Public => true,
-            Reach::Private | Reach::Link => permitted.private,
-            Reach::Loopback => permitted.loopback,
-        };
-        in_general || permitted.one_by_one.contains(&ip.to_canonical())
+        permitted.is_open(ip) || permitted.one_by_one.contains(&ip.to_canonical())
     }
 }
 
 impl Permitted {
-    /// A node of the user's is so far away: what is around it may be dialled.
-    fn around(&mut self, reach: Reach) {
-        self.private |= reach < Reach::Public;
-        self.loopback |= reach == Reach::Loopback;
+    /// Whoever names an address may name this one.
+    fn is_open(&self, ip: IpAddr) -> bool {
+        let is_inside = |network: &Inside| self.inside.contains(network);
+        match dialled_reach(ip) {
+            Reach::Public => true,
+            Reach::Private => self.all_private || Inside::of(ip).iter().all(is_inside),
+            Reach::Link => self.link,
+            Reach::Loopback => self.loopback,
+        }
+    }
+
+    /// A node of the user's is there: what is around it may be dialled.
+    fn around(&mut self, ip: IpAddr) {
+        match dialled_reach(ip) {
+            Reach::Public => {}
+            Reach::Private => self.inside.extend(Inside::of(ip)),
+            Reach::Link => self.link = true,
+            Reach::Loopback => {
+                self.loopback = true;
+                self.all_private = true;
+            }
+        }
     }
 
     fn remember(&mut self, ip: IpAddr) {
@@ -148,6 +209,43 @@ impl Permitted {
             self.one_by_one.remove(&first);
         }
     }
+}
+
+/// An address, and whatever it carries, is that of one machine: not nobody's, and not that of many.
+fn is_one_machine(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    let carried = match ip {
+        IpAddr::V4(_) => Vec::new(),
+        IpAddr::V6(ip) => carried_v4(ip),
+    };
+    let mut all = carried.into_iter().map(IpAddr::V4).chain([ip]);
+    all.all(|ip| no_machine(ip).is_none())
+}
+
+/// A network that has only IPv6 may have a prefix of its own for what is outside of it.
+fn is_translated(ip: IpAddr) -> bool {
+    ip.to_canonical().is_ipv6() && dialled_reach(ip) == Reach::Private
+}
+
+/// The name is one of those that only networks of one's own give: without a dot, or under a domain that the internet has
+/// not (RFC 6762, appendix G; RFC 8375; ICANN's `internal`).
+fn is_name_inside(name: &str) -> bool {
+    const OWN: &[&str] = &[
+        "corp",
+        "home",
+        "home.arpa",
+        "internal",
+        "intranet",
+        "lan",
+        "local",
+        "private",
+    ];
+    let name = name.trim_end_matches('.');
+    let is_below = |domain: &&str| {
+        let parent = name.strip_suffix(*domain);
+        parent.is_some_and(|parent| parent.ends_with('.'))
+    };
+    !name.contains('.') || OWN.iter().any(is_below)
 }
 
 /// The name that an address begins with.
@@ -259,8 +357,6 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use libp2p::identity::Keypair;
 
     use super::*;
@@ -309,6 +405,7 @@ mod tests {
         "/ip4/224.0.0.1/tcp/1",
         "/ip4/255.255.255.255/tcp/1",
         "/ip6/ff02::1/tcp/1",
+        "/ip6/64:ff9b::224.0.0.1/tcp/1",
     ];
 
     /// `AutoNAT`'s server, Kademlia and hole punching dialled whatever a stranger named.
@@ -347,20 +444,27 @@ mod tests {
         assert!(!permits.may_dial(&at("/tcp/1/ip4/127.0.0.1/tcp/22")));
     }
 
+    /// One node in one private network opened all of them, and the metadata services of clouds.
     #[test]
-    fn whose_own_nodes_are_in_a_private_network_is_told_addresses_there() {
+    fn whose_own_nodes_are_in_a_private_network_is_told_addresses_there_and_nowhere_else() {
         let inside = permits(&["/ip4/10.1.2.3/tcp/4001"]);
-        assert!(INSIDE.iter().all(|address| inside.may_dial(&at(address))));
-        assert!(!OWN.iter().any(|address| inside.may_dial(&at(address))));
+        let (there, elsewhere): (Vec<&str>, Vec<&str>) = INSIDE
+            .iter()
+            .copied()
+            .partition(|address| address.contains("10."));
+        assert!(there.iter().all(|address| inside.may_dial(&at(address))));
+        let mut others = elsewhere.into_iter().chain(OWN.iter().copied());
+        assert!(!others.any(|address| inside.may_dial(&at(address))));
         let here = permits(&["/ip4/127.0.0.1/tcp/4001"]);
         assert!(OWN.iter().all(|address| here.may_dial(&at(address))));
-        assert!(!NOBODY.iter().any(|address| here.may_dial(&at(address))));
+        let mut others = NOBODY.iter().chain(&["/ip4/169.254.169.254/tcp/80"]);
+        assert!(!others.any(|address| here.may_dial(&at(address))));
     }
 
     /// A stranger's name server answers with whatever it likes, and each time with something else.
     #[test]
     fn a_name_leads_into_a_private_network_only_if_the_user_has_named_it() {
-        let permits = permits(&["/dns4/Nas.lan/tcp/4001"]);
+        let permits = permits(&["/dns4/Nas.lan/tcp/4001", "/dns4/relay.example/tcp/4001"]);
         let inside = at("/ip4/192.168.1.9/tcp/4001");
         permits.resolved(&at("/dns4/evil.example/tcp/4001"), &inside);
         assert!(!permits.may_dial(&inside));
@@ -370,6 +474,24 @@ mod tests {
             permits.may_dial(&at("/ip4/192.168.1.10/tcp/4001")),
             "around it too"
         );
+    }
+
+    /// One answer of a name server opened this machine and all networks around it to everybody.
+    #[test]
+    fn a_name_of_the_internet_leads_inside_and_nothing_around_it_does() {
+        let permits = permits(&["/dns4/relay.example/tcp/4001", PUBLIC_BOOTSTRAP[0]]);
+        let name = at("/dns4/relay.example/tcp/4001");
+        for (found, around) in [
+            ("/ip4/127.0.0.1/tcp/4001", "/ip6/::1/tcp/22"),
+            ("/ip4/10.0.0.1/tcp/4001", "/ip4/10.0.0.2/tcp/22"),
+        ] {
+            permits.resolved(&name, &at(found));
+            assert!(permits.may_dial(&at(found)), "{found}");
+            assert!(!permits.may_dial(&at(around)), "{around}");
+        }
+        let inside = at("/ip4/192.168.1.1/tcp/4001");
+        permits.resolved(&at(PUBLIC_BOOTSTRAP[0]), &inside);
+        assert!(!permits.may_dial(&inside), "nobody here has named it");
     }
 
     #[test]

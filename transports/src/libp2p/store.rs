@@ -10,11 +10,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use handover_core::dial::of_each_kind;
+use handover_core::network::Network;
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
-
-use super::inbound::Network;
 
 /// Keys that are kept for others; one more takes the place of the one that was announced longest ago. Whoever still
 /// shares announces again, so that one is likely to be of a share that has ended. To refuse the new one would leave
@@ -24,6 +23,8 @@ const KEYS: usize = 8192;
 const RECORDS_OF_ONE: usize = KEYS / 8;
 /// Providers of one key: what a look-up asks of one node, and the DHT's replication factor.
 const PROVIDERS: usize = 20;
+/// Of those, providers from one address: a quarter. Anybody can tell where a short code's number will be announced.
+const PROVIDERS_OF_ONE: usize = PROVIDERS / 4;
 /// Addresses of one record, and how long one may be.
 const ADDRESSES: usize = 8;
 const ADDRESS_BYTES: usize = 256;
@@ -119,24 +120,17 @@ impl Store {
         }
         self.purge(Instant::now());
         let before = self.others.get(&key).and_then(|kept| last_expiry(kept));
-        self.remove(&key, &record.provider);
-        let is_full = |network: &Network| {
-            let count = self.from.get(network).copied().unwrap_or_default();
-            count >= network.share(RECORDS_OF_ONE)
-        };
-        let many = self.others.get(&key).map_or(0, Vec::len);
-        let refusal = if networks.iter().any(is_full) {
-            Some(NotKept::Address)
-        } else {
-            // Who came first stays: a flood of new names does not wash the known ones out.
-            (many >= PROVIDERS).then_some(NotKept::Key)
-        };
-        if let Some(refusal) = refusal {
+        let earlier = self.take(&key, &record.provider);
+        if let Some(refusal) = self.refusal(&key, &networks) {
+            // What was announced before from elsewhere still holds.
+            if let Some(earlier) = earlier {
+                self.keep(key.clone(), earlier);
+            }
             self.reschedule(&key, before);
             return Err(refusal);
         }
         if self.others.len() >= KEYS
-            && many == 0
+            && !self.others.contains_key(&key)
             && let Some((_, oldest)) = self.expiries.pop_first()
         {
             self.forget(&RecordKey::from(oldest));
@@ -145,28 +139,46 @@ impl Store {
             .addresses
             .retain(|address| address.len() <= ADDRESS_BYTES);
         record.addresses = of_each_kind(record.addresses, ADDRESSES);
-        for network in &networks {
-            *self.from.entry(*network).or_default() += 1;
-        }
-        let kept = Kept { record, networks };
-        self.others.entry(key.clone()).or_default().push(kept);
+        self.keep(key.clone(), Kept { record, networks });
         self.reschedule(&key, before);
         Ok(())
     }
 
-    /// Removes what a peer has announced of a key.
-    fn remove(&mut self, key: &RecordKey, provider: &PeerId) {
-        let Some(records) = self.others.get_mut(key) else {
-            return;
+    /// Why one more record of this key that comes from there is not kept, if it is not. Who came first stays: a flood of new
+    /// names does not wash the known ones out.
+    fn refusal(&self, key: &RecordKey, networks: &[Network]) -> Option<NotKept> {
+        let of_key = self.others.get(key).map_or(&[][..], Vec::as_slice);
+        let is_full = |network: &Network| {
+            let all = self.from.get(network).copied().unwrap_or_default();
+            let of_key = of_key.iter().filter(|it| it.networks.contains(network));
+            all >= network.share(RECORDS_OF_ONE)
+                || of_key.count() >= network.share(PROVIDERS_OF_ONE)
         };
-        let of = |kept: &mut Kept| kept.record.provider == *provider;
-        let gone: Vec<Kept> = records.extract_if(.., of).collect();
+        if networks.iter().any(is_full) {
+            Some(NotKept::Address)
+        } else {
+            (of_key.len() >= PROVIDERS).then_some(NotKept::Key)
+        }
+    }
+
+    /// Takes out what a peer has announced of a key.
+    fn take(&mut self, key: &RecordKey, provider: &PeerId) -> Option<Kept> {
+        let records = self.others.get_mut(key)?;
+        let of = |kept: &Kept| kept.record.provider == *provider;
+        let at = records.iter().position(of)?;
+        let gone = records.remove(at);
         if records.is_empty() {
             self.others.remove(key);
         }
-        for kept in gone {
-            self.leaves(&kept.networks);
+        self.leaves(&gone.networks);
+        Some(gone)
+    }
+
+    fn keep(&mut self, key: RecordKey, kept: Kept) {
+        for network in &kept.networks {
+            *self.from.entry(*network).or_default() += 1;
         }
+        self.others.entry(key).or_default().push(kept);
     }
 
     /// Notes when a key's records end after they changed.
@@ -242,7 +254,7 @@ impl RecordStore for Store {
             return;
         }
         let before = self.others.get(key).and_then(|kept| last_expiry(kept));
-        self.remove(key, provider);
+        self.take(key, provider);
         self.reschedule(key, before);
     }
 }
@@ -323,7 +335,7 @@ mod tests {
 
     /// 8,200 announcements of one computer made a node forget what all others had announced.
     #[test]
-    fn one_address_has_an_eighth_of_the_room_and_one_site_half() {
+    fn one_address_has_an_eighth_of_the_room_and_one_site_a_quarter() {
         let networks = |address: &str| Network::of(&address.parse().unwrap());
         let mut store = Store::new(PeerId::random());
         store
@@ -338,7 +350,7 @@ mod tests {
         let one = RECORDS_OF_ONE;
         assert_eq!(flood(&mut store, 1, "/ip4/203.0.113.9/tcp/1"), one);
         assert_eq!(flood(&mut store, 2, "/ip4/203.0.113.9/udp/7/quic-v1"), 0);
-        for (subnet, kept) in [one, one, one, one, 0].into_iter().enumerate() {
+        for (subnet, kept) in [one, one, 0].into_iter().enumerate() {
             let address = format!("/ip6/2001:db9:1:{subnet}::9/tcp/1");
             let of = 3 + u32::try_from(subnet).unwrap();
             assert_eq!(flood(&mut store, of, &address), kept, "{address}");
@@ -348,6 +360,27 @@ mod tests {
         store.purge(Instant::now() + 3 * HOUR);
         assert!(store.from.is_empty() && store.len() == 0);
         assert_eq!(flood(&mut store, 1, "/ip4/203.0.113.9/tcp/1"), one);
+    }
+
+    /// Twenty announcements of one computer filled a key for two days, before its sharer came.
+    #[test]
+    fn one_address_has_a_quarter_of_a_key() {
+        let networks = |address: &str| Network::of(&address.parse().unwrap());
+        let mut store = Store::new(PeerId::random());
+        let greedy = "/ip4/203.0.113.9/tcp/1";
+        let kept = (0..100).filter(|_| store.announced(record(1, HOUR), networks(greedy)).is_ok());
+        assert_eq!(kept.count(), PROVIDERS_OF_ONE);
+        let honest = record(1, HOUR);
+        let told = store.announced(honest.clone(), networks("/ip4/198.51.100.7/tcp/1"));
+        assert_eq!(told, Ok(()));
+        // It comes again from an address that has enough: what it told before still holds.
+        assert_eq!(
+            store.announced(honest.clone(), networks(greedy)),
+            Err(NotKept::Address)
+        );
+        let providers = store.providers(&honest.key);
+        assert!(providers.iter().any(|it| it.provider == honest.provider));
+        assert_eq!(providers.len(), PROVIDERS_OF_ONE + 1);
     }
 
     #[test]

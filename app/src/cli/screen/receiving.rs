@@ -1,12 +1,13 @@
 //! What a receiver sees from the code to the closing line, but for the offer.
 
+use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use handover_core::PeerId;
 use handover_core::engine::{
     Allowance, Checking, DownloadSummary, ManifestSummary, PathKind, Progress,
 };
+use handover_core::{Multiaddr, PeerId};
 
 use super::escape::{escape, fit};
 use super::units::{
@@ -204,6 +205,22 @@ pub(crate) fn relays_spared(an_hour: u64) -> String {
          connection or a relay of your own (--relay) would be faster",
         size(an_hour)
     )
+}
+
+/// Relays that only the other side has named.
+pub(crate) fn relays_in_question(relays: &[(PeerId, Multiaddr)]) -> String {
+    let mut text = String::from(
+        "the other side is reached only through relays that it has named itself; who runs one sees this computer's address:",
+    );
+    for (_, address) in relays {
+        let _ = write!(text, "\n  {}", fit(&address.to_string(), 160));
+    }
+    text
+}
+
+/// The question about them.
+pub(crate) fn relays_question() -> &'static str {
+    "use them? [y/N]"
 }
 
 /// Nobody was found yet.

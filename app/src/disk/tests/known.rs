@@ -1,7 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use handover_core::chunk::Chunk;
-use handover_core::engine::{Adopt, Adopted, Candidate, Sought};
+use handover_core::engine::{Adopt, Adopted, Candidate, Sought, Twin};
 use handover_core::limits::GROUP;
 use handover_core::merkle::{Hash, RangeHash, file_root};
 
@@ -20,7 +20,10 @@ fn adopt(entry: u32, name: &str, bytes: &[u8], twin: Option<&str>) -> Adopt {
     Adopt {
         file: sought(entry, name, bytes.len()),
         root: file_root(bytes),
-        twin: twin.map(path),
+        twin: twin.map(|twin| Twin {
+            path: path(twin),
+            mode: 0o600,
+        }),
     }
 }
 
@@ -51,6 +54,18 @@ impl Receiver {
             DiskDone::Reused(parts) => parts,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// The permission bits of the first staged file, sent with `mode`, under its final name.
+    fn published_mode(&self, name: &str, mode: u32) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
+        let sent = PublishFile {
+            mode,
+            ..file(1, name)
+        };
+        self.publish(sent).unwrap();
+        let published = fs::metadata(self.root.join(name)).unwrap();
+        published.permissions().mode() & 0o777
     }
 
     fn put(&self, name: &str, bytes: &[u8]) {
@@ -166,6 +181,40 @@ fn a_twin_has_the_mode_that_it_was_sent_with() {
     receiver.publish(program).unwrap();
     let published = fs::metadata(receiver.root.join("second")).unwrap();
     assert_eq!(published.permissions().mode() & 0o777, 0o755);
+}
+
+/// The first of two equal files was a copy of a private one elsewhere, and the second for everybody to read.
+#[test]
+fn a_twin_of_a_private_copy_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let receiver = Receiver::staged();
+    let content = bytes(5000);
+    receiver.put("first", &content);
+    let first = receiver.root.join("first");
+    fs::set_permissions(first, fs::Permissions::from_mode(0o600)).unwrap();
+    let mut adopt = adopt(1, "second", &content, Some("first"));
+    adopt.twin = Some(Twin {
+        path: path("first"),
+        mode: 0o644,
+    });
+    assert_eq!(receiver.adopt(vec![adopt]), [Adopted::Staged]);
+    assert_eq!(receiver.published_mode("second", 0o755), 0o700);
+}
+
+/// What stands under a file's name gave its chunks to a version that everybody could read.
+#[test]
+fn a_new_version_of_a_private_file_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let receiver = Receiver::staged();
+    let content = bytes(3 * GROUP as usize);
+    receiver.put("a", &content);
+    let old = receiver.root.join("a");
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o600)).unwrap();
+    let chunks = chunks::list(content.as_slice()).unwrap();
+    let parts = receiver.reuse(sought(1, "a", content.len()), chunks);
+    assert!(!parts.is_empty());
+    fs::rename(&old, receiver.root.join("old")).unwrap();
+    assert_eq!(receiver.published_mode("a", 0o644), 0o600);
 }
 
 /// Also when another run publishes it: what is withheld from others there is withheld here.

@@ -479,7 +479,8 @@ impl Download {
             .chain(&self.known)
             .cloned()
             .collect();
-        let vetted = dial::vet(&known, self.options.loopback, &cx.limits).dial;
+        let mut vetted = dial::vet(&known, self.options.loopback, &cx.limits).dial;
+        vetted.retain(|address| self.relays.may_use(address));
         dial::by_relay(dial::ways(&vetted).relayed)
     }
 

@@ -136,6 +136,9 @@ pub(super) enum Taken {
     Bad,
 }
 
+/// Permission bits of a file whose sender says none.
+const MODE: u32 = 0o644;
+
 impl Files {
     /// Plans a download. `taken` are entries whose name is taken here.
     pub(super) fn new(
@@ -671,20 +674,37 @@ impl Files {
     /// How an entry is published. The attributes are what the sharer says, less what the user did not agree to.
     pub(super) fn publication(&mut self, index: u32) -> Option<PublishFile> {
         let entry = self.manifest.entry(index)?;
-        let (mode, modified) = match entry.kind {
+        let (sent, modified) = match entry.kind {
             EntryKind::File { mode, modified, .. } => (mode, modified),
-            _ => (0o644, self.manifest.created()),
+            _ => (MODE, self.manifest.created()),
         };
-        let stripped = !self.terms.executables && mode & 0o111 != 0;
-        self.count.stripped += u64::from(stripped);
+        let mode = self.agreed(sent);
+        self.count.stripped += u64::from(mode != sent);
         Some(PublishFile {
             entry: index,
             path: self.place_of(entry),
-            mode: if stripped { mode & !0o111 } else { mode },
+            mode,
             modified,
             on_conflict: self.terms.on_conflict,
             root: self.checked.remove(&index),
         })
+    }
+
+    /// The permission bits that a file is published with.
+    pub(super) fn mode(&self, index: u32) -> u32 {
+        match self.entry(index).map(|entry| &entry.kind) {
+            Some(EntryKind::File { mode, .. }) => self.agreed(*mode),
+            _ => MODE,
+        }
+    }
+
+    /// Of these permission bits those that the user has agreed to.
+    fn agreed(&self, mode: u32) -> u32 {
+        if self.terms.executables {
+            mode
+        } else {
+            mode & !0o111
+        }
     }
 
     /// A file stands under its final name. Returns its size.

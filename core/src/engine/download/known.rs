@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{Adopt, Adopted, DiskDone, DiskWork, Event, LinkId, Violation};
+use super::super::{Adopt, Adopted, DiskDone, DiskWork, Event, LinkId, Twin, Violation};
 use super::files::Files;
 use super::files::apart::is_shown;
 use super::reuse::{REUSED, Reusing};
@@ -174,8 +174,10 @@ impl Known {
         match first.filter(|first| *first != entry) {
             Some(first) if files.is_done(first) => {
                 let file = files.seek(entry)?;
-                let path = self.twins.at.get(&first);
-                let twin = path.cloned().or_else(|| Some(files.seek(first)?.path));
+                let path = self.twins.at.get(&first).cloned();
+                let path = path.or_else(|| Some(files.seek(first)?.path));
+                let mode = files.mode(first);
+                let twin = path.map(|path| Twin { path, mode });
                 Some(Step::Adopt(Adopt { file, root, twin }))
             }
             Some(first) if files.is_coming(first) => {
@@ -456,7 +458,8 @@ impl Download {
         for other in waiting.unwrap_or_default() {
             let found = files.seek(other).zip(files.root(other));
             if let Some((file, root)) = found.filter(|_| files.is_apart(other)) {
-                let twin = Some(path.clone());
+                let (path, mode) = (path.clone(), files.mode(entry));
+                let twin = Some(Twin { path, mode });
                 known.adopt_later(Adopt { file, root, twin });
             }
         }

@@ -24,6 +24,7 @@ mod offering;
 mod parts;
 mod proofs;
 mod reach;
+mod relay_choice;
 mod remember;
 mod reuse;
 mod search;
@@ -45,6 +46,7 @@ use held::SharerPace;
 use offer::Offer;
 use proofs::Proofs;
 use reach::Better;
+use relay_choice::RelayChoice;
 use search::Search;
 use seed::Seed;
 use swarm::Swarm;
@@ -78,6 +80,8 @@ pub(super) struct Download {
     search: Option<Search>,
     /// Those of a short code's words, until the share's secret is known.
     proofs: Proofs,
+    /// Through which relays it may go.
+    relays: RelayChoice,
     links: BTreeMap<LinkId, Fetching>,
     /// Where the peer was found, beside what the code says.
     known: Vec<Multiaddr>,
@@ -204,9 +208,11 @@ impl Download {
             FetchKey::Short(_) => Proofs::new(cx.limits.guesses, options.proofs_sent),
             FetchKey::Secret(_) => Proofs::default(),
         };
+        let relays = RelayChoice::new(options.only_relays.as_deref());
         let mut download = Self {
             id,
             proofs,
+            relays,
             named: source.peer.is_some(),
             source,
             sink,
@@ -504,7 +510,10 @@ impl Download {
             DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
             DownloadJob::ReadBack { link, id } => self.read_back(cx, link, id, done),
             DownloadJob::Finish => self.finished(cx, done),
-            DownloadJob::Discard | DownloadJob::CountProof(_) | DownloadJob::ProofSucceeded => {}
+            DownloadJob::Discard
+            | DownloadJob::CountProof(_)
+            | DownloadJob::ProofSucceeded
+            | DownloadJob::ProofNotSent => {}
         }
         self.pump(cx);
         Ok(())

@@ -99,7 +99,8 @@ impl Download {
             return self.fail(cx, DownloadError::Unreachable(reason));
         }
         let mut known = vetted.dial;
-        known.retain(|address| self.may_dial(address));
+        known.retain(|address| self.hides_at(address));
+        self.relays.sort_out(&mut known);
         let again = self.lost.is_some() && !known.is_empty();
         let lookups = if self.options.dht {
             LookUps::new(&self.source.key, cx.day, cx.now, again)
@@ -121,7 +122,11 @@ impl Download {
             return;
         };
         let reason = search.last_failure().or_else(|| self.lost.clone());
-        match search.tick(cx, self.id, &self.proofs) {
+        let step = search.tick(cx, self.id, &self.proofs);
+        if self.relays.is_in_question() && search.is_idle() && !self.has_mates() {
+            return self.ask_about_relays(cx);
+        }
+        match step {
             Step::Wait => {}
             // While others serve, the sharer is looked for quietly, and again after a while.
             Step::Attempt(_) if self.has_mates() => {}
@@ -137,6 +142,21 @@ impl Download {
             Step::WrongWords => self.fail(cx, DownloadError::WrongWords),
             Step::NoMoreProofs => self.fail(cx, DownloadError::NoMoreProofs),
             Step::GiveUp(reason) => self.fail(cx, DownloadError::Unreachable(reason)),
+        }
+    }
+
+    /// Nothing is left to be tried but relays that the user has not agreed to. The search goes on when they do.
+    fn ask_about_relays(&mut self, cx: &mut Context) {
+        super::end_search(&mut self.search, cx);
+        let (download, relays) = (self.id, self.relays.ask());
+        cx.event(Event::RelaysInQuestion { download, relays });
+    }
+
+    /// The user agrees to these relays.
+    pub(in super::super) fn use_relays(&mut self, cx: &mut Context, relays: &[PeerId]) {
+        self.relays.agree(relays);
+        if self.search.is_none() && self.links.is_empty() && !self.is_ending() {
+            self.look(cx);
         }
     }
 
@@ -218,6 +238,11 @@ impl Download {
 
     /// Whether this side may show itself at an address.
     pub(super) fn may_dial(&self, address: &Multiaddr) -> bool {
+        self.hides_at(address) && self.relays.may_use(address)
+    }
+
+    /// Whether the other side does not see where this one is, if that hides, when an address is dialled.
+    fn hides_at(&self, address: &Multiaddr) -> bool {
         !self.options.relayed_only || dial::is_relayed(address)
     }
 
@@ -243,7 +268,13 @@ impl Download {
             return;
         }
         let mut vetted = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
-        vetted.retain(|address| self.may_dial(address));
+        vetted.retain(|address| self.hides_at(address));
+        // Where it is known who that is, others' relays are nobody's business.
+        if self.source.peer.is_none_or(|own| own == peer) {
+            self.relays.sort_out(&mut vetted);
+        } else {
+            vetted.retain(|address| self.relays.may_use(address));
+        }
         let answered = self.proofs.is_answered(peer);
         if let Some(search) = self.search.as_mut().filter(|_| !answered) {
             self.proofs.named(peer, by);
@@ -276,12 +307,20 @@ impl Download {
         self.proofs.send(peer, self.way(dial));
         let owner = JobOwner::Download(self.id, DownloadJob::CountProof(link));
         let download = self.id;
-        cx.disk(owner, DiskWork::CountProof { download });
+        let most = cx.limits.guesses;
+        cx.disk(owner, DiskWork::CountProof { download, most });
     }
 
     /// A proof has been counted, and with it this device has sent so many: whether it may go out.
     pub(in super::super) fn proof_counted(&mut self, sent: u32) -> bool {
         self.proofs.counted(sent)
+    }
+
+    /// A proof that was counted does not go out.
+    pub(in super::super) fn proof_not_sent(&mut self, cx: &mut Context) {
+        let owner = JobOwner::Download(self.id, DownloadJob::ProofNotSent);
+        let download = self.id;
+        cx.disk(owner, DiskWork::ProofNotSent { download });
     }
 
     /// The peer knows the words too.

@@ -1,6 +1,6 @@
 //! Looking for the peer: who is dialled where and when, and when to give up.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::super::context::Context;
@@ -60,6 +60,8 @@ pub(super) struct Search {
     attempt: u32,
     /// Neighbours that this attempt may still dial.
     near_left: usize,
+    /// Neighbours that were dialled since all were. Where there are more than one attempt dials, the others come next.
+    near_dialled: BTreeSet<PeerId>,
     dials: BTreeMap<DialId, Way>,
     /// What this attempt dials later.
     later: VecDeque<(Time, Target, Way)>,
@@ -105,6 +107,7 @@ impl Search {
             due: now,
             attempt: 0,
             near_left: NEARBY,
+            near_dialled: BTreeSet::new(),
             dials: BTreeMap::new(),
             later: VecDeque::new(),
             pause: FIRST_PAUSE,
@@ -121,6 +124,12 @@ impl Search {
 
     pub(super) fn began(&self) -> Time {
         self.began
+    }
+
+    /// Nothing is tried or looked up now.
+    pub(super) fn is_idle(&self) -> bool {
+        let looks = self.lookups.is_under_way();
+        self.dials.is_empty() && self.later.is_empty() && !looks && self.resting.is_none()
     }
 
     pub(super) fn deadline(&self) -> Time {
@@ -257,9 +266,7 @@ impl Search {
                 self.try_found(cx, download, peer);
             }
         }
-        let mut near: Vec<_> = cx.nearby.keys().copied().collect();
-        cx.standings.sort(&mut near, |peer| *peer);
-        for peer in near {
+        for peer in self.neighbours(cx) {
             self.nearby(cx, download, peer, proofs);
         }
         let dialled = !(self.dials.is_empty() && self.later.is_empty());
@@ -271,6 +278,19 @@ impl Search {
             self.wait(cx.now);
         }
         dialled
+    }
+
+    /// Everybody on the local network, in the order in which they have their turns.
+    fn neighbours(&mut self, cx: &Context) -> Vec<PeerId> {
+        let mut near: Vec<_> = cx.nearby.keys().copied().collect();
+        cx.standings.sort(&mut near, |peer| *peer);
+        self.near_dialled
+            .retain(|peer| cx.nearby.contains_key(peer));
+        if near.iter().all(|peer| self.near_dialled.contains(peer)) {
+            self.near_dialled.clear();
+        }
+        near.sort_by_key(|peer| self.near_dialled.contains(peer));
+        near
     }
 
     /// TCP at once, QUIC and then one relay after the other a little later.
@@ -318,6 +338,7 @@ impl Search {
         if let Some(addresses) = cx.nearby.get(&peer).cloned() {
             // Neighbours come, go and change as they like.
             self.near_left -= 1;
+            self.near_dialled.insert(peer);
             self.dial(cx, download, (Some(peer), addresses), Way::Near);
         }
     }

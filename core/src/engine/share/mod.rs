@@ -163,8 +163,13 @@ impl Share {
         self.short.as_ref()
     }
 
-    /// Somebody has tried other words. After a few of them the code is dead.
-    pub(super) fn guessed_wrong(&mut self, cx: &mut Context) {
+    /// Somebody has tried other words than those of this code, over this link. After a few of them the code is dead. It is
+    /// answered when it has been counted for the next run.
+    pub(super) fn guessed_wrong(&mut self, cx: &mut Context, link: LinkId, code: ShortCode) {
+        let owner = JobOwner::Share(self.id, ShareJob::CountGuess(link));
+        let share = self.id;
+        cx.disk(owner, DiskWork::CountGuess { share, code });
+        self.jobs += 1;
         self.guesses = self.guesses.saturating_add(1);
         let left = cx.limits.guesses.saturating_sub(self.guesses);
         cx.event(Event::WrongWords {
@@ -255,10 +260,13 @@ impl Share {
     /// Tells its codes, if they are new ones.
     fn tell(&mut self, cx: &mut Context) {
         let vetted = dial::vet(&cx.addresses, self.options.loopback, &cx.limits).dial;
+        let is_inside = |address: &Multiaddr| dial::ip_of(address).is_some_and(dial::is_inside);
         let may = |address: &Multiaddr| match dial::path_kind(address) {
             PathKind::Relayed => true,
-            PathKind::Lan => self.options.lan && !self.options.relayed_only,
-            PathKind::Loopback | PathKind::Direct => !self.options.relayed_only,
+            _ if self.options.relayed_only => false,
+            // Which of these there are is the user's word already.
+            PathKind::Loopback => true,
+            PathKind::Lan | PathKind::Direct => self.options.lan || !is_inside(address),
         };
         // In an order of their own, so that a share that goes on after a restart has the same code, letter for letter.
         let mut addresses: Vec<_> = vetted.into_iter().filter(may).collect();
@@ -413,7 +421,7 @@ impl Share {
             ShareJob::HashFiles { entries } => self.files_hashed(cx, &entries, done),
             ShareJob::Chunk { entry } => self.chunked(cx, entry, done),
             ShareJob::Note => self.noting = false,
-            ShareJob::Forget => {}
+            ShareJob::CountGuess(_) | ShareJob::Forget => {}
         }
         self.pump(cx);
     }

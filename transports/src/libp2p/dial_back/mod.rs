@@ -7,7 +7,7 @@ mod behaviour;
 mod handler;
 pub(crate) mod messages;
 
-use handover_core::dial::is_relayed;
+use handover_core::dial::{ip_of, is_relayed};
 use handover_core::dial_back::{DialBacks, Hint, Node};
 use handover_core::engine::PathKind;
 use handover_core::time::Time;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 pub(crate) use self::behaviour::{Behaviour, Event};
 use super::Libp2pTransport;
 use super::dials::{is_quic, split};
-use super::interfaces::{Reach, ip_of};
+use super::interfaces::Reach;
 
 /// The protocol of `AutoNAT` v1.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/libp2p/autonat/1.0.0");

@@ -191,10 +191,14 @@ pub(in super::super) fn is_shown(size: u64) -> bool {
     size > u64::from(LEAF)
 }
 
-/// The part of a file that the sharer is asked for, to show that it has it: a group, or a leaf where there is only one.
+/// The part of a file that the sharer is asked for, to show that it has it: a group, or a leaf where there is only one. The
+/// end of a file is no such part if it is less than half of one: a byte or two could be guessed.
 fn to_show(entry: u32, size: u64, draw: u64) -> Segment {
     let unit = if group_count(size) > 1 { GROUP } else { LEAF };
-    let offset = draw % size.div_ceil(unit.into()) * u64::from(unit);
+    let wide = u64::from(unit);
+    let end = size % wide;
+    let parts = size / wide + u64::from(end >= wide / 2);
+    let offset = draw % parts.max(1) * wide;
     let len = u32::try_from(size - offset).unwrap_or(unit).min(unit);
     Segment { entry, offset, len }
 }
@@ -289,10 +293,13 @@ mod tests {
         };
         assert!(!is_shown(leaf) && is_shown(leaf + 1));
         assert_eq!(shown(leaf + 1, 0), (0, leaf));
-        assert_eq!(shown(leaf + 1, 7), (leaf, 1));
+        // A byte or two of an end show nothing.
+        assert_eq!(shown(leaf + 1, 7), (0, leaf));
         assert_eq!(shown(group, 17), (leaf, leaf));
-        assert_eq!(shown(3 * group + 5, 3), (3 * group, 5));
-        assert_eq!(shown(3 * group + 5, u64::MAX), (3 * group, 5));
+        assert_eq!(shown(3 * group + 5, 3), (0, group));
+        let half = group / 2;
+        assert_eq!(shown(3 * group + half, 3), (3 * group, half));
+        assert_eq!(shown(3 * group + half, u64::MAX), (3 * group, half));
         assert_eq!(shown(1 << 62, 6), (6 * group, group));
     }
 

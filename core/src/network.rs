@@ -1,0 +1,86 @@
+//! Parts of the internet that one party may have to itself. What strangers can make this side hold is counted by them, so
+//! that one computer alone can't take the places of all others.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::Multiaddr;
+use crate::dial::{carried_v4, ip_of};
+
+/// A site has as many places as so many of its networks.
+const NETWORKS_OF_A_SITE: usize = 2;
+
+/// A part of the internet that one party may have to itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Network {
+    /// One address of IPv4.
+    V4(Ipv4Addr),
+    /// One address of a local cable (`fe80::/10`): each neighbour has one, and none of them has the network.
+    Neighbour(Ipv6Addr),
+    /// The first 64 bits: what one computer may choose its addresses from.
+    V6([u16; 4]),
+    /// The first 48 bits: what a provider gives to one customer.
+    Site([u16; 3]),
+}
+
+impl Network {
+    /// Those that an address is in: of IPv6 two. None for an address of this machine.
+    pub fn of(address: &Multiaddr) -> Vec<Self> {
+        match ip_of(address).map(|ip| ip.to_canonical()) {
+            Some(ip) if ip.is_loopback() => Vec::new(),
+            Some(IpAddr::V4(ip)) => vec![Self::V4(ip)],
+            Some(IpAddr::V6(ip)) if ip.is_unicast_link_local() => vec![Self::Neighbour(ip)],
+            Some(IpAddr::V6(ip)) => {
+                let carried = carried_v4(ip);
+                if !carried.is_empty() {
+                    // One behind NAT64 is as good as one of IPv4.
+                    return carried.into_iter().map(Self::V4).collect();
+                }
+                let [a, b, c, d, ..] = ip.segments();
+                vec![Self::V6([a, b, c, d]), Self::Site([a, b, c])]
+            }
+            None => Vec::new(),
+        }
+    }
+
+    /// How many places it has where one address has so many.
+    pub fn share(self, of_one: usize) -> usize {
+        match self {
+            Self::V4(_) | Self::Neighbour(_) | Self::V6(_) => of_one,
+            Self::Site(_) => of_one.saturating_mul(NETWORKS_OF_A_SITE),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(address: &str) -> Vec<Network> {
+        Network::of(&address.parse().unwrap())
+    }
+
+    #[test]
+    fn addresses_of_one_party_are_in_one_network() {
+        let v4 = of("/ip4/192.0.2.1/tcp/1");
+        assert_eq!(v4, of("/ip4/192.0.2.1/udp/2/quic-v1"));
+        assert_eq!(v4, of("/ip6/::ffff:192.0.2.1/tcp/1"));
+        assert_eq!(v4, of("/ip6/64:ff9b::192.0.2.1/tcp/1"));
+        assert_ne!(v4, of("/ip4/192.0.2.2/tcp/1"));
+        let (here, there) = (of("/ip6/2001:db8::1/tcp/1"), of("/ip6/2001:db8::2/tcp/1"));
+        assert_eq!(here, there);
+        let next_door = of("/ip6/2001:db8:0:1::1/tcp/1");
+        assert_ne!(here[0], next_door[0]);
+        assert_eq!(here[1], next_door[1]);
+        assert_eq!(
+            here.iter().map(|of| of.share(3)).collect::<Vec<_>>(),
+            [3, 6]
+        );
+    }
+
+    #[test]
+    fn this_machine_and_what_has_no_address_is_in_none() {
+        for address in ["/ip4/127.0.0.1/tcp/1", "/ip6/::1/tcp/1", "/memory/1"] {
+            assert_eq!(of(address), []);
+        }
+    }
+}
