@@ -15,14 +15,13 @@ use cap_std::fs::Dir;
 use handover_core::engine::{DiskError, Scanned};
 use handover_core::limits::Limits;
 use handover_core::manifest::{Entry, EntryKind};
-use handover_core::path::{SafePath, symlink_stays_inside};
+use handover_core::path::{PathError, SafePath, symlink_stays_inside};
 use handover_core::time::Timestamp;
 use rustix::fs::{AtFlags, FileType, Stat};
 use rustix::io::Errno;
 
 use super::attributes::permissions;
 use super::beneath::{open_folder, open_root};
-use super::staging::PARTIAL;
 
 /// Which local file each entry of a share means.
 #[derive(Debug, Default)]
@@ -227,6 +226,7 @@ impl Scan<'_> {
         };
         let path = match here.path.join(text) {
             Ok(path) => path,
+            Err(PathError::Staging) => return self.skip(shown(), UNFINISHED.to_owned()),
             Err(error) => return self.skip(shown(), error.to_string()),
         };
         let stat = match rustix::fs::statat(here.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -241,9 +241,6 @@ impl Scan<'_> {
         }
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => self.file(path, here.index, text, &stat),
-            FileType::Directory if text.starts_with(PARTIAL) => {
-                self.skip(shown(), "this is an unfinished download".to_owned())
-            }
             FileType::Directory => match open_folder(here.handle, text) {
                 Ok(folder) => {
                     let local = format!("{}{text}/", here.local);
@@ -358,6 +355,7 @@ struct Here<'a> {
 }
 
 const NOT_TEXT: &str = "its name is not valid Unicode";
+const UNFINISHED: &str = "this is an unfinished download";
 
 /// Why a symlink can't be shared, if so: its target has to lie within the share, and the way there over folders only.
 fn why_not(

@@ -7,7 +7,7 @@ use handover_core::engine::{
     DownloadError, DownloadId, DownloadOutcome, Event, FetchKey, FetchOptions, FetchSource,
     Findable, Short,
 };
-use handover_core::limits::GROUP;
+use handover_core::limits::{GROUP, Limits};
 use handover_harness::{
     DhtMood, Fetch, HostId, Offering, Route, StandIn, Tree, World, content, small_limits,
 };
@@ -24,13 +24,15 @@ fn tree() -> Tree {
 /// Two hosts of which the first can be dialled straight over the internet, and neither hears of the other.
 fn apart(seed: u64) -> (World, HostId, HostId) {
     let (mut world, alice, bob) = pair(seed);
-    world.unlisten(alice, &World::address(alice));
-    world.listen(
-        alice,
-        "/ip4/203.0.113.9/tcp/1".parse().unwrap(),
-        Route::wan(),
-    );
+    straight(&mut world, alice);
     (world, alice, bob)
+}
+
+/// A host can be dialled straight over the internet, and no otherwise.
+fn straight(world: &mut World, host: HostId) {
+    world.unlisten(host, &World::address(host));
+    let address = "/ip4/203.0.113.9/tcp/1".parse().unwrap();
+    world.listen(host, address, Route::wan());
 }
 
 fn offering(short: Short) -> Offering {
@@ -219,6 +221,44 @@ fn stand_ins_guess_once_each_and_only_so_many() {
         "{outcome:?}"
     );
     assert_eq!(world.proofs_in_vain(bob), before);
+}
+
+/// Stand-ins of every kind are found where the sharer is, by the same nodes. They cost proofs, and may use up all there are:
+/// how often the sharer is reached before that is in the output.
+#[test]
+#[expect(clippy::print_stderr, reason = "the rate is for who runs this")]
+fn a_sharer_is_mostly_reached_beside_a_few_stand_ins() {
+    const RUNS: u64 = 100;
+    let Limits { guesses, found, .. } = Limits::default();
+    let limits = Limits {
+        guesses,
+        found,
+        ..small_limits()
+    };
+    for stand_ins in [0, 1, 2, 4, 8, 16, 32] {
+        let (mut reached, mut proofs) = (0, 0);
+        for seed in 0..RUNS {
+            let mut world = World::with_limits(4_000 + seed, limits.clone());
+            let (alice, bob) = (world.add_host(), world.add_host());
+            straight(&mut world, alice);
+            let code = share(&mut world, alice);
+            world.run_for(20 * SECOND);
+            for at in 0..stand_ins {
+                let puppet = world.add_puppet();
+                let kind = (usize::try_from(seed).unwrap() + at) % StandIn::ALL.len();
+                world.stand_in(puppet, StandIn::ALL[kind], true);
+            }
+            let download = fetch(&mut world, bob, &code);
+            let outcome = world.run_to_end(bob, download);
+            reached += u64::from(matches!(outcome, DownloadOutcome::Completed(_)));
+            assert!(world.proofs_in_vain(bob) <= limits.guesses);
+            proofs += world.proofs_in_vain(bob);
+        }
+        eprintln!(
+            "beside {stand_ins} stand-ins the sharer is reached in {reached} of {RUNS} runs, and they get {proofs} proofs"
+        );
+        assert!(stand_ins > 2 || reached == RUNS, "{reached} of {RUNS}");
+    }
 }
 
 /// Each of two downloads with one code counted its own proofs.
