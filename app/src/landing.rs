@@ -32,6 +32,9 @@ const BELOW_HOME: &[&str] = &[
     "bin",
     ".local/bin",
     ".cargo/bin",
+    "go/bin",
+    // Which nodes and relays the next run of this program begins with.
+    ".local/share/handover",
     // macOS.
     "library/launchagents",
     "library/launchdaemons",
@@ -213,6 +216,7 @@ mod tests {
             ("/srv/people", "ann/.profile"),
             ("/", "srv/people/ann/.profile"),
             ("/srv/people/ann/.ssh", "authorized_keys"),
+            ("/srv/people/ann/.local/share", "handover/config.toml"),
             ("/srv/people/ann/.config", "autostart/a.desktop"),
             ("/srv/people/ann", "Library/LaunchAgents/a.plist"),
             ("/home/bob", ".zshrc"),

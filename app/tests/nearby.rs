@@ -109,7 +109,7 @@ fn a_sharer_that_is_killed_knows_in_its_next_run_how_often_somebody_guessed() {
         get(&scene, &places, &guess, &[]).expect(7);
     }
     sharer.kill();
-    let (_sharer, again) = share(&scene, &places, "file");
+    let (sharer, again) = share(&scene, &places, "file");
     assert_eq!(code, again);
     for _ in 0..2 {
         // The receiver has tried this code often enough itself.
@@ -118,6 +118,11 @@ fn a_sharer_that_is_killed_knows_in_its_next_run_how_often_somebody_guessed() {
     }
     let got = get(&scene, &places, &code, &["--wait", "3"]);
     assert_ne!(got.exit, Some(0), "a dead code lets in: {}", got.stderr);
+    // The next run has another one; it had none, and said nothing.
+    sharer.kill();
+    let (_sharer, other) = share(&scene, &places, "file");
+    assert_ne!(other, code);
+    get(&scene, &places, &other, &[]).expect(0);
 }
 
 /// The same number with other words.

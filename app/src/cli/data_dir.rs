@@ -10,6 +10,7 @@ use handover_transports::identity;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use super::exit::Exit;
 use super::failure::Failure;
 
 /// Says which process uses the identity beside it.
@@ -49,8 +50,7 @@ impl Claim {
 /// Claims the identity in `folder`. Where another process has it already, `folder` becomes that of a new one: two
 /// processes that are one peer would take each other's connections.
 pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
-    make(folder).map_err(Failure::internal)?;
-    let lock = open_lock(&folder.join(LOCK)).map_err(Failure::internal)?;
+    let lock = prepare(folder).map_err(|error| unusable(folder, &error))?;
     let borrowed = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Some(tempfile::tempdir().map_err(Failure::internal)?),
         // Where files can't be locked there is nothing to go by.
@@ -63,6 +63,42 @@ pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
         _lock: Some(lock),
         borrowed,
     })
+}
+
+/// The same; where the folder can't be written, this run is somebody new, and nothing is remembered of it.
+pub(crate) fn claim_or_do_without(folder: &mut PathBuf) -> Result<Claim, Failure> {
+    match prepare(folder) {
+        Err(error) if is_refused(&error) => {
+            tracing::warn!(folder = %folder.display(), %error, "nothing can be kept in the data folder");
+            disguise(folder)
+        }
+        _ => claim(folder),
+    }
+}
+
+/// The system lets nobody write there, or not this user.
+fn is_refused(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
+    )
+}
+
+fn unusable(folder: &Path, error: &io::Error) -> Failure {
+    Failure::new(
+        Exit::Disk,
+        format!(
+            "the data folder {} can't be used: {error}",
+            folder.display()
+        ),
+        "Name another one with --data-dir or HANDOVER_DATA_DIR.",
+    )
+}
+
+/// The folder is there, and its lock can be taken.
+fn prepare(folder: &Path) -> io::Result<File> {
+    make(folder)?;
+    open_lock(&folder.join(LOCK))
 }
 
 /// An identity that nobody has seen before, nor will see again.

@@ -86,7 +86,7 @@ pub(crate) async fn run(
     let identity = if hides {
         data_dir::disguise(&mut config.data_dir)?
     } else {
-        data_dir::claim(&mut config.data_dir)?
+        data_dir::claim_or_do_without(&mut config.data_dir)?
     };
     if args.remember {
         known::check_own(&identity, "the other side")?;

@@ -66,7 +66,7 @@ pub(crate) async fn run(
     if known.is_some() {
         known::can_meet(&config)?;
     }
-    let identity = data_dir::claim(&mut config.data_dir)?;
+    let identity = data_dir::claim_or_do_without(&mut config.data_dir)?;
     if args.remember {
         known::check_own(&identity, "the other side")?;
     }
@@ -433,6 +433,12 @@ impl<'a> Sending<'a> {
             }
             Event::WrongWords { left, .. } => {
                 self.screen.need(Tone::Bad, &sending::wrong_words(left));
+                if left == 0 {
+                    let network = &self.args.network;
+                    let code = self.ticket.encode();
+                    let command = sending::command(&code, network.loopback, &network.bootstrap);
+                    self.screen.need(Tone::Strong, &command);
+                }
             }
             Event::ShareScanned {
                 summary,

@@ -8,6 +8,7 @@ use handover::store::{Begun, OpenShare, ShortCodes};
 use handover_core::PeerId;
 use handover_core::code::ShareCode;
 use handover_core::engine::{ShareOptions, Short};
+use handover_core::limits::Limits;
 use handover_core::manifest::{EntryKind, Manifest};
 use handover_core::secret::ShareSecret;
 use rustix::fs::{FlockOperation, flock};
@@ -85,7 +86,10 @@ impl Claimed {
             };
             let noted = self.codes.of(&code).map(|noted| noted.guessed);
             let wrong = noted.unwrap_or_default().max(before.wrong);
-            options.short = Short::Again { code, wrong };
+            // One that is dead is replaced.
+            if wrong < Limits::default().guesses {
+                options.short = Short::Again { code, wrong };
+            }
         }
         options.uses = options
             .uses

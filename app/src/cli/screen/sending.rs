@@ -113,7 +113,8 @@ pub(crate) fn qr(code: &str) -> Option<String> {
 /// Somebody had the number and other words.
 pub(crate) fn wrong_words(left: u32) -> String {
     if left == 0 {
-        return "! The short code was tried with wrong words too often, and opens nothing any more. Share again for a new one."
+        return "! The short code was tried with wrong words too often, and opens nothing any more. The long one still does; run the\n  \
+                same again for another short one."
             .to_string();
     }
     let tries = count(left.into(), "try", "tries");
