@@ -36,7 +36,7 @@ pub(super) struct Paced {
 }
 
 /// An input of an engine: the latest time that it was told by then, and how many inputs it had.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment {
     time: Time,
     number: u64,
@@ -46,7 +46,8 @@ struct Moment {
 struct Under {
     rate: u64,
     since: Moment,
-    went: VecDeque<(Time, u64)>,
+    /// In the order in which it began: of two reads that began at one time the later one may end first.
+    went: VecDeque<(Moment, u64)>,
 }
 
 impl Paced {
@@ -100,14 +101,14 @@ impl Paced {
             if let Some(under) = self.limits.get_mut(&limited)
                 && at.number >= under.since.number
             {
-                under.went(limited, bytes, at.time);
+                under.went(limited, bytes, at);
             }
         }
     }
 }
 
 impl Under {
-    fn went(&mut self, limited: Limited, bytes: u64, at: Time) {
+    fn went(&mut self, limited: Limited, bytes: u64, at: Moment) {
         if self.went.is_empty() {
             happened(Fault::Limit);
         }
@@ -116,16 +117,17 @@ impl Under {
         while self
             .went
             .front()
-            .is_some_and(|(first, _)| at.since(*first) > REMEMBERED)
+            .is_some_and(|(first, _)| at.time.since(first.time) > REMEMBERED)
         {
             self.went.pop_front();
         }
         let firsts = self.went.iter().enumerate();
-        let firsts = firsts.filter(|(_, (first, _))| at.since(*first) < SECOND && *first <= at);
+        let firsts =
+            firsts.filter(|(_, (first, _))| at.time.since(first.time) < SECOND && *first <= at);
         for (place, (first, _)) in firsts {
             let span = self.went.iter().skip(place);
             let span: Vec<_> = span
-                .take_while(|(time, _)| time.since(*first) < SECOND)
+                .take_while(|(other, _)| other.time.since(first.time) < SECOND)
                 .collect();
             // The last is under way as a whole, and a little may have been saved.
             let last = span.last().map_or(0, |(_, bytes)| *bytes);
