@@ -118,6 +118,8 @@ fn kills_of_either_side_cost_little_and_nothing_is_wrong_in_the_end() {
         rounds += 1;
         let mut get = transfer.get(&code);
         get.await_event("offer");
+        // What the last kill has lost is still on the disk until it has come again.
+        let mut lost_before = 0;
         loop {
             let more = transfer.draw(24) * MIB as u64;
             if killed == kills || !transfer.comes(&mut get, more) {
@@ -130,7 +132,13 @@ fn kills_of_either_side_cost_little_and_nothing_is_wrong_in_the_end() {
                 let again = Instant::now();
                 get = transfer.get(&code);
                 let kept = get.await_event("offer")["kept"].as_u64().unwrap();
-                transfer.lost.push(before.saturating_sub(kept));
+                let lost = before.saturating_sub(kept);
+                assert!(
+                    lost <= WINDOW + lost_before,
+                    "{lost} bytes are fetched again"
+                );
+                transfer.lost.push(lost);
+                lost_before = lost;
                 get.await_event("progress");
                 transfer.pauses.push(again.elapsed());
             } else {
@@ -159,7 +167,6 @@ fn kills_of_either_side_cost_little_and_nothing_is_wrong_in_the_end() {
         println!(
             "a receiver's kill: {median} bytes on the disk were fetched again (median), {most} at the most"
         );
-        assert!(*most <= WINDOW, "{most} bytes are fetched again");
     }
     if let (Some(most), Some(median)) = (pauses.last(), pauses.get(pauses.len() / 2)) {
         println!("it went on {median:?} after the side was back (median), {most:?} at the most");
@@ -247,12 +254,13 @@ fn a_sharer_that_was_killed_serves_the_same_code_and_names_what_has_changed() {
 
 #[test]
 fn a_bit_that_turned_over_between_two_runs_is_never_published() {
-    let transfer = Transfer::new(48);
+    let transfer = Transfer::new(64);
     let sender = transfer.send();
     for at in [0, 3 * MIB as u64 + 77, 8 * MIB as u64 - 1] {
         let _ = fs::remove_dir_all(transfer.scene.path("here"));
         let mut get = transfer.get(&sender.code);
-        assert!(transfer.comes(&mut get, 24 * MIB as u64));
+        // A window of that may be holes, and another one not noted.
+        assert!(transfer.comes(&mut get, 36 * MIB as u64));
         get.kill();
         let staged = transfer.staged().unwrap();
         let staged = fs::File::options().read(true).write(true).open(staged);

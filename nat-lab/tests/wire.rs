@@ -6,10 +6,11 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::ops::Range;
 use std::os::fd::AsFd;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -46,6 +47,8 @@ const MS: Duration = Duration::from_millis(1);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long a receiver waits for what should not come.
 const SILENCE: Duration = Duration::from_millis(400);
+/// Datagrams that may be under way to a socket that nobody reads for a moment.
+const AHEAD: u32 = 100;
 
 const A: &str = "10.9.0.1";
 const B: &str = "10.9.0.2";
@@ -230,10 +233,10 @@ fn greet([a, b]: &[UdpSocket; 2]) {
 }
 
 /// Sends numbered datagrams, slowly enough for a slow machine.
-fn send_numbers(socket: &UdpSocket, count: u32) {
-    for number in 0..count {
+fn send_numbers(socket: &UdpSocket, numbers: Range<u32>) {
+    for number in numbers {
         socket.send(&number.to_be_bytes()).unwrap();
-        if number % 10 == 0 {
+        if number % 10 == 9 {
             thread::sleep(MS);
         }
     }
@@ -241,22 +244,59 @@ fn send_numbers(socket: &UdpSocket, count: u32) {
 
 /// The numbers of the datagrams that come, until none does for a while.
 fn numbers(socket: &UdpSocket) -> Vec<u32> {
+    numbers_noted(socket, &AtomicU32::new(0))
+}
+
+/// The numbers that arrive at b of the first `count`, sent by a. They are read as they come: a socket keeps only about
+/// 250 datagrams, so a never has many more under way than that one that b has read last.
+fn numbers_across([a, b]: [UdpSocket; 2], count: u32) -> Vec<u32> {
+    let next = AtomicU32::new(0);
+    let is_sent = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let reading = scope.spawn(|| {
+            let mut all = Vec::new();
+            loop {
+                let last = is_sent.load(Ordering::Acquire);
+                let some = numbers_noted(&b, &next);
+                if last && some.is_empty() {
+                    return all;
+                }
+                all.extend(some);
+            }
+        });
+        for first in (0..count).step_by(10) {
+            wait_until_read(&next, first.saturating_sub(AHEAD));
+            send_numbers(&a, first..count.min(first + 10));
+        }
+        is_sent.store(true, Ordering::Release);
+        reading.join().unwrap()
+    })
+}
+
+/// As [`numbers`]; `next` is the one behind the last that was read.
+fn numbers_noted(socket: &UdpSocket, next: &AtomicU32) -> Vec<u32> {
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     let mut number = [0; 4];
     std::iter::from_fn(|| {
-        receive(socket, &mut number)
-            .ok()
-            .map(|_| u32::from_be_bytes(number))
+        receive(socket, &mut number).ok()?;
+        let number = u32::from_be_bytes(number);
+        next.store(number + 1, Ordering::Relaxed);
+        Some(number)
     })
     .collect()
 }
 
-/// The numbers that arrive at b of the first `count`, sent by a. They are read as they come: a socket keeps only about
-/// 250 datagrams.
-fn numbers_across([a, b]: [UdpSocket; 2], count: u32) -> Vec<u32> {
-    let reading = thread::spawn(move || numbers(&b));
-    send_numbers(&a, count);
-    reading.join().unwrap()
+/// Waits until this number was read, or none for a while: it may be lost.
+fn wait_until_read(next: &AtomicU32, number: u32) {
+    let (mut last, mut since) = (0, Instant::now());
+    while last < number && since.elapsed() < SILENCE / 2 {
+        let now = next.load(Ordering::Relaxed);
+        if now > last {
+            (last, since) = (now, Instant::now());
+        } else {
+            thread::sleep(MS);
+        }
+    }
 }
 
 /// Sends `bytes` from a to b over TCP; how long it took, and what arrived.
@@ -429,7 +469,7 @@ fn frames_for_other_hardware_pass() {
     ]);
     let [a, _] = lab.udp();
     a.connect("10.9.0.9:9").unwrap();
-    send_numbers(&a, 100);
+    send_numbers(&a, 0..100);
     let start = Instant::now();
     while lab.tallies[0][0].passed.get() < 100 {
         assert!(start.elapsed() < PATIENCE, "{:?}", lab.tallies);
