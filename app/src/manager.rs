@@ -210,7 +210,7 @@ impl Config {
     }
 }
 
-/// Who is at these addresses.
+/// The peers that these addresses name at their ends.
 fn named(addresses: &[Multiaddr]) -> Vec<PeerId> {
     let peer = |address: &Multiaddr| match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),

@@ -194,7 +194,7 @@ fn who_hides_tells_nothing_that_two_runs_have_in_common() {
     assert_ne!(joined[2].1, "", "who does not hide says its name");
 }
 
-/// Whoever runs a relay sees who hides, and the sharer chooses through which one it is reached.
+/// The sharer chooses its relays, and may run one to see the address of a receiver that hides.
 #[test]
 fn who_hides_is_asked_about_relays_that_only_the_other_side_has_named() {
     let scene = Scene::new();

@@ -118,7 +118,7 @@ fn kills_of_either_side_cost_little_and_nothing_is_wrong_in_the_end() {
         rounds += 1;
         let mut get = transfer.get(&code);
         get.await_event("offer");
-        // What the last kill has lost is still on the disk until it has come again.
+        // Bytes that the last kill has lost are still on the disk until they have come again.
         let mut lost_before = 0;
         loop {
             let more = transfer.draw(24) * MIB as u64;

@@ -51,9 +51,41 @@ impl Network {
     }
 }
 
+/// Whether each of these networks has a place left, where one address has `of_one`. `taken`: the networks of each that has
+/// a place already.
+pub fn has_room(
+    networks: &[Network],
+    taken: impl IntoIterator<Item: AsRef<[Network]>>,
+    of_one: usize,
+) -> bool {
+    let mut counts = vec![0; networks.len()];
+    for other in taken {
+        for (count, network) in counts.iter_mut().zip(networks) {
+            *count += usize::from(other.as_ref().contains(network));
+        }
+    }
+    let mut counted = counts.into_iter().zip(networks);
+    counted.all(|(count, network)| count < network.share(of_one))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_network_that_is_full_is_enough() {
+        let (here, there) = (
+            of("/ip6/2001:db8::1/tcp/1"),
+            of("/ip6/2001:db8:0:1::1/tcp/1"),
+        );
+        assert!(has_room(&here, [&[]; 0], 1) && !has_room(&here, [&here], 1));
+        // A site has twice as many.
+        assert!(has_room(&there, [&here], 1));
+        assert!(!has_room(&there, [&here, &here], 1));
+        let twice = [here.clone(), here.clone()].concat();
+        assert!(has_room(&there, [&twice], 1), "one place is counted once");
+        assert!(has_room(&[], [&here], 0), "this machine");
+    }
 
     fn of(address: &str) -> Vec<Network> {
         Network::of(&address.parse().unwrap())

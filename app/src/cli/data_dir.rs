@@ -51,6 +51,23 @@ impl Claim {
 /// processes that are one peer would take each other's connections.
 pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
     let lock = prepare(folder).map_err(|error| unusable(folder, &error))?;
+    take(folder, lock)
+}
+
+/// The same; where the folder can't be written, this run is somebody new, and nothing is remembered of it.
+pub(crate) fn claim_or_do_without(folder: &mut PathBuf) -> Result<Claim, Failure> {
+    match prepare(folder) {
+        Ok(lock) => take(folder, lock),
+        Err(error) if is_refused(&error) => {
+            tracing::warn!(folder = %folder.display(), %error, "nothing can be kept in the data folder");
+            disguise(folder)
+        }
+        Err(error) => Err(unusable(folder, &error)),
+    }
+}
+
+/// Takes the lock, or another identity.
+fn take(folder: &mut PathBuf, lock: File) -> Result<Claim, Failure> {
     let borrowed = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Some(tempfile::tempdir().map_err(Failure::internal)?),
         // Where files can't be locked there is nothing to go by.
@@ -63,17 +80,6 @@ pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
         _lock: Some(lock),
         borrowed,
     })
-}
-
-/// The same; where the folder can't be written, this run is somebody new, and nothing is remembered of it.
-pub(crate) fn claim_or_do_without(folder: &mut PathBuf) -> Result<Claim, Failure> {
-    match prepare(folder) {
-        Err(error) if is_refused(&error) => {
-            tracing::warn!(folder = %folder.display(), %error, "nothing can be kept in the data folder");
-            disguise(folder)
-        }
-        _ => claim(folder),
-    }
 }
 
 /// The system lets nobody write there, or not this user.

@@ -30,7 +30,7 @@ use super::interrupt::Interrupts;
 use super::json;
 use super::known::{self, Known};
 use super::record::unfinished::Download;
-use super::record::{Memory, Recorder};
+use super::record::{Memory, Recorder, tell_standings};
 use super::screen::{Live, Screen, Tone, peers, receiving, sending, throttling};
 use super::select::Selection;
 use super::throttle::{self, Throttle};
@@ -52,7 +52,7 @@ pub(crate) async fn run(
     let mut throttle = Throttle::new(args.limits, global)?;
     let mut lines = Lines::default();
     let memory = Memory::new(&config.data_dir, args.no_history)?;
-    memory.prepare(&mut config).await;
+    let met = memory.prepare(&mut config).await;
     config.known_files = config.known_files.filter(|_| !args.no_known);
     config.any_relay = args.any_relay;
     let known = args
@@ -96,7 +96,7 @@ pub(crate) async fn run(
         known.check(manager.peer(), &identity)?;
     }
     manager.start().await?;
-    memory.tell_standings(&manager).await?;
+    tell_standings(&met, &manager).await?;
     let folder = (!args.to_stdout()).then_some(args.to.as_path());
     let begun = unfinished::begun(args.code.as_deref()).zip(folder.and_then(unfinished::absolute));
     let begun = begun.map(|(begun, folder)| Download::new(begun, folder));

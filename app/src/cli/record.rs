@@ -37,6 +37,9 @@ const STANDINGS: Duration = Duration::from_millis(300);
 /// Peers whose standing is told.
 const TOLD: usize = 1000;
 
+/// Peers that were met before, and how they did.
+pub(crate) type Met = Vec<(PeerId, PeerRecord)>;
+
 /// Where a run remembers, and whether it is to.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
@@ -56,11 +59,15 @@ impl Memory {
         })
     }
 
-    /// Has a peer make use of what is remembered, and note more of it.
-    pub(crate) async fn prepare(&self, config: &mut handover::Config) {
+    /// Has a peer make use of what is remembered, and note more of it. Returns the peers that were met, for
+    /// [`tell_standings`].
+    pub(crate) async fn prepare(&self, config: &mut handover::Config) -> Met {
         config.known_files = self.keeps.then(|| self.folder.clone());
         config.short_codes = Some(self.folder.clone());
-        config.known_peers = self.known_peers().await;
+        let met = self.peers().await;
+        let known = met.iter().filter(|(_, record)| record.pair.is_some());
+        config.known_peers = known.map(|(peer, _)| *peer).collect();
+        met
     }
 
     /// The data folder.
@@ -69,7 +76,7 @@ impl Memory {
     }
 
     /// The peers that were met, who was met last first; none where that can't be read now.
-    async fn peers(&self) -> Vec<(PeerId, PeerRecord)> {
+    async fn peers(&self) -> Met {
         let store = self.store.clone();
         let read = spawn_blocking(move || store.peers());
         match timeout(STANDINGS, read).await {
@@ -81,24 +88,16 @@ impl Memory {
             Ok(Err(_)) | Err(_) => Vec::new(),
         }
     }
+}
 
-    /// Tells a peer how others have done before.
-    pub(crate) async fn tell_standings(&self, manager: &UnifiedP2PManager) -> Result<(), Failure> {
-        let known = self.peers().await;
-        let told = known
-            .iter()
-            .take(TOLD)
-            .map(|(peer, record)| (*peer, standing(record)))
-            .filter(|(_, standing)| *standing != 0);
-        Ok(manager.tell_standings(told.collect()).await?)
-    }
-
-    /// Peers that have agreed to be known.
-    async fn known_peers(&self) -> Vec<PeerId> {
-        let met = self.peers().await.into_iter();
-        let known = met.filter(|(_, record)| record.pair.is_some());
-        known.map(|(peer, _)| peer).collect()
-    }
+/// Tells a peer how others have done before.
+pub(crate) async fn tell_standings(met: &Met, manager: &UnifiedP2PManager) -> Result<(), Failure> {
+    let told = met
+        .iter()
+        .take(TOLD)
+        .map(|(peer, record)| (*peer, standing(record)))
+        .filter(|(_, standing)| *standing != 0);
+    Ok(manager.tell_standings(told.collect()).await?)
 }
 
 /// One note for the store.

@@ -27,7 +27,7 @@ use super::interrupt::Interrupts;
 use super::json;
 use super::known::{self, Known};
 use super::record::unfinished::Share;
-use super::record::{Memory, Recorder};
+use super::record::{Memory, Recorder, tell_standings};
 use super::screen::meter::Meter;
 use super::screen::sending::{self, Receiving};
 use super::screen::{Live, Screen, Tone, receiving};
@@ -57,7 +57,7 @@ pub(crate) async fn run(
     let mut throttle = Throttle::new(args.limits, global)?;
     config.lan = args.lan || args.legacy;
     let memory = Memory::new(&config.data_dir, args.no_history)?;
-    memory.prepare(&mut config).await;
+    let met = memory.prepare(&mut config).await;
     let known = args
         .to
         .as_ref()
@@ -103,7 +103,7 @@ pub(crate) async fn run(
         known.check(manager.peer(), &identity)?;
     }
     manager.start().await?;
-    memory.tell_standings(&manager).await?;
+    tell_standings(&met, &manager).await?;
     let again = claimed
         .as_mut()
         .and_then(|claimed| claimed.go_on(manager.peer(), &mut options));

@@ -54,7 +54,8 @@ fn asked_umask() -> u32 {
     u32::from(own.as_raw_mode())
 }
 
-/// What others may not have of a copy of a file with this mode: the group or everybody, where they can't read the file.
+/// The bits that a copy of a file with this mode must not have: those of the group, and of everybody, if they can't read
+/// the file.
 pub(super) fn kept_from_others(mode: u32) -> u32 {
     let group = if mode & 0o040 == 0 { 0o070 } else { 0 };
     let everybody = if mode & 0o004 == 0 { 0o007 } else { 0 };

@@ -151,7 +151,7 @@ mod tests {
         for sent in 1..=4 {
             assert_eq!(codes.count(&code, 5).unwrap(), sent);
         }
-        // What is not sent does not count, whether there were too many or it was not needed.
+        // A proof that is not sent does not count: one too many, or one that was not needed.
         assert_eq!(codes.count(&code, 4).unwrap(), 5);
         assert_eq!(codes.of(&code).unwrap().sent, 4);
         codes.count(&code, 5).unwrap();

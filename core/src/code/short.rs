@@ -2,7 +2,8 @@
 //!
 //! The number is public: it names the share to whom the code is tried on, and where to look for it. The words are
 //! secret, nine bits each, two of them or, where the sharer wants it so, up to four; and they only ever go into a PAKE
-//! ([`crate::pake`]): who guesses has to ask the sharer, who counts. So nothing that leaves this machine may be derived from them in any other way.
+//! ([`crate::pake`]): who guesses has to ask the sharer, who counts. So nothing that leaves this machine may be derived from
+//! them in any other way.
 
 use std::fmt;
 

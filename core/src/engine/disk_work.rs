@@ -281,7 +281,8 @@ pub enum DiskDone {
         kept: Kept,
     },
     /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::Known`],
-    /// [`DiskWork::CountGuess`], [`DiskWork::ProofSucceeded`], [`DiskWork::ProofNotSent`], [`DiskWork::Forget`], [`DiskWork::Discard`], [`DiskWork::Close`].
+    /// [`DiskWork::CountGuess`], [`DiskWork::ProofSucceeded`], [`DiskWork::ProofNotSent`], [`DiskWork::Forget`],
+    /// [`DiskWork::Discard`], [`DiskWork::Close`].
     Ok,
     /// [`DiskWork::CountProof`]: how many were sent by now that have not succeeded, with this one.
     ProofCounted { sent: u32 },

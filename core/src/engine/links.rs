@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Allowance, DialId, DownloadId, LinkId, PathKind, ShareId};
 use crate::handshake::Initiator;
 use crate::limits::Limits;
-use crate::network::Network;
+use crate::network::{Network, has_room};
 use crate::pake::{Pake, PakeKey};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
@@ -87,10 +87,11 @@ impl Origin {
         }
     }
 
-    /// How many places one of its networks has where one address has so many. Many peers come through one relay.
-    fn share(&self, network: Network, of_one: usize) -> usize {
+    /// Whether it has a place beside these links, where one address has so many. Many peers come through one relay.
+    fn has_room<'a>(&self, links: impl Iterator<Item = &'a Link>, of_one: usize) -> bool {
         let peers = if self.is_relay { PEERS_OF_A_RELAY } else { 1 };
-        network.share(of_one).saturating_mul(peers)
+        let taken = links.map(|link| &link.origin.networks);
+        has_room(&self.networks, taken, of_one.saturating_mul(peers))
     }
 }
 
@@ -181,21 +182,12 @@ impl Links {
 
     /// Whether one more link may come in from there.
     pub(super) fn has_place(&self, origin: &Origin, limits: &Limits) -> bool {
-        let awaiting = self.links.values().filter(|link| link.is_awaited()).count();
-        if self.len() >= limits.links || awaiting >= limits.links_in_handshake {
-            return false;
-        }
-        origin.networks.iter().all(|network| {
-            let links = self.links.values();
-            let from = links.filter(|link| link.origin.networks.contains(network));
-            let (mut all, mut awaiting) = (0, 0);
-            for link in from {
-                all += 1;
-                awaiting += usize::from(link.is_awaited());
-            }
-            all < origin.share(*network, limits.links_of_one)
-                && awaiting < origin.share(*network, limits.links_in_handshake_of_one)
-        })
+        let all = || self.links.values();
+        let awaited = || all().filter(|link| link.is_awaited());
+        self.len() < limits.links
+            && awaited().count() < limits.links_in_handshake
+            && origin.has_room(all(), limits.links_of_one)
+            && origin.has_room(awaited(), limits.links_in_handshake_of_one)
     }
 
     /// A link came in from there.

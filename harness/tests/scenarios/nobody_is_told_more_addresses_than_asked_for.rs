@@ -48,7 +48,7 @@ fn a_ticket_names_the_local_network_only_where_that_was_asked_for() {
     }
 }
 
-/// Whoever runs a relay sees who hides, and it was used if the other side named it.
+/// A relay that the other side had named was used at once, and sees the address of a receiver that hides.
 #[test]
 fn who_hides_uses_no_relay_that_only_the_other_side_has_named_before_the_user_agrees() {
     let relay: PeerId = RELAY.split('/').nth(2).unwrap().parse().unwrap();

@@ -36,6 +36,11 @@ pub(crate) struct Bounds {
     pub(crate) standing_of_known: usize,
 }
 
+/// From where a connection comes, as far as can be seen: of a peer behind a relay that is the relay.
+pub(super) fn origin<'a>(local: &'a Multiaddr, remote: &'a Multiaddr) -> &'a Multiaddr {
+    if is_relayed(local) { local } else { remote }
+}
+
 /// There is no place for one more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Full {
@@ -211,9 +216,7 @@ impl NetworkBehaviour for Behaviour {
         let stands = if self.known.contains(&peer) {
             self.places.stand_known(id)
         } else {
-            // Of who comes through a relay only the relay can be seen.
-            let from = if is_relayed(local) { local } else { remote };
-            self.places.stand(id, from)
+            self.places.stand(id, origin(local, remote))
         };
         stands.map_err(ConnectionDenied::new)?;
         Ok(dummy::ConnectionHandler)

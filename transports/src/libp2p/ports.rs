@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::{self, BoxStream, FuturesUnordered};
 use futures::{FutureExt, StreamExt};
+use handover_core::dial::is_inside;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 use portmapper::{Client, Config};
@@ -288,13 +289,9 @@ fn inside(address: &Multiaddr) -> Option<(Kind, NonZeroU16)> {
 
 /// Whether an address can be one of the public internet (the IANA registry of special-purpose IPv4 addresses).
 pub(super) fn is_global(ip: Ipv4Addr) -> bool {
-    let [a, b, c, _] = ip.octets();
-    let shared = a == 100 && b & 0xc0 == 64;
-    let protocols = (a, b, c) == (192, 0, 0);
-    let benchmarking = a == 198 && b & 0xfe == 18;
-    let special = a == 0 || shared || protocols || benchmarking || a >= 224;
-    let inside = ip.is_private() || ip.is_loopback() || ip.is_link_local();
-    !special && !inside && !ip.is_documentation()
+    let [first, ..] = ip.octets();
+    let is_special = first == 0 || first >= 224 || ip.is_documentation();
+    !is_special && !is_inside(ip.into())
 }
 
 impl Libp2pTransport {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use handover_core::network::Network;
+use handover_core::network::{Network, has_room};
 use libp2p::PeerId;
 use libp2p::core::transport::PortUse;
 use libp2p::core::{Endpoint, Multiaddr};
@@ -137,7 +137,8 @@ impl Places {
     fn reserve(&mut self, peer: PeerId, remote: &Multiaddr) -> bool {
         let place = (peer, remote.clone());
         let reserved = self.reserved.iter().map(|(_, remote)| remote);
-        if !self.reserved.contains(&place) && !has_room(remote, reserved, self.reservations_of_one)
+        if !self.reserved.contains(&place)
+            && !has_room_for(remote, reserved, self.reservations_of_one)
         {
             tracing::debug!(%peer, "an address has enough reservations here");
             return false;
@@ -151,7 +152,7 @@ impl Places {
         self.circuits
             .retain(|circuit| circuit.stands || circuit.asked + OPENING > now);
         let from = self.circuits.iter().map(|circuit| &circuit.remote);
-        if !has_room(remote, from, self.circuits_of_one) {
+        if !has_room_for(remote, from, self.circuits_of_one) {
             tracing::debug!(%source, "an address has enough circuits here");
             return false;
         }
@@ -204,16 +205,12 @@ impl Places {
 }
 
 /// Beside those who have a place already, there is one for somebody from here.
-fn has_room<'a>(
+fn has_room_for<'a>(
     remote: &Multiaddr,
     taken: impl Iterator<Item = &'a Multiaddr>,
     of_one: usize,
 ) -> bool {
-    let taken: Vec<Network> = taken.flat_map(Network::of).collect();
-    Network::of(remote).into_iter().all(|network| {
-        let from = taken.iter().filter(|other| **other == network);
-        from.count() < network.share(of_one)
-    })
+    has_room(&Network::of(remote), taken.map(Network::of), of_one)
 }
 
 impl NetworkBehaviour for Behaviour {

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::time::Instant;
 
 use handover_core::dial::of_each_kind;
-use handover_core::network::Network;
+use handover_core::network::{Network, has_room};
 use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
@@ -150,11 +150,10 @@ impl Store {
         let of_key = self.others.get(key).map_or(&[][..], Vec::as_slice);
         let is_full = |network: &Network| {
             let all = self.from.get(network).copied().unwrap_or_default();
-            let of_key = of_key.iter().filter(|it| it.networks.contains(network));
             all >= network.share(RECORDS_OF_ONE)
-                || of_key.count() >= network.share(PROVIDERS_OF_ONE)
         };
-        if networks.iter().any(is_full) {
+        let from = of_key.iter().map(|kept| &kept.networks);
+        if networks.iter().any(is_full) || !has_room(networks, from, PROVIDERS_OF_ONE) {
             Some(NotKept::Address)
         } else {
             (of_key.len() >= PROVIDERS).then_some(NotKept::Key)

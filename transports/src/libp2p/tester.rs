@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::task::{Context, Poll};
 
-use handover_core::network::Network;
+use handover_core::network::{Network, has_room};
 use libp2p::core::transport::PortUse;
 use libp2p::core::{ConnectedPoint, Endpoint, Multiaddr};
 use libp2p::swarm::behaviour::{ConnectionClosed, ConnectionEstablished, DialFailure};
@@ -14,6 +14,8 @@ use libp2p::swarm::{
     THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 use libp2p::{PeerId, autonat};
+
+use super::inbound::origin;
 
 /// Dials at once that others have asked for, and of those for one address.
 const DIALS: usize = 32;
@@ -43,12 +45,7 @@ impl Dials {
             send_back_addr,
         } = endpoint
         {
-            // Of who comes through a relay only the relay can be seen.
-            let from = if endpoint.is_relayed() {
-                local_addr
-            } else {
-                send_back_addr
-            };
+            let from = origin(local_addr, send_back_addr);
             self.askers.insert(id, (peer, Network::of(from)));
         }
     }
@@ -61,12 +58,8 @@ impl Dials {
             .flat_map(|(_, networks)| networks)
             .copied()
             .collect();
-        let has_room = networks.iter().all(|network| {
-            let dials = self.under_way.values();
-            let of_one = dials.filter(|networks| networks.contains(network)).count();
-            of_one < network.share(DIALS_OF_ONE)
-        });
-        if self.under_way.len() >= DIALS || !has_room {
+        let under_way = self.under_way.values();
+        if under_way.len() >= DIALS || !has_room(&networks, under_way, DIALS_OF_ONE) {
             return false;
         }
         self.under_way.insert(id, networks);

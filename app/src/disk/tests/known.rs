@@ -200,7 +200,7 @@ fn a_twin_of_a_private_copy_is_private() {
     assert_eq!(receiver.published_mode("second", 0o755), 0o700);
 }
 
-/// What stands under a file's name gave its chunks to a version that everybody could read.
+/// The chunks of an older version that was private came into a version that everybody could read.
 #[test]
 fn a_new_version_of_a_private_file_is_private() {
     use std::os::unix::fs::PermissionsExt;
