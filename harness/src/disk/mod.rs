@@ -41,6 +41,8 @@ pub struct DiskProfile {
     pub hash: Duration,
     /// To write the pieces of one job.
     pub write: Duration,
+    /// To make sure that what was written outlasts a loss of power.
+    pub sync: Duration,
     /// To publish the files of one job, to stage, to finish and so on.
     pub other: Duration,
     /// Up to so much more, drawn for each job: so jobs end in another order than they began.
@@ -54,6 +56,7 @@ impl DiskProfile {
         read: Duration::ZERO,
         hash: Duration::ZERO,
         write: Duration::ZERO,
+        sync: Duration::ZERO,
         other: Duration::ZERO,
         jitter: Duration::ZERO,
     };
@@ -68,6 +71,7 @@ impl Default for DiskProfile {
             read: quick,
             hash: quick,
             write: quick,
+            sync: quick,
             other: quick,
             jitter: Duration::from_micros(500),
         }
@@ -317,6 +321,7 @@ impl Disk {
             JobKind::Read | JobKind::ReadPipe => self.profile.read,
             JobKind::Hash | JobKind::Chunk => self.profile.hash,
             JobKind::Write => self.profile.write,
+            JobKind::Sync => self.profile.sync,
             _ => self.profile.other,
         };
         if let DiskWork::ReadPipe { share, .. } = &work {

@@ -130,6 +130,7 @@ pub(super) fn disk_profile(micros: u32) -> DiskProfile {
         read: took,
         hash: took,
         write: took,
+        sync: took,
         other: took,
         jitter: took * 2,
     }

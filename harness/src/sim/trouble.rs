@@ -7,7 +7,7 @@ use handover_transports::memory::HostId;
 
 use super::setup::{disk_profile, file_name, ways};
 use super::{Act, Sim, millis};
-use crate::disk::{JobKind, SourceKind};
+use crate::disk::{DiskProfile, JobKind, SourceKind};
 use crate::ledger::{Fault, happened};
 use crate::plan::{JobPlan, Trouble};
 use crate::tree::content;
@@ -83,7 +83,12 @@ impl Sim<'_> {
             }
             Trouble::SlowDisk { host, micros, time } => {
                 happened(Fault::SlowDisk);
-                self.world.disk_mut(self.at(host)).profile = disk_profile(micros);
+                let profile = disk_profile(micros);
+                self.world.disk_mut(self.at(host)).profile = DiskProfile {
+                    // As disks are: what is written waits in memory.
+                    sync: profile.sync * 100,
+                    ..profile
+                };
                 self.plan_act(millis(time), Act::DiskSpeed(host.into()));
             }
             Trouble::RenameFails { host, times } => {

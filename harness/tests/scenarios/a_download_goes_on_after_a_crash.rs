@@ -2,7 +2,9 @@ use handover_core::engine::{
     Command, DiskError, DownloadError, DownloadId, DownloadOutcome, Event, KeptSummary,
 };
 use handover_core::limits::{GROUP, Limits};
-use handover_harness::{Fetch, HostId, JobKind, Offering, Tree, World, content, small_limits};
+use handover_harness::{
+    DiskProfile, Fetch, HostId, JobKind, Offering, Tree, World, content, small_limits,
+};
 
 use crate::{SECOND, assert_same, complete, count, pair};
 
@@ -53,6 +55,26 @@ fn a_receiver_that_crashes_again_and_again_fetches_a_window_again_each_time_at_t
     assert!(
         again <= crashes * window,
         "{again} bytes came again in {crashes} crashes"
+    );
+}
+
+/// A download asked for one more request again and again while a disk synced, for as long as that took.
+#[test]
+fn a_sync_that_takes_long_puts_a_window_and_a_request_at_risk_at_the_most() {
+    let (mut world, alice, bob) = pair(79);
+    let tree = Tree::new().file("large", content(1, 12 * GROUP as usize));
+    let (_, ticket) = world.share(alice, tree);
+    world.disk_mut(bob).profile = DiskProfile {
+        sync: 3600 * SECOND,
+        ..DiskProfile::INSTANT
+    };
+    world.fetch(bob, &ticket);
+    world.run_for(60 * SECOND);
+    let most = small_limits().window + u64::from(GROUP);
+    let came = world.received(bob);
+    assert!(
+        (small_limits().window..=most).contains(&came),
+        "{came} bytes came, none of which is safe"
     );
 }
 

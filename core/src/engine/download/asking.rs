@@ -92,9 +92,9 @@ impl Transfer {
     /// Whether nothing goes on before one more request is made, however full the window is: nothing is on its way to
     /// disk, and nothing is outstanding; or, where bytes have to come in order, what comes next stands before all that is.
     /// What came early for a pipe, and what a stream was asked for early, waits for that.
-    fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>) -> bool {
-        // A file that gets its name makes room.
-        if self.files.nameless() > 0 {
+    fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>, limits: &Limits) -> bool {
+        // A file that gets its name makes room; and so does a sync, which is due or under way with so much at risk.
+        if self.files.nameless() > 0 || self.journal.at_risk() > limits.window {
             return false;
         }
         let in_order = self.sink == SinkKind::Pipe || self.files.is_stream(0);
@@ -220,7 +220,7 @@ impl Asker {
         let window = flow.window.as_ref()?;
         // One is kept back for what all the others wait for.
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
-        let is_stuck = transfer.is_stuck(&flow.outstanding);
+        let is_stuck = transfer.is_stuck(&flow.outstanding, &cx.limits);
         let outstanding = flow.outstanding.len();
         if outstanding >= at_once && !(is_stuck && outstanding < cx.limits.requests) {
             return None;
