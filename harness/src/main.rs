@@ -76,6 +76,14 @@ enum Command {
         #[arg(long, default_value_t = 20_000)]
         seeds: u64,
     },
+    /// Print the trace of each plan: two engines with the same traces did the same things at the same times.
+    Traces {
+        /// So many seeds, from 0 on.
+        #[arg(long, default_value_t = 1000)]
+        seeds: u64,
+        /// Plans' files.
+        plans: Vec<PathBuf>,
+    },
     /// Save the plan of a seed, to be read or changed.
     Draw {
         /// The seed.
@@ -121,6 +129,7 @@ fn main() -> ExitCode {
             mutant,
         } => shrink_one(&plan, out, runs, mutant.as_deref()),
         Command::Hunt { mutant, seeds } => hunt(mutant.as_deref(), seeds),
+        Command::Traces { seeds, plans } => traces(seeds, &plans),
         Command::Draw { seed, out } => file::write(&Plan::draw(seed), &out)
             .map(|()| true)
             .map_err(|error| format!("{} can't be written: {error}", out.display())),
@@ -297,6 +306,21 @@ fn hunt(name: Option<&str>, seeds: u64) -> Result<bool, String> {
         }
     }
     Ok(all)
+}
+
+fn traces(seeds: u64, plans: &[PathBuf]) -> Result<bool, String> {
+    let of = |result: Result<sim::Run, Failure>| match result {
+        Ok(run) => format!("{:016x} {}", run.trace, run.events),
+        Err(failure) => failure.to_string(),
+    };
+    for path in plans {
+        let plan = file::read(path).map_err(|error| error.to_string())?;
+        say(format_args!("{} {}", path.display(), of(run(&plan))));
+    }
+    for seed in 0..seeds {
+        say(format_args!("{seed} {}", of(run(&Plan::draw(seed)))));
+    }
+    Ok(true)
 }
 
 /// Where a plan's smaller form goes.
