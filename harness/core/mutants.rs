@@ -240,7 +240,7 @@ pub const MUTANTS: &[Mutant] = &[
         name: "failures-count-twice",
         mistake: "a sharer may fail a file that is being published",
         file: "engine/download/transfer.rs",
-        stands: "transfer.files.is_whole(entry)",
+        stands: "self.files.is_whole(entry)",
         instead: "false",
         within: 100,
     },
@@ -271,8 +271,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "journal-before-data",
         mistake: "what has come is noted before it is written",
-        file: "engine/download/transfer.rs",
-        stands: "transfer.queue(pieces);",
+        file: "engine/download/sources.rs",
+        stands: "transfer.writes.queue(pieces);",
         instead: "for piece in &pieces {
             let len = u32::try_from(piece.data.len()).unwrap_or(crate::limits::GROUP);
             let range = crate::engine::Segment { entry: piece.entry, offset: piece.offset, len };
@@ -280,7 +280,7 @@ pub const MUTANTS: &[Mutant] = &[
                 transfer.journal.wrote(&transfer.files, piece.entry, group, node);
             }
         }
-        transfer.queue(pieces);",
+        transfer.writes.queue(pieces);",
         within: 2500,
     },
     Mutant {
@@ -350,9 +350,9 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "adopted-blindly",
         mistake: "a file that is not what its root says is taken for one that is here",
-        file: "engine/download/known.rs",
-        stands: "self.not_here(*entry)",
-        instead: "self.staged_whole(*entry)",
+        file: "engine/download/publishing.rs",
+        stands: "self.known.not_here(&mut self.files, entry)",
+        instead: "self.known.staged_whole(&mut self.files, entry)",
         within: 300,
     },
     Mutant {

@@ -319,6 +319,16 @@ pub enum FetchKey {
     Short(ShortCode),
 }
 
+impl FetchKey {
+    /// Where those meet who know the share's secret, if this is it.
+    pub(super) fn meeting_place(&self) -> Option<Place> {
+        match self {
+            Self::Secret(secret) => Some(Place::Share(secret.meeting_point())),
+            Self::Short(_) => None,
+        }
+    }
+}
+
 /// Where a download goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -49,9 +49,8 @@ pub(super) fn check(
     proved: bool,
 ) -> Result<(), Violation> {
     if let Some(roots) = &data.roots {
-        let learnt = verified(transfer, roots)?;
-        transfer.files.keep_roots(roots, &learnt);
-        transfer.files.learn(learnt)?;
+        let learnt = transfer.verified(roots)?;
+        transfer.learn(roots, learnt)?;
     }
     let mut left = data.payload.len();
     let mut hashes = data.hashes.iter();
@@ -143,14 +142,4 @@ pub(super) fn sort(
         }
     }
     Ok(sorted)
-}
-
-/// Roots, if the sharer has signed them for this manifest.
-pub(super) fn verified(
-    transfer: &Transfer,
-    roots: &SignedRoots,
-) -> Result<Vec<(u32, crate::merkle::Hash)>, Violation> {
-    roots
-        .verify(&transfer.signed.id(), &transfer.signed.signer())
-        .map_err(|error| Violation::new(format!("its roots are refused: {error}")))
 }

@@ -1,147 +1,21 @@
 //! What is asked for next on a link, and how much ahead.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::super::context::Context;
 use super::super::gate::{self, TransferId};
-use super::super::{DownloadId, LinkId, PathKind, Segment, SinkKind};
+use super::super::{DownloadId, LinkId, Segment};
 use super::circuits::Carries;
 use super::files::{self, Files, Size};
+use super::requests::Flow;
 use super::swarm::Swarm;
 use super::transfer::Transfer;
 use super::window::Window;
 use super::{Download, Stage};
 use crate::PeerId;
-use crate::limits::{GROUP, Limits};
+use crate::limits::GROUP;
 use crate::message::{MAX_SEGMENTS, Message};
-use crate::time::Time;
 
 /// Requests that are outstanding on one link at the most, whatever room the window has.
 const REQUESTS: usize = 64;
-
-/// What is asked for on one link.
-#[derive(Default)]
-pub(super) struct Flow {
-    pub(super) window: Option<Window>,
-    /// Requests that are not answered, by number.
-    pub(super) outstanding: BTreeMap<u64, Asked>,
-    next_id: u64,
-    /// Roots that a mate was asked for.
-    asked_roots: BTreeSet<u32>,
-}
-
-/// A request that is not answered.
-pub(super) struct Asked {
-    pub(super) segments: Vec<Segment>,
-    pub(super) cost: u64,
-    /// What its answer takes of a circuit at the most.
-    most: u64,
-    pub(super) at: Time,
-}
-
-impl Flow {
-    pub(super) fn start(&mut self, limits: &Limits, path: PathKind, now: Time) {
-        self.window = Some(Window::new(limits, path, now));
-    }
-
-    /// Takes note of a request that goes out; its number.
-    fn asks(&mut self, segments: Vec<Segment>, (cost, most): (u64, u64), at: Time) -> u64 {
-        let id = self.next_id;
-        self.next_id += 1;
-        if let Some(window) = &mut self.window {
-            window.asked(cost, at);
-        }
-        let asked = Asked {
-            segments,
-            cost,
-            most,
-            at,
-        };
-        self.outstanding.insert(id, asked);
-        id
-    }
-
-    pub(super) fn is_idle(&self) -> bool {
-        self.outstanding.is_empty()
-    }
-
-    /// Nothing was asked for on it yet.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.next_id == 0
-    }
-
-    /// What answers take of a circuit, at the most, that have not come.
-    pub(super) fn awaited(&self) -> u64 {
-        let most = self.outstanding.values().map(|asked| asked.most);
-        most.fold(0, u64::saturating_add)
-    }
-
-    /// Bytes asked for and not here yet.
-    pub(super) fn ahead(&self) -> u64 {
-        self.window.as_ref().map_or(0, Window::outstanding)
-    }
-
-    /// The entry that is asked for first of all.
-    pub(super) fn first_asked(&self) -> Option<u32> {
-        let asked = self.outstanding.values().next()?;
-        asked.segments.first().map(|segment| segment.entry)
-    }
-}
-
-impl Transfer {
-    /// Whether nothing goes on before one more request is made, however full the window is: nothing is on its way to
-    /// disk, and nothing is outstanding; or, where bytes have to come in order, what comes next stands before all that is.
-    /// What came early for a pipe, and what a stream was asked for early, waits for that.
-    fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>, limits: &Limits) -> bool {
-        // A file that gets its name makes room; and so does a sync, which is due or under way with so much at risk.
-        if self.files.nameless() > 0 || self.journal.at_risk() > limits.window {
-            return false;
-        }
-        let in_order = self.sink == SinkKind::Pipe || self.files.is_stream(0);
-        if self.several || !in_order {
-            return outstanding.is_empty() && self.unwritten == 0;
-        }
-        let outstanding = outstanding.values();
-        let first = outstanding.filter_map(|asked| asked.segments.first()).min();
-        let overdue = match (self.files.first_again(), first) {
-            (Some(again), Some(first)) => again < first,
-            (Some(_), None) => true,
-            // What is held waits for something that is outstanding on another link, which comes or is lost with it.
-            (None, None) => self.unwritten == 0,
-            (None, Some(_)) => false,
-        };
-        overdue && self.writes == 0 && self.to_write.is_empty()
-    }
-
-    /// Whole files whose root is to be asked for on this link now, so that no more than `most` are awaited there.
-    fn roots_to_ask(
-        &mut self,
-        link: LinkId,
-        is_mate: bool,
-        asked_of_mate: &mut BTreeSet<u32>,
-        most: usize,
-    ) -> Vec<u32> {
-        let rootless = self.files.rootless();
-        let asked = |entry: &u32| {
-            if is_mate {
-                asked_of_mate.contains(entry)
-            } else {
-                self.asked_roots.get(entry) == Some(&link)
-            }
-        };
-        let (awaited, new): (Vec<u32>, Vec<u32>) = rootless.into_iter().partition(asked);
-        let room = most.saturating_sub(awaited.len());
-        let new: Vec<u32> = new.into_iter().take(room).collect();
-        for entry in &new {
-            if is_mate {
-                asked_of_mate.insert(*entry);
-            } else {
-                self.asked_roots.insert(*entry, link);
-            }
-        }
-        new
-    }
-}
 
 impl Download {
     /// Asks for as much as the window has room for.
@@ -149,8 +23,7 @@ impl Download {
         // Only the sharer is asked for these, on one link.
         let is_best = self.best == Some(link);
         if is_best {
-            self.ask_roots(cx, link);
-            self.ask_chunks(cx, link);
+            self.ask_what_is_here(cx, link);
         }
         let asker = Asker {
             id: self.id,
@@ -173,7 +46,8 @@ impl Download {
         if is_best || !has_sharer {
             // Whoever serves lets only so many wait.
             let most = (cx.limits.requests / 2).max(1);
-            for entry in transfer.roots_to_ask(link, mate.is_some(), &mut flow.asked_roots, most) {
+            let asked_of_mate = mate.is_some().then_some(&mut flow.asked_roots);
+            for entry in transfer.roots_to_ask(link, asked_of_mate, most) {
                 cx.send(link, Message::GetRoot { entry });
             }
         }
@@ -193,6 +67,17 @@ impl Download {
         if fresh && !flow.is_fresh() {
             self.circuit_asked(link, cx.now);
         }
+    }
+
+    /// Asks the sharer for what tells which bytes are here already: roots, and lists of chunks.
+    fn ask_what_is_here(&mut self, cx: &mut Context, link: LinkId) {
+        let (links, Stage::Transfer(transfer)) = (&self.links, &mut self.stage) else {
+            return;
+        };
+        let (known, files) = (&mut transfer.known, &transfer.files);
+        known.ask_roots(cx, link, files);
+        let is_up = |link: &LinkId| links.contains_key(link);
+        known.reusing.ask(cx, link, files, is_up);
     }
 }
 
@@ -244,7 +129,7 @@ impl Asker {
         }
         cx.room.holds(self.id, held, true);
         // Whole files may be more than a range, and a stream goes by whole groups.
-        let at_most = if transfer.files.is_stream(0) {
+        let at_most = if transfer.is_stream() {
             GROUP
         } else {
             size.range.max(size.batch)
@@ -260,8 +145,7 @@ impl Asker {
         } else {
             0
         };
-        let here = transfer.unwritten + transfer.journal.at_risk() + transfer.files.nameless();
-        here + self.others + own
+        transfer.unsafe_yet() + self.others + own
     }
 }
 

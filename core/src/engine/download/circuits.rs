@@ -211,7 +211,7 @@ impl Download {
         let state = cx.links.get(link).filter(is_small);
         Carries {
             hashes: transfer.proof_hashes,
-            streams: transfer.files.is_stream(0),
+            streams: transfer.is_stream(),
             spared: state.and_then(|state| state.relay),
         }
     }
@@ -223,7 +223,7 @@ impl Download {
             return false;
         };
         // A stream goes by whole groups, which is more than such a circuit carries: it is tried.
-        if !is_limited(cx, link) || transfer.files.is_stream(0) {
+        if !is_limited(cx, link) || transfer.is_stream() {
             return false;
         }
         let size = Size {
@@ -423,7 +423,7 @@ impl Download {
         let Stage::Transfer(transfer) = &self.stage else {
             return 0;
         };
-        let stream = transfer.files.is_stream(0);
+        let stream = transfer.is_stream();
         if stream || !transfer.staged || self.paused || transfer.files.is_complete() {
             return 0;
         }

@@ -6,8 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{Checking, DiskDone, DiskWork, Violation};
-use super::{Download, Stage};
+use super::super::{Checking, DiskWork, DownloadId};
 use crate::limits::GROUP;
 use crate::merkle::{Hash, PartialTree, group_count, group_len};
 
@@ -157,7 +156,7 @@ impl Earlier {
     }
 
     /// A job has ended: the groups hash to this, as far as they could be read.
-    fn came(&mut self, place: (u32, u64), hashes: &[Hash]) -> Option<Found> {
+    pub(super) fn came(&mut self, place: (u32, u64), hashes: &[Hash]) -> Option<Found> {
         let run = self.under_way.remove(&place)?;
         self.read += run.bytes();
         let found = match &run.expected {
@@ -213,17 +212,10 @@ impl Earlier {
     }
 }
 
-impl Download {
+impl Earlier {
     /// Has the disk read what an earlier run has left.
-    pub(super) fn check_earlier(&mut self, cx: &mut Context) {
-        let download = self.id;
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        if !transfer.staged {
-            return;
-        }
-        while let Some(run) = transfer.earlier.next() {
+    pub(super) fn start(&mut self, cx: &mut Context, download: DownloadId) {
+        while let Some(run) = self.next() {
             let work = DiskWork::HashStaged {
                 download,
                 entry: run.entry,
@@ -234,36 +226,6 @@ impl Download {
             let job = DownloadJob::HashStaged { entry, first };
             cx.disk(JobOwner::Download(download, job), work);
         }
-    }
-
-    /// Groups were read. What could not be read is as good as lost.
-    pub(super) fn earlier_read(
-        &mut self,
-        cx: &mut Context,
-        place: (u32, u64),
-        done: DiskDone,
-    ) -> Result<(), Violation> {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return Ok(());
-        };
-        let hashes = match done {
-            DiskDone::Hashed { hashes } => hashes,
-            _ => Vec::new(),
-        };
-        let (entry, files) = (place.0, &mut transfer.files);
-        match transfer.earlier.came(place, &hashes) {
-            None => {}
-            Some(Found::Groups { read, right }) => {
-                files.kept(entry, read, &right);
-                return self.settle(cx, &[entry]);
-            }
-            Some(Found::Whole) => files.kept_whole(entry),
-            Some(Found::NotWhole) => {
-                files.not_whole(entry);
-                transfer.journal.dropped(files, entry);
-            }
-        }
-        Ok(())
     }
 }
 

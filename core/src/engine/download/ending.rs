@@ -1,9 +1,16 @@
 //! How a download ends: declined, cancelled, suspended, failed, or because all is here and was served for long enough.
 
+use std::time::Duration;
+
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{DiskWork, DownloadError, DownloadOutcome, Event, LinkId};
-use super::{Download, Fetching, Stage, end_search};
+use super::super::{DiskDone, DiskWork, DownloadError, DownloadOutcome, Event, LinkId};
+use super::publishing::Connected;
+use super::{Download, Fetching, REPORT_EVERY, Stage, end_search};
 use crate::message::{Leave, Message};
+use crate::time::Time;
+
+/// How often the sharer is told how far we are.
+const HAVE_EVERY: Duration = Duration::from_millis(500);
 
 impl Download {
     /// The user refuses it.
@@ -94,5 +101,106 @@ impl Download {
                 outcome,
             });
         }
+    }
+
+    /// Everything is in its place.
+    pub(super) fn finished(&mut self, cx: &mut Context, done: DiskDone) {
+        let failed = match done {
+            DiskDone::Finished { failed } => failed,
+            DiskDone::Failed(error) => return self.fail(cx, error.into()),
+            _ => Vec::new(),
+        };
+        let mut paths = Vec::with_capacity(failed.len());
+        for (path, error) in failed {
+            paths.push(path.clone());
+            cx.event(Event::FileFailed {
+                download: self.id,
+                path,
+                reason: error.to_string(),
+            });
+        }
+        self.report(cx);
+        let path = self
+            .best
+            .and_then(|link| cx.links.get(link))
+            .map(|link| link.path);
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let summary = transfer.summary(&paths, path, cx.now);
+        self.have(cx);
+        self.tell_agreed(cx);
+        self.leave(cx, Leave::Completed);
+        let stage = std::mem::replace(&mut self.stage, Stage::Ending);
+        if let (Some(time), Some(seed), Stage::Transfer(transfer)) =
+            (self.options.seed_for, &mut self.seed, stage)
+        {
+            seed.stays(cx.now);
+            self.stage = Stage::Seeding(transfer);
+            self.seeding = Some((summary, cx.now + time));
+            cx.event(Event::Seeding {
+                download: self.id,
+                summary,
+                time,
+            });
+            return;
+        }
+        self.end_seed(cx);
+        self.ending = Some(DownloadOutcome::Completed(summary));
+        self.ended(cx);
+    }
+
+    /// Reports progress to the user, and now and then to the sharer.
+    pub(super) fn report_if_due(&mut self, cx: &mut Context) {
+        let due = |at: Time| at <= cx.now;
+        let (report, have) = match &self.stage {
+            Stage::Transfer(transfer) => (due(transfer.report_due), due(transfer.have_due)),
+            _ => return,
+        };
+        if report {
+            self.report(cx);
+        }
+        if have {
+            self.have(cx);
+        }
+    }
+
+    pub(super) fn report(&mut self, cx: &mut Context) {
+        let link = self.best.and_then(|link| cx.links.get(link));
+        let (path, rtt) = match link {
+            Some(link) => (link.path, link.rtt),
+            None => (self.last_path, None),
+        };
+        let mates = self.swarm.as_ref().map_or(0, |swarm| swarm.sources());
+        let over = Connected {
+            path,
+            rtt,
+            sources: mates + usize::from(self.best.is_some()),
+        };
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        transfer.report_due = cx.now + REPORT_EVERY;
+        let progress = transfer.progress(over, self.paused, cx.now);
+        cx.event(Event::Progress {
+            download: self.id,
+            progress,
+        });
+    }
+
+    fn have(&mut self, cx: &mut Context) {
+        let (Some(best), Stage::Transfer(transfer)) = (self.best, &mut self.stage) else {
+            return;
+        };
+        transfer.have_due = cx.now + HAVE_EVERY;
+        let count = transfer.files.count;
+        let total = count.bytes.unwrap_or(0);
+        cx.send(
+            best,
+            Message::Have {
+                done: count.here,
+                total,
+            },
+        );
     }
 }

@@ -76,7 +76,7 @@ impl Download {
         match &self.stage {
             Stage::Transfer(transfer) => {
                 let ahead = self.links.values().map(|fetching| fetching.flow.ahead());
-                ahead.fold(transfer.unwritten(), u64::saturating_add)
+                ahead.fold(transfer.writes.cost(), u64::saturating_add)
             }
             _ => 0,
         }

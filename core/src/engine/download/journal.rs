@@ -8,9 +8,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{DiskDone, DiskWork, Groups, Record, Whole};
+use super::super::{DiskDone, DiskWork, DownloadId, Groups, Record, Whole};
 use super::files::{Files, cost_of_bytes};
-use super::{Download, Stage};
 use crate::limits::Limits;
 use crate::merkle::{Hash, group_len};
 use crate::path::SafePath;
@@ -31,6 +30,8 @@ pub(super) struct Journal {
     published: Vec<(u32, SafePath)>,
     dropped: Vec<u32>,
     under_way: Option<Step>,
+    /// When the download began.
+    began: Time,
     /// When something was noted last.
     last: Time,
 }
@@ -76,6 +77,7 @@ impl Journal {
             published: Vec::new(),
             dropped: Vec::new(),
             under_way: None,
+            began: now,
             last: now,
         }
     }
@@ -241,83 +243,71 @@ fn runs(entry: u32, size: u64, groups: BTreeMap<u64, Hash>) -> Vec<Groups> {
     runs
 }
 
-impl Download {
-    /// Makes safe what is due, and what is to be published.
-    pub(super) fn keep(&mut self, cx: &mut Context) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let journal = &mut transfer.journal;
-        if journal.is_busy() || !transfer.staged || !journal.notes() {
-            return;
+impl Journal {
+    /// Makes safe what is due, and what is to be published. Says whether that is anything: those files are on their way to
+    /// their names from now on.
+    pub(super) fn keep(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        files: &mut Files,
+        is_publishing: bool,
+    ) -> bool {
+        if self.is_busy() || !self.notes() {
+            return false;
         }
-        if journal.state == State::NotYet && cx.now >= transfer.started + EVERY {
-            journal.state = State::Kept;
+        if self.state == State::NotYet && cx.now >= self.began + EVERY {
+            self.state = State::Kept;
         }
-        if journal.state == State::NotYet {
-            return;
+        if self.state == State::NotYet {
+            return false;
         }
-        let ready = if transfer.publishing {
+        let ready = if is_publishing {
             Vec::new()
         } else {
-            transfer.files.take_ready(FILES)
+            files.take_ready(FILES)
         };
-        if ready.is_empty() && !journal.is_due(&cx.limits, cx.now) {
-            return;
+        if ready.is_empty() && !self.is_due(&cx.limits, cx.now) {
+            return false;
         }
-        transfer.publishing |= !ready.is_empty();
-        let step = journal.take(&transfer.files, ready);
+        let publishes = !ready.is_empty();
+        let step = self.take(files, ready);
         let entries = step.to_sync();
-        journal.under_way = Some(step);
+        self.under_way = Some(step);
         if entries.is_empty() {
-            return self.note(cx);
+            self.note(cx, download);
+        } else {
+            cx.disk(
+                JobOwner::Download(download, DownloadJob::Sync),
+                DiskWork::Sync { download, entries },
+            );
         }
-        let download = self.id;
-        cx.disk(
-            JobOwner::Download(download, DownloadJob::Sync),
-            DiskWork::Sync { download, entries },
-        );
+        publishes
     }
 
-    /// What is to be noted is on the disk.
-    pub(super) fn synced(&mut self, cx: &mut Context, done: DiskDone) {
-        match done {
-            DiskDone::Failed(error) => self.fail(cx, error.into()),
-            _ => self.note(cx),
-        }
-    }
-
-    fn note(&mut self, cx: &mut Context) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let Some(step) = &mut transfer.journal.under_way else {
+    /// What is to be noted is on the disk: now it is.
+    pub(super) fn note(&mut self, cx: &mut Context, download: DownloadId) {
+        let Some(step) = &mut self.under_way else {
             return;
         };
         let record = std::mem::take(&mut step.record);
-        let download = self.id;
         cx.disk(
             JobOwner::Download(download, DownloadJob::Journal),
             DiskWork::Journal { download, record },
         );
     }
 
-    /// It is noted, or can't be. In that case the download goes on; what was noted before still holds.
-    pub(super) fn noted(&mut self, cx: &mut Context, done: &DiskDone) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
+    /// It is noted, or can't be. In that case the download goes on; what was noted before still holds. The files that may
+    /// get their names now.
+    pub(super) fn noted(&mut self, now: Time, done: &DiskDone) -> Vec<u32> {
+        let Some(step) = self.under_way.take() else {
+            return Vec::new();
         };
-        let Some(step) = transfer.journal.under_way.take() else {
-            return;
-        };
-        transfer.journal.last = cx.now;
+        self.last = now;
         if let DiskDone::Failed(error) = done {
             tracing::warn!(%error, "the journal can't be written; what comes from here on is lost if this run ends");
-            transfer.journal.state = State::Broken;
+            self.state = State::Broken;
         }
-        if !step.ready.is_empty() {
-            // Files that an earlier run has noted were synced by that.
-            self.publish_entries(cx, step.ready, true);
-        }
+        step.ready
     }
 }

@@ -12,11 +12,10 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{Adopt, Adopted, DiskDone, DiskWork, Event, LinkId, Twin, Violation};
+use super::super::{Adopt, Adopted, DiskDone, DiskWork, DownloadId, LinkId, Twin};
 use super::files::Files;
 use super::files::apart::is_shown;
 use super::reuse::{REUSED, Reusing};
-use super::{Download, Stage};
 use crate::limits::LEAF;
 use crate::merkle::Hash;
 use crate::message::Message;
@@ -213,18 +212,14 @@ impl Known {
     }
 }
 
-impl Download {
+impl Known {
     /// The download may begin: the disk looks first which of its files could be here.
-    pub(super) fn look_for_known(&mut self, cx: &mut Context) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let files = transfer.files.sought();
-        if files.is_empty() || self.sink == super::SinkKind::Pipe {
+    pub(super) fn look(&mut self, cx: &mut Context, download: DownloadId, files: &Files) {
+        let files = files.sought();
+        if files.is_empty() {
             return;
         }
-        transfer.known.looking = Some(cx.now + LOOK);
-        let download = self.id;
+        self.looking = Some(cx.now + LOOK);
         cx.disk(
             JobOwner::Download(download, DownloadJob::Look),
             DiskWork::Candidates { download, files },
@@ -232,12 +227,8 @@ impl Download {
     }
 
     /// The disk has looked. What has begun meanwhile goes on as it is.
-    pub(super) fn looked(&mut self, cx: &mut Context, done: DiskDone) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
-        known.looking = None;
+    pub(super) fn looked(&mut self, files: &mut Files, done: DiskDone, now: Time) {
+        self.looking = None;
         let found = match done {
             DiskDone::Candidates(found) => found,
             _ => Vec::new(),
@@ -253,59 +244,57 @@ impl Download {
                 continue;
             }
             if candidate.stands.is_some() {
-                known.reusing.stands(entry);
+                self.reusing.stands(entry);
             }
             if same_size {
-                known.candidates.insert(entry);
-                known.wanted.insert(entry);
+                self.candidates.insert(entry);
+                self.wanted.insert(entry);
             } else {
-                known.reusing.queue(entry);
+                self.reusing.queue(entry);
             }
         }
-        known.find_twins(files);
-        known.until = cx.now + ROOTS;
-        known.until_at_last = cx.now + ROOTS_IN_ALL;
+        self.find_twins(files);
+        self.until = now + ROOTS;
+        self.until_at_last = now + ROOTS_IN_ALL;
     }
 
     /// Asks for the roots of what may be here, once on each link that is in use.
-    pub(super) fn ask_roots(&mut self, cx: &mut Context, link: LinkId) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let known = &mut transfer.known;
-        if known.wanted.is_empty() || known.asked.contains(&link) {
+    pub(super) fn ask_roots(&mut self, cx: &mut Context, link: LinkId, files: &Files) {
+        if self.wanted.is_empty() || self.asked.contains(&link) {
             return;
         }
-        known.asked.retain(|link| cx.links.get(*link).is_some());
-        known.asked.insert(link);
+        self.asked.retain(|link| cx.links.get(*link).is_some());
+        self.asked.insert(link);
         // Whoever serves lets only so many wait.
         let most = RANGES.min(cx.limits.requests / 2).max(1);
-        for (first, end) in known.ranges(&transfer.files, most) {
+        for (first, end) in self.ranges(files, most) {
             let count = end - first;
             cx.send(link, Message::GetRoots { first, count });
         }
     }
 
     /// Roots have come, over whichever way. Those that are new bring the transfer forward.
-    pub(super) fn learned(&mut self, cx: &mut Context, link: LinkId, entries: &[u32]) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
+    pub(super) fn learned(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        files: &mut Files,
+        entries: &[u32],
+    ) {
         let mut news = false;
         let mut fetch = Vec::new();
         for entry in entries {
             let Some(root) = files.root(*entry) else {
                 continue;
             };
-            news |= known.wanted.contains(entry);
-            let considered = known.wanted.contains(entry) || known.candidates.contains(entry);
-            if !considered || known.adopting.contains(entry) || !known.reusing.give_back(*entry) {
+            news |= self.wanted.contains(entry);
+            let considered = self.wanted.contains(entry) || self.candidates.contains(entry);
+            if !considered || self.adopting.contains(entry) || !self.reusing.give_back(*entry) {
                 continue;
             }
-            match known.next_step(files, *entry, root) {
+            match self.next_step(files, *entry, root) {
                 Some(Step::Adopt(adopt)) if files.set_apart(*entry) => {
-                    known.adopt_later(adopt);
+                    self.adopt_later(adopt);
                 }
                 Some(Step::Wait) => {
                     files.set_apart(*entry);
@@ -314,44 +303,32 @@ impl Download {
             }
         }
         if news {
-            known.until = (cx.now + ROOTS).min(known.until_at_last.max(known.until));
+            self.until = (cx.now + ROOTS).min(self.until_at_last.max(self.until));
             if let Some(state) = cx.links.get_mut(link) {
                 state.progressed(&cx.limits);
             }
         }
         for entry in fetch {
-            self.fetch_after_all(entry);
+            self.fetch_after_all(files, entry);
         }
     }
 
     /// A file is not here as a whole. What an older version has of it may be.
-    fn fetch_after_all(&mut self, entry: u32) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let known = &mut transfer.known;
-        known.wanted.remove(&entry);
-        known.candidates.remove(&entry);
-        self.late(entry);
+    fn fetch_after_all(&mut self, files: &mut Files, entry: u32) {
+        self.wanted.remove(&entry);
+        self.candidates.remove(&entry);
+        self.late(files, entry);
     }
 
     /// Starts to copy what is here.
-    pub(super) fn adopt(&mut self, cx: &mut Context) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        if transfer.journal.comes_before_writes() {
-            return;
-        }
-        let known = &mut transfer.known;
-        while known.adoptions < ADOPTIONS.min(cx.limits.disk_jobs) {
-            let files = known.next_adoption();
+    pub(super) fn adopt(&mut self, cx: &mut Context, download: DownloadId) {
+        while self.adoptions < ADOPTIONS.min(cx.limits.disk_jobs) {
+            let files = self.next_adoption();
             if files.is_empty() {
                 return;
             }
-            known.adoptions += 1;
+            self.adoptions += 1;
             let entries = files.iter().map(|adopt| adopt.file.entry).collect();
-            let download = self.id;
             cx.disk(
                 JobOwner::Download(download, DownloadJob::Adopt { entries }),
                 DiskWork::Adopt { download, files },
@@ -359,189 +336,122 @@ impl Download {
         }
     }
 
-    /// Files were copied, if they were here.
-    pub(super) fn adoption_done(&mut self, cx: &mut Context, entries: &[u32], done: DiskDone) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        transfer.known.adoptions = transfer.known.adoptions.saturating_sub(1);
+    /// Files were copied, if they were here. What became of each is told one by one, and is seen to before the next one.
+    pub(super) fn adoption_done(&mut self, entries: &[u32], done: DiskDone) -> Vec<(u32, Adopted)> {
+        self.adoptions = self.adoptions.saturating_sub(1);
         let outcomes = match done {
             DiskDone::Adopted(outcomes) => outcomes,
             _ => Vec::new(),
         };
         let missed = std::iter::repeat(Adopted::No);
-        for (entry, outcome) in entries.iter().zip(outcomes.into_iter().chain(missed)) {
-            if let Stage::Transfer(transfer) = &mut self.stage {
-                transfer.known.adopting.remove(entry);
-            }
-            match outcome {
-                Adopted::Stands => self.stands(cx, *entry),
-                Adopted::Staged => self.staged_whole(*entry),
-                Adopted::StagedFromElsewhere => self.staged_from_elsewhere(cx, *entry),
-                Adopted::No => self.not_here(*entry),
-            }
-        }
+        let outcomes = outcomes.into_iter().chain(missed);
+        entries.iter().copied().zip(outcomes).collect()
     }
 
-    /// A file was in its place all the time.
-    fn stands(&mut self, cx: &mut Context, entry: u32) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let path = transfer.files.place(entry);
-        let (Some(size), Some(path)) = (transfer.files.stands(entry), path) else {
-            return;
-        };
-        transfer.known.candidates.remove(&entry);
-        transfer.known.spared += size;
-        transfer.known.untouched += 1;
-        let files = &transfer.files;
-        transfer.journal.published(files, entry, &path);
-        self.in_place(entry, &path);
-        cx.event(Event::FileDone {
-            download: self.id,
-            path,
-            size,
-        });
+    /// A file was adopted, or it turned out that it can't be.
+    pub(super) fn adopted(&mut self, entry: u32) {
+        self.adopting.remove(&entry);
     }
 
-    fn staged_whole(&mut self, entry: u32) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        if let Some(size) = transfer.files.adopted(entry) {
-            transfer.known.candidates.remove(&entry);
-            transfer.known.spared += size;
+    /// A file of so many bytes was in its place all the time.
+    pub(super) fn stands(&mut self, entry: u32, size: u64) {
+        self.candidates.remove(&entry);
+        self.spared += size;
+        self.untouched += 1;
+    }
+
+    /// All of a file was copied to staging.
+    pub(super) fn staged_whole(&mut self, files: &mut Files, entry: u32) {
+        if let Some(size) = files.adopted(entry) {
+            self.candidates.remove(&entry);
+            self.spared += size;
         }
     }
 
     /// The bytes of a file were found elsewhere on the device. Whoever knows no more of a file than its root must not have
-    /// it published here, nor learn that it is here.
-    fn staged_from_elsewhere(&mut self, cx: &mut Context, entry: u32) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let draw = cx.draw_number();
-        if transfer.files.adopted_from_elsewhere(entry, draw) {
-            transfer.known.candidates.remove(&entry);
+    /// it published here, nor learn that it is here: `draw` decides what a source has to show.
+    pub(super) fn staged_from_elsewhere(&mut self, files: &mut Files, entry: u32, draw: u64) {
+        if files.adopted_from_elsewhere(entry, draw) {
+            self.candidates.remove(&entry);
         } else {
-            self.not_here(entry);
+            self.not_here(files, entry);
         }
     }
 
     /// A file is not what it was taken for. It may still be the twin of another one.
-    fn not_here(&mut self, entry: u32) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
-        let was_candidate = known.candidates.remove(&entry);
+    pub(super) fn not_here(&mut self, files: &mut Files, entry: u32) {
+        let was_candidate = self.candidates.remove(&entry);
         let root = files.root(entry).filter(|_| was_candidate);
-        match root.and_then(|root| known.next_step(files, entry, root)) {
-            Some(Step::Adopt(adopt)) => known.adopt_later(adopt),
+        match root.and_then(|root| self.next_step(files, entry, root)) {
+            Some(Step::Adopt(adopt)) => self.adopt_later(adopt),
             Some(Step::Wait) => {}
-            Some(Step::Fetch) | None => self.fetch_after_all(entry),
+            Some(Step::Fetch) | None => self.fetch_after_all(files, entry),
         }
     }
 
     /// A file stands under this name: those that wait for the same are copied from it.
-    pub(super) fn in_place(&mut self, entry: u32, path: &SafePath) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
-        known.spared += known.reusing.taken(entry);
-        if known.repeated.contains(&entry) {
-            known.twins.at.insert(entry, path.clone());
+    pub(super) fn in_place(&mut self, files: &Files, entry: u32, path: &SafePath) {
+        self.spared += self.reusing.taken(entry);
+        if self.repeated.contains(&entry) {
+            self.twins.at.insert(entry, path.clone());
         }
-        let waiting = known.twins.others.remove(&entry);
+        let waiting = self.twins.others.remove(&entry);
         for other in waiting.unwrap_or_default() {
             let found = files.seek(other).zip(files.root(other));
             if let Some((file, root)) = found.filter(|_| files.is_apart(other)) {
                 let (path, mode) = (path.clone(), files.mode(entry));
                 let twin = Some(Twin { path, mode });
-                known.adopt_later(Adopt { file, root, twin });
+                self.adopt_later(Adopt { file, root, twin });
             }
         }
     }
 
     /// A file will not come. The next one that waits for the same takes its place.
-    pub(super) fn out_of_place(&mut self, entry: u32) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
-        known.wanted.remove(&entry);
-        known.candidates.remove(&entry);
-        known.reusing.taken(entry);
-        let others = known.twins.others.remove(&entry).unwrap_or_default();
+    pub(super) fn out_of_place(&mut self, files: &mut Files, entry: u32) {
+        self.wanted.remove(&entry);
+        self.candidates.remove(&entry);
+        self.reusing.taken(entry);
+        let others = self.twins.others.remove(&entry).unwrap_or_default();
         let mut fetch = Vec::new();
         for other in others {
             let root = files.root(other);
-            match root.and_then(|root| known.next_step(files, other, root)) {
-                Some(Step::Adopt(adopt)) => known.adopt_later(adopt),
+            match root.and_then(|root| self.next_step(files, other, root)) {
+                Some(Step::Adopt(adopt)) => self.adopt_later(adopt),
                 Some(Step::Wait) => {}
                 Some(Step::Fetch) | None => fetch.push(other),
             }
         }
         for other in fetch {
-            self.fetch_after_all(other);
+            self.fetch_after_all(files, other);
         }
     }
 
     /// Time has passed: what did not come is not waited for any more. Says whether something goes on by that.
-    pub(super) fn tick_known(&mut self, cx: &Context) -> bool {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return false;
-        };
-        let known = &mut transfer.known;
-        if known.deadline() > cx.now {
+    pub(super) fn tick(&mut self, files: &mut Files, now: Time) -> bool {
+        if self.deadline() > now {
             return false;
         }
-        known.looking = known.looking.filter(|until| *until > cx.now);
-        let mut late = known.reusing.late(cx.now);
+        self.looking = self.looking.filter(|until| *until > now);
+        let mut late = self.reusing.late(now);
         for entry in &late {
-            transfer.files.release(*entry);
+            files.release(*entry);
         }
         late.clear();
-        if known.until <= cx.now {
-            late.extend(std::mem::take(&mut known.wanted));
+        if self.until <= now {
+            late.extend(std::mem::take(&mut self.wanted));
         }
         for entry in late {
-            self.late(entry);
+            self.late(files, entry);
         }
         true
     }
 
     /// A root did not come in time. If it comes before anything was asked for, the file may still be adopted.
-    fn late(&mut self, entry: u32) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
+    fn late(&mut self, files: &mut Files, entry: u32) {
         let large = files.size(entry).is_some_and(|size| size >= REUSED);
-        if !(large && files.is_apart(entry) && known.reusing.queue(entry)) {
+        if !(large && files.is_apart(entry) && self.reusing.queue(entry)) {
             files.release(entry);
         }
-    }
-
-    /// Chunks of a file came.
-    pub(super) fn chunks(
-        &mut self,
-        cx: &mut Context,
-        link: LinkId,
-        part: (u32, u32, u32),
-        payload: &[u8],
-    ) -> Result<(), Violation> {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return Err(Violation::new("chunks that were not asked for"));
-        };
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
-        let taken = known.reusing.part(files, link, part, payload)?;
-        if let Some(state) = cx.links.get_mut(link).filter(|_| taken) {
-            state.progressed(&cx.limits);
-        }
-        Ok(())
     }
 }
 

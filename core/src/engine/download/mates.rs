@@ -324,14 +324,6 @@ impl Download {
         matches!(self.source.key, FetchKey::Secret(_))
     }
 
-    /// Where those meet who know the share's secret, if we do.
-    pub(super) fn meeting_place(&self) -> Option<Place> {
-        match &self.source.key {
-            FetchKey::Secret(secret) => Some(Place::Share(secret.meeting_point())),
-            FetchKey::Short(_) => None,
-        }
-    }
-
     /// Does what is due about other sources.
     pub(super) fn swarm_tick(&mut self, cx: &mut Context) {
         if !matches!(self.stage, Stage::Transfer(_)) || self.is_ending() {

@@ -12,7 +12,7 @@ mod deputy;
 mod earlier;
 mod ending;
 mod files;
-mod finish;
+mod giving;
 mod held;
 mod holdings;
 mod journal;
@@ -23,9 +23,11 @@ mod offer;
 mod offering;
 mod parts;
 mod proofs;
+mod publishing;
 mod reach;
 mod relay_choice;
 mod remember;
+mod requests;
 mod reuse;
 mod search;
 mod seed;
@@ -47,10 +49,11 @@ use offer::Offer;
 use proofs::Proofs;
 use reach::Better;
 use relay_choice::RelayChoice;
+use requests::Flow;
 use search::Search;
 use seed::Seed;
 use swarm::Swarm;
-use transfer::Transfer;
+use transfer::{Stop, Transfer};
 
 use super::context::{Context, DownloadJob};
 use super::remember::{Remembering, Said};
@@ -117,8 +120,6 @@ pub(super) struct Download {
     paused: bool,
     /// The sharer has, as the user was told last.
     sharer_paused: bool,
-    /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
-    bad: u32,
     delivered: Delivered,
     /// This side would remember the sharer.
     remembering: Option<Remembering>,
@@ -168,7 +169,7 @@ struct Fetching {
     /// Bytes of the manifest that was announced on this link.
     manifest: Option<u64>,
     /// Ranges asked for on this link.
-    flow: asking::Flow,
+    flow: Flow,
     /// How the sharer holds back.
     pace: SharerPace,
     /// Since when everything that was asked for is unanswered.
@@ -185,7 +186,7 @@ impl Fetching {
             circuit: None,
             mate: None,
             manifest: None,
-            flow: asking::Flow::default(),
+            flow: Flow::default(),
             pace: SharerPace::default(),
             waiting: None,
             said: Said::default(),
@@ -239,7 +240,6 @@ impl Download {
             accused: None,
             paused: false,
             sharer_paused: false,
-            bad: 0,
             delivered: Delivered::default(),
             remembering: None,
             ending: None,
@@ -454,7 +454,11 @@ impl Download {
                 total,
             } if !is_mate => self.chunks(cx, link, (entry, first, total), &payload)?,
             Message::Pace { piece, paused } => self.told_pace(cx, link, piece, paused),
-            Message::Failed { entry, reason } if !is_mate => self.entry_failed(cx, entry, reason),
+            Message::Failed { entry, reason } if !is_mate => {
+                if let Stage::Transfer(transfer) = &mut self.stage {
+                    transfer.entry_failed(cx, entry, reason);
+                }
+            }
             Message::Withdrawn if is_mate => self.mate_leaves(cx, link),
             Message::Withdrawn => self.sharer_gone(cx, DownloadError::Withdrawn),
             Message::Seeder { manifest } => self.seeder(cx, link, manifest)?,
@@ -497,26 +501,44 @@ impl Download {
         }
         match job {
             DownloadJob::Inspect => self.offered(cx, done),
-            DownloadJob::Stage => self.staged(cx, done)?,
-            DownloadJob::HashStaged { entry, first } => {
-                self.earlier_read(cx, (entry, first), done)?;
-            }
-            DownloadJob::Look => self.looked(cx, done),
-            DownloadJob::Adopt { entries } => self.adoption_done(cx, &entries, done),
-            DownloadJob::Reuse { entry } => self.reused(cx, entry, done)?,
-            DownloadJob::Write { pieces } => self.write_done(cx, &pieces, done)?,
-            DownloadJob::Sync => self.synced(cx, done),
-            DownloadJob::Journal => self.noted(cx, &done),
-            DownloadJob::Publish { entries } => self.publish_done(cx, &entries, done),
-            DownloadJob::ReadBack { link, id } => self.read_back(cx, link, id, done),
+            DownloadJob::ReadBack { link, id } => self.read_back(cx, (link, id), done),
             DownloadJob::Finish => self.finished(cx, done),
             DownloadJob::Discard
             | DownloadJob::CountProof(_)
             | DownloadJob::ProofSucceeded
             | DownloadJob::ProofNotSent => {}
+            job => self.transfer_done(cx, job, done)?,
         }
         self.pump(cx);
         Ok(())
+    }
+
+    /// Disk work for its transfer has ended.
+    fn transfer_done(
+        &mut self,
+        cx: &mut Context,
+        job: DownloadJob,
+        done: DiskDone,
+    ) -> Result<(), Violation> {
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return Ok(());
+        };
+        let begins = matches!(job, DownloadJob::Stage);
+        match transfer.disk_done(cx, job, done, self.gone.is_none()) {
+            Ok(()) if begins => self.tell_resumable(cx),
+            Ok(()) => {}
+            Err(Stop::Violation(violation)) => return Err(violation),
+            Err(Stop::Failed(error)) => self.fail(cx, error),
+        }
+        Ok(())
+    }
+
+    /// Starts disk work for its transfer.
+    fn pump_disk(&mut self, cx: &mut Context) {
+        let stays = self.seed.is_some() && self.options.seed_for.is_some();
+        if let Stage::Transfer(transfer) = &mut self.stage {
+            transfer.start_disk_work(cx, stays);
+        }
     }
 
     pub(super) fn deadline(&self, limits: &Limits) -> Time {
@@ -527,10 +549,7 @@ impl Download {
         }
         let search = self.search.as_ref().map_or(Time::NEVER, Search::deadline);
         let report = match &self.stage {
-            Stage::Transfer(transfer) => transfer
-                .report_due()
-                .min(transfer.journal.deadline())
-                .min(transfer.known.deadline()),
+            Stage::Transfer(transfer) => transfer.deadline(),
             _ => Time::NEVER,
         };
         let waiting = self.links.values().filter_map(|link| link.waiting);
@@ -554,10 +573,16 @@ impl Download {
         {
             self.search_on(cx);
         }
-        if self.tick_known(cx) || self.circuits.wake() <= cx.now {
+        let goes_on = match &mut self.stage {
+            Stage::Transfer(transfer) => transfer.known.tick(&mut transfer.files, cx.now),
+            _ => false,
+        };
+        if goes_on || self.circuits.wake() <= cx.now {
             self.pump(cx);
         }
-        self.keep(cx);
+        if let Stage::Transfer(transfer) = &mut self.stage {
+            transfer.keep(cx);
+        }
         self.report_if_due(cx);
         self.seek_deputy(cx);
         self.swarm_tick(cx);

@@ -3,15 +3,17 @@
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{
-    AcceptTerms, DiskDone, DiskWork, DownloadError, Event, Kept, LinkId, Origin, SinkKind,
-    Violation,
+    AcceptTerms, DiskDone, DiskWork, DownloadError, Event, FetchKey, Kept, LinkId, Origin,
+    SinkKind, Violation,
 };
 use super::files::Files;
 use super::journal::Journal;
 use super::transfer::Transfer;
 use super::{Download, Stage, end_search};
+use crate::code::{MAX_ADDRESSES, Ticket};
 use crate::manifest::SignedManifest;
 use crate::message::Announced;
+use crate::secret::ShareCodeLabel;
 
 impl Download {
     pub(super) fn welcomed(
@@ -154,7 +156,8 @@ impl Download {
         let origin = Origin::of(&signed);
         let sized = self.sink == SinkKind::Folder && !signed.manifest().summary().stream;
         let journal = Journal::new(sized, resumes, &files, &cx.limits, cx.now);
-        let transfer = Transfer::new(signed, (files, earlier), journal, self.sink, cx.now);
+        let parts = (files, earlier);
+        let transfer = Transfer::new(self.id, signed, parts, journal, self.sink, cx.now);
         self.stage = Stage::Transfer(Box::new(transfer));
         self.join_swarm(cx);
         match self.sink {
@@ -167,5 +170,30 @@ impl Download {
                 },
             ),
         }
+    }
+
+    /// Says by which ticket another run comes to the same.
+    pub(super) fn tell_resumable(&self, cx: &mut Context) {
+        let Stage::Transfer(transfer) = &self.stage else {
+            return;
+        };
+        let (FetchKey::Secret(secret), Some(peer)) = (&self.source.key, self.source.peer) else {
+            return;
+        };
+        if self.sink == SinkKind::Pipe {
+            return;
+        }
+        let known = self.source.addresses.iter().chain(&self.known);
+        let ticket = Ticket {
+            peer,
+            addresses: known.take(MAX_ADDRESSES).cloned().collect(),
+            secret: secret.clone(),
+            share_code: ShareCodeLabel::of(secret),
+        };
+        cx.event(Event::Resumable {
+            download: self.id,
+            ticket,
+            origin: Origin::of(&transfer.signed),
+        });
     }
 }

@@ -9,11 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{DiskDone, DiskWork, LinkId, Violation};
+use super::super::{DiskDone, DiskWork, DownloadId, LinkId, Violation};
 use super::files::Files;
-use super::{Download, Stage};
 use crate::chunk::{self, Chunk, MAX_CHUNKS};
 use crate::limits::LEAF;
+use crate::merkle::Hash;
 use crate::message::Message;
 use crate::time::Time;
 
@@ -149,21 +149,23 @@ impl Reusing {
     }
 }
 
-impl Download {
-    /// Asks for the next list, or the next part of one.
-    pub(super) fn ask_chunks(&mut self, cx: &mut Context, link: LinkId) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let (reusing, files) = (&mut transfer.known.reusing, &transfer.files);
-        while reusing.list.is_none()
-            && let Some(entry) = reusing.queue.pop_first()
+impl Reusing {
+    /// Asks for the next list, or the next part of one. `is_up`: whether a link still stands.
+    pub(super) fn ask(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        files: &Files,
+        is_up: impl Fn(&LinkId) -> bool,
+    ) {
+        while self.list.is_none()
+            && let Some(entry) = self.queue.pop_first()
         {
             if !files.is_apart(entry) {
                 continue;
             }
             let reading = files.size(entry).unwrap_or_default() / LIST_RATE;
-            reusing.list = Some(List {
+            self.list = Some(List {
                 entry,
                 asked: None,
                 until: cx.now + LIST + Duration::from_secs(reading),
@@ -172,42 +174,37 @@ impl Download {
                 matching: false,
             });
         }
-        let Some(list) = &mut reusing.list else {
+        let Some(list) = &mut self.list else {
             return;
         };
         if list.matching || list.is_whole() || list.asked == Some(link) {
             return;
         }
-        reusing.owed.retain(|link| self.links.contains_key(link));
-        if !reusing.owed.insert(link) {
+        self.owed.retain(is_up);
+        if !self.owed.insert(link) {
             return;
         }
         list.asked = Some(link);
-        reusing.asked.insert(list.entry);
+        self.asked.insert(list.entry);
         let (entry, first) = (list.entry, u32::try_from(list.chunks.len()));
         let first = first.unwrap_or(u32::MAX);
         cx.send(link, Message::GetChunks { entry, first });
     }
 
     /// Has the disk look for the chunks of a list that is here.
-    pub(super) fn match_chunks(&mut self, cx: &mut Context) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let reusing = &mut transfer.known.reusing;
+    pub(super) fn match_chunks(&mut self, cx: &mut Context, download: DownloadId, files: &Files) {
         let whole = |list: &&mut List| !list.matching && list.is_whole();
-        let Some(list) = reusing.list.as_mut().filter(whole) else {
+        let Some(list) = self.list.as_mut().filter(whole) else {
             return;
         };
         let entry = list.entry;
-        let file = transfer.files.seek(entry);
-        let Some(file) = file.filter(|_| transfer.files.is_apart(entry)) else {
-            reusing.list = None;
+        let file = files.seek(entry);
+        let Some(file) = file.filter(|_| files.is_apart(entry)) else {
+            self.list = None;
             return;
         };
         list.matching = true;
         let chunks = std::mem::take(&mut list.chunks);
-        let download = self.id;
         cx.disk(
             JobOwner::Download(download, DownloadJob::Reuse { entry }),
             DiskWork::Reuse {
@@ -218,31 +215,24 @@ impl Download {
         );
     }
 
-    /// The disk has staged what the older version has of a file; the rest is asked for.
-    pub(super) fn reused(
+    /// The disk has staged what the older version has of a file; the rest is asked for. The groups that are whole by that.
+    pub(super) fn matched(
         &mut self,
-        cx: &mut Context,
+        files: &mut Files,
         entry: u32,
         done: DiskDone,
-    ) -> Result<(), Violation> {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return Ok(());
-        };
-        transfer.known.reusing.list = None;
+    ) -> Vec<(u64, Hash)> {
+        self.list = None;
         let parts = match done {
             DiskDone::Reused(parts) => parts,
             _ => Vec::new(),
         };
         if parts.is_empty() {
-            transfer.files.release(entry);
-            return Ok(());
+            files.release(entry);
+            return Vec::new();
         }
-        let (groups, bytes) = transfer.files.reuse(entry, &parts);
-        transfer.known.reusing.taken.insert(entry, bytes);
-        for (group, node) in groups {
-            let files = &transfer.files;
-            transfer.journal.wrote(files, entry, group, node);
-        }
-        self.settle(cx, &[entry])
+        let (groups, bytes) = files.reuse(entry, &parts);
+        self.taken.insert(entry, bytes);
+        groups
     }
 }

@@ -15,17 +15,16 @@ use super::super::seeders::Seeders;
 use super::super::serving::{Carries, Reading, Serving, answer, check};
 use super::super::turns::Turns;
 use super::super::{
-    AnnounceReport, DiskDone, DiskWork, Findable, LinkId, Located, Output, PathKind, Place,
+    AnnounceReport, DiskDone, DiskWork, DownloadId, Findable, LinkId, Located, Output, Place,
     Segment, Violation,
 };
 use super::holdings::Holdings;
 use super::transfer::Transfer;
-use super::{Download, Stage};
-use crate::PeerId;
 use crate::frame::Frame;
 use crate::manifest::Entry;
 use crate::message::{Announced, MAX_TEXT, Message, Served};
 use crate::time::Time;
+use crate::{Multiaddr, PeerId};
 
 /// Links that one download serves at once.
 const LINKS: usize = 16;
@@ -40,6 +39,8 @@ const SETTLED: Duration = Duration::from_secs(10);
 
 /// The serving side of a download.
 pub(super) struct Seed {
+    id: DownloadId,
+    reach: Reach,
     links: BTreeMap<LinkId, Seeded>,
     seeders: Seeders,
     turns: Turns,
@@ -53,6 +54,21 @@ pub(super) struct Seed {
     pause: Duration,
 }
 
+/// How this side may be reached by those whom it serves.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reach {
+    /// Addresses of this machine alone are dialled and told.
+    pub(super) loopback: bool,
+    /// Only through relays.
+    pub(super) relayed_only: bool,
+}
+
+/// Somebody whom this side serves serves too, at these addresses.
+pub(super) struct AlsoServes {
+    pub(super) peer: PeerId,
+    pub(super) addresses: Vec<Multiaddr>,
+}
+
 /// One link that is served.
 struct Seeded {
     peer: PeerId,
@@ -64,8 +80,10 @@ struct Seeded {
 }
 
 impl Seed {
-    pub(super) fn new(now: Time) -> Self {
+    pub(super) fn new(id: DownloadId, reach: Reach, now: Time) -> Self {
         Self {
+            id,
+            reach,
             links: BTreeMap::new(),
             seeders: Seeders::default(),
             turns: Turns::default(),
@@ -95,72 +113,29 @@ impl Seed {
         }
         self.seeders.forget(peer);
     }
-}
-
-/// What a transfer may serve.
-fn held(transfer: &Transfer) -> Option<&Holdings> {
-    transfer.files.held.as_ref()
-}
-
-/// Where a segment's bytes are by now: `None` while they can't be read, or are gone.
-fn kept(transfer: &Transfer, segment: Segment) -> Option<Located> {
-    let held = held(transfer).filter(|held| held.has(&segment))?;
-    let files = &transfer.files;
-    let path = if files.is_done(segment.entry) {
-        let renamed = held.place_of(segment.entry).cloned();
-        Some(renamed.or_else(|| files.place(segment.entry))?)
-    } else {
-        None
-    };
-    Some(Located { segment, path })
-}
-
-impl Download {
-    /// Whether somebody who knows the share's secret may have what is here.
-    pub(in super::super) fn serves(&self, peer: PeerId, path: PathKind) -> bool {
-        let shunned = self
-            .swarm
-            .as_ref()
-            .is_some_and(|swarm| swarm.is_shunned(peer));
-        let may = path == PathKind::Relayed || !self.options.relayed_only;
-        let stands = matches!(self.stage, Stage::Transfer(_) | Stage::Seeding(_));
-        self.seed.is_some() && stands && !self.is_ending() && !shunned && may
-    }
 
     /// Whether one more link would be served.
-    pub(in super::super) fn has_room(&self) -> bool {
-        self.seed
-            .as_ref()
-            .is_some_and(|seed| seed.links.len() < LINKS)
+    pub(super) fn has_room(&self) -> bool {
+        self.links.len() < LINKS
     }
 
     /// Says over a link to a source that this side serves too, and where it can be dialled.
-    pub(super) fn say_seeds(&self, cx: &mut Context, link: LinkId) {
-        if self.seed.is_none() {
-            return;
-        }
-        let addresses = cx.own_addresses(self.options.loopback, self.options.relayed_only);
+    pub(super) fn tell(&self, cx: &mut Context, link: LinkId) {
+        let addresses = cx.own_addresses(self.reach.loopback, self.reach.relayed_only);
         if !addresses.is_empty() {
             let addresses = addresses.into();
             cx.send(link, Message::Seeds { addresses });
         }
     }
 
-    /// Says so over all links, once it is true.
-    pub(super) fn say_seeds_everywhere(&self, cx: &mut Context) {
-        for link in self.links.keys().copied().collect::<Vec<_>>() {
-            self.say_seeds(cx, link);
-        }
-    }
-
-    /// A link proved the share's key, to be served.
-    pub(in super::super) fn seed_up(&mut self, cx: &mut Context, link: LinkId) {
-        let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
-            return;
-        };
-        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
-            return;
-        };
+    /// A link proved the share's key, to be served. Who is at its other end.
+    pub(super) fn link_up(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        transfer: &Transfer,
+    ) -> Option<PeerId> {
+        let peer = cx.links.get(link)?.peer;
         let entries = transfer.signed.manifest().entries().len();
         let mut serving = Serving::default();
         serving.told = Bits::new(entries);
@@ -170,106 +145,85 @@ impl Download {
             told: 0,
             again: None,
         };
-        seed.links.insert(link, seeded);
-        seed.seeders.link_up(cx, link);
+        self.links.insert(link, seeded);
+        self.seeders.link_up(cx, link);
         let manifest = Announced {
             len: transfer.signed.encoded().len() as u64,
             id: transfer.signed.id(),
         };
         cx.send(link, Message::Seeder { manifest });
-        self.tell_addresses(cx, link);
-        self.tell_parts(cx, Some(link));
-        // Who comes for parts may have some; it can be asked over the connection that it has made.
-        self.meet_at(cx, peer, Vec::new());
+        if !self.reach.relayed_only {
+            cx.tell_addresses(link, self.reach.loopback);
+        }
+        self.tell_parts(cx, Some(link), transfer);
+        Some(peer)
     }
 
     /// A link that was served is gone, or its peer broke the protocol.
-    pub(in super::super) fn seed_down(&mut self, cx: &mut Context, link: LinkId) {
-        if let Some(seed) = &mut self.seed {
-            seed.links.remove(&link);
-            seed.turns.leave(link);
-            self.note_buffered(cx);
-        }
+    pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
+        self.links.remove(&link);
+        self.turns.leave(link);
+        self.note_buffered(cx);
     }
 
-    /// A peer broke the protocol on a link that was served: it is no source either.
-    pub(in super::super) fn seed_blamed(&mut self, cx: &mut Context, link: LinkId, peer: PeerId) {
-        self.seed_down(cx, link);
-        self.shun(cx, peer);
-    }
-
-    /// Something came over a link that is served.
-    pub(in super::super) fn seed_message(
+    /// Something came over a link that is served. Who serves too, if that is news.
+    pub(super) fn message(
         &mut self,
         cx: &mut Context,
         link: LinkId,
         frame: Frame,
-    ) -> Result<(), Violation> {
+        transfer: &Transfer,
+    ) -> Result<Option<AlsoServes>, Violation> {
+        let mut also = None;
         match frame.message {
             Message::Hello { name, .. } if name.len() <= MAX_TEXT => {}
             Message::GetManifest { offset } => {
-                if let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer())
-                    && let Some(seeded) = seed.links.get_mut(&link)
-                {
+                if let Some(seeded) = self.links.get_mut(&link) {
                     let encoded = transfer.signed.encoded();
                     seeded.serving.send_manifest(cx, link, encoded, offset)?;
                 }
             }
             Message::Request { id, segments } => {
-                self.seed_request(cx, link, id, segments.into_inner())?;
+                self.request(cx, link, (id, segments.into_inner()), transfer)?;
             }
             Message::Forget { ids } => {
-                if let Some(seeded) = self.seeded(link) {
+                if let Some(seeded) = self.links.get_mut(&link) {
                     seeded.serving.forget(&ids);
                 }
             }
-            Message::GetRoot { entry } => self.seed_root(cx, link, entry)?,
+            Message::GetRoot { entry } => self.get_root(cx, link, entry, transfer)?,
             Message::Have { .. } => {}
             Message::Leave { .. } => {
-                self.seed_down(cx, link);
+                self.link_down(cx, link);
                 cx.close(link);
             }
             Message::Addresses { addresses } => {
-                let addresses = cx.vet_told(&addresses, self.options.loopback);
-                let hides = self.options.relayed_only;
-                if let (Some(seeded), false) = (self.seeded(link), hides) {
+                let addresses = cx.vet_told(&addresses, self.reach.loopback);
+                let hides = self.reach.relayed_only;
+                if let (Some(seeded), false) = (self.links.get_mut(&link), hides) {
                     seeded.serving.call(cx, seeded.peer, addresses);
                 }
             }
-            Message::Seeds { addresses } => self.seed_heard(cx, link, &addresses),
+            Message::Seeds { addresses } => {
+                let addresses = cx.vet_peer(&addresses, self.reach.loopback);
+                self.seeders.heard(cx, link, addresses.clone());
+                let peer = self.links.get(&link).map(|seeded| seeded.peer);
+                also = peer.map(|peer| AlsoServes { peer, addresses });
+            }
             _ => return Err(Violation::new("a source's message from a receiver")),
         }
-        self.seed_pump(cx);
-        Ok(())
+        self.pump(cx, transfer);
+        Ok(also)
     }
 
-    /// Somebody whom we serve serves too: others are told, and it is a source.
-    fn seed_heard(&mut self, cx: &mut Context, link: LinkId, told: &[serde_bytes::ByteBuf]) {
-        let addresses = cx.vet_peer(told, self.options.loopback);
-        let Some(seed) = &mut self.seed else {
-            return;
-        };
-        seed.seeders.heard(cx, link, addresses.clone());
-        if let Some(peer) = seed.links.get(&link).map(|seeded| seeded.peer) {
-            self.meet(cx, peer, &addresses);
-        }
-    }
-
-    fn seeded(&mut self, link: LinkId) -> Option<&mut Seeded> {
-        self.seed.as_mut()?.links.get_mut(&link)
-    }
-
-    fn seed_request(
+    fn request(
         &mut self,
         cx: &Context,
         link: LinkId,
-        id: u64,
-        segments: Vec<Segment>,
+        (id, segments): (u64, Vec<Segment>),
+        transfer: &Transfer,
     ) -> Result<(), Violation> {
-        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
-            return Ok(());
-        };
-        let Some(seeded) = seed.links.get_mut(&link) else {
+        let Some(seeded) = self.links.get_mut(&link) else {
             return Ok(());
         };
         let bytes_of = |entry| transfer.files.entry(entry).and_then(Entry::size);
@@ -278,16 +232,19 @@ impl Download {
     }
 
     /// The root of an entry is wanted: sent as soon as it is known here.
-    fn seed_root(&mut self, cx: &mut Context, link: LinkId, entry: u32) -> Result<(), Violation> {
-        let is_file = self.stage.transfer().is_some_and(|transfer| {
-            let size = transfer.files.entry(entry).and_then(Entry::size);
-            size.is_some()
-        });
-        if !is_file {
+    fn get_root(
+        &mut self,
+        cx: &Context,
+        link: LinkId,
+        entry: u32,
+        transfer: &Transfer,
+    ) -> Result<(), Violation> {
+        let size = transfer.files.entry(entry).and_then(Entry::size);
+        if size.is_none() {
             return Err(Violation::new("the root of what has none"));
         }
         let most = cx.limits.requests;
-        if let Some(seeded) = self.seeded(link)
+        if let Some(seeded) = self.links.get_mut(&link)
             && !seeded.serving.owed.contains(&entry)
         {
             if seeded.serving.owed.len() >= most {
@@ -299,11 +256,8 @@ impl Download {
     }
 
     /// Starts what reads there is room for, and sends roots that were waited for.
-    pub(super) fn seed_pump(&mut self, cx: &mut Context) {
-        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
-            return;
-        };
-        for (link, seeded) in &mut seed.links {
+    pub(super) fn pump(&mut self, cx: &mut Context, transfer: &Transfer) {
+        for (link, seeded) in &mut self.links {
             let owed = std::mem::take(&mut seeded.serving.owed);
             for entry in owed {
                 match held(transfer).and_then(|held| held.batch(entry)) {
@@ -315,24 +269,21 @@ impl Download {
             }
         }
         self.note_buffered(cx);
-        while let Some(seed) = &self.seed {
-            let mut links = seed.turns.order(seed.links.keys().copied()).into_iter();
-            if !links.any(|link| self.seed_read(cx, link)) {
+        loop {
+            let mut links = self.turns.order(self.links.keys().copied()).into_iter();
+            if !links.any(|link| self.start_read(cx, link, transfer)) {
                 return;
             }
         }
     }
 
     /// Starts the read for the first of a link's requests that can be; says whether it got anywhere.
-    fn seed_read(&mut self, cx: &mut Context, link: LinkId) -> bool {
+    fn start_read(&mut self, cx: &mut Context, link: LinkId, transfer: &Transfer) -> bool {
         let download = self.id;
-        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
+        let Some(seeded) = self.links.get_mut(&link) else {
             return false;
         };
-        let Some(seeded) = seed.links.get_mut(&link) else {
-            return false;
-        };
-        if seed.jobs >= cx.limits.disk_jobs {
+        if self.jobs >= cx.limits.disk_jobs {
             return false;
         }
         let rests = |segment: &Segment| !transfer.files.is_moving(segment.entry);
@@ -346,7 +297,7 @@ impl Download {
         let Some((id, segments)) = seeded.serving.next(&cx.limits, room, may, held_back) else {
             return false;
         };
-        seed.turns.took(link, cost(&segments));
+        self.turns.took(link, cost(&segments));
         if segments.iter().any(|segment| segment.len == 0) {
             let served = vec![Served::Forgotten; segments.len()];
             let seq = answer(cx, link, id, served, None, Bytes::new());
@@ -367,7 +318,7 @@ impl Download {
         }
         cx.up.went(of, cost(&segments), cx.now);
         seeded.serving.reads(id, Reading { segments, asked });
-        seed.jobs += 1;
+        self.jobs += 1;
         cx.disk(
             JobOwner::Download(download, DownloadJob::ReadBack { link, id }),
             DiskWork::ReadBack {
@@ -381,61 +332,33 @@ impl Download {
 
     /// Takes note of what the links that are served hold, for the sake of all else that is.
     fn note_buffered(&self, cx: &mut Context) {
-        let links = self.seed.iter().flat_map(|seed| seed.links.values());
-        let buffered = links.map(|seeded| seeded.serving.buffered).sum();
+        let buffered = self.links.values().map(|seeded| seeded.serving.buffered);
         let of = TransferId::Download(self.id);
-        cx.outgoing.holds(of, buffered);
+        cx.outgoing.holds(of, buffered.sum());
     }
 
     /// Bytes were read back: what is as it came goes out, with its proof.
-    pub(super) fn read_back(&mut self, cx: &mut Context, link: LinkId, id: u64, done: DiskDone) {
-        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer_mut()) else {
-            return;
-        };
-        seed.jobs = seed.jobs.saturating_sub(1);
-        let Some(seeded) = seed.links.get_mut(&link) else {
+    pub(super) fn read_back(
+        &mut self,
+        cx: &mut Context,
+        (link, id): (LinkId, u64),
+        done: DiskDone,
+        transfer: &mut Transfer,
+    ) {
+        self.jobs = self.jobs.saturating_sub(1);
+        let Some(seeded) = self.links.get_mut(&link) else {
             return; // The link went while its bytes were read.
         };
-        let Some(Reading { segments, asked }) = seeded.serving.reading.remove(&id) else {
+        let Some(reading) = seeded.serving.reading.remove(&id) else {
             return;
         };
-        let (mut payload, results) = match done {
-            DiskDone::Read { payload, segments } => (payload, segments),
-            _ => (Bytes::new(), Vec::new()),
-        };
-        // A file that has got its name meanwhile is read again, from there.
-        let moved = |segment: &Segment| {
-            transfer.files.is_moving(segment.entry) || transfer.files.is_done(segment.entry)
-        };
-        let mut results = results.into_iter();
-        let mut served = Vec::with_capacity(segments.len());
-        let mut bytes = Vec::new();
-        let (mut spoilt, mut again) = (Vec::new(), false);
-        for (segment, asked) in segments.iter().zip(asked) {
-            let result = if asked { results.next() } else { None };
-            let Some(Ok(Some(hash))) = result else {
-                again |= asked && moved(segment);
-                spoilt.extend(asked.then_some(segment.entry));
-                served.push(Served::Missing);
-                continue;
-            };
-            let read = payload.split_to(payload.len().min(segment.len as usize));
-            let size = transfer.files.size(segment.entry).unwrap_or_default();
-            let proof = held(transfer).and_then(|held| held.proof(segment, size, hash));
-            if proof.is_some() && read.len() == segment.len as usize {
-                bytes.push(read);
-                let len = segment.len;
-                served.push(Served::Bytes { len, proof });
-            } else {
-                spoilt.push(segment.entry);
-                served.push(Served::Missing);
-            }
-        }
-        if again && seeded.again.replace(id) != Some(id) {
+        let back = Back::of(&reading, done, transfer);
+        let segments = reading.segments;
+        if back.again && seeded.again.replace(id) != Some(id) {
             seeded.serving.put_back(id, segments);
-            return self.seed_pump(cx);
+            return self.pump(cx, transfer);
         }
-        for entry in spoilt {
+        for entry in back.spoilt {
             if let Some(held) = &mut transfer.files.held {
                 held.lost(entry);
             }
@@ -453,30 +376,27 @@ impl Download {
             cx.send(link, Message::Roots(roots));
         }
         seeded.serving.was_read(&segments);
-        let payload = join(bytes);
+        let payload = join(back.bytes);
         let len = payload.len() as u64;
-        let seq = answer(cx, link, id, served, None, payload);
+        let seq = answer(cx, link, id, back.served, None, payload);
         seeded.serving.sends(seq, len, Carries::Content);
-        self.seed_pump(cx);
+        self.pump(cx, transfer);
     }
 
     /// A link that is served has written a frame.
-    pub(in super::super) fn seed_sent(&mut self, cx: &mut Context, link: LinkId, seq: u64) {
-        if let Some(seeded) = self.seeded(link) {
+    pub(super) fn sent(&mut self, cx: &mut Context, link: LinkId, seq: u64, transfer: &Transfer) {
+        if let Some(seeded) = self.links.get_mut(&link) {
             seeded.serving.sent(cx, link, seq);
         }
-        self.seed_pump(cx);
+        self.pump(cx, transfer);
     }
 
     /// Tells what came, over one link or over all that have not heard.
-    fn tell_parts(&mut self, cx: &mut Context, only: Option<LinkId>) {
-        let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
-            return;
-        };
+    fn tell_parts(&mut self, cx: &mut Context, only: Option<LinkId>, transfer: &Transfer) {
         let Some(held) = held(transfer) else {
             return;
         };
-        for (link, seeded) in &mut seed.links {
+        for (link, seeded) in &mut self.links {
             if only.is_some_and(|only| only != *link) || seeded.told >= held.count() {
                 continue;
             }
@@ -488,95 +408,137 @@ impl Download {
         }
     }
 
-    pub(super) fn seed_deadline(&self) -> Time {
-        let (Some(seed), Some(transfer)) = (&self.seed, self.stage.transfer()) else {
-            return Time::NEVER;
-        };
+    /// When something is due about serving. `announces`: it may be announced in the DHT.
+    pub(super) fn deadline(&self, transfer: &Transfer, announces: bool) -> Time {
         let came = held(transfer).map_or(0, Holdings::count);
-        let news = seed.links.values().any(|seeded| seeded.told < came);
-        let tell = if news { seed.tell_due } else { Time::NEVER };
-        let announce = if self.options.dht && self.can_meet() {
-            seed.announce_due
+        let news = self.links.values().any(|seeded| seeded.told < came);
+        let tell = if news { self.tell_due } else { Time::NEVER };
+        let announce = if announces {
+            self.announce_due
         } else {
             Time::NEVER
         };
-        let over = self
-            .seeding
-            .as_ref()
-            .map_or(Time::NEVER, |(_, until)| *until);
-        tell.min(seed.seeders.deadline()).min(announce).min(over)
+        tell.min(self.seeders.deadline()).min(announce)
     }
 
-    /// Does what is due about serving.
-    pub(super) fn seed_tick(&mut self, cx: &mut Context) {
-        let hides = self.options.relayed_only;
-        let due = |seed: &Seed| seed.announce_due <= cx.now;
-        let announces = self.options.dht && self.seed.as_deref().is_some_and(due);
-        let place = announces.then(|| self.meeting_place()).flatten();
-        if self.stage.transfer().is_none() {
-            return;
-        }
-        let Some(seed) = &mut self.seed else {
-            return;
-        };
-        seed.seeders.tick(cx, hides);
+    /// Does what is due about serving. `place`: where it is to be announced, if it may be.
+    pub(super) fn tick(
+        &mut self,
+        cx: &mut Context,
+        transfer: &Transfer,
+        place: impl FnOnce() -> Option<Place>,
+    ) {
+        let is_due = self.announce_due <= cx.now;
+        let place = is_due.then(place).flatten();
+        self.seeders.tick(cx, self.reach.relayed_only);
         if let Some(place) = place {
-            seed.announce_due = Time::NEVER;
-            seed.place = Some(place);
+            self.announce_due = Time::NEVER;
+            self.place = Some(place);
             cx.push(Output::Announce { place });
         }
-        if seed.tell_due <= cx.now {
-            seed.tell_due = cx.now + TELL_EVERY;
-            self.tell_parts(cx, None);
-        }
-        self.end_seeding_if_over(cx);
-    }
-
-    fn end_seeding_if_over(&mut self, cx: &mut Context) {
-        if let Some((_, until)) = &self.seeding
-            && *until <= cx.now
-        {
-            self.end_seeding(cx);
+        if self.tell_due <= cx.now {
+            self.tell_due = cx.now + TELL_EVERY;
+            self.tell_parts(cx, None, transfer);
         }
     }
 
     /// An announcement has gone round.
-    pub(in super::super) fn announced(
-        &mut self,
-        cx: &Context,
-        place: Place,
-        report: &AnnounceReport,
-    ) {
-        let Some(seed) = self.seed.as_mut().filter(|seed| seed.place == Some(place)) else {
+    pub(super) fn announced(&mut self, cx: &Context, place: Place, report: &AnnounceReport) {
+        if self.place != Some(place) {
             return;
-        };
+        }
         let is_found = Findable::of(report).is_found();
         let again = if is_found {
             cx.limits.announce_again
         } else {
-            seed.pause
+            self.pause
         };
-        seed.pause = if is_found {
+        self.pause = if is_found {
             FIRST_PAUSE
         } else {
-            (seed.pause * 2).min(LAST_PAUSE)
+            (self.pause * 2).min(LAST_PAUSE)
         };
-        seed.announce_due = cx.now + again;
+        self.announce_due = cx.now + again;
     }
 
     /// Nothing is served any more: whoever is, is told.
-    pub(super) fn end_seed(&mut self, cx: &mut Context) {
-        let Some(seed) = self.seed.take() else {
-            return;
-        };
-        for link in seed.links.into_keys() {
+    pub(super) fn end(self, cx: &mut Context) {
+        for link in self.links.into_keys() {
             cx.send(link, Message::Withdrawn);
             cx.close(link);
         }
-        if let Some(place) = seed.place {
+        if let Some(place) = self.place {
             cx.push(Output::Withdraw { place });
         }
     }
+}
+
+/// What was read back for a request.
+struct Back {
+    served: Vec<Served>,
+    bytes: Vec<Bytes>,
+    /// Files that are not as they came.
+    spoilt: Vec<u32>,
+    /// A file got its name while it was read: it is to be read again, from there.
+    again: bool,
+}
+
+impl Back {
+    fn of(reading: &Reading, done: DiskDone, transfer: &Transfer) -> Self {
+        let mut back = Self {
+            served: Vec::with_capacity(reading.segments.len()),
+            bytes: Vec::new(),
+            spoilt: Vec::new(),
+            again: false,
+        };
+        let (mut payload, results) = match done {
+            DiskDone::Read { payload, segments } => (payload, segments),
+            _ => (Bytes::new(), Vec::new()),
+        };
+        let moved = |segment: &Segment| {
+            transfer.files.is_moving(segment.entry) || transfer.files.is_done(segment.entry)
+        };
+        let mut results = results.into_iter();
+        for (segment, asked) in reading.segments.iter().zip(&reading.asked) {
+            let result = if *asked { results.next() } else { None };
+            let Some(Ok(Some(hash))) = result else {
+                back.again |= *asked && moved(segment);
+                back.spoilt.extend(asked.then_some(segment.entry));
+                back.served.push(Served::Missing);
+                continue;
+            };
+            let read = payload.split_to(payload.len().min(segment.len as usize));
+            let size = transfer.files.size(segment.entry).unwrap_or_default();
+            let proof = held(transfer).and_then(|held| held.proof(segment, size, hash));
+            if proof.is_some() && read.len() == segment.len as usize {
+                back.bytes.push(read);
+                let len = segment.len;
+                back.served.push(Served::Bytes { len, proof });
+            } else {
+                back.spoilt.push(segment.entry);
+                back.served.push(Served::Missing);
+            }
+        }
+        back
+    }
+}
+
+/// What a transfer may serve.
+fn held(transfer: &Transfer) -> Option<&Holdings> {
+    transfer.files.held.as_ref()
+}
+
+/// Where a segment's bytes are by now: `None` while they can't be read, or are gone.
+fn kept(transfer: &Transfer, segment: Segment) -> Option<Located> {
+    let held = held(transfer).filter(|held| held.has(&segment))?;
+    let files = &transfer.files;
+    let path = if files.is_done(segment.entry) {
+        let renamed = held.place_of(segment.entry).cloned();
+        Some(renamed.or_else(|| files.place(segment.entry))?)
+    } else {
+        None
+    };
+    Some(Located { segment, path })
 }
 
 /// The pieces of an answer in one payload: mostly there is one.

@@ -1,51 +1,51 @@
-//! An accepted download, and what it makes of answers: bytes, roots, failures.
+//! An accepted download: its files, and what becomes of the bytes that come for them.
 //!
-//! What is asked for is in [`asking`](super::asking), what becomes of the bytes in [`storing`](super::storing).
+//! It decides what is asked for next, checks and stores what comes, and gives files their names. Over which links the bytes
+//! come, and from whom, is not known here. Its parts: [`files`](super::files) (what is wanted and here),
+//! [`storing`](super::storing), [`journal`](super::journal), [`earlier`](super::earlier) and [`known`](super::known) (what is
+//! here already). What the disk answers is in [`publishing`](super::publishing).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::context::Context;
-use super::super::{Event, LinkId, Piece, SinkKind, Violation};
-use super::answer::{Data, Sorted, check, sort, verified};
-use super::asking::Flow;
+use super::super::{DownloadError, DownloadId, Event, LinkId, SinkKind, Violation};
 use super::earlier::Earlier;
-use super::files::{self, Files, Settled};
+use super::files::{Files, Settled};
 use super::journal::Journal;
 use super::known::Known;
+use super::requests::{Asked, Flow};
+use super::storing::Writes;
 use super::window::Rate;
-use super::{Download, Stage, end_search};
-use crate::limits::LEAF;
+use crate::limits::{LEAF, Limits};
 use crate::manifest::{Entry, EntryKind, SignedManifest, SignedRoots};
+use crate::merkle::Hash;
 use crate::message::Failure;
 use crate::time::Time;
 
 /// An accepted download.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Transfer {
+    pub(super) id: DownloadId,
     pub(super) signed: SignedManifest,
     pub(super) files: Files,
     pub(super) journal: Journal,
     pub(super) known: Known,
     pub(super) earlier: Earlier,
+    pub(super) writes: Writes,
     pub(super) sink: SinkKind,
     /// The staging folder stands.
     pub(super) staged: bool,
-    /// To be written, in the order in which it came.
-    pub(super) to_write: VecDeque<Vec<Piece>>,
-    /// For a pipe: what came early, and where the pipe stands.
-    pub(super) early: BTreeMap<u64, Piece>,
-    pub(super) pipe_at: u64,
-    pub(super) writes: usize,
-    /// What is received and not on disk yet costs so much of a window.
-    pub(super) unwritten: u64,
+    /// Files are being given their names.
     pub(super) publishing: bool,
+    /// The last job of all is under way.
     pub(super) finishing: bool,
     /// Symlinks that were to be made at the end.
     pub(super) symlinks: u64,
     /// Roots that were asked for, with the link that was asked.
-    pub(super) asked_roots: BTreeMap<u32, LinkId>,
+    asked_roots: BTreeMap<u32, LinkId>,
     /// Several sources serve: ranges are asked for as they have them, and not in order.
     pub(super) several: bool,
+    /// Pieces and files that did not match their root, over all links: changing the link does not make them good.
+    bad: u32,
     /// Hashes of the longest proof that a leaf of any file may have.
     pub(super) proof_hashes: u64,
     pub(super) started: Time,
@@ -54,8 +54,30 @@ pub(super) struct Transfer {
     pub(super) have_due: Time,
 }
 
+/// Why a download can't go on as it is.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// The sharer broke the protocol.
+    Violation(Violation),
+    /// It fails, and no peer is to blame.
+    Failed(DownloadError),
+}
+
+impl From<Violation> for Stop {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
+}
+
+impl From<DownloadError> for Stop {
+    fn from(error: DownloadError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 impl Transfer {
     pub(super) fn new(
+        id: DownloadId,
         signed: SignedManifest,
         (files, earlier): (Files, Earlier),
         journal: Journal,
@@ -66,34 +88,27 @@ impl Transfer {
         let leaves = sizes.max().unwrap_or_default().div_ceil(u64::from(LEAF));
         let proof_hashes = u64::from(u64::BITS - leaves.saturating_sub(1).leading_zeros());
         Self {
+            id,
             proof_hashes,
             signed,
             files,
             journal,
             known: Known::default(),
             earlier,
+            writes: Writes::new(sink),
             sink,
             staged: sink == SinkKind::Pipe,
-            to_write: VecDeque::new(),
-            early: BTreeMap::new(),
-            pipe_at: 0,
-            writes: 0,
-            unwritten: 0,
             publishing: false,
             finishing: false,
             symlinks: 0,
             asked_roots: BTreeMap::new(),
             several: false,
+            bad: 0,
             started: now,
             rate: Rate::default(),
             report_due: now,
             have_due: now,
         }
-    }
-
-    /// What is received and not on disk yet costs so much of a window.
-    pub(super) fn unwritten(&self) -> u64 {
-        self.unwritten
     }
 
     /// A link is gone with what was asked for on it.
@@ -103,161 +118,145 @@ impl Transfer {
         }
     }
 
-    pub(super) fn report_due(&self) -> Time {
-        self.report_due
+    /// When something is due here.
+    pub(super) fn deadline(&self) -> Time {
+        let journal = self.journal.deadline();
+        self.report_due.min(journal).min(self.known.deadline())
     }
 
     /// Whether nothing is on its way to the disk.
     pub(super) fn is_waiting(&self) -> bool {
-        self.writes == 0 && self.to_write.is_empty() && !self.publishing && !self.earlier.is_busy()
+        self.writes.is_idle() && !self.publishing && !self.earlier.is_busy()
     }
-}
 
-impl Download {
-    /// An answer came.
-    pub(super) fn data(
+    /// Whether it is a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        self.files.is_stream(0)
+    }
+
+    /// What is here and would be lost by a crash, or waits for its name, costs so much of a window.
+    pub(super) fn unsafe_yet(&self) -> u64 {
+        self.writes.cost() + self.journal.at_risk() + self.files.nameless()
+    }
+
+    /// Whether nothing goes on before one more request is made, however full the window is: nothing is on its way to
+    /// disk, and nothing is outstanding; or, where bytes have to come in order, what comes next stands before all that is.
+    /// What came early for a pipe, and what a stream was asked for early, waits for that.
+    pub(super) fn is_stuck(&self, outstanding: &BTreeMap<u64, Asked>, limits: &Limits) -> bool {
+        // A file that gets its name makes room; and so does a sync, which is due or under way with so much at risk.
+        if self.files.nameless() > 0 || self.journal.at_risk() > limits.window {
+            return false;
+        }
+        let in_order = self.sink == SinkKind::Pipe || self.is_stream();
+        if self.several || !in_order {
+            return outstanding.is_empty() && self.writes.cost() == 0;
+        }
+        let outstanding = outstanding.values();
+        let first = outstanding.filter_map(|asked| asked.segments.first()).min();
+        let overdue = match (self.files.first_again(), first) {
+            (Some(again), Some(first)) => again < first,
+            (Some(_), None) => true,
+            // What is held waits for something that is outstanding on another link, which comes or is lost with it.
+            (None, None) => self.writes.cost() == 0,
+            (None, Some(_)) => false,
+        };
+        overdue && self.writes.is_idle()
+    }
+
+    /// Whole files whose root is to be asked for on this link now, so that no more than `most` are awaited there.
+    /// `asked_of_mate`: what was asked for there, if it does not lead to the sharer.
+    pub(super) fn roots_to_ask(
         &mut self,
-        cx: &mut Context,
         link: LinkId,
-        data: Data,
-    ) -> Result<(), Violation> {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return Err(Violation::new("bytes that were not asked for"));
+        mut asked_of_mate: Option<&mut BTreeSet<u32>>,
+        most: usize,
+    ) -> Vec<u32> {
+        let rootless = self.files.rootless();
+        let asked = |entry: &u32| match &asked_of_mate {
+            Some(asked) => asked.contains(entry),
+            None => self.asked_roots.get(entry) == Some(&link),
         };
-        let Some(fetching) = self.links.get_mut(&link) else {
-            return Ok(());
-        };
-        let (mate, flow) = (fetching.mate, &mut fetching.flow);
-        let Some(asked) = flow.outstanding.remove(&data.id) else {
-            return Err(Violation::new("bytes that were not asked for"));
-        };
-        if data.served.len() != asked.segments.len() {
-            return Err(Violation::new("an answer to another question"));
-        }
-        if let Some(window) = &mut flow.window {
-            let came = files::cost_of_bytes(data.payload.len() as u64, data.served.len());
-            window.answered(asked.cost, came, cx.now.since(asked.at), cx.now);
-        }
-        if !data.payload.is_empty()
-            && let Some(state) = cx.links.get_mut(link)
-        {
-            state.progressed(&cx.limits);
-        }
-        // What can't be taken at all is asked for again, wherever it is to be had.
-        let checked = check(transfer, &asked.segments, &data, mate.is_some());
-        if let Err(violation) = checked {
-            transfer.files.lost(asked.segments);
-            return Err(violation);
-        }
-        let learned = data.roots.as_ref().map_or(Vec::new(), SignedRoots::entries);
-        let sorted = sort(&mut transfer.files, &asked.segments, data)?;
-        let Sorted {
-            pieces,
-            failed,
-            bad,
-            missing,
-            shown,
-        } = sorted;
-        if let Some(state) = cx.links.get(link) {
-            let bytes: u64 = pieces.iter().map(|piece| piece.data.len() as u64).sum();
-            let bytes = bytes + shown.bytes;
-            self.delivered.add(state.peer, bytes, bad, asked.at, cx.now);
-            if let (Some(relay), true) = (state.relay, bytes > 0) {
-                self.delivered.carried(relay, bytes);
+        let (awaited, new): (Vec<u32>, Vec<u32>) = rootless.into_iter().partition(asked);
+        let room = most.saturating_sub(awaited.len());
+        let new: Vec<u32> = new.into_iter().take(room).collect();
+        for entry in &new {
+            match &mut asked_of_mate {
+                Some(asked) => {
+                    asked.insert(*entry);
+                }
+                None => {
+                    self.asked_roots.insert(*entry, link);
+                }
             }
         }
-        transfer.known.spared += shown.spared;
-        let brings = !pieces.is_empty() || shown.bytes > 0;
-        if !pieces.is_empty() {
-            transfer.queue(pieces);
-        }
-        if brings && mate.is_none() {
-            end_search(&mut self.search, cx);
-        }
-        if let (Some(peer), Some(swarm)) = (mate, &mut self.swarm) {
-            swarm.lacks(peer, &missing);
-            let bad = swarm.is_bad(peer, bad);
-            return judge_mate(bad, cx.limits.bad_leaves);
-        }
+        new
+    }
+
+    /// Pieces of the sharer did not match their root.
+    pub(super) fn mismatched(&mut self, bad: u32, limits: &Limits) -> Result<(), Violation> {
         self.bad += bad;
-        self.learned(cx, link, &learned);
-        if self.bad >= cx.limits.bad_leaves {
-            return Err(Violation::new(format!(
-                "{} pieces that do not match their root",
-                self.bad
-            )));
+        if self.bad < limits.bad_leaves {
+            return Ok(());
         }
-        for (entry, reason) in failed {
-            self.entry_failed(cx, entry, reason);
-        }
-        self.settle_stream(cx)
+        let pieces = self.bad;
+        Err(Violation::new(format!(
+            "{pieces} pieces that do not match their root"
+        )))
+    }
+
+    /// Roots, if the sharer has signed them for this manifest.
+    pub(super) fn verified(&self, roots: &SignedRoots) -> Result<Vec<(u32, Hash)>, Violation> {
+        roots
+            .verify(&self.signed.id(), &self.signed.signer())
+            .map_err(|error| Violation::new(format!("its roots are refused: {error}")))
+    }
+
+    /// Takes in roots that were [verified](Self::verified).
+    pub(super) fn learn(
+        &mut self,
+        roots: &SignedRoots,
+        learnt: Vec<(u32, Hash)>,
+    ) -> Result<(), Violation> {
+        self.files.keep_roots(roots, &learnt);
+        self.files.learn(learnt)
     }
 
     /// A stream can become whole by its end alone, with nothing more to write.
-    fn settle_stream(&mut self, cx: &mut Context) -> Result<(), Violation> {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return Ok(());
-        };
-        let first = transfer.signed.manifest().entry(0).map(|entry| &entry.kind);
+    pub(super) fn settle_stream(
+        &mut self,
+        limits: &Limits,
+        may_blame: bool,
+    ) -> Result<(), Violation> {
+        let first = self.signed.manifest().entry(0).map(|entry| &entry.kind);
         if matches!(first, Some(EntryKind::Stream)) {
-            return self.settle(cx, &[0]);
+            return self.settle(limits, &[0], may_blame);
         }
         Ok(())
     }
 
-    /// Signed roots came, from the sharer or passed on by a mate.
-    pub(super) fn roots(
+    /// Looks which of these entries are whole by now. `may_blame`: the sharer is there to be blamed for one that is wrong.
+    pub(super) fn settle(
         &mut self,
-        cx: &mut Context,
-        link: LinkId,
-        is_mate: bool,
-        roots: &SignedRoots,
+        limits: &Limits,
+        entries: &[u32],
+        may_blame: bool,
     ) -> Result<(), Violation> {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return Err(Violation::new("roots that were not asked for"));
-        };
-        let learnt = verified(transfer, roots)?;
-        let entries: Vec<u32> = learnt.iter().map(|(entry, _)| *entry).collect();
-        transfer.files.keep_roots(roots, &learnt);
-        let two_faced = transfer.files.learn(learnt);
-        if is_mate && two_faced.is_err() {
-            // The sharer has signed one thing for us and another for others: what it shares is not to be had of anybody.
-            self.hopeless = true;
-            self.accused = two_faced.err();
-            return Ok(());
-        }
-        two_faced?;
-        self.learned(cx, link, &entries);
-        let settled = self.settle(cx, &entries);
-        if is_mate {
-            // What does not match came from the sharer, without a proof.
-            self.accused = settled.err();
-            return Ok(());
-        }
-        settled
-    }
-
-    /// Looks which of these entries are whole by now.
-    pub(super) fn settle(&mut self, cx: &mut Context, entries: &[u32]) -> Result<(), Violation> {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return Ok(());
-        };
         for entry in entries {
-            let settled = transfer.files.settle(*entry);
+            let settled = self.files.settle(*entry);
             if settled == Settled::Fine {
                 continue;
             }
-            transfer.journal.dropped(&transfer.files, *entry);
-            transfer.known.reusing.taken(*entry);
+            self.journal.dropped(&self.files, *entry);
+            self.known.reusing.taken(*entry);
             if settled == Settled::Stale {
                 continue;
             }
             self.bad += 1;
-            if self.gone.is_some() {
+            if !may_blame {
                 continue;
             }
             // A pipe can't take back what went through it.
-            if self.bad >= cx.limits.bad_leaves || self.sink == SinkKind::Pipe {
+            if self.bad >= limits.bad_leaves || self.sink == SinkKind::Pipe {
                 return Err(Violation::new("a file that does not match its root"));
             }
         }
@@ -267,9 +266,7 @@ impl Download {
     /// The sharer can't serve an entry. It has no say any more in one that is whole and checked.
     pub(super) fn entry_failed(&mut self, cx: &mut Context, entry: u32, reason: Failure) {
         // Nor yet in one that was not asked for, and may be here already.
-        if matches!(&self.stage, Stage::Transfer(transfer)
-            if transfer.files.is_whole(entry) || transfer.files.is_apart(entry))
-        {
+        if self.files.is_whole(entry) || self.files.is_apart(entry) {
             return;
         }
         let reason = match reason {
@@ -281,19 +278,14 @@ impl Download {
         self.give_up(cx, entry, reason.to_string());
     }
 
+    /// A file will not come.
     pub(super) fn give_up(&mut self, cx: &mut Context, entry: u32, reason: String) {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        if !transfer.files.fail(entry) {
+        if !self.files.fail(entry) {
             return;
         }
-        transfer.journal.dropped(&transfer.files, entry);
-        self.out_of_place(entry);
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        if let Some(path) = transfer.files.place(entry) {
+        self.journal.dropped(&self.files, entry);
+        self.known.out_of_place(&mut self.files, entry);
+        if let Some(path) = self.files.place(entry) {
             cx.event(Event::FileFailed {
                 download: self.id,
                 path,
@@ -301,13 +293,4 @@ impl Download {
             });
         }
     }
-}
-
-fn judge_mate(bad: u32, most: u32) -> Result<(), Violation> {
-    if bad < most {
-        return Ok(());
-    }
-    Err(Violation::new(format!(
-        "{bad} pieces that do not match their root"
-    )))
 }
