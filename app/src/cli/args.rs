@@ -203,7 +203,7 @@ pub(crate) struct Send {
 }
 
 impl Send {
-    /// How many receivers may have it all before the share ends.
+    /// Maximum number of receivers that may complete the download before the share ends.
     pub(crate) fn limit(&self) -> Option<u32> {
         if self.once { Some(1) } else { self.uses }
     }
@@ -277,7 +277,7 @@ pub(crate) struct Get {
 }
 
 impl Get {
-    /// Whether the file goes to standard output.
+    /// True if the file goes to standard output.
     pub(crate) fn to_stdout(&self) -> bool {
         self.output.is_some()
     }
@@ -457,7 +457,7 @@ pub(crate) struct Network {
 }
 
 impl Network {
-    /// Whether the local network is to find it; one computer needs none.
+    /// True if mDNS is to be used. Peers on one computer do not need it.
     pub(crate) fn nearby(&self) -> bool {
         !(self.no_mdns || self.loopback)
     }
@@ -492,7 +492,7 @@ pub(crate) enum Conflict {
 }
 
 impl Conflict {
-    /// What to do; `None` if somebody has to be asked.
+    /// The chosen action, or `None` if the user has to be asked.
     pub(crate) fn decided(self) -> Option<OnConflict> {
         match self {
             Self::Ask => None,
@@ -503,7 +503,7 @@ impl Conflict {
     }
 }
 
-/// A time with a unit: `90s`, `45m`, `12h`, `2d`.
+/// Parses a duration with a unit: `90s`, `45m`, `12h`, `2d`.
 fn span(text: &str) -> Result<Duration, String> {
     let wrong = || "not a time such as 90s, 45m, 12h or 2d".to_string();
     let (number, unit) = text

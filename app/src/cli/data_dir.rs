@@ -1,4 +1,4 @@
-//! Where this device keeps its identity.
+//! The folder for this device's identity.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions, Permissions};
@@ -13,13 +13,13 @@ use rustix::io::Errno;
 use super::exit::Exit;
 use super::failure::Failure;
 
-/// Says which process uses the identity beside it.
+/// File that is locked by the process using the identity in the same folder.
 const LOCK: &str = "lock";
-/// For their owner alone.
+/// Permissions for the owner alone.
 const PRIVATE_FOLDER: u32 = 0o700;
 const PRIVATE_FILE: u32 = 0o600;
 
-/// The folder that was asked for, or the one that the system has for such things.
+/// Returns the requested folder, or the one that the system provides for such data.
 pub(crate) fn choose(asked: Option<&Path>) -> Result<PathBuf, Failure> {
     if let Some(folder) = asked {
         return Ok(folder.to_path_buf());
@@ -32,29 +32,31 @@ pub(crate) fn choose(asked: Option<&Path>) -> Result<PathBuf, Failure> {
     })
 }
 
-/// An identity in use by this process alone.
+/// An identity that only this process uses.
 pub(crate) struct Claim {
-    /// Held for as long as the process runs, where files can be locked and nobody else had it.
+    /// Lock on the identity, held until this value is dropped. Where files cannot be locked, it does not exclude
+    /// others.
     _lock: Option<File>,
-    /// An identity of its own, which goes with it.
+    /// Folder of a temporary identity, deleted with this value.
     borrowed: Option<tempfile::TempDir>,
 }
 
 impl Claim {
-    /// Whether this process is somebody else than usual: another one has the identity.
+    /// True if this process uses a temporary identity instead of the usual one.
     pub(crate) fn is_borrowed(&self) -> bool {
         self.borrowed.is_some()
     }
 }
 
-/// Claims the identity in `folder`. Where another process has it already, `folder` becomes that of a new one: two
-/// processes that are one peer would take each other's connections.
+/// Claims the identity in `folder`. If another process has it, `folder` becomes that of a new identity: two processes
+/// with the same identity would take each other's connections.
 pub(crate) fn claim(folder: &mut PathBuf) -> Result<Claim, Failure> {
     let lock = prepare(folder).map_err(|error| unusable(folder, &error))?;
     take(folder, lock)
 }
 
-/// The same; where the folder can't be written, this run is somebody new, and nothing is remembered of it.
+/// Like [`claim`], but where the folder cannot be written, this run gets a temporary identity and nothing of it is
+/// stored.
 pub(crate) fn claim_or_do_without(folder: &mut PathBuf) -> Result<Claim, Failure> {
     match prepare(folder) {
         Ok(lock) => take(folder, lock),
@@ -66,11 +68,11 @@ pub(crate) fn claim_or_do_without(folder: &mut PathBuf) -> Result<Claim, Failure
     }
 }
 
-/// Takes the lock, or another identity.
+/// Takes the lock, or uses a temporary identity.
 fn take(folder: &mut PathBuf, lock: File) -> Result<Claim, Failure> {
     let borrowed = match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         Err(Errno::WOULDBLOCK) => Some(tempfile::tempdir().map_err(Failure::internal)?),
-        // Where files can't be locked there is nothing to go by.
+        // Where files cannot be locked, other processes cannot be detected.
         Ok(()) | Err(_) => None,
     };
     if let Some(borrowed) = &borrowed {
@@ -82,7 +84,7 @@ fn take(folder: &mut PathBuf, lock: File) -> Result<Claim, Failure> {
     })
 }
 
-/// The system lets nobody write there, or not this user.
+/// True if the file system is read-only or this user may not write.
 fn is_refused(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -101,13 +103,13 @@ fn unusable(folder: &Path, error: &io::Error) -> Failure {
     )
 }
 
-/// The folder is there, and its lock can be taken.
+/// Creates the folder if necessary and opens its lock file.
 fn prepare(folder: &Path) -> io::Result<File> {
     make(folder)?;
     open_lock(&folder.join(LOCK))
 }
 
-/// An identity that nobody has seen before, nor will see again.
+/// Uses a new identity for this run only.
 pub(crate) fn disguise(folder: &mut PathBuf) -> Result<Claim, Failure> {
     let own = tempfile::tempdir().map_err(Failure::internal)?;
     *folder = own.path().to_path_buf();
@@ -117,30 +119,31 @@ pub(crate) fn disguise(folder: &mut PathBuf) -> Result<Claim, Failure> {
     })
 }
 
-/// Makes the folder for its owner alone, from its first instant. The system's own place for it is narrowed where an earlier
-/// version, or somebody else, has left it open; another folder that the user names is the user's to open.
+/// Creates the folder, private to its owner from the start. Restricts the system's default folder if an earlier version
+/// or another program has left it open. The permissions of other folders are the user's decision.
 fn make(folder: &Path) -> io::Result<()> {
     identity::create_folder(folder)?;
     let is_own = system(|name| std::env::var_os(name)).is_some_and(|own| own == folder);
     let mode = folder.metadata()?.permissions().mode();
     if is_own && mode & 0o077 != 0 {
-        // Some file systems have no modes.
+        // Some file systems have no permissions.
         let _ = std::fs::set_permissions(folder, Permissions::from_mode(PRIVATE_FOLDER));
     }
     Ok(())
 }
 
-/// Nobody else may open it: who can open a file can lock it.
+/// Opens the lock file. Nobody else may open it, because opening a file is enough to lock it.
 fn open_lock(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(false);
     let lock = options.mode(PRIVATE_FILE).open(path)?;
-    // One of an earlier version's may be open to all. Some file systems have no modes.
+    // An earlier version's file may be open to all. Some file systems have no permissions.
     let _ = lock.set_permissions(Permissions::from_mode(PRIVATE_FILE));
     Ok(lock)
 }
 
-/// By the XDG base directory specification on Linux and the like, by each vendor's rules elsewhere.
+/// The default folder: by the XDG base directory specification on Linux and similar systems, by the vendor's rules
+/// elsewhere.
 fn system(variable: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let folder = |name| {
         variable(name)
@@ -196,7 +199,7 @@ mod tests {
             with(&[("HOME", "/h"), ("XDG_DATA_HOME", "/d")]),
             Some("/d/handover".into())
         );
-        // A relative one is to be ignored, says the specification.
+        // The specification says that a relative path is to be ignored.
         assert_eq!(
             with(&[("HOME", "/h"), ("XDG_DATA_HOME", "d")]),
             Some("/h/.local/share/handover".into())

@@ -1,6 +1,6 @@
-//! `handover demo`: a node and two real peers, as processes of their own on this computer. The peers share nothing but a
-//! short code, find each other through the node and hand over a small folder; then every byte and attribute of it is
-//! compared.
+//! `handover demo`: a node and two real peers, each in its own process on this computer. The peers share nothing but a
+//! short code, find each other through the node and transfer a small folder. Then every byte and attribute of the copy
+//! is compared with the original.
 
 mod child;
 mod compare;
@@ -21,9 +21,9 @@ use super::interrupt::Interrupts;
 use super::json;
 use super::screen::{Screen, Tone, units};
 
-/// How long all of it may take.
+/// Timeout for the whole demo.
 const TIMEOUT: Duration = Duration::from_mins(1);
-/// How long a peer may take to end once the files are here.
+/// Timeout for the last peer to exit or print a line after the other has exited.
 const GOODBYE: Duration = Duration::from_secs(10);
 
 /// Runs the demo.
@@ -33,7 +33,7 @@ pub(crate) async fn run(screen: &Screen, interrupts: &mut Interrupts) -> Result<
         result = timeout(TIMEOUT, hand_over(screen, folder.path())) => {
             result.unwrap_or_else(|_| Err(stuck("it took longer than a minute")))
         }
-        // The peers end with their handles, the folder with this one.
+        // Dropping the other future kills the peers; dropping `folder` deletes the files.
         () = interrupts.next() => Ok(Exit::Interrupted),
     }
 }
@@ -91,7 +91,7 @@ async fn hand_over(screen: &Screen, folder: &Path) -> Result<Exit, Failure> {
         let (name, told) = tokio::select! {
             told = sender.told(), if !sender.has_ended() => ("send", told),
             told = receiver.told(), if !receiver.has_ended() => ("get", told),
-            // One of them waits for the other in vain.
+            // The remaining peer is waiting for the one that has exited.
             () = tokio::time::sleep(GOODBYE), if running == 1 => return Err(stuck("one of the peers did not end")),
         };
         match told {
@@ -104,7 +104,8 @@ async fn hand_over(screen: &Screen, folder: &Path) -> Result<Exit, Failure> {
     verify(screen, &source, &target)
 }
 
-/// A node of a network that is this computer alone, and its address. It ends with its handle.
+/// Starts a node for a network of this computer alone, and returns it with its address. Dropping the handle kills the
+/// node.
 async fn node(screen: &Screen, folder: &Path) -> Result<(Peer, String), Failure> {
     let arguments: [&OsStr; 6] = [
         "node".as_ref(),
@@ -145,7 +146,7 @@ fn show(screen: &Screen, side: &str, line: &str) {
     screen.say(Tone::Plain, format!("[{side}] {line}").trim_end());
 }
 
-// By value: it is called with what `map_err` hands on.
+// By value, because `map_err` passes the error by value.
 #[allow(clippy::needless_pass_by_value)]
 fn broken(error: io::Error) -> Failure {
     Failure::internal(format!("the demo can't run: {error}"))

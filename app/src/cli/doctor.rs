@@ -1,4 +1,4 @@
-//! `handover doctor`: what the network here allows, found out by doing what a sharer does.
+//! `handover doctor`: finds out what the network allows by doing what a sharer does.
 
 mod clock;
 mod judge;
@@ -25,14 +25,14 @@ use super::interrupt::Interrupts;
 use super::screen::{Screen, Tone, doctor as words};
 use super::{data_dir, json, shut_down};
 
-/// How often it is seen what has changed.
+/// Interval between checks for changes of the network state.
 const LOOK: Duration = Duration::from_millis(200);
-/// Nodes that are asked over UDP.
+/// Maximum number of nodes dialled to test UDP.
 const ASKED: usize = 3;
-/// The one look-up.
+/// Id of the only lookup.
 const LOOKUP: LookUpId = LookUpId(1);
 
-/// Looks until all is known or the time is up, and tells what was found.
+/// Looks until everything is known or the time is up, and prints the findings.
 pub(crate) async fn run(
     args: &Doctor,
     global: &Global,
@@ -74,7 +74,7 @@ pub(crate) async fn run(
         screen.need(tone, &text);
     }
     screen.need(Tone::Strong, words::summary(found.expect));
-    // Where the DHT does not answer no code is found from elsewhere.
+    // Without an answer from the DHT, codes cannot be found from other networks.
     Ok(match found.dht {
         Dht::Answers(_) => Exit::Done,
         Dht::Off | Dht::Late | Dht::Silent | Dht::Hangs => Exit::Unreachable,
@@ -85,18 +85,18 @@ fn asks(network: &Libp2pConfig) -> bool {
     network.reachable == Reachable::Ask
 }
 
-/// Where nobody else meets: what is announced there concerns nobody.
+/// A random rendezvous point, which no other peer uses, so that the announcement concerns nobody.
 fn random() -> Result<MeetingPoint, Failure> {
     let mut point = [0; 32];
     getrandom::fill(&mut point).map_err(Failure::internal)?;
     Ok(MeetingPoint(point))
 }
 
-/// What was seen so far.
+/// State of the examination.
 struct Looking {
     facts: Facts,
     began: Instant,
-    /// Nodes that were asked over UDP.
+    /// Nodes that were dialled over UDP.
     asked: BTreeSet<PeerId>,
 }
 
@@ -128,7 +128,7 @@ impl Looking {
         }
     }
 
-    /// Nodes that were reached by TCP and speak QUIC too tell whether UDP gets out.
+    /// Dials nodes over UDP that were reached by TCP and also speak QUIC. They show whether UDP gets out.
     fn ask_over_udp(&mut self, transport: &mut Libp2pTransport, network: &NetworkState) {
         for (peer, addresses) in untried_over_udp(network) {
             if self.asked.len() < ASKED && self.asked.insert(peer) {

@@ -1,31 +1,31 @@
-//! Every exit code of the command, in one place. Scripts rely on them: a number never changes its meaning.
+//! Every exit code of the command. Scripts rely on them, so a number never changes its meaning.
 
 use std::fmt::Write;
 
 /// How a run ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All went as asked.
+    /// Success.
     Done = 0,
-    /// Something here failed that has no number of its own, such as the network.
+    /// A local failure without a number of its own, such as one of the network.
     Internal = 1,
     /// The command line or the code is wrong, or nobody could be asked.
     Usage = 2,
-    /// Nobody answered, or the other side was lost and not found again.
+    /// No peer answered, or the other side was lost and not found again.
     Unreachable = 3,
-    /// Somebody said no to the offer.
+    /// The offer was declined.
     Declined = 4,
-    /// It ended, but some files failed.
+    /// The transfer ended, but some files failed.
     Incomplete = 5,
-    /// The disk here.
+    /// A failure of the local disk.
     Disk = 6,
     /// The other side withdrew the share, or broke the protocol.
     Peer = 7,
-    /// Ctrl-C, or a signal that ends programs.
+    /// Ctrl-C, or another signal that ends programs.
     Interrupted = 130,
 }
 
-/// What `--help` says of each.
+/// The description of each code in `--help`.
 const MEANINGS: [(Exit, &str); 9] = [
     (Exit::Done, "all went as asked"),
     (
@@ -60,13 +60,13 @@ const MEANINGS: [(Exit, &str); 9] = [
 ];
 
 impl Exit {
-    /// The number that the shell sees.
+    /// Returns the number for the shell.
     pub(crate) fn code(self) -> i32 {
         self as i32
     }
 }
 
-/// The section of `--help`.
+/// Returns the section about exit codes for `--help`.
 pub(crate) fn help() -> String {
     let mut help = String::from("Exit codes:\n");
     for (exit, meaning) in MEANINGS {

@@ -1,4 +1,4 @@
-//! Why a run failed: in words, with what to do next, and as an exit code.
+//! Why a run failed: a message, advice and an exit code.
 
 use handover::ManagerError;
 use handover::store::StoreError;
@@ -8,13 +8,13 @@ use handover_transports::libp2p::Libp2pError;
 
 use super::exit::Exit;
 
-/// A run that failed.
+/// The failure of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
     pub(crate) exit: Exit,
-    /// What went wrong. May quote peers and systems: whoever prints it escapes it.
+    /// What went wrong. May quote peers and the operating system, so it must be escaped before printing.
     pub(crate) what: String,
-    /// What to do next, in our own words. May be empty.
+    /// What to do next. Quotes nothing from outside. May be empty.
     pub(crate) advice: String,
 }
 
@@ -27,19 +27,19 @@ impl Failure {
         }
     }
 
-    /// The command line does not say enough, or too much.
+    /// The command line is incomplete or contradictory.
     pub(crate) fn usage(what: impl Into<String>, advice: impl Into<String>) -> Self {
         Self::new(Exit::Usage, what, advice)
     }
 
-    /// Something broke that should not.
-    // By value: it is called with what `map_err` hands on.
+    /// An internal error.
+    // By value, because `map_err` passes the error by value.
     #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn internal(what: impl ToString) -> Self {
         Self::new(Exit::Internal, what.to_string(), "")
     }
 
-    /// A share that could not be made.
+    /// A share that could not be created. `None` if it ended for another reason.
     pub(crate) fn of_share(reason: &ShareEnd) -> Option<Self> {
         match reason {
             ShareEnd::Failed(why) => Some(Self::new(
@@ -51,8 +51,8 @@ impl Failure {
         }
     }
 
-    /// What is remembered can't be had.
-    // By value: it is called with what `map_err` hands on.
+    /// The store cannot be read or written.
+    // By value, because `map_err` passes the error by value.
     #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn of_store(error: StoreError) -> Self {
         let advice = match error {

@@ -1,4 +1,4 @@
-//! `handover get`: a download, from the code to the closing line.
+//! `handover get`: a download, from the code to the final message.
 
 mod answer;
 
@@ -36,10 +36,10 @@ use super::select::Selection;
 use super::throttle::{self, Throttle};
 use super::unfinished;
 
-/// How long a cancelled download may take to clean up, and peers to hear of it.
+/// Timeout for a download to stop and for peers to learn of it.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Fetches what the code stands for.
+/// Downloads the share that the code refers to.
 pub(crate) async fn run(
     args: &Get,
     global: &Global,
@@ -79,9 +79,9 @@ pub(crate) async fn run(
     options.seed = !(args.no_seed || args.to_stdout());
     options.seed_for = args.seed_for;
     let target = target(args)?;
-    // Who fetches from themselves (two terminals of one account) is somebody else meanwhile: nobody can connect to their
-    // own identity.
-    // With --hide-ip each run has an identity of its own, unless the other side has to know this one again.
+    // A peer cannot connect to its own identity, so a second process of the same account (sending to itself from
+    // another terminal) gets a temporary identity. With --hide-ip, each run has its own identity unless the other side
+    // has to recognise this peer.
     let hides = args.network.hide_ip && known.is_none() && !args.remember;
     let identity = if hides {
         data_dir::disguise(&mut config.data_dir)?
@@ -145,7 +145,7 @@ pub(crate) async fn run(
     result
 }
 
-/// What can be told to be wrong before anybody is called.
+/// Rejects what is known to be wrong before any peer is contacted.
 fn check(args: &Get, screen: &Screen) -> Result<(), Failure> {
     if args.to_stdout() && screen.is_json() {
         return Err(Failure::usage(
@@ -162,7 +162,7 @@ fn check(args: &Get, screen: &Screen) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A short code names no address: without the DHT and the local network there is nobody to ask.
+/// A short code contains no address, so the sharer can be found only in the DHT or on the local network.
 fn can_look(code: &ShareCode, config: &Config) -> Result<(), Failure> {
     if matches!(code, ShareCode::Short(_)) && !config.has_short_codes() {
         return Err(Failure::usage(
@@ -177,7 +177,7 @@ fn target(args: &Get) -> Result<DownloadTarget, Failure> {
     if !args.to_stdout() {
         return Ok(DownloadTarget::Folder(args.to.clone()));
     }
-    // Not `Stdout`, which looks for the ends of lines in everything.
+    // `Stdout` is not used because it searches all data for line ends.
     let descriptor = io::stdout()
         .as_fd()
         .try_clone_to_owned()
@@ -185,42 +185,42 @@ fn target(args: &Get) -> Result<DownloadTarget, Failure> {
     Ok(DownloadTarget::Pipe(Box::new(File::from(descriptor))))
 }
 
-/// One download on the screen.
+/// State of one download and its display.
 struct Getting<'a> {
     args: &'a Get,
     screen: &'a Screen,
     manager: &'a UnifiedP2PManager,
     download: DownloadId,
     answer: Answer<'a>,
-    /// Relays that the user is asked about.
+    /// Relays about which the user is being asked.
     in_question: Vec<PeerId>,
-    /// What the share is called.
+    /// Name of the share.
     name: String,
-    /// Where files land.
+    /// Folder in which the files are put.
     place: PathBuf,
-    /// The line that is redrawn.
+    /// The progress line.
     status: Option<Live>,
-    /// The path in use, and the one before.
+    /// The path in use, and the previous one.
     path: Option<PathKind>,
     before: Option<PathKind>,
-    /// It was said that a relay has ended the connection.
+    /// True if the user was told that a relay has ended the connection.
     relay_ended: bool,
-    /// Rounds of look-ups without a result, and what was said of them last.
+    /// Number of lookup rounds without a result, and what was last reported about them.
     rounds: u32,
     told_not_found: Option<bool>,
-    /// The date that was shown, because it may be why.
+    /// The date that was last shown, because a wrong date may be the reason.
     told_date: Option<u32>,
-    /// Whom it comes from without a code, and what they call this computer.
+    /// The paired peer that the download comes from, and the name that it has to use for this device.
     known: Option<(Known, String)>,
-    /// The sender is remembered from now on.
+    /// True if the sender was paired during this run.
     remembered: bool,
     recorder: Recorder,
-    /// All of it is here, and others are served.
+    /// True if the download is complete and being served to others.
     seeding: bool,
 }
 
 impl Getting<'_> {
-    /// All but the record is over.
+    /// Ends the display of the download and returns its recorder.
     fn into_recorder(self) -> Recorder {
         self.recorder
     }
@@ -251,7 +251,7 @@ impl Getting<'_> {
         }
     }
 
-    /// Shows an event; returns how the download ended if it did.
+    /// Shows an event. Returns how the download ended, if it did.
     async fn event(&mut self, event: Event) -> Result<Option<DownloadOutcome>, Failure> {
         let screen = self.screen;
         let landing = self.landing(&event);
@@ -269,7 +269,7 @@ impl Getting<'_> {
                 );
             }
             Event::RelaysInQuestion { relays, .. } => self.relays_in_question(&relays)?,
-            // Another link beside one that stands is not worth a line until it is used.
+            // A further link is not reported until it is used.
             Event::Connected { path, .. } if self.path.is_none() => {
                 screen.say(Tone::Plain, &receiving::connected(path));
                 self.path = Some(path);
@@ -307,7 +307,7 @@ impl Getting<'_> {
                 self.status = None;
                 screen.say(Tone::Plain, &receiving::relays_spared(an_hour));
             }
-            // Relays do that all the time; it is said once.
+            // Relays end connections regularly, so this is reported only once.
             Event::ConnectionLost {
                 path: PathKind::Relayed,
                 ..
@@ -355,12 +355,12 @@ impl Getting<'_> {
         Ok(None)
     }
 
-    /// The user is asked something.
+    /// True if the user is being asked something.
     fn is_asking(&self) -> bool {
         !self.in_question.is_empty() || self.answer.asking != Asking::Nothing
     }
 
-    /// A line that was typed; `None` at the end of standard input. Says how the run ends, if that was the end.
+    /// Handles a typed line; `None` is the end of standard input. Returns the exit code if the run ends here.
     async fn line(&mut self, line: Option<&str>) -> Result<Option<Exit>, Failure> {
         if !self.in_question.is_empty() {
             return self.relays_line(line).await;
@@ -370,7 +370,7 @@ impl Getting<'_> {
         Ok(None)
     }
 
-    /// The other side is reached only through relays that it has named itself.
+    /// Asks the user about relays: the sharer can be reached only through relays that it has named itself.
     fn relays_in_question(&mut self, relays: &[(PeerId, Multiaddr)]) -> Result<(), Failure> {
         self.status = None;
         let screen = self.screen;
@@ -386,7 +386,7 @@ impl Getting<'_> {
         Ok(())
     }
 
-    /// A line that was typed about them.
+    /// Handles a line typed in answer to the question about relays.
     async fn relays_line(&mut self, line: Option<&str>) -> Result<Option<Exit>, Failure> {
         let answer = line.map(|line| line.trim().to_lowercase());
         match answer.as_deref() {
@@ -407,7 +407,8 @@ impl Getting<'_> {
         }
     }
 
-    /// The first round may be too early: the sharer is only being announced.
+    /// Reports that the sharer was not found. The first round may be too early, while the sharer is still being
+    /// announced.
     fn not_found(&mut self, reached: bool, day: Option<u32>) {
         self.rounds += 1;
         let early = reached && self.rounds == 1;
@@ -460,7 +461,7 @@ impl Getting<'_> {
         Ok(())
     }
 
-    /// Where the files of an offer land, as the system sees it; standard output is no such place.
+    /// The folder of an offer's files in the file system. `None` for other events and for standard output.
     fn landing(&self, event: &Event) -> Option<Landing> {
         let Event::Offer { folder, .. } = event else {
             return None;
@@ -469,7 +470,7 @@ impl Getting<'_> {
         (!self.args.to_stdout()).then(|| Landing::below(&place))
     }
 
-    /// An offer came.
+    /// Handles an offer.
     async fn offered(
         &mut self,
         offered: Offered,
@@ -481,7 +482,7 @@ impl Getting<'_> {
         self.decide(decision).await
     }
 
-    /// Where files land: the target folder, or one below it.
+    /// Folder in which files are put: the target folder or one below it. `None` for standard output.
     fn folder(&self) -> Option<&Path> {
         (!self.args.to_stdout()).then_some(self.place.as_path())
     }
@@ -490,7 +491,7 @@ impl Getting<'_> {
         self.status = None;
         match outcome {
             DownloadOutcome::Completed(done) => Ok(self.completed(done)),
-            // What was declined because nobody could be asked has a reason to tell.
+            // An offer declined because nobody could be asked has a reason to report.
             DownloadOutcome::Declined => {
                 if let Some(failure) = self.answer.refused.take() {
                     return Err(failure);
@@ -520,7 +521,7 @@ impl Getting<'_> {
         if failed { Exit::Incomplete } else { Exit::Done }
     }
 
-    /// Ends it for now, and gives that a moment.
+    /// Suspends the download and waits a moment for it to end.
     async fn interrupted(
         &mut self,
         events: &mut mpsc::Receiver<Event>,
@@ -545,7 +546,7 @@ impl Getting<'_> {
         };
         tokio::select! {
             ended = timeout(GOODBYE, ended) => match ended {
-                // It was here, and only others were still being served.
+                // The download was complete; only seeding was interrupted.
                 Ok(Some(DownloadOutcome::Completed(done))) if self.seeding => {
                     return Ok(self.completed(&done));
                 }

@@ -1,4 +1,4 @@
-//! `handover history`: the transfers that have ended.
+//! `handover history`: the finished transfers.
 
 use handover::store::Store;
 
@@ -10,7 +10,7 @@ use super::json;
 use super::record::{now, tell_moved};
 use super::screen::{Screen, Tone, history};
 
-/// Shows them, or forgets them.
+/// Shows or clears the history.
 pub(crate) fn run(args: &History, global: &Global, screen: &Screen) -> Result<Exit, Failure> {
     let store = Store::in_folder(&data_dir::choose(global.data_dir.as_deref())?);
     if args.clear {

@@ -1,4 +1,4 @@
-//! What people type, and where the code comes from.
+//! Input from the user, and the places from which the code is read.
 
 use std::io::{self, BufRead, IsTerminal, Read};
 
@@ -10,20 +10,20 @@ use super::interrupt::Interrupts;
 use super::screen::{Screen, Tone, receiving, trouble};
 use super::typing::KeyByKey;
 
-/// The variable that may hold the code.
+/// Environment variable that may hold the code.
 pub(crate) const CODE_VARIABLE: &str = "HANDOVER_CODE";
-/// How often a code may be mistyped at the prompt.
+/// Number of attempts at typing a code at the prompt.
 const TRIES: usize = 3;
-/// Words that a mistyped one may stand for; with more it is not clear at all.
+/// Maximum number of words suggested for a mistyped one. If more words are similar, none is suggested.
 const MEANT: usize = 4;
 
-/// Lines of standard input, read by a thread of their own: such a read can't be called off. Nothing is read before the
-/// first line is asked for.
+/// Lines of standard input, read by a separate thread because such a read cannot be cancelled. Nothing is read before
+/// the first line is requested.
 #[derive(Debug, Default)]
 pub(crate) struct Lines(Option<mpsc::Receiver<String>>);
 
 impl Lines {
-    /// The next line; `None` at the end. Dropping the future loses nothing.
+    /// Returns the next line, or `None` at the end of the input. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Option<String> {
         self.0.get_or_insert_with(read_lines).recv().await
     }
@@ -41,7 +41,7 @@ fn read_lines() -> mpsc::Receiver<String> {
     lines_out
 }
 
-/// One line without its end, and no more of it than a code may be long.
+/// Reads one line without its line ending, and not much more than the longest code.
 fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     let read = input
@@ -54,8 +54,8 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
     }))
 }
 
-/// The code: the argument, else the variable, else the first line of standard input or, from a terminal, the answer to
-/// a prompt. `None` if the user gave up.
+/// Returns the code: the argument, else the environment variable, else the first line of standard input or, on a
+/// terminal, the answer to a prompt. `None` if the user gave up.
 pub(crate) async fn code(
     argument: Option<&str>,
     screen: &Screen,
@@ -87,8 +87,8 @@ fn no_code() -> Failure {
     )
 }
 
-/// Reads a code. What was meant by a mistyped word is only told where the code was typed: in a log it would be a piece of
-/// the secret.
+/// Parses a code. Words similar to a mistyped one are suggested only where a person reads the screen: in a log they
+/// would reveal part of the secret.
 fn parse(text: &str, screen: &Screen) -> Result<ShareCode, Failure> {
     let failure = |error| {
         let failure = Failure::from(error);
@@ -101,12 +101,12 @@ fn parse(text: &str, screen: &Screen) -> Result<ShareCode, Failure> {
     ShareCode::parse(text).map_err(failure)
 }
 
-/// The words that a mistyped one may stand for.
+/// Suggests words that a mistyped word of a short code may stand for.
 fn meant(text: &str, error: CodeError) -> Option<String> {
     let CodeError::ShortWord(which) = error else {
         return None;
     };
-    // The number comes first, and may have something before it.
+    // The words follow the number, and other text may precede the number.
     let at = words::PLACES.iter().position(|place| *place == which)?;
     let mut parts = text
         .split('-')

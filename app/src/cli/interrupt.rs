@@ -1,18 +1,18 @@
-//! Ctrl-C, and the signals that ask a program to end.
+//! Ctrl-C, and the signals that ask a program to exit.
 
 use std::io;
 
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Waits for requests to end. The first is answered by ending in order, the second at once.
+/// Waits for requests to exit. The first starts an orderly shutdown, the second ends the command at once.
 pub(crate) struct Interrupts {
     #[cfg(unix)]
     signals: [Signal; 3],
 }
 
 impl Interrupts {
-    /// From here on such a request no longer kills the process.
+    /// From here on, the signals no longer kill the process.
     #[cfg(unix)]
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
@@ -29,7 +29,7 @@ impl Interrupts {
         Ok(Self {})
     }
 
-    /// The next request. Dropping the future loses none.
+    /// Waits for the next request. Dropping the future loses none.
     #[cfg(unix)]
     pub(crate) async fn next(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.signals;

@@ -1,15 +1,15 @@
 //! `--json`: one JSON object a line on standard output.
 //!
-//! Every object has an `event`. Names stay as they are once released; fields may be added. Sizes are bytes, times are
-//! milliseconds, a `path` of a connection is `loopback`, `lan`, `direct` or `relayed`. Text of peers is as they sent
-//! it, with whatever could act on a terminal written as `\u` escapes.
+//! Every object has an `event`. Released names never change; fields may be added. Sizes are in bytes, times in
+//! milliseconds. The `path` of a connection is `loopback`, `lan`, `direct` or `relayed`. Text from peers is unchanged,
+//! except that characters that could act on a terminal are written as `\u` escapes.
 //!
 //! | `event` | fields |
 //! |---|---|
-//! | `share_open` | `share`, `code` (the long one), `short` (the short one, if there is one), `addresses`, `legacy` (the code in its old form, if asked for); again when the addresses change. Of a share for one peer alone only `to`, its id |
-//! | `share_changed` | `share`, `files`: what is not as an earlier run listed it |
-//! | `announced` | `share`, `reached` (whether any node of the DHT knows it now) |
-//! | `wrong_words` | `share`, `left` (tries until the short code is dead) |
+//! | `share_open` | `share`, `code` (the long code), `short` (the short code, if there is one), `addresses`, `legacy` (the code in its old form, if requested); sent again when the addresses change. For a share with one peer alone: `share` and `to`, the peer's id |
+//! | `share_changed` | `share`, `files`: those that differ from what an earlier run listed |
+//! | `announced` | `share`, `reached` (whether the share can be found in the DHT now), `findable` |
+//! | `wrong_words` | `share`, `left` (number of tries until the short code becomes invalid) |
 //! | `code_burnt` | `share` |
 //! | `share_scanned` | `share`, `files`, `folders`, `bytes`, `executables`, `stream`, `skipped`: [{`name`, `reason`}] |
 //! | `share_hashed` | `share`, `done`, `total` |
@@ -18,38 +18,40 @@
 //! | `receiver_joined` | `share`, `receiver`, `peer`, `name`, `path` |
 //! | `receiver_progress` | `share`, `receiver`, `path`, `rtt`, `done`, `total` |
 //! | `receiver_left` | `share`, `receiver`, `outcome`: `completed`, `declined`, `cancelled`, `lost` or `violation`, `sent` |
-//! | `connecting` | `download`, `attempt`, `reason` (why the last one failed) |
-//! | `not_found` | `download`, `reached` (whether any node of the DHT was asked), `date` (of this computer, in UTC, where that may be why: short codes are found as long as the clocks are no more than a week apart; else null) |
-//! | `other_date` | `download`, `days`: the sender's date is ahead by so many days at the least, behind if negative; one of the two clocks is wrong |
-//! | `relays_in_question` | `download`, `relays`: [{`peer`, `address`}]: nobody but the other side has named them, and who runs one sees a computer that hides; `--any-relay` uses them unasked |
+//! | `connecting` | `download`, `attempt`, `reason` (why the previous attempt failed) |
+//! | `not_found` | `download`, `reached` (whether any node of the DHT has answered), `date` (of this computer, in UTC, if a wrong date may be the reason: short codes are found only while the clocks are no more than a week apart; otherwise null) |
+//! | `other_date` | `download`, `days`: minimum number of days by which the sender's date is ahead, negative if it is behind; one of the two clocks is wrong |
+//! | `relays_in_question` | `download`, `relays`: [{`peer`, `address`}]: relays named only by the other side; the operator of a relay sees the address of a computer that hides it; `--any-relay` uses them without asking |
 //! | `connected` | `download`, `peer`, `path` |
 //! | `sharer_preparing` | `download` |
-//! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that are here from an earlier run), `folder` (of its own, below the target folder, in which all of it lands; or null), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`, `read_by_itself` (where it would land, a shell, a session or a scheduler reads it without being told to)}] |
-//! | `sharer_paused` | `download`, `paused` (whether the sharer answers no requests for now) |
+//! | `offer` | `download`, `name`, `description`, `author`, `files`, `folders`, `bytes`, `executables`, `stream`, `free`, `kept` (bytes that an earlier run has received), `folder` (the share's own folder below the target folder, for all of its files; or null), `entries`: [{`file`, `kind`, `size`, `executable`, `target`, `exists`, `read_by_itself` (whether a shell, a session or a scheduler would read it automatically)}] |
+//! | `sharer_paused` | `download`, `paused` (whether the sharer currently answers no requests) |
 //! | `progress` | `download`, `done`, `total`, `files_done`, `files_total`, `rate`, `rtt`, `path`, `sources`, `checking`, `paused` |
 //! | `path_changed` | `download`, `path` |
+//! | `circuits` | `download`, `relays` (number of relays used), `bytes` and `seconds` (what each of them lets one circuit carry; or null) |
+//! | `relays_spared` | `download`, `bytes_an_hour` (what may go through each relay from now on) |
 //! | `connection_lost` | `download`, `path`, `reason` |
-//! | `deputy` | `download`, `peer`, `path`: the sender is not to be had, and this one shows what it has sent |
-//! | `source_joined` | `download`, `peer`, `path` (somebody who serves some of it, beside the sender) |
+//! | `deputy` | `download`, `peer`, `path`: the sharer is unreachable, and this seeder supplies the manifest |
+//! | `source_joined` | `download`, `peer`, `path` (of a peer that serves some of the files, beside the sharer) |
 //! | `source_left` | `download`, `peer` |
-//! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that were not what they should be), `took`; one for each source |
-//! | `carried` | `download`, `relay`, `bytes`, `cuts` (connections through it that ended in use); one for each relay |
-//! | `seeding` | `download`, `time`, and the fields of a completed `download_ended`; the end follows later |
+//! | `delivered` | `download`, `peer`, `bytes`, `bad` (pieces that failed the check), `took`; one for each source |
+//! | `carried` | `download`, `relay`, `bytes`, `cuts` (connections through it that ended while in use); one for each relay |
+//! | `seeding` | `download`, `time`, and the fields of a completed `download_ended`, which follows later |
 //! | `file_done` | `download`, `file`, `size` |
 //! | `file_skipped` | `download`, `file` |
 //! | `file_failed` | `download`, `file`, `reason` |
 //! | `peer_blamed` | `peer`, `violation` |
-//! | `paired` | `peer`, `name`: both sides have agreed to remember each other |
-//! | `not_remembered` | `message`: why what was agreed on could not be kept |
-//! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can go on) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `spared` (bytes that were here already), `untouched` (files that stood in their places), `took`, `path`; if failed `message` |
-//! | `unfinished` | `number`, `kind`: `download` or `share`, `name`, `begun` (seconds since 1970), `bytes`, `folder`: what `resume --list` shows |
+//! | `paired` | `peer`, `name`: both sides have agreed on the pairing |
+//! | `not_remembered` | `message`: why a pairing could not be stored |
+//! | `download_ended` | `download`, `outcome`: `completed`, `declined`, `cancelled`, `suspended` (it can be resumed) or `failed`; if completed `files`, `bytes`, `skipped`, `failed`, `executables_stripped`, `spared` (bytes that were here already), `untouched` (files that were in place already), `took`, `path`; if failed `message` |
+//! | `unfinished` | `number`, `kind`: `download` or `share`, `name`, `begun` (seconds since 1970), `bytes`, `folder`: an item of `resume --list` |
 //! | `limits` | `up`, `down` (bytes a second, null for no limit): at the start if there are any, and when they change |
-//! | `node_address` | `address` (as others name it with `--bootstrap`) |
+//! | `node_address` | `address` (in the form for `--bootstrap`) |
 //! | `node_state` | `dht_nodes`, `dht_keys`, `reservations`, `circuits`, `circuits_total` |
-//! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays`, `unknown` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `bootstrap`: [{`peer`, `reached`, `addresses`: [{`address`, `outcome` (`connected`, `other_node`, null if it has not ended, or why it failed: `refused`, `timed_out`, `name`, …), `other` (who answered)}]}]; `obstacle`: null, `portal`, `other_protocols`, `other_nodes`, `cut`, `silence`, `refused`, `names`, `no_network` or `no_answer`; `names`: `off`, `unknown`, `fail` or `work`; `dht`: `off`, `late`, `silent`, `hangs` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `tcp`: `unknown`, `web_only` or `works`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `hints` (nodes that were asked to dial back; no proof): [{`address`, `reached_by`, `not_reached_by` (nodes), `denied` (by several, so it is not announced)}]; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed`, `refusals`: [{`relay`, `status` (as the relay protocol names it)}]; `time` (seconds since 1970 by this computer's clock), `clock`: `unknown` or `behind` (files here are newer) |
+//! | `doctor` | `expect`: `direct`, `reachable_peers`, `relays`, `unknown` or `local_network`; `ipv4`, `ipv6`: `none`, `loopback`, `private` or `public`; `bootstrap_reached`, `bootstrap_nodes`; `bootstrap`: [{`peer`, `reached`, `addresses`: [{`address`, `outcome` (`connected`, `other_node`, null if the dial has not ended, or why it failed: `refused`, `timed_out`, `name`, …), `other` (the node that answered)}]}]; `obstacle`: null, `portal`, `other_protocols`, `other_nodes`, `cut`, `silence`, `refused`, `names`, `no_network` or `no_answer`; `names`: `off`, `unknown`, `fail` or `work`; `dht`: `off`, `late`, `silent`, `hangs` or `answers`; `dht_millis`; `nat`: `none`, `port_kept`, `one_port`, `unknown` or `symmetric`; `tcp`: `unknown`, `web_only` or `works`; `udp`: `off`, `unknown`, `blocked` or `works`; `reachable`: `off`, `assumed`, `unknown`, `nobody`, `acquaintances` or `strangers`; `hints` (from nodes that were asked to dial back; no proof): [{`address`, `reached_by`, `not_reached_by` (nodes), `denied` (by several nodes, so the address is not announced)}]; `port_mapping`: `off`, `asked`, `mapped`, `lost`, `no_router` or `router_not_public`; `relays`, `relays_needed`, `refusals`: [{`relay`, `status` (its name in the relay protocol)}]; `time` (seconds since 1970 by this computer's clock), `clock`: `unknown` or `behind` (files here are newer) |
 //! | `transfer` | one of `handover history`: `at` (milliseconds since 1970), `direction`: `sent` or `received`, `name`, `files`, `bytes`, `peer`, `peer_name`, `ended`: `completed`, `incomplete`, `declined`, `cancelled`, `failed` or `violation`, `reason`, `took`, `path`, `folder` |
 //! | `history_cleared` | `transfers` |
-//! | `peer` | one of `handover peers`: `peer`, `name`, `names`, `needs_code`, `first_met`, `last_met` (milliseconds since 1970), `delivered`, `rate`, `taken`, `completed`, `failed`, `bad`, `violations`, `carried` and `cuts` (as a relay), `standing` (who has more is tried first) |
+//! | `peer` | one of `handover peers`: `peer`, `name`, `names`, `needs_code`, `first_met`, `last_met` (milliseconds since 1970), `delivered`, `rate`, `taken`, `completed`, `failed`, `bad`, `violations`, `carried` and `cuts` (as a relay), `standing` (reputation: peers with a higher one are tried first) |
 //! | `peers_forgotten` | `peers` |
 //! | `failed` | `exit` (the exit code that follows), `message`, `advice` |
 //! | `demo_finished` | `files`, `bytes` |
@@ -77,13 +79,13 @@ use handover_transports::libp2p::NetworkState;
 
 pub(crate) use self::doctor::doctor;
 
-/// The limits that are in force.
+/// The rate limits in force, in bytes a second.
 pub(crate) fn limits(up: Option<u64>, down: Option<u64>) -> Value {
     named("limits", json!({ "up": up, "down": down }))
 }
 
-/// An event of the engine. `None` for those that only the command itself acts on.
-/// `landing`: where the files of an offer land.
+/// Converts an event of the engine. `None` for events that only the command itself acts on.
+/// `landing`: where the files of an offer are put.
 pub(crate) fn event<'a>(event: &'a Event, landing: Option<&'a Landing>) -> Option<EngineEvent<'a>> {
     if let Event::Offer {
         download,
@@ -109,7 +111,7 @@ pub(crate) fn event<'a>(event: &'a Event, landing: Option<&'a Landing>) -> Optio
     Some(EngineEvent::Object(event))
 }
 
-/// An event of the engine.
+/// An event of the engine as JSON.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(crate) enum EngineEvent<'a> {
@@ -121,7 +123,7 @@ pub(crate) enum EngineEvent<'a> {
     },
 }
 
-/// What is offered, made into JSON one by one: all of it at once would take more memory than the transfer.
+/// The entries of an offer, serialised one by one: all at once would take more memory than the transfer.
 pub(crate) struct Entries<'a> {
     manifest: &'a Manifest,
     taken: &'a [u32],
@@ -144,7 +146,7 @@ impl Serialize for Entries<'_> {
     }
 }
 
-/// A share can be reached, by this code. `legacy` is the code in its old form, where that was asked for and there is one.
+/// The share can be reached by this code. `legacy` is the code in its old form, if requested and possible.
 pub(crate) fn share_open(
     share: ShareId,
     ticket: &Ticket,
@@ -166,12 +168,12 @@ pub(crate) fn share_open_to(share: ShareId, to: PeerId) -> Value {
     json!({ "event": "share_open", "share": share, "to": to.to_string() })
 }
 
-/// Files of a share are not what they were when an earlier run listed them.
+/// Files of a share have changed since an earlier run listed them.
 pub(crate) fn share_changed(share: ShareId, files: &[String]) -> Value {
     json!({ "event": "share_changed", "share": share, "files": files })
 }
 
-/// Something that can go on.
+/// A download or share that can be continued.
 pub(crate) fn unfinished(number: usize, item: &Item) -> Value {
     match item {
         Item::Download(of) => json!({
@@ -193,7 +195,7 @@ pub(crate) fn unfinished(number: usize, item: &Item) -> Value {
     }
 }
 
-/// A transfer that has ended.
+/// A finished transfer.
 pub(crate) fn transfer(of: &Transfer) -> Value {
     json!({
         "event": "transfer",
@@ -212,12 +214,12 @@ pub(crate) fn transfer(of: &Transfer) -> Value {
     })
 }
 
-/// All transfers are forgotten.
+/// The history was cleared of this number of transfers.
 pub(crate) fn history_cleared(transfers: u64) -> Value {
     json!({ "event": "history_cleared", "transfers": transfers })
 }
 
-/// A peer that was met.
+/// A known peer.
 pub(crate) fn peer(peer: PeerId, record: &PeerRecord) -> Value {
     json!({
         "event": "peer",
@@ -240,12 +242,12 @@ pub(crate) fn peer(peer: PeerId, record: &PeerRecord) -> Value {
     })
 }
 
-/// What was agreed on could not be kept.
+/// A pairing could not be stored.
 pub(crate) fn not_remembered(error: &StoreError) -> Value {
     json!({ "event": "not_remembered", "message": error.to_string() })
 }
 
-/// So many peers are forgotten.
+/// The number of peers that were forgotten.
 pub(crate) fn peers_forgotten(peers: u64) -> Value {
     json!({ "event": "peers_forgotten", "peers": peers })
 }
@@ -260,12 +262,12 @@ pub(crate) fn failed(failure: &Failure) -> Value {
     })
 }
 
-/// A node can be reached there.
+/// An address at which a node can be reached.
 pub(crate) fn node_address(address: &Multiaddr) -> Value {
     json!({ "event": "node_address", "address": address })
 }
 
-/// How a node does.
+/// State of a node.
 pub(crate) fn node_state(network: &NetworkState) -> Value {
     json!({
         "event": "node_state",
@@ -277,7 +279,7 @@ pub(crate) fn node_state(network: &NetworkState) -> Value {
     })
 }
 
-/// The demo went well.
+/// The demo succeeded.
 pub(crate) fn demo_finished(files: u64, bytes: u64) -> Value {
     json!({ "event": "demo_finished", "files": files, "bytes": bytes })
 }
@@ -552,7 +554,7 @@ fn source_event(event: &Event) -> Option<Value> {
     })
 }
 
-/// What is said of an offer beside its entries.
+/// The fields of an offer, without its entries.
 fn offer(
     download: DownloadId,
     manifest: &Manifest,
@@ -625,7 +627,7 @@ fn amounts(object: &mut Value, summary: &ManifestSummary) {
     object["stream"] = summary.stream.into();
 }
 
-/// An object with its name.
+/// An object with the name of its event.
 fn named(name: &str, fields: Value) -> Value {
     let mut object = Map::new();
     object.insert("event".to_string(), name.into());

@@ -1,4 +1,4 @@
-//! Whom `--to` and `--from` mean: a peer that this device and its user have agreed with to be known without a code.
+//! The peer of `--to` and `--from`: one that is paired with this device and needs no code.
 
 use handover::Config;
 use handover::store::{PeerRecord, Store};
@@ -14,18 +14,18 @@ use super::failure::Failure;
 use super::record::now;
 use super::screen::peers;
 
-/// A peer that needs no code.
+/// A paired peer.
 pub(crate) struct Known {
     pub(crate) peer: PeerId,
-    /// What it is called here: what it calls itself, or its id.
+    /// Its name here: what it calls itself, or its id.
     pub(crate) name: String,
-    /// Which identity of this device it knows.
+    /// The identity of this device that the peer is paired with.
     us: PeerId,
     secret: PairSecret,
 }
 
 impl Known {
-    /// Whoever is called so, and has agreed.
+    /// Finds the paired peer with this name or id.
     pub(crate) fn find(store: &Store, called: &str) -> Result<Self, Failure> {
         let all = read(store)?;
         let (paired, others): (Vec<_>, Vec<_>) = all
@@ -48,7 +48,7 @@ impl Known {
         })
     }
 
-    /// Whether this process is who the peer knows.
+    /// Fails unless this process uses the identity that the peer is paired with.
     pub(crate) fn check(&self, us: PeerId, identity: &Claim) -> Result<(), Failure> {
         check_own(identity, &self.name)?;
         if us != self.us {
@@ -63,19 +63,19 @@ impl Known {
         Ok(())
     }
 
-    /// The secret of what is shared with it.
+    /// The secret of shares for this peer.
     pub(crate) fn shared_with(&self) -> ShareSecret {
         self.secret.shared_by(&self.us)
     }
 
-    /// A share for it alone. It ends when it has it, unless more is asked for.
+    /// Restricts a share to this peer. It ends after one download unless `options` allow more.
     pub(crate) fn only(&self, options: &mut ShareOptions) {
         options.only = Some(self.peer);
         options.short = Short::None;
         options.uses = options.uses.or(Some(1));
     }
 
-    /// The code that it would give, if one were needed.
+    /// The ticket that this peer would issue for its share, without addresses.
     pub(crate) fn code(&self) -> ShareCode {
         let secret = self.secret.shared_by(&self.peer);
         ShareCode::Ticket(Ticket {
@@ -86,7 +86,7 @@ impl Known {
         })
     }
 
-    /// Why nothing came of it, where that is for a reason that a code would not have. `us` is this device's name.
+    /// Explains failures that have other reasons without a code. `us` is this device's name. `None` for other failures.
     pub(crate) fn failure(&self, error: &DownloadError, us: &str) -> Option<Failure> {
         let name = &self.name;
         let ask = format!("Ask them to run: handover send … --to {us}");
@@ -109,7 +109,7 @@ impl Known {
     }
 }
 
-/// Who has another identity than usual can't be known by it.
+/// Fails if this process uses a temporary identity, by which no paired peer can recognise it.
 pub(crate) fn check_own(identity: &Claim, who: &str) -> Result<(), Failure> {
     if identity.is_borrowed() {
         return Err(Failure::usage(
@@ -122,7 +122,7 @@ pub(crate) fn check_own(identity: &Claim, who: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Without a code nobody is told any address: there must be another way to find each other.
+/// Without a code, no address is passed on, so the peers need the DHT or the local network to find each other.
 pub(crate) fn can_meet(config: &Config) -> Result<(), Failure> {
     if config.has_short_codes() {
         return Ok(());
@@ -133,7 +133,7 @@ pub(crate) fn can_meet(config: &Config) -> Result<(), Failure> {
     ))
 }
 
-/// What a peer is called here.
+/// The name of a peer here: what it calls itself, or its id.
 pub(crate) fn called_here(peer: PeerId, record: &PeerRecord) -> String {
     match record.name() {
         "" => peer.to_string(),
@@ -141,12 +141,12 @@ pub(crate) fn called_here(peer: PeerId, record: &PeerRecord) -> String {
     }
 }
 
-/// All that is known.
+/// Returns all known peers.
 pub(crate) fn read(store: &Store) -> Result<Vec<(PeerId, PeerRecord)>, Failure> {
     store.peers().map_err(Failure::of_store)
 }
 
-/// The one who is meant by a name or an id.
+/// Returns the one peer with this name or id.
 pub(crate) fn one<'a>(
     all: &'a [(PeerId, PeerRecord)],
     called: &str,
@@ -165,7 +165,7 @@ pub(crate) fn one<'a>(
     }
 }
 
-/// Who is called so: by id, or by any name that they gave themselves.
+/// Returns the peers with this id, or with this name among those that they have used.
 fn matching<'a>(all: &'a [(PeerId, PeerRecord)], called: &str) -> Vec<&'a (PeerId, PeerRecord)> {
     let called = called.trim();
     if let Ok(peer) = called.parse::<PeerId>() {
@@ -240,7 +240,7 @@ mod tests {
         ];
         insta::assert_snapshot!(texts.join("\n"));
         assert_eq!(known.failure(&DownloadError::OtherFiles, "desk"), None);
-        // What they share with us is another thing than what we share with them.
+        // The secret of their shares for us differs from that of our shares for them.
         let ShareCode::Ticket(ticket) = known.code() else {
             panic!("no ticket");
         };

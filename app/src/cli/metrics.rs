@@ -1,4 +1,4 @@
-//! The counters of a node, for Prometheus: its text format over HTTP, and nothing else of HTTP.
+//! The counters of a node for Prometheus, in its text format over a minimal HTTP server.
 
 use std::collections::VecDeque;
 use std::fmt::Write;
@@ -14,37 +14,37 @@ use tokio::time::{sleep, timeout};
 
 use super::failure::Failure;
 
-/// Bytes of a request that are read; what asks for counters is shorter.
+/// Maximum number of bytes read of a request. Requests for counters are shorter.
 const MOST_ASKED: usize = 4096;
-/// How long somebody may take over asking, or over reading the answer.
+/// Timeout for reading a request, and for writing the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The pause after a failure to accept, such as for want of descriptors.
+/// Pause after a failed accept, for example for lack of file descriptors.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Requests that are read at once; one more takes the place of the oldest.
+/// Maximum number of requests read at once. A further one replaces the oldest.
 const AT_ONCE: usize = 32;
 
-/// Where counters are read.
+/// HTTP endpoint for the counters.
 pub(crate) struct Endpoint {
     listener: TcpListener,
-    /// Tasks that read requests, the oldest first. One that has ended is there until its place is wanted.
+    /// Tasks that read requests, the oldest first. Finished ones are removed when the next connection arrives.
     reading: VecDeque<AbortHandle>,
     tell: mpsc::Sender<Request>,
     told: mpsc::Receiver<Request>,
 }
 
-/// Somebody has asked for something.
+/// A request that has been read.
 pub(crate) struct Request {
     socket: TcpStream,
     wants: Wants,
 }
 
-/// The purpose of a request.
+/// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wants {
     Counters,
     /// A page that does not exist.
     Else,
-    /// A web page elsewhere asks, through a browser that was told that its name leads here.
+    /// A request of a foreign web page, through a browser in which the page's name resolves to this machine.
     ByAnotherName,
 }
 
@@ -66,11 +66,11 @@ impl Endpoint {
         })
     }
 
-    /// The next request that has come whole. Dropping the future loses nothing: others are read meanwhile.
+    /// Returns the next complete request. Requests are read in separate tasks, so dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> Request {
         loop {
             tokio::select! {
-                // `tell` is held here, so it never ends.
+                // `self` holds a sender, so the channel stays open.
                 Some(request) = self.told.recv() => return request,
                 accepted = self.listener.accept() => match accepted {
                     Ok((socket, _)) => self.read(socket),
@@ -105,7 +105,7 @@ impl Drop for Endpoint {
     }
 }
 
-/// Reads a request to the end of its head. `None` if it is none.
+/// Reads a request up to the end of its header. `None` if it is too long or incomplete.
 async fn read(mut socket: TcpStream) -> Option<Request> {
     let mut head = Vec::new();
     while !head.windows(4).any(|end| end == b"\r\n\r\n") {
@@ -135,8 +135,8 @@ fn wants(head: &str) -> Wants {
     }
 }
 
-/// The request names the machine by its address, or as localhost. Any other name may be that of a web page, whose name
-/// server says that it leads here.
+/// True if the request names this machine by an address or as localhost. Any other name may be that of a web page whose
+/// name server points to this machine.
 fn is_this_machine(host: &str) -> bool {
     let name = host.rsplit_once(':').map_or(host, |(name, port)| {
         let is_port = port.bytes().all(|byte| byte.is_ascii_digit());
@@ -149,7 +149,7 @@ fn is_this_machine(host: &str) -> bool {
 }
 
 impl Request {
-    /// Answers in a task of its own, so that a slow reader holds nobody up.
+    /// Answers in a separate task, so that a slow reader delays nobody.
     pub(crate) fn answer(self, counters: &str) {
         let Self { mut socket, wants } = self;
         let (status, body) = match wants {
@@ -171,7 +171,7 @@ impl Request {
     }
 }
 
-/// What a node knows of itself, in Prometheus's text format.
+/// The counters of a node in Prometheus's text format.
 pub(crate) fn text(network: &NetworkState) -> String {
     let served = &network.served;
     let connections = &network.connections;
@@ -262,7 +262,7 @@ mod tests {
         for piece in ["GET /metr", "ics HTTP/1.1\r\n\r\n"] {
             socket.write_all(piece.as_bytes()).await.unwrap();
             if piece.starts_with("GET") {
-                // As another branch of a `select!` that is ready first.
+                // Like a `select!` in which another branch is ready first.
                 let waited = timeout(Duration::from_millis(50), endpoint.next()).await;
                 assert!(waited.is_err());
             }

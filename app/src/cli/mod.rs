@@ -1,4 +1,5 @@
-//! The command: what is asked on the command line, done by a [`handover::UnifiedP2PManager`], and told on the screen.
+//! The command-line program: carries out the command line with a [`handover::UnifiedP2PManager`] and reports on the
+//! screen.
 
 mod args;
 mod data_dir;
@@ -44,12 +45,12 @@ use self::interrupt::Interrupts;
 use self::screen::{Log, Screen};
 use self::settings::Settings;
 
-/// Threads for the disk and for cryptography.
+/// Maximum number of blocking threads, for the disk and for cryptography.
 const BLOCKING_THREADS: usize = 4;
-/// How long peers are given to hear that a transport ends.
+/// Timeout for the shutdown of a transport, in which peers learn of it.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// Runs the command that the command line holds, and ends the process.
+/// Runs the command given on the command line and exits the process.
 pub(crate) fn main() -> ! {
     keep_freed_memory();
     let args = Args::parse();
@@ -57,7 +58,7 @@ pub(crate) fn main() -> ! {
     dump_no_core();
     let screen = Screen::new(&args.global);
     let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| perform(args, &screen)))
-        // The panic has told its reason already.
+        // The panic has already printed its message.
         .unwrap_or_else(|_| {
             Err(Failure::internal(
                 "this is a bug in handover; please report it",
@@ -68,11 +69,11 @@ pub(crate) fn main() -> ! {
         failure.exit
     });
     let _ = std::io::stdout().flush();
-    // A thread may be waiting for standard input for ever; returning would wait for it.
+    // A thread may be blocked on standard input for ever. `exit` does not wait for it.
     std::process::exit(exit.code())
 }
 
-/// Has a crash leave no image of this process's memory, which has keys in it.
+/// Disables core dumps, because this process's memory holds keys.
 fn dump_no_core() {
     let none = Rlimit {
         current: Some(0),
@@ -83,9 +84,9 @@ fn dump_no_core() {
     }
 }
 
-/// Has the allocator keep some freed memory. glibc gives what is free at the top of its heap back to the system beyond
-/// 128 KiB, and each frame that comes in would have the system clear the same pages again; it raises that bound once it
-/// has seen a larger piece of memory come and go. Where the allocator is another, this does nothing.
+/// Makes the allocator keep some freed memory. By default, glibc returns free memory at the top of its heap to the
+/// system beyond 128 KiB, and the system would have to clear the same pages again for each incoming frame. glibc raises
+/// that threshold once a larger block has been allocated and freed. Other allocators are not affected.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity(4 << 20)));
 }
@@ -121,7 +122,7 @@ fn perform(args: Args, screen: &Screen) -> Result<Exit, Failure> {
     result
 }
 
-/// How the command line wants the peer.
+/// Builds the peer's configuration from the command line and the settings.
 fn config(network: &Network, global: &Global) -> Result<handover::Config, Failure> {
     let data_dir = data_dir::choose(global.data_dir.as_deref())?;
     let settings = Settings::read(&data_dir)?;
@@ -155,14 +156,14 @@ fn config(network: &Network, global: &Global) -> Result<handover::Config, Failur
     })
 }
 
-/// Ends a transport, and gives peers a moment to hear of it.
+/// Shuts a transport down, and gives peers a moment to learn of it.
 async fn shut_down(transport: &mut Libp2pTransport) {
     transport.shutdown();
     let ended = async { while next_event(transport).await.is_some() {} };
     let _ = timeout(GOODBYE, ended).await;
 }
 
-/// What this computer is called; empty if that can't be told.
+/// The host name of this computer; empty if it is unknown.
 fn device_name() -> String {
     rustix::system::uname()
         .nodename()
@@ -171,12 +172,12 @@ fn device_name() -> String {
         .to_string()
 }
 
-/// Logs to standard error, if that was asked for. What is more than `debug` would have addresses of peers in it, and
-/// other libraries log those earlier: they are held to less.
+/// Logs to standard error, if `verbose` is not 0. Levels more detailed than `debug` would include addresses of peers.
+/// Other libraries log addresses at less detailed levels, so their filters are stricter.
 fn log(verbose: u8) {
     let filter = match verbose {
         0 => return,
-        // quinn warns of each address that nothing can be sent to.
+        // quinn warns about each address that it cannot send to.
         1 => "warn,quinn_udp=error,handover=info,handover_core=info,handover_transports=info",
         _ => "info,handover=debug,handover_core=debug,handover_transports=debug",
     };

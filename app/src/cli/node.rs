@@ -1,4 +1,4 @@
-//! `handover node`: a bootstrap node, a server of the DHT and a relay, for everybody or for a network of one's own.
+//! `handover node`: a bootstrap node, DHT server and relay, for everybody or for a private network.
 
 use std::io::{self, IsTerminal};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -21,12 +21,12 @@ use super::interrupt::Interrupts;
 use super::screen::{Screen, Tone, node as words};
 use super::{data_dir, json, metrics, shut_down};
 
-/// How often it is seen what has changed.
+/// Interval between checks for new addresses.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often it is told how the node does, where nothing else happens.
+/// Interval between reports of the node's state.
 const TELL: Duration = Duration::from_mins(10);
 
-/// Serves until it is told to end.
+/// Serves until it is interrupted.
 pub(crate) async fn run(
     args: &Node,
     global: &Global,
@@ -97,7 +97,7 @@ async fn serve(
         tokio::select! {
             () = interrupts.next() => return Ok(()),
             event = next_event(transport) => match event {
-                // A node has nothing to hand over.
+                // A node has no shares.
                 Some(TransportEvent::LinkUp(link)) => drop(link),
                 Some(_) => {}
                 None => return Err(Failure::internal("the network ended unexpectedly")),
@@ -121,7 +121,7 @@ fn tell(network: &NetworkState, screen: &Screen) {
     screen.say(Tone::Plain, &words::state(network));
 }
 
-/// Tells each address as others name it, once.
+/// Prints each address once, in the form in which others use it.
 fn addresses(transport: &Libp2pTransport, screen: &Screen, told: &mut Vec<Multiaddr>) {
     let network = transport.network();
     let peer = transport.local_peer();
@@ -146,7 +146,7 @@ fn addresses(transport: &Libp2pTransport, screen: &Screen, told: &mut Vec<Multia
     }
 }
 
-/// Not `0.0.0.0`, which is listened on and names no machine.
+/// False for `0.0.0.0` and `::`, which are listened on but name no machine.
 fn is_somewhere(address: &Multiaddr) -> bool {
     match address.iter().next() {
         Some(Protocol::Ip4(ip)) => ip != Ipv4Addr::UNSPECIFIED,

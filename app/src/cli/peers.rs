@@ -1,4 +1,4 @@
-//! `handover peers`: who was met, how they did, and who needs no code.
+//! `handover peers`: the known peers, their records, and which of them need no code.
 
 use handover::store::Store;
 
@@ -11,7 +11,7 @@ use super::known::{called_here, one, read};
 use super::record::{now, tell_moved};
 use super::screen::{Screen, Tone, peers};
 
-/// Shows them, or forgets some.
+/// Shows the peers, or forgets some of them.
 pub(crate) fn run(args: &Peers, global: &Global, screen: &Screen) -> Result<Exit, Failure> {
     let store = Store::in_folder(&data_dir::choose(global.data_dir.as_deref())?);
     if args.forget_all {
@@ -37,7 +37,7 @@ fn show(store: &Store, screen: &Screen) -> Result<(), Failure> {
     if all.is_empty() {
         screen.say(Tone::Plain, peers::none());
     }
-    // As in the history, what is new stands where one looks first.
+    // The newest comes last, as in the history.
     all.reverse();
     let now = now();
     for (peer, record) in &all {

@@ -1,14 +1,14 @@
-//! Rates as people write them: `500K`, `5M`, `1.5MB`, `40Mbit`. What they hold back is decided by the engine.
+//! Rates as users write them: `500K`, `5M`, `1.5MB`, `40Mbit`. The engine decides what they limit.
 
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, de};
 
-/// The least that makes sense: below it a piece that can be checked takes longer than anybody waits.
+/// Minimum rate, in bytes a second. Below it, a verifiable piece takes longer than anybody waits.
 const LEAST: u64 = 1000;
-/// More is no limit to anything.
+/// Maximum rate, in bytes a second. A higher one limits nothing.
 const MOST: u64 = 1_000_000_000_000;
-/// Digits behind the point that count.
+/// Number of decimal places that are used.
 const DECIMALS: usize = 6;
 
 /// Bytes a second.
@@ -45,7 +45,7 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// `1.5` is 1,500,000.
+/// Converts a decimal number to millionths: `1.5` is 1,500,000.
 fn millionths(number: &str) -> Option<u128> {
     let (whole, rest) = number.split_once('.').unwrap_or((number, "0"));
     let digits = |text: &str| text.len() <= 15 && text.bytes().all(|c| c.is_ascii_digit());
@@ -57,7 +57,7 @@ fn millionths(number: &str) -> Option<u128> {
     Some(whole.parse::<u128>().ok()? * 1_000_000 + rest.parse::<u128>().ok()?)
 }
 
-/// How much a unit is, and whether it counts bits.
+/// Returns the factor of a unit, and whether it counts bits.
 fn scale(unit: &str) -> Result<(u64, bool), String> {
     let mut rest = unit.chars();
     let scale = match rest.next() {

@@ -1,7 +1,7 @@
-//! What a run leaves in the store: each transfer that ends, what peers did in it, and what was agreed on with them.
+//! What a run writes to the store: each transfer that ends, what peers did in it, and new pairings.
 //!
-//! It is read off the engine's events. A thread of its own writes, for the store may be in use by another process, and
-//! no transfer is to wait for that. What can't be written is logged and forgotten.
+//! The recorder reads the engine's events. A separate thread writes, because another process may be using the store and
+//! no transfer may wait for that. What cannot be written is logged and dropped.
 
 mod received;
 mod sent;
@@ -28,29 +28,29 @@ use super::json;
 use super::screen::{Screen, Tone, peers};
 use super::settings::Settings;
 
-/// Notes that wait to be written at the most; what comes then is lost.
+/// Maximum number of notes waiting to be written. Further notes are lost.
 const WAITING: usize = 256;
-/// How long a run waits at its end for what is not written yet.
+/// Timeout at the end of a run for the notes still to be written.
 const WRITTEN: Duration = Duration::from_secs(5);
-/// How long a run waits at its beginning to hear how peers have done before: without that it goes as well.
+/// Timeout at the start of a run for reading the records of known peers. The run works without them.
 const STANDINGS: Duration = Duration::from_millis(300);
-/// Peers whose standing is told.
+/// Maximum number of peers whose reputation is passed to the engine.
 const TOLD: usize = 1000;
 
-/// Peers that were met before, and how they did.
+/// Known peers and their records.
 pub(crate) type Met = Vec<(PeerId, PeerRecord)>;
 
-/// Where a run remembers, and whether it is to.
+/// The store of a run, and what may be written to it.
 #[derive(Debug, Clone)]
 pub(crate) struct Memory {
     pub(crate) store: Store,
-    /// Transfers and peers are noted. Without it only what was agreed on with a peer is.
+    /// True if transfers and peers are recorded. Otherwise, only pairings are.
     pub(crate) keeps: bool,
     folder: PathBuf,
 }
 
 impl Memory {
-    /// In this data folder, unless the user does not want it, now or ever.
+    /// Uses the store in this data folder. Records no transfers and peers if `no_history` or the settings say so.
     pub(crate) fn new(data_dir: &Path, no_history: bool) -> Result<Self, Failure> {
         Ok(Self {
             store: Store::in_folder(data_dir),
@@ -59,8 +59,7 @@ impl Memory {
         })
     }
 
-    /// Has a peer make use of what is remembered, and note more of it. Returns the peers that were met, for
-    /// [`tell_standings`].
+    /// Configures a peer to use the stored data and to add to it. Returns the known peers, for [`tell_standings`].
     pub(crate) async fn prepare(&self, config: &mut handover::Config) -> Met {
         config.known_files = self.keeps.then(|| self.folder.clone());
         config.short_codes = Some(self.folder.clone());
@@ -70,12 +69,12 @@ impl Memory {
         met
     }
 
-    /// The data folder.
+    /// Returns the data folder.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The peers that were met, who was met last first; none where that can't be read now.
+    /// Returns the known peers, the one met most recently first. Empty if they cannot be read in time.
     async fn peers(&self) -> Met {
         let store = self.store.clone();
         let read = spawn_blocking(move || store.peers());
@@ -90,7 +89,7 @@ impl Memory {
     }
 }
 
-/// Tells a peer how others have done before.
+/// Passes the reputation of known peers to the engine.
 pub(crate) async fn tell_standings(met: &Met, manager: &UnifiedP2PManager) -> Result<(), Failure> {
     let told = met
         .iter()
@@ -104,7 +103,7 @@ pub(crate) async fn tell_standings(met: &Met, manager: &UnifiedP2PManager) -> Re
 #[derive(Debug)]
 enum Note {
     Transfer(Transfer),
-    /// `true` if nothing is to be noted of a peer that is not known yet.
+    /// The flag is `true` if nothing is to be recorded of an unknown peer.
     Meeting(PeerId, Meeting, bool),
     Pair(PeerId, String, Pair),
     Begun(Unfinished),
@@ -113,19 +112,19 @@ enum Note {
     Closed(String),
 }
 
-/// Which way things go in this run.
+/// Direction of this run's transfers.
 enum Side {
     Sent(Sent),
     Received(Received),
 }
 
-/// Notes what becomes of one run.
+/// Records what happens in one run.
 pub(crate) struct Recorder {
     memory: Memory,
-    /// This device, as others know it.
+    /// The identity of this device.
     us: PeerId,
     side: Side,
-    /// What another run could go on with.
+    /// State that lets another run continue this one.
     download: Option<unfinished::Download>,
     share: Option<unfinished::Share>,
     notes: SyncSender<Note>,
@@ -133,12 +132,12 @@ pub(crate) struct Recorder {
 }
 
 impl Recorder {
-    /// Of a share that is called so.
+    /// Recorder of a share with this name.
     pub(crate) fn of_share(memory: Memory, us: PeerId, name: &str) -> Self {
         Self::start(memory, us, Side::Sent(Sent::new(name)))
     }
 
-    /// Of a download into this folder, or to a pipe.
+    /// Recorder of a download into this folder, or to a pipe.
     pub(crate) fn of_download(memory: Memory, us: PeerId, folder: Option<&Path>) -> Self {
         Self::start(memory, us, Side::Received(Received::new(folder)))
     }
@@ -158,26 +157,26 @@ impl Recorder {
         }
     }
 
-    /// It is a download that another run could go on with.
+    /// Adds a download that another run can continue.
     pub(crate) fn going_on(mut self, download: Option<unfinished::Download>) -> Self {
         self.download = download.filter(|_| self.memory.keeps);
         self
     }
 
-    /// It is a share that is to be served again if this run ends without a word.
+    /// Adds a share that is to be served again if this run ends unexpectedly.
     pub(crate) fn serving_again(mut self, share: Option<unfinished::Share>) -> Self {
         self.share = share;
         self
     }
 
-    /// An offer is taken on these terms.
+    /// Records the terms on which an offer is accepted.
     pub(crate) fn accepted(&mut self, on_conflict: OnConflict, executables: bool) {
         if let Some(download) = &mut self.download {
             download.accepted(on_conflict, executables);
         }
     }
 
-    /// Something happened.
+    /// Records an event.
     pub(crate) fn event(&mut self, event: &Event) {
         if let Event::Paired { peer, name, secret } = event {
             let pair = Pair {
@@ -216,7 +215,7 @@ impl Recorder {
         }
     }
 
-    /// Waits until all is written, and tells what the user has to know.
+    /// Waits until everything is written, and reports failures to the user.
     pub(crate) async fn finish(self, screen: &Screen) {
         let Self { notes, writer, .. } = self;
         drop(notes);
@@ -229,14 +228,15 @@ impl Recorder {
     }
 }
 
-/// Says, once, that the store had to be begun anew.
+/// Reports, once, that the store had to be created anew.
 pub(crate) fn tell_moved(store: &Store, screen: &Screen) {
     if let Some(aside) = store.moved_aside() {
         screen.need(Tone::Bad, &peers::begun_anew(&aside));
     }
 }
 
-/// Writes what comes until nothing more does. Fails if an agreement could not be kept: that alone is missed by somebody.
+/// Writes notes until the channel is closed. Fails if a pairing could not be stored: only that loss matters to the
+/// user.
 fn write(store: &Store, waiting: &Receiver<Note>) -> Result<(), StoreError> {
     let mut result = Ok(());
     for note in waiting {

@@ -1,4 +1,4 @@
-//! `handover resume`: what has begun and not ended, and going on with it.
+//! `handover resume`: lists unfinished downloads and shares, and continues one.
 
 use std::path::Path;
 
@@ -18,13 +18,13 @@ use super::record::{Memory, now, tell_moved};
 use super::screen::{Screen, Tone, resume};
 use super::{get, send, unfinished};
 
-/// One thing that can go on.
+/// A download or share that can be continued.
 pub(crate) enum Item {
     Download(Unfinished),
     Share(String, OpenShare),
 }
 
-/// Lists it, or goes on with one of it.
+/// Lists the items, or continues or discards one of them.
 pub(crate) async fn run(
     args: &Resume,
     global: &Global,
@@ -67,7 +67,7 @@ pub(crate) async fn run(
     go_on(item, global, screen, interrupts).await
 }
 
-/// What no other process goes on with. What is gone from the disk is forgotten.
+/// Returns the items that no other process is working on. Forgets downloads gone from the disk and expired shares.
 fn items(memory: &Memory) -> Result<Vec<Item>, Failure> {
     let store = &memory.store;
     let mut items = Vec::new();
@@ -159,7 +159,7 @@ fn discard(item: &Item, memory: &Memory, screen: &Screen) -> Result<Exit, Failur
     Ok(Exit::Done)
 }
 
-/// The command that began it is run again, where it was.
+/// Runs the command line that began the item again, in the same folder.
 async fn go_on(
     item: Item,
     global: &Global,
@@ -190,7 +190,7 @@ async fn go_on(
         (Command::Get(mut args), Some(download)) => {
             args.code = Some(download.ticket);
             args.from = None;
-            // It was accepted once; that goes for the same files only, and others are asked about.
+            // Acceptance covers only the same files. The user is asked about others.
             args.accepted = true;
             args.exec = download.executables;
             args.on_conflict = match download.on_conflict {

@@ -1,15 +1,15 @@
-//! Which entries of an offer are wanted: `--select`.
+//! Selects entries of an offer: `--select`.
 //!
-//! A pattern without `/` is held against every name on an entry's way, so it matches at any depth, and a folder's name
-//! takes all that is in it. A pattern with `/` is held against the path from the share's top, and the paths of the
-//! folders on the way; where everything stands in one folder, that folder may be left out.
+//! A pattern without `/` is matched against each name in an entry's path, so it matches at any depth, and the name of a
+//! folder selects all of its content. A pattern with `/` is matched against the path from the share's top and against
+//! the paths of the parent folders. If everything is in one top folder, the pattern may omit that folder.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use handover_core::manifest::Manifest;
 
 use super::failure::Failure;
 
-/// Patterns that choose.
+/// Patterns that select entries.
 #[derive(Debug)]
 pub(crate) struct Selection {
     names: GlobSet,
@@ -17,7 +17,7 @@ pub(crate) struct Selection {
 }
 
 impl Selection {
-    /// Reads patterns; `None` if there are none, which chooses everything.
+    /// Parses patterns. `None` if there are none, which selects everything.
     pub(crate) fn parse(patterns: &[String]) -> Result<Option<Self>, Failure> {
         if patterns.is_empty() {
             return Ok(None);
@@ -44,7 +44,7 @@ impl Selection {
         }))
     }
 
-    /// The indexes of what is chosen, in order. Nothing chosen is an error.
+    /// Returns the indexes of the selected entries, in order. An empty selection is an error.
     pub(crate) fn choose(&self, manifest: &Manifest) -> Result<Vec<u32>, Failure> {
         let top = only_top(manifest);
         let chosen: Vec<u32> = (0..)
@@ -80,7 +80,7 @@ impl Selection {
     }
 }
 
-// By value: it is called with what `map_err` hands on.
+// By value, because `map_err` passes the error by value.
 #[allow(clippy::needless_pass_by_value)]
 fn invalid(error: globset::Error) -> Failure {
     Failure::usage(
@@ -89,7 +89,7 @@ fn invalid(error: globset::Error) -> Failure {
     )
 }
 
-/// The one folder that everything stands in, if there is one.
+/// The one folder that contains everything, if there is one.
 fn only_top(manifest: &Manifest) -> Option<&str> {
     let mut tops = manifest
         .entries()
@@ -152,7 +152,7 @@ mod tests {
         ] {
             assert_eq!(chosen(patterns, &mods).unwrap(), expected, "{patterns:?}");
         }
-        // With several tops none may be left out.
+        // With several top folders, none may be omitted.
         let two = ["a/x/1", "b/x/1"];
         assert!(chosen(&["x/1"], &two).is_err());
         assert_eq!(chosen(&["b/x/*"], &two).unwrap(), [1]);

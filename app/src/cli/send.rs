@@ -34,18 +34,18 @@ use super::screen::{Live, Screen, Tone, receiving};
 use super::throttle::{self, Throttle};
 use super::unfinished::{Claimed, changed, listing};
 
-/// A listing that is done by then is shown above the code; a longer one is not waited for.
+/// Time for which the code waits for the scan of the files, so that its result is shown above the code.
 const QUICK_LISTING: Duration = Duration::from_millis(300);
-/// Addresses come in one by one; when none came for so long the code has them all.
+/// The code is printed when no new address has arrived for this long. Addresses arrive one by one.
 const ADDRESSES_SETTLE: Duration = Duration::from_millis(60);
-/// How long the first address is waited for.
+/// Time to wait for a first address before a code without addresses is printed.
 const NO_ADDRESS: Duration = Duration::from_secs(1);
-/// How long peers are given to hear that it is over.
+/// Timeout for peers to learn that the share has ended.
 const GOODBYE: Duration = Duration::from_secs(2);
-/// What a stream is called that was given no name.
+/// Default name of a stream.
 const STREAM: &str = "stdin";
 
-/// Shares until it is told to end, or has served as many as it should.
+/// Serves the share until it is stopped, has expired, or has been downloaded often enough.
 pub(crate) async fn run(
     args: &Send,
     global: &Global,
@@ -152,7 +152,7 @@ pub(crate) async fn run(
     result
 }
 
-/// A share that never opened has told its reason.
+/// Finds out from the events why a share could not be opened.
 fn why_not(events: &mut mpsc::Receiver<Event>) -> Option<Failure> {
     while let Ok(event) = events.try_recv() {
         if let Event::ShareEnded { reason, .. } = event {
@@ -162,7 +162,7 @@ fn why_not(events: &mut mpsc::Receiver<Event>) -> Option<Failure> {
     None
 }
 
-/// What is to be shared. Typing errors in paths are told before anything else happens.
+/// Returns what is to be shared. Wrong paths are reported before anything else happens.
 fn input(args: &Send) -> Result<ShareInput, Failure> {
     let stream = Path::new("-");
     if args.paths.iter().all(|path| path != stream) {
@@ -194,7 +194,7 @@ fn input(args: &Send) -> Result<ShareInput, Failure> {
     })
 }
 
-/// What a share is called that was given no name.
+/// Returns the default name of a share.
 fn name_of(paths: &[PathBuf]) -> String {
     let Some(first) = paths.first() else {
         return String::new();
@@ -220,7 +220,7 @@ fn name_of(paths: &[PathBuf]) -> String {
     }
 }
 
-/// One share on the screen.
+/// State of one share and its display.
 struct Sending<'a> {
     args: &'a Send,
     screen: &'a Screen,
@@ -230,39 +230,39 @@ struct Sending<'a> {
     codes: Codes,
     ticket: Ticket,
     short: Option<ShortCode>,
-    /// The code that was printed last.
+    /// The code that was printed last; empty if the share has none.
     printed: Option<String>,
-    /// It was said that nobody can find the code.
+    /// True if the user was told that the code cannot be found.
     unreached: bool,
     summary: Option<ManifestSummary>,
-    /// What an earlier run has left of it.
+    /// What an earlier run stored of this share.
     before: Option<OpenShare>,
-    /// How far it is read ahead, on a line that is redrawn.
+    /// Progress line for the hashing of files ahead of requests.
     hashing: Option<Live>,
     receivers: BTreeMap<SessionId, Receiver>,
     completed: u32,
     failed_files: bool,
-    /// Receivers that are remembered from now on.
+    /// Number of receivers paired during this run.
     remembered: u32,
     recorder: Recorder,
 }
 
-/// Which code is printed.
+/// Selects the code to print.
 struct Codes {
-    /// The long one.
+    /// Print the long code.
     by_ticket: bool,
-    /// There is a DHT to be found in, so a long code that was given out stays good when addresses change.
+    /// The share can be found in the DHT, so a long code stays valid when addresses change.
     has_dht: bool,
-    /// None is needed: it is for this peer alone, which is told that name.
+    /// The paired peer that the share is for, and the name that it has to use for this device. No code is needed.
     known: Option<(Known, String)>,
 }
 
-/// One receiver on the screen.
+/// State of one receiver and its display.
 struct Receiver {
     name: String,
     at: Receiving,
     meter: Meter,
-    /// When it began to fetch; before that, when it came.
+    /// Start of the fetch; until then, the time of joining.
     since: Instant,
     fetching: bool,
     line: Live,
@@ -299,7 +299,7 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// All but the record is over.
+    /// Ends the display of the share and returns its recorder.
     fn into_recorder(self) -> Recorder {
         self.recorder
     }
@@ -335,7 +335,7 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// When the code is to be printed; `None` if it was.
+    /// Time at which the code is to be printed. `None` if it has been printed or does not exist yet.
     fn print_at(&self, opened: Instant, addressed: Instant) -> Option<Instant> {
         let listed = if self.summary.is_some() {
             opened
@@ -346,11 +346,11 @@ impl<'a> Sending<'a> {
             return self.printed.is_none().then_some(listed);
         }
         if !self.codes.by_ticket {
-            // The engine looks first whether the code's number is free.
+            // The engine first looks up whether the number of the code is free.
             let known = self.short.is_some().then_some(listed);
             return known.filter(|_| self.printed.is_none());
         }
-        // Programs are told of every change; people have given the code to somebody by now.
+        // Programs are told about every change. Users have already passed the code on.
         let stays = self.codes.has_dht && self.printed.is_some() && !self.screen.is_json();
         if stays || self.printed.as_deref() == Some(&self.ticket.encode()) {
             return None;
@@ -411,7 +411,7 @@ impl<'a> Sending<'a> {
         self.printed = Some(code);
     }
 
-    /// Shows an event; returns how the share ended if it did.
+    /// Shows an event. Returns why the share ended, if it did.
     fn event(&mut self, event: Event) -> Option<ShareEnd> {
         if let Some(event) = json::event(&event, None) {
             self.screen.event(&event);
@@ -424,7 +424,7 @@ impl<'a> Sending<'a> {
             }
             Event::Announced { findable, .. } => {
                 let is_found = findable.is_found();
-                // All well is not worth a line.
+                // Success is shown only after a failure.
                 if self.unreached || !is_found {
                     let tone = if is_found { Tone::Plain } else { Tone::Bad };
                     self.screen.say(tone, sending::announced(findable));
@@ -497,7 +497,7 @@ impl<'a> Sending<'a> {
         None
     }
 
-    /// Files are not what they were when an earlier run listed them.
+    /// Reports files that have changed since an earlier run listed them.
     fn changed(&self, names: &[String]) {
         if !names.is_empty() {
             self.screen.event(&json::share_changed(self.share, names));
@@ -538,7 +538,7 @@ impl<'a> Sending<'a> {
         self.receivers.insert(session, receiver);
     }
 
-    /// Two receivers may have one name.
+    /// Makes the name of a receiver unique, as two may have the same name.
     fn tell_apart(&self, name: &str) -> String {
         let used = |name: &str| {
             self.receivers
@@ -627,7 +627,8 @@ impl<'a> Sending<'a> {
         }
     }
 
-    /// Ctrl-C is how a share usually ends. It interrupts something only while somebody fetches, or before anybody has.
+    /// Ctrl-C is the usual way to end a share. The exit code says interrupted only while a receiver is connected or
+    /// before any has completed.
     async fn interrupted(
         &mut self,
         events: &mut mpsc::Receiver<Event>,

@@ -1,4 +1,4 @@
-//! What a user has settled for good, in `config.toml` beside the identity.
+//! The user's permanent settings, in `config.toml` in the data folder.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,24 +9,24 @@ use serde::Deserialize;
 use super::failure::Failure;
 use super::rate::Rate;
 
-/// What the file is called.
+/// Name of the file.
 const FILE: &str = "config.toml";
 
-/// What stands in it; options on the command line come before it.
+/// Content of the file. Command-line options take precedence.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Nodes of the DHT to begin with.
+    /// Nodes for joining the DHT.
     pub(crate) bootstrap: Vec<Multiaddr>,
-    /// Relays to be reachable through.
+    /// Relays through which this peer is reachable.
     pub(crate) relays: Vec<Multiaddr>,
-    /// Serve the DHT and relay for others.
+    /// Whether to serve the DHT and relay for others.
     pub(crate) serve: bool,
-    /// Ask the router for a port.
+    /// Whether to ask the router for a port mapping.
     pub(crate) port_mapping: bool,
-    /// Note transfers and peers in the store.
+    /// Whether to record transfers and peers in the store.
     pub(crate) history: bool,
-    /// Send and fetch no more than this. Looked at again while a command runs.
+    /// Rate limits for sending and fetching. Read again while a command runs.
     pub(crate) limit_up: Option<Rate>,
     pub(crate) limit_down: Option<Rate>,
 }
@@ -46,12 +46,12 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Where the file is.
+    /// Returns the path of the file.
     pub(crate) fn path(data_dir: &Path) -> PathBuf {
         data_dir.join(FILE)
     }
 
-    /// Reads the file; without one all is as usual.
+    /// Reads the file. Without a file, the defaults apply.
     pub(crate) fn read(data_dir: &Path) -> Result<Self, Failure> {
         let path = Self::path(data_dir);
         let wrong = |error: String| {

@@ -1,5 +1,5 @@
-//! The limits that are in force: from the command line, and for what that leaves open from `config.toml`, which is
-//! looked at again while the command runs.
+//! The rate limits in force: those of the command line, otherwise those of `config.toml`, which is checked for changes
+//! while the command runs.
 
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -15,34 +15,34 @@ use super::screen::{Screen, Tone, throttling};
 use super::settings::Settings;
 use super::{data_dir, rate::Rate};
 
-/// How often the file is looked at.
+/// Interval between checks of the file.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// What may go up and come down, in bytes a second.
+/// Rate limits for sending and receiving, in bytes a second; `None` for no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Rates {
     pub(crate) up: Option<u64>,
     pub(crate) down: Option<u64>,
 }
 
-/// Limits, and where they come from.
+/// Rate limits and their sources.
 #[derive(Debug)]
 pub(crate) struct Throttle {
     given: Limits,
     data_dir: PathBuf,
-    /// What the file looked like last.
+    /// Modification time and size of the file at the last check.
     seen: Option<(SystemTime, u64)>,
     due: Instant,
-    /// What is in force.
+    /// The rate limits in force.
     rates: Rates,
 }
 
-/// Something about the file is new.
+/// A change of the file.
 #[derive(Debug)]
 pub(crate) enum News {
-    /// Other limits are to hold.
+    /// New rate limits.
     Rates(Rates),
-    /// It can't be used, so all stays as it was.
+    /// The file cannot be used, so the limits stay as they are.
     Wrong(Failure),
 }
 
@@ -75,7 +75,7 @@ impl Throttle {
         })
     }
 
-    /// Has the limits hold that there are at the start.
+    /// Applies the initial rate limits.
     pub(crate) async fn begin(
         &self,
         manager: &UnifiedP2PManager,
@@ -87,7 +87,7 @@ impl Throttle {
         set(manager, screen, self.rates).await
     }
 
-    /// The next news. Dropping the future loses nothing.
+    /// Returns the next change. Dropping the future loses nothing.
     pub(crate) async fn next(&mut self) -> News {
         loop {
             sleep_until(self.due).await;
@@ -115,7 +115,7 @@ impl Throttle {
     }
 }
 
-/// Does what the news is about.
+/// Applies or reports a change.
 pub(crate) async fn heed(
     news: News,
     manager: &UnifiedP2PManager,
@@ -174,7 +174,7 @@ mod tests {
         write(&dir, "limit_up = \"much\"");
         assert!(matches!(throttle.look_again(), Some(News::Wrong(_))));
         assert_eq!(throttle.rates.up, up);
-        // It is told once, and the same in other words is no news.
+        // An error is reported once, and the same limit written differently is no change.
         assert!(throttle.look_again().is_none());
         write(&dir, "limit_up = \"5000K\" # slower");
         assert!(throttle.look_again().is_none());

@@ -1,5 +1,5 @@
-//! A line that is typed key by key. So Tab can complete the words of a short code, and a pasted code may be longer than
-//! the 4095 bytes that a terminal takes for one line.
+//! A line that is typed key by key, so that Tab can complete the words of a short code and a pasted code may exceed the
+//! 4095 bytes that a terminal accepts in one line.
 
 use std::io::{self, Read};
 
@@ -14,7 +14,7 @@ use super::interrupt::Interrupts;
 use super::screen::Screen;
 use super::screen::escape::escape;
 
-/// Keys that wait; whoever pastes is faster than the screen.
+/// Maximum number of keys waiting to be processed. Pasting is faster than the screen.
 const KEYS: usize = 256;
 
 const END_OF_INPUT: u8 = 0x04;
@@ -24,11 +24,11 @@ const KILL_LINE: u8 = 0x15;
 const ESCAPE: u8 = 0x1b;
 const DELETE: u8 = 0x7f;
 
-/// The terminal hands on each key at once and shows none, until this is dropped. Ctrl-C stays a signal.
+/// Turns off the terminal's line editing and echo until it is dropped. Ctrl-C still sends a signal.
 pub(crate) struct KeyByKey(Termios);
 
 impl KeyByKey {
-    /// `None` where standard input can't do that.
+    /// Returns `None` if standard input does not support this.
     pub(crate) fn begin() -> Option<Self> {
         let before = tcgetattr(io::stdin()).ok()?;
         let mut modes = before.clone();
@@ -39,8 +39,8 @@ impl KeyByKey {
         Some(Self(before))
     }
 
-    /// The next line; `None` if the user gave up.
-    // Only while there is a `Self` do keys come one by one.
+    /// Returns the next line, or `None` if the user gave up.
+    // `self` is the proof that the terminal delivers single keys.
     #[allow(clippy::unused_self)]
     pub(crate) async fn line(
         &self,
@@ -76,7 +76,7 @@ fn ends_line(key: u8) -> bool {
     matches!(key, b'\n' | b'\r' | END_OF_INPUT)
 }
 
-/// Reads up to the end of the line and no further, in a thread of its own: such a read can't be called off.
+/// Reads up to the end of the line and no further, in a separate thread because such a read cannot be cancelled.
 fn read_keys() -> mpsc::Receiver<u8> {
     let (keys, keys_out) = mpsc::channel(KEYS);
     std::thread::spawn(move || {
@@ -92,22 +92,22 @@ fn read_keys() -> mpsc::Receiver<u8> {
     keys_out
 }
 
-/// What a key does to the line on the screen.
+/// How a key changes the line on the screen.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Change {
-    /// Columns to take away from its end.
+    /// Number of columns to erase at the end of the line.
     erase: usize,
-    /// What to add then. Not escaped.
+    /// Text to append after that. Not escaped.
     show: String,
 }
 
-/// A line as far as it is typed.
+/// The line typed so far.
 #[derive(Debug, Default)]
 struct Line {
     text: String,
-    /// The beginning of a character of several bytes.
+    /// Bytes of an incomplete UTF-8 character.
     character: Vec<u8>,
-    /// Inside of what keys such as the arrows send.
+    /// State within an escape sequence, which keys such as the arrows send.
     escaped: Escaped,
 }
 
@@ -115,9 +115,9 @@ struct Line {
 enum Escaped {
     #[default]
     No,
-    /// Behind the escape character.
+    /// After the escape character.
     Begun,
-    /// Behind `ESC [`, until a letter or `~`.
+    /// After `ESC [` or `ESC O`, until a letter or `~`.
     Sequence,
 }
 
@@ -144,7 +144,7 @@ impl Line {
             Err(_) => String::new(),
         };
         self.character.clear();
-        // One more than a code may have, so that it is seen to be too long.
+        // Keeps one byte more than the longest code, so that parsing finds the line too long.
         if self.text.len() > MAX_CODE {
             return Change::default();
         }
@@ -152,7 +152,7 @@ impl Line {
         Change { erase: 0, show }
     }
 
-    /// Takes away so many characters.
+    /// Erases up to `most` characters at the end.
     fn erase(&mut self, most: usize) -> Change {
         let mut erase = 0;
         for _ in 0..most {
@@ -165,7 +165,7 @@ impl Line {
         Change { erase, show }
     }
 
-    /// Completes the word at the end, or mends it, if only one can be meant.
+    /// Completes or corrects the word at the end, if there is only one candidate.
     fn complete(&mut self) -> Change {
         let Some((before, typed)) = self.text.rsplit_once('-') else {
             return Change::default();
@@ -190,7 +190,7 @@ impl Line {
 mod tests {
     use super::*;
 
-    /// The line after these keys, and what the screen then shows.
+    /// Returns the line after these keys, and what the screen shows then.
     fn typed(keys: &[u8]) -> (String, String) {
         let mut line = Line::default();
         let mut screen = String::new();

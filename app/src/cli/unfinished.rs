@@ -1,4 +1,5 @@
-//! Shares that go on under the same code when their run ended without a word: what is known of one, and who serves it.
+//! Shares that resume under the same code after their process ended unexpectedly: their stored state, and a lock for
+//! the process that serves them.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,12 @@ use std::time::Duration;
 use super::args::Send;
 use super::record::{Memory, now};
 
-/// Where the locks are of those that are served, in the data folder.
+/// Folder for the lock files of served shares, inside the data folder.
 const LOCKS: &str = "shares";
-/// Entries that are remembered, to tell what has changed.
+/// Maximum number of entries for which a share's files are remembered, to detect changes.
 const LISTED: usize = 20_000;
 
-/// How this run was begun. `code` is left out of it. `None` if that can't be written down.
+/// Describes how this run was started, without `code` among its arguments. `None` if that cannot be stored as UTF-8.
 pub(crate) fn begun(code: Option<&str>) -> Option<Begun> {
     let args = std::env::args_os()
         .skip(1)
@@ -37,18 +38,19 @@ pub(crate) fn begun(code: Option<&str>) -> Option<Begun> {
     })
 }
 
-/// A share that this process alone serves, and what an earlier run has left of it.
+/// A share that only this process serves, and what an earlier run stored of it.
 pub(crate) struct Claimed {
     pub(crate) key: String,
     pub(crate) begun: Begun,
     pub(crate) before: Option<OpenShare>,
     codes: ShortCodes,
-    /// Held for as long as the process runs.
+    /// Lock on the share, held until this value is dropped.
     _lock: File,
 }
 
 impl Claimed {
-    /// Claims what these arguments share. `None` if another process serves it, or nothing is to be remembered of it.
+    /// Claims the share that these arguments describe. `None` if another process serves it or nothing may be stored of
+    /// it.
     pub(crate) fn of(args: &Send, by_ticket: bool, memory: &Memory) -> Option<Self> {
         let key = key_of(args, by_ticket).filter(|_| memory.keeps)?;
         let begun = begun(None)?;
@@ -67,7 +69,7 @@ impl Claimed {
         })
     }
 
-    /// Has the share be what it was, if this peer may serve it. Returns its secret.
+    /// Restores the earlier share in `options`, if this peer may continue it. Returns its secret.
     pub(crate) fn go_on(
         &mut self,
         peer: PeerId,
@@ -86,7 +88,7 @@ impl Claimed {
             };
             let noted = self.codes.of(&code).map(|noted| noted.guessed);
             let wrong = noted.unwrap_or_default().max(before.wrong);
-            // One that is dead is replaced.
+            // A short code with too many wrong guesses is replaced.
             if wrong < Limits::default().guesses {
                 options.short = Short::Again { code, wrong };
             }
@@ -103,7 +105,8 @@ impl Claimed {
     }
 }
 
-/// What names a share over its runs. A stream can't be served again, and what is for one peer has no code to keep.
+/// The key that identifies a share across runs. `None` for a stream, which cannot be served again, and for a share with
+/// one peer, which has no code to keep.
 fn key_of(args: &Send, by_ticket: bool) -> Option<String> {
     if args.to.is_some() || args.paths.iter().any(|path| path == Path::new("-")) {
         return None;
@@ -116,7 +119,7 @@ fn key_of(args: &Send, by_ticket: bool) -> Option<String> {
     Some(key)
 }
 
-/// The lock of a share, if nobody has it.
+/// Takes the lock of a share. `None` if another process holds it.
 pub(crate) fn lock(memory: &Memory, key: &str) -> Option<File> {
     let folder = memory.folder().join(LOCKS);
     std::fs::create_dir_all(&folder).ok()?;
@@ -126,7 +129,8 @@ pub(crate) fn lock(memory: &Memory, key: &str) -> Option<File> {
     Some(lock)
 }
 
-/// What a share lists, to tell later what has changed. Nothing if that is too much.
+/// Path, size and modification time of each file in a share, to detect changes later. Empty if there are too many
+/// entries.
 pub(crate) fn listing(manifest: &Manifest) -> Vec<(String, u64, i64, u32)> {
     if manifest.entries().len() > LISTED {
         return Vec::new();
@@ -144,7 +148,7 @@ pub(crate) fn listing(manifest: &Manifest) -> Vec<(String, u64, i64, u32)> {
     files.collect()
 }
 
-/// Files that are not what they were, that are new, or gone.
+/// Returns the files that have changed, are new or are gone.
 pub(crate) fn changed(
     before: &[(String, u64, i64, u32)],
     now: &[(String, u64, i64, u32)],
@@ -168,7 +172,7 @@ pub(crate) fn changed(
     names.into_iter().cloned().collect()
 }
 
-/// A path as it is stored.
+/// Makes a path absolute for storage. `None` if it is not UTF-8.
 pub(crate) fn absolute(path: &Path) -> Option<String> {
     let path: PathBuf = std::path::absolute(path).ok()?;
     path.to_str().map(str::to_owned)

@@ -1,4 +1,4 @@
-//! A peer in a process of its own.
+//! A peer in a separate process.
 
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
@@ -10,25 +10,25 @@ use tokio::sync::mpsc;
 use super::broken;
 use crate::cli::failure::Failure;
 
-/// Lines that wait to be shown.
+/// Maximum number of lines waiting to be shown.
 const LINES: usize = 64;
-/// Bytes of a line at the most.
+/// Maximum length of a line, in bytes. Longer lines are split.
 const LINE: u64 = 64 * 1024;
-/// How often a process is looked at that has closed its outputs.
+/// Interval between checks for the exit of a process that has closed its outputs.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What a peer tells.
+/// Output or exit of a peer.
 #[derive(Debug)]
 pub(super) enum Told {
-    /// A line of its screen.
+    /// A line of its standard error, which is its screen.
     Screen(String),
     /// A line of its standard output.
     Data(String),
-    /// It has ended, with this exit code.
+    /// The process has exited, with this exit code if it has one.
     Ended(Option<i32>),
 }
 
-/// A peer's process. It ends with this handle.
+/// A peer's process. Dropping the handle kills it.
 pub(super) struct Peer {
     child: Child,
     lines: mpsc::Receiver<Told>,
@@ -36,7 +36,7 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    /// Starts this very program once more.
+    /// Starts this program again as a child process.
     pub(super) fn start(
         arguments: &[&OsStr],
         variable: Option<(&str, &str)>,
@@ -63,12 +63,12 @@ impl Peer {
         })
     }
 
-    /// Whether its end was told.
+    /// True once the exit of the process has been observed.
     pub(super) fn has_ended(&self) -> bool {
         self.ended
     }
 
-    /// The next that it tells. Dropping the future loses nothing.
+    /// Returns the next line or the exit. Dropping the future loses nothing.
     pub(super) async fn told(&mut self) -> Told {
         if let Some(told) = self.lines.recv().await {
             return told;
@@ -88,13 +88,13 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // It may have ended already.
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Passes lines on from a thread, until either end is closed.
+/// Forwards lines from a thread until either end is closed.
 fn pass_on(
     output: Option<impl Read + Send + 'static>,
     told: mpsc::Sender<Told>,

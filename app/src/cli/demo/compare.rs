@@ -6,14 +6,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// What two folders have in common that are the same.
+/// Totals of two identical folders.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Same {
     pub(super) files: u64,
     pub(super) bytes: u64,
 }
 
-/// Compares all that is below two folders; the second `Err` names the first difference.
+/// Compares everything below two folders. The inner `Err` names the first difference.
 pub(super) fn trees(ours: &Path, theirs: &Path) -> io::Result<Result<Same, String>> {
     let [here, there] = [ours, theirs].map(|root| {
         let mut found = BTreeMap::new();
@@ -97,7 +97,7 @@ mod tests {
         sample::make(&a).unwrap();
         remake();
         let difference = || trees(&a, &b).unwrap();
-        // The empty folder is as old as the moment it was made.
+        // The modification time of the empty folder is the time of its creation.
         let now = fs::metadata(a.join("empty folder"))
             .unwrap()
             .modified()

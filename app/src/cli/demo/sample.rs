@@ -1,4 +1,4 @@
-//! The folder that the demo hands over: small, with something of everything.
+//! The folder that the demo transfers: small, with one of each kind of entry.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-/// Texts in several scripts, by name.
+/// Texts in several scripts: file name and content.
 const TEXTS: [(&str, &str); 6] = [
     ("english.txt", "Many hands make light work.\n"),
     ("ελληνικά.txt", "Η αρχή είναι το ήμισυ του παντός.\n"),
@@ -15,18 +15,18 @@ const TEXTS: [(&str, &str); 6] = [
     ("עברית.txt", "אם אין אני לי, מי לי.\n"),
     ("العربية.txt", "خير الكلام ما قل ودل.\n"),
 ];
-/// Bytes of the one larger file; not a round number, so that its last leaf is a short one.
+/// Size of the one larger file, in bytes. Not a multiple of the leaf size, so that the last leaf is a short one.
 const PATTERN: usize = 5 * 1024 * 1024 + 321;
-/// 2001-09-09, so that a kept modification time can be told from a new one.
+/// 2001-09-09 as time since the Unix epoch, so that a preserved modification time differs from a new one.
 const LONG_AGO: Duration = Duration::from_secs(1_000_000_000);
 
-/// Makes it at `folder`.
+/// Creates the sample at `folder`.
 pub(super) fn make(folder: &Path) -> io::Result<()> {
     let texts = folder.join("texts");
     fs::create_dir_all(&texts)?;
     let empty = folder.join("empty folder");
     fs::create_dir(&empty)?;
-    // The user's umask withholds the same bits from the files that arrive.
+    // The umask removes the same permission bits from received files.
     let given = fs::metadata(&empty)?.permissions().mode();
     for (name, text) in TEXTS {
         write(&texts.join(name), text.as_bytes(), 0o644 & given)?;
@@ -45,7 +45,7 @@ pub(super) fn make(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The same bytes at every run, with no short period.
+/// Generates the same bytes in every run, without a short period.
 fn pattern() -> Vec<u8> {
     let mut state = 0x2545_f491_u32;
     let next = || {

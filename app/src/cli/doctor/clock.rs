@@ -1,5 +1,5 @@
-//! Judges the date of this computer. Nobody out there tells the time for nothing, so only this computer's own files can
-//! speak against it: none of them was written in the future.
+//! Checks the date of this computer. No other computer is asked for the time, so only this computer's own files can
+//! show that the clock is wrong: none of them was written in the future.
 
 use std::fs::{self, Metadata};
 use std::path::Path;
@@ -7,17 +7,17 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-/// Files of the data folder that are looked at.
+/// Maximum number of files in the data folder that are checked.
 const FILES: usize = 64;
-/// File systems of other computers may be a little ahead.
+/// Tolerance in seconds, because file systems of other computers may be slightly ahead.
 const SLACK: u64 = 24 * 60 * 60;
 
-/// What is known of the clock.
+/// State of the clock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Clock {
-    /// What it shows, in seconds since 1970.
+    /// Time shown by the clock, in seconds since 1970.
     pub(crate) now: u64,
-    /// When the newest file here was written, if the clock shows less.
+    /// Modification time of the newest file, in seconds since 1970, if it is later than the clock.
     pub(crate) passed: Option<u64>,
 }
 
@@ -26,12 +26,12 @@ pub(crate) struct Clock {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Verdict {
     Unknown,
-    /// It has been later than that.
+    /// A file is newer than the time shown.
     Behind,
 }
 
 impl Clock {
-    /// `newest`: when the newest file here was written.
+    /// `newest`: modification time of the newest file, in seconds since 1970.
     pub(crate) fn judge(now: u64, newest: Option<u64>) -> Self {
         let passed = newest.filter(|newest| *newest > now.saturating_add(SLACK));
         Self { now, passed }
@@ -45,7 +45,7 @@ impl Clock {
     }
 }
 
-/// Reads the clock, and when this program and what it keeps were written.
+/// Reads the clock, and the modification times of this program and of the files in the data folder.
 pub(super) fn read(data: &Path) -> Clock {
     let program = std::env::current_exe().and_then(fs::metadata).ok();
     let kept = fs::read_dir(data).into_iter().flatten().flatten();

@@ -1,4 +1,4 @@
-//! What a peer's place in the network means for transfers.
+//! Derives from a peer's network state what transfers to expect.
 
 mod dialled;
 
@@ -19,26 +19,26 @@ use self::dialled::is_waiting;
 pub(crate) use self::dialled::{Names, Obstacle, Tcp, untried_over_udp};
 use super::clock::Clock;
 
-/// What [`NetworkState`] does not tell.
+/// Facts that [`NetworkState`] does not contain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// There is a DHT to be asked.
+    /// True if a DHT is in use.
     pub(crate) dht: bool,
-    /// Other peers may only see relays.
+    /// True if other peers may only learn relayed addresses.
     pub(crate) relayed_only: bool,
-    /// Which addresses can be reached is for others to find out. If not, all of this machine's own count.
+    /// True if other nodes have to test which addresses are reachable. If false, all of this machine's addresses count.
     pub(crate) asks: bool,
     pub(crate) clock: Clock,
-    /// What came of a look-up; `None` while it lasts.
+    /// Result of the lookup; `None` while it runs.
     pub(crate) looked_up: Option<LookedUp>,
 }
 
-/// What came of a look-up in the DHT.
+/// Result of a lookup in the DHT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LookedUp {
-    /// Anybody has answered.
+    /// True if any node has answered.
     pub(crate) reached: bool,
-    /// Connecting to the first node included.
+    /// Duration, including the connection to the first node.
     pub(crate) took: Duration,
 }
 
@@ -47,9 +47,9 @@ pub(crate) struct LookedUp {
 pub(crate) struct Diagnosis {
     pub(crate) ipv4: Presence,
     pub(crate) ipv6: Presence,
-    /// How each node to begin with answered.
+    /// Dial outcomes of each bootstrap node.
     pub(crate) bootstrap: Vec<BootstrapNode>,
-    /// Why none of them was reached.
+    /// Why no bootstrap node was reached.
     pub(crate) obstacle: Option<Obstacle>,
     pub(crate) names: Names,
     pub(crate) dht: Dht,
@@ -57,37 +57,37 @@ pub(crate) struct Diagnosis {
     pub(crate) tcp: Tcp,
     pub(crate) udp: Udp,
     pub(crate) reachable: Reach,
-    /// Answers of nodes that were asked to dial back. They prove nothing, and nothing else is concluded from them.
+    /// Answers of nodes that were asked to dial back. They prove nothing, and no other finding depends on them.
     pub(crate) hints: Vec<Hint>,
     pub(crate) port_mapping: Mapping,
-    /// How many relays are held.
+    /// Number of relays with a reservation.
     pub(crate) relays: usize,
-    /// Relays that refused, and why.
+    /// Relays that refused a reservation, and why.
     pub(crate) refusals: Vec<(PeerId, Status)>,
-    /// Without one, nobody behind a NAT of their own gets through to this peer.
+    /// True if this peer needs a relay. Without one, no peer behind a NAT of its own can connect to it.
     pub(crate) relays_needed: bool,
     pub(crate) clock: Clock,
     pub(crate) expect: Outlook,
-    /// A dial is under way whose outcome may change a finding.
+    /// True while a dial whose outcome may change a finding has not ended.
     pub(crate) undecided: bool,
 }
 
 impl Diagnosis {
-    /// How many nodes to begin with were reached.
+    /// Returns the number of bootstrap nodes that were reached.
     pub(crate) fn bootstrap_reached(&self) -> usize {
         let reached = self.bootstrap.iter().filter(|node| node.is_reached());
         reached.count()
     }
 }
 
-/// The best address of a family.
+/// The best kind of address in an address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Presence {
     None,
-    /// For this machine.
+    /// Valid on this machine only.
     Loopback,
-    /// For a local network.
+    /// Valid in a local network only.
     Private,
     Public,
 }
@@ -95,30 +95,30 @@ pub(crate) enum Presence {
 /// Whether the DHT answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Dht {
-    /// It is left out.
+    /// The DHT is not in use.
     Off,
-    /// Not within the time that there was.
+    /// No result within the time available.
     Late,
-    /// No node could be asked.
+    /// No node is known, so none could be asked.
     Silent,
-    /// Nodes are known, and not one of them has answered.
+    /// Nodes are known, but none has answered.
     Hangs,
     Answers(Duration),
 }
 
-/// What the router makes of the port that is listened on.
+/// The NAT's mapping of the port that is listened on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Nat {
-    /// There is none.
+    /// There is no NAT.
     None,
-    /// The same port.
+    /// The external port is the same.
     PortKept,
-    /// Another port, the same for everybody.
+    /// The external port differs, but is the same for every destination.
     OnePort,
-    /// Too few nodes have told.
+    /// Too few nodes have reported an address.
     Unknown,
-    /// A new port for everybody.
+    /// The external address or port differs by destination.
     Symmetric,
 }
 
@@ -126,62 +126,62 @@ pub(crate) enum Nat {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Udp {
-    /// It is left out.
+    /// UDP is not in use.
     Off,
     Unknown,
     Blocked,
     Works,
 }
 
-/// Who gets in from outside.
+/// Which peers can connect from outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Reach {
-    /// Nobody is meant to.
+    /// None: this peer does not listen.
     Off,
-    /// Not asked: a network of one's own.
+    /// Not tested: a private network.
     Assumed,
-    /// Nobody has told.
+    /// No test has given a result.
     Unknown,
-    /// Not even who was dialled before.
+    /// Not even peers that were dialled before.
     Nobody,
-    /// Who was dialled before, at least.
+    /// At least peers that were dialled before.
     Acquaintances,
     Strangers,
 }
 
-/// What the router says to being asked for a port.
+/// The router's answer to the request for a port mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Mapping {
-    /// It was not asked.
+    /// Not requested.
     Off,
-    /// It has not answered.
+    /// No answer yet.
     Asked,
     Mapped,
-    /// It took the port back.
+    /// The router has withdrawn the mapping.
     Lost,
     NoRouter,
     RouterNotPublic,
 }
 
-/// What transfers to expect.
+/// The kind of transfers to expect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outlook {
-    /// Direct ones with most peers.
+    /// Direct with most peers.
     Direct,
-    /// Direct ones where the other side can be reached, relayed ones elsewhere.
+    /// Direct with peers that can be reached, relayed with others.
     ReachablePeers,
-    /// Relayed ones.
+    /// Relayed only.
     Relays,
-    /// Too little was found out to say.
+    /// Too little is known to say.
     Unknown,
-    /// None beyond this network.
+    /// None beyond the local network.
     LocalNetwork,
 }
 
-/// The findings.
+/// Derives all findings.
 pub(crate) fn judge(network: &NetworkState, facts: &Facts) -> Diagnosis {
     let own: BTreeSet<IpAddr> = network.listening.iter().filter_map(ip).collect();
     let mut diagnosis = Diagnosis {
@@ -209,7 +209,7 @@ pub(crate) fn judge(network: &NetworkState, facts: &Facts) -> Diagnosis {
     diagnosis
 }
 
-/// Whether waiting any longer may change a finding.
+/// True if further waiting cannot change a finding.
 pub(crate) fn is_settled(diagnosis: &Diagnosis) -> bool {
     let asked = diagnosis.port_mapping == Mapping::Asked;
     if diagnosis.undecided || asked {
@@ -217,7 +217,7 @@ pub(crate) fn is_settled(diagnosis: &Diagnosis) -> bool {
     }
     match diagnosis.dht {
         Dht::Late => return false,
-        // Nothing more is heard from a network that nobody answers in.
+        // Without any answer, nothing more is expected from this network.
         Dht::Off | Dht::Silent | Dht::Hangs => return true,
         Dht::Answers(_) => {}
     }
@@ -226,8 +226,8 @@ pub(crate) fn is_settled(diagnosis: &Diagnosis) -> bool {
     nat && !lacks_relay && diagnosis.reachable != Reach::Unknown
 }
 
-/// Asks if dials are under way that matter: of bootstrap nodes as long as none, or none but by the ports of the web, is
-/// reached, and over UDP as long as nobody has answered that.
+/// True if dials that matter have not ended: of bootstrap nodes while none is reached or only web ports get through,
+/// and over UDP while it is unknown whether UDP gets out.
 fn is_undecided(network: &NetworkState, of: &Diagnosis) -> bool {
     let nodes = (of.bootstrap_reached() == 0 || of.tcp != Tcp::Works) && is_waiting(&of.bootstrap);
     let udp = of.udp == Udp::Unknown && !untried_over_udp(network).is_empty();
@@ -244,16 +244,17 @@ fn presence<'a>(ips: impl Iterator<Item = &'a IpAddr>) -> Presence {
     ips.map(of).max().unwrap_or(Presence::None)
 }
 
-/// Of the public internet, as far as an address alone tells. Carrier NATs have addresses that look like it.
+/// True for addresses of the public internet, as far as an address alone shows. Carrier NATs use addresses that look
+/// public.
 fn is_global(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => !is_shared(ip),
-        // 2000::/3 is all that was given out so far.
+        // Only 2000::/3 has been allocated so far.
         IpAddr::V6(ip) => ip.segments()[0] & 0xe000 == 0x2000,
     }
 }
 
-/// `100.64.0.0/10` (RFC 6598), behind the NATs of carriers.
+/// `100.64.0.0/10` (RFC 6598), used behind the NATs of carriers.
 fn is_shared(ip: Ipv4Addr) -> bool {
     let [first, second, ..] = ip.octets();
     first == 100 && second & 0xc0 == 64
@@ -270,7 +271,7 @@ fn dht(network: &NetworkState, facts: &Facts) -> Dht {
     }
 }
 
-/// IPv4 where it is used, for that is where NATs are; over UDP or TCP, whichever is the better.
+/// Uses IPv4 if possible, because that is where NATs are, and the better of the results for UDP and TCP.
 fn nat(network: &NetworkState, own: &BTreeSet<IpAddr>) -> Nat {
     let ports: BTreeSet<u16> = network.listening.iter().filter_map(port).collect();
     let of = |v4: bool, quic: bool| {
@@ -285,7 +286,7 @@ fn nat(network: &NetworkState, own: &BTreeSet<IpAddr>) -> Nat {
     best(true).or_else(|| best(false)).unwrap_or(Nat::Unknown)
 }
 
-/// Those from the internet, or else all: a neighbour sees nothing of the router.
+/// Keeps only the sightings from the internet, if there are any: a neighbour does not see the router's mapping.
 fn outermost(mut sightings: Vec<&Sighting>) -> Vec<&Sighting> {
     let outside = |seen: &&Sighting| path_kind(&seen.address) == PathKind::Direct;
     if sightings.iter().any(outside) {
@@ -339,7 +340,7 @@ fn mapping(mapping: &PortMapping) -> Mapping {
     }
 }
 
-/// As the transport sees it: it reserves until it is known that everybody gets through without.
+/// Follows the transport, which makes reservations until it is known that every peer can connect without a relay.
 fn needs_relay(network: &NetworkState, facts: &Facts) -> bool {
     let public = network.external.iter().any(|address| !is_relayed(address));
     let mapped = mapping(&network.port_mapping) == Mapping::Mapped;

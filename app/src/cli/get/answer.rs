@@ -1,4 +1,4 @@
-//! The answer to an offer: from the command line where it says enough, from the user where it does not.
+//! The answer to an offer: from the command line where it decides, otherwise from the user.
 
 use std::sync::Arc;
 
@@ -13,26 +13,26 @@ use crate::cli::screen::offer::{self, View};
 use crate::cli::screen::{Screen, Tone};
 use crate::cli::select::Selection;
 
-/// What the user is being asked.
+/// The question that the user is being asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asking {
     Nothing,
-    /// Whether they want it.
+    /// Whether to accept the offer.
     Accept,
-    /// Permission for files to land where a system reads them by itself.
+    /// Whether files may be put where the system reads them automatically.
     Landing {
         executables: bool,
     },
-    /// What to do with what exists already.
+    /// What to do with files that exist already.
     Conflict {
         executables: bool,
     },
 }
 
-/// What is to be done now.
+/// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Nothing: a question is open.
+    /// Nothing yet, because a question is open.
     Later,
     Decline,
     Accept {
@@ -42,31 +42,31 @@ pub(super) enum Decision {
     },
 }
 
-/// An offer, and how far it is answered.
+/// An offer and the state of its answer.
 pub(super) struct Answer<'a> {
     args: &'a Get,
     screen: &'a Screen,
     selection: Option<Selection>,
     offered: Option<Offered>,
     pub(super) asking: Asking,
-    /// Why the command line made us decline.
+    /// Why the offer is declined without a decision of the user.
     pub(super) refused: Option<Failure>,
 }
 
 pub(super) struct Offered {
     pub(super) manifest: Arc<Manifest>,
-    /// The folder of its own in which it lands.
+    /// The share's own folder, in which the files are put.
     pub(super) folder: Option<SafePath>,
     select: Option<Vec<u32>>,
     taken: Vec<u32>,
     free: Option<u64>,
     kept: KeptSummary,
-    /// Indexes of the files that would land where a system reads them by itself, in order.
+    /// Indexes, in order, of the files that would be put where the system reads them automatically.
     read_by_itself: Vec<u32>,
 }
 
 impl Offered {
-    /// `taken` entries exist already, and so much room is there, if that is known.
+    /// `taken`: indexes of entries that exist already. `free`: free space in bytes, if known.
     pub(super) fn new(
         manifest: Arc<Manifest>,
         folder: Option<SafePath>,
@@ -108,13 +108,13 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// What was taken of the offer.
+    /// Summary of the selected part of the offer.
     pub(super) fn summary(&self) -> Option<ManifestSummary> {
         self.offered.as_ref().map(|offered| offered.view().summary)
     }
 
-    /// An offer came, and its files land there. (It may come again, with other files, if the sender was restarted before
-    /// the answer.)
+    /// Handles an offer, whose files would be put in `landing`. It may come again, with other files, if the sender was
+    /// restarted before the answer.
     pub(super) fn offered(&mut self, mut offered: Offered, landing: Option<&Landing>) -> Decision {
         offered.select = match &self.selection {
             None => None,
@@ -145,12 +145,12 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The user accepted these files when the download began. Of other files nothing is kept.
+    /// True if the user accepted these files when the download began. Nothing is kept of other files.
     fn was_accepted(&self, kept: KeptSummary) -> bool {
         self.args.accepted && kept.bytes > 0
     }
 
-    /// A line that was typed; `None` at the end of standard input.
+    /// Handles a typed line; `None` is the end of standard input.
     pub(super) fn line(&mut self, line: Option<&str>) -> Decision {
         let answer = line.map(|line| line.trim().to_lowercase());
         match self.asking {
@@ -200,7 +200,7 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// They want it; where it lands may still be a question.
+    /// Continues after acceptance. Asks about the places of the files if necessary.
     fn accepted(&mut self, executables: bool) -> Decision {
         let Some(offered) = &self.offered else {
             return Decision::Later;
@@ -222,7 +222,7 @@ impl<'a> Answer<'a> {
         self.ask(Asking::Landing { executables })
     }
 
-    /// It may land there; what exists already may still be a question.
+    /// Continues once the places are agreed. Asks about existing files if necessary.
     fn landed(&mut self, executables: bool) -> Decision {
         if let Some(on_conflict) = self.args.on_conflict.decided() {
             return self.settled(on_conflict, executables);
@@ -230,7 +230,7 @@ impl<'a> Answer<'a> {
         let Some(view) = self.offered.as_ref().map(Offered::view) else {
             return Decision::Later;
         };
-        // Nothing is to overwrite what comes to be there in the meantime.
+        // A file created there in the meantime must not be overwritten.
         if view.taken.is_empty() || self.args.to_stdout() {
             return self.settled(OnConflict::Rename, executables);
         }

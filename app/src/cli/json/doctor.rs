@@ -1,4 +1,4 @@
-//! What `handover doctor` found.
+//! The findings of `handover doctor` as JSON.
 
 use handover_core::dial_back::Hint;
 use handover_core::{Multiaddr, PeerId};

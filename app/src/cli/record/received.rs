@@ -1,4 +1,4 @@
-//! A download, from its offer to its end. One that never came to an offer is none.
+//! A download, from its offer to its end. A download without an offer is not recorded.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use handover_core::engine::{DownloadError, DownloadOutcome, Event, PathKind};
 
 use super::{Note, now};
 
-/// What is known of a download that is under way.
+/// State of a download in progress.
 pub(super) struct Received {
     folder: Option<String>,
     peer: Option<PeerId>,
     path: Option<PathKind>,
     offer: Option<Offer>,
-    /// Bytes that are here.
+    /// Number of bytes present, from the last progress event.
     done: u64,
 }
 
@@ -38,7 +38,7 @@ impl Received {
         }
     }
 
-    /// Whether whom an event blames has proved the download's key.
+    /// True if an event blames the connected peer, which has proved that it knows the download's key.
     pub(super) fn has_met(&self, event: &Event) -> bool {
         matches!(event, Event::PeerBlamed { peer, .. } if self.peer == Some(*peer))
     }
@@ -135,7 +135,7 @@ impl Received {
                     _ => Ended::Failed,
                 };
                 transfer.reason = error.to_string();
-                // A disk that is full here is no fault of theirs.
+                // A local failure, such as a full disk, does not count against the peer.
                 let theirs =
                     !matches!(error, DownloadError::Disk(_) | DownloadError::Unsuitable(_));
                 theirs.then_some(false)
@@ -168,7 +168,7 @@ mod tests {
         Keypair::ed25519_from_bytes([1; 32]).unwrap()
     }
 
-    /// A download that has come to an offer.
+    /// Returns a download that has reached its offer.
     fn offered() -> Received {
         let parts = ManifestParts {
             name: "mods".to_string(),

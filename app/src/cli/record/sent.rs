@@ -1,4 +1,4 @@
-//! A share's receivers, from their coming to their leaving.
+//! A share's receivers, from joining to leaving.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -9,11 +9,11 @@ use handover_core::engine::{Event, PathKind, ReceiverOutcome, SessionId};
 
 use super::{Note, now};
 
-/// What is known of a share that is under way.
+/// State of a share in progress.
 pub(super) struct Sent {
     name: String,
     files: u64,
-    /// Those who are there; the engine bounds how many.
+    /// The receivers that are connected. The engine limits their number.
     receivers: BTreeMap<SessionId, Receiver>,
 }
 
@@ -21,7 +21,7 @@ struct Receiver {
     peer: PeerId,
     name: String,
     path: PathKind,
-    /// When it began to fetch; before that, when it came.
+    /// Start of the fetch; until then, the time of joining.
     since: Instant,
     fetching: bool,
 }
@@ -35,7 +35,7 @@ impl Sent {
         }
     }
 
-    /// Whether whom an event blames has proved the share's key.
+    /// True if the peer that an event blames is a current receiver, so it has proved that it knows the share's key.
     pub(super) fn has_met(&self, event: &Event) -> bool {
         let mut receivers = self.receivers.values();
         matches!(event, Event::PeerBlamed { peer, .. } if receivers.any(|known| known.peer == *peer))
@@ -91,7 +91,7 @@ impl Sent {
             ReceiverOutcome::Lost => (Ended::Failed, Some(false)),
             ReceiverOutcome::Violation => (Ended::Violation, Some(false)),
         };
-        // Who only looks in is not worth a line, and could push out those that are.
+        // A receiver that only looked at the offer is not recorded, as it could push out more useful entries.
         if sent == 0 && matches!(ended, Ended::Cancelled | Ended::Failed) {
             return Vec::new();
         }
@@ -135,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    /// What is noted of a receiver that came and left like this.
+    /// Returns the notes about a receiver that joined and left in this way.
     fn notes(outcome: ReceiverOutcome, bytes: u64) -> Vec<Note> {
         let keys = handover_core::Keypair::ed25519_from_bytes([1; 32]).unwrap();
         let (share, session) = (ShareId(1), SessionId(2));

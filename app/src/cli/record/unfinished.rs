@@ -1,4 +1,5 @@
-//! What a run that ends without a word leaves: noted as it begins, and crossed out when it ends in order.
+//! What another run needs to continue this one if it ends unexpectedly: stored at the beginning, removed at an orderly
+//! end.
 
 use handover::store::{Begun, OpenShare, Unfinished};
 use handover_core::PeerId;
@@ -8,7 +9,7 @@ use handover_core::engine::{DownloadOutcome, Event, OnConflict, ReceiverOutcome}
 use super::{Note, now};
 use crate::cli::unfinished::{Claimed, listing};
 
-/// A download that another run could go on with.
+/// A download that another run can continue.
 pub(in crate::cli) struct Download {
     begun: Begun,
     folder: String,
@@ -32,7 +33,7 @@ impl Download {
         }
     }
 
-    /// On which terms the offer is taken.
+    /// Sets the terms on which the offer is accepted.
     pub(super) fn accepted(&mut self, on_conflict: OnConflict, executables: bool) {
         self.on_conflict = on_conflict;
         self.executables = executables;
@@ -113,7 +114,7 @@ impl Share {
             Event::ShareEnded { .. } => return Some(Note::Closed(self.key.clone())),
             _ => return None,
         }
-        // Before the code is told there is nothing to be served again.
+        // Until the code is known, there is nothing to serve again.
         let opened = self.share.secret != [0; 32];
         opened.then(|| Note::Open(self.key.clone(), Box::new(self.share.clone())))
     }

@@ -1,4 +1,4 @@
-//! What the network here allows, in words: a finding a line, what it means for transfers, and what to do.
+//! The findings about the network as text, one a line, with what each means for transfers and what to do.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,19 +15,19 @@ use crate::cli::doctor::{
     Clock, Dht, Diagnosis, Mapping, Names, Nat, Obstacle, Outlook, Presence, Reach, Tcp, Udp,
 };
 
-/// Characters of an address that are shown.
+/// Maximum width of an address, in columns.
 const ADDRESS: usize = 160;
 
-/// A finding, and how it is meant.
+/// A finding and its tone.
 pub(crate) type Finding = (Tone, String);
 
-/// It has begun.
+/// Message at the start. `most` is the maximum duration.
 pub(crate) fn looking(most: Duration) -> String {
     let most = count(most.as_secs(), "second", "seconds");
     format!("looking at the network; this takes up to {most}")
 }
 
-/// What to expect.
+/// Message about the transfers to expect.
 pub(crate) fn summary(expect: Outlook) -> &'static str {
     match expect {
         Outlook::Direct => "\nDirect transfers: likely",
@@ -40,10 +40,10 @@ pub(crate) fn summary(expect: Outlook) -> &'static str {
     }
 }
 
-/// Every finding. `verbose`: also of each address of the bootstrap nodes, of each node that dialled back, and of each relay
-/// that refused.
+/// All findings. `verbose` adds each address of the bootstrap nodes, each node that dialled back, and each relay that
+/// refused.
 pub(crate) fn findings(of: &Diagnosis, verbose: bool) -> Vec<Finding> {
-    // Where nobody was asked, that nobody has said anything says nothing.
+    // If no node was asked, the lack of answers means nothing.
     let asked = matches!(of.dht, Dht::Answers(_)) && of.reachable > Reach::Assumed;
     let mut all = addresses(of);
     all.extend(bootstrap(of));
@@ -120,7 +120,7 @@ fn bootstrap(of: &Diagnosis) -> Option<Finding> {
     )))
 }
 
-/// Why none was reached, and what to do.
+/// Explains why no bootstrap node was reached, and what to do.
 fn obstacle(why: Obstacle) -> (&'static str, &'static str) {
     match why {
         Obstacle::Portal => (
@@ -162,7 +162,7 @@ fn obstacle(why: Obstacle) -> (&'static str, &'static str) {
     }
 }
 
-/// What came of dialling each address of the bootstrap nodes.
+/// Lists the dial outcome of each address of the bootstrap nodes.
 fn nodes(nodes: &[BootstrapNode]) -> Vec<Finding> {
     let line = |(address, outcome): &(Multiaddr, Option<Outcome>)| {
         let came = match outcome {
@@ -264,7 +264,7 @@ fn reach(reach: Reach) -> Option<Finding> {
     })
 }
 
-/// The answers of nodes that were asked to dial back.
+/// Summarises the answers of nodes that were asked to dial back.
 fn hints(hints: &[Hint]) -> Option<Finding> {
     let nodes = |nodes: fn(&Hint) -> &[PeerId]| {
         let nodes: BTreeSet<&PeerId> = hints.iter().flat_map(nodes).collect();
@@ -300,7 +300,7 @@ fn hints(hints: &[Hint]) -> Option<Finding> {
     )))
 }
 
-/// Each node, and what it said of an address.
+/// Lists what each node said about an address.
 fn who_dialled_back(hint: &Hint) -> Finding {
     let line = |node: &PeerId, came: &str| format!("\n      {node}: {came}");
     let reached = hint
@@ -394,7 +394,7 @@ mod tests {
         }
     }
 
-    /// Two of them, each with one address.
+    /// Two nodes, each with one address.
     fn nodes(outcomes: [Option<Outcome>; 2]) -> Vec<BootstrapNode> {
         let node = |(number, outcome): (u8, Option<Outcome>)| BootstrapNode {
             peer: peer(number),

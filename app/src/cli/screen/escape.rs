@@ -1,14 +1,14 @@
-//! Makes text from peers, disks and systems safe to print.
+//! Makes text from peers, disks and operating systems safe to print.
 //!
-//! A name may hold what moves the cursor, writes to the clipboard, turns the reading direction around or can't be seen
-//! at all. Such characters are printed as `\u{…}`, so that what is on the screen is what is there.
+//! A name may contain characters that move the cursor, write to the clipboard, reverse the reading direction or are
+//! invisible. They are printed as `\u{…}`, so that the screen shows what is really there.
 
 use std::fmt::Write;
 use std::io;
 
 use serde_json::ser::Formatter;
 
-/// The text with everything in it that a terminal or an eye would not show as it is written out as `\u{…}`.
+/// Returns the text with each deceptive character written as `\u{…}`.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
@@ -21,8 +21,8 @@ pub(crate) fn escape(text: &str) -> String {
     escaped
 }
 
-/// The text escaped, and at most `width` columns wide. What is too long loses its middle: the end of a name is what
-/// tells a picture from a program.
+/// Escapes the text and shortens it to at most `width` columns. The middle is cut out, because the end of a name
+/// distinguishes a picture from a program.
 pub(crate) fn fit(text: &str, width: usize) -> String {
     let escaped = escape(text);
     if console::measure_text_width(&escaped) <= width {
@@ -36,7 +36,7 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
     format!("{head}…{tail}")
 }
 
-/// Several lines, each escaped and fitted; no more than `lines` of them. For descriptions.
+/// Escapes and shortens each line of a description. Replaces the lines after the first `lines` by `…`.
 pub(crate) fn fit_lines(text: &str, width: usize, lines: usize) -> Vec<String> {
     let all = text.trim_end().lines().count();
     let mut fitted: Vec<String> = text
@@ -51,7 +51,7 @@ pub(crate) fn fit_lines(text: &str, width: usize, lines: usize) -> Vec<String> {
     fitted
 }
 
-/// Writes JSON on one line, with such characters as `\u` escapes. They can only stand in its strings.
+/// Writes JSON on one line, with deceptive characters as `\u` escapes. They can occur only in its strings.
 #[derive(Debug)]
 pub(crate) struct EscapedJson;
 
@@ -73,7 +73,7 @@ impl Formatter for EscapedJson {
     }
 }
 
-/// Characters from the front that are no more than `width` columns wide together.
+/// Takes characters from the front, up to a total width of `width` columns.
 fn take(chars: impl Iterator<Item = char>, width: usize) -> Vec<char> {
     let mut taken = Vec::new();
     let mut used = 0;
@@ -96,9 +96,9 @@ fn column(c: char) -> usize {
     console::measure_text_width(c.encode_utf8(&mut buffer))
 }
 
-/// What acts on a terminal, can't be seen, or has no agreed look: controls (C0, C1, DEL), bidirectional controls, what
-/// Unicode calls default ignorable, line separators, private use and noncharacters. The two variation selectors that
-/// make a character text or emoji are let through.
+/// True for characters that act on a terminal, are invisible, or have no agreed look: controls (C0, C1, DEL),
+/// bidirectional controls, those that Unicode calls default ignorable, line separators, private use and noncharacters.
+/// The two variation selectors that choose between text and emoji are allowed.
 fn is_deceptive(c: char) -> bool {
     c.is_control()
         || matches!(
@@ -133,7 +133,7 @@ mod tests {
 
     use super::*;
 
-    /// Row 5.
+    /// Row 5 of the threats.
     #[test]
     fn what_deceives_is_shown() {
         let texts = [

@@ -1,16 +1,16 @@
-//! Transfers that have ended, a line each.
+//! Finished transfers, one a line.
 
 use handover::store::{Direction, Ended, Transfer};
 
 use super::escape::fit;
 use super::units::{ago, count, path, size, took};
 
-/// Nothing was remembered.
+/// Message for an empty history.
 pub(crate) fn none() -> &'static str {
     "no transfers are remembered here"
 }
 
-/// It was forgotten.
+/// Message after clearing the history.
 pub(crate) fn cleared(transfers: u64) -> String {
     format!("forgot {}", count(transfers, "transfer", "transfers"))
 }

@@ -1,11 +1,11 @@
-//! How fast something grows, over the last few seconds.
+//! The rate at which something grows, over the last few seconds.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How far back a rate looks.
+/// Period over which a rate is averaged.
 const WINDOW: Duration = Duration::from_secs(4);
-/// Samples that are kept at the most.
+/// Maximum number of samples kept.
 const SAMPLES: usize = 32;
 
 /// Measures a rate from totals.
@@ -13,13 +13,13 @@ const SAMPLES: usize = 32;
 pub(crate) struct Meter(VecDeque<(Instant, u64)>);
 
 impl Meter {
-    /// So much is done by now. Returns bytes a second; 0 while that can't be told.
+    /// Adds a sample of the total. Returns the rate in bytes a second, or 0 while it is unknown.
     pub(crate) fn sample(&mut self, now: Instant, done: u64) -> u64 {
         if self.0.len() == SAMPLES {
             self.0.pop_front();
         }
         self.0.push_back((now, done));
-        // One sample older than the window stays, so that slow reports still have a past.
+        // One sample older than the window is kept, so that infrequent reports still have a previous one.
         while self.0.len() > 2
             && self
                 .0

@@ -1,9 +1,9 @@
-//! The screen: the one place that prints.
+//! The screen: the only place that prints.
 //!
 //! Standard output is for data (a received stream, a code for a pipe, JSON); everything for people goes to standard
-//! error. What is printed is rendered by the functions of the modules below, which are pure, and whatever they were
-//! given, nothing reaches a terminal unescaped. A peer's text can't even make a line of its own: the modules escape it
-//! before they lay it out.
+//! error. The functions of the modules below render the text and are pure. Whatever they are given, nothing reaches a
+//! terminal unescaped. Text from peers cannot even start a new line, because the modules escape it before they lay it
+//! out.
 
 pub(crate) mod doctor;
 pub(crate) mod escape;
@@ -31,27 +31,27 @@ use super::args::Global;
 use super::failure::Failure;
 use escape::{EscapedJson, escape};
 
-/// How often a line of progress is printed where lines can't be redrawn.
+/// Interval between progress lines where lines cannot be redrawn.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
-/// When the first of them is.
+/// Delay before the first of them.
 const PLAIN_FIRST: Duration = Duration::from_secs(2);
-/// Columns of a screen whose width is not known.
+/// Assumed width of a screen of unknown width, in columns.
 const WIDTH: usize = 100;
 
-/// Bytes of an event that are gathered before they are written.
+/// Buffer size for writing an event, in bytes.
 const EVENT: usize = 16 * 1024;
 
-/// How a line is meant.
+/// Meaning of a line, which determines its style.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Tone {
     Plain,
-    /// What is to be copied or acted on.
+    /// Text to be copied or acted on.
     Strong,
-    /// By the way.
+    /// Secondary information.
     Faint,
-    /// It worked.
+    /// Success.
     Good,
-    /// It did not.
+    /// Failure.
     Bad,
 }
 
@@ -70,18 +70,18 @@ impl Tone {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Detail {
-    /// Events for programs; of what is for people only errors.
+    /// Events for programs. People see only errors.
     Json,
-    /// The code, questions and errors.
+    /// Only the code, questions and errors.
     Quiet,
     Everything,
 }
 
-/// Where everything is printed.
+/// Prints everything.
 #[derive(Debug)]
 pub(crate) struct Screen {
     detail: Detail,
-    /// Lines that are redrawn, where standard error is a terminal.
+    /// The redrawn lines, if standard error is a terminal.
     live: Option<MultiProgress>,
 }
 
@@ -93,19 +93,19 @@ impl Screen {
             (false, false) => Detail::Everything,
         };
         let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-        // Lines of the log would tear redrawn ones apart.
+        // Log lines would break up redrawn lines.
         let redraws = io::stderr().is_terminal() && !dumb && global.verbose == 0;
         let live = (detail == Detail::Everything && redraws)
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr()));
         Self { detail, live }
     }
 
-    /// Whether somebody is there to answer a question.
+    /// True if a user can answer a question.
     pub(crate) fn can_ask(&self) -> bool {
         self.detail != Detail::Json && io::stdin().is_terminal() && io::stderr().is_terminal()
     }
 
-    /// Whether a person reads it. Elsewhere it may be kept, and read by others.
+    /// True if a person reads the screen. Other output may be stored, and read by others.
     pub(crate) fn is_read(&self) -> bool {
         self.detail != Detail::Json && io::stderr().is_terminal()
     }
@@ -114,7 +114,7 @@ impl Screen {
         self.detail == Detail::Json
     }
 
-    /// Columns for people.
+    /// Width of the screen, in columns.
     #[allow(clippy::unused_self)]
     pub(crate) fn width(&self) -> usize {
         let columns = Term::stderr()
@@ -123,21 +123,21 @@ impl Screen {
         columns.unwrap_or(WIDTH).clamp(40, 160)
     }
 
-    /// For people who have not asked for quiet.
+    /// Prints for people who have not asked for quiet.
     pub(crate) fn say(&self, tone: Tone, text: &str) {
         if self.detail == Detail::Everything {
             self.print(tone, text);
         }
     }
 
-    /// For people, even if they asked for quiet.
+    /// Prints for people, even if they asked for quiet.
     pub(crate) fn need(&self, tone: Tone, text: &str) {
         if self.detail != Detail::Json {
             self.print(tone, text);
         }
     }
 
-    /// A question; its answer is typed behind it.
+    /// Prints a question. The answer is typed after it.
     pub(crate) fn ask(&self, question: &str) {
         self.write(|out| {
             write!(out, "{} ", printable(question))?;
@@ -145,7 +145,7 @@ impl Screen {
         });
     }
 
-    /// Changes the answer that is being typed: takes columns away from its end, and adds text.
+    /// Changes the answer that is being typed: erases columns at its end, then appends text.
     pub(crate) fn retype(&self, erase: usize, text: &str) {
         self.write(|out| {
             write!(out, "{}{}", "\u{8} \u{8}".repeat(erase), escape(text))?;
@@ -153,7 +153,7 @@ impl Screen {
         });
     }
 
-    /// Why it did not work, for people and programs alike.
+    /// Reports a failure to people and programs.
     pub(crate) fn fail(&self, failure: &Failure) {
         self.event(&super::json::failed(failure));
         self.print(Tone::Bad, &trouble::what(failure));
@@ -162,29 +162,30 @@ impl Screen {
         }
     }
 
-    /// One line of data, on standard output.
-    // What prints goes by the screen, even where the screen's state does not matter.
+    /// Prints one line of data to standard output.
+    // All printing takes the screen, even if its state does not matter.
     #[allow(clippy::unused_self)]
     pub(crate) fn data(&self, line: &str) {
         let mut out = io::stdout().lock();
-        // Whoever closed their end does not want it.
+        // A reader that has closed its end does not want the data.
         let _ = writeln!(out, "{line}").and_then(|()| out.flush());
     }
 
-    /// An event, for programs that asked for them. It is written as it is made: an offer may list half a million files.
+    /// Writes an event, if programs asked for events. It is serialised while writing, because an offer may list half a
+    /// million files.
     pub(crate) fn event(&self, event: &impl Serialize) {
         if !self.is_json() {
             return;
         }
         let mut out = BufWriter::with_capacity(EVENT, io::stdout().lock());
         let written = event.serialize(&mut Serializer::with_formatter(&mut out, EscapedJson));
-        // Whoever closed their end does not want it.
+        // A reader that has closed its end does not want the data.
         if written.is_ok() {
             let _ = writeln!(out).and_then(|()| out.flush());
         }
     }
 
-    /// A new line that shows how something goes on.
+    /// Creates a progress line.
     pub(crate) fn live(&self) -> Live {
         let bar = self.live.as_ref().map(|lines| {
             let style = ProgressStyle::with_template("{msg}")
@@ -207,7 +208,7 @@ impl Screen {
         });
     }
 
-    /// Writes to standard error, over the redrawn lines. That nobody reads it is no reason to stop.
+    /// Writes to standard error, above the redrawn lines. Errors are ignored: a missing reader is no reason to stop.
     fn write(&self, write: impl FnOnce(&mut io::StderrLock<'static>) -> io::Result<()>) {
         let print = || {
             let _ = write(&mut io::stderr().lock());
@@ -219,7 +220,7 @@ impl Screen {
     }
 }
 
-/// A line that shows how something goes on: redrawn on a terminal, printed now and then elsewhere.
+/// A progress line: redrawn on a terminal, printed at intervals elsewhere.
 #[derive(Debug)]
 pub(crate) struct Live {
     bar: Option<ProgressBar>,
@@ -227,7 +228,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Shows it, on a terminal as `drawn` has it for so many columns, elsewhere as `plain` does.
+    /// Shows the progress: on a terminal as `drawn` renders it for a width in columns, elsewhere as `plain` does.
     pub(crate) fn show(
         &mut self,
         screen: &Screen,
@@ -251,7 +252,7 @@ impl Drop for Live {
     }
 }
 
-/// Where the log goes: standard error, line by line, with nothing in it that acts on a terminal.
+/// The log's writer: prints to standard error and escapes what acts on a terminal.
 pub(crate) struct Log;
 
 impl Write for Log {
@@ -267,7 +268,7 @@ impl Write for Log {
     }
 }
 
-/// Escaped but for its line breaks.
+/// Escapes text except for its line breaks.
 fn printable(text: &str) -> String {
     let lines: Vec<String> = text.split('\n').map(escape).collect();
     lines.join("\n")

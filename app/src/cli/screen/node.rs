@@ -1,21 +1,21 @@
-//! What whoever runs a node sees.
+//! What the operator of a node sees.
 
 use handover_core::Multiaddr;
 use handover_transports::libp2p::NetworkState;
 
 use super::units::count;
 
-/// It has an address.
+/// Message above the first address.
 pub(crate) fn serving() -> &'static str {
     "Serving the DHT and relaying. Others begin here with --bootstrap and one of these:\n"
 }
 
-/// An address of it, as others name it.
+/// An address of the node, in the form that others use.
 pub(crate) fn address(address: &Multiaddr) -> String {
     format!("    {address}")
 }
 
-/// How it does.
+/// Message about the state of the node.
 pub(crate) fn state(network: &NetworkState) -> String {
     let served = &network.served;
     format!(

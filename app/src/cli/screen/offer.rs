@@ -1,4 +1,4 @@
-//! The offer: what the other side wants to send, before anything of it is taken.
+//! The offer: what the other side wants to send, shown before any of it is accepted.
 
 use handover::landing::Landing;
 use handover_core::engine::{KeptSummary, ManifestSummary};
@@ -8,34 +8,34 @@ use handover_core::path::SafePath;
 use super::escape::{fit, fit_lines};
 use super::units::{count, size, summary};
 
-/// Entries that are named without being asked for.
+/// Maximum number of entries shown unless the user asks for all.
 const SHOWN: usize = 8;
-/// Programs that are named in the caution about them.
+/// Maximum number of programs named in the warning about them.
 const PROGRAMS: usize = 3;
-/// Lines of a description that are shown.
+/// Maximum number of lines of a description.
 const DESCRIPTION: usize = 6;
 
-/// An offer, as far as it is wanted.
+/// The selected part of an offer.
 #[derive(Debug)]
 pub(crate) struct View<'a> {
     manifest: &'a Manifest,
-    /// Indexes of what is wanted of it, in order.
+    /// Indexes of the selected entries, in order.
     wanted: Vec<u32>,
-    /// Those of them that exist here already, in order.
+    /// Indexes of the selected entries that exist here already, in order.
     pub(crate) taken: Vec<u32>,
-    /// Room where it would go, if known.
+    /// Free space at the target in bytes, if known.
     free: Option<u64>,
-    /// What the selected part amounts to.
+    /// Totals of the selected part.
     pub(crate) summary: ManifestSummary,
-    /// What an earlier run has left of it.
+    /// What an earlier run has received of it.
     kept: KeptSummary,
-    /// The folder of its own in which it lands.
+    /// The share's own folder, in which the files are put.
     folder: Option<&'a SafePath>,
     selected: bool,
 }
 
 impl<'a> View<'a> {
-    /// `select` (in order) and `taken` hold indexes into the manifest; no selection means all of it.
+    /// `select` (in order) and `taken` are indexes into the manifest. Without a selection, everything is selected.
     pub(crate) fn new(
         manifest: &'a Manifest,
         select: Option<&[u32]>,
@@ -64,23 +64,23 @@ impl<'a> View<'a> {
         }
     }
 
-    /// Whether there is room for it, as far as that is known.
+    /// True if there is enough space, or if the free space is unknown.
     pub(crate) fn fits(&self) -> bool {
         let needed = self.summary.bytes.saturating_sub(self.kept.bytes);
         self.free.is_none_or(|free| free >= needed)
     }
 
-    /// With what an earlier run has left.
+    /// Adds what an earlier run has received.
     pub(crate) fn keeping(self, kept: KeptSummary) -> Self {
         Self { kept, ..self }
     }
 
-    /// In a folder of its own.
+    /// Adds the share's own folder.
     pub(crate) fn landing_in(self, folder: Option<&'a SafePath>) -> Self {
         Self { folder, ..self }
     }
 
-    /// Indexes of the files that a system would read by itself if they landed there, in order.
+    /// Indexes, in order, of the files that the system would read automatically if they were put there.
     pub(crate) fn read_by_itself(&self, landing: &Landing) -> Vec<u32> {
         let read = self
             .entries()
@@ -94,7 +94,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// What a part of a manifest amounts to.
+/// Totals of these entries of a manifest.
 fn sum(manifest: &Manifest, indexes: &[u32]) -> ManifestSummary {
     let mut sum = ManifestSummary::default();
     for entry in indexes.iter().filter_map(|index| manifest.entry(*index)) {
@@ -113,7 +113,7 @@ fn is_program(entry: &Entry) -> bool {
     matches!(entry.kind, EntryKind::File { mode, .. } if mode & 0o111 != 0)
 }
 
-/// The whole offer; `ask` if a question follows.
+/// The whole offer. `ask` is true if a question follows.
 pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
     let mut lines = vec![title(view)];
     let description = fit_lines(view.manifest.description(), width - 4, DESCRIPTION);
@@ -128,7 +128,7 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
     };
     let all = shown.len();
     if many {
-        // The largest say most about what it is.
+        // The largest files say most about the content.
         shown.sort_by_key(|(index, entry)| (std::cmp::Reverse(entry.size()), *index));
         shown.truncate(SHOWN);
     }
@@ -148,7 +148,7 @@ pub(crate) fn offer(view: &View, ask: bool, width: usize) -> String {
     lines.join("\n")
 }
 
-/// The folder that it goes to.
+/// Message about the share's own folder.
 fn folder(view: &View) -> Option<String> {
     let name = fit(view.folder?.as_str(), 60);
     Some(format!(
@@ -156,7 +156,7 @@ fn folder(view: &View) -> Option<String> {
     ))
 }
 
-/// What need not be fetched any more.
+/// Message about what need not be fetched again.
 fn kept(view: &View) -> Option<String> {
     let bytes = view.kept.bytes.min(view.summary.bytes);
     (bytes > 0).then(|| {
@@ -165,7 +165,7 @@ fn kept(view: &View) -> Option<String> {
     })
 }
 
-/// All that is wanted, a line each.
+/// All selected entries, one a line.
 pub(crate) fn list(view: &View, width: usize) -> String {
     let lines: Vec<String> = view
         .entries()
@@ -174,7 +174,7 @@ pub(crate) fn list(view: &View, width: usize) -> String {
     lines.join("\n")
 }
 
-/// The question behind an offer; the capital letter is what Enter means.
+/// The question after an offer. The capital letter is the default for Enter.
 pub(crate) fn question(view: &View) -> String {
     let yes_no = if view.fits() { "Y/n" } else { "y/N" };
     let without_programs = if view.summary.executables > 0 {
@@ -185,7 +185,7 @@ pub(crate) fn question(view: &View) -> String {
     format!("accept? [{yes_no}/l{without_programs}]")
 }
 
-/// What the letters mean, for whoever typed another one.
+/// Explains the letters to a user who typed another one.
 pub(crate) fn help(view: &View) -> String {
     let mut help = "y accepts, n declines, l lists everything".to_string();
     if view.summary.executables > 0 {
@@ -194,23 +194,23 @@ pub(crate) fn help(view: &View) -> String {
     help
 }
 
-/// The one question about everything that exists already.
+/// The single question about all files that exist already.
 pub(crate) fn conflict_question() -> &'static str {
     "what exists already: [S]kip, [r]ename the new, [o]verwrite, [c]ancel?"
 }
 
-/// The names that exist already.
+/// Lists the files that exist already.
 pub(crate) fn conflicts(view: &View, width: usize) -> String {
     let names = names(view, &view.taken, width);
     format!("{} here already:\n{names}", exist(view.taken.len() as u64))
 }
 
-/// The one question about files that a system reads by itself.
+/// The single question about all files that the system reads automatically.
 pub(crate) fn landing_question() -> &'static str {
     "let them land there? [y/N]"
 }
 
-/// The names of these entries, which would land where a system reads them by itself.
+/// Lists these entries, which would be put where the system reads them automatically.
 pub(crate) fn read_by_itself(view: &View, indexes: &[u32], width: usize) -> String {
     let names = names(view, indexes, width);
     let files = count(indexes.len() as u64, "file would land", "files would land");
@@ -219,7 +219,7 @@ pub(crate) fn read_by_itself(view: &View, indexes: &[u32], width: usize) -> Stri
     )
 }
 
-/// The first of some entries, a line each.
+/// The first of these entries, one a line.
 fn names(view: &View, indexes: &[u32], width: usize) -> String {
     let entries = indexes
         .iter()
@@ -281,7 +281,7 @@ fn is_folder(entry: &Entry) -> bool {
     matches!(entry.kind, EntryKind::Folder { .. })
 }
 
-/// File managers do not show it unless they are told to.
+/// True for files that file managers hide by default.
 fn is_hidden(entry: &Entry) -> bool {
     let mut parts = entry.path.as_str().split('/');
     !is_folder(entry) && parts.any(|part| part.starts_with('.'))
@@ -440,7 +440,7 @@ mod tests {
         insta::assert_snapshot!(screens.join("\n\n"));
     }
 
-    /// Rows 4 and 5.
+    /// Rows 4 and 5 of the threats.
     #[test]
     fn an_offer_that_wants_to_deceive() {
         let manifest = manifest(

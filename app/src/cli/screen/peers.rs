@@ -1,4 +1,4 @@
-//! Peers that were met, and what is said where they need no code.
+//! Known peers, and messages about pairing.
 
 use std::path::Path;
 
@@ -8,15 +8,15 @@ use handover_core::{Multiaddr, PeerId};
 use super::escape::fit;
 use super::units::{ago, count, rate, size};
 
-/// Columns of a name.
+/// Maximum width of a name, in columns.
 const NAME: usize = 60;
 
-/// Nobody was met.
+/// Message for an empty list.
 pub(crate) fn none() -> &'static str {
     "no peers are remembered here"
 }
 
-/// A peer: what it is called and when it was met, who it is, and how it did.
+/// A peer: its names and when it was last met, its id, and its record.
 pub(crate) fn peer(peer: PeerId, record: &PeerRecord, now: u64, width: usize) -> String {
     let mut names = record.names.iter().map(|name| fit(name, NAME));
     let first = names.next().unwrap_or_else(|| "(no name)".to_string());
@@ -67,7 +67,7 @@ fn deeds(record: &PeerRecord) -> String {
     parts.join(" · ")
 }
 
-/// Peers of one name, by their ids.
+/// Lists peers with the same name by their ids.
 pub(crate) fn ids(several: &[&(PeerId, PeerRecord)], now: u64) -> String {
     let line = |(peer, record): &(PeerId, PeerRecord)| {
         format!("    {peer}  met {}", ago(record.last_met, now))
@@ -76,7 +76,7 @@ pub(crate) fn ids(several: &[&(PeerId, PeerRecord)], now: u64) -> String {
     lines.join("\n")
 }
 
-/// A peer is not known any more.
+/// Message after forgetting a peer.
 pub(crate) fn forgotten(name: &str, needed_no_code: bool) -> String {
     let name = fit(name, NAME);
     if needed_no_code {
@@ -86,12 +86,12 @@ pub(crate) fn forgotten(name: &str, needed_no_code: bool) -> String {
     }
 }
 
-/// Nobody is.
+/// Message after forgetting all peers.
 pub(crate) fn forgotten_all(peers: u64) -> String {
     format!("forgot {}", count(peers, "peer", "peers"))
 }
 
-/// Both sides have agreed.
+/// Message after a pairing.
 pub(crate) fn remembered(name: &str) -> String {
     let name = fit(name, NAME);
     format!(
@@ -99,12 +99,12 @@ pub(crate) fn remembered(name: &str) -> String {
     )
 }
 
-/// The other side did not say that it would.
+/// Message if the other side did not agree to a pairing.
 pub(crate) fn not_agreed() -> &'static str {
     "nobody is remembered: that takes --remember on both sides"
 }
 
-/// What was agreed on could not be kept.
+/// Message if a pairing could not be stored.
 pub(crate) fn not_remembered(error: &str) -> String {
     format!(
         "! What was agreed on could not be remembered: {}",
@@ -112,7 +112,7 @@ pub(crate) fn not_remembered(error: &str) -> String {
     )
 }
 
-/// The store could not be read.
+/// Message if the store could not be read and was moved to `aside`.
 pub(crate) fn begun_anew(aside: &Path) -> String {
     format!(
         "! What was remembered here can't be read, and was begun anew. What was there is in {}",
@@ -120,7 +120,7 @@ pub(crate) fn begun_anew(aside: &Path) -> String {
     )
 }
 
-/// A share for one peer is open. `us` is what that peer calls this computer.
+/// Message for a share with one peer. `us` is what that peer calls this computer.
 pub(crate) fn invitation(name: &str, us: &str, loopback: bool, bootstrap: &[Multiaddr]) -> String {
     let (name, us) = (fit(name, NAME), fit(us, NAME));
     let loopback = if loopback { " --loopback" } else { "" };

@@ -1,4 +1,4 @@
-//! What a receiver sees from the code to the closing line, but for the offer.
+//! What a receiver sees from the code to the final message, except for the offer.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -14,13 +14,13 @@ use super::units::{
     average, count, date, eta, path, path_and_distance, percent, rate, size, summary, took,
 };
 
-/// Cells of a progress bar.
+/// Number of cells in a progress bar.
 const BAR: u64 = 16;
 
-/// Asks for the code.
+/// Prompt for the code.
 pub(crate) const CODE_PROMPT: &str = "code:";
 
-/// Looking for the other side.
+/// Message while looking for the other side.
 pub(crate) fn connecting(attempt: u32, reason: Option<&str>) -> String {
     match (attempt, reason) {
         (0 | 1, None) => "looking for the other side …".to_string(),
@@ -32,17 +32,17 @@ pub(crate) fn connecting(attempt: u32, reason: Option<&str>) -> String {
     }
 }
 
-/// A link proved the key.
+/// Message once a link is keyed.
 pub(crate) fn connected(kind: PathKind) -> String {
     format!("connected · {}", path(kind))
 }
 
-/// The other side still lists its files.
+/// Message while the other side is listing its files.
 pub(crate) fn preparing() -> &'static str {
     "the other side is still listing its files …"
 }
 
-/// The sender is not there, and somebody else has what it shares.
+/// Message if the sharer is unreachable and a manifest source has its files.
 pub(crate) fn stands_in(over: PathKind) -> String {
     format!(
         "the sender can't be reached; somebody else has its files · {}",
@@ -50,7 +50,7 @@ pub(crate) fn stands_in(over: PathKind) -> String {
     )
 }
 
-/// The offer was accepted.
+/// Message after accepting the offer.
 pub(crate) fn accepted(what: &ManifestSummary, to: Option<&Path>) -> String {
     match to {
         Some(folder) => format!(
@@ -62,7 +62,7 @@ pub(crate) fn accepted(what: &ManifestSummary, to: Option<&Path>) -> String {
     }
 }
 
-/// A bar: `████░░░░`.
+/// A progress bar: `████░░░░`.
 pub(crate) fn bar(done: u64, total: u64) -> String {
     let cells = u128::from(BAR) * u128::from(done.min(total)) / u128::from(total.max(1));
     let full = usize::try_from(cells).unwrap_or(0);
@@ -70,7 +70,7 @@ pub(crate) fn bar(done: u64, total: u64) -> String {
     format!("{}{}", "█".repeat(full), "░".repeat(rest))
 }
 
-/// The transfer, on a line that is redrawn. `before` is the path that it moved away from.
+/// Progress of the transfer, for a line that is redrawn. `before` is the previous path.
 pub(crate) fn progress(progress: &Progress, before: Option<PathKind>, width: usize) -> String {
     let mut parts = Vec::new();
     if let Some(total) = progress.total {
@@ -93,7 +93,7 @@ pub(crate) fn progress(progress: &Progress, before: Option<PathKind>, width: usi
     }
     parts.extend(sources(progress));
     parts.push(way(progress, before));
-    // On a narrow screen the end of the line is what can be missed.
+    // On a narrow screen, the end of the line is the part that can be omitted.
     let mut line = String::new();
     for part in parts {
         let longer = if line.is_empty() {
@@ -109,7 +109,7 @@ pub(crate) fn progress(progress: &Progress, before: Option<PathKind>, width: usi
     line
 }
 
-/// The transfer, on a line of its own.
+/// Progress of the transfer, for a line of its own.
 pub(crate) fn progress_plain(progress: &Progress) -> String {
     let mut parts = Vec::new();
     if let Some(total) = progress.total {
@@ -129,14 +129,14 @@ pub(crate) fn progress_plain(progress: &Progress) -> String {
     parts.join(" · ")
 }
 
-/// The bytes of an earlier run are being read.
+/// Message while the bytes of an earlier run are being read.
 fn checking(progress: &Progress) -> Option<String> {
     let Checking { done, total } = progress.checking?;
     let percent = percent(done, total);
     Some(format!("checking what is here, {percent} %"))
 }
 
-/// Where it comes from, if that is not the sharer alone.
+/// Number of sources, if there are several.
 fn sources(progress: &Progress) -> Option<String> {
     let sources = progress.sources;
     (sources > 1).then(|| format!("from {sources} sources"))
@@ -162,7 +162,7 @@ fn way(progress: &Progress, before: Option<PathKind>) -> String {
     }
 }
 
-/// The transfer moved.
+/// Message after a change of path.
 pub(crate) fn path_changed(before: Option<PathKind>, now: PathKind) -> String {
     match before {
         Some(before) if before != now => format!("moved from {} to {}", path(before), path(now)),
@@ -170,7 +170,7 @@ pub(crate) fn path_changed(before: Option<PathKind>, now: PathKind) -> String {
     }
 }
 
-/// The last link is gone.
+/// Message after losing the last link.
 pub(crate) fn lost(reason: &str) -> String {
     format!(
         "connection lost ({}); looking for the other side again …",
@@ -178,19 +178,19 @@ pub(crate) fn lost(reason: &str) -> String {
     )
 }
 
-/// A relay has ended the connection, as it does.
+/// Message after a relay has ended the connection, which is normal.
 pub(crate) fn relay_ended() -> &'static str {
     "the relay has ended the connection, as public relays do after a little; going on over new ones, so this is slow"
 }
 
-/// The other side is only reached through relays that end each connection.
+/// Message if the other side is reached only through relays that end each connection.
 pub(crate) fn circuits(relays: usize, allowance: Allowance) -> String {
     let through = match relays {
         1 => "a relay, which ends".to_string(),
         _ => format!("{relays} relays, which end"),
     };
     let after = match (allowance.bytes, allowance.time) {
-        // It was taken off what the transport needs of it.
+        // What the transport itself needs has been subtracted.
         (Some(bytes), _) => format!("about {}", size(bytes)),
         (None, Some(time)) => took(time),
         (None, None) => "a little".to_string(),
@@ -198,7 +198,7 @@ pub(crate) fn circuits(relays: usize, allowance: Allowance) -> String {
     format!("through {through} each connection after {after}; new ones are opened before that")
 }
 
-/// What relays may be asked to carry is used up.
+/// Message when the allowance for the use of relays is used up. `an_hour` is in bytes.
 pub(crate) fn relays_spared(an_hour: u64) -> String {
     format!(
         "the relays belong to others, and have carried enough for now; going on at {} an hour through each. A direct \
@@ -207,7 +207,7 @@ pub(crate) fn relays_spared(an_hour: u64) -> String {
     )
 }
 
-/// Relays that only the other side has named.
+/// Lists relays that only the other side has named.
 pub(crate) fn relays_in_question(relays: &[(PeerId, Multiaddr)]) -> String {
     let mut text = String::from(
         "the other side is reached only through relays that it has named itself; who runs one sees this computer's address:",
@@ -218,12 +218,12 @@ pub(crate) fn relays_in_question(relays: &[(PeerId, Multiaddr)]) -> String {
     text
 }
 
-/// The question about them.
+/// The question whether to use them.
 pub(crate) fn relays_question() -> &'static str {
     "use them? [y/N]"
 }
 
-/// Nobody was found yet.
+/// Message while the other side has not been found.
 pub(crate) fn not_found(reached: bool) -> &'static str {
     if reached {
         "nobody with this code was found yet; still looking …"
@@ -232,7 +232,7 @@ pub(crate) fn not_found(reached: bool) -> &'static str {
     }
 }
 
-/// A short code was looked for under all days around this one.
+/// Message after a lookup of a short code under all days around this one.
 pub(crate) fn check_date(day: u32) -> String {
     let date = date(day);
     format!(
@@ -241,7 +241,7 @@ pub(crate) fn check_date(day: u32) -> String {
     )
 }
 
-/// The sender was found under another day.
+/// Message if the sender was found under another day.
 pub(crate) fn other_date(days: i32) -> String {
     let apart = count(days.unsigned_abs().into(), "day", "days");
     let way = if days > 0 { "ahead of" } else { "behind" };
@@ -250,12 +250,12 @@ pub(crate) fn other_date(days: i32) -> String {
     )
 }
 
-/// A file can't be had.
+/// Message about a file that could not be received.
 pub(crate) fn file_failed(path: &str, reason: &str, width: usize) -> String {
     format!("✗ {}: {}", fit(path, width), fit(reason, 160))
 }
 
-/// A file was left as it is.
+/// Message about a file that was skipped because it exists.
 pub(crate) fn file_skipped(path: &str, width: usize) -> String {
     format!(
         "skipped, it exists: {}",
@@ -263,7 +263,7 @@ pub(crate) fn file_skipped(path: &str, width: usize) -> String {
     )
 }
 
-/// A peer was dropped.
+/// Message about a peer that was dropped.
 pub(crate) fn blamed(peer: &PeerId, violation: &str) -> String {
     format!(
         "{peer} broke the protocol and was dropped: {}",
@@ -279,7 +279,7 @@ pub(crate) fn totals(bytes: u64, time: Duration, way: Option<PathKind>) -> Strin
     parts.join(" · ")
 }
 
-/// The line that a receiver's run ends with, and what else is to be known.
+/// The final message of a receiver's run, with further remarks.
 pub(crate) fn closing(name: &str, done: &DownloadSummary, to: Option<&Path>) -> String {
     let what = match name {
         "" => String::new(),
@@ -327,7 +327,7 @@ pub(crate) fn closing(name: &str, done: &DownloadSummary, to: Option<&Path>) -> 
     lines.join("\n")
 }
 
-/// All is here, and others are served.
+/// Message when the download is complete and seeding begins.
 pub(crate) fn seeding(time: Duration) -> String {
     let minutes = time.as_secs() / 60;
     let time = match (minutes, minutes % 60, minutes % (24 * 60)) {
@@ -339,17 +339,17 @@ pub(crate) fn seeding(time: Duration) -> String {
     format!("seeding for {time} · Ctrl-C ends it")
 }
 
-/// The user said no.
+/// Message after declining the offer.
 pub(crate) fn declined() -> &'static str {
     "declined; nothing was received"
 }
 
-/// The user stopped it, and it can go on.
+/// Message after the user has stopped a download that can be resumed.
 pub(crate) fn suspended() -> &'static str {
     "stopped; what has come is kept. To go on: the same command again, or handover resume"
 }
 
-/// The user gave up.
+/// Message after a cancelled download.
 pub(crate) fn cancelled() -> &'static str {
     "cancelled; files that were complete stay, the rest is removed"
 }

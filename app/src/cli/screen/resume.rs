@@ -4,12 +4,12 @@ use super::escape::fit;
 use super::units::{ago, size};
 use crate::cli::resume::Item;
 
-/// There is nothing.
+/// Message for an empty list.
 pub(crate) fn nothing() -> &'static str {
     "nothing has begun that did not end"
 }
 
-/// One thing that can go on, on a line.
+/// A download or share that can be continued, on one line.
 pub(crate) fn item(number: usize, item: &Item, now: u64, width: usize) -> String {
     let room = width.saturating_sub(50).max(20);
     match item {
@@ -28,12 +28,12 @@ pub(crate) fn item(number: usize, item: &Item, now: u64, width: usize) -> String
     }
 }
 
-/// Asks which.
+/// The question which one to continue.
 pub(crate) fn question(many: usize) -> String {
     format!("go on with which? [1-{many}]")
 }
 
-/// It is forgotten.
+/// Message after discarding an item.
 pub(crate) fn discarded() -> &'static str {
     "it is forgotten, and what was kept of it is removed"
 }

@@ -1,4 +1,4 @@
-//! What a sender sees: the code, who comes for it, and how each of them leaves.
+//! What a sender sees: the code, the receivers that join, and how each of them leaves.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::escape::fit;
 use super::receiving::{bar, totals};
 use super::units::{count, eta, path, path_and_distance, percent, rate, size, summary};
 
-/// Things left out of a share that are named.
+/// Maximum number of skipped or changed items that are named.
 const SKIPPED: usize = 10;
 
 /// `mods · 214 files · 1.2 GiB`.
@@ -19,7 +19,7 @@ pub(crate) fn scanned(name: &str, what: &ManifestSummary) -> String {
     format!("{} · {}", fit(name, 60), summary(what, " · "))
 }
 
-/// What could not be shared, and why.
+/// Lists what could not be shared, and why.
 pub(crate) fn left_out(skipped: &[(String, String)], width: usize) -> Option<String> {
     if skipped.is_empty() {
         return None;
@@ -39,12 +39,12 @@ pub(crate) fn left_out(skipped: &[(String, String)], width: usize) -> Option<Str
     Some(lines.join("\n"))
 }
 
-/// The share is one that an earlier run has served.
+/// Message if the share continues that of an earlier run.
 pub(crate) fn again() -> &'static str {
     "an earlier run of this ended without a word; going on under the same code"
 }
 
-/// Files are not what they were when an earlier run listed them.
+/// Lists the files that have changed since an earlier run listed them.
 pub(crate) fn changed(names: &[String], width: usize) -> String {
     let number = count(names.len() as u64, "file has", "files have");
     let mut lines = vec![format!("! {number} changed since then:")];
@@ -65,7 +65,7 @@ pub(crate) fn command(code: &str, loopback: bool, bootstrap: &[Multiaddr]) -> St
     format!("    handover get{loopback}{bootstrap} {code}")
 }
 
-/// What stands above the command.
+/// The line above the command.
 pub(crate) fn invitation(loopback: bool) -> &'static str {
     if loopback {
         "On this computer, run:"
@@ -74,12 +74,12 @@ pub(crate) fn invitation(loopback: bool) -> &'static str {
     }
 }
 
-/// What stands below the command.
+/// The note below the command.
 pub(crate) fn invitation_note() -> &'static str {
     "Where others use that computer too, run `handover get` alone and paste the code when it asks."
 }
 
-/// Whether the code can be found in the DHT.
+/// Message about whether the code can be found in the DHT.
 pub(crate) fn announced(findable: Findable) -> &'static str {
     match findable {
         Findable::Found => "the code can be found from anywhere now",
@@ -98,10 +98,10 @@ pub(crate) fn announced(findable: Findable) -> &'static str {
     }
 }
 
-/// A code as a picture, to be scanned.
+/// A QR code for the code.
 pub(crate) fn qr(code: &str) -> Option<String> {
     let picture = QrCode::with_error_correction_level(code, EcLevel::L).ok()?;
-    // Terminals are mostly dark: there, what is light in the picture is drawn.
+    // Most terminals are dark, so the light parts of the picture are drawn.
     let drawn = picture
         .render::<Dense1x2>()
         .dark_color(Dense1x2::Light)
@@ -110,7 +110,7 @@ pub(crate) fn qr(code: &str) -> Option<String> {
     Some(drawn)
 }
 
-/// Somebody had the number and other words.
+/// Message after a receiver used the right number with wrong words. `left` is the number of tries left.
 pub(crate) fn wrong_words(left: u32) -> String {
     if left == 0 {
         return "! The short code was tried with wrong words too often, and opens nothing any more. The long one still does; run the\n  \
@@ -123,7 +123,7 @@ pub(crate) fn wrong_words(left: u32) -> String {
     )
 }
 
-/// The code in its old form.
+/// Message with the code in its old form.
 pub(crate) fn legacy(code: Option<&str>) -> String {
     match code {
         Some(code) => format!("In the old form, for this network only:\n\n    {code}\n"),
@@ -134,23 +134,23 @@ pub(crate) fn legacy(code: Option<&str>) -> String {
     }
 }
 
-/// The code names no address.
+/// Message if the code contains no address.
 pub(crate) fn no_addresses() -> &'static str {
     "! This computer has no network that others could reach it by, so the code leads nowhere yet.\n  \
      Connect to a network, and a new code is printed; with --loopback it works on this computer alone."
 }
 
-/// The addresses have changed.
+/// Message above the new code after a change of addresses.
 pub(crate) fn new_code() -> &'static str {
     "The addresses of this computer have changed. The new command is:"
 }
 
-/// Nobody is there yet.
+/// Message while there is no receiver.
 pub(crate) fn waiting() -> &'static str {
     "waiting for a receiver · Ctrl-C ends it"
 }
 
-/// Hashing goes on meanwhile.
+/// Message while there is no receiver and files are being hashed.
 pub(crate) fn hashing(done: u64, total: u64) -> String {
     let percent = percent(done, total);
     format!(
@@ -159,25 +159,25 @@ pub(crate) fn hashing(done: u64, total: u64) -> String {
     )
 }
 
-/// Somebody came with the right code.
+/// Message after a receiver has joined with the right code.
 pub(crate) fn joined(name: &str, kind: PathKind) -> String {
     format!("{} joined · {}", fit(name, 40), path(kind))
 }
 
-/// How far a receiver is.
+/// Progress of a receiver.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Receiving {
     pub(crate) done: u64,
-    /// 0 where it is not known.
+    /// 0 if unknown.
     pub(crate) total: u64,
     pub(crate) rate: u64,
     pub(crate) path: PathKind,
-    /// The path that it moved away from.
+    /// The previous path.
     pub(crate) before: Option<PathKind>,
     pub(crate) rtt: Option<Duration>,
 }
 
-/// A receiver, on a line that is redrawn.
+/// Progress of a receiver, for a line that is redrawn.
 pub(crate) fn progress(name: &str, at: &Receiving, width: usize) -> String {
     let name = fit(name, 24);
     let amount = match at.total {
@@ -200,7 +200,7 @@ pub(crate) fn progress(name: &str, at: &Receiving, width: usize) -> String {
     line
 }
 
-/// A receiver, on a line of its own.
+/// Progress of a receiver, for a line of its own.
 pub(crate) fn progress_plain(name: &str, at: &Receiving) -> String {
     let amount = match at.total {
         0 => size(at.done),
@@ -228,7 +228,7 @@ fn rest(at: &Receiving) -> Vec<String> {
     parts
 }
 
-/// How a receiver left, and after how much.
+/// Message about how a receiver left, and after how many bytes.
 pub(crate) fn left(
     name: &str,
     outcome: &ReceiverOutcome,
@@ -253,7 +253,7 @@ pub(crate) fn left(
     }
 }
 
-/// A file can't be served any more.
+/// Message about a file that can no longer be served.
 pub(crate) fn file_failed(path: &str, error: &str, width: usize) -> String {
     format!(
         "✗ can't be sent any more: {}: {}",
@@ -262,7 +262,7 @@ pub(crate) fn file_failed(path: &str, error: &str, width: usize) -> String {
     )
 }
 
-/// The share is over.
+/// Message about the end of the share.
 pub(crate) fn ended(reason: &ShareEnd) -> String {
     match reason {
         ShareEnd::Stopped => "stopped sharing; the code no longer works".to_string(),
@@ -272,7 +272,7 @@ pub(crate) fn ended(reason: &ShareEnd) -> String {
     }
 }
 
-/// The first Ctrl-C.
+/// Message after the first Ctrl-C.
 pub(crate) fn stopping() -> &'static str {
     "stopping … (Ctrl-C again ends it at once)"
 }

@@ -1,8 +1,8 @@
-//! What is said of limits.
+//! Messages about rate limits.
 
 use super::escape::fit;
 
-/// `no more than 5 MB/s up and 1.5 MB/s down`.
+/// `limits: 5 MB/s up, 1.5 MB/s down`.
 pub(crate) fn limits(up: Option<u64>, down: Option<u64>) -> String {
     match (up, down) {
         (None, None) => "no limits any more".to_string(),
@@ -12,12 +12,12 @@ pub(crate) fn limits(up: Option<u64>, down: Option<u64>) -> String {
     }
 }
 
-/// The settings have changed and make no sense.
+/// Message if the changed settings are invalid.
 pub(crate) fn wrong(why: &str) -> String {
     format!("! The limits stay as they were: {}", fit(why, 400))
 }
 
-/// The sharer holds back, or goes on.
+/// Message when the sharer pauses or continues.
 pub(crate) fn sharer_paused(paused: bool) -> &'static str {
     if paused {
         "the other side has paused; waiting until it goes on …"
@@ -26,7 +26,7 @@ pub(crate) fn sharer_paused(paused: bool) -> &'static str {
     }
 }
 
-/// In the units in which limits are set, which are decimal: `1.5 MB/s`.
+/// A rate in the decimal units in which limits are set: `1.5 MB/s`.
 fn rate(bytes: u64) -> String {
     let units = [(1_000_000_000, "GB/s"), (1_000_000, "MB/s"), (1000, "kB/s")];
     let found = units.into_iter().find(|(scale, _)| bytes >= *scale);

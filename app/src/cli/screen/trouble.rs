@@ -3,7 +3,7 @@
 use super::escape::fit;
 use crate::cli::failure::Failure;
 
-/// Columns that a reason may take; it may come from a peer.
+/// Maximum width of a message, in columns. It may quote a peer.
 const REASON: usize = 600;
 
 /// What went wrong.
@@ -11,12 +11,12 @@ pub(crate) fn what(failure: &Failure) -> String {
     format!("✗ {}", fit(&failure.what, REASON))
 }
 
-/// What to do next, where that is known.
+/// What to do next, if known.
 pub(crate) fn advice(failure: &Failure) -> Option<String> {
     (!failure.advice.is_empty()).then(|| format!("  {}", failure.advice.replace('\n', "\n  ")))
 }
 
-/// What a mistyped word of a code may stand for.
+/// Suggests words for a mistyped word of a code.
 pub(crate) fn meant(words: &[&str]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     match quoted.as_slice() {

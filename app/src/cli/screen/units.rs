@@ -1,4 +1,4 @@
-//! Sizes, rates and times in words.
+//! Formats sizes, rates and times.
 
 use std::time::Duration;
 
@@ -33,13 +33,13 @@ pub(crate) fn rate(bytes_per_second: u64) -> String {
     format!("{}/s", size(bytes_per_second))
 }
 
-/// Bytes a second; `None` for a time too short to tell.
+/// Average rate in bytes a second; `None` for less than 50 ms.
 pub(crate) fn average(bytes: u64, took: Duration) -> Option<u64> {
     let millis = took.as_millis();
     (millis >= 50).then(|| u64::try_from(u128::from(bytes) * 1000 / millis).unwrap_or(u64::MAX))
 }
 
-/// Time left, `m:ss` or `h:mm:ss`; `None` if it can't be told.
+/// Remaining time as `m:ss` or `h:mm:ss`; `None` if it is unknown or at least 100 hours.
 pub(crate) fn eta(done: u64, total: u64, rate: u64) -> Option<String> {
     let seconds = total
         .saturating_sub(done)
@@ -53,7 +53,7 @@ pub(crate) fn eta(done: u64, total: u64, rate: u64) -> Option<String> {
     }
 }
 
-/// `2026-12-02`, of a day since 1970.
+/// `2026-12-02`, from days since 1970.
 pub(crate) fn date(day: u32) -> String {
     let seconds = i64::from(day) * 86_400;
     let time = OffsetDateTime::from_unix_timestamp(seconds);
@@ -63,7 +63,7 @@ pub(crate) fn date(day: u32) -> String {
     )
 }
 
-/// `2026-12-02 14:05`, of seconds since 1970.
+/// `2026-12-02 14:05`, from seconds since 1970.
 pub(crate) fn time_of_day(seconds: u64) -> String {
     let time = i64::try_from(seconds).ok();
     match time.and_then(|time| OffsetDateTime::from_unix_timestamp(time).ok()) {
@@ -84,7 +84,8 @@ pub(crate) fn took(time: Duration) -> String {
     }
 }
 
-/// `just now`, `5 min ago`, `3 h ago`, `12 days ago`, from seconds since 1970. A clock may have been set back meanwhile.
+/// `just now`, `5 min ago`, `3 h ago`, `12 days ago`, from seconds since 1970. The clock may have been set back since
+/// `at`.
 pub(crate) fn ago(at: u64, now: u64) -> String {
     let seconds = now.saturating_sub(at);
     match seconds {
@@ -108,13 +109,13 @@ pub(crate) fn count(number: u64, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
-/// `50 %`; never 100 before the end.
+/// A percentage, rounded down, so that 100 is reached only at the end.
 pub(crate) fn percent(done: u64, total: u64) -> u64 {
     let percent = u128::from(done.min(total)) * 100 / u128::from(total.max(1));
     u64::try_from(percent).unwrap_or(100)
 }
 
-/// `214 files, 1.2 GiB`, with `separator` between.
+/// A summary such as `214 files, 1.2 GiB`, with `separator` between the parts.
 pub(crate) fn summary(summary: &ManifestSummary, separator: &str) -> String {
     if summary.stream {
         return "a stream".to_string();
@@ -129,7 +130,7 @@ pub(crate) fn summary(summary: &ManifestSummary, separator: &str) -> String {
     parts.join(separator)
 }
 
-/// How the other side is reached.
+/// Names the path to the other side.
 pub(crate) fn path(path: PathKind) -> &'static str {
     match path {
         PathKind::Loopback => "this computer",
@@ -139,7 +140,7 @@ pub(crate) fn path(path: PathKind) -> &'static str {
     }
 }
 
-/// How the other side is reached, and how far away that is.
+/// Names the path to the other side, with its round-trip time.
 pub(crate) fn path_and_distance(kind: PathKind, rtt: Option<Duration>) -> String {
     match rtt {
         Some(rtt) => format!("{}, {}", path(kind), round_trip(rtt)),

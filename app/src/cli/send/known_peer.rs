@@ -1,4 +1,4 @@
-//! What a share says to and of peers that need no code, or will need none.
+//! Messages of a share about pairing, and about the paired peer that it is for.
 
 use handover_core::PeerId;
 
@@ -7,7 +7,8 @@ use crate::cli::json;
 use crate::cli::screen::{Tone, peers, sending};
 
 impl Sending<'_> {
-    /// Where it is for one peer alone there is no code: that one is told of. Whether it is so.
+    /// Shows how the one paired peer that the share is for fetches it without a code. Returns false if the share is for
+    /// everybody.
     pub(super) fn invited(&mut self) -> bool {
         let Some((known, us)) = &self.codes.known else {
             return false;
@@ -22,7 +23,7 @@ impl Sending<'_> {
         true
     }
 
-    /// A receiver is remembered from now on.
+    /// Reports that a receiver has been paired.
     pub(super) fn paired(&mut self, peer: PeerId, name: String) {
         self.remembered += 1;
         let name = if name.is_empty() {
@@ -33,7 +34,7 @@ impl Sending<'_> {
         self.screen.say(Tone::Good, &peers::remembered(&name));
     }
 
-    /// A receiver has everything. If it was to be remembered and is not, that is said.
+    /// Called when a receiver has completed. Reports if pairing was wanted and no receiver has been paired.
     pub(super) fn not_agreed(&self) {
         if self.args.remember && self.remembered == 0 {
             self.screen.say(Tone::Plain, peers::not_agreed());

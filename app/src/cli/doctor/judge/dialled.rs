@@ -1,4 +1,4 @@
-//! Reads the outcomes of dials: why nobody was reached, and which traffic gets out.
+//! Evaluates the outcomes of dials: why no node was reached, and which traffic gets out.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,57 +11,57 @@ use serde::Serialize;
 
 use super::{Udp, ip, is_quic, port};
 
-/// The ports of the web, which the narrowest firewalls let out.
+/// The ports of the web, which even the strictest firewalls let out.
 const WEB: [u16; 2] = [80, 443];
-/// Hosts that fail in the same way: of a single one it may be the fault.
+/// Minimum number of hosts that have to fail in the same way. A single one may be at fault itself.
 const SEVERAL: usize = 2;
 
-/// Why no bootstrap node was reached, as far as can be told.
+/// Why no bootstrap node was reached, as far as is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Obstacle {
-    /// Something on the way answers in the place of the nodes: a captive portal.
+    /// Something on the path answers in place of the nodes: a captive portal.
     Portal,
-    /// The nodes have other transports, multiplexers or security protocols.
+    /// The nodes speak other transports, multiplexers or security protocols.
     OtherProtocols,
-    /// Other nodes answer.
+    /// Nodes with other identities answer.
     OtherNodes,
-    /// Connections are taken and then cut.
+    /// Connections are accepted and then closed.
     Cut,
-    /// Connections are taken, and nothing comes on them.
+    /// Connections are accepted, but no data arrives on them.
     Silence,
-    /// Nothing listens there.
+    /// Connections are refused because nothing listens there.
     Refused,
-    /// No name could be resolved, and no node is named by its address.
+    /// No name could be resolved, and no node is configured by its IP address.
     Names,
-    /// There is no way to the internet.
+    /// There is no route to the internet.
     NoNetwork,
-    /// Nothing comes back.
+    /// No answer arrives.
     NoAnswer,
 }
 
-/// Asks if names are resolved.
+/// Whether names can be resolved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Names {
-    /// No bootstrap node has one.
+    /// No bootstrap node is configured by name.
     Off,
     Unknown,
     Fail,
     Work,
 }
 
-/// Asks if TCP gets out.
+/// Whether TCP gets out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Tcp {
     Unknown,
-    /// To the ports of the web, and to no others.
+    /// Only to the ports of the web.
     WebOnly,
     Works,
 }
 
-/// Why none was reached; `None` if one was, or if there is none.
+/// Why no bootstrap node was reached. `None` if one was, or if none is configured.
 pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
     if nodes.is_empty() || nodes.iter().any(BootstrapNode::is_reached) {
         return None;
@@ -74,7 +74,7 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
             .collect::<BTreeSet<_>>()
             .len()
     };
-    // Where names fail because nothing gets out, the addresses without names say so.
+    // If names fail because nothing gets out, the addresses without names show that.
     let mut but_names = failures.iter().filter(|(_, why)| *why != Reason::Unnamed);
     let all = |wanted: Reason| {
         let mut failures = failures.iter();
@@ -82,7 +82,7 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
             && failures.all(|(_, why)| [wanted, Reason::Unnamed].contains(why))
     };
     Some(
-        // A portal's name server calls every name its own address.
+        // A portal's name server resolves every name to the portal's address.
         if any(&[Reason::Http, Reason::Forbidden]) || hosts(Reason::Foreign) >= SEVERAL {
             Obstacle::Portal
         } else if any(&[Reason::NoMuxer, Reason::NoSecurity, Reason::UnknownKey])
@@ -107,7 +107,8 @@ pub(super) fn obstacle(nodes: &[BootstrapNode]) -> Option<Obstacle> {
     )
 }
 
-/// There is no way to any host. Over UDP that is not told: what is sent is lost, and only TCP to the same host says why.
+/// True if there is no route to any host. UDP does not report that: packets are lost, and only TCP to the same host
+/// shows the reason.
 fn leads_nowhere(failures: &[(&Multiaddr, Reason)]) -> bool {
     let unreachable = failures
         .iter()
@@ -134,10 +135,10 @@ fn failures(nodes: &[BootstrapNode]) -> impl Iterator<Item = (&Multiaddr, Reason
     })
 }
 
-/// A dial of a bootstrap node that is not reached has not ended.
+/// True if a dial of an unreached bootstrap node has not ended.
 pub(super) fn is_waiting(nodes: &[BootstrapNode]) -> bool {
     let missing = nodes.iter().filter(|node| !node.is_reached());
-    // The first that answers ends the dial, even if that is another node.
+    // The first answer ends the dial, even if it comes from another node.
     let other = |node: &&BootstrapNode| {
         let mut addresses = node.addresses.iter();
         addresses.any(|(_, outcome)| matches!(outcome, Some(Outcome::OtherPeer(_))))
@@ -177,7 +178,7 @@ fn host(address: &Multiaddr) -> Option<String> {
     address.iter().next().map(|part| part.to_string())
 }
 
-/// Something came back over TCP, whatever it was.
+/// True if the host has answered in any way.
 fn has_answered(outcome: Outcome) -> bool {
     match outcome {
         Outcome::Connected | Outcome::OtherPeer(_) => true,
@@ -185,8 +186,8 @@ fn has_answered(outcome: Outcome) -> bool {
     }
 }
 
-/// Asks if only the ports of the web get out. A host that answers on one of them and not on another port tells; hosts
-/// that answer on none may be dead, so it takes several of them.
+/// Whether only the ports of the web get out. A host that answers on one of them but not on another port shows that.
+/// Hosts that answer on none may be dead, so several of them are required.
 pub(super) fn tcp(network: &NetworkState) -> Tcp {
     let over_tcp = |contact: &&Contact| !is_relayed(&contact.address) && is_tcp(&contact.address);
     let contacts = || network.contacts.iter().filter(over_tcp);
@@ -217,7 +218,7 @@ fn is_tcp(address: &Multiaddr) -> bool {
     address.iter().any(|part| matches!(part, Protocol::Tcp(_)))
 }
 
-/// Asks if UDP gets out: only nodes that speak QUIC, and that TCP reaches, can tell that it does not.
+/// Whether UDP gets out. Only nodes that speak QUIC and are reached by TCP can show that it does not.
 pub(super) fn udp(network: &NetworkState) -> Udp {
     let over_quic = |contact: &&Contact| !is_relayed(&contact.address) && is_quic(&contact.address);
     let quic = || network.contacts.iter().filter(over_quic);
@@ -240,7 +241,7 @@ pub(super) fn udp(network: &NetworkState) -> Udp {
     }
 }
 
-/// Nodes that are reached by TCP and speak QUIC, and have not been dialled over it: who, and where.
+/// Nodes that are reached by TCP, speak QUIC and have not been dialled over it, with their addresses.
 pub(crate) fn untried_over_udp(network: &NetworkState) -> Vec<(PeerId, Vec<Multiaddr>)> {
     let is_tried = |peer: PeerId| {
         let mut contacts = network.contacts.iter();

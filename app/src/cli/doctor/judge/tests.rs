@@ -1,4 +1,4 @@
-//! Each finding, from what a transport would tell.
+//! Each finding, from the state that a transport would report.
 
 use std::time::Instant;
 
@@ -37,7 +37,7 @@ fn peer(number: u8) -> PeerId {
     keys.public().to_peer_id()
 }
 
-/// A host on the internet.
+/// The address of a host on the internet.
 fn host(number: u8) -> String {
     format!("203.0.113.{number}")
 }
@@ -60,7 +60,7 @@ fn contact(number: u8, address: Multiaddr, outcome: Outcome) -> Contact {
 
 const SILENT: Outcome = Outcome::Failed(Reason::TimedOut);
 
-/// At home: the router keeps ports, lets nobody in and has no `UPnP`; three relays are held.
+/// A home network: the router keeps ports, blocks incoming connections and has no `UPnP`; three relays are reserved.
 fn home() -> NetworkState {
     let relay = || HeldReservation {
         relay: PeerId::random(),
@@ -89,7 +89,7 @@ fn home() -> NetworkState {
     }
 }
 
-/// On the public network, whose DHT answers.
+/// The public network, whose DHT answers.
 fn facts() -> Facts {
     Facts {
         dht: true,
@@ -228,7 +228,7 @@ fn ipv6_says_nothing_of_the_nat_of_ipv4() {
     assert_eq!(judge(&alone, &facts()).nat, Nat::None);
 }
 
-/// At home, after these dials, and with TCP alone seen from outside.
+/// The home network after these dials, with sightings over TCP only.
 fn after(contacts: Vec<Contact>) -> NetworkState {
     NetworkState {
         sightings: vec![seen(tcp(ROUTER, PORT), 3)],
@@ -300,7 +300,7 @@ fn where_only_the_ports_of_the_web_get_out_no_direct_transfer_is_promised() {
     assert_eq!(found.tcp, Tcp::Unknown, "nothing gets out");
 }
 
-/// Over UDP nothing says that there is no way: what is sent is lost.
+/// Over UDP, an unreachable host is not reported as such: the packets are lost.
 #[test]
 fn without_any_network_udp_that_times_out_is_not_taken_for_a_firewall() {
     let failed = |reason| Some(Outcome::Failed(reason));
