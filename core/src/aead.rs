@@ -1,10 +1,10 @@
-//! AES-256-GCM for the frames of a link, behind one seam with two implementations.
+//! AES-256-GCM for the frames of a link, with two interchangeable implementations.
 //!
-//! [`aws_lc`] is assembler and the default; [`rust_crypto`] is Rust alone, for targets without the other. Both make the
-//! same bytes. A nonce is four zero bytes and a frame's sequence number as a big-endian u64, as in Noise's AESGCM
-//! (Noise specification, section 12). There is no associated data.
+//! [`aws_lc`] uses assembler and is the default; [`rust_crypto`] is pure Rust, for targets that the former does not
+//! support. Both produce the same bytes. A nonce is four zero bytes and the frame's sequence number as a big-endian
+//! u64, as in Noise's AESGCM (Noise specification, section 12). There is no associated data.
 //!
-//! A key does not watch its nonces: that no number is used twice with one key is the caller's promise
+//! A key does not track its nonces: the caller must never use a sequence number twice with one key
 //! (see [`crate::frame`]).
 
 #![allow(
@@ -19,22 +19,22 @@ pub use aws_lc::AeadKey;
 #[cfg(not(feature = "aws-lc"))]
 pub use rust_crypto::AeadKey;
 
-/// Bytes of a key.
+/// Length of a key, in bytes.
 pub const KEY: usize = 32;
-/// Sequence numbers from here on are refused: no key seals more frames than this. At 256 KiB a frame it is a pebibyte,
-/// far within what NIST SP 800-38D, section 8.3, lets one key do.
+/// Maximum number of frames per key: this sequence number and higher ones are refused. At 256 KiB a frame that is
+/// 1 PiB, far below the limit for one key in NIST SP 800-38D, section 8.3.
 pub const MAX_SEQ: u64 = 1 << 32;
 
-/// The authenticator of a sealed text.
+/// The authentication tag of a ciphertext.
 pub type Tag = [u8; TAG as usize];
 
-/// Why something could not be sealed or opened.
+/// Why sealing or opening failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AeadError {
-    /// The sequence number is [`MAX_SEQ`] or more: the link has to be made anew.
+    /// The sequence number is [`MAX_SEQ`] or more: the link needs a new handshake.
     #[error("the key has sealed all it may")]
     Exhausted,
-    /// Not what was sealed with this key under this number.
+    /// The text was not sealed with this key and sequence number.
     #[error("the seal is broken")]
     Forged,
 }
@@ -50,7 +50,7 @@ fn nonce(seq: u64) -> Result<[u8; 12], AeadError> {
     Ok(nonce)
 }
 
-/// The implementation by aws-lc-rs.
+/// Implementation with aws-lc-rs.
 #[cfg(feature = "aws-lc")]
 pub mod aws_lc {
     use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
@@ -58,11 +58,11 @@ pub mod aws_lc {
 
     use super::{AeadError, KEY, Tag, nonce};
 
-    /// A key that seals or opens. What it holds is wiped when it is dropped.
+    /// A key that seals or opens. It is wiped on drop.
     pub struct AeadKey(LessSafeKey);
 
     impl AeadKey {
-        /// Makes a key of its bytes.
+        /// Creates a key from its bytes.
         pub fn new(key: [u8; KEY]) -> Self {
             let key = Zeroizing::new(key);
             let key = UnboundKey::new(&AES_256_GCM, key.as_slice())
@@ -70,7 +70,7 @@ pub mod aws_lc {
             Self(LessSafeKey::new(key))
         }
 
-        /// Turns plaintext into ciphertext of the same length, in place, and returns its tag.
+        /// Encrypts `text` in place and returns its tag. The length does not change.
         pub fn seal_in_place(&self, seq: u64, text: &mut [u8]) -> Result<Tag, AeadError> {
             let nonce = Nonce::assume_unique_for_key(nonce(seq)?);
             let tag = self
@@ -83,8 +83,8 @@ pub mod aws_lc {
                 .expect("the tag of AES-GCM has 16 bytes"))
         }
 
-        /// Turns ciphertext with its tag behind it into plaintext, in place, and returns the plaintext's length: that
-        /// many bytes of `sealed` are good. On an error what it holds is of no use.
+        /// Decrypts `sealed` (ciphertext followed by its tag) in place and returns the length of the plaintext at its
+        /// start. After an error, the contents of `sealed` are meaningless.
         pub fn open_in_place(&self, seq: u64, sealed: &mut [u8]) -> Result<usize, AeadError> {
             let nonce = Nonce::assume_unique_for_key(nonce(seq)?);
             let plain = self.0.open_in_place(nonce, Aad::empty(), sealed);
@@ -95,7 +95,7 @@ pub mod aws_lc {
     }
 }
 
-/// The implementation by aes-gcm, of the `RustCrypto` project.
+/// Implementation with the aes-gcm crate of the `RustCrypto` project.
 pub mod rust_crypto {
     use aes_gcm::{AeadInOut, Aes256Gcm, KeyInit};
     use zeroize::Zeroizing;
@@ -103,17 +103,17 @@ pub mod rust_crypto {
     use super::{AeadError, KEY, Tag, nonce};
     use crate::limits::TAG;
 
-    /// A key that seals or opens. What it holds is wiped when it is dropped.
+    /// A key that seals or opens. It is wiped on drop.
     pub struct AeadKey(Aes256Gcm);
 
     impl AeadKey {
-        /// Makes a key of its bytes.
+        /// Creates a key from its bytes.
         pub fn new(key: [u8; KEY]) -> Self {
             let key = Zeroizing::new(key);
             Self(Aes256Gcm::new((&*key).into()))
         }
 
-        /// Turns plaintext into ciphertext of the same length, in place, and returns its tag.
+        /// Encrypts `text` in place and returns its tag. The length does not change.
         pub fn seal_in_place(&self, seq: u64, text: &mut [u8]) -> Result<Tag, AeadError> {
             let tag = self
                 .0
@@ -122,8 +122,8 @@ pub mod rust_crypto {
             Ok(tag.into())
         }
 
-        /// Turns ciphertext with its tag behind it into plaintext, in place, and returns the plaintext's length: that
-        /// many bytes of `sealed` are good. On an error what it holds is of no use.
+        /// Decrypts `sealed` (ciphertext followed by its tag) in place and returns the length of the plaintext at its
+        /// start. After an error, the contents of `sealed` are meaningless.
         pub fn open_in_place(&self, seq: u64, sealed: &mut [u8]) -> Result<usize, AeadError> {
             let nonce = nonce(seq)?;
             let (text, tag) = sealed

@@ -1,7 +1,7 @@
-//! Decoding lists without believing what they say of their length.
+//! Lists that are decoded without trusting their declared length.
 //!
-//! serde sets aside room for as many elements as a message claims to hold, up to a megabyte. [`Bounded`] sets nothing
-//! aside: it grows as elements really arrive, and fails at the first one over its bound.
+//! serde preallocates for the number of elements that a message claims, up to 1 MiB. [`Bounded`] preallocates nothing:
+//! it grows as elements arrive, and fails at the first element over its bound.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -15,7 +15,7 @@ use serde::{Serialize, Serializer};
 pub struct Bounded<T, const MAX: usize>(Vec<T>);
 
 impl<T, const MAX: usize> Bounded<T, MAX> {
-    /// The elements, by value.
+    /// Returns the elements as a vector.
     pub fn into_inner(self) -> Vec<T> {
         self.0
     }
@@ -35,7 +35,7 @@ impl<T, const MAX: usize> Deref for Bounded<T, MAX> {
     }
 }
 
-/// A list that is one of ours and so within its bound; a longer one would be refused by every peer.
+/// For lists of our own, which are within the bound by construction. A longer one would be refused by every peer.
 impl<T, const MAX: usize> From<Vec<T>> for Bounded<T, MAX> {
     fn from(elements: Vec<T>) -> Self {
         assert!(

@@ -1,41 +1,40 @@
-//! Chunks: a file cut where its content says so, and not at every so many bytes.
+//! Chunks: pieces of a file whose boundaries depend on the content, not on fixed offsets.
 //!
-//! What is inserted into a file moves everything behind it, so that no leaf there is what it was; chunks move along. A
-//! receiver that has an older version cuts that in the same way, and takes over what both have. Nothing is proved by a
-//! chunk's hash: what was taken over is checked as a part of its file, by the root.
+//! An insertion into a file shifts everything after it, so that no leaf there stays the same; chunk boundaries shift
+//! along. A receiver that has an older version cuts it in the same way and reuses the chunks that both versions have.
+//! A chunk's hash proves nothing: reused bytes are verified as part of their file, by the root.
 //!
-//! This module knows how a list of chunks is written. How a file is cut is `FastCDC` with these lengths (PROTOCOL.md §9.5),
-//! and is done where the bytes are.
+//! This module encodes and decodes lists of chunks. Cutting a file (`FastCDC` with these lengths, PROTOCOL.md §9.5) is
+//! done by the driver, which has the bytes.
 
 use sha2::{Digest, Sha256};
 
 use crate::limits::LEAF;
 
-/// Bytes in a chunk at the least, but for the last one of a file: 8 KiB.
+/// Minimum length of a chunk, in bytes, except for the last one of a file: 8 KiB.
 pub const MIN: u32 = LEAF / 2;
-/// Bytes in a chunk that are aimed at: 32 KiB.
+/// Target length of a chunk, in bytes: 32 KiB.
 pub const AVERAGE: u32 = 2 * LEAF;
-/// Bytes in a chunk at the most: 128 KiB.
+/// Maximum length of a chunk, in bytes: 128 KiB.
 pub const MAX: u32 = 8 * LEAF;
-/// Chunks of one file at the most: those of 1 GiB where all are as small as they may be. Of a file with more there is
-/// no list.
+/// Maximum number of chunks of one file: 1 GiB in chunks of minimum length. A file with more chunks has no list.
 pub const MAX_CHUNKS: u32 = 128 * 1024;
-/// Bytes of a chunk in a list.
+/// Length of one chunk in an encoded list, in bytes.
 pub const ENCODED: usize = 4 + HASH;
-/// Bytes of a chunk's hash.
+/// Length of a chunk's hash, in bytes.
 const HASH: usize = 16;
 
 /// One chunk of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
-    /// Its bytes.
+    /// Its length, in bytes.
     pub len: u32,
-    /// The first half of their SHA-256.
+    /// The first half of the SHA-256 of its bytes.
     pub hash: [u8; HASH],
 }
 
 impl Chunk {
-    /// The chunk of these bytes.
+    /// Returns the chunk with these bytes.
     pub fn of(bytes: &[u8]) -> Self {
         let mut hash = [0; HASH];
         for (to, from) in hash.iter_mut().zip(Sha256::digest(bytes)) {
@@ -48,7 +47,7 @@ impl Chunk {
     }
 }
 
-/// Chunks as they stand in a payload: of each its length, big end first, and its hash.
+/// Encodes chunks for a payload: for each its length, big-endian, and its hash.
 pub fn encode(chunks: &[Chunk]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(chunks.len().saturating_mul(ENCODED));
     for chunk in chunks {
@@ -58,7 +57,7 @@ pub fn encode(chunks: &[Chunk]) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`encode`] wrote; `None` if it is not whole chunks, or one has no bytes or more than [`MAX`].
+/// Decodes what [`encode`] wrote. `None` if `bytes` is not a whole number of chunks, or a length is 0 or over [`MAX`].
 pub fn decode(bytes: &[u8]) -> Option<Vec<Chunk>> {
     let (chunks, rest) = bytes.as_chunks::<ENCODED>();
     if !rest.is_empty() {
@@ -73,7 +72,7 @@ pub fn decode(bytes: &[u8]) -> Option<Vec<Chunk>> {
     chunks.iter().map(read).collect()
 }
 
-/// Whether these are all chunks of a file of `size` bytes.
+/// True if the lengths of these chunks add up to a file of `size` bytes.
 pub fn fits(chunks: &[Chunk], size: u64) -> bool {
     chunks.iter().map(|chunk| u64::from(chunk.len)).sum::<u64>() == size
 }
@@ -88,7 +87,7 @@ mod tests {
         let bytes = encode(&chunks);
         assert_eq!(decode(&bytes).unwrap(), chunks);
         assert_eq!(decode(&[]).unwrap(), []);
-        // SHA-256 of "abc" (FIPS 180-2, B.1), its first half.
+        // The first half of SHA-256("abc") (FIPS 180-2, B.1).
         let abc = data_encoding::HEXLOWER.encode(&bytes[..ENCODED]);
         assert_eq!(abc, "00000003ba7816bf8f01cfea414140de5dae2223");
         assert!(fits(&chunks, 3 + u64::from(MAX)));

@@ -1,8 +1,8 @@
 //! Which addresses of a code are dialled.
 //!
-//! A code is somebody else's word: dialled as it stands, it could make this machine knock at services of its own, at
-//! its router or at whole networks. So only plain addresses of other machines are dialled, or of relays that lead there,
-//! and only so many.
+//! A code comes from somebody else. Dialled unchecked, its addresses could make this machine connect to its own services,
+//! to its router or to whole networks. So only plain addresses of other machines are dialled, or of relays that lead
+//! there, and only a limited number.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,12 +13,12 @@ use crate::engine::PathKind;
 use crate::limits::Limits;
 use crate::{Multiaddr, PeerId};
 
-/// The addresses of a code, sorted into those to dial and those not to.
+/// A code's addresses, sorted into those to dial and those to refuse.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Vetted {
-    /// To be dialled: in the code's order, each once, `limits.addresses` at the most.
+    /// Addresses to dial, in the code's order, without duplicates, at most `limits.addresses`.
     pub dial: Vec<Multiaddr>,
-    /// Not to be dialled, and why.
+    /// Addresses that are not dialled, with the reason.
     pub refused: Vec<(Multiaddr, Refused)>,
 }
 
@@ -29,7 +29,7 @@ pub enum Refused {
     /// `/p2p/…/p2p-circuit`.
     #[error("this kind of address is not supported")]
     Unsupported,
-    /// This machine itself, and the user did not allow that.
+    /// This machine itself, without the user's permission to dial it.
     #[error("the address is this machine itself")]
     Loopback,
     /// `0.0.0.0/8` or `::`.
@@ -47,12 +47,12 @@ pub enum Refused {
     /// Port 0.
     #[error("the address has no port")]
     PortZero,
-    /// Over the limit.
+    /// More addresses than the limit.
     #[error("the code has too many addresses")]
     TooMany,
 }
 
-/// Sorts the addresses of a code. `allow_loopback` is the user's own word that this machine may be dialled.
+/// Sorts the addresses of a code. `allow_loopback` is the user's permission to dial this machine.
 pub fn vet(addresses: &[Multiaddr], allow_loopback: bool, limits: &Limits) -> Vetted {
     let mut vetted = Vetted::default();
     for address in addresses {
@@ -68,7 +68,7 @@ pub fn vet(addresses: &[Multiaddr], allow_loopback: bool, limits: &Limits) -> Ve
     vetted
 }
 
-/// Why there is nothing to dial, in a sentence for people.
+/// Explains to the user why there is nothing to dial.
 pub fn explain_none(refused: &[(Multiaddr, Refused)]) -> String {
     if refused.is_empty() {
         return "the code names no address".to_string();
@@ -84,18 +84,18 @@ pub fn explain_none(refused: &[(Multiaddr, Refused)]) -> String {
     )
 }
 
-/// Addresses by what they lead over, each in their order.
+/// Addresses by transport, each kind in its original order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Ways {
-    /// Straight, over TCP.
+    /// Direct, over TCP.
     pub tcp: Vec<Multiaddr>,
-    /// Straight, over QUIC.
+    /// Direct, over QUIC.
     pub quic: Vec<Multiaddr>,
     /// Through a relay.
     pub relayed: Vec<Multiaddr>,
 }
 
-/// Sorts addresses by what they lead over. Those that are not supported are left out.
+/// Sorts addresses by transport. Unsupported ones are left out.
 pub fn ways(addresses: &[Multiaddr]) -> Ways {
     let mut ways = Ways::default();
     for address in addresses {
@@ -110,7 +110,7 @@ pub fn ways(addresses: &[Multiaddr]) -> Ways {
     ways
 }
 
-/// The kinds of which [`of_each_kind`] takes one after the other: through a relay or not, QUIC or not, IPv6 or not.
+/// Address kinds among which [`of_each_kind`] alternates: relayed or not, QUIC or not, IPv6 or not.
 type Kind = (bool, bool, bool);
 
 fn kind(address: &Multiaddr) -> Kind {
@@ -122,9 +122,9 @@ fn kind(address: &Multiaddr) -> Kind {
     (is_relayed(address), address.iter().any(is_quic), is_ipv6)
 }
 
-/// At most `most` of these addresses, each once: the first of each kind (through a relay or straight, TCP or QUIC, IPv4 or
-/// IPv6), then the second of each, and so on. Where many of one kind come first, the only one that works may be the last;
-/// and somebody else may look at the first few alone.
+/// Returns at most `most` of these addresses without duplicates: the first of each kind (relayed or direct, TCP or QUIC,
+/// IPv4 or IPv6), then the second of each, and so on. Otherwise, where many of one kind come first, the only address
+/// that works may be the last, and other peers may read only the first few.
 pub fn of_each_kind(addresses: impl IntoIterator<Item = Multiaddr>, most: usize) -> Vec<Multiaddr> {
     let mut counts: BTreeMap<Kind, usize> = BTreeMap::new();
     let mut turns: Vec<(usize, Multiaddr)> = Vec::new();
@@ -140,8 +140,7 @@ pub fn of_each_kind(addresses: impl IntoIterator<Item = Multiaddr>, most: usize)
     chosen.map(|(_, address)| address).collect()
 }
 
-/// Addresses that lead through relays, by relay: each relay's own, in the order in which relays come first. Others are
-/// left out.
+/// Groups relayed addresses by relay, in the order in which the relays first appear. Direct addresses are left out.
 pub fn by_relay(addresses: Vec<Multiaddr>) -> Vec<(PeerId, Vec<Multiaddr>)> {
     let mut relays: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
     for address in addresses {
@@ -156,7 +155,7 @@ pub fn by_relay(addresses: Vec<Multiaddr>) -> Vec<(PeerId, Vec<Multiaddr>)> {
     relays
 }
 
-/// The IP address that an address begins with: where it is dialled.
+/// Returns the IP address at the start of a multiaddress: the one that is dialled.
 pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     match address.iter().next()? {
         Protocol::Ip4(ip) => Some(ip.into()),
@@ -165,14 +164,14 @@ pub fn ip_of(address: &Multiaddr) -> Option<IpAddr> {
     }
 }
 
-/// The relay that those of some addresses lead through that lead through any, if that is one.
+/// Returns the relay of the relayed addresses, if there are any and all have the same one.
 pub(crate) fn only_relay(addresses: &[Multiaddr]) -> Option<PeerId> {
     let mut relays = addresses.iter().filter_map(relay_of);
     let first = relays.next()?;
     relays.all(|relay| relay == first).then_some(first)
 }
 
-/// The relay that an address leads through.
+/// Returns the relay that an address leads through.
 pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     let mut last = None;
     for part in address {
@@ -185,20 +184,20 @@ pub fn relay_of(address: &Multiaddr) -> Option<PeerId> {
     None
 }
 
-/// Whether an address leads through a relay.
+/// True if an address leads through a relay.
 pub fn is_relayed(address: &Multiaddr) -> bool {
     address
         .iter()
         .any(|part| matches!(part, Protocol::P2pCircuit))
 }
 
-/// Whether an IP address holds inside of one network or machine only (the IANA registries of special-purpose addresses);
-/// one that carries addresses of IPv4 does where one of those does.
+/// True if an IP address is valid only inside one network or machine (per the IANA registries of special-purpose
+/// addresses), or embeds such an IPv4 address.
 pub fn is_inside(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, c, _] = ip.octets();
-            // A carrier's own network, and that of many VPNs.
+            // Carrier-grade NAT; also used by many VPNs.
             let is_shared = a == 100 && b & 0xc0 == 64;
             let is_special = (a, b, c) == (192, 0, 0) || (a == 198 && b & 0xfe == 18);
             let is_local = ip.is_private() || ip.is_loopback() || ip.is_link_local();
@@ -206,7 +205,7 @@ pub fn is_inside(ip: IpAddr) -> bool {
         }
         IpAddr::V6(ip) => {
             let [first, second, ..] = ip.segments();
-            // Site-local addresses are of the past, and NAT64's are those of its network.
+            // Site-local addresses are deprecated, and NAT64 addresses belong to the local network.
             let is_site_local = first & 0xffc0 == 0xfec0;
             let is_translated = (first, second) == (0x64, 0xff9b);
             let is_local = ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local();
@@ -216,7 +215,7 @@ pub fn is_inside(ip: IpAddr) -> bool {
     }
 }
 
-/// How a link reaches its peer, by the peer's address.
+/// Returns the kind of path to a peer, from the peer's address.
 pub fn path_kind(address: &Multiaddr) -> PathKind {
     if is_relayed(address) {
         return PathKind::Relayed;
@@ -224,7 +223,7 @@ pub fn path_kind(address: &Multiaddr) -> PathKind {
     let ip = address.iter().find_map(|part| match part {
         Protocol::Ip4(ip) => Some(IpAddr::V4(ip)),
         Protocol::Ip6(ip) => Some(unmapped(ip)),
-        // Both ends are in one process.
+        // Both ends are in the same process.
         Protocol::Memory(_) => Some(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         _ => None,
     });
@@ -242,13 +241,13 @@ enum Transport {
     Quic,
 }
 
-/// An address taken apart, if it has one of the supported shapes; of one that leads through a relay, where that is.
+/// Splits an address of a supported shape into its parts. For a relayed address these are the relay's.
 fn endpoint(address: &Multiaddr) -> Option<(IpAddr, Transport, u16)> {
     let mut parts = address.iter();
     let ip = match parts.next()? {
         Protocol::Ip4(ip) => IpAddr::V4(ip),
         Protocol::Ip6(ip) => IpAddr::V6(ip),
-        // A stream inside this process: the in-memory transport's loopback.
+        // The in-memory transport: a stream inside this process, treated as loopback.
         Protocol::Memory(port) => {
             let alone = ends(parts);
             let port = u16::from(port != 0);
@@ -264,7 +263,7 @@ fn endpoint(address: &Multiaddr) -> Option<(IpAddr, Transport, u16)> {
     ends(parts).then_some((ip, transport, port))
 }
 
-/// Whether nothing is left of an address, or only that it leads through a relay.
+/// True if nothing is left of an address but an optional relay suffix.
 fn ends<'a>(mut parts: impl Iterator<Item = Protocol<'a>>) -> bool {
     let rest = (parts.next(), parts.next(), parts.next());
     matches!(
@@ -312,10 +311,10 @@ fn judge_v6(ip: Ipv6Addr, allow_loopback: bool) -> Result<(), Refused> {
     inner.try_for_each(|ip| judge_v4(ip, allow_loopback))
 }
 
-/// Why an address is not that of one machine, if it is not: it is nobody's, or that of many.
+/// Returns why an address does not belong to exactly one machine, or `None` if it does.
 pub fn no_machine(ip: IpAddr) -> Option<Refused> {
     match ip {
-        // Linux connects 0.0.0.0 to itself.
+        // Linux treats 0.0.0.0 as this machine.
         IpAddr::V4(ip) if ip.octets()[0] == 0 => Some(Refused::Unspecified),
         IpAddr::V4(ip) if ip.is_broadcast() => Some(Refused::Broadcast),
         IpAddr::V6(ip) if ip.is_unspecified() => Some(Refused::Unspecified),
@@ -324,7 +323,7 @@ pub fn no_machine(ip: IpAddr) -> Option<Refused> {
     }
 }
 
-/// The IPv4 address that an IPv6 address is another spelling of: mapped (`::ffff:0:0/96`) or compatible (`::/96`).
+/// Returns the IPv4 address that an IPv6 address is another spelling of: mapped (`::ffff:0:0/96`) or compatible (`::/96`).
 fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let [0, 0, 0, 0, 0, 0 | 0xffff, high, low] = ip.segments() else {
         return None;
@@ -332,9 +331,9 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     Some(v4(high, low))
 }
 
-/// The IPv4 addresses that an IPv6 address leads to: behind NAT64's well-known prefix (`64:ff9b::/96`, RFC 6052) and that
-/// of local networks (`64:ff9b:1::/48`, RFC 8215, of which each cuts its own /96), by 6to4 (`2002::/16`, RFC 3056), and
-/// Teredo's server and client (`2001::/32`, RFC 4380).
+/// Returns the IPv4 addresses that an IPv6 address leads to: NAT64 with the well-known prefix (`64:ff9b::/96`, RFC 6052)
+/// or the local-use one (`64:ff9b:1::/48`, RFC 8215, in which each network chooses its own /96), 6to4 (`2002::/16`,
+/// RFC 3056), or Teredo (`2001::/32`, RFC 4380), whose server and client are both returned.
 pub fn carried_v4(ip: Ipv6Addr) -> Vec<Ipv4Addr> {
     match ip.segments() {
         [0x64, 0xff9b, 0, 0, 0, 0, high, low]
@@ -373,8 +372,8 @@ mod tests {
         vetted.refused.first().map(|(_, refused)| *refused)
     }
 
-    /// A js node named sixteen addresses of a sharer in their alphabetical order; eight were looked at, and the ninth was the
-    /// only one that the receiver could use.
+    /// A js-libp2p node returned sixteen addresses of a sharer in alphabetical order. Eight were read, and the ninth was
+    /// the only one that the receiver could use.
     #[test]
     fn many_addresses_of_one_kind_leave_room_for_the_others() {
         let quic = (1..=30).map(|host| format!("/ip4/203.0.113.{host}/udp/1/quic-v1"));
@@ -454,7 +453,7 @@ mod tests {
         ] {
             assert_eq!(verdict(text, false), Some(refused), "{text}");
         }
-        // A relay is dialled too.
+        // A relay's address is dialled too.
         for (relay, refused) in [
             ("/ip4/127.0.0.1/tcp/1", Loopback),
             ("/ip4/203.0.113.9/tcp/0", PortZero),
@@ -481,7 +480,7 @@ mod tests {
         );
     }
 
-    /// Row 14, and row 26's thousands.
+    /// Row 14, and the thousands of addresses of row 26.
     #[test]
     fn each_address_is_dialled_once_and_only_so_many() {
         let limits = Limits {

@@ -1,11 +1,11 @@
-//! Dial-backs by nodes: which node is asked about which address, and what its answer is good for.
+//! Dial-backs by nodes: which node is asked about which address, and what its answer proves.
 //!
-//! Nodes that speak `AutoNAT` v1 alone dial back from the address that this peer is connected to. Routers and firewalls
-//! that let in whoever was dialled before let that through, so "I got through" is a hint for people and proves nothing.
-//! "I did not get through" says more: not even an acquaintance gets in. A single node may lie or lack a way, so an
-//! address counts as denied when nodes of several networks say so and none says otherwise.
+//! Nodes that speak only `AutoNAT` v1 dial back from the address that this peer has dialled. Routers and firewalls that
+//! admit any address dialled before let that through, so a success is a hint for users and proves nothing. A failure
+//! proves more: not even a known address gets in. A single node may lie or have no path, so an address counts as denied
+//! when nodes of several networks report a failure and none reports a success.
 //!
-//! Knows nothing of how a question is put. It is told what was asked and answered, and how late it is.
+//! How a question is sent is not part of this module. It receives questions, answers and the time.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -14,17 +14,17 @@ use std::time::Duration;
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
-/// How long a word counts, and a node is not asked about the same address again.
+/// How long an answer counts, and interval before a node is asked about the same address again.
 const LASTS: Duration = Duration::from_hours(1);
-/// Questions within that time, about all addresses and of all nodes.
+/// Maximum number of questions within that time, about all addresses and to all nodes.
 const IN_ALL: usize = 32;
-/// Questions about one address within that time.
+/// Maximum number of questions about one address within that time.
 const OF_AN_ADDRESS: usize = 8;
-/// Questions to one node within that time: two transports over two families.
+/// Maximum number of questions to one node within that time: two transports, each with IPv4 and IPv6.
 const TO_A_NODE: usize = 4;
-/// Questions that wait for their answers.
+/// Maximum number of unanswered questions.
 const AT_ONCE: usize = 3;
-/// Networks whose nodes have to agree.
+/// Number of networks whose nodes must agree.
 const SEVERAL: usize = 3;
 
 /// A node that can be asked.
@@ -32,16 +32,16 @@ const SEVERAL: usize = 3;
 pub struct Node {
     /// Its identity.
     pub peer: PeerId,
-    /// Where it is connected.
+    /// The IP address of the connection to it.
     pub ip: IpAddr,
 }
 
-/// The answer of a node.
+/// A node's answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It got through to this address.
+    /// It reached this address.
     Reached(Multiaddr),
-    /// It tried, and did not get through.
+    /// It tried and failed.
     NotReached,
     /// It did not try, or did not answer.
     Nothing,
@@ -64,28 +64,28 @@ struct Question {
     word: Word,
 }
 
-/// The answers of nodes about one address.
+/// Answers of nodes about one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hint {
     /// The address.
     pub address: Multiaddr,
-    /// Nodes that say that they got through.
+    /// Nodes that report a success.
     pub reached: Vec<PeerId>,
-    /// Nodes that say that they did not.
+    /// Nodes that report a failure.
     pub not_reached: Vec<PeerId>,
     /// See [`DialBacks::is_denied`].
     pub is_denied: bool,
 }
 
-/// The questions of the last hour and their answers.
+/// Questions of the last hour and their answers.
 #[derive(Debug, Default)]
 pub struct DialBacks {
-    /// Oldest first, [`IN_ALL`] at the most.
+    /// Oldest first, at most [`IN_ALL`].
     questions: VecDeque<Question>,
 }
 
 impl DialBacks {
-    /// Asks if this node may be asked about this address now.
+    /// True if this node may be asked about this address now.
     pub fn may_ask(&self, node: Node, address: &Multiaddr, now: Time) -> bool {
         let count =
             |wanted: &dyn Fn(&Question) -> bool| self.fresh(now).filter(|it| wanted(it)).count();
@@ -101,7 +101,7 @@ impl DialBacks {
             && count(&|_| true) < IN_ALL
     }
 
-    /// It has been asked.
+    /// Records that a node was asked.
     pub fn asked(&mut self, node: Node, address: Multiaddr, now: Time) {
         self.questions.retain(|it| it.is_fresh(now));
         if self.questions.len() >= IN_ALL {
@@ -115,8 +115,7 @@ impl DialBacks {
         });
     }
 
-    /// A node has answered what it was asked about this address. What it says of another one is not heard, nor what
-    /// nobody asked.
+    /// Records a node's answer about this address. An answer about another address, or to no question, is ignored.
     pub fn answered(&mut self, peer: PeerId, address: &Multiaddr, answer: &Answer) {
         let mut questions = self.questions.iter_mut();
         let awaited = questions
@@ -130,7 +129,7 @@ impl DialBacks {
         }
     }
 
-    /// Asks if nodes of several networks could not get through to this address, and none could.
+    /// True if nodes of several networks failed to reach this address and none succeeded.
     pub fn is_denied(&self, address: &Multiaddr, now: Time) -> bool {
         let said = |word| {
             let about = self.fresh(now).filter(|it| it.address == *address);
@@ -139,7 +138,7 @@ impl DialBacks {
         said(Word::NotReached) >= SEVERAL && said(Word::Reached) == 0
     }
 
-    /// The answers so far, by address.
+    /// Returns the answers so far, by address.
     pub fn hints(&self, now: Time) -> Vec<Hint> {
         let mut hints: Vec<Hint> = Vec::new();
         for question in self.fresh(now) {
@@ -181,7 +180,7 @@ impl Question {
     }
 }
 
-/// One owner can have many addresses of one network, so they count as one.
+/// True if two addresses are in one network. One owner can have many addresses in a network, so these count as one.
 fn share_a_network(one: IpAddr, other: IpAddr) -> bool {
     match (one, other) {
         (IpAddr::V4(one), IpAddr::V4(other)) => one.to_bits() >> 8 == other.to_bits() >> 8,
@@ -212,7 +211,7 @@ mod tests {
         Node { peer, ip }
     }
 
-    /// Asks these nodes, who all say this.
+    /// Asks these nodes, all of which give this answer.
     fn told(by: impl IntoIterator<Item = u8>, answer: &Answer) -> DialBacks {
         let mut dial_backs = DialBacks::default();
         for network in by {

@@ -1,20 +1,19 @@
-//! Frames: how messages and bulk bytes stand on a link's byte stream.
+//! Frames: how messages and bulk bytes are encoded on a link's byte stream.
 //!
 //! ```text
 //! frame            = length of the body, u32 big-endian || body
-//! body, unsealed   = the CBOR of a Knock or a KnockReply              up to MAX_PLAIN_FRAME bytes
+//! body, unsealed   = CBOR: Knock, ShortKnock, Proof or KnockReply     up to MAX_PLAIN_FRAME bytes
 //! body, sealed     = AES-256-GCM(text) || tag of 16 bytes             up to MAX_SEALED_FRAME bytes
 //! text             = length of the header, u32 big-endian || header || payload
 //! header           = the CBOR of a Message                            up to MAX_HEADER bytes
-//! payload          = raw bytes, which the message says how to cut     up to MAX_PAYLOAD bytes
+//! payload          = raw bytes, cut as the message says               up to MAX_PAYLOAD bytes
 //! ```
 //!
-//! Each direction of a link has its own key, and its sealed frames are numbered from 0 on; the number is the nonce and
-//! does not stand in the frame. So a frame that was left out, repeated or moved does not open, and a link is at its end
-//! with the first frame that doesn't.
+//! Each direction of a link has its own key, and its sealed frames are numbered from 0. The number is the nonce and is
+//! not sent. So if frames are dropped, repeated or reordered, the next one fails to open, and that ends the link.
 //!
-//! [`seal`] and [`open`] are the bulk work of a link: pure functions that a driver runs on its worker threads. They
-//! know nothing of requests, or of which bytes are right: that is decided in [`crate::engine`], by the hashes that
+//! [`seal`] and [`open`] do the bulk work of a link. They are pure functions that a driver runs on its worker threads.
+//! They know nothing of requests or of which bytes are correct: [`crate::engine`] decides that from the hashes that
 //! [`open`] computes.
 
 #![warn(
@@ -33,20 +32,20 @@ use crate::limits::{GROUP, MAX_HEADER, MAX_PAYLOAD, MAX_PLAIN_FRAME, MAX_SEALED_
 use crate::merkle::RangeHash;
 use crate::message::{self, DecodeError, Message, Served};
 
-/// Bytes of a length, of a body or of a header.
+/// Length of the length field of a body or a header, in bytes.
 const LENGTH: usize = 4;
 
-/// The keys of one link, one for each direction. A clone is the same keys.
+/// The keys of one link, one for each direction. Clones share the keys.
 #[derive(Debug, Clone)]
 pub struct LinkKeys {
-    /// Seals what goes out.
+    /// Seals outgoing frames.
     pub send: SendKey,
-    /// Opens what comes in.
+    /// Opens incoming frames.
     pub receive: ReceiveKey,
 }
 
 impl LinkKeys {
-    /// Makes a link's keys of their bytes. What is `send` here is `receive` at the other end.
+    /// Creates a link's keys from their bytes. `send` here is `receive` at the other end.
     pub fn new(send: [u8; KEY], receive: [u8; KEY]) -> Self {
         Self {
             send: SendKey(Arc::new(AeadKey::new(send))),
@@ -78,47 +77,47 @@ impl fmt::Debug for ReceiveKey {
 /// An opened frame.
 #[derive(Debug, Clone)]
 pub struct Frame {
-    /// What it says.
+    /// Its message.
     pub message: Message,
-    /// What it carries. In a [`Message::Data`], the bytes of its segments without a gap, in order.
+    /// Its payload. In a [`Message::Data`], the bytes of its segments in order, without gaps.
     pub payload: Bytes,
-    /// Of the payload of a [`Message::Data`]: one for each [`Served::Bytes`] and [`Served::End`], in order; where that
-    /// has no bytes, as of one empty leaf. Empty for all other messages.
+    /// For a [`Message::Data`], the hashes of each [`Served::Bytes`] and [`Served::End`] of the payload, in order. A
+    /// segment without bytes is hashed as one empty leaf. Empty for all other messages.
     pub hashes: Vec<RangeHash>,
 }
 
-/// Why bytes of a peer are no frame. Whoever sends such bytes has broken the protocol, or somebody between has.
+/// Why bytes are not a valid frame: the peer that sent them, or somebody in between, violated the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// A length of zero, or over the limit.
+    /// The length is zero or over the limit.
     #[error("a frame of {len} bytes, where {max} are allowed")]
     Length {
-        /// What it says.
+        /// The length.
         len: u32,
-        /// What is allowed.
+        /// The limit.
         max: u32,
     },
-    /// Not sealed by the other end under this number.
+    /// The frame was not sealed by the other end with this sequence number.
     #[error(transparent)]
     Aead(#[from] AeadError),
-    /// Too short for the header that it says it has.
+    /// The frame is shorter than the header that it declares.
     #[error("a frame that ends in its header")]
     Cut,
-    /// The header is no message.
+    /// The header is not a message.
     #[error(transparent)]
     Message(#[from] DecodeError),
-    /// The payload is not as long as the message says, or as long as one may be.
+    /// The payload has another length than the message says, or is over the limit.
     #[error("a payload of {len} bytes that does not fit its message")]
     Payload {
-        /// Bytes of the payload.
+        /// Length of the payload, in bytes.
         len: usize,
     },
 }
 
-/// A whole unsealed frame, length and all, with this body.
+/// Encodes a whole unsealed frame with this body, including the length prefix.
 ///
 /// # Panics
-/// If the body is empty or over [`MAX_PLAIN_FRAME`]: our own knocks and replies never are.
+/// If the body is empty or over [`MAX_PLAIN_FRAME`], which never happens for our own handshake messages.
 pub fn plain(body: &[u8]) -> Bytes {
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
     assert!(
@@ -128,12 +127,12 @@ pub fn plain(body: &[u8]) -> Bytes {
     [&len.to_be_bytes(), body].concat().into()
 }
 
-/// A whole sealed frame, length and all, ready to be written. `seq` is 0 for a link's first one and then counts up.
+/// Encodes a whole sealed frame, including the length prefix. `seq` is 0 for the first one of a link and then counts up.
 ///
-/// Fails only when the key is exhausted: then the link has to be made anew.
+/// Fails only if the key is exhausted: the link then needs a new handshake.
 ///
 /// # Panics
-/// If the payload is over [`MAX_PAYLOAD`] or the message over [`MAX_HEADER`] bytes: ours never are.
+/// If the payload is over [`MAX_PAYLOAD`] or the message over [`MAX_HEADER`] bytes, which ours never are.
 pub fn seal(
     key: &SendKey,
     seq: u64,
@@ -146,7 +145,7 @@ pub fn seal(
     Ok(frame.into())
 }
 
-/// Bytes that a frame takes which is sealed, with its length prefix.
+/// Returns the length of a sealed frame including its length prefix, in bytes.
 pub(crate) fn sealed_len(message: &Message, payload: &[u8]) -> u64 {
     const AROUND: u64 = 2 * LENGTH as u64 + TAG as u64;
     AROUND
@@ -154,7 +153,7 @@ pub(crate) fn sealed_len(message: &Message, payload: &[u8]) -> u64 {
         .saturating_add(payload.len() as u64)
 }
 
-/// Bytes that a frame takes which is not, with its length prefix.
+/// Returns the length of an unsealed frame including its length prefix, in bytes.
 pub(crate) fn plain_len(body: usize) -> u64 {
     LENGTH.saturating_add(body) as u64
 }
@@ -167,10 +166,10 @@ pub struct Draft<'a> {
 }
 
 impl<'a> Draft<'a> {
-    /// The frame of this message and payload.
+    /// Creates the draft of a frame with this message and payload.
     ///
     /// # Panics
-    /// If the payload is over [`MAX_PAYLOAD`] or the message over [`MAX_HEADER`] bytes: ours never are.
+    /// If the payload is over [`MAX_PAYLOAD`] or the message over [`MAX_HEADER`] bytes, which ours never are.
     pub fn new(message: &Message, payload: &'a [u8]) -> Self {
         assert!(
             payload.len() <= MAX_PAYLOAD as usize,
@@ -181,8 +180,8 @@ impl<'a> Draft<'a> {
         Self { header, payload }
     }
 
-    /// Bytes that it takes, sealed, with its length prefix.
-    // It is never empty.
+    /// Returns the length of the sealed frame including its length prefix, in bytes.
+    // A frame is never empty.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         LENGTH
@@ -190,14 +189,14 @@ impl<'a> Draft<'a> {
             .saturating_add(TAG as usize)
     }
 
-    /// Header length, header and payload.
+    /// Returns the length of the plaintext: header length, header and payload.
     fn text_len(&self) -> usize {
         LENGTH
             .saturating_add(self.header.len())
             .saturating_add(self.payload.len())
     }
 
-    /// Seals it into `frame`, which is [`len`](Self::len) bytes. The payload is copied once, and sealed where it then is.
+    /// Seals it into `frame`, which is [`len`](Self::len) bytes long. The payload is copied once and sealed in place.
     ///
     /// # Panics
     /// If `frame` has another length.
@@ -216,10 +215,10 @@ impl<'a> Draft<'a> {
     }
 }
 
-/// Opens a sealed frame's body (what stands behind its length), decodes the header and hashes the payload.
+/// Opens a sealed frame's body (without its length prefix), decodes the header and hashes the payload.
 ///
-/// `body` is decrypted where it is, and the payload is a part of it: as long as the payload lives, so does `body`. For
-/// bulk, that should be this one frame's memory (see [`read_len`]).
+/// `body` is decrypted in place and the payload is a slice of it, so the payload keeps `body` alive. For bulk data,
+/// `body` should be an allocation for this frame alone (see [`read_len`]).
 pub fn open<B>(key: &ReceiveKey, seq: u64, mut body: B) -> Result<Frame, FrameError>
 where
     B: AsRef<[u8]> + AsMut<[u8]> + Send + 'static,
@@ -240,7 +239,7 @@ where
     })
 }
 
-/// Reads a frame's length for a driver that reads the body itself, straight to where it stays. `max` is
+/// Decodes a frame's length, for a driver that reads the body itself into its final place. `max` is
 /// [`MAX_PLAIN_FRAME`] or [`MAX_SEALED_FRAME`].
 pub fn read_len(prefix: [u8; 4], max: u32) -> Result<usize, FrameError> {
     let len = u32::from_be_bytes(prefix);
@@ -248,10 +247,10 @@ pub fn read_len(prefix: [u8; 4], max: u32) -> Result<usize, FrameError> {
     usize::try_from(len).map_err(|_| FrameError::Length { len, max })
 }
 
-/// Cuts a byte stream into the bodies of frames, however the stream comes in pieces.
+/// Splits a byte stream into the bodies of frames. The stream may arrive in pieces of any size.
 ///
-/// It holds what was fed and not yet taken, and sets nothing aside for what a length only promises. A body shares its
-/// allocation with what was fed around it.
+/// The decoder holds the bytes that were fed and not yet taken. It preallocates nothing for a declared length. A body
+/// shares its allocation with the bytes fed around it.
 #[derive(Debug)]
 pub struct Decoder {
     fed: BytesMut,
@@ -265,7 +264,7 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A decoder of unsealed frames, as every link begins with.
+    /// Creates a decoder for unsealed frames, with which every link begins.
     pub fn new() -> Self {
         Self {
             fed: BytesMut::new(),
@@ -273,18 +272,18 @@ impl Decoder {
         }
     }
 
-    /// Sets the limit for frames not yet taken: [`MAX_SEALED_FRAME`] once the link has keys.
+    /// Sets the limit for frames not yet taken: [`MAX_SEALED_FRAME`] once the link is keyed.
     pub fn set_limit(&mut self, max: u32) {
         self.max = max;
     }
 
-    /// Takes in the next bytes of the stream.
+    /// Appends the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.fed.extend_from_slice(bytes);
     }
 
-    /// The next frame's body, once all of it was fed. A length over the limit is an error as soon as it is seen, and
-    /// again each time, for what follows it can't be understood.
+    /// Returns the next frame's body once it is complete. A length over the limit is an error as soon as it is read, and
+    /// on every later call, because what follows it cannot be parsed.
     #[expect(
         clippy::should_implement_trait,
         reason = "it fails, and goes on after it had nothing"
@@ -310,7 +309,7 @@ fn check_length(len: u32, max: u32) -> Result<(), FrameError> {
     }
 }
 
-/// A length that is known to be within the limits.
+/// Encodes a length that is known to be within the limits.
 fn length(bytes: usize) -> [u8; LENGTH] {
     u32::try_from(bytes)
         .expect("a frame is far below 4 GiB")
@@ -325,7 +324,7 @@ fn header_of(text: &[u8]) -> Result<&[u8], FrameError> {
     rest.get(..len).ok_or(FrameError::Cut)
 }
 
-/// Checks that the payload is just what the message says it is, and hashes what is content.
+/// Checks that the payload has the length that the message says, and hashes its content.
 fn check_payload(message: &Message, payload: &[u8]) -> Result<Vec<RangeHash>, FrameError> {
     let wrong = FrameError::Payload { len: payload.len() };
     if payload.len() > MAX_PAYLOAD as usize {
@@ -339,7 +338,7 @@ fn check_payload(message: &Message, payload: &[u8]) -> Result<Vec<RangeHash>, Fr
     }
 }
 
-/// `None` if the segments' lengths are not those of the payload. All of them are looked at before a byte is hashed.
+/// `None` if the segments' lengths do not match the payload. All lengths are checked before any byte is hashed.
 fn hash_segments(segments: &[Served], payload: &[u8]) -> Option<Vec<RangeHash>> {
     let mut pieces = Vec::new();
     let mut rest = payload;
@@ -401,7 +400,7 @@ mod tests {
         Served::Bytes { len, proof: None }
     }
 
-    /// What the other end makes of a frame that is sealed as it should be.
+    /// Seals a frame correctly and opens it at the other end.
     fn round(message: &Message, payload: &[u8]) -> Result<Frame, FrameError> {
         let (here, there) = ends();
         open(
@@ -411,7 +410,7 @@ mod tests {
         )
     }
 
-    /// A frame of any text, as a peer with the key can make it.
+    /// Opens a frame with any plaintext, as a peer with the key can make it.
     fn forge(text: &[u8]) -> Result<Frame, FrameError> {
         let (here, there) = ends();
         let mut sealed = text.to_vec();
@@ -461,7 +460,7 @@ mod tests {
             open(&there.receive, 0, over),
             Err(FrameError::Length { .. })
         ));
-        // A short header leaves room for more than a payload may have.
+        // A short header leaves room in the frame for a payload over the limit.
         let header = message::encode(&Message::Manifest {
             offset: 0,
             total: 1,

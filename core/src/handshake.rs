@@ -1,17 +1,18 @@
-//! The handshake that keys a link: two messages, after which both ends know that the other knows the share's secret.
+//! The handshake that keys a link: two messages, after which both ends know that the other has the share's secret.
 //!
-//! It is `Noise_NNpsk0_25519_AESGCM_SHA256` (Noise specification, revision 34; done by the snow crate). Its pre-shared key
-//! is the share's secret, and its prologue binds all that must be the same at both ends:
+//! It is `Noise_NNpsk0_25519_AESGCM_SHA256` (Noise specification, revision 34), implemented by the snow crate. Its
+//! pre-shared key is derived from the share's secret, and its prologue binds everything that both ends must agree on:
 //!
 //! ```text
 //! prologue = "handover/1 link" || tag of the share, 16 bytes || id of the initiator || id of the responder
 //! id       = length, u8 || the bytes of the peer id
 //! ```
 //!
-//! The peer ids are those that the transport's own encryption proved: so a third peer that passes the messages on, with
-//! a transport link to either end, ends up with nothing. Both messages are 48 bytes and carry no payload.
+//! The peer ids are those that the transport's own encryption has authenticated. So an attacker in the middle that
+//! forwards the messages over its own connections to both ends gets no keys. Both messages are 48 bytes and have no
+//! payload.
 //!
-//! Who may make an attempt, how often and for how long is for [`crate::engine`].
+//! Who may start a handshake, how often and with which timeout is decided by [`crate::engine`].
 
 #![allow(
     clippy::missing_panics_doc,
@@ -40,11 +41,11 @@ use zeroize::Zeroizing;
 use crate::PeerId;
 use crate::frame::LinkKeys;
 
-/// Bytes of either message: an ephemeral public key, and the tag over an empty payload.
+/// Length of either message, in bytes: an ephemeral public key, and the tag of an empty payload.
 pub const MESSAGE: usize = 48;
 
 const PROTOCOL: &[u8] = b"handover/1 link";
-/// What the name of a share in a knock is derived for.
+/// HKDF info prefix of the share's name in a handshake request.
 const NAME_IN_KNOCK: &[u8] = b"handover/1 knock";
 
 static PARAMS: LazyLock<NoiseParams> = LazyLock::new(|| {
@@ -53,13 +54,13 @@ static PARAMS: LazyLock<NoiseParams> = LazyLock::new(|| {
         .expect("a pattern that snow knows")
 });
 
-/// The other end did not prove the secret: it does not know it, or it is not whom the prologue names, or the message is
-/// not what it sent. Which of these it was can't be told.
+/// The other end did not prove the secret: it does not know it, or it is not the peer in the prologue, or the message
+/// was changed on the way. These cases cannot be distinguished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the other side did not prove that it knows the code")]
 pub struct HandshakeError;
 
-/// The side that dialled, between its message and the reply.
+/// The initiator's state between its message and the reply.
 pub struct Initiator(Box<HandshakeState>);
 
 impl fmt::Debug for Initiator {
@@ -69,8 +70,8 @@ impl fmt::Debug for Initiator {
 }
 
 impl Initiator {
-    /// Begins a handshake; returns its first message too. `local` is our own peer id and `remote` the one that the
-    /// transport proved. `seed` is fresh randomness, for this handshake alone.
+    /// Starts a handshake; also returns its first message. `local` is our own peer id and `remote` the one authenticated
+    /// by the transport. `seed` is fresh randomness that is used only here.
     pub fn new(
         psk: &[u8; 32],
         tag: &[u8; 16],
@@ -86,7 +87,7 @@ impl Initiator {
         (Self(Box::new(state)), first)
     }
 
-    /// Ends the handshake with the responder's reply.
+    /// Completes the handshake with the responder's reply.
     pub fn finish(mut self, reply: &[u8]) -> Result<LinkKeys, HandshakeError> {
         read(&mut self.0, reply)?;
         let (initiator, responder) = split(&mut self.0);
@@ -94,8 +95,8 @@ impl Initiator {
     }
 }
 
-/// The other side's whole part: reads the first message, and returns the reply and the keys. `local` is our own peer id
-/// and `remote` the one that the transport proved. `seed` is fresh randomness, for this handshake alone.
+/// The responder's side: reads the first message and returns the reply and the keys. `local` is our own peer id and
+/// `remote` the one authenticated by the transport. `seed` is fresh randomness that is used only here.
 pub fn respond(
     psk: &[u8; 32],
     tag: &[u8; 16],
@@ -114,8 +115,9 @@ pub fn respond(
     Ok((reply, LinkKeys::new(*responder, *initiator)))
 }
 
-/// What a knock calls the share with this tag: something else in each knock, so that nobody who hears two of them, and does
-/// not know the secret, can tell whether they are for the same. `first` is the knock's Noise message.
+/// Returns the name of the share with this tag in one handshake request. Every request has a different name, so that
+/// anyone without the secret cannot tell whether two requests are for the same share. `first` is the request's Noise
+/// message.
 pub fn name_in_knock(
     tag: &[u8; 16],
     initiator: &PeerId,
@@ -134,7 +136,7 @@ fn prologue(tag: &[u8; 16], initiator: &PeerId, responder: &PeerId) -> Vec<u8> {
     [PROTOCOL, tag, &ids(initiator, responder)].concat()
 }
 
-/// Both peer ids, each behind its length.
+/// Encodes both peer ids, each prefixed with its length.
 fn ids(initiator: &PeerId, responder: &PeerId) -> Vec<u8> {
     let mut ids = Vec::new();
     for id in [initiator, responder] {
@@ -173,7 +175,7 @@ fn read(state: &mut HandshakeState, message: &[u8]) -> Result<(), HandshakeError
 
 type Key = Zeroizing<[u8; 32]>;
 
-/// The keys of the two directions: from the initiator, from the responder.
+/// Returns the keys of the two directions: the initiator's, then the responder's.
 fn split(state: &mut HandshakeState) -> (Key, Key) {
     assert!(
         state.is_handshake_finished(),
@@ -183,7 +185,7 @@ fn split(state: &mut HandshakeState) -> (Key, Key) {
     (Key::new(initiator), Key::new(responder))
 }
 
-/// snow's own primitives, with randomness that comes from a seed and not from the operating system.
+/// snow's own primitives, but with seeded randomness instead of the operating system's.
 struct Seeded(Cell<Option<SeededRng>>);
 
 impl Seeded {
@@ -194,7 +196,7 @@ impl Seeded {
 }
 
 impl CryptoResolver for Seeded {
-    /// Given out once, so that no two users ever draw the same bytes.
+    /// Returned only once, so that no two users draw the same bytes.
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
         self.0.take().map(|rng| Box::new(rng) as Box<dyn Random>)
     }
@@ -282,7 +284,7 @@ mod tests {
         )
     }
 
-    /// The same bytes for the same key, and others for others.
+    /// A fingerprint of a key: equal for equal keys only.
     fn mark(key: &SendKey) -> Bytes {
         seal(key, 0, &Message::Withdrawn, b"").unwrap()
     }
@@ -334,7 +336,7 @@ mod tests {
     fn whoever_does_not_know_the_secret_is_refused() {
         let (_, first) = Initiator::new(&[9; 32], &TAG, &alice(), &bob(), [3; 32]);
         assert_eq!(answer(&first).unwrap_err(), HandshakeError);
-        // A responder without the secret can't even read the first message; so it makes up a reply.
+        // A responder without the secret cannot even read the first message, so it makes up a reply.
         let (initiator, _) = initiate();
         let (_, made_up) = Initiator::new(&[9; 32], &TAG, &bob(), &alice(), [3; 32]);
         assert_eq!(initiator.finish(&made_up).unwrap_err(), HandshakeError);
@@ -349,11 +351,11 @@ mod tests {
     #[test]
     fn a_peer_between_that_passes_messages_on_is_refused() {
         let mallory = peer(3);
-        // Alice dialled Mallory, who passes her message on to Bob.
+        // Alice dialled Mallory, who forwards her message to Bob.
         let (_, first) = Initiator::new(&PSK, &TAG, &alice(), &mallory, [3; 32]);
         let passed_on = respond(&PSK, &TAG, &bob(), &mallory, &first, [4; 32]);
         assert_eq!(passed_on.unwrap_err(), HandshakeError);
-        // Nor does it help to say that the ids are the other way round, or a message's own.
+        // Swapping the ids or reflecting a message does not help either.
         let (_, first) = initiate();
         let swapped = respond(&PSK, &TAG, &alice(), &bob(), &first, [4; 32]);
         assert_eq!(swapped.unwrap_err(), HandshakeError);
@@ -382,7 +384,7 @@ mod tests {
         }
     }
 
-    /// Each byte changed, each length from none to twice as long.
+    /// Returns the message with each byte changed, and with each other length up to twice its own.
     fn damaged(message: &[u8]) -> Vec<Vec<u8>> {
         let changed = (0..message.len()).map(|at| {
             let mut wrong = message.to_vec();

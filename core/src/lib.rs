@@ -1,21 +1,21 @@
 //! The handover protocol, sans-IO.
 //!
-//! This crate knows what a share is, how two peers prove a key to each other, what goes over a link, and what to do
-//! next. It does not know sockets, files, clocks, threads or the operating system's randomness: those come in as
-//! [`engine::Input`]s and arguments, and what is wanted of them goes out as [`engine::Output`]s.
+//! This crate defines shares, how two peers prove a key to each other, what a link carries, and what happens next. It
+//! uses no sockets, files, clocks, threads or system randomness: their results come in as [`engine::Input`]s and
+//! arguments, and requests for them go out as [`engine::Output`]s.
 //!
-//! - [`code`]: what one person reads out to the other (tickets, legacy codes).
-//! - [`path`], [`manifest`], [`merkle`]: what is shared, and how every byte of it is checked.
-//! - [`secret`], [`pair`], [`pake`], [`handshake`], [`aead`], [`frame`]: how a link is keyed and what a frame looks like.
+//! - [`code`]: the codes that one person gives to another (tickets, legacy codes, short codes).
+//! - [`path`], [`manifest`], [`merkle`]: what is shared, and how every byte of it is verified.
+//! - [`secret`], [`pair`], [`pake`], [`handshake`], [`aead`], [`frame`]: how a link is keyed, and the frame format.
 //! - [`message`]: the messages inside the frames.
-//! - [`engine`]: the state machine that decides everything.
-//! - [`dial_back`]: what nodes say that were asked whether they get through to this peer.
-//! - [`network`]: which addresses one party may have to itself.
-//! - [`limits`]: the bound of everything that a peer can make grow.
+//! - [`engine`]: the state machine that makes all decisions.
+//! - [`dial_back`]: answers of nodes that were asked to dial back to this peer.
+//! - [`network`]: the address ranges that one party may have to itself.
+//! - [`limits`]: the bounds of everything that a peer can make grow.
 //!
-//! PROTOCOL.md beside this crate is the wire format, written for a second implementation.
+//! PROTOCOL.md beside this crate specifies the wire format, for a second implementation.
 
-// Peer data never panics.
+// Data from a peer must never cause a panic.
 #![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::indexing_slicing))]
 
 pub mod aead;

@@ -1,108 +1,112 @@
-//! The bound of everything that a peer can make grow, in one place.
+//! The bounds of everything that a peer can make grow, in one place.
 
 use std::time::Duration;
 
-/// Bytes in a leaf of the Merkle tree: the smallest piece that can be checked on its own. 16 KiB keeps a leaf and its
-/// proof well inside the 128 KiB after which a public circuit relay hangs up.
+/// Length of a leaf of the Merkle tree, in bytes: the smallest piece that can be verified on its own. At 16 KiB, a leaf
+/// and its proof are far below the 128 KiB after which a public circuit relay closes a circuit.
 pub const LEAF: u32 = 16 * 1024;
-/// Leaves in a group. A group is what one request usually asks for and what one frame carries at the most.
+/// Number of leaves in a group. A request usually asks for one group, and a frame carries one group at most.
 pub const LEAVES_PER_GROUP: u32 = 16;
-/// Bytes in a full group: 256 KiB.
+/// Length of a full group, in bytes: 256 KiB.
 pub const GROUP: u32 = LEAF * LEAVES_PER_GROUP;
-/// Bytes that one request asks for at the most where a relay is between: it may hang up after 128 KiB, and what has come
-/// of an answer by then is lost.
+/// Maximum length of a request over a relayed path, in bytes. The relay may close the circuit after 128 KiB, and the
+/// part of an answer that has arrived by then is lost.
 pub const RELAYED_PIECE: u32 = LEAF;
-/// Bytes of one frame's header (the CBOR message) at the most.
+/// Maximum length of a frame's header (the CBOR message), in bytes.
 pub const MAX_HEADER: u32 = 64 * 1024;
-/// Bytes of one frame's payload at the most.
+/// Maximum length of a frame's payload, in bytes.
 pub const MAX_PAYLOAD: u32 = GROUP;
-/// Bytes of a frame that comes before the link has keys.
+/// Maximum length of an unsealed frame, which is one sent before the link is keyed, in bytes.
 pub const MAX_PLAIN_FRAME: u32 = 1024;
-/// Bytes of an authenticated cipher's tag.
+/// Length of an AEAD tag, in bytes.
 pub const TAG: u32 = 16;
-/// Bytes of a sealed frame at the most, without its length prefix: header length, header, payload, tag.
+/// Maximum length of a sealed frame without its length prefix, in bytes: header length, header, payload, tag.
 pub const MAX_SEALED_FRAME: u32 = 4 + MAX_HEADER + MAX_PAYLOAD + TAG;
 
-/// What a peer may make grow, and how far. The simulator runs the engine with small ones.
+/// Bounds of what peers can make grow. The simulator runs the engine with smaller ones.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Links at once, from all peers.
+    /// Maximum number of links, from all peers together.
     pub links: usize,
-    /// Of those, links that came in from one address (see [`Network`](crate::network::Network)).
+    /// Maximum number of links that came in from one address (see [`Network`](crate::network::Network)).
     pub links_of_one: usize,
-    /// Links that came in and have not proved a key yet.
+    /// Maximum number of incoming links that are not keyed yet.
     pub links_in_handshake: usize,
-    /// Of those, links from one address.
+    /// Maximum number of those from one address.
     pub links_in_handshake_of_one: usize,
-    /// How long a link may take to prove its key.
+    /// Timeout for the handshake of a link.
     pub handshake: Duration,
-    /// Bytes of an encoded manifest.
+    /// Maximum length of an encoded manifest, in bytes.
     pub manifest_bytes: u64,
-    /// Entries in a manifest.
+    /// Maximum number of entries in a manifest.
     pub manifest_entries: u32,
-    /// Bytes of a path, its separators included.
+    /// Maximum length of a path including its separators, in bytes.
     pub path_bytes: usize,
-    /// Components in a path.
+    /// Maximum number of components in a path.
     pub path_depth: usize,
-    /// Bytes of a share's description (name and author: `MAX_LABEL` in `manifest`).
+    /// Maximum length of a share's description, in bytes (name and author: `MAX_LABEL` in `manifest`).
     pub description_bytes: usize,
-    /// Segments in one request.
+    /// Maximum number of segments in one request.
     pub segments: usize,
-    /// Requests that a receiver may have waiting at a sharer, per link.
+    /// Maximum number of unanswered requests of a receiver at a sharer, per link.
     pub requests: usize,
-    /// Bytes that one link may have read from disk and not yet written to the transport.
+    /// Maximum number of bytes per link that are read from disk and not yet written to the transport.
     pub send_buffer: u64,
-    /// The same over all links of all that is served. A link that has nothing under way may always have one request read.
+    /// The same over all links of all shares and seeding downloads. A link with nothing in flight may always have one
+    /// request read.
     pub send_buffer_total: u64,
-    /// Bytes that a download asks for ahead, at the most.
+    /// Maximum window of a download: bytes requested ahead.
     pub window: u64,
-    /// Bytes that a download asks for ahead, at first.
+    /// Initial window of a download, in bytes.
     pub window_start: u64,
-    /// Bytes that a download writes between two syncs, after each of which it notes what a crash will not lose; at the
-    /// most a third of `window`.
+    /// Number of bytes that a download writes between two syncs. After each sync it records what a crash will not lose.
+    /// At most a third of `window` takes effect.
     pub sync_every: u64,
-    /// Bytes that all downloads together ask for ahead, and hold until they are on disk. A download that holds nothing
-    /// may always have one request.
+    /// Maximum number of bytes that all downloads together have requested or hold in memory before they are on disk. A
+    /// download that holds nothing may always have one request.
     pub window_total: u64,
-    /// Disk jobs under way at once, per share and per download.
+    /// Maximum number of concurrent disk jobs, per share and per download.
     pub disk_jobs: usize,
-    /// Leaves or groups that may fail their check before the peer is dropped.
+    /// Number of failed verifications (leaves, groups or files) at which the peer is dropped.
     pub bad_leaves: u32,
-    /// Messages in a row that bring neither side forward before the peer is dropped.
+    /// Budget of messages per link that bring neither side forward. Progress refills it, and so does time, slowly. The
+    /// peer is dropped when it is empty.
     pub idle_messages: u32,
-    /// How often a link is asked whether it lives, which also measures its round trip.
+    /// Interval between pings on a link, which check that it is alive and measure its round trip.
     pub ping_after: Duration,
-    /// Silence on a link after which it counts as dead.
+    /// Time without any data on a link after which it counts as dead.
     pub dead_after: Duration,
-    /// Wrong guesses of a short code's words, after which it is dead.
+    /// Number of wrong guesses at a short code's words after which the code is dead. Also the number of password proofs
+    /// that a receiver may send per code.
     pub guesses: u32,
-    /// Peers on the local network that are remembered.
+    /// Maximum number of neighbours that are remembered.
     pub nearby: usize,
-    /// How long a sharer that is alive may leave everything unanswered that it was asked for.
+    /// Timeout for a sharer that is alive but answers none of the requests made to it.
     pub stalled: Duration,
-    /// How long a download looks for its peer, at first and after every loss, before it gives up.
+    /// Timeout of the search for a peer, at the start of a download and after every loss.
     pub search: Duration,
-    /// The same after the loss of a link through a relay, if that is more: relays that have carried enough for somebody
-    /// let them wait, some for two minutes.
+    /// The same after the loss of a relayed link, if longer than `search`: relays that have carried enough for one peer
+    /// make it wait, some for two minutes.
     pub relay_search: Duration,
-    /// Circuits that a download uses at once where relays end each after some bytes, opening and closing ones included.
+    /// Maximum number of circuits of one download where relays end each after some bytes. Circuits that are being opened
+    /// or closed count too.
     pub circuits: usize,
-    /// Of those, and of all downloads' together, through one relay: as many as relays commonly let one peer have. A
-    /// download that has none may always open one.
+    /// Maximum number of circuits through one relay, over all downloads: what relays commonly allow one peer. A download
+    /// that has none may always open one.
     pub circuits_per_relay: usize,
-    /// Bytes that may go at once through one such relay, and in an hour after that: it is somebody else's.
+    /// Maximum burst through one such relay, in bytes. The relay belongs to somebody else.
     pub relay_at_once: u64,
-    /// See [`Limits::relay_at_once`].
+    /// Number of bytes per hour by which the allowance of [`Limits::relay_at_once`] refills.
     pub relay_an_hour: u64,
-    /// Addresses of one code that are dialled, or of one peer that was found otherwise.
+    /// Maximum number of addresses that are dialled of one code, or of one peer that was found otherwise.
     pub addresses: usize,
-    /// Peers that one download finds in the DHT and dials.
+    /// Maximum number of peers that one download finds in the DHT and dials.
     pub found: usize,
-    /// How often a share is announced again in the DHT, whose nodes come and go. (They keep what they are told for a day
-    /// or two.)
+    /// Interval between announcements of a share in the DHT, whose nodes come and go. (They keep a record for a day or
+    /// two.)
     pub announce_again: Duration,
-    /// How long a new short code waits to hear whether its number is taken. Of nine million numbers hardly one is, and where
-    /// two sharers have the same one the words tell them apart: that is not worth a wait that a user notices.
+    /// Timeout of the lookup whether a new short code's number is taken. Of nine million numbers hardly one is, and where
+    /// two sharers have the same one, the words distinguish them: not worth a delay that a user notices.
     pub number_check: Duration,
 }
 

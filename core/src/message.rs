@@ -1,7 +1,7 @@
-//! The messages of a link, and how they are encoded: CBOR maps with one key, the message's name.
+//! The messages of a link and their encoding: CBOR maps with one key, the message's name.
 //!
-//! Bulk bytes never stand inside a message; they follow it in the frame as its payload (see [`crate::frame`]).
-//! Fields that a reader does not know are ignored; so a later version may add some.
+//! Bulk bytes are not part of a message. They follow it in the frame, as its payload (see [`crate::frame`]). Decoders
+//! ignore unknown fields, so later versions may add some.
 
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
@@ -14,26 +14,26 @@ use crate::limits::MAX_HEADER;
 use crate::manifest::{ManifestId, SignedRoots};
 use crate::merkle::Hash;
 
-/// Segments in a request or an answer at the most, whatever [`crate::limits::Limits`] says.
+/// Maximum number of segments in a request or an answer, whatever [`crate::limits::Limits`] says.
 pub const MAX_SEGMENTS: usize = 256;
-/// Hashes in one proof at the most: six inside a group, and one for each of the 46 levels between it and 2^64 bytes.
+/// Maximum number of hashes in one proof: 6 inside a group, and one for each of the 46 levels above it up to 2^64 bytes.
 pub const MAX_PROOF: usize = 52;
-/// Bytes of a name or a reason in a message at the most.
+/// Maximum length of a name in a message, in bytes.
 pub const MAX_TEXT: usize = 255;
-/// Ranges of parts in one [`Message::Parts`] at the most.
+/// Maximum number of ranges of parts in one [`Message::Parts`].
 pub const MAX_RANGES: usize = 1024;
-/// Peers in one [`Message::Peers`] at the most.
+/// Maximum number of peers in one [`Message::Peers`].
 pub const MAX_PEERS: usize = 16;
-/// Addresses of one of them at the most: with all that a header may hold, it stays half empty.
+/// Maximum number of addresses of each peer there. A message with the maximum of everything fills half of a header.
 pub const MAX_PEER_ADDRESSES: usize = 8;
 
-/// The first, unsealed frame of a link, from the side that dialled: which share, and the handshake's first message.
+/// The handshake request: the first, unsealed frame of a link, from the initiator. Names the share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Knock {
-    /// Version of the protocol; this is 1.
+    /// Version of the protocol: 1.
     #[serde(rename = "v")]
     pub version: u32,
-    /// [`crate::handshake::name_in_knock`]: names the share to who knows its secret, in this knock alone.
+    /// [`crate::handshake::name_in_knock`]: identifies the share to peers that know its secret, in this request only.
     #[serde(rename = "t", with = "serde_bytes")]
     pub name: [u8; 16],
     /// First message of the Noise handshake.
@@ -41,31 +41,32 @@ pub struct Knock {
     pub noise: Vec<u8>,
 }
 
-/// The first frame of a link by who has a short code, which names the share by its public number.
+/// The first frame of a link by a receiver with a short code. Names the share by the code's public number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShortKnock {
-    /// Version of the protocol; this is 1.
+    /// Version of the protocol: 1.
     #[serde(rename = "v")]
     pub version: u32,
     /// The code's number.
     #[serde(rename = "c")]
     pub number: u32,
-    /// The receiver's point, see [`crate::pake`].
+    /// The receiver's point: see [`crate::pake`].
     #[serde(rename = "p", with = "serde_bytes")]
     pub point: Vec<u8>,
 }
 
-/// The first frame of a link, whichever it is.
+/// The first frame of a link, of either kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Opening {
-    /// By who has the share's secret.
+    /// From a peer with the share's secret.
     Secret(Knock),
-    /// By who has its short code.
+    /// From a receiver with a short code.
     Short(ShortKnock),
 }
 
-/// What follows [`KnockReply::Point`]: the handshake's first message, keyed by what the points and the words make.
+/// The password proof that follows [`KnockReply::Point`]: the handshake's first message, keyed by the points and the
+/// words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
     /// First message of the Noise handshake.
@@ -73,34 +74,34 @@ pub struct Proof {
     pub noise: Vec<u8>,
 }
 
-/// The answer to a [`Knock`], a [`ShortKnock`] or a [`Proof`].
+/// The handshake reply: the answer to a [`Knock`], a [`ShortKnock`] or a [`Proof`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KnockReply {
-    /// Second message of the Noise handshake; from here on all frames are sealed.
+    /// Second message of the Noise handshake. All following frames are sealed.
     Noise(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// The sharer's point, see [`crate::pake`]. A [`Proof`] is awaited.
+    /// The sharer's point: see [`crate::pake`]. The receiver answers with a [`Proof`].
     Point(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// The link ends here.
+    /// The handshake failed and the link ends.
     Refused(Refusal),
 }
 
-/// Why a [`Knock`] was refused.
+/// Why a handshake request or a password proof was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
-    /// No share with that tag and key is offered here (any more).
+    /// No share with this name and key is offered here (any more).
     NoSuchShare,
-    /// The short code is offered here, with other words. That was one guess.
+    /// The short code's words differ from those of the sharer. This counted as one guess.
     WrongWords,
-    /// Not this version of the protocol.
+    /// Unsupported version of the protocol.
     Version,
-    /// Too many links or receivers right now; later may do.
+    /// The seeder has too many links, or the link is being closed. A later attempt may succeed.
     Busy,
 }
 
-/// What goes over a link once it has keys.
-// Each variant's sentence tells of its fields.
+/// The messages of a keyed link.
+// The comment of each variant describes its fields.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -108,111 +109,112 @@ pub enum Message {
     // From the receiver.
     /// First message of the receiver on each link.
     Hello {
-        /// Drawn at random for each download, so that several links of one are told from several of one peer.
+        /// Random number of a download, which tells several links of one download from several downloads of one peer.
         session: u64,
-        /// What the receiver calls itself, [`MAX_TEXT`] bytes at the most.
+        /// The receiver's name for itself, at most [`MAX_TEXT`] bytes.
         name: String,
     },
-    /// Asks for bytes of the encoded, signed manifest: as many from `offset` on as fit one frame.
+    /// Requests bytes of the encoded, signed manifest from `offset`, as many as fit one frame.
     GetManifest { offset: u64 },
-    /// Asks for ranges: one range inside a group, or several whole files that together fit a group. Each request is answered once, by [`Message::Data`],
-    /// in any order.
+    /// Requests ranges: one range inside a group, or several whole files that together fit a group. Each request is
+    /// answered once, by [`Message::Data`], in any order.
     Request {
-        /// Counts up on each link.
+        /// Increases with each request on a link.
         id: u64,
         segments: Bounded<Segment, MAX_SEGMENTS>,
     },
-    /// The bytes of these requests are not wanted any more; those not yet read are answered without bytes.
+    /// Cancels these requests. Those not yet read from disk are answered without bytes.
     Forget { ids: Bounded<u64, MAX_SEGMENTS> },
-    /// Asks for the root of an entry that was served without one. Answered by [`Message::Roots`] or
+    /// Requests the root of an entry that was served without one. Answered by [`Message::Roots`] or
     /// [`Message::Failed`].
     GetRoot { entry: u32 },
-    /// Asks for the roots of all files among `count` entries from `first` on: those that are known now, and the others
-    /// as soon as they are. Answered by [`Message::Roots`], in as many parts as it takes.
+    /// Requests the roots of all files among `count` entries from `first`: known roots at once, the others as soon as
+    /// they are known. Answered by one or more [`Message::Roots`].
     GetRoots { first: u32, count: u32 },
-    /// Asks how a file is cut into chunks ([`crate::chunk`]), from the chunk with the number `first` on. Answered by
+    /// Requests the chunks of a file ([`crate::chunk`]), from the chunk with number `first`. Answered by
     /// [`Message::Chunks`].
     GetChunks { entry: u32, first: u32 },
-    /// How far the receiver is: bytes it holds, bytes it wants in all. For the sharer's screen only.
+    /// Progress of the receiver: bytes it has, and bytes it wants in total. Only for the sharer's display.
     Have { done: u64, total: u64 },
-    /// The receiver has ended with the share; nothing more is asked for.
+    /// The receiver is finished with the share and requests nothing more.
     Leave { outcome: Leave },
-    /// The receiver serves what it has, and this is where it can be dialled: others who fetch the share may be told. Again,
-    /// when that changes.
+    /// The receiver serves what it has, at these addresses, which may be passed on to other receivers of the share. Sent
+    /// again when they change.
     Seeds {
         #[serde(rename = "a")]
         addresses: Bounded<ByteBuf, MAX_ADDRESSES>,
     },
 
     // From the sharer.
-    /// Before anything else on a link that was opened with a short code: the share's secret, so that the receiver can
-    /// come back without the code.
+    /// First message of the sharer on a link that was opened with a short code: the share's secret, with which the
+    /// receiver can open further links without the code.
     Secret {
         #[serde(rename = "k")]
         secret: SecretBytes,
     },
-    /// First message of the sharer on each link.
+    /// First message of the sharer on each link, or the second after [`Message::Secret`]. Sent again once the manifest is
+    /// complete.
     Welcome {
-        /// The manifest that follows; `None` while files are still being listed.
+        /// The manifest to come; `None` while files are still being listed.
         manifest: Option<Announced>,
     },
-    /// Payload: bytes of the encoded, signed manifest from `offset` on.
+    /// Payload: bytes of the encoded, signed manifest from `offset`. `total` is its length.
     Manifest { offset: u64, total: u64 },
     /// Answers a request. Payload: the bytes of each served segment, in order.
     Data {
         id: u64,
         segments: Bounded<Served, MAX_SEGMENTS>,
-        /// Roots of entries in this answer that were not sent on this link before, signed.
+        /// Signed roots of entries in this answer that were not sent on this link before.
         roots: Option<SignedRoots>,
     },
     /// Answers [`Message::GetRoot`] and [`Message::GetRoots`].
     Roots(SignedRoots),
-    /// Answers [`Message::GetChunks`]. Payload: chunks from number `first` on, as many as fit. `total` is how many the file
-    /// has; with 0 there is no list of it to be had.
+    /// Answers [`Message::GetChunks`]. Payload: chunks from number `first`, as many as fit. `total` is the file's number
+    /// of chunks; 0 means that there is no list for it.
     Chunks { entry: u32, first: u32, total: u32 },
-    /// An entry can't be served (any more).
+    /// An entry cannot be served (any more).
     Failed { entry: u32, reason: Failure },
-    /// How the sharer holds back: requests should ask for `piece` bytes at the most, and while it is `paused` none is
-    /// answered. Said again while requests wait, so that it is not taken for one that has stopped.
+    /// The sharer's rate limit: requests should ask for at most `piece` bytes, and none is answered while it is `paused`.
+    /// Repeated while requests wait, so that the sharer is not taken for stalled.
     Pace { piece: u32, paused: bool },
-    /// The share is withdrawn.
+    /// The share is no longer offered.
     Withdrawn,
 
-    // From whoever serves.
-    /// First message on a link by who is not the sharer, and serves what it has of the share: the sharer's manifest.
+    // From a seeder; `Peers` also from the sharer.
+    /// First message of a seeder on each link, instead of [`Message::Welcome`]: the sharer's manifest that it has.
     Seeder { manifest: Announced },
-    /// What a seeder has beside what it said before: runs of parts, each by its first one and how many they are. They
-    /// rise and don't touch.
+    /// Parts that a seeder has in addition to those it listed before: ranges of first part and number of parts, in
+    /// ascending order and not adjacent.
     Parts {
         #[serde(rename = "r")]
         ranges: Bounded<(u64, u64), MAX_RANGES>,
     },
-    /// Who else serves, and where they can be dialled by their own word.
+    /// Other seeders, and the addresses that they claim.
     Peers {
         #[serde(rename = "p")]
         peers: Bounded<PeerAt, MAX_PEERS>,
     },
 
     // From either.
-    /// Where the sender of this can be dialled without a relay, by its own word. Said on links through a relay, whose
-    /// other end is known by then, and again when it changes.
+    /// Addresses without a relay that the sender claims for itself. Sent on relayed links once they are keyed, and again
+    /// when the addresses change.
     Addresses {
         #[serde(rename = "a")]
         addresses: Bounded<ByteBuf, MAX_ADDRESSES>,
     },
-    /// The sender of this would remember the other side, so that the next transfer needs no code: one half of a secret
-    /// ([`crate::pair`]). The receiver says it first; a sharer that would too answers.
+    /// The sender offers pairing, so that the next transfer needs no code: one half of a secret ([`crate::pair`]). The
+    /// receiver sends it first; a sharer that agrees answers.
     Remember {
         #[serde(rename = "h")]
         half: SecretBytes,
     },
-    /// Is the link alive? Answered by [`Message::Pong`] with the same number.
+    /// Checks that the link is alive. Answered by [`Message::Pong`] with the same number.
     Ping { nonce: u64 },
-    /// It is.
+    /// Answers [`Message::Ping`].
     Pong { nonce: u64 },
 }
 
-/// A share's secret on its way. It is not shown, and wiped when it is dropped.
+/// A secret, or half of one, in a message. It is wiped on drop, and `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ZeroizeOnDrop)]
 #[serde(transparent)]
 pub struct SecretBytes(#[serde(with = "serde_bytes")] pub [u8; 32]);
@@ -223,44 +225,44 @@ impl std::fmt::Debug for SecretBytes {
     }
 }
 
-/// Somebody who serves, and where.
+/// A seeder and its addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeerAt {
-    /// The bytes of its peer id.
+    /// The bytes of the seeder's peer id.
     #[serde(rename = "i")]
     pub peer: ByteBuf,
-    /// Where it can be dialled.
+    /// Its addresses.
     #[serde(rename = "a")]
     pub addresses: Bounded<ByteBuf, MAX_PEER_ADDRESSES>,
 }
 
-/// A manifest before it is there.
+/// A manifest that is announced before it is transferred.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Announced {
-    /// Bytes of the encoded, signed manifest.
+    /// Length of the encoded, signed manifest, in bytes.
     #[serde(rename = "l")]
     pub len: u64,
-    /// Which manifest it is: a sharer that was started again over other files has another.
+    /// Its id. A sharer that was restarted with other files has another one.
     #[serde(rename = "i")]
     pub id: ManifestId,
 }
 
 /// One segment of an answer.
-// Each variant's sentence tells of its fields.
+// The comment of each variant describes its fields.
 #[allow(missing_docs)]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Served {
-    /// Its bytes are in the payload. `len` is what was asked for, or less at the end of a stream.
+    /// The bytes are in the payload. `len` is the requested length.
     #[serde(rename = "b")]
     Bytes {
         #[serde(rename = "l")]
         len: u32,
-        /// Siblings from the range up to the root; `None` while the entry has no root yet. See [`crate::merkle`].
+        /// Siblings from the range up to the root; `None` while the root is not known. See [`crate::merkle`].
         #[serde(rename = "p", default, skip_serializing_if = "Option::is_none")]
         proof: Option<Bounded<Hash, MAX_PROOF>>,
     },
-    /// The stream ended before this offset, or right behind the bytes: its whole size.
+    /// The stream ends with these bytes, or ended at or before this offset (`len` is 0). `size` is its whole length.
     #[serde(rename = "z")]
     End {
         #[serde(rename = "l")]
@@ -268,47 +270,47 @@ pub enum Served {
         #[serde(rename = "s")]
         size: u64,
     },
-    /// It can't be served.
+    /// The entry cannot be served.
     #[serde(rename = "f")]
     Failed(Failure),
-    /// It was forgotten before it was read.
+    /// The request was cancelled before it was read.
     #[serde(rename = "x")]
     Forgotten,
-    /// A seeder does not have it (any more). Others may.
+    /// The seeder does not have it (any more). Others may.
     #[serde(rename = "m")]
     Missing,
 }
 
-/// Why an entry can't be served.
+/// Why an entry cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Failure {
-    /// It changed since the share was made.
+    /// It changed after the share was created.
     Changed,
-    /// It is gone.
+    /// It no longer exists.
     Gone,
-    /// It can't be read.
+    /// It cannot be read.
     Unreadable,
-    /// A stream is served to one receiver, once, and this part of it has passed.
+    /// A stream is served once, to one receiver, and this part of it has passed.
     Passed,
 }
 
-/// How a receiver leaves.
+/// Why a receiver leaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Leave {
-    /// It has all it wanted.
+    /// It has everything it wanted.
     Completed,
-    /// It said no to the offer.
+    /// It declined the offer.
     Declined,
-    /// It gave up.
+    /// It was cancelled.
     Cancelled,
 }
 
-/// Encodes a message of a frame, or a knock or its reply.
+/// Encodes a message, or one of the handshake.
 ///
 /// # Panics
-/// If the encoding is over [`MAX_HEADER`] bytes: our own messages are bounded so that it never is.
+/// If the encoding is over [`MAX_HEADER`] bytes. Our own messages are bounded so that this never happens.
 pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     ciborium::into_writer(message, &mut bytes).expect("writing CBOR to memory does not fail");
@@ -320,7 +322,7 @@ pub fn encode<T: Serialize>(message: &T) -> Vec<u8> {
     bytes
 }
 
-/// Bytes that [`encode`] makes of a message, whoever sent it and however long it is.
+/// Returns the length of [`encode`]'s result in bytes, for messages from any peer and of any length.
 pub(crate) fn encoded_len<T: Serialize>(message: &T) -> u64 {
     struct Count(u64);
     impl std::io::Write for Count {
@@ -333,11 +335,11 @@ pub(crate) fn encoded_len<T: Serialize>(message: &T) -> u64 {
         }
     }
     let mut count = Count(0);
-    // Counting does not fail; what did would count for nothing.
+    // Counting does not fail. If it did, the message would count as zero.
     ciborium::into_writer(message, &mut count).map_or(0, |()| count.0)
 }
 
-/// Decodes what [`encode`] made. Trailing bytes are an error, and so is nesting deeper than any message nests.
+/// Decodes what [`encode`] wrote. Trailing bytes are an error, and so is nesting deeper than any message nests.
 pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, DecodeError> {
     if bytes.len() > MAX_HEADER as usize {
         return Err(DecodeError::TooLong(bytes.len()));
@@ -352,16 +354,16 @@ pub fn decode<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, DecodeErr
     }
 }
 
-/// Why bytes of a peer are no message.
+/// Why bytes from a peer are not a message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// Not the CBOR of a message.
     #[error("malformed message: {0}")]
     Malformed(String),
-    /// A message with something behind it.
+    /// A message is followed by other bytes.
     #[error("{0} bytes behind a message")]
     Trailing(usize),
-    /// Over [`MAX_HEADER`].
+    /// Longer than [`MAX_HEADER`].
     #[error("a message of {0} bytes")]
     TooLong(usize),
 }
@@ -396,7 +398,7 @@ mod tests {
         }
     }
 
-    /// One of each kind of message, with each shape that its parts can have.
+    /// Returns each kind of message, in each shape that its parts can have.
     #[expect(clippy::too_many_lines, reason = "a list")]
     fn samples() -> Vec<Message> {
         let proof: Bounded<Hash, MAX_PROOF> = vec![Hash([1; 32]), Hash([2; 32])].into();
@@ -548,7 +550,7 @@ mod tests {
         lines.push(HEXLOWER.encode(&encode(&KnockReply::Point(vec![6; 33]))));
         lines.push(HEXLOWER.encode(&encode(&proof)));
         insta::assert_snapshot!(lines.join("\n"));
-        // Either is told by its fields.
+        // The kind is recognised by its fields.
         assert_eq!(decode(&encode(&knock)), Ok(Opening::Secret(knock)));
         assert_eq!(decode(&encode(&short)), Ok(Opening::Short(short)));
         assert!(decode::<Opening>(&encode(&proof)).is_err());

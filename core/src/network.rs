@@ -1,29 +1,29 @@
-//! Parts of the internet that one party may have to itself. What strangers can make this side hold is counted by them, so
-//! that one computer alone can't take the places of all others.
+//! Address ranges that one party may have to itself. Resources that strangers can claim are counted per range, so that
+//! one computer alone cannot take the places of all others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::Multiaddr;
 use crate::dial::{carried_v4, ip_of};
 
-/// A site has as many places as so many of its networks.
+/// Number of places of a site, as a multiple of those of one network.
 const NETWORKS_OF_A_SITE: usize = 2;
 
-/// A part of the internet that one party may have to itself.
+/// An address range that one party may have to itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Network {
-    /// One address of IPv4.
+    /// One IPv4 address.
     V4(Ipv4Addr),
-    /// One address of a local cable (`fe80::/10`): each neighbour has one, and none of them has the network.
+    /// One link-local address (`fe80::/10`). Each neighbour has its own, and the prefix belongs to none of them.
     Neighbour(Ipv6Addr),
-    /// The first 64 bits: what one computer may choose its addresses from.
+    /// The first 64 bits: the prefix from which one computer may choose its addresses.
     V6([u16; 4]),
-    /// The first 48 bits: what a provider gives to one customer.
+    /// The first 48 bits: the prefix that a provider assigns to one customer.
     Site([u16; 3]),
 }
 
 impl Network {
-    /// Those that an address is in: of IPv6 two. None for an address of this machine.
+    /// Returns the networks that contain an address: two for most IPv6 addresses, none for loopback or without an IP.
     pub fn of(address: &Multiaddr) -> Vec<Self> {
         match ip_of(address).map(|ip| ip.to_canonical()) {
             Some(ip) if ip.is_loopback() => Vec::new(),
@@ -32,7 +32,7 @@ impl Network {
             Some(IpAddr::V6(ip)) => {
                 let carried = carried_v4(ip);
                 if !carried.is_empty() {
-                    // One behind NAT64 is as good as one of IPv4.
+                    // An IPv4 address carried in IPv6, as behind NAT64, counts like a plain one.
                     return carried.into_iter().map(Self::V4).collect();
                 }
                 let [a, b, c, d, ..] = ip.segments();
@@ -42,7 +42,7 @@ impl Network {
         }
     }
 
-    /// How many places it has where one address has so many.
+    /// Returns the number of places of this network, where a single address has `of_one`.
     pub fn share(self, of_one: usize) -> usize {
         match self {
             Self::V4(_) | Self::Neighbour(_) | Self::V6(_) => of_one,
@@ -51,8 +51,8 @@ impl Network {
     }
 }
 
-/// Whether each of these networks has a place left, where one address has `of_one`. `taken`: the networks of each that has
-/// a place already.
+/// True if each of `networks` has a free place, where a single address has `of_one`. `taken` are the networks of each
+/// holder of a place.
 pub fn has_room(
     networks: &[Network],
     taken: impl IntoIterator<Item: AsRef<[Network]>>,
@@ -79,7 +79,7 @@ mod tests {
             of("/ip6/2001:db8:0:1::1/tcp/1"),
         );
         assert!(has_room(&here, [&[]; 0], 1) && !has_room(&here, [&here], 1));
-        // A site has twice as many.
+        // A site has twice as many places.
         assert!(has_room(&there, [&here], 1));
         assert!(!has_room(&there, [&here, &here], 1));
         let twice = [here.clone(), here.clone()].concat();

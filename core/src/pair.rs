@@ -1,7 +1,7 @@
-//! What two peers have who have agreed to remember each other: a secret that nobody else knows.
+//! Pairing: a secret that only two peers know, for later transfers without a code.
 //!
-//! Each gives one half over a link that is keyed already. From both follows the pair's secret, and from that, for each
-//! direction, the secret of what one of the two shares with the other: so no code has to be read out again.
+//! Each peer contributes one half over a link that is already keyed. The two halves give the pair's secret, from which
+//! the share secret of each direction is derived, so that no code has to be read aloud again.
 
 use std::fmt;
 
@@ -12,22 +12,22 @@ use zeroize::{ZeroizeOnDrop, Zeroizing};
 use crate::PeerId;
 use crate::secret::ShareSecret;
 
-/// The secret of two peers. It is wiped when it is dropped, and its `Debug` does not show it.
+/// The secret of two paired peers. It is wiped on drop, and `Debug` does not show it.
 #[derive(Clone, PartialEq, Eq, ZeroizeOnDrop)]
 pub struct PairSecret([u8; 32]);
 
 impl PairSecret {
-    /// The secret that these bytes are.
+    /// Creates the secret from its bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// Returns its bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The secret of two peers and the halves that they drew. It does not matter which of them is named first.
+    /// Derives the secret of two peers from the halves that they drew. The order of the arguments does not matter.
     pub fn join(one: (&PeerId, &[u8; 32]), other: (&PeerId, &[u8; 32])) -> Self {
         let mut sides = [one, other].map(|(peer, half)| (peer.to_bytes(), half));
         sides.sort_by(|one, other| one.0.cmp(&other.0));
@@ -47,7 +47,7 @@ impl PairSecret {
         secret
     }
 
-    /// The secret of what `sharer`, one of the two, shares with the other.
+    /// Derives the secret of shares by `sharer`, one of the two, for the other.
     pub fn shared_by(&self, sharer: &PeerId) -> ShareSecret {
         let mut secret = Zeroizing::new([0; 32]);
         let purpose = [
@@ -65,7 +65,7 @@ impl fmt::Debug for PairSecret {
     }
 }
 
-/// An id behind its length, so that no two pairs of ids read alike.
+/// Prefixes an id with its length, so that no two pairs of ids have the same encoding.
 fn with_len(id: &[u8]) -> Vec<u8> {
     let len = u8::try_from(id.len()).expect("a peer id is 42 bytes at the most");
     [&[len], id].concat()

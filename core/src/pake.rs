@@ -1,19 +1,19 @@
-//! From the words of a short code to a key that a link can be proved with: SPAKE2 (RFC 9382) over Ed25519, by the spake2
-//! crate, which follows an earlier draft of it.
+//! The PAKE that turns the words of a short code into a key for the handshake: SPAKE2 (RFC 9382) over Ed25519, with the
+//! spake2 crate, which follows an earlier draft.
 //!
-//! Three messages go over a link before its handshake, the last of which is the handshake's first:
+//! A link with a short code begins with three messages, the third of which is the first of the handshake:
 //!
 //! ```text
 //! receiver: the code's number, and a point      sharer: another point
-//! receiver: the handshake, keyed by what both points and the words make
+//! receiver: the handshake's first message, keyed by both points and the words
 //! ```
 //!
-//! A point tells nothing about the words. Whoever has other words than the sharer makes another key, and that shows
-//! when the receiver's handshake does not open: so each guess is one question to the sharer, and the sharer sees whether
-//! it was wrong before it has said anything that a guess could be checked with. Both peer ids go in, as the transport
-//! proved them: who stands between two peers and passes messages on gains nothing.
+//! A point reveals nothing about the words. A receiver with other words than the sharer gets another key, and the sharer
+//! cannot open its handshake message. So each guess takes an exchange with the sharer, which learns that the guess was
+//! wrong before it has sent anything to check a guess against. Both peer ids, as authenticated by the transport, are
+//! inputs, so an attacker that forwards messages between two peers gains nothing.
 //!
-//! How many guesses there are is for [`crate::engine`].
+//! The number of guesses is limited by [`crate::engine`].
 
 use std::fmt;
 
@@ -26,18 +26,18 @@ use zeroize::Zeroizing;
 use crate::PeerId;
 use crate::code::ShortCode;
 
-/// Bytes of either point: a side, and the point itself.
+/// Length of a point with its side byte, in bytes.
 pub const POINT: usize = 33;
 
-/// What came is no point of the other side's.
+/// The received bytes are not a point of the other side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the other side did not say what belongs to a short code")]
 pub struct PakeError;
 
-/// The key that both ends have if they have the same words.
+/// The key, which is the same at both ends if they have the same words.
 pub type PakeKey = Zeroizing<[u8; 32]>;
 
-/// One side, between its point and the other's.
+/// One side's state after sending its point and before receiving the other's.
 pub struct Pake(Spake2<Ed25519Group>);
 
 impl fmt::Debug for Pake {
@@ -47,7 +47,7 @@ impl fmt::Debug for Pake {
 }
 
 impl Pake {
-    /// The receiver's side and its point. `seed` is fresh randomness, for this alone.
+    /// Starts the receiver's side; also returns its point. `seed` is fresh randomness that is used only here.
     pub fn receiver(
         code: &ShortCode,
         receiver: &PeerId,
@@ -59,7 +59,7 @@ impl Pake {
         (Self(state), point)
     }
 
-    /// The sharer's side and its point. `seed` is fresh randomness, for this alone.
+    /// Starts the sharer's side; also returns its point. `seed` is fresh randomness that is used only here.
     pub fn sharer(
         code: &ShortCode,
         receiver: &PeerId,
@@ -71,7 +71,7 @@ impl Pake {
         (Self(state), point)
     }
 
-    /// The key, with the other side's point.
+    /// Derives the key from the other side's point.
     pub fn finish(self, point: &[u8]) -> Result<PakeKey, PakeError> {
         if point.len() != POINT {
             return Err(PakeError);
@@ -85,7 +85,7 @@ impl Pake {
     }
 }
 
-/// The words; and who the two are, the receiver with the code's number.
+/// Returns the password and both identities. The receiver's includes the code's number.
 fn inputs(code: &ShortCode, receiver: &PeerId, sharer: &PeerId) -> (Password, Identity, Identity) {
     let receiver = [&code.number().to_be_bytes()[..], &receiver.to_bytes()].concat();
     (
@@ -95,7 +95,7 @@ fn inputs(code: &ShortCode, receiver: &PeerId, sharer: &PeerId) -> (Password, Id
     )
 }
 
-/// Randomness from a seed, as the spake2 crate wants it.
+/// Seeded randomness with the traits that the spake2 crate needs.
 struct Seeded(ChaCha20Rng);
 
 impl Seeded {
@@ -143,7 +143,7 @@ mod tests {
         keys.public().to_peer_id()
     }
 
-    /// The keys of a receiver with one code and a sharer with another, as each side sees the two.
+    /// The keys of a receiver and a sharer, for each its code and the marks of both peers as it sees them.
     fn keys(
         (theirs, at_receiver): (&str, [u8; 2]),
         (ours, at_sharer): (&str, [u8; 2]),
@@ -177,7 +177,7 @@ mod tests {
             let (receiver, sharer) = keys((other, [1, 2]), (CODE, [1, 2]));
             assert_ne!(receiver, sharer, "{other}");
         }
-        // Somebody between them, to whom both talk.
+        // An attacker in the middle, to whom both talk.
         let (receiver, sharer) = keys((CODE, [1, 3]), (CODE, [3, 2]));
         assert_ne!(receiver, sharer);
     }
@@ -197,7 +197,7 @@ mod tests {
                 "{bad:?}"
             );
         }
-        // Its own point, sent back.
+        // Its own point, reflected.
         let (state, own) = start();
         assert!(state.finish(&own).is_err());
     }

@@ -1,9 +1,9 @@
-//! Paths inside a share: what a peer may call a file, and where a symlink may point.
+//! Paths inside a share: which names a peer may use, and where a symlink may point.
 //!
-//! A [`SafePath`] exists only if it stays below its root on every system: the rules of Unix, Windows and macOS hold
-//! everywhere, so that a name is good or bad on all of them alike. It says nothing about what stands at the path on a
-//! disk; not following symlinks there is the driver's work. Bidirectional and invisible characters are allowed, for
-//! people use them in names; whoever prints a path escapes them.
+//! A [`SafePath`] exists only if it stays below its root on every system. The rules of Unix, Windows and macOS apply
+//! everywhere, so that a name is valid on all of them or on none. A path says nothing about what exists at that place on
+//! a disk; not following symlinks there is the driver's job. Bidirectional and invisible characters are allowed, because
+//! people use them in names; code that prints a path must escape them.
 
 use std::fmt;
 
@@ -15,20 +15,20 @@ mod name;
 pub use name::fold;
 use name::{check_component, stem};
 
-/// What the names of staging folders begin with. No path of a share may begin so, in any case or spelling: it could
-/// stand in for a file that is still on its way.
+/// Prefix of the names of staging folders. No component of a share's path may start with it, in any case or spelling:
+/// it could impersonate a file that is still being downloaded.
 pub const STAGING_PREFIX: &str = ".handover-";
-/// Bytes of one component at the most: what the usual file systems take.
+/// Maximum length of one component, in bytes: the limit of the usual file systems.
 pub const MAX_COMPONENT: usize = 255;
-/// Bytes of a path where no [`Limits`] are at hand.
+/// Maximum length of a path where no [`Limits`] are available, in bytes.
 const MAX_PATH: usize = 4096;
-/// Components of a path where no [`Limits`] are at hand.
+/// Maximum number of components of a path where no [`Limits`] are available.
 const MAX_DEPTH: usize = 128;
 
-/// Bytes of a name that is made of what something is called.
+/// Maximum length of a name made from a title, in bytes.
 const MAX_CALLED: usize = 120;
 
-/// A relative path with `/` between its components, in UTF-8, that can't lead out of its root.
+/// A relative path in UTF-8 with `/` between its components, which cannot lead out of its root.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SafePath(String);
 
@@ -45,33 +45,33 @@ impl SafePath {
         Ok(Self(path.to_owned()))
     }
 
-    /// Checks a path that is one already against (smaller) limits.
+    /// Checks a path that is already valid against other (smaller) limits.
     pub(crate) fn check_limits(&self, limits: &Limits) -> Result<(), PathError> {
         check_size(&self.0, limits.path_bytes, limits.path_depth)
     }
 
-    /// The path as it was parsed.
+    /// Returns the path as it was parsed.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its components, outermost first. There is at least one.
+    /// Returns its components, outermost first. There is at least one.
     pub fn components(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.0.split('/')
     }
 
-    /// The folder it stands in; `None` if that is the root.
+    /// Returns the folder that contains it; `None` if that is the root.
     pub fn parent(&self) -> Option<Self> {
         let (parent, _) = self.0.rsplit_once('/')?;
         Some(Self(parent.to_owned()))
     }
 
-    /// Its last component.
+    /// Returns its last component.
     pub fn file_name(&self) -> &str {
         self.0.rsplit_once('/').map_or(&self.0, |(_, name)| name)
     }
 
-    /// The path `below` this one. `below` may have several components; the whole is checked again.
+    /// Returns the path `below` this one. `below` may have several components; the result is checked as a whole.
     pub fn join(&self, below: &str) -> Result<Self, PathError> {
         if below.starts_with('/') {
             return Err(PathError::Absolute);
@@ -79,8 +79,8 @@ impl SafePath {
         Self::parse(&format!("{}/{below}", self.0))
     }
 
-    /// One name, made of what somebody calls something: without a dot in front, without what no name may hold, and no
-    /// longer than `MAX_CALLED` bytes. `None` if nothing is left.
+    /// Makes a single name from a title: strips leading dots and spaces, replaces characters that names may not contain,
+    /// and truncates it to `MAX_CALLED` bytes. `None` if the result is not a valid name.
     pub fn called(text: &str) -> Option<Self> {
         let fits = |c: char| !(c.is_control() || matches!(c, '/' | '\\' | ':'));
         let name: String = text
@@ -93,19 +93,19 @@ impl SafePath {
         Self::parse(name).ok()
     }
 
-    /// The same path, below a folder. As a whole it may be longer than peers' paths may be, by the folder's own length.
+    /// Returns this path below `folder`. The result may exceed the limit for peers' paths by the folder's length.
     #[must_use]
     pub fn below(&self, folder: &Self) -> Self {
         Self(format!("{}/{}", folder.0, self.0))
     }
 
-    /// A path that this side has made of a checked one: [below](Self::below) a folder, or [numbered](Self::numbered).
+    /// Parses a path that this side made from a checked one: [below](Self::below) a folder, or [numbered](Self::numbered).
     pub fn parse_made(path: &str) -> Result<Self, PathError> {
         check(path, MAX_PATH + 2 * MAX_COMPONENT, MAX_DEPTH + 1)?;
         Ok(Self(path.to_owned()))
     }
 
-    /// The path of another file, `name`, in the same folder.
+    /// Returns the path of `name` in the same folder.
     pub fn with_file_name(&self, name: &str) -> Result<Self, PathError> {
         if name.contains('/') {
             return Err(PathError::NotOneName);
@@ -113,11 +113,11 @@ impl SafePath {
         Self::parse(&self.beside(name))
     }
 
-    /// The name that a second file of this name gets: `a.tar.gz` becomes `a (1).tar.gz`.
+    /// Returns the path for a further file of the same name: `a.tar.gz` becomes `a (1).tar.gz`.
     ///
-    /// The number goes before the extensions (short, of ASCII letters and digits, at least one letter). A component
-    /// that would grow over [`MAX_COMPONENT`] loses the end of its stem. The path as a whole may grow over the limit
-    /// that holds for peers' paths, by the 13 bytes of the longest number.
+    /// The number goes before the extensions (short, of ASCII letters and digits, at least one letter). A component that
+    /// would exceed [`MAX_COMPONENT`] loses the end of its stem. The whole path may exceed the limit for peers' paths by
+    /// the 13 bytes of the longest number.
     #[must_use]
     pub fn numbered(&self, n: u32) -> Self {
         let name = self.file_name();
@@ -129,12 +129,12 @@ impl SafePath {
         Self(self.beside(&format!("{stem}{number}{extensions}")))
     }
 
-    /// A key that two paths share if some file system takes them for one.
+    /// Returns a key that is equal for two paths if some file system treats them as the same.
     ///
-    /// Invisible ("default ignorable") characters go, for HFS+ and ext4's case folding do not see them; then NFD, each
-    /// character to upper and back to lower case (which makes `ß` `ss` and `ς` `σ`, as full case folding does), then
-    /// NFC. Compatibility forms stay apart (`x²` is not `x2`): no usual file system merges them, people use both.
-    /// The `/` between components stay.
+    /// Invisible ("default ignorable") characters are removed, because HFS+ and ext4's case folding ignore them. Then
+    /// follow NFD, mapping each character to upper and back to lower case (which turns `ß` into `ss` and `ς` into `σ`,
+    /// like full case folding), and NFC. Compatibility forms stay distinct (`x²` is not `x2`): no usual file system merges
+    /// them, and people use both. The `/` between components are kept.
     pub fn fold_key(&self) -> String {
         fold(&self.0)
     }
@@ -147,7 +147,7 @@ impl SafePath {
     }
 }
 
-/// As it came from the peer, unescaped.
+/// Writes the path as received from the peer, unescaped.
 impl fmt::Display for SafePath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -168,14 +168,14 @@ impl<'de> Deserialize<'de> for SafePath {
     }
 }
 
-/// Checks that a symlink at `link` which holds `target` stays inside the root.
+/// Checks that the symlink `link` with this `target` stays inside the root.
 ///
-/// A target is relative to the link's folder: any number of `..` that does not climb over the root, then names.
-/// A `..` behind a name is refused even where it would lead back inside: if that name is a symlink itself, the system
-/// climbs from wherever *it* points, not from where it stands. Without such `..`, each link leads to a real folder
-/// above it and from there only downwards, so a chain of links of one share stays inside whichever way they are
-/// nested, and however a file system compares names. (It takes that no link of the share stands below another, which
-/// the manifest sees to.)
+/// A target is relative to the link's folder: any number of `..` that does not climb above the root, then names. A `..`
+/// after a name is refused even where it would lead back inside: if that name is itself a symlink, the system climbs
+/// from the target of *that* symlink, not from its location. Without such `..`, each link leads to a real folder above
+/// it and from there only downwards, so a chain of links of one share stays inside, however they are nested and however
+/// a file system compares names. (This assumes that no link of the share is below another, which the manifest's rules
+/// ensure.)
 pub fn symlink_stays_inside(link: &SafePath, target: &str) -> Result<(), PathError> {
     if target.is_empty() {
         return Err(PathError::Empty);
@@ -208,35 +208,35 @@ pub fn symlink_stays_inside(link: &SafePath, target: &str) -> Result<(), PathErr
     Ok(())
 }
 
-/// Why a path, or a symlink's target, is refused.
+/// Why a path or a symlink's target is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
-    /// There is nothing.
+    /// It is empty.
     #[error("it is empty")]
     Empty,
-    /// Over the limit for paths.
+    /// It is longer than the limit.
     #[error("it is {bytes} bytes long; {max} are allowed")]
     TooLong {
-        /// Its bytes.
+        /// Its length, in bytes.
         bytes: usize,
         /// The limit.
         max: usize,
     },
-    /// Over the limit for depth.
+    /// It has more components than the limit.
     #[error("it is {depth} folders deep; {max} are allowed")]
     TooDeep {
-        /// Its components.
+        /// Its number of components.
         depth: usize,
         /// The limit.
         max: usize,
     },
-    /// One component is over [`MAX_COMPONENT`].
+    /// A component is longer than [`MAX_COMPONENT`].
     #[error("it has a name of {bytes} bytes; {MAX_COMPONENT} are allowed")]
     ComponentTooLong {
-        /// The component's bytes.
+        /// The component's length, in bytes.
         bytes: usize,
     },
-    /// It begins with `/`.
+    /// It starts with `/`.
     #[error("it is absolute, not relative")]
     Absolute,
     /// `a//b`, or a `/` at the end.
@@ -245,13 +245,13 @@ pub enum PathError {
     /// `.` or `..`.
     #[error("it has a `.` or `..` in it")]
     DotComponent,
-    /// A NUL.
+    /// NUL.
     #[error("it has a NUL character in it")]
     Nul,
-    /// `\`, which separates components on Windows.
+    /// `\`, the separator on Windows.
     #[error("it has a backslash in it")]
     Backslash,
-    /// C0, DEL or C1.
+    /// A control character: C0, DEL or C1.
     #[error("it has a control character in it")]
     Control,
     /// `C:` or `C:x`.
@@ -260,21 +260,21 @@ pub enum PathError {
     /// `CON`, `lpt1.txt`, ….
     #[error("it has a name in it that Windows keeps for a device")]
     DeviceName,
-    /// Windows drops these, and so two names would be one.
+    /// A component ends in a dot or a space, which Windows drops, so that two names would become one.
     #[error("it has a name in it that ends in a dot or a space")]
     TrailingDotOrSpace,
-    /// One of its names begins with [`STAGING_PREFIX`].
+    /// A component starts with [`STAGING_PREFIX`].
     #[error(
         "a name in it begins with `{STAGING_PREFIX}`, which handover keeps for files on their way"
     )]
     Staging,
-    /// A path where one name was wanted.
+    /// A path was given where a single name was expected.
     #[error("it is a path, not one name")]
     NotOneName,
-    /// A symlink's target climbs over the root.
+    /// A symlink's target climbs above the root.
     #[error("it leads out of the share")]
     LeavesRoot,
-    /// A symlink's target has `..` behind a name.
+    /// A symlink's target has a `..` after a name.
     #[error("it has a `..` behind a name, which may lead out of the share")]
     ClimbsBehindName,
 }
@@ -289,7 +289,7 @@ fn check(path: &str, max_bytes: usize, max_depth: usize) -> Result<(), PathError
     }
     check_characters(path)?;
     path.split('/').try_for_each(check_component)?;
-    // At any depth: somebody may receive into a folder of an earlier share.
+    // At any depth: the user may download into a folder of an earlier share.
     if path
         .split('/')
         .any(|name| fold(name).starts_with(STAGING_PREFIX))
@@ -360,7 +360,7 @@ mod tests {
         }
     }
 
-    /// Rows 1 and 21: one answer for each, on every system.
+    /// Rows 1 and 21: the same answer for each name on every system.
     #[test]
     fn names_that_lead_elsewhere_are_refused_and_the_error_says_why() {
         let mut answers = String::new();
@@ -585,7 +585,7 @@ mod tests {
         assert!(serde_json::from_str::<SafePath>("\"../b\"").is_err());
     }
 
-    /// Texts that are near to paths, so that many of them parse.
+    /// Texts that resemble paths, so that many of them parse.
     fn pathlike() -> impl Strategy<Value = String> {
         prop_oneof![
             any::<String>(),
@@ -627,7 +627,7 @@ mod tests {
             }
         }
 
-        /// Wherever a chain of allowed targets leads, it is no higher than the root.
+        /// A chain of allowed targets never leads above the root.
         #[test]
         fn an_allowed_target_never_climbs_over_the_root(
             link in "([ab]/){0,3}l",

@@ -1,4 +1,4 @@
-//! What opens a share, and what names it.
+//! The secret of a share, the keys derived from it, and the share's public label.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,46 +10,46 @@ use rand_chacha::rand_core::{CryptoRng, SeedableRng};
 use sha2::Sha256;
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-/// The secret of a share: 32 bytes of full entropy. Whoever holds it may fetch the share.
+/// The secret of a share: 32 bytes of full entropy. Anyone who has it may fetch the share.
 ///
-/// It is wiped when it is dropped, and its `Debug` does not show it. It never goes over a link itself; what does is
-/// derived from it by HKDF-SHA256 (RFC 5869, no salt), each for one purpose.
+/// It is wiped on drop, and `Debug` does not show it. Links carry only values derived from it by HKDF-SHA256 (RFC 5869,
+/// no salt), one for each purpose. The one exception is the sealed `secret` message to a receiver with a short code.
 #[derive(Clone, ZeroizeOnDrop)]
 pub struct ShareSecret([u8; 32]);
 
 impl ShareSecret {
-    /// The secret that these bytes are.
+    /// Creates the secret from its bytes.
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// Returns its bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// A new secret.
+    /// Draws a new secret.
     pub fn draw(rng: &mut impl CryptoRng) -> Self {
         let mut secret = Self([0; 32]);
         rng.fill_bytes(&mut secret.0);
         secret
     }
 
-    /// Stands for the share among those who know its secret. It goes over no link itself.
+    /// Returns the share tag, which identifies the share to peers that know its secret. No link carries the tag itself.
     pub fn tag(&self) -> [u8; 16] {
         let mut tag = [0; 16];
         self.derive(b"handover/1 share tag", &mut tag);
         tag
     }
 
-    /// The key that both ends of a link prove to each other.
+    /// Returns the pre-shared key that both ends of a link prove to each other.
     pub fn psk(&self) -> Zeroizing<[u8; 32]> {
         let mut psk = Zeroizing::new([0; 32]);
         self.derive(b"handover/1 link psk", psk.as_mut());
         psk
     }
 
-    /// Where the share's peers find each other in the DHT: only who knows the secret knows where to look.
+    /// Returns the share's rendezvous point in the DHT. Only peers that know the secret can compute it.
     pub fn meeting_point(&self) -> MeetingPoint {
         let mut point = [0; 32];
         self.derive(b"handover/1 meeting point", &mut point);
@@ -63,7 +63,7 @@ impl ShareSecret {
     }
 }
 
-/// A point in the DHT where peers find each other: a key of 32 bytes that says nothing to who does not know of what.
+/// A rendezvous point in the DHT: a key of 32 bytes. It reveals nothing to those who do not know what it stands for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MeetingPoint(pub [u8; 32]);
 
@@ -74,7 +74,7 @@ impl fmt::Debug for MeetingPoint {
     }
 }
 
-/// Takes the same time wherever the first difference is.
+/// Compares in constant time.
 impl PartialEq for ShareSecret {
     fn eq(&self, other: &Self) -> bool {
         let pairs = self.0.iter().zip(&other.0);
@@ -90,24 +90,24 @@ impl fmt::Debug for ShareSecret {
     }
 }
 
-/// The letters and digits of a label: none that is easily taken for another, and no `U`.
+/// Characters of a label: no easily confused ones, and no `U`.
 const ALPHABET: &[u8] = b"ABCDEFGHJKMNPQRSTVWXYZ23456789";
-/// Characters in a label, and in each of its groups.
+/// Number of characters in a label, and in each of its groups.
 const LABEL: usize = 12;
 const GROUP: usize = 4;
 
-/// A share's public label, `GAZ3-VTDS-YQP7`: for people to tell shares apart by. It opens nothing.
+/// A share's public label, `GAZ3-VTDS-YQP7`, by which people tell shares apart. It opens nothing.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ShareCodeLabel(String);
 
 impl ShareCodeLabel {
-    /// A new label, 58 bits of it random.
+    /// Draws a new label with 58 random bits.
     pub fn draw(rng: &mut impl CryptoRng) -> Self {
         let mut drawn = String::with_capacity(LABEL);
         while drawn.len() < LABEL {
             let mut byte = [0];
             rng.fill_bytes(&mut byte);
-            // Of the 32 values of five bits, those beyond the alphabet are drawn again: all letters are equally likely.
+            // Of the 32 values of five bits, those beyond the alphabet are drawn again, to keep the distribution uniform.
             if let Some(letter) = ALPHABET.get(usize::from(byte[0] & 31)) {
                 drawn.push(char::from(*letter));
             }
@@ -115,14 +115,14 @@ impl ShareCodeLabel {
         Self::grouped(&drawn)
     }
 
-    /// The label of a share with this secret: the same whenever the share comes back, and no way to the secret.
+    /// Derives the label of the share with this secret: always the same, and useless for finding the secret.
     pub fn of(secret: &ShareSecret) -> Self {
         let mut seed = Zeroizing::new([0; 32]);
         secret.derive(b"handover/1 share label", seed.as_mut());
         Self::draw(&mut ChaCha20Rng::from_seed(*seed))
     }
 
-    /// Reads a label in capital or small letters.
+    /// Parses a label. Case does not matter.
     pub fn parse(text: &str) -> Result<Self, LabelError> {
         let letters: String = text.split('-').collect();
         let in_groups =
@@ -135,7 +135,7 @@ impl ShareCodeLabel {
         }
     }
 
-    /// The label, in capital letters and groups.
+    /// Returns the label in upper case, with hyphens between its groups.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -166,7 +166,7 @@ impl FromStr for ShareCodeLabel {
     }
 }
 
-/// A text is no [`ShareCodeLabel`].
+/// The text is not a [`ShareCodeLabel`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a share's label is three groups of four letters and digits (no I, L, O, U, 0 or 1), such as GAZ3-VTDS-YQP7"

@@ -1,13 +1,13 @@
-//! Time as the engine sees it: a number of nanoseconds that its driver hands in.
+//! Time as the engine sees it: nanoseconds passed in by its driver.
 
 use std::ops::{Add, Sub};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A point on the driver's monotonic clock, in nanoseconds since an origin that the driver picks.
+/// A point on the driver's monotonic clock, in nanoseconds since an origin that the driver chooses.
 ///
-/// Arithmetic saturates: a deadline past the end of the clock is one that never comes.
+/// Arithmetic saturates: a deadline past the end of the clock never comes.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -19,17 +19,17 @@ impl Time {
     /// The end of the clock: "never".
     pub const NEVER: Self = Self(u64::MAX);
 
-    /// The point `nanos` nanoseconds after the origin.
+    /// Returns the point `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the nanoseconds since the origin.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// How long ago `earlier` was; zero if it is in the future.
+    /// Returns the duration since `earlier`; zero if that is in the future.
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -52,8 +52,8 @@ impl Sub for Time {
     }
 }
 
-/// A point of wall-clock time, in whole seconds and nanoseconds since 1970-01-01 UTC; before that the seconds are
-/// negative and the nanoseconds still count forward. It is what files carry as their modification time.
+/// A point in wall-clock time, in whole seconds and nanoseconds since 1970-01-01 UTC. Before that the seconds are
+/// negative and the nanoseconds still count forward. Used for the modification times of files.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -61,12 +61,12 @@ pub struct Timestamp {
     /// Whole seconds since 1970, rounded down.
     #[serde(rename = "s")]
     pub seconds: i64,
-    /// Nanoseconds past `seconds`: under 1,000,000,000.
+    /// Nanoseconds past `seconds`, below 1,000,000,000.
     #[serde(rename = "n", default, skip_serializing_if = "is_zero")]
     pub nanos: u32,
 }
 
-// serde's `skip_serializing_if` hands the field over by reference.
+// serde's `skip_serializing_if` passes the field by reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn is_zero(nanos: &u32) -> bool {
     *nanos == 0

@@ -1,6 +1,6 @@
-//! Row 13: no decoder allocates more than a small multiple of the bytes that it has received, whatever those promise.
+//! Row 13: no decoder allocates more than a small multiple of the bytes received, whatever length they declare.
 //!
-//! The counters are the whole process's, so this is one test in a file of its own.
+//! The counters cover the whole process, so this file contains a single test.
 
 use std::alloc::System;
 
@@ -16,9 +16,9 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What any call may cost whatever it is given: error texts, a decoder's scratch space, a table.
+/// Bytes that any call may allocate regardless of its input: error texts, a decoder's scratch space, a table.
 const CONSTANT: usize = 24 * 1024;
-/// Bytes allocated for each byte received.
+/// Maximum number of bytes allocated per byte received.
 const MULTIPLE: usize = 64;
 
 fn costs<T>(what: &str, received: usize, decode: impl FnOnce() -> T) {
@@ -33,7 +33,7 @@ fn costs<T>(what: &str, received: usize, decode: impl FnOnce() -> T) {
     );
 }
 
-/// CBOR that promises a list, a text or bytes of an enormous length, at the place where `before` leads.
+/// Returns CBOR that declares a list, map, text or byte string of enormous length, after the bytes in `before`.
 fn promising(before: &[u8]) -> Vec<Vec<u8>> {
     let lengths: [&[u8]; 3] = [
         &[0x1a, 0xff, 0xff, 0xff, 0xff],
@@ -60,14 +60,14 @@ fn text(name: &str) -> Vec<u8> {
     bytes
 }
 
-/// A map with one key, and what stands before its value.
+/// Returns the start of a map with one key, up to its value.
 fn key(name: &str) -> Vec<u8> {
     [vec![0xa1], text(name)].concat()
 }
 
 #[test]
 fn nothing_is_set_aside_for_what_is_only_promised() {
-    // Lazily made tables are not the decoders' doing.
+    // Creates lazily initialised tables first, so that they are not counted.
     let keys = Keypair::ed25519_from_bytes([7; 32]).expect("32 bytes are a key");
     let peer = keys.public().to_peer_id();
     let limits = Limits::default();
@@ -113,7 +113,7 @@ fn nothing_is_set_aside_for_what_is_only_promised() {
             decoder.next().map(|_| decoder)
         });
     }
-    // A header that promises to be longer than its frame.
+    // A header that declares a length beyond its frame.
     let link = LinkKeys::new([1; 32], [1; 32]);
     for promised in [0, 5, 0xffff, u32::MAX] {
         let mut body = promised.to_be_bytes().to_vec();

@@ -1,6 +1,6 @@
-//! Everything that the fuzzers found worth keeping, once more; and a good many random bytes beside it.
+//! Replays the fuzzers' corpus, and runs the engine's fuzz target on random bytes.
 
-// The corpus is files, and tests of a pure crate may read them.
+// The corpus is in files, which tests of a pure crate may read.
 #![allow(clippy::disallowed_methods, clippy::print_stdout)]
 
 #[path = "../fuzz/bodies/mod.rs"]
@@ -23,7 +23,7 @@ fn replay(target: &str, body: fn(&[u8])) {
     assert!(!files.is_empty(), "no corpus for {target}");
     for file in files {
         let bytes = fs::read(&file).expect("a file of the corpus");
-        // Named first, so that a panic says which one it was.
+        // Printed first, so that a panic can be attributed to a file.
         println!("{}", file.display());
         body(&bytes);
     }

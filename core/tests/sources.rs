@@ -1,4 +1,4 @@
-//! What the project's sources must not hold.
+//! Constructs and dependencies that the project's sources must not contain.
 
 // Tests of a pure crate may read files.
 #![allow(clippy::disallowed_methods)]
@@ -21,7 +21,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Row 32: what release builds leave out checks nothing.
+/// Row 32: assertions that release builds omit check nothing.
 #[test]
 fn no_check_is_compiled_out() {
     let mut files = Vec::new();
@@ -37,8 +37,8 @@ fn no_check_is_compiled_out() {
     }
 }
 
-/// Row 16: nothing is compressed, so nothing can be a decompression bomb. Whoever adds compression bounds it by a
-/// declared size and drops it from this list.
+/// Row 16: nothing is compressed, so there are no decompression bombs. A change that adds compression must bound the
+/// output by a declared size and remove the crate from this list.
 #[test]
 fn nothing_is_decompressed() {
     let lock = fs::read_to_string(project().join("Cargo.lock")).expect("the lock file");

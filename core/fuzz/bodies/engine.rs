@@ -1,4 +1,4 @@
-//! The engine at the mercy of its bytes: they play the peers, the disk, the clock and the user, in any order.
+//! Fuzzes the engine: the input bytes decide what peers, disk, clock and user do, in any order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -23,11 +23,11 @@ use handover_core::secret::ShareSecret;
 use handover_core::time::{Time, Timestamp};
 use handover_core::{Keypair, PeerId};
 
-/// Outputs after one input; more is a loop without an end.
+/// Maximum number of outputs after one input. More count as an endless loop.
 const MOST_OUTPUTS: usize = 20_000;
 
-/// Feeds an engine that shares, and one download of its own, whatever the bytes say. It must neither panic nor loop,
-/// nor ask to be woken in the past, and each share and download ends once.
+/// Runs an engine with one share and one download on the actions in `data`. It must not panic, loop, or request a
+/// wake-up in the past, and the share and the download must each end at most once.
 pub(crate) fn engine(data: &[u8]) {
     let mut play = Play::new();
     let mut bytes = data;
@@ -53,7 +53,7 @@ struct Play {
     peer: PeerId,
 }
 
-/// The other end of a link.
+/// A scripted peer: the other end of a link.
 struct Puppet {
     knock: Option<Bytes>,
     initiator: Option<Initiator>,
@@ -153,7 +153,7 @@ impl Play {
         }
     }
 
-    /// Hands an input over and takes all outputs.
+    /// Passes an input to the engine and handles all outputs.
     fn input(&mut self, input: Input) {
         self.engine.handle_input(self.now, input);
         for count in 0.. {
@@ -195,7 +195,7 @@ impl Play {
         }
     }
 
-    /// A wake-up that is due right now is only right before its tick.
+    /// True if a wake-up at `at` is legitimate: it is in the future, or the one after its tick is. Sends that tick.
     fn engine_is_late(&mut self, at: Time) -> bool {
         if at > self.now {
             return true;
@@ -243,7 +243,7 @@ impl Play {
         });
     }
 
-    /// A knock with the right key.
+    /// Sends a handshake request with the right key.
     fn knock(&mut self, link: LinkId) {
         let secret = secret();
         let (psk, tag) = (secret.psk(), secret.tag());
@@ -270,7 +270,7 @@ impl Play {
         }
     }
 
-    /// A dial is answered: by a link whose other end proves the key, or not at all.
+    /// Answers a dial: with a link whose other end proves the key, or with a failure.
     fn dialled(&mut self, arg: u8) {
         let Some(dial) = self.dials.pop_front() else {
             return;
@@ -305,7 +305,7 @@ impl Play {
         }
     }
 
-    /// Sends a message as the puppet would: through a seal that opens.
+    /// Sends a message as the scripted peer, in a frame whose seal opens.
     fn send(&mut self, link: LinkId, message: &Message, payload: &[u8]) {
         let Some(puppet) = self.links.get_mut(&link) else {
             return;
@@ -426,7 +426,7 @@ impl Play {
                 entry: u32::from(arg >> 4),
                 reason: message::Failure::Changed,
             },
-            // What the corpus means by the others stays what it was.
+            // The conditions keep the meaning of all other bytes, and so of the existing corpus.
             9 if arg & 32 != 0 => Message::Pace {
                 piece: u32::try_from(number).unwrap_or(u32::MAX),
                 paused: arg & 16 != 0,
@@ -477,7 +477,7 @@ impl Play {
         self.send(link, &message, &[]);
     }
 
-    /// The right manifest, or a part of it.
+    /// Sends the right manifest, or the start of it.
     fn manifest(&mut self, link: LinkId, arg: u8) {
         let signed = signed();
         let encoded = signed.encoded();
@@ -521,7 +521,7 @@ impl Play {
         }));
     }
 
-    /// The DHT, or a connection that comes up by itself.
+    /// Reports a result of the DHT, a connection that came up by itself, or a new date.
     fn discover(&mut self, arg: u8) {
         let lookup = self.lookups.back().copied().unwrap_or(LookUpId(0));
         let peer = self.peer;
@@ -565,7 +565,7 @@ impl Play {
         self.input(Input::Sent { link, seq });
     }
 
-    /// One of the waiting disk jobs ends, well or not.
+    /// Completes one of the pending disk jobs, with success or failure.
     fn disk(&mut self, arg: u8, bytes: &mut &[u8]) {
         if self.jobs.is_empty() {
             return;
@@ -587,7 +587,7 @@ impl Play {
     }
 }
 
-/// The journal of an earlier run, in whatever state it may be by now.
+/// Returns the journal of an earlier run, in any state.
 fn kept(arg: u8) -> Kept {
     if arg < 200 {
         return Kept::default();
@@ -741,7 +741,7 @@ fn entries() -> Vec<Entry> {
     ]
 }
 
-/// The manifest that the puppet's share has.
+/// Returns the manifest of the scripted peer's share.
 fn signed() -> SignedManifest {
     let keys: Keypair = super::keys(2);
     let parts = ManifestParts {
@@ -761,7 +761,7 @@ fn take(bytes: &mut &[u8]) -> u8 {
     }
 }
 
-/// As many bytes as the first one says.
+/// Takes as many bytes as the first byte says.
 fn take_many(bytes: &mut &[u8]) -> Bytes {
     let len = usize::from(take(bytes)).min(bytes.len());
     let (many, rest) = bytes.split_at(len);

@@ -1,7 +1,7 @@
-//! What the fuzz targets do with their bytes. The ordinary tests do the same with the committed corpus
-//! (`core/tests/corpus.rs`), so that nothing that was found once comes back unseen.
+//! The bodies of the fuzz targets. The ordinary tests run them on the committed corpus (`core/tests/corpus.rs`), so
+//! that nothing found once can return unnoticed.
 
-// Each target uses one of these.
+// Each target uses only one of these.
 #![allow(dead_code, unused_imports, unreachable_pub)]
 
 mod engine;
@@ -17,7 +17,7 @@ use handover_core::{Keypair, dial};
 
 pub(crate) use engine::engine;
 
-/// Codes, and the addresses and paths in them: what is read is written and read again as the same.
+/// Parses codes, addresses and paths. A parsed code must survive encoding and parsing again.
 pub(crate) fn codes(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
@@ -37,7 +37,7 @@ pub(crate) fn codes(data: &[u8]) {
     }
 }
 
-/// Manifests, with and without a right signature.
+/// Decodes manifests, with wrong and right signatures.
 pub(crate) fn manifest(data: &[u8]) {
     let keys = keys(7);
     let peer = keys.public().to_peer_id();
@@ -50,13 +50,13 @@ pub(crate) fn manifest(data: &[u8]) {
         assert!(manifest.entries().len() <= 1000);
         let _ = manifest.summary();
     }
-    // The body alone, under a signature that is right, so that the fuzzer gets past it.
+    // The input as the body, with a valid signature, so that the fuzzer gets past the check.
     if let Ok(signed) = SignedManifest::decode(sign_body(data, &keys), &peer, &limits) {
         let _ = signed.manifest().summary();
     }
 }
 
-/// An envelope around a manifest's body: see PROTOCOL.md.
+/// Wraps a manifest's body in a signed envelope: see PROTOCOL.md.
 fn sign_body(body: &[u8], keys: &Keypair) -> Bytes {
     let mut signed = b"handover manifest v1\0".to_vec();
     signed.extend_from_slice(body);
@@ -74,7 +74,7 @@ fn sign_body(body: &[u8], keys: &Keypair) -> Bytes {
     envelope.into()
 }
 
-/// Frames off a stream, plain and sealed, and the messages in them.
+/// Decodes frames from a stream, unsealed and sealed, and the messages in them.
 pub(crate) fn frames(data: &[u8]) {
     let _ = message::decode::<Knock>(data);
     let _ = message::decode::<KnockReply>(data);
@@ -93,7 +93,7 @@ pub(crate) fn frames(data: &[u8]) {
             }
         }
     }
-    // A frame that opens, so that the fuzzer gets past the seal: `data` is its plaintext.
+    // A validly sealed frame with `data` as its plaintext, so that the fuzzer gets past the seal.
     if let Ok(tag) = handover_core::aead::AeadKey::new([1; 32]).seal_in_place(0, &mut data.to_vec())
     {
         let mut sealed = data.to_vec();

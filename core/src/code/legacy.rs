@@ -9,7 +9,7 @@ use super::{CodeError, Ticket, decode_key, encode_key};
 use crate::Multiaddr;
 use crate::secret::{ShareCodeLabel, ShareSecret};
 
-/// A legacy code. It does not name the sharer's identity: whoever proves the key at the address is the sharer.
+/// A legacy code. It does not name the sharer's identity: the peer that proves the key at the address is the sharer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LegacyCode {
     /// The share's public label.
@@ -18,12 +18,12 @@ pub struct LegacyCode {
     pub secret: ShareSecret,
     /// The sharer's address.
     pub ip: IpAddr,
-    /// Its port, for TCP and QUIC.
+    /// The sharer's port, for TCP and QUIC.
     pub port: NonZeroU16,
 }
 
 impl LegacyCode {
-    /// Reads a code without anything around it. An IPv6 address may stand in brackets or not.
+    /// Parses a code with nothing around it. Brackets around an IPv6 address are optional.
     pub(super) fn parse(code: &str) -> Result<Self, CodeError> {
         let mut parts = code.splitn(3, ':');
         let (Some(label), Some(key), Some(address)) = (parts.next(), parts.next(), parts.next())
@@ -34,7 +34,7 @@ impl LegacyCode {
         let share_code = ShareCodeLabel::parse(label).map_err(|_| CodeError::Label)?;
         let secret = decode_key(key)?;
         let ip = parse_ip(ip).ok_or(CodeError::LegacyIp)?;
-        // Digits alone: `u16` would take a plus sign too.
+        // Only digits: `u16` would accept a plus sign too.
         let digits = port.bytes().all(|c| c.is_ascii_digit());
         let port = port.parse().ok().filter(|_| digits);
         Ok(Self {
@@ -45,7 +45,7 @@ impl LegacyCode {
         })
     }
 
-    /// The old form of a ticket: its share at the first IPv4 address over TCP that it names, or else the first IPv6 one.
+    /// Converts a ticket, with the first IPv4 address over TCP in it, or the first IPv6 one if there is none.
     pub fn of(ticket: &Ticket) -> Option<Self> {
         let sockets: Vec<_> = ticket.addresses.iter().filter_map(tcp_socket).collect();
         let first = sockets
@@ -61,7 +61,7 @@ impl LegacyCode {
         })
     }
 
-    /// The code as text. It holds the secret.
+    /// Returns the code as text, which contains the secret.
     pub fn encode(&self) -> String {
         let key = encode_key(&self.secret);
         let Self {
@@ -76,7 +76,7 @@ impl LegacyCode {
         }
     }
 
-    /// Where to dial: over TCP, and over QUIC.
+    /// Returns the addresses to dial: TCP, then QUIC.
     pub fn addresses(&self) -> Vec<Multiaddr> {
         let host = Multiaddr::from(self.ip);
         let port = self.port.get();

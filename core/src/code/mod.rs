@@ -1,8 +1,8 @@
-//! What one person gives to another so that they can fetch a share: its code.
+//! Codes: what one person gives to another so that they can fetch a share.
 //!
-//! A code comes by mail, chat or screenshot, so reading one is patient: spaces, line breaks, quotes and the command
-//! around it do not matter. What is wrong with a bad one is said in words that help to get a good one. No error ever
-//! shows a piece of the code, for it may be a piece of the secret.
+//! Codes arrive by mail, chat or screenshot, so the parser is lenient: spaces, line breaks, quotes and the command
+//! around a code are ignored. Error messages tell the user how to get a good code. They never quote any part of the
+//! code, which could be part of the secret.
 
 use data_encoding::BASE64URL_NOPAD;
 use zeroize::Zeroizing;
@@ -19,26 +19,26 @@ pub use legacy::LegacyCode;
 pub use short::ShortCode;
 pub use ticket::Ticket;
 
-/// Bytes of a code's text at the most.
+/// Maximum length of a code's text, in bytes.
 pub const MAX_CODE: usize = 16 * 1024;
-/// Addresses in a ticket at the most.
+/// Maximum number of addresses in a ticket.
 pub const MAX_ADDRESSES: usize = 32;
-/// Bytes of one address in a ticket, written out, at the most.
+/// Maximum length of one address in a ticket as text, in bytes.
 pub const MAX_ADDRESS: usize = 256;
 
 /// A share's code, in any of its forms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShareCode {
-    /// Base64 of JSON: who shares, where to find them, and the secret.
+    /// Base64 of JSON: the sharer's identity and addresses, and the secret.
     Ticket(Ticket),
     /// `SHARECODE:ENCRYPTIONKEY:IP:PORT`, for the local network.
     Legacy(LegacyCode),
-    /// A number and words, to be read out.
+    /// A number and words, to be read aloud.
     Short(ShortCode),
 }
 
 impl ShareCode {
-    /// Reads a code, whatever its form.
+    /// Parses a code of any form.
     pub fn parse(text: &str) -> Result<Self, CodeError> {
         if text.len() > MAX_CODE {
             return Err(CodeError::TooLong);
@@ -57,7 +57,7 @@ impl ShareCode {
         }
     }
 
-    /// The code as text, for another to [`parse`](Self::parse).
+    /// Returns the code as text, as accepted by [`parse`](Self::parse).
     pub fn encode(&self) -> String {
         match self {
             Self::Ticket(ticket) => ticket.encode(),
@@ -66,7 +66,7 @@ impl ShareCode {
         }
     }
 
-    /// The sharer's identity, if the code names it.
+    /// Returns the sharer's identity, if the code names it.
     pub fn peer(&self) -> Option<PeerId> {
         match self {
             Self::Ticket(ticket) => Some(ticket.peer),
@@ -74,7 +74,7 @@ impl ShareCode {
         }
     }
 
-    /// Where the sharer may be reached, by the code's own word: see [`crate::dial::vet`].
+    /// Returns the sharer's addresses as claimed by the code: see [`crate::dial::vet`].
     pub fn addresses(&self) -> Vec<Multiaddr> {
         match self {
             Self::Ticket(ticket) => ticket.addresses.clone(),
@@ -83,7 +83,7 @@ impl ShareCode {
         }
     }
 
-    /// The share's secret, if the code holds it.
+    /// Returns the share's secret, if the code contains it.
     pub fn secret(&self) -> Option<&ShareSecret> {
         match self {
             Self::Ticket(ticket) => Some(&ticket.secret),
@@ -92,7 +92,7 @@ impl ShareCode {
         }
     }
 
-    /// The share's public label, if the code names it.
+    /// Returns the share's public label, if the code names it.
     pub fn share_code(&self) -> Option<&ShareCodeLabel> {
         match self {
             Self::Ticket(ticket) => Some(&ticket.share_code),
@@ -102,55 +102,55 @@ impl ShareCode {
     }
 }
 
-/// What is wrong with a code.
+/// Why a code is invalid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CodeError {
-    /// Nothing, or nothing but spaces and quotes.
+    /// Empty, or only spaces and quotes.
     #[error("there is no code here; paste the one that the sender gave you")]
     Empty,
-    /// Over [`MAX_CODE`].
+    /// Longer than [`MAX_CODE`].
     #[error("this is too long to be a code; paste the code alone")]
     TooLong,
-    /// A short code's number.
+    /// The number of a short code is out of range.
     #[error(
         "the number of this code should have seven digits; ask the sender to read it out again"
     )]
     ShortNumber,
-    /// A short code with fewer than two words, or more than four.
+    /// A short code has fewer than two words or more than four.
     #[error(
         "a short code is a number and two to four words, such as 4827193-amber-otter, and this is not; ask the sender to read it out again"
     )]
     ShortParts,
-    /// A word that no short code has.
+    /// A word is not in the list of short code words. The field is its position.
     #[error("the {0} word of this code is none that handover uses; ask the sender to spell it")]
     ShortWord(&'static str),
-    /// A [`ShareCodeLabel`] alone.
+    /// Only a [`ShareCodeLabel`].
     #[error("this is only a share's label, which opens nothing; ask the sender for the whole code")]
     OnlyLabel,
     /// Not base64.
     #[error("this is not a handover code: it has characters in it that no code has")]
     NotBase64,
-    /// Base64, but not of a ticket.
+    /// Valid base64, but not of a ticket.
     #[error("this is not a handover code, or a part of it is missing; copy the whole code again")]
     NotATicket,
-    /// JSON that ends too early.
+    /// The ticket is truncated.
     #[error("the end of this code is missing; copy the whole code again")]
     CutOff,
-    /// A ticket lacks a field that it must have.
+    /// A ticket lacks a mandatory field.
     #[error(
         "this code has no `{0}` in it; ask the sender for a new one, made by a current version"
     )]
     Missing(&'static str),
-    /// `peer_id` is no peer id.
+    /// `peer_id` is not a peer id.
     #[error("the code's `peer_id` is damaged; copy the whole code again")]
     Peer,
-    /// Over [`MAX_ADDRESSES`].
+    /// More than [`MAX_ADDRESSES`].
     #[error("the code has more than {MAX_ADDRESSES} addresses in it; ask the sender for a new one")]
     TooManyAddresses,
-    /// No multiaddress, or over [`MAX_ADDRESS`].
+    /// An address is not a multiaddress, or is longer than [`MAX_ADDRESS`]. The field counts from 1.
     #[error("address {0} of the code is damaged; copy the whole code again")]
     Address(usize),
-    /// An address of somebody else.
+    /// An address leads to a peer other than the sharer. The field counts from 1.
     #[error(
         "address {0} of the code leads to somebody other than its sender; do not use it, and ask for a new one"
     )]
@@ -158,25 +158,25 @@ pub enum CodeError {
     /// The key is not 32 bytes of base64.
     #[error("the code's encryption key is damaged; copy the whole code again")]
     Key,
-    /// The label is none.
+    /// The label is invalid.
     #[error("the code's share code, such as GAZ3-VTDS-YQP7, is damaged; copy the whole code again")]
     Label,
-    /// Colons, but not four parts.
+    /// The code contains colons but does not have four parts.
     #[error(
         "a code with colons has four parts, SHARECODE:ENCRYPTIONKEY:IP:PORT, and this has not; copy the whole code again"
     )]
     LegacyParts,
-    /// The third part is no IP address.
+    /// The third part is not an IP address.
     #[error(
         "the third part of this code should be an IP address, such as 192.168.1.20, and is not"
     )]
     LegacyIp,
-    /// The last part is no port.
+    /// The last part is not a port.
     #[error("the last part of this code should be a port, a number from 1 to 65535, and is not")]
     LegacyPort,
 }
 
-/// The code alone: without the command it was pasted with, quotes, spaces, line breaks and invisible characters.
+/// Returns the code without the command around it, quotes, white space and invisible characters.
 fn bare(text: &str) -> Zeroizing<String> {
     let is_quote = |c| {
         matches!(
@@ -214,7 +214,7 @@ fn is_handover(program: &str) -> bool {
     name == "handover" || name == "handover.exe"
 }
 
-/// `4827193-amber-otter`: digits, then words.
+/// True for the shape of `4827193-amber-otter`: digits, then words.
 fn is_short(code: &str) -> bool {
     let is_word = |part: &str| !part.is_empty() && part.bytes().all(|c| c.is_ascii_alphabetic());
     code.split_once('-').is_some_and(|(number, words)| {
@@ -224,7 +224,7 @@ fn is_short(code: &str) -> bool {
     })
 }
 
-/// Base64 in either alphabet, padded or not.
+/// Decodes base64 in either alphabet, padded or not.
 fn decode_base64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let url: String = text
         .trim_end_matches('=')

@@ -1,9 +1,9 @@
-//! Short codes, to be read out: `4827193-amber-otter`.
+//! Short codes, to be read aloud: `4827193-amber-otter`.
 //!
-//! The number is public: it names the share to whom the code is tried on, and where to look for it. The words are
-//! secret, nine bits each, two of them or, where the sharer wants it so, up to four; and they only ever go into a PAKE
-//! ([`crate::pake`]): who guesses has to ask the sharer, who counts. So nothing that leaves this machine may be derived from
-//! them in any other way.
+//! The number is public: it tells a peer which share a code is meant for, and determines the rendezvous point. The
+//! words are secret, nine bits each: two, or up to four if the sharer wants more. They are used only as the password of
+//! a PAKE ([`crate::pake`]), so each guess needs an exchange with the sharer, which counts the guesses. Nothing else that
+//! leaves this machine may be derived from the words.
 
 use std::fmt;
 
@@ -15,13 +15,13 @@ use super::words::PLACES;
 use super::{CodeError, words};
 use crate::secret::MeetingPoint;
 
-/// Words of a code: as many as it usually has, and at the most.
+/// Number of words in a code: the usual number, which is the minimum, and the maximum.
 const WORDS: std::ops::RangeInclusive<usize> = 2..=MAX_WORDS;
 const MAX_WORDS: usize = PLACES.len();
-/// Stands where a code has no word.
+/// Marks an unused element of `words` in [`ShortCode`].
 const NONE: u16 = u16::MAX;
 
-/// The least and the greatest number.
+/// Smallest and largest number of a code.
 const NUMBERS: std::ops::RangeInclusive<u32> = 1_000_000..=9_999_999;
 
 /// A short code.
@@ -29,12 +29,12 @@ const NUMBERS: std::ops::RangeInclusive<u32> = 1_000_000..=9_999_999;
 pub struct ShortCode {
     #[zeroize(skip)]
     number: u32,
-    /// The words come first, then [`NONE`].
+    /// Numbers of the words, padded with [`NONE`].
     words: [u16; MAX_WORDS],
 }
 
 impl ShortCode {
-    /// A new code, with so many words: two to four, and other numbers are taken for the nearest of these.
+    /// Draws a new code with `words` words, clamped to two to four.
     pub fn draw(rng: &mut impl CryptoRng, words: usize) -> Self {
         let number = NUMBERS.start() + below(rng, 9_000_000);
         let count = words.clamp(*WORDS.start(), *WORDS.end());
@@ -45,7 +45,7 @@ impl ShortCode {
         Self { number, words }
     }
 
-    /// A code with this number and other words.
+    /// Draws a code with this number and new words.
     #[must_use]
     pub fn with_new_words(&self, rng: &mut impl CryptoRng) -> Self {
         let mut other = Self::draw(rng, self.drawn().count());
@@ -53,7 +53,7 @@ impl ShortCode {
         other
     }
 
-    /// Reads a code without anything around it. Small and capital letters are the same.
+    /// Parses a code with nothing around it. Case does not matter.
     pub(super) fn parse(code: &str) -> Result<Self, CodeError> {
         let mut parts = code.split('-');
         let number = parts.next().unwrap_or_default();
@@ -73,42 +73,42 @@ impl ShortCode {
         Ok(Self { number, words })
     }
 
-    /// The code as it is read out.
+    /// Returns the code as text.
     pub fn encode(&self) -> String {
         format!("{}-{}", self.number, self.password().as_str())
     }
 
-    /// Its public part.
+    /// Returns its public part.
     pub fn number(&self) -> u32 {
         self.number
     }
 
-    /// Its secret part, as it goes into the PAKE: its words, in small letters.
+    /// Returns its secret part, the password for the PAKE: the words in lower case, joined by `-`.
     pub(crate) fn password(&self) -> Zeroizing<String> {
         let words: Vec<&str> = self.drawn().filter_map(words::word).collect();
         Zeroizing::new(words.join("-"))
     }
 
-    /// The numbers of its words.
+    /// Returns the numbers of its words.
     fn drawn(&self) -> impl Iterator<Item = u16> {
         self.words.into_iter().filter(|word| *word != NONE)
     }
 }
 
-/// Shows its public part only.
+/// Shows only the public part.
 impl fmt::Debug for ShortCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ShortCode({}-..)", self.number)
     }
 }
 
-/// Where peers who know this number meet in the DHT on this day (since 1970, UTC).
+/// Returns the rendezvous point in the DHT of peers that know this number on this day (days since 1970-01-01, UTC).
 ///
-/// Slow (Argon2id, 32 MiB, two passes), and another every day: who wants to know which numbers are in use has to spend
-/// that on each of nine million, again and again. It tells where a sharer is, and opens nothing.
+/// Slow on purpose (Argon2id, 32 MiB, two passes), and different every day: finding out which numbers are in use takes
+/// this work for each of nine million numbers, every day again. The point reveals where a sharer is, and opens nothing.
 ///
 /// # Panics
-/// Never: what it hashes is always in the range that Argon2 takes.
+/// Never: the hashed values are always within Argon2's limits.
 pub fn meeting_point(number: u32, day: u32) -> MeetingPoint {
     let mut point = [0; 32];
     let salt = format!("handover/1 meeting point, day {day}");
@@ -119,11 +119,11 @@ pub fn meeting_point(number: u32, day: u32) -> MeetingPoint {
     MeetingPoint(point)
 }
 
-/// A number below `most`, all of them equally likely.
+/// Draws a number below `most`, uniformly.
 fn below(rng: &mut impl CryptoRng, most: u32) -> u32 {
     loop {
         let drawn = rng.next_u32();
-        // Beyond the last whole multiple, small numbers would be a little more likely.
+        // Values beyond the last whole multiple of `most` would make small numbers slightly more likely.
         if drawn < u32::MAX - u32::MAX % most {
             return drawn % most;
         }

@@ -1,4 +1,4 @@
-//! Tickets: base64url, without padding, of JSON.
+//! Tickets: JSON in base64url without padding.
 
 use data_encoding::BASE64URL_NOPAD;
 use multiaddr::Protocol;
@@ -10,12 +10,12 @@ use super::{CodeError, MAX_ADDRESS, MAX_ADDRESSES, decode_base64, decode_key, en
 use crate::secret::{ShareCodeLabel, ShareSecret};
 use crate::{Multiaddr, PeerId};
 
-/// A ticket: who shares, where to find them, and the secret that opens the share.
+/// A ticket: the sharer's identity and addresses, and the secret that opens the share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ticket {
     /// The sharer.
     pub peer: PeerId,
-    /// Where it may be reached; none end in the sharer's own `/p2p/…`. [`MAX_ADDRESSES`] go into the code.
+    /// Its addresses, without a trailing `/p2p/…` of the sharer. [`Ticket::encode`] writes up to [`MAX_ADDRESSES`].
     pub addresses: Vec<Multiaddr>,
     /// The share's secret.
     pub secret: ShareSecret,
@@ -23,7 +23,7 @@ pub struct Ticket {
     pub share_code: ShareCodeLabel,
 }
 
-/// The JSON, as we write it: these keys in this order, no spaces.
+/// The JSON that this implementation writes: these keys in this order, no spaces.
 #[derive(Serialize)]
 struct Written<'a> {
     peer_id: String,
@@ -32,7 +32,7 @@ struct Written<'a> {
     share_code: &'a str,
 }
 
-/// The JSON, as others may have written it. What is missing is told by name.
+/// The JSON of any implementation. Fields are optional so that the error can name a missing one.
 #[derive(Deserialize)]
 struct Read {
     peer_id: Option<String>,
@@ -43,10 +43,10 @@ struct Read {
 }
 
 impl Ticket {
-    /// Reads a ticket without anything around it. Fields that it does not know are ignored.
+    /// Parses a ticket with nothing around it. Unknown fields are ignored.
     pub(super) fn parse(code: &str) -> Result<Self, CodeError> {
         let json = decode_base64(code).ok_or_else(|| undecodable(code))?;
-        // serde_json's own message would quote the text, and so perhaps the key.
+        // serde_json's own message would quote the text, which may include the key.
         let read: Read = serde_json::from_slice(&json).map_err(|error| match error.classify() {
             Category::Eof if json.starts_with(b"{") => CodeError::CutOff,
             _ => CodeError::NotATicket,
@@ -68,7 +68,7 @@ impl Ticket {
         })
     }
 
-    /// The ticket as text. It holds the secret. The same ticket is always the same text.
+    /// Returns the ticket as text, which contains the secret. The same ticket always gives the same text.
     pub fn encode(&self) -> String {
         BASE64URL_NOPAD.encode(self.json().as_bytes())
     }
@@ -85,13 +85,13 @@ impl Ticket {
     }
 }
 
-/// What is wrong with a ticket that does not decode. Base64 can't be cut everywhere, so a piece may be undecodable.
+/// Returns the error for text that is not valid base64. A truncated code may have a length that base64 never has.
 fn undecodable(code: &str) -> CodeError {
     let is_base64 = |c: u8| c.is_ascii_alphanumeric() || b"+/-_=".contains(&c);
     if !code.bytes().all(is_base64) {
         CodeError::NotBase64
     } else if code.starts_with("ey") {
-        // `{"`, as every ticket of ours begins.
+        // `{"` in base64: the start of every ticket that this implementation writes.
         CodeError::CutOff
     } else {
         CodeError::NotATicket
@@ -102,7 +102,7 @@ fn read_addresses(texts: &[String], peer: &PeerId) -> Result<Vec<Multiaddr>, Cod
     if texts.len() > MAX_ADDRESSES {
         return Err(CodeError::TooManyAddresses);
     }
-    // People count from one.
+    // Users count addresses from one.
     let numbered = texts.iter().zip(1..);
     numbered
         .map(|(text, number)| {
@@ -118,8 +118,8 @@ fn read_addresses(texts: &[String], peer: &PeerId) -> Result<Vec<Multiaddr>, Cod
         .collect()
 }
 
-/// The address without `peer`'s own `/p2p/…` at its end; `None` if it leads to another peer. A relay on the way is
-/// another peer, but not where the address leads.
+/// Removes a trailing `/p2p/…` of `peer` from the address. `None` if the address leads to another peer. The relay of a
+/// circuit address is another peer, but not the one that the address leads to.
 fn without_peer(mut address: Multiaddr, peer: &PeerId) -> Option<Multiaddr> {
     if let Some(Protocol::P2p(last)) = address.iter().last() {
         if last != *peer {
@@ -240,7 +240,7 @@ mod tests {
         let code = ticket().encode();
         for end in 1..code.len() {
             let error = Ticket::parse(code.get(..end).unwrap()).unwrap_err();
-            // One character is not a byte yet.
+            // A single base64 character encodes less than a byte.
             let expected = if end == 1 {
                 CodeError::NotATicket
             } else {

@@ -1,9 +1,9 @@
 //! The words of short codes.
 //!
-//! 512 of them, in alphabetical order: a word is nine bits. No two share their first four letters, so those complete it;
-//! and no single wrong, missing, doubled or swapped letter makes one into another, so such a slip is noticed at once.
+//! There are 512 in alphabetical order, so a word is nine bits. The first four letters identify each word and suffice to
+//! complete it. No single wrong, missing, doubled or swapped letter turns one into another, so such a slip is detected.
 
-/// Every word, one after the other.
+/// All words, separated by spaces.
 const TEXT: &str = "\
 acorn actor agate alarm album almond alpine amber anchor ankle antler apple apron arbor arcade arctic arrow \
 artist ashen atlas attic autumn avocado awning badge bagel baker balcony ballad bamboo banana banjo banner \
@@ -39,24 +39,24 @@ verbena village violet vista volcano voyage vulture waffle wagon walnut walrus w
 whisker wicker widget window winter wombat wool wren yacht yellow yodel yogurt yonder zebra zenith zephyr zinc \
 zinnia zipper zither";
 
-/// The places of words in a code, as people call them.
+/// Names of the positions of words in a code, for messages.
 pub const PLACES: [&str; 4] = ["first", "second", "third", "fourth"];
 
-/// How many there are.
+/// Number of words in the list.
 pub const COUNT: usize = 512;
 
-/// The word with this number.
+/// Returns the word with this number.
 pub(super) fn word(number: u16) -> Option<&'static str> {
     words().nth(number.into())
 }
 
-/// The number of a word; small and capital letters are the same.
+/// Returns the number of a word. Case does not matter.
 pub(super) fn number(word: &str) -> Option<u16> {
     let at = words().position(|known| known.eq_ignore_ascii_case(word))?;
     u16::try_from(at).ok()
 }
 
-/// The words that begin so, to be completed; or, if there are none, those that one slip makes of it.
+/// Returns the words that start with `text`, or, if there are none, those that differ from it by one slip.
 pub fn like(text: &str) -> Vec<&'static str> {
     let text = text.to_ascii_lowercase();
     let begins: Vec<_> = words().filter(|word| word.starts_with(&text)).collect();
@@ -71,7 +71,7 @@ fn words() -> impl Iterator<Item = &'static str> {
     TEXT.split(' ')
 }
 
-/// Whether two texts differ by one letter that is wrong, missing or too many, or by two neighbours that are swapped.
+/// True if two texts differ by one wrong, missing or extra letter, or by two adjacent letters that are swapped.
 fn is_one_slip(a: &str, b: &str) -> bool {
     let (a, b) = (a.as_bytes(), b.as_bytes());
     let (long, short) = if a.len() >= b.len() { (a, b) } else { (b, a) };

@@ -1,10 +1,10 @@
-//! What is shared: names, sizes and attributes, signed by the sharer; and the roots of files, signed as they come up.
+//! The manifest (names, sizes and attributes of what is shared, signed by the sharer) and the signed roots of its files.
 //!
-//! A [`Manifest`] exists only if every one of its names can stand beside the others below one folder, on every system,
-//! and leads nowhere else; [`validate`](self) holds the rules. Names go out before anything is hashed, so the Merkle
-//! roots are not in the manifest: they follow in [`SignedRoots`], bound to it by its [`ManifestId`].
+//! A [`Manifest`] exists only if all of its names can coexist below one folder on every system and none leads outside
+//! it; [`validate`](self) contains the rules. Names are sent before anything is hashed, so the manifest contains no
+//! Merkle roots: they follow in [`SignedRoots`], bound to the manifest by its [`ManifestId`].
 //!
-//! Whether a name is taken at the receiver, and what of the offer is wanted, is not known here.
+//! Name conflicts at the receiver and the selection of entries are not handled here.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,12 +20,12 @@ mod validate;
 pub use roots::{MAX_ROOTS, SignedRoots};
 pub use signed::{ManifestId, SignedManifest};
 
-/// Bytes of a share's name, and of its author's, at the most.
+/// Maximum length of a share's name, and of its author's, in bytes.
 pub const MAX_LABEL: usize = 255;
-/// Entries that a manifest is decoded with at the most, whatever [`Limits`](crate::limits::Limits) says.
+/// Maximum number of entries in a decoded manifest, whatever [`Limits`](crate::limits::Limits) says.
 pub const MAX_ENTRIES: usize = 500_000;
 
-/// What a share is called and what is in it.
+/// The name, description and contents of a share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Manifest {
     #[serde(rename = "n")]
@@ -40,57 +40,57 @@ pub struct Manifest {
     entries: Vec<Entry>,
 }
 
-/// What a manifest is made of. [`SignedManifest::sign`] checks it.
+/// The parts of a manifest. [`SignedManifest::sign`] checks them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct ManifestParts {
-    /// What the share is called: [`MAX_LABEL`] bytes at the most.
+    /// The share's name, at most [`MAX_LABEL`] bytes.
     #[serde(rename = "n")]
     pub name: String,
-    /// What it is, in the sharer's words. May be empty.
+    /// The sharer's description. May be empty.
     #[serde(rename = "d", default)]
     pub description: String,
-    /// Who offers it: [`MAX_LABEL`] bytes at the most. May be empty.
+    /// The author, at most [`MAX_LABEL`] bytes. May be empty.
     #[serde(rename = "a", default)]
     pub author: String,
-    /// What the share gives as its date: the newest file's, so that the same files make the same manifest again.
+    /// The share's date: that of the newest file, so that the same files give the same manifest again.
     #[serde(rename = "t")]
     pub created: Timestamp,
-    /// What is in it, in the order in which it will be fetched.
+    /// The entries, in the order in which they are fetched.
     #[serde(rename = "e", deserialize_with = "bounded_entries")]
     pub entries: Vec<Entry>,
 }
 
-/// One file, folder or symlink.
+/// One file, folder, symlink or stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
-    /// Where it stands, below the share's root.
+    /// Its path below the share's root.
     #[serde(rename = "p")]
     pub path: SafePath,
-    /// What it is.
+    /// Its kind, with attributes.
     #[serde(rename = "k")]
     pub kind: EntryKind,
 }
 
-/// What an entry is.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EntryKind {
     /// A file.
     #[serde(rename = "f")]
     File {
-        /// Bytes.
+        /// Size, in bytes.
         #[serde(rename = "s")]
         size: u64,
-        /// Permission bits: `0o777` at the most.
+        /// Permission bits, at most `0o777`.
         #[serde(rename = "m")]
         mode: u32,
         /// Modification time.
         #[serde(rename = "t")]
         modified: Timestamp,
     },
-    /// A folder. Those above an entry need not be named; they then get default attributes.
+    /// A folder. The parents of an entry need not be listed; they then get default attributes.
     #[serde(rename = "d")]
     Folder {
-        /// Permission bits: `0o777` at the most.
+        /// Permission bits, at most `0o777`.
         #[serde(rename = "m")]
         mode: u32,
         /// Modification time.
@@ -100,48 +100,48 @@ pub enum EntryKind {
     /// A symlink. It stays inside the share: see [`crate::path::symlink_stays_inside`].
     #[serde(rename = "l")]
     Symlink {
-        /// What it holds: a path relative to its own folder.
+        /// Its target: a path relative to the symlink's folder.
         #[serde(rename = "h")]
         target: String,
     },
-    /// A file whose size is known at its end only. It is a share's only entry.
+    /// A file whose size is known only at its end. It is the only entry of its share.
     #[serde(rename = "z")]
     Stream,
 }
 
 impl Manifest {
-    /// What the share is called. May be empty.
+    /// Returns the share's name. May be empty.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What it is, in the sharer's words. May be empty.
+    /// Returns the sharer's description. May be empty.
     pub fn description(&self) -> &str {
         &self.description
     }
 
-    /// Who offers it, by their own word. May be empty.
+    /// Returns the author, as claimed by the sharer. May be empty.
     pub fn author(&self) -> &str {
         &self.author
     }
 
-    /// The share's date: the newest file's, by the sharer's word.
+    /// Returns the share's date, as claimed by the sharer: that of the newest file.
     pub fn created(&self) -> Timestamp {
         self.created
     }
 
-    /// What is in it. Everywhere else, entries are named by their index in this list.
+    /// Returns the entries. Everywhere else, an entry is identified by its index in this list.
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
 
-    /// The entry with this index; `None` if there is none, for indexes come from peers too.
+    /// Returns the entry with this index. `None` if it is out of range, as an index from a peer may be.
     pub fn entry(&self, index: u32) -> Option<&Entry> {
         self.entries.get(usize::try_from(index).ok()?)
     }
 
-    /// The folder that it is to land in, for its top holds several names, or one that file managers don't show: by what it
-    /// is called. One file, and one folder, keep their place.
+    /// Returns the folder to create for the share, named after it, if its top level has several names or is one hidden
+    /// folder. `None` if it is a single file or visible folder.
     pub fn own_folder(&self) -> Option<SafePath> {
         let mut tops = self.entries.iter().map(|entry| {
             let path = entry.path.as_str();
@@ -159,14 +159,14 @@ impl Manifest {
         SafePath::called(&self.name).or_else(|| SafePath::called("a share"))
     }
 
-    /// What it amounts to.
+    /// Returns the totals of all entries.
     pub fn summary(&self) -> ManifestSummary {
         let mut summary = ManifestSummary::default();
         for entry in &self.entries {
             match entry.kind {
                 EntryKind::File { size, mode, .. } => {
                     summary.files += 1;
-                    // Checked to fit when the manifest was made.
+                    // Validation ensures that the sum fits.
                     summary.bytes = summary.bytes.saturating_add(size);
                     summary.executables += u64::from(mode & 0o111 != 0);
                 }
@@ -189,7 +189,7 @@ impl Manifest {
             created,
             mut entries,
         } = parts;
-        // A large share is kept for as long as it lasts.
+        // A large manifest stays in memory as long as its share.
         entries.shrink_to_fit();
         Self {
             name,
@@ -202,7 +202,7 @@ impl Manifest {
 }
 
 impl Entry {
-    /// The size of a file in bytes; 0 for folders and symlinks; `None` for a stream, whose end nobody knows yet.
+    /// Returns the size of a file in bytes; 0 for folders and symlinks; `None` for a stream, whose size is unknown.
     pub fn size(&self) -> Option<u64> {
         match self.kind {
             EntryKind::File { size, .. } => Some(size),
@@ -218,57 +218,56 @@ fn bounded_entries<'de, D: serde::Deserializer<'de>>(
     Bounded::<Entry, MAX_ENTRIES>::deserialize(deserializer).map(Bounded::into_inner)
 }
 
-/// Why a manifest, or roots that follow one, are refused. Names in it are quoted with their control and invisible
-/// characters escaped.
+/// Why a manifest or signed roots are refused. Messages quote names with control and invisible characters escaped.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ManifestError {
-    /// Its encoding is over `manifest_bytes`.
+    /// The encoding is longer than `manifest_bytes`.
     #[error("the list of files takes {bytes} bytes; {max} are allowed")]
     TooLarge {
-        /// Its bytes.
+        /// Its length, in bytes.
         bytes: u64,
         /// The limit.
         max: u64,
     },
-    /// Not the CBOR of a manifest; in the decoder's words.
+    /// Not the CBOR of a manifest. The text is the decoder's message.
     #[error("the list of files is malformed: {0}")]
     Malformed(String),
-    /// Not an Ed25519 key.
+    /// The key is not Ed25519.
     #[error("the list of files is signed with a key of an unsupported kind")]
     KeyKind,
-    /// Signed, but by another than the sharer.
+    /// Signed by a peer other than the sharer.
     #[error("the list of files is signed by somebody other than the sender")]
     OtherSigner,
-    /// Not signed by the key it names.
+    /// Not signed by the key in the envelope.
     #[error("the signature of the list of files is wrong")]
     BadSignature,
-    /// Over `manifest_entries`.
+    /// More entries than `manifest_entries`.
     #[error("there are {entries} entries; {max} are allowed")]
     TooManyEntries {
-        /// The entries.
+        /// The number of entries.
         entries: usize,
         /// The limit.
         max: usize,
     },
-    /// Name, author or description is over its limit.
+    /// The name, author or description is longer than its limit.
     #[error("the share's {what} is {bytes} bytes long; {max} are allowed")]
     TextTooLong {
-        /// Which one.
+        /// Which of them.
         what: &'static str,
-        /// Its bytes.
+        /// Its length, in bytes.
         bytes: usize,
         /// The limit.
         max: usize,
     },
-    /// A path is over the limits.
+    /// A path exceeds the limits.
     #[error("the path {path:?} is refused: {error}", path = .path.as_str())]
     Path {
-        /// Which one.
+        /// The path.
         path: SafePath,
-        /// Why.
+        /// The reason.
         error: PathError,
     },
-    /// Two entries of one name, or of names that some file system takes for one.
+    /// Two entries have the same name, or names that some file system treats as the same.
     #[error("{first:?} and {second:?} are one name on some systems", first = .first.as_str(), second = .second.as_str())]
     SameName {
         /// One of them.
@@ -276,49 +275,49 @@ pub enum ManifestError {
         /// The other.
         second: SafePath,
     },
-    /// An entry stands below one that is no folder.
+    /// An entry is below one that is not a folder.
     #[error("{below:?} stands below {above:?}, which is not a folder", below = .below.as_str(), above = .above.as_str())]
     BelowNoFolder {
-        /// The one that is no folder.
+        /// The entry that is not a folder.
         above: SafePath,
-        /// The one below it.
+        /// The entry below it.
         below: SafePath,
     },
     /// A symlink might lead out of the share.
     #[error("the symlink {path:?} is refused: {error}", path = .path.as_str())]
     Symlink {
-        /// Where it stands.
+        /// Path of the symlink.
         path: SafePath,
-        /// What is wrong with its target.
+        /// Why its target is refused.
         error: PathError,
     },
-    /// Set-user-id and the like, or no permission bits at all.
+    /// The mode has bits other than `0o777`, such as set-user-id.
     #[error("{path:?} has mode bits {mode:#o}; only 0o777 are allowed", path = .path.as_str())]
     Mode {
         /// The entry.
         path: SafePath,
-        /// Its bits.
+        /// Its mode bits.
         mode: u32,
     },
-    /// A time with a billion nanoseconds or more.
+    /// A time has 1,000,000,000 nanoseconds or more.
     #[error("a time has {nanos} nanoseconds in a second")]
     Time {
         /// The nanoseconds.
         nanos: u32,
     },
-    /// The sizes add up to more than 2^64.
+    /// The sum of all sizes is 2^64 or more.
     #[error("the sizes add up to more than any disk holds")]
     Overflow,
-    /// A stream beside other entries.
+    /// There are entries besides a stream.
     #[error("a stream can't be shared beside other entries")]
     StreamNotAlone,
-    /// Over [`MAX_ROOTS`].
+    /// More than [`MAX_ROOTS`] roots.
     #[error("{0} roots at once; {MAX_ROOTS} are allowed")]
     TooManyRoots(usize),
-    /// Roots are listed twice or out of order.
+    /// Roots are duplicated or out of order.
     #[error("the roots are not in the order of their entries, each once")]
     RootOrder,
-    /// Roots are not signed by the sharer, or for another manifest.
+    /// The roots are not signed by the sharer, or are signed for another manifest.
     #[error("the signature of the files' roots is wrong")]
     BadRootSignature,
 }

@@ -1,4 +1,4 @@
-//! The roots of a share's files, signed as they come up.
+//! The roots of a share's files, signed as they become known.
 
 use libp2p_identity::{Keypair, PeerId, PublicKey};
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,16 @@ use super::{ManifestError, ManifestId};
 use crate::bounded::Bounded;
 use crate::merkle::Hash;
 
-/// Roots in one [`SignedRoots`] at the most.
+/// Maximum number of roots in one [`SignedRoots`].
 pub const MAX_ROOTS: usize = 256;
-/// What stands before the manifest's id and the roots when they are signed.
+/// Prefix of the signed bytes, before the manifest's id and the roots.
 const SIGNED: &[u8] = b"handover roots v1\0";
 
-/// Merkle roots of some entries of one manifest, with the sharer's signature. Nothing of it is checked before
+/// Merkle roots of some entries of one manifest, with the sharer's signature. Nothing is verified before
 /// [`verify`](Self::verify).
 ///
-/// The signature is Ed25519 over [`SIGNED`], the manifest's id, and for each root the entry's index (4 bytes, big end
-/// first) and the root (32 bytes), in the order of the indexes.
+/// The signature is Ed25519 over [`SIGNED`], the manifest's id, and for each root the entry's index (4 bytes,
+/// big-endian) and the root (32 bytes), in ascending order of the indexes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedRoots {
     #[serde(rename = "r")]
@@ -27,10 +27,10 @@ pub struct SignedRoots {
 }
 
 impl SignedRoots {
-    /// Signs roots of our own, in whatever order.
+    /// Signs roots of our own, in any order.
     ///
     /// # Errors
-    /// More than [`MAX_ROOTS`], an entry twice, or a key that is not Ed25519.
+    /// More than [`MAX_ROOTS`] roots, a duplicate entry, or a key that is not Ed25519.
     pub fn sign(
         manifest: &ManifestId,
         roots: &[(u32, Hash)],
@@ -50,19 +50,19 @@ impl SignedRoots {
         })
     }
 
-    /// Which entries it is about, by its own word.
+    /// Returns the indexes of the entries, unverified.
     pub(crate) fn entries(&self) -> Vec<u32> {
         self.roots.iter().map(|(entry, _)| *entry).collect()
     }
 
-    /// The root of an entry, by its own word.
+    /// Returns the root of an entry, unverified.
     pub(crate) fn root(&self, entry: u32) -> Option<Hash> {
         let root = self.roots.iter().find(|(of, _)| *of == entry)?;
         Some(root.1)
     }
 
-    /// The roots by their entries' indexes, which rise, if `signer` signed them for this manifest. That the entries
-    /// exist, and are files, is not checked here.
+    /// Returns the roots with their entries' indexes, in ascending order, if `signer` signed them for this manifest. Does
+    /// not check that the entries exist and are files.
     pub fn verify(
         &self,
         manifest: &ManifestId,
@@ -96,15 +96,15 @@ fn signed_bytes(manifest: &ManifestId, roots: &[(u32, Hash)]) -> Vec<u8> {
     bytes
 }
 
-/// The key inside a peer id. An Ed25519 key is short enough to stand in it whole, as an identity multihash (libp2p's
-/// peer id specification): code 0, length, the key's protobuf.
+/// Returns the key inside a peer id. An Ed25519 key is short enough to be included as a whole, as an identity multihash
+/// (libp2p's peer id specification): code 0, length, the key's protobuf.
 fn ed25519_key(peer: &PeerId) -> Option<PublicKey> {
     let bytes = peer.to_bytes();
     let [0, _, key @ ..] = bytes.as_slice() else {
         return None;
     };
     let key = PublicKey::try_decode_protobuf(key).ok()?;
-    // A key of another kind, or one written in an unusual way, would give another id.
+    // A key of another type or with a non-canonical encoding would give another id.
     (key.key_type() == libp2p_identity::KeyType::Ed25519 && key.to_peer_id() == *peer)
         .then_some(key)
 }
@@ -165,7 +165,7 @@ mod tests {
         assert_eq!(changed.verify(&id, &signer()), refused);
     }
 
-    /// A SHA-256 peer id hides its key; such peers can't be sharers.
+    /// A SHA-256 peer id does not contain its key, so such peers cannot be sharers.
     #[test]
     fn a_signer_whose_id_does_not_hold_its_key_is_refused() {
         let signed = SignedRoots::sign(&manifest("a"), &[], &keys(1)).unwrap();

@@ -1,8 +1,8 @@
-//! A manifest's encoding and its signature.
+//! A manifest's encoding and signature.
 //!
-//! CBOR (RFC 8949): a map of `m`, a byte string that is the encoded manifest itself ("the body"); `k`, the signer's
-//! Ed25519 public key in libp2p's protobuf; and `s`, the signature over [`SIGNED`] and the body. The body is kept as
-//! bytes so that a signature holds over what was really signed, with fields of later versions in it.
+//! CBOR (RFC 8949): a map of `m`, a byte string with the encoded manifest ("the body"); `k`, the signer's Ed25519 public
+//! key in libp2p's protobuf; and `s`, the signature over [`SIGNED`] and the body. The body is kept as bytes so that the
+//! signature covers what was actually signed, including fields of later versions.
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use sha2::{Digest, Sha256};
 use super::{Manifest, ManifestError, ManifestParts};
 use crate::limits::Limits;
 
-/// What stands before the body when it is signed, so that no signature for another purpose fits.
+/// Prefix of the body for signing. It separates this signature from those for other purposes.
 const SIGNED: &[u8] = b"handover manifest v1\0";
-/// What stands before the body when it is hashed.
+/// Prefix of the body for hashing.
 const HASHED: &[u8] = b"handover manifest id v1\0";
-/// How deep the CBOR of a manifest may nest. Ours nests 5 deep; fields of later versions may go deeper.
+/// Maximum nesting depth of a manifest's CBOR. Ours nests 5 deep; fields of later versions may nest deeper.
 const MAX_NESTING: usize = 16;
-/// Bytes of the decoder's words that an error keeps: they may quote the peer.
+/// Maximum length of the decoder's message in an error, in characters. The message may quote the peer.
 const MAX_WORDS: usize = 200;
 
-/// The hash of a manifest: SHA-256 over a prefix of its own and the manifest's encoding.
+/// The id of a manifest: SHA-256 over a fixed prefix and the encoded manifest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ManifestId(#[serde(with = "serde_bytes")] [u8; 32]);
 
 impl ManifestId {
-    /// Its bytes.
+    /// Returns its bytes.
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -54,7 +54,7 @@ impl fmt::Debug for ManifestId {
     }
 }
 
-/// A manifest with its signature, checked. Only [`sign`](Self::sign) and [`decode`](Self::decode) make one.
+/// A validated manifest with its signature. Only [`sign`](Self::sign) and [`decode`](Self::decode) create one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SignedManifest {
     manifest: Arc<Manifest>,
@@ -74,10 +74,10 @@ struct Envelope {
 }
 
 impl SignedManifest {
-    /// Checks, encodes and signs a manifest of our own. The same parts always give the same bytes.
+    /// Validates, encodes and signs a manifest of our own. The same parts always give the same bytes.
     ///
     /// # Errors
-    /// Whatever a receiver would refuse, and a key that is not Ed25519.
+    /// Anything that a receiver would refuse, and a key that is not Ed25519.
     pub fn sign(
         parts: ManifestParts,
         keys: &Keypair,
@@ -102,9 +102,9 @@ impl SignedManifest {
         })
     }
 
-    /// Reads what [`sign`](Self::sign) made, if `expected_signer` made it.
+    /// Decodes what [`sign`](Self::sign) made, if `expected_signer` signed it.
     ///
-    /// The signature is checked before anything of the manifest is decoded, and every rule for manifests holds.
+    /// The signature is verified before any of the manifest is decoded. All rules for manifests are checked.
     pub fn decode(
         encoded: Bytes,
         expected_signer: &PeerId,
@@ -133,28 +133,28 @@ impl SignedManifest {
         })
     }
 
-    /// The manifest.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Arc<Manifest> {
         &self.manifest
     }
 
-    /// What goes over a link: the manifest, its signer and its signature.
+    /// Returns the encoding that links carry: the manifest, its signer's key and the signature.
     pub fn encoded(&self) -> &Bytes {
         &self.encoded
     }
 
-    /// Names this manifest, and nothing else.
+    /// Returns the id of this manifest.
     pub fn id(&self) -> ManifestId {
         self.id
     }
 
-    /// Who signed it: the sharer.
+    /// Returns the signer: the sharer.
     pub fn signer(&self) -> PeerId {
         self.signer
     }
 }
 
-/// Signs some bytes with an Ed25519 key.
+/// Signs the concatenation of `bytes` with an Ed25519 key.
 pub(super) fn sign(keys: &Keypair, bytes: &[&[u8]]) -> Result<Vec<u8>, ManifestError> {
     if keys.key_type() != KeyType::Ed25519 {
         return Err(ManifestError::KeyKind);
@@ -264,7 +264,7 @@ mod tests {
         SignedManifest::decode(encoded.into(), &signer(), &Limits::default())
     }
 
-    /// Signs a body that `sign` would not make.
+    /// Signs a body that `sign` would not produce.
     fn forge(body: Vec<u8>) -> Vec<u8> {
         let signature = sign(&keys(1), &[SIGNED, &body]).unwrap();
         let key = keys(1).public().encode_protobuf();
@@ -275,7 +275,7 @@ mod tests {
         })
     }
 
-    /// The body as CBOR, to be changed.
+    /// Returns the body as CBOR, for tests to change.
     fn body() -> Vec<(Value, Value)> {
         let envelope: Envelope = decode(&signed().encoded).unwrap();
         let value: Value = decode(&envelope.body).unwrap();
@@ -322,13 +322,13 @@ mod tests {
         let refused = read(other.encoded.clone());
         assert_eq!(refused, Err(ManifestError::OtherSigner));
 
-        // Another's signature under the sharer's name.
+        // Another peer's signature with the sharer's key.
         let mut envelope: Envelope = decode(&other.encoded).unwrap();
         envelope.key = keys(1).public().encode_protobuf();
         let refused = read(encode(&envelope));
         assert_eq!(refused, Err(ManifestError::BadSignature));
 
-        // The sharer's own signature, over roots or anything else that is no manifest.
+        // The sharer's own signature over other bytes, such as roots.
         let mut envelope: Envelope = decode(&signed().encoded).unwrap();
         envelope.signature = keys(1).sign(&envelope.body).unwrap();
         let refused = read(encode(&envelope));
@@ -360,7 +360,7 @@ mod tests {
         assert_eq!(read(longer), refused);
     }
 
-    /// Row 1: what a receiver decodes is checked as what a sharer signs.
+    /// Row 1: a decoded manifest is validated like one that is signed here.
     #[test]
     fn a_signature_does_not_make_a_bad_path_good() {
         for path in ["../x", "/etc/passwd", "C:x", "con", ".handover-1/0"] {
@@ -376,10 +376,10 @@ mod tests {
         }
     }
 
-    /// Rows 13 and 14: a list that claims to be long costs nothing, one that is too long ends at the bound.
+    /// Rows 13 and 14: a large declared length allocates nothing, and a list that is too long fails at the bound.
     #[test]
     fn a_claimed_length_is_not_believed() {
-        // {"n": "", "t": {"s": 0}, "e": [2^32 entries, none of them here.
+        // {"n": "", "t": {"s": 0}, "e": [2^32 entries declared, none present.
         let claim = b"\xa3\x61n\x60\x61t\xa1\x61s\x00\x61e\x9b\x00\x00\x00\x01\x00\x00\x00\x00";
         let refused = read(forge(claim.to_vec()));
         assert!(matches!(refused, Err(ManifestError::Malformed(_))));

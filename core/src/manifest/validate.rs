@@ -1,15 +1,15 @@
-//! The rules that every manifest keeps, ours and a peer's.
+//! The rules for all manifests, ours and those of peers.
 
 use super::{Entry, EntryKind, MAX_ENTRIES, MAX_LABEL, Manifest, ManifestError};
 use crate::limits::Limits;
 use crate::path::symlink_stays_inside;
 use crate::time::Timestamp;
 
-/// Permission bits that may be shared: read, write and execute, and neither set-id nor sticky.
+/// Permission bits that may be shared: read, write and execute, but not set-id or sticky.
 const MODE_BITS: u32 = 0o777;
 
 impl Manifest {
-    /// Checks every rule. What is decoded is bounded by then, and its paths are safe each on its own.
+    /// Checks all rules. Decoding has already bounded the lists and checked each path on its own.
     pub(super) fn validate(&self, limits: &Limits) -> Result<(), ManifestError> {
         check_text("name", &self.name, MAX_LABEL)?;
         check_text("author", &self.author, MAX_LABEL)?;
@@ -78,12 +78,12 @@ fn check_entry(entry: &Entry, limits: &Limits) -> Result<(), ManifestError> {
     }
 }
 
-/// Checks that the entries can stand beside each other on every file system: no two of one folded name, and none below
-/// a file, symlink or stream. The second keeps every folder of the share a real one, which symlinks rely on.
+/// Checks that the entries can coexist on every file system: no two with the same folded name, and none below a file,
+/// symlink or stream. The latter keeps every folder of the share a real one, on which the symlink rules rely.
 fn check_names(entries: &[Entry]) -> Result<(), ManifestError> {
     let mut by_name: Vec<(String, &Entry)> = entries
         .iter()
-        // NUL is in no path. It sorts before every character, so what is below an entry follows right behind it.
+        // No path contains NUL. It sorts before all other characters, so entries below another follow directly after it.
         .map(|entry| (entry.path.fold_key().replace('/', "\0"), entry))
         .collect();
     by_name.sort_by(|(a, _), (b, _)| a.cmp(b));
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(check(&[entry("-", EntryKind::Stream)]), Ok(()));
     }
 
-    /// Rows 1, 15, 22, and what is malformed.
+    /// Rows 1, 15, 22, and malformed input.
     #[test]
     fn what_can_not_stand_below_one_folder_is_refused() {
         let mut answers = String::new();
@@ -205,7 +205,7 @@ mod tests {
         assert_eq!(check(&[file("a", u64::MAX, 0), file("b", 0, 0)]), Ok(()));
     }
 
-    /// What lexical resolution alone takes for `b`, one folder below the root, is really above the root.
+    /// Lexical resolution would place the target of `l` inside the root, but through `b` it is really above the root.
     #[test]
     fn symlinks_can_not_lead_each_other_out() {
         let escape = [
@@ -301,7 +301,7 @@ mod tests {
     }
 
     proptest! {
-        /// Against the rule as one would say it, over all pairs.
+        /// Compares with a naive implementation of the rule, over all pairs.
         #[test]
         fn names_collide_as_the_rule_says(
             names in prop::collection::vec(("([aA]/|b/|a!/){0,2}(a|A|b|a!)", 0..3), 0..6),

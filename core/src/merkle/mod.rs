@@ -1,9 +1,9 @@
-//! The Merkle tree over a file's bytes: how a file is named by its content, and how each piece of it is checked alone.
+//! The Merkle tree over a file's bytes: names a file by its content and lets each piece be verified on its own.
 //!
 //! A file is cut into leaves of [`LEAF`] bytes; the last one may be shorter, and an empty file has one empty leaf. The
-//! tree over the leaves has the shape of RFC 6962, section 2.1: the left subtree holds the largest power of two of
-//! leaves that is less than all of them. All hashes are SHA-256, tagged as in BIP 340, so that no leaf is ever taken
-//! for a node, nor a node for a root:
+//! tree over the leaves has the shape of RFC 6962, section 2.1: the number of leaves in the left subtree is the largest
+//! power of two below the total. All hashes are SHA-256, tagged as in BIP 340, so that no leaf can be taken for a node,
+//! nor a node for a root:
 //!
 //! ```text
 //! tagged(tag, data) = SHA256(SHA256(tag) || SHA256(tag) || data)
@@ -12,14 +12,14 @@
 //! root              = tagged("handover/root/1", length of the file as u64, little-endian || top node)
 //! ```
 //!
-//! Sixteen leaves make a *group* ([`GROUP`] bytes), and because sixteen is a power of two, a group is a subtree. What
-//! peers remember, ask for and prove is mostly whole groups; single leaves are proved inside their group.
+//! Sixteen leaves make a *group* ([`GROUP`] bytes). As sixteen is a power of two, a group is a subtree. Peers mostly
+//! store, request and prove whole groups; single leaves are proved inside their group.
 //!
 //! A *proof* of a range of leaves of one group is a list of hashes: first those inside the group ([`group_proof`]),
-//! then the siblings on the way from the group's node to the top, lowest first ([`GroupTree::proof`]).
-//! [`verify_range`] takes both, one behind the other.
+//! then the siblings on the path from the group's node to the top, lowest first ([`GroupTree::proof`]).
+//! [`verify_range`] takes the concatenation of both.
 //!
-//! This module knows bytes and hashes. Who reads the bytes, and which peer is to blame for wrong ones, is for others.
+//! This module deals only with bytes and hashes. Reading the bytes and blaming peers for wrong ones happens elsewhere.
 
 mod partial;
 mod proof;
@@ -41,7 +41,7 @@ pub use tree::GroupTree;
 
 use crate::limits::{GROUP, LEAF};
 
-/// A SHA-256 hash. In CBOR it is a byte string; for people it is hexadecimal.
+/// A SHA-256 hash. In CBOR it is a byte string; `Display` and `Debug` write hexadecimal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Hash(#[serde(with = "serde_bytes")] pub [u8; 32]);
@@ -58,26 +58,26 @@ impl fmt::Debug for Hash {
     }
 }
 
-/// Groups in a file of `size` bytes: at least one, for an empty file has one empty leaf.
+/// Returns the number of groups in a file of `size` bytes: at least one, because an empty file has one empty leaf.
 pub fn group_count(size: u64) -> u64 {
     size.div_ceil(u64::from(GROUP)).max(1)
 }
 
-/// Bytes in one group of a file of `size` bytes: none in a group that it does not have.
+/// Returns the length in bytes of one group of a file of `size` bytes; 0 for a group beyond its end.
 pub fn group_len(size: u64, group: u64) -> u32 {
     let start = group.saturating_mul(u64::from(GROUP));
     u32::try_from(size.saturating_sub(start)).map_or(GROUP, |rest| rest.min(GROUP))
 }
 
-/// Leaves in one group of a file of `size` bytes: at least one, as in [`group_count`].
+/// Returns the number of leaves in one group of a file of `size` bytes: at least one, as in [`group_count`].
 pub(crate) fn leaves_in_group(size: u64, group: u64) -> usize {
     group_len(size, group).div_ceil(LEAF).max(1) as usize
 }
 
-/// The hash of one leaf.
+/// Hashes one leaf.
 ///
 /// # Panics
-/// If it is over [`LEAF`] bytes.
+/// If it is longer than [`LEAF`] bytes.
 pub fn hash_leaf(bytes: &[u8]) -> Hash {
     assert!(
         bytes.len() <= LEAF as usize,
@@ -87,12 +87,12 @@ pub fn hash_leaf(bytes: &[u8]) -> Hash {
     tagged(&LEAF_TAG, &[bytes])
 }
 
-/// The node over one group's leaves: at most [`GROUP`] bytes, and fewer only at the end of a file.
+/// Returns the node over one group's leaves. `bytes` is at most [`GROUP`] long, and shorter only at the end of a file.
 pub fn hash_group(bytes: &[u8]) -> Hash {
     RangeHash::of(bytes).node()
 }
 
-/// The root of a file whose bytes are all at hand.
+/// Returns the root of a file whose bytes are all in memory.
 pub fn file_root(bytes: &[u8]) -> Hash {
     let groups: Vec<Hash> = match bytes {
         [] => vec![hash_group(bytes)],
@@ -101,7 +101,7 @@ pub fn file_root(bytes: &[u8]) -> Hash {
     hash_root(bytes.len() as u64, &fold(&groups))
 }
 
-/// SHA-256 states that have taken in a tag's 64 bytes, which are just one block: tagging costs nothing for each hash.
+/// SHA-256 states after a tag's 64 bytes, which are exactly one block, so that tagging costs nothing per hash.
 static LEAF_TAG: LazyLock<Sha256> = LazyLock::new(|| tag(b"handover/leaf/1"));
 static NODE_TAG: LazyLock<Sha256> = LazyLock::new(|| tag(b"handover/node/1"));
 static ROOT_TAG: LazyLock<Sha256> = LazyLock::new(|| tag(b"handover/root/1"));
@@ -127,7 +127,7 @@ pub(crate) fn hash_root(size: u64, top: &Hash) -> Hash {
     tagged(&ROOT_TAG, &[&size.to_le_bytes(), &top.0])
 }
 
-/// The node over neighbours of one level, in the shape of RFC 6962. `hashes` is not empty.
+/// Returns the node over adjacent nodes of one level, in the shape of RFC 6962. `hashes` is not empty.
 fn fold(hashes: &[Hash]) -> Hash {
     match hashes {
         [] => unreachable!("a subtree has a leaf"),
@@ -139,7 +139,7 @@ fn fold(hashes: &[Hash]) -> Hash {
     }
 }
 
-/// How many of `count` leaves, two at least, are in the left subtree: the largest power of two below `count`.
+/// Returns how many of `count` leaves (at least two) are in the left subtree: the largest power of two below `count`.
 fn split(count: usize) -> usize {
     count.next_power_of_two() / 2
 }

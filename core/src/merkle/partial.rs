@@ -1,12 +1,12 @@
-//! A tree of which only what is needed for its root is kept.
+//! A tree that keeps only what is needed to compute its root.
 
 use std::collections::BTreeMap;
 
 use super::proof::{levels, sibling};
 use super::{Hash, group_count, hash_node, hash_root};
 
-/// The tree of a file whose groups arrive in any order. A subtree that is whole is kept as its node alone, so that
-/// memory goes with the gaps between what has arrived, not with the size of the file.
+/// The tree of a file whose groups arrive in any order. A complete subtree is kept as its node only, so that memory
+/// grows with the number of gaps between the groups present, not with the size of the file.
 #[derive(Debug, Clone)]
 pub struct PartialTree {
     size: u64,
@@ -15,21 +15,21 @@ pub struct PartialTree {
 
 #[derive(Debug, Clone)]
 enum Nodes {
-    /// The file is one group, as most files are.
+    /// For a file of one group, as most files are.
     One(Option<Hash>),
-    /// Whole subtrees whose sibling is not whole, by their first group.
+    /// Complete subtrees whose sibling is incomplete, by their first group.
     Many(BTreeMap<u64, Node>),
 }
 
 #[derive(Debug, Clone, Copy)]
 struct Node {
-    /// It spans `2^level` groups, or as many of those as the file has.
+    /// The node spans `2^level` groups, or fewer at the end of the file.
     level: u32,
     hash: Hash,
 }
 
 impl PartialTree {
-    /// The tree of a file of `size` bytes, of which nothing is here.
+    /// Creates the tree of a file of `size` bytes, with no groups.
     pub fn new(size: u64) -> Self {
         let nodes = if group_count(size) == 1 {
             Nodes::One(None)
@@ -39,12 +39,12 @@ impl PartialTree {
         Self { size, nodes }
     }
 
-    /// Bytes in the file.
+    /// Returns the size of the file, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Takes in the node of one group. `false`, and nothing happens, if the group is here already or not in the file.
+    /// Adds the node of one group. Returns false, and does nothing, if the group is present already or not in the file.
     pub fn insert(&mut self, group: u64, hash: Hash) -> bool {
         let count = group_count(self.size);
         if group >= count || self.have(group) {
@@ -57,12 +57,12 @@ impl PartialTree {
         true
     }
 
-    /// Is this group here?
+    /// True if this group is present.
     pub fn have(&self, group: u64) -> bool {
         self.end_of(group).is_some()
     }
 
-    /// The first group from `from` on that is not here.
+    /// Returns the first missing group from `from`.
     pub fn next_missing(&self, from: u64) -> Option<u64> {
         let mut group = from;
         while let Some(end) = self.end_of(group) {
@@ -71,22 +71,22 @@ impl PartialTree {
         (group < group_count(self.size)).then_some(group)
     }
 
-    /// Are all groups here?
+    /// True if all groups are present.
     pub fn complete(&self) -> bool {
         self.top().is_some()
     }
 
-    /// The file's root, once all groups are here.
+    /// Returns the file's root, once all groups are present.
     pub fn root(&self) -> Option<Hash> {
         self.top().map(|top| hash_root(self.size, &top))
     }
 
-    /// Forgets everything that has arrived.
+    /// Removes all groups.
     pub fn clear(&mut self) {
         *self = Self::new(self.size);
     }
 
-    /// Nodes that are kept, to see how much memory the tree takes.
+    /// Returns the number of nodes in memory.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         match &self.nodes {
@@ -95,7 +95,7 @@ impl PartialTree {
         }
     }
 
-    /// The node that all groups are below, once they are here: of a file of one group that group's own.
+    /// Returns the top node once all groups are present. For a file of one group it is that group's node.
     pub(crate) fn top(&self) -> Option<Hash> {
         match &self.nodes {
             Nodes::One(only) => *only,
@@ -106,7 +106,7 @@ impl PartialTree {
         }
     }
 
-    /// One past the last group of the whole subtree that `group` is in.
+    /// Returns the end (exclusive) of the complete subtree that contains `group`.
     fn end_of(&self, group: u64) -> Option<u64> {
         match &self.nodes {
             Nodes::One(only) => only.filter(|_| group == 0).map(|_| 1),
@@ -119,7 +119,7 @@ impl PartialTree {
     }
 }
 
-/// Takes in the node of one group that is not here, of `count`, and makes one of it and its siblings as far as those are.
+/// Adds the node of a missing group of `count`, and joins it with its siblings as long as they are complete.
 fn join(nodes: &mut BTreeMap<u64, Node>, group: u64, count: u64, hash: Hash) {
     let mut index = group;
     let mut node = Node { level: 0, hash };
@@ -140,7 +140,7 @@ fn join(nodes: &mut BTreeMap<u64, Node>, group: u64, count: u64, hash: Hash) {
     nodes.insert(index << node.level, node);
 }
 
-/// Removes the whole subtree that starts at this group and has this level, if there is one.
+/// Removes and returns the complete subtree with this first group and level, if there is one.
 fn take(nodes: &mut BTreeMap<u64, Node>, first: u64, level: u32) -> Option<Hash> {
     let node = nodes.get(&first).filter(|node| node.level == level)?;
     let hash = node.hash;

@@ -5,19 +5,19 @@ use std::ops::Range;
 use super::{Hash, fold, group_count, hash_leaf, hash_node, hash_root, leaves_in_group, split};
 use crate::limits::{GROUP, LEAF};
 
-/// The hashes of a range of leaves that lie in one group, as computed from their bytes.
+/// The hashes of a range of leaves in one group, computed from their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeHash {
-    /// Between one and [`LEAVES_PER_GROUP`].
+    /// From one to [`LEAVES_PER_GROUP`] hashes.
     leaves: Vec<Hash>,
 }
 
 impl RangeHash {
-    /// Hashes `bytes`, which start where a leaf does and are [`GROUP`] bytes at the most. No bytes are one empty leaf,
-    /// as an empty file has it.
+    /// Hashes `bytes`, which start at a leaf boundary and are at most [`GROUP`] long. An empty slice is hashed as one
+    /// empty leaf, like an empty file.
     ///
     /// # Panics
-    /// If there are more than [`GROUP`] bytes.
+    /// If `bytes` is longer than [`GROUP`].
     pub fn of(bytes: &[u8]) -> Self {
         assert!(
             bytes.len() <= GROUP as usize,
@@ -34,25 +34,25 @@ impl RangeHash {
         }
     }
 
-    /// The leaves' hashes, in order.
+    /// Returns the leaves' hashes, in order.
     pub fn leaves(&self) -> &[Hash] {
         &self.leaves
     }
 
-    /// The group's node, if the range is the whole group.
+    /// Returns the group's node, if the range is the whole group.
     pub fn node(&self) -> Hash {
         fold(&self.leaves)
     }
 
-    /// The siblings that rebuild the group's node from the leaves in `[offset, offset + len)` alone, if these are the
-    /// leaves of a whole group.
+    /// Returns the siblings that rebuild the group's node from only the leaves in `[offset, offset + len)`. Requires that
+    /// `self` is a whole group.
     ///
-    /// `offset` counts bytes from the group's start and is a multiple of [`LEAF`]; the range ends at one or at the
-    /// group's end. The order is that of the tree walked from the top, left before right: each subtree without a leaf
-    /// of the range gives its node. A range that is the whole group needs none.
+    /// `offset` is in bytes from the group's start and a multiple of [`LEAF`]. The range ends at such a multiple or at
+    /// the group's end. The order is that of a walk from the top, left before right: each subtree without a leaf of the
+    /// range contributes its node. A range that is the whole group needs no siblings.
     ///
     /// # Panics
-    /// If the range does not start at a leaf, or does not end within the group.
+    /// If the range does not start at a leaf boundary or does not end within the group.
     pub fn proof(&self, offset: u32, len: u32) -> Vec<Hash> {
         let first = (offset / LEAF) as usize;
         let count = (len.div_ceil(LEAF) as usize).max(1);
@@ -68,8 +68,8 @@ impl RangeHash {
     }
 }
 
-/// The siblings that rebuild a group's node from the leaves in `[offset, offset + len)` alone: [`RangeHash::proof`] of
-/// the whole group's bytes.
+/// Returns the siblings that rebuild a group's node from only the leaves in `[offset, offset + len)`:
+/// [`RangeHash::proof`] of the whole group's bytes.
 ///
 /// # Panics
 /// As [`RangeHash::proof`].
@@ -77,12 +77,12 @@ pub fn group_proof(group: &[u8], offset: u32, len: u32) -> Vec<Hash> {
     RangeHash::of(group).proof(offset, len)
 }
 
-/// Checks that leaves belong to the file with this `root` and `size`, and returns their group's node.
+/// Verifies that leaves belong to the file with this `root` and `size`, and returns their group's node.
 ///
-/// `offset` is where the range starts in the file; `proof` is what [`group_proof`] and
-/// [`GroupTree::proof`](super::GroupTree::proof) gave, one behind the other. A range that does not start at a leaf, does
-/// not lie within one group of the file, or whose proof is a hash too long or too short, is refused like a wrong one.
-/// So whoever gets a node knows that the bytes under `range` are those of the file, and how many leaves they are.
+/// `offset` is the start of the range in the file. `proof` is the result of [`group_proof`] followed by that of
+/// [`GroupTree::proof`](super::GroupTree::proof). A range that does not start at a leaf boundary or is not within one
+/// group of the file is refused like a wrong one, and so is a proof with one hash too few or too many. So `Some` means
+/// that the bytes of `range` are those of the file, and that the number of leaves is right.
 pub fn verify_range(
     root: &Hash,
     size: u64,
@@ -108,8 +108,8 @@ pub fn verify_range(
     (proof.as_slice().is_empty() && hash_root(size, &top) == *root).then_some(node)
 }
 
-/// The sibling of a node on its way to the top: `index` counts the nodes of one `level`, where a node spans `2^level`
-/// of the tree's `count` groups. `None` if there is nothing right of it: then it goes up as it is.
+/// Returns the sibling of a node on its path to the top. `index` counts the nodes of one `level`, where a node spans
+/// `2^level` of the tree's `count` groups. `None` if the node has no right sibling: it then moves up unchanged.
 pub(super) fn sibling(level: u32, index: u64, count: u64) -> Option<u64> {
     let sibling = index ^ 1;
     (sibling << level < count).then_some(sibling)
@@ -126,7 +126,7 @@ fn collect_siblings(leaves: &[Hash], first: usize, range: &Range<usize>, out: &m
     }
 }
 
-/// The node over `span`, from the leaves in `wanted` and, for everything else, from the proof.
+/// Rebuilds the node over `span` from the leaves in `wanted` and, for everything else, from the proof.
 fn rebuild<'a>(
     span: Range<usize>,
     wanted: &Range<usize>,
@@ -145,7 +145,7 @@ fn rebuild<'a>(
     Some(hash_node(&left, &right))
 }
 
-/// From a group's node to the top.
+/// Computes the top node from a group's node and the siblings in `proof`. `None` if `proof` is too short.
 pub(super) fn climb<'a>(
     mut node: Hash,
     group: u64,
@@ -166,7 +166,7 @@ pub(super) fn climb<'a>(
     Some(node)
 }
 
-/// The levels below the top of a tree over `count` groups; 0 is that of the groups.
+/// Returns the levels below the top of a tree over `count` groups; level 0 is that of the groups.
 pub(super) fn levels(count: u64) -> Range<u32> {
     0..u64::BITS - (count - 1).leading_zeros()
 }

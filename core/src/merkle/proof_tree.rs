@@ -1,7 +1,7 @@
-//! The tree that a receiver keeps of a file on its way in, to prove to others what it has checked.
+//! The tree of a file that is being downloaded, with which a receiver proves verified groups to others.
 //!
-//! It keeps the node of each group that is here, and of each group that came with a proof the hashes of that. So a group
-//! that was proved once can be proved again, long before the file is whole.
+//! It keeps the node of each group that is present, and the proof of each group that arrived with one. So a group that
+//! was proved once can be proved again, long before the file is complete.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,22 +10,22 @@ use super::proof::{climb, levels, sibling};
 use super::tree::STEP;
 use super::{GroupTree, Hash, group_count, hash_root};
 
-/// A file's groups, and what proves those that were checked: some 35 bytes a group, and what can't be computed from
-/// those that are here. That is little where groups come in order, and up to twice as much more where they do not.
+/// A file's groups and the proofs of those that were verified. It takes some 35 bytes a group, plus the siblings that
+/// cannot be computed from the groups present: few if groups arrive in order, and up to twice as much on top if not.
 #[derive(Debug, Clone)]
 pub struct ProofTree {
     groups: GroupTree,
-    /// Groups that came without a proof.
+    /// Groups that arrived without a proof.
     unproved: BTreeSet<u64>,
-    /// Nodes beside the way of a proved group to the top, by level and place in it: those of which not all groups are
-    /// here, or not the right ones.
+    /// Siblings on the path from a proved group to the top, by level and index, that cannot be computed: some of their
+    /// groups are missing or wrong.
     siblings: BTreeMap<(u32, u64), Hash>,
-    /// The root of all groups is the right one: every group is proved by the others.
+    /// True if the root over all groups is the right one, so that every group is proved by the others.
     whole: bool,
 }
 
 impl ProofTree {
-    /// The tree of a file of `size` bytes, of which nothing is here.
+    /// Creates the tree of a file of `size` bytes, with no groups.
     pub fn new(size: u64) -> Self {
         Self {
             groups: GroupTree::new(size),
@@ -35,7 +35,7 @@ impl ProofTree {
         }
     }
 
-    /// A group is here that nothing proves yet.
+    /// Adds a group without a proof.
     pub fn insert(&mut self, group: u64, node: Hash) {
         if self.groups.insert(group, node) {
             self.unproved.insert(group);
@@ -43,8 +43,8 @@ impl ProofTree {
         }
     }
 
-    /// A group is here with a proof of it, or of some of its leaves: only the siblings above the group count. `false`, and
-    /// nothing happens, if they don't lead from this node to the root.
+    /// Adds a group with a proof of the group or of some of its leaves. Only the siblings above the group are used. Returns
+    /// false, and does nothing, if they do not lead from `node` to `root`.
     pub fn prove(&mut self, root: &Hash, group: u64, node: Hash, proof: &[Hash]) -> bool {
         let (size, count) = (self.groups.size(), group_count(self.groups.size()));
         let beside: Vec<_> = beside(group, count).collect();
@@ -72,7 +72,7 @@ impl ProofTree {
         true
     }
 
-    /// Forgets siblings that can be computed now that a group is here.
+    /// Removes siblings that can be computed now that `group` is present.
     fn prune(&mut self, group: u64) {
         let mut first = 0;
         while first < levels(group_count(self.groups.size())).end {
@@ -96,7 +96,7 @@ impl ProofTree {
         }
     }
 
-    /// All of the file is here, and its root is the right one. `false` if not all groups are known here.
+    /// Marks the file as complete with the right root. Does nothing and returns false if groups are missing.
     pub fn confirm(&mut self) -> bool {
         if self.groups.is_complete() {
             self.whole = true;
@@ -106,23 +106,23 @@ impl ProofTree {
         self.whole
     }
 
-    /// Bytes in the file.
+    /// Returns the size of the file, in bytes.
     pub fn size(&self) -> u64 {
         self.groups.size()
     }
 
-    /// Whether this is the node of a group that is here.
+    /// True if the group is present and this is its node.
     pub fn is(&self, group: u64, node: &Hash) -> bool {
         self.groups.is(group, node)
     }
 
-    /// Whether a group is here and can be proved.
+    /// True if a group is present and can be proved.
     pub fn is_proved(&self, group: u64) -> bool {
         let came_so = !self.unproved.contains(&group) && group_count(self.size()) > 1;
         self.groups.has(group) && (self.whole || came_so)
     }
 
-    /// The siblings on the way from a proved group's node to the top, lowest first.
+    /// Returns the siblings on the path from a proved group's node to the top, lowest first.
     pub fn proof(&self, group: u64) -> Option<Vec<Hash>> {
         if self.whole {
             return self.groups.proof(group);
@@ -131,7 +131,7 @@ impl ProofTree {
         if !self.is_proved(group) {
             return None;
         }
-        // What was not kept came with this group's proof, and is what the groups that are here amount to.
+        // A sibling that was not kept arrived with this group's proof and equals what the groups present give.
         let sibling = |place: (u32, u64)| {
             let known = self.siblings.get(&place).copied();
             known.or_else(|| self.groups.node(place.0, place.1))
@@ -140,7 +140,7 @@ impl ProofTree {
     }
 }
 
-/// The places of the nodes beside a group's way to the top, lowest first.
+/// Returns the level and index of each sibling on a group's path to the top, lowest first.
 fn beside(group: u64, count: u64) -> impl Iterator<Item = (u32, u64)> {
     levels(count).filter_map(move |level| {
         let index = sibling(level, group >> level, count)?;

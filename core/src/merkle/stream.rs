@@ -1,21 +1,21 @@
-//! The tree of a stream, whose length is not known before its end.
+//! The tree of a stream, whose length is unknown before its end.
 
 use super::{Hash, fold, hash_node, hash_root};
 
-/// Takes groups in order and keeps one node for each bit of their number: the shape of RFC 6962 only depends on the
-/// end for how these are joined, which is left to [`StreamTree::root`].
+/// Adds groups in order and keeps one node for each bit set in their number. In the shape of RFC 6962 only the joining
+/// of these nodes depends on the end, so [`StreamTree::root`] does it.
 #[derive(Debug, Clone, Default)]
 pub struct StreamTree {
-    /// Whole subtrees of falling size, left to right.
+    /// Complete subtrees of decreasing size, left to right.
     peaks: Vec<Hash>,
     groups: u64,
 }
 
 impl StreamTree {
-    /// Takes in the next group's node.
+    /// Adds the next group's node.
     pub fn push(&mut self, group: Hash) {
         let mut node = group;
-        // As many subtrees are completed as the count of groups so far has trailing ones.
+        // The number of subtrees completed now is the number of trailing ones in the count of groups so far.
         for _ in 0..self.groups.trailing_ones() {
             if let Some(left) = self.peaks.pop() {
                 node = hash_node(&left, &node);
@@ -25,12 +25,12 @@ impl StreamTree {
         self.groups += 1;
     }
 
-    /// Groups taken in so far.
+    /// Returns the number of groups added so far.
     pub fn groups(&self) -> u64 {
         self.groups
     }
 
-    /// The root, if the stream ends here at `size` bytes. Of no groups at all it is the root of an empty file.
+    /// Returns the root if the stream ends here with `size` bytes. Without any groups it is the root of an empty file.
     pub fn root(&self, size: u64) -> Hash {
         let top = self
             .peaks
@@ -42,11 +42,11 @@ impl StreamTree {
     }
 }
 
-/// The node over the hashes of all leaves of one group: between one and
-/// [`LEAVES_PER_GROUP`](crate::limits::LEAVES_PER_GROUP), in order.
+/// Returns the node over the hashes of all leaves of one group, in order: from one to
+/// [`LEAVES_PER_GROUP`](crate::limits::LEAVES_PER_GROUP).
 ///
 /// # Panics
-/// If there is none.
+/// If there are none.
 pub fn group_node(leaves: &[Hash]) -> Hash {
     fold(leaves)
 }

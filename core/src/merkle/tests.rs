@@ -1,4 +1,4 @@
-//! Tests of the tree against the definition, and of proofs against everything that may be wrong with them.
+//! Tests of the tree against its definition, and of proofs against all kinds of errors in them.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -20,7 +20,7 @@ fn content(len: usize, seed: u8) -> Vec<u8> {
         .collect()
 }
 
-/// The definition, word for word, sharing nothing with the code under test.
+/// The definition, implemented literally and independently of the code under test.
 mod naive {
     use super::{Digest, Hash, LEAF_BYTES, Sha256};
 
@@ -67,7 +67,7 @@ fn tree(size: u64, groups: &[Hash]) -> GroupTree {
     tree
 }
 
-/// A hash for each group of a file too large to have its bytes at hand.
+/// Returns a hash for each group of a file that is too large to hold in memory.
 fn made_up(count: u64) -> Vec<Hash> {
     (0..count)
         .map(|group| hash_leaf(&group.to_be_bytes()))
@@ -89,7 +89,7 @@ fn sizes() -> impl Strategy<Value = usize> {
     ]
 }
 
-/// A range of leaves of one group of a file of some size: size, offset, end.
+/// Generates a range of leaves in one group of a file of some size: size, offset, end.
 fn ranges() -> impl Strategy<Value = (usize, usize, usize)> {
     sizes().prop_flat_map(|size| {
         let leaves = size.div_ceil(LEAF_BYTES).max(1);
@@ -103,7 +103,7 @@ fn ranges() -> impl Strategy<Value = (usize, usize, usize)> {
     })
 }
 
-/// Everything that a peer sends to prove a range, made as a sharer makes it.
+/// Makes everything that a peer sends to prove a range, as a sharer does.
 fn prove(bytes: &[u8], offset: usize, end: usize) -> (Hash, RangeHash, Vec<Hash>) {
     let tree = tree(bytes.len() as u64, &groups(bytes));
     let group = offset / GROUP_BYTES;
@@ -203,7 +203,7 @@ fn a_proof_for_another_size_is_refused() {
 
 #[test]
 fn a_proof_for_another_place_is_refused() {
-    // All leaves are alike: only its place tells one from another.
+    // All leaves are equal, so that only their places differ.
     let bytes = vec![0; 3 * GROUP_BYTES];
     let size = bytes.len() as u64;
     let (root, range, proof) = prove(&bytes, 0, LEAF_BYTES);
@@ -226,7 +226,7 @@ fn a_proof_for_another_place_is_refused() {
 
 #[test]
 fn the_longest_proof_fits_its_bound() {
-    // The widest tree that has a u64 for its size, the group at its deepest place, two leaves in the middle.
+    // The widest tree whose size fits a u64, a group at the deepest place, and two leaves in its middle.
     let inner = group_proof(&content(GROUP_BYTES, 0), 7 * LEAF, 2 * LEAF).len();
     let outer = proof::levels(group_count(u64::MAX)).len();
     assert_eq!(inner + outer, crate::message::MAX_PROOF);

@@ -1,6 +1,6 @@
-//! The tree that a sharer keeps of a file, to prove any group of it.
+//! The tree that a sharer keeps of a file, to prove any of its groups.
 
-// Every index in here is computed from a group that was checked against the tree's size first.
+// Every index here is computed from a group that was first checked against the tree's size.
 #![allow(clippy::indexing_slicing)]
 
 use std::collections::BTreeMap;
@@ -8,15 +8,15 @@ use std::collections::BTreeMap;
 use super::proof::{levels, sibling};
 use super::{Hash, fold, group_count, hash_root};
 
-/// Children of a stored node: four levels of the tree. Nodes on the three levels between are computed when asked for;
-/// so a group costs 34 bytes where all levels would cost 64, and a proof some microseconds.
+/// Number of stored children of a stored node, which are four levels below it. Nodes on the three levels in between are
+/// computed on demand, so a group takes 34 bytes instead of 64 for all levels, and a proof takes some microseconds.
 const FAN: u64 = 1 << STEP;
-/// Levels of the binary tree between two that are stored.
+/// Number of levels of the binary tree from one stored level to the next.
 pub(super) const STEP: u32 = 4;
-/// [`FAN`], to measure arrays with.
+/// [`FAN`] as a `usize`, for array lengths.
 const WIDTH: usize = 1 << STEP;
 
-/// The tree of a file that is here: filled in as groups are hashed, in any order; gives proofs once it is complete.
+/// The tree of a local file. Groups are added in any order as they are hashed; proofs are available once it is complete.
 #[derive(Debug, Clone)]
 pub struct GroupTree {
     size: u64,
@@ -25,33 +25,33 @@ pub struct GroupTree {
 
 #[derive(Debug, Clone)]
 enum Kind {
-    /// The file is one group, as most files are: only its root is kept.
+    /// The file is one group, as most files are, and only its root is kept.
     One(Option<Hash>),
     Many(Box<Levels>),
 }
 
 #[derive(Debug, Clone)]
 struct Levels {
-    /// Groups in the file.
+    /// Number of groups in the file.
     count: u64,
     /// Nodes of every fourth level, from the groups up to the top.
     stored: Vec<BTreeMap<u64, Box<Block>>>,
-    /// No group before this one is missing.
+    /// The first missing group; `count` if there is none.
     missing: u64,
-    /// Once all groups are here.
+    /// The root, once all groups are present.
     root: Option<Hash>,
 }
 
-/// Neighbours of one level, all children of one stored node.
+/// Adjacent nodes of one level, all children of one stored node.
 #[derive(Debug, Clone)]
 struct Block {
-    /// A bit for each node that is here.
+    /// A bit for each node that is present.
     have: u16,
     nodes: [Hash; WIDTH],
 }
 
 impl GroupTree {
-    /// The tree of a file of `size` bytes, of which nothing is hashed.
+    /// Creates the tree of a file of `size` bytes, with no groups.
     pub fn new(size: u64) -> Self {
         let count = group_count(size);
         let kind = if count == 1 {
@@ -62,17 +62,17 @@ impl GroupTree {
         Self { size, kind }
     }
 
-    /// Bytes in the file.
+    /// Returns the size of the file, in bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Groups in the file.
+    /// Returns the number of groups in the file.
     pub fn groups(&self) -> u64 {
         group_count(self.size)
     }
 
-    /// Takes in the node of one group. `false`, and nothing happens, if the group is here already or not in the file.
+    /// Adds the node of one group. Returns false, and does nothing, if the group is present already or not in the file.
     pub fn insert(&mut self, group: u64, hash: Hash) -> bool {
         if group >= self.groups() || self.has(group) {
             return false;
@@ -88,7 +88,7 @@ impl GroupTree {
         true
     }
 
-    /// Is this group hashed?
+    /// True if this group is present.
     pub fn has(&self, group: u64) -> bool {
         match &self.kind {
             Kind::One(root) => group == 0 && root.is_some(),
@@ -96,7 +96,7 @@ impl GroupTree {
         }
     }
 
-    /// The first group that is not hashed.
+    /// Returns the first missing group.
     pub fn missing(&self) -> Option<u64> {
         let missing = match &self.kind {
             Kind::One(root) => u64::from(root.is_some()),
@@ -105,12 +105,12 @@ impl GroupTree {
         (missing < self.groups()).then_some(missing)
     }
 
-    /// Are all groups hashed?
+    /// True if all groups are present.
     pub fn is_complete(&self) -> bool {
         self.root().is_some()
     }
 
-    /// The file's root, once all groups are hashed.
+    /// Returns the file's root, once all groups are present.
     pub fn root(&self) -> Option<Hash> {
         match &self.kind {
             Kind::One(root) => *root,
@@ -118,7 +118,7 @@ impl GroupTree {
         }
     }
 
-    /// Whether a group is hashed, and this is its node.
+    /// True if the group is present and this is its node.
     pub fn is(&self, group: u64, node: &Hash) -> bool {
         match &self.kind {
             Kind::One(root) => group == 0 && *root == Some(hash_root(self.size, node)),
@@ -126,7 +126,7 @@ impl GroupTree {
         }
     }
 
-    /// A node of any level, once all groups below it are hashed.
+    /// Returns a node of any level, once all groups below it are present.
     pub(super) fn node(&self, level: u32, index: u64) -> Option<Hash> {
         match &self.kind {
             Kind::One(_) => None,
@@ -134,7 +134,7 @@ impl GroupTree {
         }
     }
 
-    /// The siblings on the way from one group's node to the top, lowest first, once all groups are hashed.
+    /// Returns the siblings on the path from a group's node to the top, lowest first, once all groups are present.
     pub fn proof(&self, group: u64) -> Option<Vec<Hash>> {
         if !self.is_complete() || group >= self.groups() {
             return None;
@@ -162,7 +162,7 @@ impl Levels {
         }
     }
 
-    /// Stores a group's node and every stored node that it completes. Returns the tree's top once it is complete.
+    /// Stores a group's node and every stored node that it completes. Returns the top node once the tree is complete.
     fn insert(&mut self, group: u64, hash: Hash) -> Option<Hash> {
         let top = self.fill(group, hash);
         while self.missing < self.count && self.has(self.missing) {
@@ -198,7 +198,7 @@ impl Levels {
             .collect()
     }
 
-    /// A node of any level, if all groups below it are here: computed from the stored ones below it.
+    /// Returns a node of any level if all groups below it are present, computed from the stored nodes below it.
     fn node(&self, level: u32, index: u64) -> Option<Hash> {
         let (stored, above) = (level / STEP, level % STEP);
         let first = index.checked_shl(above)?;
@@ -231,7 +231,7 @@ impl Block {
         self.have >> index & 1 == 1
     }
 
-    /// The first `size` nodes, if all of them are here.
+    /// Returns the first `size` nodes, if all of them are present.
     fn whole(&self, size: usize) -> Option<&[Hash]> {
         (self.have.trailing_ones() as usize >= size).then(|| &self.nodes[..size])
     }

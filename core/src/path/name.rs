@@ -1,10 +1,10 @@
-//! What one component of a path may be, and what other names a file system takes it for.
+//! Rules for one component of a path, and the key under which file systems may confuse names.
 
 use unicode_normalization::UnicodeNormalization;
 
 use super::{MAX_COMPONENT, PathError};
 
-/// Bytes of what counts as a file's extensions, dots included, at the most.
+/// Maximum length of a file's extensions including the dots, in bytes.
 const MAX_EXTENSIONS: usize = 32;
 
 pub(super) fn check_component(name: &str) -> Result<(), PathError> {
@@ -29,8 +29,8 @@ pub(super) fn check_component(name: &str) -> Result<(), PathError> {
     Ok(())
 }
 
-/// Windows opens a device for these, in every folder, with whatever extension or stream behind them, and with spaces
-/// between. The superscript digits count: their code page made them 1, 2 and 3.
+/// True if Windows opens a device for this name. It does so in every folder, with any extension or stream after the
+/// name, even with spaces before it. The superscript digits count because the old code page mapped them to 1, 2 and 3.
 fn is_device_name(name: &str) -> bool {
     let base = name.split(['.', ':']).next().unwrap_or_default();
     let base = base.trim_end_matches(' ').to_ascii_uppercase();
@@ -46,7 +46,7 @@ fn is_device_name(name: &str) -> bool {
     }
 }
 
-/// A file's name without what looks like its extensions.
+/// Returns a file's name without what looks like its extensions.
 pub(super) fn stem(name: &str) -> &str {
     let mut stem = name;
     while let Some((before, extension)) = stem.rsplit_once('.') {
@@ -66,7 +66,8 @@ fn is_extension(text: &str) -> bool {
         && text.chars().any(|c| c.is_ascii_alphabetic())
 }
 
-/// The same for all spellings of a name that some file system takes for one: see [`SafePath::fold_key`](super::SafePath).
+/// Returns a key that is the same for all spellings that some file system treats as one name: see
+/// [`SafePath::fold_key`](super::SafePath).
 pub fn fold(text: &str) -> String {
     if text.is_ascii() {
         return text.to_ascii_lowercase();
@@ -80,7 +81,7 @@ pub fn fold(text: &str) -> String {
         .collect()
 }
 
-/// Unicode's `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`).
+/// True for Unicode's `Default_Ignorable_Code_Point` (`DerivedCoreProperties.txt`).
 fn is_default_ignorable(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}'
