@@ -87,7 +87,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "relays-overrun",
         mistake: "a relay is asked to carry as much as it lets through",
-        file: "engine/download/circuits.rs",
+        file: "engine/download/carries.rs",
         stands: "fits && self.opens_at(cx) <= cx.now",
         instead: "fits",
         within: 1500,
@@ -183,7 +183,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "links-closed-too-soon",
         mistake: "the slower link goes while answers are still to come over it",
-        file: "engine/download/mod.rs",
+        file: "engine/download/links.rs",
         stands: "fetching.manifest.is_some() && fetching.flow.is_idle()",
         instead: "fetching.manifest.is_some()",
         within: 500,

@@ -3,7 +3,7 @@
 use super::super::context::Context;
 use super::super::gate::{self, TransferId};
 use super::super::{DownloadId, LinkId, Segment};
-use super::circuits::Carries;
+use super::carries::Carries;
 use super::files::{self, Files, Size};
 use super::requests::Flow;
 use super::swarm::Swarm;
@@ -21,22 +21,22 @@ impl Download {
     /// Asks for as much as the window has room for.
     pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
         // Only the sharer is asked for these, on one link.
-        let is_best = self.best == Some(link);
+        let is_best = self.links.best == Some(link);
         if is_best {
             self.ask_what_is_here(cx, link);
         }
         let asker = Asker {
             id: self.id,
             of: self.of(),
-            piece: self.piece(cx, link),
+            piece: self.links.piece(cx, self.of(), link),
             others: self.asked_of_others(cx, link),
-            carries: self.carries(cx, link),
         };
-        let (mut held, has_sharer) = (self.held(), self.best.is_some());
+        let (mut held, has_sharer) = (self.held(), self.links.best.is_some());
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let Some(fetching) = self.links.get_mut(&link) else {
+        let carries = Carries::of(cx, link, transfer);
+        let Some(fetching) = self.links.get_mut(link) else {
             return;
         };
         let (mate, flow) = (fetching.mate, &mut fetching.flow);
@@ -52,20 +52,23 @@ impl Download {
             }
         }
         let fresh = flow.is_fresh();
-        while let Some(size) = asker.may(cx, transfer, (link, flow), held) {
+        while let Some(size) = asker.may(cx, transfer, (link, flow), (carries, held)) {
             let swarm = self.swarm.as_mut().filter(|_| transfer.several);
             let Some((segments, cost)) = next(&mut transfer.files, swarm, mate, size, cx) else {
                 break;
             };
             cx.down.went(asker.of, gate::cost(&segments), cx.now);
             held += cost;
-            let most = asker.carries.asks(cx, &segments);
+            let most = carries.asks(cx, &segments);
             let id = flow.asks(segments.clone(), (cost, most), cx.now);
             let segments = segments.into();
             cx.send(link, Message::Request { id, segments });
         }
         if fresh && !flow.is_fresh() {
-            self.circuit_asked(link, cx.now);
+            // From its first request on it is measured how fast a circuit is used up.
+            if let Some(circuit) = &mut fetching.circuit {
+                circuit.asked.get_or_insert(cx.now);
+            }
         }
     }
 
@@ -76,7 +79,7 @@ impl Download {
         };
         let (known, files) = (&mut transfer.known, &transfer.files);
         known.ask_roots(cx, link, files);
-        let is_up = |link: &LinkId| links.contains_key(link);
+        let is_up = |link: &LinkId| links.get(*link).is_some();
         known.reusing.ask(cx, link, files, is_up);
     }
 }
@@ -89,8 +92,6 @@ struct Asker {
     piece: u32,
     /// Bytes that other sources are asked for.
     others: u64,
-    /// What the relay lets the link carry.
-    carries: Carries,
 }
 
 impl Asker {
@@ -100,7 +101,7 @@ impl Asker {
         cx: &mut Context,
         transfer: &Transfer,
         (link, flow): (LinkId, &Flow),
-        held: u64,
+        (carries, held): (Carries, u64),
     ) -> Option<Size> {
         let window = flow.window.as_ref()?;
         // One is kept back for what all the others wait for.
@@ -117,7 +118,7 @@ impl Asker {
         };
         let size = Carries::size(cx, link, size);
         let (fresh, awaited) = (flow.is_fresh(), flow.awaited());
-        if !self.carries.may(cx, link, fresh, awaited, size) {
+        if !carries.may(cx, link, fresh, awaited, size) {
             return None;
         }
         let unsafe_yet = self.unsafe_yet(transfer, window);

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::{DialId, Event, LinkId, PathKind, SinkKind, Violation};
-use super::{Download, Fetching, Stage, end_search};
+use super::links::Fetching;
+use super::{Download, Stage, end_search};
 use crate::PeerId;
 use crate::limits::Limits;
 use crate::message::{Announced, Message};
@@ -81,7 +82,7 @@ impl Download {
         let missing = matches!(&self.stage, Stage::Offer(offer) if !offer.is_here());
         let knows_whose = self.source.peer.is_some();
         let may_ask = self.can_meet() && self.sink == SinkKind::Folder;
-        missing && knows_whose && may_ask && !self.has_sharer() && !self.is_ending()
+        missing && knows_whose && may_ask && !self.links.has_sharer() && !self.is_ending()
     }
 
     /// Who may be asked, and when.
@@ -167,7 +168,7 @@ impl Download {
     ) -> Result<bool, Violation> {
         let needed = self.needs_deputy();
         let own = self.deputy.has(link);
-        let fetching = self.links.get_mut(&link).filter(|_| own && needed);
+        let fetching = self.links.get_mut(link).filter(|_| own && needed);
         let (Stage::Offer(offer), Some(fetching)) = (&mut self.stage, fetching) else {
             return Ok(false);
         };
@@ -193,7 +194,7 @@ impl Download {
         let Some(asked) = self.deputy.asked.take() else {
             return;
         };
-        let fetching = asked.link.and_then(|link| self.links.remove(&link));
+        let fetching = asked.link.and_then(|link| self.links.remove(link));
         if let Some(link) = asked.link {
             cx.close(link);
         }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{DiskDone, DiskWork, DownloadError, DownloadOutcome, Event, LinkId};
+use super::super::{DiskDone, DiskWork, DownloadError, DownloadOutcome, Event};
 use super::publishing::Connected;
-use super::{Download, Fetching, REPORT_EVERY, Stage, end_search};
+use super::{Download, REPORT_EVERY, Stage, end_search};
 use crate::message::{Leave, Message};
 use crate::time::Time;
 
@@ -64,15 +64,13 @@ impl Download {
 
     /// Tells the sharer on the link in use that nothing more is wanted, and closes all links.
     pub(super) fn leave(&mut self, cx: &mut Context, outcome: Leave) {
-        let own = |(link, fetching): (&LinkId, &Fetching)| fetching.mate.is_none().then_some(*link);
-        let told = self.best.or_else(|| self.links.iter().find_map(own));
-        if let Some(link) = told {
+        let to_sharer = self.links.to_sharer();
+        if let Some(link) = self.links.best.or_else(|| to_sharer.first().copied()) {
             cx.send(link, Message::Leave { outcome });
         }
-        for link in std::mem::take(&mut self.links).into_keys() {
+        for link in self.links.take_all() {
             cx.close(link);
         }
-        self.best = None;
         end_search(&mut self.search, cx);
         self.end_swarm(cx);
     }
@@ -121,6 +119,7 @@ impl Download {
         }
         self.report(cx);
         let path = self
+            .links
             .best
             .and_then(|link| cx.links.get(link))
             .map(|link| link.path);
@@ -166,16 +165,16 @@ impl Download {
     }
 
     pub(super) fn report(&mut self, cx: &mut Context) {
-        let link = self.best.and_then(|link| cx.links.get(link));
+        let link = self.links.best.and_then(|link| cx.links.get(link));
         let (path, rtt) = match link {
             Some(link) => (link.path, link.rtt),
-            None => (self.last_path, None),
+            None => (self.links.last_path, None),
         };
         let mates = self.swarm.as_ref().map_or(0, |swarm| swarm.sources());
         let over = Connected {
             path,
             rtt,
-            sources: mates + usize::from(self.best.is_some()),
+            sources: mates + usize::from(self.links.best.is_some()),
         };
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
@@ -189,7 +188,7 @@ impl Download {
     }
 
     fn have(&mut self, cx: &mut Context) {
-        let (Some(best), Stage::Transfer(transfer)) = (self.best, &mut self.stage) else {
+        let (Some(best), Stage::Transfer(transfer)) = (self.links.best, &mut self.stage) else {
             return;
         };
         transfer.have_due = cx.now + HAVE_EVERY;

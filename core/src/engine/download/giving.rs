@@ -34,8 +34,8 @@ impl Download {
 
     /// Says so over all links, once it is true.
     pub(super) fn say_seeds_everywhere(&self, cx: &mut Context) {
-        for link in self.links.keys() {
-            self.say_seeds(cx, *link);
+        for link in self.links.ids() {
+            self.say_seeds(cx, link);
         }
     }
 

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use super::super::context::{Context, LookUpOwner};
 use super::super::{DownloadError, Event, FetchKey, LinkId, LookUpId, PathKind, Place, Violation};
+use super::links::Fetching;
 use super::swarm::AT_ONCE;
-use super::{Download, Fetching, Stage, end_search};
+use super::{Download, Stage, end_search};
 use crate::message::{Announced, Message, PeerAt};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId, dial};
@@ -137,13 +138,13 @@ impl Download {
         manifest: Announced,
     ) -> Result<(), Violation> {
         let welcomed = |fetching: &Fetching| fetching.mate.is_some() && fetching.manifest.is_some();
-        if self.links.get(&link).is_some_and(welcomed) {
+        if self.links.get(link).is_some_and(welcomed) {
             return Err(Violation::new("a second welcome on one link"));
         }
         if self.deputy_welcomes(&cx.limits, link, manifest)? {
             return Ok(());
         }
-        let Some(fetching) = self.links.get_mut(&link) else {
+        let Some(fetching) = self.links.get_mut(link) else {
             return Ok(());
         };
         let (Some(peer), Stage::Transfer(transfer)) = (fetching.mate, &self.stage) else {
@@ -163,7 +164,7 @@ impl Download {
 
     /// The other side of a link is not whom it was taken for: that is nobody's fault.
     pub(super) fn not_it(&mut self, cx: &mut Context, link: LinkId) {
-        let mate = self.links.get(&link).and_then(|fetching| fetching.mate);
+        let mate = self.links.get(link).and_then(|fetching| fetching.mate);
         cx.close(link);
         self.link_down(cx, link, "it is not who has this".to_string());
         match (mate, &mut self.swarm) {
@@ -184,7 +185,7 @@ impl Download {
         };
         let (links, _) = swarm.links(peer);
         let welcomed = links.into_iter().filter(|link| {
-            let fetching = self.links.get(link);
+            let fetching = self.links.get(*link);
             fetching.is_some_and(|fetching| fetching.manifest.is_some())
         });
         let best = welcomed
@@ -251,7 +252,7 @@ impl Download {
     /// What was asked for on a link is to be asked for again.
     pub(super) fn give_back(&mut self, link: LinkId) {
         if let (Some(fetching), Stage::Transfer(transfer)) =
-            (self.links.remove(&link), &mut self.stage)
+            (self.links.remove(link), &mut self.stage)
         {
             transfer.lost(fetching.flow);
         }
@@ -263,13 +264,11 @@ impl Download {
         if !others || self.hopeless || self.is_ending() {
             return self.fail(cx, why);
         }
-        let own = |(link, fetching): (&LinkId, &Fetching)| fetching.mate.is_none().then_some(*link);
-        let links: Vec<_> = self.links.iter().filter_map(own).collect();
-        for link in links {
+        for link in self.links.to_sharer() {
             self.give_back(link);
             cx.close(link);
         }
-        self.best = None;
+        self.links.best = None;
         self.gone = Some(why);
         end_search(&mut self.search, cx);
         self.pump(cx);
@@ -277,8 +276,8 @@ impl Download {
 
     /// Takes note of since when nothing that is missing can be had of anybody who is there.
     pub(super) fn look_at_supply(&mut self, now: Time) {
-        let idle = self.links.values().all(|fetching| fetching.flow.is_idle());
-        let sharer = self.best.is_some();
+        let idle = self.links.are_idle();
+        let sharer = self.links.best.is_some();
         let paused = self.paused;
         let (Some(swarm), Stage::Transfer(transfer)) = (&mut self.swarm, &self.stage) else {
             return;
@@ -340,7 +339,7 @@ impl Download {
         }
         if self.seek_due.is_some_and(|due| due <= cx.now) {
             self.seek_due = None;
-            if self.best.is_none() && self.search.is_none() && self.gone.is_none() {
+            if self.links.best.is_none() && self.search.is_none() && self.gone.is_none() {
                 self.look(cx);
             }
         }
@@ -423,7 +422,7 @@ impl Download {
         link: LinkId,
         ranges: &[(u64, u64)],
     ) -> Result<(), Violation> {
-        let mate = self.links.get(&link).and_then(|fetching| fetching.mate);
+        let mate = self.links.get(link).and_then(|fetching| fetching.mate);
         match (mate, &mut self.swarm) {
             (Some(peer), Some(swarm)) => swarm.told_parts(peer, ranges),
             _ => Ok(()),
@@ -445,14 +444,14 @@ impl Download {
             return;
         };
         let used: Vec<_> = swarm.bests().collect();
-        let idle = |(link, fetching): (&LinkId, &Fetching)| {
+        let idle = |(link, fetching): (LinkId, &Fetching)| {
             let peer = fetching.mate?;
             let done = fetching.manifest.is_some() && fetching.flow.is_idle();
-            (done && !used.contains(link)).then_some((*link, peer))
+            (done && !used.contains(&link)).then_some((link, peer))
         };
         let released: Vec<_> = self.links.iter().filter_map(idle).collect();
         for (link, peer) in released {
-            self.links.remove(&link);
+            self.links.remove(link);
             swarm.link_down(peer, link, cx.now);
             cx.close(link);
         }

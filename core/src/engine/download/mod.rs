@@ -6,6 +6,7 @@
 mod answer;
 mod arrival;
 mod asking;
+mod carries;
 mod circuits;
 mod delivered;
 mod deputy;
@@ -17,6 +18,7 @@ mod held;
 mod holdings;
 mod journal;
 mod known;
+mod links;
 mod lookups;
 mod mates;
 mod offer;
@@ -26,6 +28,7 @@ mod proofs;
 mod publishing;
 mod reach;
 mod relay_choice;
+mod relayed;
 mod remember;
 mod requests;
 mod reuse;
@@ -41,22 +44,21 @@ mod window;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use circuits::{Circuit, Circuits};
+use circuits::Circuits;
 use delivered::Delivered;
 use deputy::Deputy;
-use held::SharerPace;
+use links::{FetchLinks, Fetching};
 use offer::Offer;
 use proofs::Proofs;
 use reach::Better;
 use relay_choice::RelayChoice;
-use requests::Flow;
 use search::Search;
 use seed::Seed;
 use swarm::Swarm;
 use transfer::{Stop, Transfer};
 
 use super::context::{Context, DownloadJob};
-use super::remember::{Remembering, Said};
+use super::remember::Remembering;
 use super::{
     DialId, DiskDone, DownloadError, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchKey,
     FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
@@ -85,7 +87,7 @@ pub(super) struct Download {
     proofs: Proofs,
     /// Through which relays it may go.
     relays: RelayChoice,
-    links: BTreeMap<LinkId, Fetching>,
+    links: FetchLinks,
     /// Where the peer was found, beside what the code says.
     known: Vec<Multiaddr>,
     /// Which relay comes first next time.
@@ -94,10 +96,6 @@ pub(super) struct Download {
     better: Better,
     /// Ways through relays that end each circuit.
     circuits: Circuits,
-    /// The link in use.
-    best: Option<LinkId>,
-    /// What it goes over, or the last one went.
-    last_path: PathKind,
     /// The last reason for which a link was lost.
     lost: Option<String>,
     stage: Stage,
@@ -118,8 +116,6 @@ pub(super) struct Download {
     /// What the sharer turned out to have done wrong, by what another source brought.
     pub(super) accused: Option<Violation>,
     paused: bool,
-    /// The sharer has, as the user was told last.
-    sharer_paused: bool,
     delivered: Delivered,
     /// This side would remember the sharer.
     remembering: Option<Remembering>,
@@ -149,47 +145,18 @@ impl Stage {
         }
     }
 
+    /// What was accepted, while some of it is still to come.
+    fn under_way(&self) -> Option<&Transfer> {
+        match self {
+            Self::Transfer(transfer) => Some(transfer),
+            Self::Offer(_) | Self::Seeding(_) | Self::Ending => None,
+        }
+    }
+
     fn transfer_mut(&mut self) -> Option<&mut Transfer> {
         match self {
             Self::Transfer(transfer) | Self::Seeding(transfer) => Some(transfer),
             Self::Offer(_) | Self::Ending => None,
-        }
-    }
-}
-
-/// One keyed link of a download.
-struct Fetching {
-    path: PathKind,
-    /// Who is between, if it was dialled through a relay.
-    relay: Option<PeerId>,
-    /// It is one of several circuits.
-    circuit: Option<Circuit>,
-    /// To whom it leads, if that is not the sharer.
-    mate: Option<PeerId>,
-    /// Bytes of the manifest that was announced on this link.
-    manifest: Option<u64>,
-    /// Ranges asked for on this link.
-    flow: Flow,
-    /// How the sharer holds back.
-    pace: SharerPace,
-    /// Since when everything that was asked for is unanswered.
-    waiting: Option<Time>,
-    /// What was said on it of remembering.
-    said: Said,
-}
-
-impl Fetching {
-    fn new(path: PathKind, relay: Option<PeerId>) -> Self {
-        Self {
-            path,
-            relay,
-            circuit: None,
-            mate: None,
-            manifest: None,
-            flow: Flow::default(),
-            pace: SharerPace::default(),
-            waiting: None,
-            said: Said::default(),
         }
     }
 }
@@ -220,13 +187,11 @@ impl Download {
             options,
             nonce,
             search: None,
-            links: BTreeMap::new(),
+            links: FetchLinks::default(),
             known: Vec::new(),
             turn: 0,
             better: Better::default(),
             circuits: Circuits::default(),
-            best: None,
-            last_path: PathKind::Direct,
             lost: None,
             stage: Stage::Offer(Box::default()),
             swarm: None,
@@ -239,7 +204,6 @@ impl Download {
             hopeless: false,
             accused: None,
             paused: false,
-            sharer_paused: false,
             delivered: Delivered::default(),
             remembering: None,
             ending: None,
@@ -257,7 +221,7 @@ impl Download {
 
     /// The link in use.
     pub(super) fn best(&self) -> Option<LinkId> {
-        self.best
+        self.links.best
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -294,7 +258,7 @@ impl Download {
         self.source.peer = Some(peer);
         let mut fetching = Fetching::new(path, relay);
         fetching.circuit = self.circuits.came(cx, dial);
-        let is_one_more = fetching.circuit.is_some() && self.has_sharer();
+        let is_one_more = fetching.circuit.is_some() && self.links.has_sharer();
         self.links.insert(link, fetching);
         cx.send(
             link,
@@ -327,7 +291,7 @@ impl Download {
 
     /// A link is gone: what was asked for on it is asked for again.
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId, reason: String) {
-        let Some(fetching) = self.links.remove(&link) else {
+        let Some(fetching) = self.links.remove(link) else {
             return;
         };
         let path = fetching.path;
@@ -351,7 +315,7 @@ impl Download {
             return;
         }
         self.choose(cx);
-        if self.has_sharer() {
+        if self.links.has_sharer() {
             return self.pump(cx);
         }
         // While others serve, that is no news to anybody.
@@ -367,35 +331,11 @@ impl Download {
         self.pump(cx);
     }
 
-    /// Picks the link to use: the best path, then one that can carry more, then the shortest round trip; the one in use stays
-    /// if it is as good.
+    /// Picks the link to the sharer to use.
     fn choose(&mut self, cx: &mut Context) {
-        let welcomed = self
-            .links
-            .iter()
-            .filter(|(_, fetching)| fetching.manifest.is_some() && fetching.mate.is_none());
-        let best = welcomed
-            .filter_map(|(id, _)| {
-                let link = cx.links.get(*id)?;
-                let rank = (link.path, self.wear(cx, *id));
-                Some((rank, Some(*id) != self.best, link.rtt, *id))
-            })
-            .min()
-            .map(|((path, _), _, _, id)| (id, path));
-        let before = self.best;
-        // One circuit after the other is no news.
-        let relayed = |path| path == PathKind::Relayed;
-        let same = relayed(self.last_path) && best.is_some_and(|(_, path)| relayed(path));
-        self.best = best.map(|(id, _)| id);
-        self.last_path = best.map_or(self.last_path, |(_, path)| path);
-        if let (Some(_), Some((id, path))) = (before, best)
-            && before != Some(id)
-            && !same
-        {
-            cx.event(Event::PathChanged {
-                download: self.id,
-                path,
-            });
+        if let Some(path) = self.links.choose(cx, self.stage.under_way()) {
+            let download = self.id;
+            cx.event(Event::PathChanged { download, path });
         }
     }
 
@@ -422,10 +362,7 @@ impl Download {
             message,
             Message::Data { .. } | Message::Manifest { .. } | Message::Pace { .. }
         );
-        let is_mate = self
-            .links
-            .get(&link)
-            .is_some_and(|link| link.mate.is_some());
+        let is_mate = self.links.is_to_mate(link);
         match message {
             // It shares something under the same secret, and is not the sharer of this.
             Message::Welcome { .. } if is_mate => self.not_it(cx, link),
@@ -552,8 +489,8 @@ impl Download {
             Stage::Transfer(transfer) => transfer.deadline(),
             _ => Time::NEVER,
         };
-        let waiting = self.links.values().filter_map(|link| link.waiting);
-        let stalled = waiting.min().map_or(Time::NEVER, |since| since + stalled);
+        let waits = self.links.waits_since();
+        let stalled = waits.map_or(Time::NEVER, |since| since + stalled);
         let swarm = self.swarm_deadline(limits.search).min(self.seed_deadline());
         let swarm = swarm.min(self.deputy_due()).min(circuits);
         search.min(report).min(stalled).min(swarm)
@@ -598,7 +535,7 @@ impl Download {
     fn go_as_far(&mut self, cx: &mut Context) {
         self.leave_worn(cx);
         self.ask_mates(cx);
-        let Some(best) = self.best else {
+        let Some(best) = self.links.best else {
             self.ask_deputy(cx);
             self.wait(cx.now, None);
             self.pump_disk(cx);
@@ -614,23 +551,18 @@ impl Download {
             self.ask(cx, best);
             self.ask_circuits(cx);
         }
-        self.release_others(cx, best);
+        self.release_others(cx);
         self.wait(cx.now, None);
         self.pump_disk(cx);
         self.look_at_supply(cx.now);
     }
 
     /// Closes links that another one is better than, once nothing is asked for on them any more.
-    fn release_others(&mut self, cx: &mut Context, best: LinkId) {
-        let idle = |(id, fetching): (&LinkId, &Fetching)| {
-            let own = *id != best && fetching.mate.is_none();
-            let over = fetching.manifest.is_some() && fetching.flow.is_idle();
-            (own && over && !self.keeps(cx, *id)).then_some(*id)
-        };
-        let released: Vec<_> = self.links.iter().filter_map(idle).collect();
-        for link in released {
-            if let Some(fetching) = self.links.remove(&link) {
-                self.circuit_over(cx, &fetching);
+    fn release_others(&mut self, cx: &mut Context) {
+        for link in self.links.superseded(cx, self.stage.under_way()) {
+            let circuit = self.links.remove(link).and_then(|link| link.circuit);
+            if let Some(circuit) = circuit {
+                self.circuits.used_up(circuit, cx.limits.circuits, cx.now);
             }
             cx.close(link);
         }

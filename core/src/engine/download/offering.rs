@@ -22,7 +22,7 @@ impl Download {
         link: LinkId,
         manifest: Option<Announced>,
     ) -> Result<(), Violation> {
-        let Some(fetching) = self.links.get_mut(&link) else {
+        let Some(fetching) = self.links.get_mut(link) else {
             return Ok(());
         };
         if fetching.manifest.is_some() {
@@ -65,7 +65,7 @@ impl Download {
             state.progressed(&cx.limits);
         }
         // As long as somebody else tells what the sharer shares, the sharer is looked for.
-        let by_sharer = self.links.get(&link).is_none_or(|link| link.mate.is_none());
+        let by_sharer = self.links.get(link).is_none_or(|link| link.mate.is_none());
         if by_sharer {
             end_search(&mut self.search, cx);
         }

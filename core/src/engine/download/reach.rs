@@ -108,7 +108,7 @@ impl Download {
             LookUps::default()
         };
         let mut patience = self.options.search.unwrap_or(cx.limits.search);
-        if self.lost.is_some() && self.last_path == PathKind::Relayed {
+        if self.lost.is_some() && self.links.last_path == PathKind::Relayed {
             patience = patience.max(cx.limits.relay_search);
         }
         let target = (self.source.peer, known);
@@ -182,7 +182,7 @@ impl Download {
 
     /// Whether a link that comes up now would be of use.
     pub(in super::super) fn wants_link(&self, cx: &Context, path: PathKind) -> bool {
-        let best = self.best.and_then(|link| cx.links.get(link));
+        let best = self.links.best.and_then(|link| cx.links.get(link));
         let may = path == PathKind::Relayed || !self.options.relayed_only;
         !self.is_ending() && may && best.is_none_or(|best| path < best.path)
     }
@@ -367,8 +367,7 @@ impl Download {
 
     /// This side can be reached elsewhere now: peers behind relays are told.
     pub(in super::super) fn reachable(&mut self, cx: &mut Context) {
-        let links: Vec<_> = self.links.keys().copied().collect();
-        for link in links {
+        for link in self.links.ids() {
             self.tell_addresses(cx, link);
             if self.swarm.is_some() {
                 self.say_seeds(cx, link);
@@ -388,11 +387,7 @@ impl Download {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
             return;
         };
-        if self
-            .links
-            .get(&link)
-            .is_some_and(|link| link.mate.is_some())
-        {
+        if self.links.is_to_mate(link) {
             let told = cx.vet_told(told, self.options.loopback);
             return self.mate_told(cx, peer, told);
         }
@@ -430,7 +425,7 @@ impl Download {
     /// than what is in use, a link is opened over it.
     pub(in super::super) fn path(&mut self, cx: &mut Context, peer: PeerId, path: PathKind) {
         self.mate_path(cx, peer, path);
-        let ours = self.source.peer == Some(peer) && self.has_sharer();
+        let ours = self.source.peer == Some(peer) && self.links.has_sharer();
         if ours && self.wants_link(cx, path) {
             self.dial_path(cx, peer);
         }

@@ -14,7 +14,7 @@ impl Download {
         cx: &mut Context,
         link: LinkId,
     ) -> Result<(), Violation> {
-        let fetching = self.links.get_mut(&link);
+        let fetching = self.links.get_mut(link);
         if let (Some(ours), Some(fetching)) = (&self.remembering, fetching) {
             fetching.said.ask()?;
             cx.send(link, ours.message());
@@ -29,7 +29,7 @@ impl Download {
         link: LinkId,
         half: &SecretBytes,
     ) -> Result<(), Violation> {
-        let Some(fetching) = self.links.get_mut(&link) else {
+        let Some(fetching) = self.links.get_mut(link) else {
             return Ok(());
         };
         fetching.said.answer()?;

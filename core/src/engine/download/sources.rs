@@ -9,7 +9,6 @@ use super::holdings::Holdings;
 use super::parts::Parts;
 use super::seed::{Reach, Seed};
 use super::swarm::Swarm;
-use super::window::Window;
 use super::{Download, Stage, end_search, files};
 use crate::manifest::SignedRoots;
 
@@ -68,14 +67,10 @@ impl Download {
     /// together hold no more than one would.
     pub(super) fn asked_of_others(&self, cx: &Context, link: LinkId) -> u64 {
         let several = matches!(&self.stage, Stage::Transfer(transfer) if transfer.several);
-        if !several && !self.uses_circuits(cx) {
+        if !several && !self.links.uses_circuits(cx) {
             return 0;
         }
-        let others = self.links.iter().filter(|(other, _)| **other != link);
-        others
-            .filter_map(|(_, fetching)| fetching.flow.window.as_ref())
-            .map(Window::outstanding)
-            .sum()
+        self.links.asked_of_others(link)
     }
 
     /// A source broke the protocol. If it was the sharer, others may still have all of it.
@@ -85,7 +80,7 @@ impl Download {
         link: LinkId,
         violation: &Violation,
     ) {
-        let Some(mate) = self.links.get(&link).map(|fetching| fetching.mate) else {
+        let Some(mate) = self.links.get(link).map(|fetching| fetching.mate) else {
             return;
         };
         self.deputy_down(cx, link, true);
@@ -101,11 +96,6 @@ impl Download {
         self.sharer_gone(cx, DownloadError::Violation(violation.to_string()));
     }
 
-    /// Whether a link to the sharer stands.
-    pub(super) fn has_sharer(&self) -> bool {
-        self.links.values().any(|fetching| fetching.mate.is_none())
-    }
-
     /// An answer came.
     pub(super) fn data(
         &mut self,
@@ -116,7 +106,7 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return Err(Violation::new("bytes that were not asked for"));
         };
-        let Some(fetching) = self.links.get_mut(&link) else {
+        let Some(fetching) = self.links.get_mut(link) else {
             return Ok(());
         };
         let (mate, flow) = (fetching.mate, &mut fetching.flow);

@@ -1,0 +1,305 @@
+//! The links of a download: to the sharer, of which one is in use, and to others who serve.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::super::context::Context;
+use super::super::gate::TransferId;
+use super::super::remember::Said;
+use super::super::{LinkId, PathKind};
+use super::carries::{is_limited, is_worn};
+use super::requests::Flow;
+use super::transfer::Transfer;
+use super::window::Window;
+use crate::PeerId;
+use crate::limits::{GROUP, LEAF};
+use crate::time::Time;
+
+/// One keyed link of a download.
+pub(super) struct Fetching {
+    pub(super) path: PathKind,
+    /// Who is between, if it was dialled through a relay.
+    pub(super) relay: Option<PeerId>,
+    /// It is one of several circuits.
+    pub(super) circuit: Option<Circuit>,
+    /// To whom it leads, if that is not the sharer.
+    pub(super) mate: Option<PeerId>,
+    /// Bytes of the manifest that was announced on this link.
+    pub(super) manifest: Option<u64>,
+    /// Ranges asked for on this link.
+    pub(super) flow: Flow,
+    /// How the sharer holds back.
+    pub(super) pace: SharerPace,
+    /// Since when everything that was asked for is unanswered.
+    pub(super) waiting: Option<Time>,
+    /// What was said on it of remembering.
+    pub(super) said: Said,
+}
+
+impl Fetching {
+    pub(super) fn new(path: PathKind, relay: Option<PeerId>) -> Self {
+        Self {
+            path,
+            relay,
+            circuit: None,
+            mate: None,
+            manifest: None,
+            flow: Flow::default(),
+            pace: SharerPace::default(),
+            waiting: None,
+            said: Said::default(),
+        }
+    }
+}
+
+/// What was seen of one circuit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Circuit {
+    pub(super) began: Time,
+    /// When the first thing was asked for on it.
+    pub(super) asked: Option<Time>,
+}
+
+/// What the sharer says of itself on one link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SharerPace {
+    /// Bytes that one request should ask for at the most.
+    pub(super) piece: u32,
+    /// It answers no requests for now.
+    pub(super) paused: bool,
+}
+
+impl Default for SharerPace {
+    fn default() -> Self {
+        Self {
+            piece: GROUP,
+            paused: false,
+        }
+    }
+}
+
+/// All links of a download.
+pub(super) struct FetchLinks {
+    all: BTreeMap<LinkId, Fetching>,
+    /// The link to the sharer that is in use.
+    pub(super) best: Option<LinkId>,
+    /// What it goes over, or the last one went.
+    pub(super) last_path: PathKind,
+    /// The sharer has paused, as was seen last on the link in use.
+    sharer_paused: bool,
+}
+
+impl Default for FetchLinks {
+    fn default() -> Self {
+        Self {
+            all: BTreeMap::new(),
+            best: None,
+            last_path: PathKind::Direct,
+            sharer_paused: false,
+        }
+    }
+}
+
+impl FetchLinks {
+    pub(super) fn get(&self, link: LinkId) -> Option<&Fetching> {
+        self.all.get(&link)
+    }
+
+    pub(super) fn get_mut(&mut self, link: LinkId) -> Option<&mut Fetching> {
+        self.all.get_mut(&link)
+    }
+
+    pub(super) fn insert(&mut self, link: LinkId, fetching: Fetching) {
+        self.all.insert(link, fetching);
+    }
+
+    pub(super) fn remove(&mut self, link: LinkId) -> Option<Fetching> {
+        self.all.remove(&link)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    pub(super) fn ids(&self) -> Vec<LinkId> {
+        self.all.keys().copied().collect()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (LinkId, &Fetching)> {
+        self.all.iter().map(|(link, fetching)| (*link, fetching))
+    }
+
+    /// All of them; nothing is left.
+    pub(super) fn take_all(&mut self) -> Vec<LinkId> {
+        self.best = None;
+        std::mem::take(&mut self.all).into_keys().collect()
+    }
+
+    /// Links to the sharer.
+    pub(super) fn to_sharer(&self) -> Vec<LinkId> {
+        let own = self.iter().filter(|(_, fetching)| fetching.mate.is_none());
+        own.map(|(link, _)| link).collect()
+    }
+
+    /// Whether a link to the sharer stands.
+    pub(super) fn has_sharer(&self) -> bool {
+        self.all.values().any(|fetching| fetching.mate.is_none())
+    }
+
+    /// Whether a link leads to somebody else than the sharer.
+    pub(super) fn is_to_mate(&self, link: LinkId) -> bool {
+        self.get(link)
+            .is_some_and(|fetching| fetching.mate.is_some())
+    }
+
+    /// Picks the link to use: the best path, then one that can carry more, then the shortest round trip; the one in use
+    /// stays if it is as good. The path, if the transfer has moved to another one: one circuit after the other is no news.
+    pub(super) fn choose(&mut self, cx: &Context, transfer: Option<&Transfer>) -> Option<PathKind> {
+        let welcomed = self
+            .iter()
+            .filter(|(_, fetching)| fetching.manifest.is_some() && fetching.mate.is_none());
+        let best = welcomed
+            .filter_map(|(id, _)| {
+                let link = cx.links.get(id)?;
+                let wear = (self.is_worn(cx, id, transfer), is_limited(cx, id));
+                let rank = (link.path, wear);
+                Some((rank, Some(id) != self.best, link.rtt, id))
+            })
+            .min()
+            .map(|((path, _), _, _, id)| (id, path));
+        let before = self.best;
+        let relayed = |path| path == PathKind::Relayed;
+        let same = relayed(self.last_path) && best.is_some_and(|(_, path)| relayed(path));
+        self.best = best.map(|(id, _)| id);
+        self.last_path = best.map_or(self.last_path, |(_, path)| path);
+        match (before, best) {
+            (Some(before), Some((id, path))) if before != id && !same => Some(path),
+            _ => None,
+        }
+    }
+
+    /// Whether nothing more can be asked for on a link, as the relay ends it.
+    pub(super) fn is_worn(&self, cx: &Context, link: LinkId, transfer: Option<&Transfer>) -> bool {
+        let both = self.get(link).zip(transfer);
+        both.is_some_and(|(fetching, transfer)| is_worn(cx, link, &fetching.flow, transfer))
+    }
+
+    /// Whether the sharer is fetched from over circuits that its relays end.
+    pub(super) fn uses_circuits(&self, cx: &Context) -> bool {
+        let best = self.best.and_then(|best| cx.links.get(best));
+        best.is_some_and(|best| best.path == PathKind::Relayed && best.is_limited())
+    }
+
+    /// Links to the sharer through relays.
+    pub(super) fn circuits(&self) -> impl Iterator<Item = (LinkId, &Fetching)> {
+        let own =
+            |fetching: &Fetching| fetching.mate.is_none() && fetching.path == PathKind::Relayed;
+        self.iter().filter(move |(_, fetching)| own(fetching))
+    }
+
+    /// Circuits that are in use beside the best link.
+    pub(super) fn other_circuits(&self, cx: &Context) -> Vec<LinkId> {
+        if !self.uses_circuits(cx) {
+            return Vec::new();
+        }
+        let used = |(link, fetching): &(LinkId, &Fetching)| {
+            let other = Some(*link) != self.best && fetching.manifest.is_some();
+            other && is_limited(cx, *link)
+        };
+        self.circuits().filter(used).map(|(link, _)| link).collect()
+    }
+
+    /// Whether a link that is not the best is kept, as more can be asked for on it.
+    fn keeps(&self, cx: &Context, link: LinkId, transfer: Option<&Transfer>) -> bool {
+        let relayed = self.get(link).map(|link| link.path) == Some(PathKind::Relayed);
+        let is_worn = || self.is_worn(cx, link, transfer);
+        relayed && self.uses_circuits(cx) && is_limited(cx, link) && !is_worn()
+    }
+
+    /// Links to the sharer that another one is better than, and on which nothing is asked for any more.
+    pub(super) fn superseded(&self, cx: &Context, transfer: Option<&Transfer>) -> Vec<LinkId> {
+        let idle = |(id, fetching): (LinkId, &Fetching)| {
+            let own = Some(id) != self.best && fetching.mate.is_none();
+            let over = fetching.manifest.is_some() && fetching.flow.is_idle();
+            (own && over && !self.keeps(cx, id, transfer)).then_some(id)
+        };
+        self.iter().filter_map(idle).collect()
+    }
+
+    /// Links to other sources that can't carry more, and on which nothing is asked for any more.
+    pub(super) fn worn_mates(&self, cx: &Context, transfer: Option<&Transfer>) -> Vec<LinkId> {
+        let over = |(link, fetching): (LinkId, &Fetching)| {
+            let idle = fetching.mate.is_some() && fetching.flow.is_idle();
+            let is_worn = || self.is_worn(cx, link, transfer);
+            (idle && fetching.manifest.is_some() && is_worn()).then_some(link)
+        };
+        self.iter().filter_map(over).collect()
+    }
+
+    /// Bytes asked for and not here yet.
+    pub(super) fn ahead(&self) -> impl Iterator<Item = u64> {
+        self.all.values().map(|fetching| fetching.flow.ahead())
+    }
+
+    /// The same of all links but this one.
+    pub(super) fn asked_of_others(&self, link: LinkId) -> u64 {
+        let others = self.iter().filter(|(other, _)| *other != link);
+        others
+            .filter_map(|(_, fetching)| fetching.flow.window.as_ref())
+            .map(Window::outstanding)
+            .sum()
+    }
+
+    /// Whether nothing is asked for on any link.
+    pub(super) fn are_idle(&self) -> bool {
+        self.all.values().all(|fetching| fetching.flow.is_idle())
+    }
+
+    /// Bytes that one request over this link asks for at the most, whatever its window has room for.
+    pub(super) fn piece(&self, cx: &Context, of: TransferId, link: LinkId) -> u32 {
+        let sharer = self.get(link).map_or(GROUP, |link| link.pace.piece);
+        let limit = cx.down.piece(of);
+        let room = cx.room.piece(cx.limits.window_total);
+        sharer.min(limit).min(room)
+    }
+
+    /// The sharer says how it holds back.
+    pub(super) fn told_pace(&mut self, link: LinkId, piece: u32, paused: bool) {
+        if let Some(fetching) = self.get_mut(link) {
+            let piece = (piece / LEAF).max(1).saturating_mul(LEAF);
+            fetching.pace = SharerPace { piece, paused };
+        }
+    }
+
+    /// Whether the sharer has paused, if that is new.
+    pub(super) fn pause_changed(&mut self) -> Option<bool> {
+        let paused = self.get(self.best?)?.pace.paused;
+        (std::mem::replace(&mut self.sharer_paused, paused) != paused).then_some(paused)
+    }
+
+    /// Takes note of since when answers are owed. `answered`: one has just come on this link.
+    pub(super) fn wait(
+        &mut self,
+        now: Time,
+        answered: Option<LinkId>,
+        is_owed: impl Fn(LinkId, &Fetching) -> bool,
+    ) {
+        for (link, fetching) in &mut self.all {
+            let since = fetching.waiting.filter(|_| answered != Some(*link));
+            let is_owed = is_owed(*link, fetching);
+            fetching.waiting = is_owed.then(|| since.unwrap_or(now));
+        }
+    }
+
+    /// Since when the link waits that has waited longest.
+    pub(super) fn waits_since(&self) -> Option<Time> {
+        self.all.values().filter_map(|link| link.waiting).min()
+    }
+
+    /// A link on which everything that was asked for has been unanswered for so long.
+    pub(super) fn stalled(&self, now: Time, after: Duration) -> Option<LinkId> {
+        let over = |fetching: &Fetching| fetching.waiting.is_some_and(|since| now >= since + after);
+        let mut all = self.iter();
+        all.find(|(_, fetching)| over(fetching)).map(|(id, _)| id)
+    }
+}
