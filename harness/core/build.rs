@@ -1,4 +1,4 @@
-//! Copies core's sources, with what `mutants.rs` changes in them.
+//! Copies core's sources, and applies the changes of `mutants.rs`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ fn main() {
     let lib = source(&mut sources, "lib.rs");
     *lib = without_inner_attributes(lib);
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("core");
-    // What core has no more must not stay.
+    // Files that core no longer has must not remain.
     let _ = fs::remove_dir_all(&out);
     for (file, text) in sources {
         let path = out.join(file);
@@ -62,7 +62,7 @@ fn replace_once(source: &str, file: &str, stands: &str, instead: &str) -> String
     source.replacen(stands, instead, 1)
 }
 
-/// What stands there, or the mutant if it is awake. Statements stay statements, expressions are parenthesised.
+/// The original code, or the mutant's if it is active. Statements stay statements, expressions are parenthesised.
 fn guard(index: usize, mutant: &Mutant) -> String {
     let (stands, instead) = (mutant.stands, mutant.instead);
     let choice = format!("if crate::mutant::is({index}) {{ {instead} }} else {{ {stands} }}");
@@ -73,7 +73,7 @@ fn guard(index: usize, mutant: &Mutant) -> String {
     }
 }
 
-/// An included file may not have inner attributes, or documentation of the whole.
+/// An included file may not have inner attributes or inner doc comments.
 fn without_inner_attributes(source: &str) -> String {
     let lines = source.lines().filter(|line| {
         let line = line.trim_start();

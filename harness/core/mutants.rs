@@ -1,29 +1,29 @@
-// What `build.rs` changes in its copy of core. Included there and in `src/mutant.rs`.
+// Changes that `build.rs` makes to its copy of core. Included there and in `src/mutant.rs`.
 
-/// One place of core that is different for the simulator, always.
+/// A change to core that always applies in the simulator.
 pub struct Small {
-    /// Below core's `src`.
+    /// Path below core's `src`.
     pub file: &'static str,
-    /// What stands there, once.
+    /// The original code, which must occur exactly once.
     pub stands: &'static str,
-    /// What stands there instead.
+    /// The replacement.
     pub instead: &'static str,
 }
 
-/// One place of core that is different while the mutant is awake.
+/// A change to core that applies while the mutant is active.
 #[derive(Debug)]
 pub struct Mutant {
-    /// What it is called.
+    /// Its name.
     pub name: &'static str,
     /// What is wrong with it.
     pub mistake: &'static str,
-    /// Below core's `src`.
+    /// Path below core's `src`.
     pub file: &'static str,
-    /// What stands there, once.
+    /// The original code, which must occur exactly once.
     pub stands: &'static str,
-    /// What stands there while it is awake.
+    /// The replacement while it is active.
     pub instead: &'static str,
-    /// Seeds, counted from 0, within which the simulator must notice, if no plan of `regressions` does.
+    /// Number of seeds, counted from 0, within which the simulator must detect it, if no plan of `regressions` does.
     pub within: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Running many plans, one after the other, on every core that is given.
+//! Runs many plans, spread over the given number of threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -9,25 +9,25 @@ use crate::ledger::Ledger;
 use crate::plan::Plan;
 use crate::sim::{Class, Failure, Run, run};
 
-/// What a number of runs amounted to.
+/// Results of a number of runs.
 #[derive(Debug, Clone, Default)]
 pub struct Tally {
-    /// Plans that were run to their end.
+    /// Number of plans that ran to their end.
     pub scenarios: u64,
-    /// Inputs and outputs of engines.
+    /// Number of engine inputs and outputs.
     pub events: u64,
-    /// Time on the simulated clocks.
+    /// Total simulated time.
     pub simulated: Duration,
-    /// Time on a real clock, of all threads together.
+    /// Total real time, summed over all threads.
     pub spent: Duration,
-    /// What happened.
+    /// Faults and invariants met.
     pub ledger: Ledger,
-    /// Runs that broke a promise: the seed, and how.
+    /// Runs that violated an invariant: the seed and the failure.
     pub failures: Vec<(u64, Failure)>,
 }
 
 impl Tally {
-    /// Runs a seed's plan, twice if that is wanted, and adds what came of it.
+    /// Runs a seed's plan, twice if `twice` is set, and adds the result.
     pub fn run_seed(&mut self, seed: u64, twice: bool) {
         let plan = Plan::draw(seed);
         let begun = Instant::now();
@@ -58,7 +58,7 @@ impl Tally {
     }
 }
 
-/// How two runs of one plan differ, if they do.
+/// Describes how two runs of one plan differ, if they do.
 fn differs(first: &Result<Run, Failure>, second: &Result<Run, Failure>) -> Option<Failure> {
     if first == second {
         return None;
@@ -82,17 +82,18 @@ fn differs(first: &Result<Run, Failure>, second: &Result<Run, Failure>) -> Optio
 /// When to stop, and how to run.
 #[derive(Debug, Clone, Copy)]
 pub struct Until {
-    /// Each plan is run twice, and both runs must be the same.
+    /// Run each plan twice, and require identical results.
     pub twice: bool,
-    /// After so many seeds.
+    /// Maximum number of seeds.
     pub seeds: u64,
-    /// After so long.
+    /// Maximum real time.
     pub time: Duration,
-    /// After so many failures.
+    /// Maximum number of failures.
     pub failures: usize,
 }
 
-/// Runs the plans of the seeds from `first` on, on so many threads; `told` now and then hears how far it is.
+/// Runs the plans of consecutive seeds from `first`, on this many threads. Reports progress to `told` from time to
+/// time.
 pub fn explore(first: u64, until: Until, threads: usize, told: impl Fn(&Tally) + Sync) -> Tally {
     let next = AtomicU64::new(first);
     let total = Mutex::new(Tally::default());
@@ -105,7 +106,7 @@ pub fn explore(first: u64, until: Until, threads: usize, told: impl Fn(&Tally) +
     total.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Seeds that a thread runs before it reports.
+/// Number of seeds that a thread runs before it reports.
 const BATCH: u64 = 16;
 
 fn work(

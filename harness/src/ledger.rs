@@ -1,7 +1,7 @@
-//! What happened in runs, counted: faults that really bit, and promises that were really looked at.
+//! Counts the faults that took effect and the invariants that were checked during runs.
 //!
-//! A run lives on one thread, and so does its ledger: [`take`] hands over what was counted on this thread and begins
-//! anew. A promise that is broken panics with its name in brackets; [`Promise::of`] finds it again in the words.
+//! A run stays on one thread, and so does its ledger: [`take`] returns the counts of this thread and resets them. A
+//! violated invariant panics with its name in brackets; [`Promise::of`] extracts the name from the panic message.
 
 use std::cell::RefCell;
 
@@ -14,10 +14,10 @@ macro_rules! counted {
         }
 
         impl $kind {
-            /// Every one.
+            /// All variants.
             pub const ALL: &'static [Self] = &[$(Self::$item,)*];
 
-            /// What it is called.
+            /// The name shown in reports.
             pub const fn name(self) -> &'static str {
                 match self {
                     $(Self::$item => $name,)*
@@ -30,149 +30,149 @@ macro_rules! counted {
 counted!(
     /// A kind of fault.
     Fault:
-    /// A link with a delay and jitter.
+    /// A link has delay and jitter.
     Delay = "delay and jitter",
-    /// A delay of a satellite.
+    /// A link has the delay of a satellite connection.
     Satellite = "satellite delay",
-    /// A link of less than 64 kB a second.
+    /// A link carries less than 64 kB per second.
     Narrow = "narrow link",
-    /// Nothing arrived over a link for a while, then all did.
+    /// A link delivered nothing for a while, then everything at once.
     Stall = "stall",
-    /// Short stalls in bursts: what loss looks like above a transport that repeats.
+    /// Short stalls in bursts: how packet loss appears above a retransmitting transport.
     Loss = "loss in bursts",
-    /// A link was lost in mid-stream.
+    /// A link was reset mid-stream.
     Reset = "reset",
-    /// A link fell silent and nobody was told.
+    /// A link went silent without notice to either end.
     Silence = "silence",
     /// Two groups of hosts could not reach each other.
     Split = "partition: split",
-    /// One host could reach nobody.
+    /// One host could reach no other.
     Isolated = "partition: one isolated",
     /// Only one direction was cut.
     OneWay = "partition: one way",
-    /// A NAT's filtering kept a dial out.
+    /// A NAT's filtering blocked a dial.
     NatFiltered = "NAT filtering",
-    /// A NAT's mapping was another for each peer, so the address was of no use.
+    /// A NAT uses a different mapping for each peer, so the known address did not work.
     NatMapping = "NAT mapping",
-    /// A NAT forgot a mapping that was idle.
+    /// A NAT dropped an idle mapping.
     NatExpiry = "NAT expiry",
-    /// A NAT forgot all its mappings.
+    /// A NAT dropped all its mappings.
     NatRebind = "NAT rebind",
     /// A host moved to another network.
     Roam = "roam",
-    /// A relay ended a circuit that had carried its bytes.
+    /// A relay ended a circuit that had reached its byte limit.
     RelayBytes = "relay: bytes",
-    /// A relay ended a circuit whose time was over.
+    /// A relay ended a circuit that had reached its time limit.
     RelayTime = "relay: time",
-    /// A sharer was fetched from over circuits whose limits were known.
+    /// A download used circuits whose limits were known.
     Circuits = "circuits with known limits",
-    /// What relays may be asked to carry was used up.
+    /// The budget for bytes over relays was used up.
     RelaysSpared = "relays spared",
     /// A relay refused a circuit.
     RelayRefuses = "relay refuses",
-    /// A relay went, and its circuits with it.
+    /// A relay disappeared, along with its circuits.
     RelayGone = "relay vanishes",
-    /// A better path came up in mid-transfer.
+    /// A better path became available mid-transfer.
     BetterPath = "better path",
-    /// A sharer lost power and came back.
+    /// A sharer lost power and was restarted.
     SharerCrash = "crash of a sharer",
-    /// A receiver lost power and came back.
+    /// A receiver lost power and was restarted.
     ReceiverCrash = "crash of a receiver",
     /// Power was lost while files were being published.
     CrashInPublish = "crash while publishing",
-    /// A crash comes while something is noted in a journal.
+    /// Power was lost while a journal was being written.
     CrashInJournal = "crash while noting",
-    /// A download goes on with what an earlier one has left.
+    /// A download resumed from data that an earlier one left.
     Resumed = "resumed",
-    /// A file stood under its name already, and was right.
+    /// The correct file already existed under its final name.
     Stood = "file stood there",
-    /// A file was somewhere else on the disk.
+    /// The file existed elsewhere on the disk.
     Adopted = "file known",
-    /// A file was remembered, and had changed since.
+    /// A remembered file had changed since.
     KnownChanged = "known file changed",
-    /// A file came as a copy of another one of its download.
+    /// A file was copied from an identical one of the same download.
     Twin = "equal files",
-    /// An older version of a file had some of its bytes.
+    /// Some bytes of a file were taken from an older version of it.
     Reused = "older version",
-    /// A chunk of an older version has the hash of another one.
+    /// A chunk of an older version has the same hash as a different chunk.
     Clash = "hashes clash",
-    /// Writes that were not synced were lost in a crash.
+    /// Unsynced writes were lost in a crash.
     LostWrites = "unsynced writes lost",
-    /// Writes were torn at block size in a crash.
+    /// Writes were torn at block boundaries in a crash.
     TornWrites = "writes torn",
-    /// A host slept: its clock went on and nothing else did.
+    /// A host was suspended: only its clock continued.
     Sleep = "suspend",
     /// The wall clock jumped.
     WallClock = "wall clock jumps",
     /// The driver's clock went back for a moment.
     ClockBack = "clock goes back",
-    /// There was no room for a write.
+    /// A write found no disk space.
     DiskFull = "disk full",
-    /// There was room again.
+    /// Disk space became available again.
     RoomAgain = "room again",
     /// A disk job failed.
     IoError = "I/O error",
-    /// A read gave less than was asked for.
+    /// A read returned fewer bytes than requested.
     ShortRead = "short read",
-    /// Shared bytes changed by themselves.
+    /// Bytes of a shared file changed on the disk.
     Rot = "bit rot",
-    /// What a run has left to the next one changed by itself.
+    /// Bytes that one run left for the next changed on the disk.
     StagedRot = "staged bytes rot",
     /// The disk was slow to write or sync.
     SlowDisk = "slow disk",
     /// A rename to a final name failed.
     RenameFails = "rename fails",
-    /// A name was taken at the last moment.
+    /// A file name was taken at the last moment.
     NameTaken = "name taken meanwhile",
-    /// A look-up found nothing.
+    /// A lookup found nothing.
     DhtEmpty = "DHT empty",
-    /// A look-up found addresses of the past.
+    /// A lookup found outdated addresses.
     DhtStale = "DHT stale",
-    /// A look-up found what somebody else put there.
+    /// A lookup found records planted by hostile nodes.
     DhtHostile = "DHT hostile",
-    /// No node of the DHT answered.
+    /// No DHT node answered.
     DhtGone = "DHT gone",
-    /// A link went over a connection that the other side had made.
+    /// A link used a connection that the other side had opened.
     CalledBack = "called back",
-    /// A link went over a hole that was punched.
+    /// A link used a connection opened by hole punching.
     Punched = "hole punched",
-    /// A receiver was served by another one.
+    /// A receiver was served by another receiver.
     Seeder = "receiver that serves",
-    /// The sharer was not to be had, and somebody else had the manifest.
+    /// The sharer was unreachable and a seeder supplied the manifest.
     Deputy = "manifest of another than the sharer",
-    /// Somebody who stood in for the sharer of a short code got a proof of its words, and refused it.
+    /// An impostor of a short code's sharer received a password proof and refused it.
     StandInRefuses = "stand-in refuses a proof",
-    /// The same, and said nothing.
+    /// An impostor received a password proof and did not answer.
     StandInIsSilent = "stand-in is silent",
-    /// The same, and said that it was busy.
+    /// An impostor received a password proof and answered that it was busy.
     StandInIsBusy = "stand-in is busy",
-    /// The same, and said that it had no such share.
+    /// An impostor received a password proof and answered that it had no such share.
     StandInForgets = "stand-in forgets",
-    /// The same, and dropped the link.
+    /// An impostor received a password proof and dropped the link.
     StandInHangsUp = "stand-in hangs up",
-    /// The same, and let one byte of an answer come after the other.
+    /// An impostor received a password proof and sent its answer one byte at a time.
     StandInDrips = "stand-in drips",
-    /// The same, and answered with what is no answer.
+    /// An impostor received a password proof and sent an invalid answer.
     StandInTalksRubbish = "stand-in talks rubbish",
-    /// The same, and answered as if it knew the words.
+    /// An impostor received a password proof and answered as if it knew the words.
     StandInGuesses = "stand-in guesses",
-    /// Somebody stood in for the sharer and did not even answer the knock.
+    /// An impostor did not even answer the handshake request.
     StandInIsMute = "stand-in is mute",
-    /// The user paused and went on.
+    /// The user paused and resumed.
     Pause = "user pauses",
-    /// Content went while a limit was set on it.
+    /// Content was transferred under a rate limit.
     Limit = "limit",
-    /// A limit was changed or lifted under which content had gone.
+    /// A rate limit that content had been transferred under was changed or removed.
     LimitChanged = "limit changed",
-    /// A transfer was given more or less than others.
+    /// A transfer was given a higher or lower priority than others.
     Preferred = "priority given",
-    /// A share was paused and went on.
+    /// A share was paused and resumed.
     SharePaused = "share paused",
     /// The user cancelled.
     Cancel = "user cancels",
-    /// The user refused an offer.
+    /// The user declined an offer.
     Decline = "user declines",
-    /// The user took long over an offer.
+    /// The user took a long time to answer an offer.
     Dither = "user takes time",
     /// A shared file was changed.
     FileChanged = "file changed",
@@ -180,11 +180,11 @@ counted!(
     FileRemoved = "file removed",
     /// A share was withdrawn.
     Withdrawn = "share withdrawn",
-    /// A program was ended in order.
+    /// A program was shut down cleanly.
     Shutdown = "shut down",
     /// A short code was tried with wrong words.
     WrongWords = "wrong words",
-    /// A short code was used by who had nothing else.
+    /// A short code was used without any other information.
     ShortCode = "short code alone",
     /// A malicious sharer lied.
     Lie = "lying sharer",
@@ -193,65 +193,65 @@ counted!(
 );
 
 counted!(
-    /// What must hold, always.
+    /// An invariant: must hold at all times.
     Promise:
-    /// A file that is published is just what was shared.
+    /// A published file equals the shared one.
     Published = "published",
-    /// Nothing that was not verified stands under a final name, nor goes through a pipe.
+    /// No unverified data appears under a final name or in a pipe.
     Verified = "verified",
-    /// What is done stays done, over crashes too.
+    /// Completed files stay complete, even across crashes.
     Kept = "kept",
     /// Nothing outside of the download's folder changes.
     Inside = "inside",
-    /// What waits stays inside the limits, for each peer and in all.
+    /// Queued data stays within the limits, per peer and in total.
     Bounded = "bounded",
-    /// In no second goes more than a limit's second, and one request.
+    /// No second carries more than a rate limit allows, plus one request.
     Paced = "paced",
-    /// Relays with limits carry no more circuits, and no more bytes in a time, than is allowed.
+    /// Relays with limits carry no more circuits, and no more bytes per time, than allowed.
     Relays = "relays",
-    /// `poll_output` ends, time goes on, no timeout lies in the past.
+    /// `poll_output` finishes, time advances, and no timeout is in the past.
     Progress = "progress",
-    /// No key seals two frames with one number.
+    /// No key seals two frames with the same number.
     Nonces = "nonces",
-    /// Nobody who is honest is blamed.
+    /// No honest peer is blamed.
     Honest = "honest",
-    /// Who lies or attacks is dropped after so much of it.
+    /// A peer that lies or attacks is dropped after a bounded number of violations.
     Dropped = "dropped",
-    /// Nothing is asked for twice at once.
+    /// No byte range is requested twice at the same time.
     Once = "once",
-    /// A short code's words are guessed wrong only so often, over all links and restarts.
+    /// The number of wrong guesses at a short code's words is bounded, across all links and restarts.
     Guesses = "guesses",
-    /// A short code's words are proved only so often, over all peers and restarts, but for proofs that succeed.
+    /// The number of unsuccessful password proofs per short code is bounded, across all peers and restarts.
     Proofs = "proofs",
-    /// Who does not know the secret gets no key and no byte.
+    /// A peer that does not know the secret gets no key and no content.
     Strangers = "strangers",
-    /// No secret goes where people or eavesdroppers can see it.
+    /// No secret appears where users or eavesdroppers can see it.
     Secrets = "secrets",
-    /// Each command ends, once, and nothing follows its end.
+    /// Every command ends exactly once, and no event follows its end.
     EndsOnce = "ends-once",
     /// Nothing is written after a cancel.
     Cancelled = "cancelled",
-    /// Once everything is well again, what can complete does, in time.
+    /// After all faults have ended, everything that can complete does so in time.
     Completes = "completes",
-    /// Bytes that are fetched again stay under a window for each fault.
+    /// Bytes fetched again amount to less than a window per fault.
     Frugal = "frugal",
-    /// What a journal names is on the disk, whatever was lost.
+    /// Everything that a journal lists is on the disk, whatever writes were lost.
     Noted = "noted",
-    /// What came and what was here already make up what is there.
+    /// Received bytes and reused bytes add up to the content that is present.
     Spared = "spared",
-    /// A download that completes accounts for every file.
+    /// A completed download accounts for every file.
     Accounted = "accounted",
 );
 
 impl Promise {
-    /// The promise that a panic's words name, if it was one that was broken.
+    /// The invariant that a panic message names, or `None` if the panic was not a violation.
     pub fn of(words: &str) -> Option<Self> {
         let name = words.strip_prefix('[')?.split(']').next()?;
         Self::ALL.iter().copied().find(|kind| kind.name() == name)
     }
 }
 
-/// How often each fault bit and each promise was looked at.
+/// Number of times that each fault took effect and each invariant was checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ledger {
     faults: Vec<u64>,
@@ -268,17 +268,17 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// How often a fault happened.
+    /// Number of times that a fault took effect.
     pub fn fault(&self, fault: Fault) -> u64 {
         self.faults[fault as usize]
     }
 
-    /// How often a promise was looked at.
+    /// Number of times that an invariant was checked.
     pub fn promise(&self, promise: Promise) -> u64 {
         self.promises[promise as usize]
     }
 
-    /// What was counted elsewhere comes on top.
+    /// Adds the counts of another ledger.
     pub fn add(&mut self, other: &Self) {
         let all = |ours: &mut Vec<u64>, theirs: &[u64]| {
             for (mine, more) in ours.iter_mut().zip(theirs) {
@@ -294,22 +294,22 @@ thread_local! {
     static LEDGER: RefCell<Ledger> = RefCell::default();
 }
 
-/// What was counted on this thread since the last call.
+/// Returns the counts of this thread since the last call, and resets them.
 pub fn take() -> Ledger {
     LEDGER.take()
 }
 
-/// A fault bit.
+/// Counts a fault that took effect.
 pub(crate) fn happened(fault: Fault) {
     LEDGER.with_borrow_mut(|ledger| ledger.faults[fault as usize] += 1);
 }
 
-/// A promise is looked at.
+/// Counts a check of an invariant.
 pub(crate) fn looked_at(promise: Promise) {
     LEDGER.with_borrow_mut(|ledger| ledger.promises[promise as usize] += 1);
 }
 
-/// Looks at a promise, and panics if it is broken.
+/// Checks an invariant, and panics if it is violated.
 macro_rules! promise {
     ($promise:ident, $held:expr, $($words:tt)+) => {{
         let held: bool = $held;

@@ -1,20 +1,20 @@
-//! Where engines run so that tests can watch them: a network, disks and a clock that are all simulated.
+//! The simulator: runs engines on a simulated network, simulated disks and a virtual clock, and checks invariants.
 //!
-//! A [`World`] holds hosts, each with an [`Engine`](handover_core::engine::Engine) and a [`Disk`] in memory, and puppets,
-//! which know the wire and keep no promise. Links between them are byte streams of
-//! [`memory::Network`](handover_transports::memory::Network); frames on them are really sealed and opened. Time is
-//! virtual, idle time is skipped, and all randomness comes from one seed: the same seed and the same calls give the
-//! same run, which [`World::trace`] proves.
+//! A [`World`] holds hosts, each with an [`Engine`](handover_core::engine::Engine) and an in-memory [`Disk`], and
+//! scripted peers, which speak the wire protocol and may violate it. Links between them are byte streams of
+//! [`memory::Network`](handover_transports::memory::Network); frames are really sealed and opened. Time is virtual,
+//! idle time is skipped, and all randomness comes from one seed: the same seed and the same calls give the same run,
+//! which [`World::trace`] verifies.
 //!
-//! The world watches while it runs, and panics at the first broken promise:
+//! The world checks these invariants during the run, and panics at the first violation:
 //!
-//! - a file under its final name, and a byte in a pipe, is the model's;
-//! - `poll_output` ends in a bounded number of steps, and its timeout is in the future;
-//! - no key seals two frames with one number, not over all links, hosts and restarts;
-//! - no honest host blames another;
-//! - each share and each download ends once, and nothing follows its end;
-//! - what waits for a link, and what waits for the disk, stays inside the limits;
-//! - a pipe is read in order, and nothing before what the engine said to keep.
+//! - every file under its final name, and every byte written to a pipe, equals the model;
+//! - `poll_output` finishes in a bounded number of steps, and its timeout is in the future;
+//! - no key seals two frames with the same number, across all links, hosts and restarts;
+//! - no honest host is blamed by another;
+//! - every share and every download ends exactly once, and no event follows its end;
+//! - the amount of data queued for a link, or for the disk, stays within the limits;
+//! - a pipe is read in order, and never before the offset that the engine asked to keep.
 
 #![allow(
     clippy::missing_panics_doc,

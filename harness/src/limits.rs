@@ -1,4 +1,4 @@
-//! Limits that are small, so that a short scenario meets every one of them.
+//! Limits small enough that a short scenario reaches every one of them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use handover_core::limits::{self, Limits};
 
 const GROUP: u64 = limits::GROUP as u64;
 
-/// Windows of a few groups, queues of a few requests. Durations are those of real use: virtual time costs nothing.
+/// Windows of a few groups, queues of a few requests. Durations are the real ones: virtual time costs nothing.
 pub fn small_limits() -> Limits {
     Limits {
         links: 16,
@@ -43,7 +43,7 @@ pub fn small_limits() -> Limits {
         circuits: 4,
         circuits_per_relay: 2,
         relay_at_once: 16 << 10,
-        // Sixty-four KiB a second.
+        // 64 KiB per second.
         relay_an_hour: (64 << 10) * 3600,
         addresses: 8,
     }

@@ -1,4 +1,4 @@
-//! `cargo run -p handover-harness -- explore|replay|shrink`: the simulator by hand.
+//! `cargo run -p handover-harness -- explore|replay|shrink`: command line of the simulator.
 
 #![allow(clippy::print_stderr, reason = "it is a command")]
 
@@ -144,14 +144,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// Prints a line. Who reads it may have had enough: then that is the end.
+/// Prints a line. Exits if standard output is closed.
 fn say(words: impl Display) {
     if writeln!(io::stdout(), "{words}").is_err() {
         std::process::exit(0);
     }
 }
 
-/// A plan by its seed or its file.
+/// Loads a plan, given as a seed or a file.
 fn load(plan: &str) -> Result<Plan, String> {
     if let Ok(seed) = plan.parse() {
         return Ok(Plan::draw(seed));
@@ -323,7 +323,7 @@ fn traces(seeds: u64, plans: &[PathBuf]) -> Result<bool, String> {
     Ok(true)
 }
 
-/// Where a plan's smaller form goes.
+/// Path of the file for a shrunk plan.
 fn beside(name: &str) -> PathBuf {
     if name.parse::<u64>().is_ok() {
         return PathBuf::from(format!("target/simulator/seed-{name}.small.json"));

@@ -1,6 +1,6 @@
-//! The network of `handover-transports`, in the types of the core that runs here.
+//! The network of `handover-transports`, wrapped in the types of this crate's core.
 //!
-//! That crate stands on the core that ships, this one on its copy with small leaves: the same names, but other types.
+//! That crate depends on the shipped core, this one on a copy of it with small leaves: same names, different types.
 
 use bytes::Bytes;
 use handover_core::engine::LinkId;
@@ -12,7 +12,7 @@ use shipped_core::time::Time as TheirTime;
 /// Hosts and links in virtual time.
 pub(crate) struct Network(memory::Network);
 
-/// What happened at one end of a link.
+/// An event at one end of a link.
 pub(crate) enum NetworkEvent {
     Up { end: LinkId },
     Delivered { end: LinkId, bytes: Bytes },
@@ -21,14 +21,14 @@ pub(crate) enum NetworkEvent {
     Down { end: LinkId, cause: DownCause },
 }
 
-/// The ends of a link.
+/// The two ends of a link.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ends {
     pub(crate) dialler: LinkId,
     pub(crate) listener: LinkId,
 }
 
-/// Nothing can be sent any more.
+/// The link accepts no more data.
 pub(crate) struct Closed;
 
 impl Network {
@@ -52,22 +52,22 @@ impl Network {
         }
     }
 
-    /// All that a host sends shares so many bytes a second.
+    /// Limits the total rate at which a host sends over all its links, in bytes per second.
     pub(crate) fn limit_uplink(&mut self, host: HostId, bytes: u64) {
         self.0.limit_uplink(host, bytes);
     }
 
-    /// What a link is like, while it stands.
+    /// The profile of a link, or `None` if it is down.
     pub(crate) fn profile(&self, end: LinkId) -> Option<LinkProfile> {
         self.0.profile(their_id(end))
     }
 
-    /// The host at an end, and the one across, while the link stands.
+    /// The hosts at this end and at the other end, or `None` if the link is down.
     pub(crate) fn hosts(&self, end: LinkId) -> Option<(HostId, HostId)> {
         self.0.hosts(their_id(end))
     }
 
-    /// How many of these bytes were taken.
+    /// Sends bytes. Returns how many were accepted.
     pub(crate) fn send(&mut self, from: LinkId, bytes: &Bytes) -> Result<usize, Closed> {
         self.0.send(their_id(from), bytes).map_err(|_| Closed)
     }
@@ -80,17 +80,17 @@ impl Network {
         self.0.reset(their_id(end));
     }
 
-    /// A link dies now.
+    /// Kills a link now.
     pub(crate) fn kill(&mut self, end: LinkId) {
         self.0.kill_link(their_id(end), Death::At(self.0.now()));
     }
 
-    /// A link dies once so many bytes were delivered over it, both directions summed.
+    /// Kills a link after this many bytes were delivered over it, both directions summed.
     pub(crate) fn kill_after_bytes(&mut self, end: LinkId, bytes: u64) {
         self.0.kill_link(their_id(end), Death::AfterBytes(bytes));
     }
 
-    /// The same, once so many were delivered in either direction.
+    /// Kills a link after this many bytes were delivered in either direction.
     pub(crate) fn kill_after_bytes_each_way(&mut self, end: LinkId, bytes: u64) {
         self.0
             .kill_link(their_id(end), Death::AfterBytesEachWay(bytes));
@@ -104,7 +104,7 @@ impl Network {
         self.0.next_event_at().map(time)
     }
 
-    /// Goes on to `until`, before which nothing happens.
+    /// Advances the clock to `until`. There must be no event before that.
     pub(crate) fn advance_to(&mut self, until: Time) {
         self.0.advance_to(their_time(until));
     }

@@ -1,11 +1,11 @@
-//! What runs amounted to, for people.
+//! Human-readable results of runs.
 
 use std::fmt::Write;
 
 use crate::explore::Tally;
 use crate::ledger::{Fault, Ledger, Promise};
 
-/// How many scenarios, hours and events, and how fast.
+/// Summarises the number of scenarios, simulated hours and events, and the speed.
 #[expect(clippy::cast_precision_loss, reason = "the figures are for people")]
 pub fn summary(tally: &Tally) -> String {
     let hours = tally.simulated.as_secs_f64() / 3600.0;
@@ -20,7 +20,7 @@ pub fn summary(tally: &Tally) -> String {
     )
 }
 
-/// Every kind of fault and every promise, and how often each was met.
+/// Lists every fault and every invariant with the number of times it was met.
 pub fn coverage(ledger: &Ledger) -> String {
     let mut table = String::from("faults\n");
     for fault in Fault::ALL {
@@ -34,7 +34,7 @@ pub fn coverage(ledger: &Ledger) -> String {
     table
 }
 
-/// What was never met: faults that did not bite, promises that nobody looked at.
+/// Names of the faults that never took effect and the invariants that were never checked.
 pub fn never_met(ledger: &Ledger) -> Vec<&'static str> {
     let faults = Fault::ALL.iter().filter(|fault| ledger.fault(**fault) == 0);
     let promises = Promise::ALL

@@ -1,4 +1,4 @@
-//! What happened, folded into one number.
+//! A hash of everything that happened in a run.
 
 use std::fmt::Write;
 use std::fs::File;
@@ -8,25 +8,25 @@ use std::io::Write as _;
 use handover_core::engine::Event;
 use handover_core::time::Time;
 
-/// A hash over everything that went into engines and came out of them. Two runs with the same trace were the same.
+/// Hash of all inputs and outputs of all engines. Two runs with equal traces were identical.
 #[derive(Default)]
 pub(crate) struct Trace {
     hasher: DefaultHasher,
-    /// Inputs and outputs so far.
+    /// Number of inputs and outputs so far.
     pub(crate) count: u64,
-    /// The last event, in words; empty where it was none.
+    /// Debug text of the last event. Empty for events that are not hashed as text.
     words: String,
 }
 
 impl Trace {
-    /// One thing: when, at which host, what.
+    /// Adds one input or output: its time, its host and a description.
     pub(crate) fn note(&mut self, at: Time, host: u32, what: impl Hash) {
         self.count += 1;
         (at.as_nanos(), host).hash(&mut self.hasher);
         what.hash(&mut self.hasher);
     }
 
-    /// A frame. A sealed frame's end is a tag over all of it, so its ends stand for the whole.
+    /// Adds a frame. A sealed frame ends with a tag over its whole content, so hashing both ends is enough.
     pub(crate) fn frame(&mut self, at: Time, host: u32, bytes: &[u8]) {
         let head = bytes.first_chunk::<32>();
         let tail = bytes.last_chunk::<16>();
@@ -36,7 +36,7 @@ impl Trace {
     pub(crate) fn event(&mut self, at: Time, host: u32, event: &Event) {
         self.words.clear();
         match event {
-            // Its manifest came over the wire and was noted there.
+            // The manifest arrived over the wire, and was hashed then.
             Event::Offer { taken, free, .. } => self.note(at, host, ("offer", taken, free)),
             event => {
                 let _ = write!(self.words, "{event:?}");
@@ -47,7 +47,7 @@ impl Trace {
         }
     }
 
-    /// The last event in words, if it has some that anybody might read.
+    /// Debug text of the last event, or `None` if it has none.
     pub(crate) fn last_words(&self) -> Option<&str> {
         Some(self.words.as_str()).filter(|words| !words.is_empty())
     }
@@ -57,8 +57,8 @@ impl Trace {
     }
 }
 
-/// With this variable each world that a test has made adds its trace to a file: two engines that did the same things in all
-/// tests leave the same lines.
+/// Environment variable: if it is set to a path, every world created by a test appends its trace to that file. Two
+/// engines that behave identically in all tests produce the same lines.
 const TRACES: &str = "HANDOVER_TRACES";
 
 impl Drop for Trace {

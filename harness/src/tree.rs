@@ -1,4 +1,4 @@
-//! What hosts share: folders of files in memory.
+//! Shared content: folders of files in memory.
 
 use std::collections::BTreeMap;
 
@@ -7,23 +7,23 @@ use handover_core::manifest::{Entry, EntryKind};
 use handover_core::path::SafePath;
 use handover_core::time::Timestamp;
 
-/// Something in a folder.
+/// An entry of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Node {
     /// A file.
     File {
-        /// Its content.
+        /// Content.
         bytes: Bytes,
         /// Permission bits.
         mode: u32,
-        /// When it was last changed; a change is noticed by this alone.
+        /// Modification time. Changes are detected by this alone.
         modified: Timestamp,
     },
-    /// A folder that has attributes of its own.
+    /// A folder with attributes of its own.
     Folder,
     /// A symlink.
     Symlink {
-        /// What it holds.
+        /// The link's target, as written.
         target: String,
     },
 }
@@ -32,30 +32,30 @@ pub enum Node {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tree(pub(crate) BTreeMap<String, Node>);
 
-/// When files in a [`Tree`] were changed, unless they are changed later.
+/// Modification time of new files in a [`Tree`].
 const CREATED: Timestamp = Timestamp {
     seconds: 1_700_000_000,
     nanos: 0,
 };
 
 impl Tree {
-    /// An empty folder.
+    /// Creates an empty folder.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// One file and nothing else.
+    /// Creates a folder with one file.
     pub fn one(path: &str, bytes: impl Into<Bytes>) -> Self {
         Self::new().file(path, bytes)
     }
 
-    /// With this file too.
+    /// Adds a file.
     #[must_use]
     pub fn file(self, path: &str, bytes: impl Into<Bytes>) -> Self {
         self.file_with_mode(path, bytes, 0o644)
     }
 
-    /// With this file too, which has other permissions.
+    /// Adds a file with these permission bits.
     #[must_use]
     pub fn file_with_mode(mut self, path: &str, bytes: impl Into<Bytes>, mode: u32) -> Self {
         let node = Node::File {
@@ -67,14 +67,14 @@ impl Tree {
         self
     }
 
-    /// With this folder too.
+    /// Adds a folder.
     #[must_use]
     pub fn folder(mut self, path: &str) -> Self {
         self.0.insert(path.to_owned(), Node::Folder);
         self
     }
 
-    /// With this symlink too.
+    /// Adds a symlink.
     #[must_use]
     pub fn symlink(mut self, path: &str, target: &str) -> Self {
         let target = target.to_owned();
@@ -90,17 +90,17 @@ impl Tree {
         }
     }
 
-    /// What stands at a path.
+    /// The entry at a path.
     pub fn get(&self, path: &str) -> Option<&Node> {
         self.0.get(path)
     }
 
-    /// Everything in it, by path.
+    /// All entries, ordered by path.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Node)> {
         self.0.iter().map(|(path, node)| (path.as_str(), node))
     }
 
-    /// Bytes of all files.
+    /// Total size of all files, in bytes.
     pub fn size(&self) -> u64 {
         let files = self.iter().map(|(_, node)| match node {
             Node::File { bytes, .. } => bytes.len() as u64,
@@ -109,7 +109,7 @@ impl Tree {
         files.sum()
     }
 
-    /// The file's content is another from now on, and its modification time too.
+    /// Replaces a file's content, and advances its modification time by one second.
     pub(crate) fn change(&mut self, path: &str, new: Bytes) {
         let Some(Node::File {
             bytes, modified, ..
@@ -121,7 +121,7 @@ impl Tree {
         modified.seconds += 1;
     }
 
-    /// What a manifest says of it, in the order of the paths.
+    /// Manifest entries of this tree, ordered by path.
     pub(crate) fn entries(&self) -> Vec<Entry> {
         let entry = |(path, node): (&str, &Node)| Entry {
             path: SafePath::parse(path).expect("a scenario shares good paths"),
@@ -148,7 +148,7 @@ impl Tree {
     }
 }
 
-/// So many bytes that repeat nowhere, the same for the same `mark`.
+/// Generates `len` bytes without repetition. The same `mark` always gives the same bytes.
 pub fn content(mark: u64, len: usize) -> Bytes {
     let mut state = mark.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let words = std::iter::repeat_with(|| {

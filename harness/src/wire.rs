@@ -1,4 +1,4 @@
-//! One end of a link: frames that wait to be written, bytes that wait to be read, and the keys.
+//! One end of a link: frames queued for writing, received bytes not yet read, and the keys.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,16 +10,16 @@ use handover_core::message::Message;
 use crate::ledger::promise;
 use crate::network::Network;
 
-/// Which keys sealed which numbers, over all links of all hosts, restarted ones too.
+/// The next frame number of every key, across all links of all hosts, including restarted ones.
 #[derive(Default)]
 pub(crate) struct Nonces {
     next: BTreeMap<Bytes, u64>,
 }
 
 impl Nonces {
-    /// Takes in new keys; returns what they are known by.
+    /// Registers new keys. Returns an identifier for them.
     fn keyed(&mut self, keys: &LinkKeys) -> Bytes {
-        // What a key makes of a known frame names it, and never goes out.
+        // A known frame sealed with the key identifies the key. It is never sent.
         let name = seal(&keys.send, 0, &Message::Withdrawn, b"").expect("a new key seals");
         let before = self.next.insert(name.clone(), 0);
         promise!(
@@ -41,24 +41,24 @@ impl Nonces {
     }
 }
 
-/// One frame of so many is searched for what it should hide.
+/// One in this many frames is searched for plaintext.
 const SAMPLE: u64 = 16;
 
-/// A frame that waits to be written.
+/// A frame queued for writing.
 struct Waiting {
     rest: Bytes,
-    /// Its number, if whoever gave it wants to know when it is gone.
+    /// Its frame number, if the engine must be told when the frame has been written.
     seq: Option<u64>,
     bulk: u64,
 }
 
-/// What this side knows of a link.
+/// State of one end of a link.
 pub(crate) struct Wire {
     id: LinkId,
     outbox: VecDeque<Waiting>,
-    /// Bytes of content in the outbox.
+    /// Number of content bytes in the outbox.
     pub(crate) bulk: u64,
-    /// Delivered and not yet to be read.
+    /// Bytes delivered, but not yet read.
     held: VecDeque<Bytes>,
     decoder: Decoder,
     keys: Option<(LinkKeys, Bytes)>,
@@ -86,17 +86,17 @@ impl Wire {
         self.outbox.is_empty()
     }
 
-    /// Sealed frames that were opened.
+    /// Number of sealed frames opened so far.
     pub(crate) fn opened(&self) -> u64 {
         self.opened
     }
 
-    /// Frames that wait to be written.
+    /// Number of frames queued for writing.
     pub(crate) fn waiting(&self) -> usize {
         self.outbox.len()
     }
 
-    /// From here on frames are sealed. A link gets keys once.
+    /// Sets the keys: from now on frames are sealed. A link is keyed only once.
     pub(crate) fn key(&mut self, keys: LinkKeys, largest: u32, nonces: &mut Nonces) {
         assert!(self.keys.is_none(), "link {} was keyed twice", self.id);
         let name = nonces.keyed(&keys);
@@ -104,7 +104,7 @@ impl Wire {
         self.decoder.set_limit(largest);
     }
 
-    /// Takes bytes to be written as they are.
+    /// Queues an unsealed frame.
     pub(crate) fn put(&mut self, frame: Bytes) {
         self.outbox.push_back(Waiting {
             rest: frame,
@@ -113,7 +113,7 @@ impl Wire {
         });
     }
 
-    /// Seals a frame and takes it to be written; returns it as it goes out.
+    /// Seals a frame and queues it. Returns the sealed bytes.
     pub(crate) fn put_sealed(
         &mut self,
         seq: u64,
@@ -143,7 +143,7 @@ impl Wire {
         frame
     }
 
-    /// Writes as much as the network takes. Returns the numbers of the frames that are gone.
+    /// Writes as much as the network accepts. Returns the numbers of the frames written completely.
     pub(crate) fn flush(&mut self, network: &mut Network) -> Vec<u64> {
         let mut gone = Vec::new();
         while let Some(first) = self.outbox.front_mut() {
@@ -162,12 +162,12 @@ impl Wire {
         gone
     }
 
-    /// Bytes were delivered.
+    /// Stores delivered bytes until they are read.
     pub(crate) fn hold(&mut self, bytes: Bytes) {
         self.held.push_back(bytes);
     }
 
-    /// Reads what was delivered: from now on it takes no room in the network.
+    /// Reads all delivered bytes, which frees their space in the network's window.
     pub(crate) fn read(&mut self, network: &mut Network) {
         for bytes in self.held.drain(..) {
             network.consumed(self.id, bytes.len());
@@ -175,12 +175,12 @@ impl Wire {
         }
     }
 
-    /// The body of the next frame that is whole.
+    /// Returns the body of the next complete frame, if there is one.
     pub(crate) fn next_body(&mut self) -> Result<Option<BytesMut>, String> {
         self.decoder.next().map_err(|error| error.to_string())
     }
 
-    /// Opens the next sealed frame's body.
+    /// Opens the body of the next sealed frame.
     pub(crate) fn open(&mut self, body: BytesMut) -> Result<handover_core::frame::Frame, String> {
         let (keys, _) = self
             .keys

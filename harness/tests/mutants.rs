@@ -1,4 +1,4 @@
-//! Every mutant of the engine is noticed by a plan that leads there, or within its number of seeds.
+//! Every mutant of the engine is detected by one of the regression plans, or within its number of seeds.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use handover_core::mutant::{self, MUTANTS, Mutant};
 use handover_harness::plan::{Plan, file};
 use handover_harness::sim::run;
 
-/// Plans that once led to a mistake lead to the same one again.
+/// Plans that once revealed a mistake, and reveal the same one again.
 fn regressions() -> Vec<Plan> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("regressions");
     let entries = fs::read_dir(folder).expect("a folder of plans");

@@ -1,4 +1,4 @@
-//! Plans in files: what is saved comes back, and what is no plan gets a clear error.
+//! Plans in files: a saved plan is read back unchanged, and an invalid file gets a clear error.
 
 use std::path::Path;
 use std::process::Command;
@@ -54,7 +54,7 @@ fn what_is_no_plan_is_an_error() {
 fn a_plan_of_another_version_is_an_error() {
     let text = file::text(&Plan::draw(5)).replace("\"version\": 1", "\"version\": 2");
     insta::assert_snapshot!(refused(&text), @"some.json is a plan of version 2, and this simulator reads version 1: replay it with the commit that made it");
-    // Whatever else that version may hold.
+    // Independent of the rest of the file.
     insta::assert_snapshot!(refused(r#"{"version": 7, "planets": []}"#), @"some.json is a plan of version 7, and this simulator reads version 1: replay it with the commit that made it");
 }
 
@@ -76,7 +76,7 @@ fn a_plan_that_makes_no_sense_is_an_error() {
     }), @"some.json can't be run: 1000 orders, and 200 are the most");
 }
 
-/// By hand, it is said on standard error, and the exit code is 2.
+/// The command line reports the error on standard error, with exit code 2.
 #[test]
 fn the_command_says_what_is_wrong_with_a_plan() {
     let folder = tempfile::tempdir().expect("a folder");

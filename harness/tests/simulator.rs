@@ -1,5 +1,5 @@
-//! The simulator as every test run runs it: what went wrong before, the corpus, the guards on itself, and a range of seeds,
-//! the same every time. Fresh seeds are for `explore`.
+//! The simulator as part of every test run: regressions, the fuzzer's corpus, checks of the simulator itself, and a
+//! range of seeds that is the same every time. `explore` uses fresh seeds.
 
 #![allow(clippy::print_stdout, reason = "what it amounted to is to be seen")]
 
@@ -16,14 +16,14 @@ use handover_harness::sim::run;
 use handover_harness::{report, sim::Class};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-/// The first seed of the range, and how many there are: so many that each kind of fault bites, and each promise is
-/// looked at. Tests of mutants count from 0.
+/// The first seed of the range, and the number of seeds: enough that every kind of fault takes effect and every
+/// invariant is checked. The tests of mutants count from 0.
 const FIRST: u64 = 1_000_000;
 const SEEDS: u64 = 8_000;
 
 fn main() {
     let mut arguments = Arguments::from_args();
-    // The seeds take all cores as it is, and come last.
+    // The seeds use all cores anyway, and come last.
     arguments.test_threads = Some(1);
     let trials = vec![
         Trial::test("regressions_stay_mended", regressions),
@@ -47,7 +47,7 @@ fn folder(name: &str) -> Vec<PathBuf> {
     files
 }
 
-/// Each plan is named after what went wrong.
+/// Each plan is named after the bug it revealed.
 fn regressions() -> Result<(), Failed> {
     for path in folder("regressions") {
         let plan = file::read(&path)?;
@@ -58,7 +58,7 @@ fn regressions() -> Result<(), Failed> {
     Ok(())
 }
 
-/// Bytes that a fuzzer has found to be worth keeping.
+/// Inputs that a fuzzer has found worth keeping.
 fn corpus() -> Result<(), Failed> {
     let files = folder("corpus");
     let next = Mutex::new(files.iter());
@@ -86,7 +86,7 @@ fn corpus() -> Result<(), Failed> {
     }
 }
 
-/// A simulator that can't fail proves nothing: here is a disk that gives files their names before they are on it.
+/// A simulator that can't fail proves nothing: this disk publishes files before they are synced.
 fn canary() -> Result<(), Failed> {
     for path in folder("canaries") {
         let Err(failure) = run(&file::read(&path)?) else {

@@ -1,10 +1,11 @@
-//! `handover-core` as the simulator runs it.
+//! `handover-core` as used by the simulator.
 //!
-//! `build.rs` copies core's sources and changes two things in the copy, both listed in `mutants.rs`: leaves are small,
-//! so that a scenario is thousands of events and not millions of bytes; and every mutant of the engine is there, asleep
-//! until [`mutant::wake`] is called on the thread that runs it. Core itself knows nothing of either.
+//! `build.rs` copies core's sources and makes two changes to the copy, both listed in `mutants.rs`: leaves are small,
+//! so that a scenario consists of thousands of events rather than millions of bytes; and the copy contains every mutant
+//! of the engine, inactive until [`mutant::wake`] is called on the thread that runs it. Core itself knows nothing of
+//! either.
 
-// The copy is core's; it is linted there.
+// The copied sources are linted in core itself.
 #![allow(clippy::all, clippy::pedantic, missing_docs, unreachable_pub, unused)]
 
 pub mod mutant;

@@ -1,4 +1,4 @@
-//! Mutants: the engine with one deliberate mistake, to see that the simulator notices.
+//! Mutants: the engine with one deliberate mistake, to verify that the simulator detects it.
 
 use std::cell::Cell;
 
@@ -8,19 +8,19 @@ thread_local! {
     static AWAKE: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Whether the mutant with this index is awake on this thread. The copied sources ask.
+/// True if the mutant with this index is active on this thread. Called by the copied sources.
 pub fn is(index: usize) -> bool {
     AWAKE.get() == index
 }
 
-/// Wakes a mutant on this thread, until the returned guard is dropped. `None` if there is none of that name.
+/// Activates a mutant on this thread until the returned guard is dropped. Returns `None` if there is none of that name.
 pub fn wake(name: &str) -> Option<Awake> {
     let index = MUTANTS.iter().position(|mutant| mutant.name == name)?;
     AWAKE.set(index);
     Some(Awake(()))
 }
 
-/// A mutant is awake on this thread for as long as this lives.
+/// Keeps a mutant active on this thread until dropped.
 #[derive(Debug)]
 #[must_use]
 pub struct Awake(());

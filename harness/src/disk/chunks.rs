@@ -1,5 +1,5 @@
-//! Cutting files into chunks where their content says so. Another way than the program's, with the same lengths: the
-//! engine does not know the difference.
+//! Content-defined chunking. The algorithm differs from the program's, but the chunk lengths obey the same bounds; the
+//! engine cannot tell the difference.
 
 use handover_core::chunk::{AVERAGE, Chunk, MAX, MIN};
 
@@ -15,7 +15,7 @@ pub(crate) fn cut(bytes: &[u8]) -> Vec<Chunk> {
     chunks
 }
 
-/// A hash rolls over the bytes; where its first bits are nothing, a chunk ends. (Gear, of which `FastCDC` is made.)
+/// A rolling hash over the bytes: a chunk ends where its leading bits are zero. (Gear, the basis of `FastCDC`.)
 fn end_of_first(bytes: &[u8]) -> usize {
     let mut hash = 0u64;
     for (at, byte) in bytes.iter().enumerate().take(MAX as usize) {
@@ -28,7 +28,7 @@ fn end_of_first(bytes: &[u8]) -> usize {
     bytes.len().min(MAX as usize)
 }
 
-/// A number that looks random for each byte (splitmix64).
+/// A pseudorandom number for each byte value (splitmix64).
 fn gear(byte: u8) -> u64 {
     let mut z = (u64::from(byte) + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);

@@ -1,4 +1,4 @@
-//! What a disk knows of the bytes on it: files that are there already, and older versions of others.
+//! Content known to be on a disk: files that are already present, and older versions of others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +16,7 @@ use super::landing::Landing;
 use crate::ledger::{Fault, happened};
 
 impl Disk {
-    /// Files of a share are what these roots say.
+    /// Remembers a share's files by their roots.
     pub(super) fn note_shared(&mut self, share: ShareId, roots: &[(u32, Hash)]) {
         let Some(source) = self.sources.get(&share).filter(|_| self.remembers) else {
             return;
@@ -27,7 +27,7 @@ impl Disk {
         self.known.extend(known);
     }
 
-    /// Files that are remembered are changed behind everybody's back.
+    /// Changes all remembered files without notice.
     pub fn change_known(&mut self) {
         for bytes in self.known.values_mut().filter(|bytes| !bytes.is_empty()) {
             let mut changed = bytes.to_vec();
@@ -155,7 +155,7 @@ impl Landing {
     }
 }
 
-/// The leaves that are covered, as ranges of one group each.
+/// The completely covered leaves, as ranges within one group each.
 fn leaves_of(staged: &[u8], covered: &[bool]) -> Vec<(u64, RangeHash)> {
     let mut ranges = Vec::new();
     let mut open: Option<(usize, usize)> = None;

@@ -1,4 +1,4 @@
-//! The writing side: a download's staging folder, its files under their final names, its pipe.
+//! The writing side: a download's staging folder, its published files, its pipe.
 
 use std::collections::BTreeSet;
 
@@ -17,20 +17,20 @@ use super::{Disk, Model, SourceKind};
 use crate::ledger::{Fault, happened, promise};
 use crate::tree::{Node, Tree};
 
-/// Where a download goes.
+/// The destination of a download.
 pub(crate) struct Landing {
     sink: SinkKind,
     pub(super) folder: Tree,
-    /// Names that were there before, or that others have put there.
+    /// Names that existed before or were created by others.
     theirs: BTreeSet<String>,
     pub(super) pipe: Vec<u8>,
     pub(super) staging: Option<Staged>,
-    /// What other downloads have left in the folder.
+    /// Data that other downloads left in the folder.
     leftover: Leftover,
-    /// Files of the last publish job, for a disk that forgets to sync.
+    /// Files of the latest publish job, for a disk that does not sync.
     fresh: Vec<String>,
     over: bool,
-    /// What may come out of it; nothing may where there is none.
+    /// The valid contents; without a model, none is valid.
     model: Option<Model>,
 }
 
@@ -59,7 +59,7 @@ impl Landing {
         self.staging.is_some()
     }
 
-    /// Somebody else puts a file there.
+    /// Creates a file as another program would.
     pub(super) fn put(&mut self, path: &str, bytes: Bytes) {
         self.theirs.insert(path.to_owned());
         self.folder = std::mem::take(&mut self.folder).file(path, bytes);
@@ -105,7 +105,7 @@ impl Landing {
         Ok(DiskDone::Ok)
     }
 
-    /// What another download into this folder finds.
+    /// Data that another download into this folder finds.
     pub(super) fn leftover(&self) -> Leftover {
         let mut leftover = self.leftover.clone();
         if let Some(staging) = &self.staging {
@@ -129,7 +129,7 @@ impl Landing {
         Ok(DiskDone::Ok)
     }
 
-    /// Hashes groups of a staged file, as many as there are.
+    /// Hashes groups of a staged file, as many as exist.
     pub(super) fn hash_staged(&self, entry: u32, first: u64, count: u32) -> DiskDone {
         let Some(staging) = &self.staging else {
             return DiskDone::Failed(DiskError::NotFound);
@@ -141,7 +141,7 @@ impl Landing {
         }
     }
 
-    /// Reads back what was written, wherever it stands by now.
+    /// Reads back written data, from staging or from the final name.
     pub(super) fn read_back(&self, kept: &[Located]) -> DiskDone {
         let mut payload = BytesMut::new();
         let mut segments = Vec::new();
@@ -180,7 +180,7 @@ impl Landing {
                 files.any(|bytes| bytes.starts_with(&self.pipe))
             }
         });
-        // A sharer that proves nothing is believed until its root comes, for a pipe can't wait.
+        // A sharer without proofs is trusted until its root arrives, because a pipe can't wait.
         promise!(
             Verified,
             right || disk.pipes_may_be_wrong,
@@ -249,13 +249,13 @@ impl Landing {
         Ok(Published::At(name))
     }
 
-    /// Whether something holds for any of the things that may come of the share.
+    /// True if any valid content of the share satisfies a condition.
     fn any_version(&self, is: impl Fn(&SourceKind) -> bool) -> bool {
         let model = self.model.as_ref();
         model.is_some_and(|model| model.borrow().iter().any(is))
     }
 
-    /// The first byte that is not as in any version of the share.
+    /// Offset of the first byte that differs from every version of the share.
     fn first_wrong(&self, path: &str, bytes: &Bytes) -> Option<usize> {
         let model = self.model.as_ref()?.borrow();
         let agrees = |version: &SourceKind| {
@@ -268,8 +268,8 @@ impl Landing {
         model.iter().filter_map(agrees).max()
     }
 
-    /// A path leads nowhere else: by its text, and by the symlinks on the way. Those that were there before are the
-    /// disk's to refuse; of the others there must be none.
+    /// Checks that a path stays inside the folder, both by its text and by symlinks on the way. Symlinks that existed
+    /// before must be refused by the disk; others must not exist.
     fn stays_inside(&self, path: &str) -> Result<(), DiskError> {
         promise!(Inside, is_plain(path), "{path:?} leads out of the folder");
         let above = path.match_indices('/').map(|(at, _)| &path[..at]);
@@ -330,7 +330,7 @@ impl Landing {
         DiskDone::Ok
     }
 
-    /// The download is over here; what is staged stays for another one.
+    /// Closes the download. Staged data stays for another one.
     pub(super) fn close(&mut self) -> DiskDone {
         if let Some(staging) = self.staging.take() {
             self.leftover.put(staging);
@@ -339,7 +339,7 @@ impl Landing {
         DiskDone::Ok
     }
 
-    /// The machine has lost power: what was not synced may be lost, block by block.
+    /// Power failure: unsynced data may be lost, block by block.
     pub(super) fn crash(&mut self, rng: &mut ChaCha8Rng, forgets_to_sync: bool) {
         if let Some(staging) = &mut self.staging {
             staging.crash(rng);
@@ -355,7 +355,7 @@ impl Landing {
         self.over = true;
     }
 
-    /// Whether a file stands at a path as it was shared, or as it was before.
+    /// True if a path has a file as it was shared, or as it was before.
     pub(super) fn holds(&self, path: &str) -> bool {
         let Some(bytes) = self.folder.bytes(path) else {
             return self.sink == SinkKind::Pipe || self.folder.get(path).is_some();
@@ -365,13 +365,13 @@ impl Landing {
             || self.any_version(|version| is_of_any(version, bytes))
     }
 
-    /// Whether what went through the pipe is a file that was shared, from its first byte to its last.
+    /// True if the bytes written to the pipe are one complete shared file.
     pub(super) fn pipe_is_whole(&self) -> bool {
         let bytes = Bytes::from(self.pipe.clone());
         self.any_version(|version| is_of_any(version, &bytes))
     }
 
-    /// Looks at everything in the folder.
+    /// Checks everything in the folder.
     pub(super) fn look(&self) {
         for (path, node) in self.folder.iter() {
             promise!(Inside, is_plain(path), "{path:?} is outside of the folder");
@@ -386,7 +386,7 @@ impl Landing {
     }
 }
 
-/// A segment's bytes, if they are there, and what their group hashes to.
+/// A segment's bytes and the hash of its group, if the bytes are present.
 fn cut_of(bytes: &Bytes, segment: &Segment) -> Option<(Bytes, GroupHash)> {
     let start = usize::try_from(segment.offset).ok()?;
     let end = start + segment.len as usize;
@@ -404,7 +404,7 @@ fn cut_of(bytes: &Bytes, segment: &Segment) -> Option<(Bytes, GroupHash)> {
     Some((bytes.slice(start..end), hash))
 }
 
-/// Whether these are the bytes that a share has under a path.
+/// True if these are the bytes of a share's file at this path.
 fn is_of(version: &SourceKind, path: &str, bytes: &Bytes) -> bool {
     match version {
         SourceKind::Tree(tree) => tree.bytes(path) == Some(bytes),
@@ -412,7 +412,7 @@ fn is_of(version: &SourceKind, path: &str, bytes: &Bytes) -> bool {
     }
 }
 
-/// Whether these are the bytes of any file of a share: under another name, if its own was taken.
+/// True if these are the bytes of any file of a share: it has another name if its own was taken.
 fn is_of_any(version: &SourceKind, bytes: &Bytes) -> bool {
     match version {
         SourceKind::Tree(tree) => tree.iter().any(|(path, _)| tree.bytes(path) == Some(bytes)),
@@ -420,14 +420,14 @@ fn is_of_any(version: &SourceKind, bytes: &Bytes) -> bool {
     }
 }
 
-/// Whether a path is names below the folder and nothing else. Written anew, and not core's own rule, which it watches.
+/// True if a path only consists of names below the folder. Deliberately independent of core's rule, which it checks.
 fn is_plain(path: &str) -> bool {
     let bad = |name: &str| name.is_empty() || name == "." || name == "..";
     !path.split('/').any(bad) && !path.contains(['\\', '\0'])
 }
 
-/// Whether a symlink's target stays in the folder. A name that is followed may be a symlink itself, so nothing may go
-/// up behind one.
+/// True if a symlink's target stays in the folder. A name on the way may be a symlink itself, so `..` must not follow
+/// one.
 fn target_stays_inside(path: &str, target: &str) -> bool {
     let depth = path.matches('/').count();
     let ups = target.split('/').take_while(|name| *name == "..").count();

@@ -1,4 +1,4 @@
-//! A host's disk, in memory: it answers all disk work, in virtual time, with whatever faults a scenario asks for.
+//! A host's disk, in memory: performs all disk jobs in virtual time, with the faults that a scenario requests.
 
 mod chunks;
 mod known;
@@ -30,27 +30,27 @@ pub(crate) use source::{Model, Source, SourceKind, wall_clock};
 use crate::ledger::{Fault, happened};
 use crate::tree::Tree;
 
-/// How long disk work takes.
+/// Duration of disk jobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DiskProfile {
-    /// To list a share.
+    /// Listing a share.
     pub scan: Duration,
-    /// To read a request's bytes.
+    /// Reading a request's bytes.
     pub read: Duration,
-    /// To hash the groups of one job.
+    /// Hashing the groups of one job.
     pub hash: Duration,
-    /// To write the pieces of one job.
+    /// Writing the pieces of one job.
     pub write: Duration,
-    /// To make sure that what was written outlasts a loss of power.
+    /// Syncing written data, so that it survives a power failure.
     pub sync: Duration,
-    /// To publish the files of one job, to stage, to finish and so on.
+    /// Publishing the files of one job, staging, finishing and so on.
     pub other: Duration,
-    /// Up to so much more, drawn for each job: so jobs end in another order than they began.
+    /// Maximum additional time, drawn for each job, so that jobs end in a different order than they began.
     pub jitter: Duration,
 }
 
 impl DiskProfile {
-    /// No time at all, in order.
+    /// All jobs take no time and end in order.
     pub const INSTANT: Self = Self {
         scan: Duration::ZERO,
         read: Duration::ZERO,
@@ -63,7 +63,7 @@ impl DiskProfile {
 }
 
 impl Default for DiskProfile {
-    /// A tenth of a millisecond, and up to half a millisecond more.
+    /// 0.1 ms, and up to 0.5 ms more.
     fn default() -> Self {
         let quick = Duration::from_micros(100);
         Self {
@@ -78,7 +78,7 @@ impl Default for DiskProfile {
     }
 }
 
-/// A kind of disk work, to let one fail.
+/// A kind of disk job, used to make one fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JobKind {
     /// [`DiskWork::Scan`].
@@ -145,52 +145,53 @@ impl JobKind {
     }
 }
 
-/// A host's disk. A job's effect happens when it ends; what a file is read for is seen when it begins.
+/// A host's disk. A job takes effect when it ends, but files are read when it begins.
 #[derive(Default)]
 pub struct Disk {
-    /// How long work takes.
+    /// Duration of jobs.
     pub profile: DiskProfile,
-    /// Bytes that can still be written; `None` is as many as you like.
+    /// Bytes that can still be written; `None` for unlimited.
     pub room: Option<u64>,
     /// Names that can't be read or published.
     pub denied: BTreeSet<String>,
-    /// Pipes close after so many bytes.
+    /// Number of bytes after which pipes close.
     pub pipe_closes_after: Option<u64>,
-    /// So many renames to final names fail.
+    /// Number of renames to final names that fail.
     pub renames_fail: u32,
-    /// Wrong bytes may go into pipes, as long as the download does not complete.
+    /// True if wrong bytes may be written to pipes, as long as the download does not complete.
     pub pipes_may_be_wrong: bool,
-    /// Files get their final names before they are on the disk: a guard on the simulator, which must notice.
+    /// True if files get their final names before they are synced. Used to check that the simulator detects this.
     pub forgets_to_sync: bool,
-    /// Files that were shared or fetched are found again by what they hash to.
+    /// True if shared or fetched files are found again by their hash.
     pub remembers: bool,
-    /// So many chunks of older versions are not what they are taken for: their hashes are the same.
+    /// Number of chunks of older versions whose hashes collide with other chunks.
     pub clashes: u32,
-    /// What is remembered: the files, as they are now.
+    /// Remembered files with their current content.
     pub(super) known: BTreeMap<Hash, Bytes>,
-    /// The short code of each download that has one; and by code, how many proofs were sent, and to whom one succeeded.
+    /// Short code of each download that has one. `proofs` has, by code, the number of proofs sent and the peer that one
+    /// succeeded with.
     codes: BTreeMap<DownloadId, String>,
     proofs: BTreeMap<String, (u32, Option<PeerId>)>,
-    /// The wall clock, which scans tell.
+    /// The wall clock, as reported by scans.
     pub clock: Timestamp,
-    /// Jobs under way at the most, ever, per share or download.
+    /// Highest number of concurrent jobs so far.
     pub(crate) most_jobs: usize,
     failing: VecDeque<(JobKind, DiskError)>,
     pub(crate) sources: BTreeMap<ShareId, Source>,
     pub(crate) landings: BTreeMap<DownloadId, Landing>,
     pending: BTreeMap<JobId, DiskWork>,
-    /// What pending reads have seen.
+    /// Results of pending reads.
     seen: BTreeMap<JobId, DiskDone>,
 }
 
 impl Disk {
-    /// The next job of this kind fails with this.
+    /// Makes the next job of this kind fail with this error.
     pub fn fail_next(&mut self, kind: JobKind, error: DiskError) {
         self.failing.push_back((kind, error));
     }
 
-    /// A download has this short code. How many proofs of its words were sent by earlier ones, and the peer that one of
-    /// them succeeded at.
+    /// Sets a download's short code. Returns the number of password proofs sent by earlier downloads, and the peer that
+    /// one of them succeeded with.
     pub(crate) fn proofs_of(
         &mut self,
         download: DownloadId,
@@ -210,18 +211,18 @@ impl Disk {
         Ok(self.proofs.entry(code.clone()).or_default())
     }
 
-    /// A shared file gets another content, and with it another modification time.
+    /// Replaces a shared file's content, and changes its modification time.
     pub fn change(&mut self, share: ShareId, path: &str, bytes: impl Into<Bytes>) {
         self.shared(share).change(path, bytes.into());
     }
 
-    /// A shared file is removed.
+    /// Removes a shared file.
     pub fn remove(&mut self, share: ShareId, path: &str) {
         let removed = self.shared(share).0.remove(path);
         assert!(removed.is_some(), "{path} is not there to be removed");
     }
 
-    /// A bit of a shared file turns over, and nothing else tells: not even the modification time. What the file is now.
+    /// Flips a bit of a shared file without changing its modification time. Returns the new content of the share.
     pub(crate) fn rot(&mut self, share: ShareId, path: &str, at: usize) -> Option<SourceKind> {
         let tree = self.shared(share);
         let Some(crate::Node::File { bytes, .. }) = tree.0.get_mut(path) else {
@@ -235,39 +236,39 @@ impl Disk {
         Some(SourceKind::Tree(tree.clone()))
     }
 
-    /// What a share is made of now.
+    /// The current content of a share.
     pub(crate) fn shared_now(&self, share: ShareId) -> &SourceKind {
         &self.sources[&share].kind
     }
 
-    /// Whether a file that a download has published, or that was there before, stands there whole.
+    /// True if a published file, or one that existed before, is present and complete.
     pub(crate) fn holds(&self, download: DownloadId, path: &str) -> bool {
         self.landing(download).holds(path)
     }
 
-    /// Whether all of a pipe went through, and nothing else.
+    /// True if exactly one whole shared file went through the pipe.
     pub(crate) fn pipe_is_whole(&self, download: DownloadId) -> bool {
         self.landing(download).pipe_is_whole()
     }
 
-    /// Looks at every file in a download's folder: each was there before, or is what was shared.
+    /// Checks that every file in a download's folder existed before or equals the shared one.
     pub(crate) fn look_at_folder(&self, download: DownloadId) {
         self.landing(download).look();
     }
 
-    /// The same for all downloads.
+    /// Checks the folders of all downloads.
     pub(crate) fn look_at_folders(&self) {
         for landing in self.landings.values() {
             landing.look();
         }
     }
 
-    /// Whether a download is this host's.
+    /// True if a download belongs to this host.
     pub(crate) fn has(&self, download: DownloadId) -> bool {
         self.landings.contains_key(&download)
     }
 
-    /// Nothing fails any more.
+    /// Ends all disk faults.
     pub(crate) fn heal(&mut self) {
         self.room = None;
         self.denied.clear();
@@ -275,29 +276,29 @@ impl Disk {
         self.failing.clear();
     }
 
-    /// Somebody else puts a file into a download's folder.
+    /// Creates a file in a download's folder as another program would.
     pub fn put(&mut self, download: DownloadId, path: &str, bytes: impl Into<Bytes>) {
         let landing = self.landings.get_mut(&download);
         let landing = landing.expect("a download of this host");
         landing.put(path, bytes.into());
     }
 
-    /// What a download has published, or what was in its folder before.
+    /// Content of a download's folder: published files, and what existed before.
     pub fn folder(&self, download: DownloadId) -> &Tree {
         &self.landing(download).folder
     }
 
-    /// What went into a download's pipe.
+    /// Bytes written to a download's pipe.
     pub fn pipe(&self, download: DownloadId) -> &[u8] {
         &self.landing(download).pipe
     }
 
-    /// What a download has left for the next one into its folder.
+    /// Data that a download left for the next one into its folder.
     pub fn leftover(&self, download: DownloadId) -> Leftover {
         self.landing(download).leftover()
     }
 
-    /// Whether a download has a staging folder.
+    /// True if a download has a staging folder.
     pub fn is_staged(&self, download: DownloadId) -> bool {
         self.landing(download).is_staged()
     }
@@ -314,7 +315,7 @@ impl Disk {
         }
     }
 
-    /// Begins a job; returns how long it takes.
+    /// Begins a job. Returns its duration.
     pub(crate) fn begin(&mut self, job: JobId, work: DiskWork, rng: &mut ChaCha8Rng) -> Duration {
         let took = match JobKind::of(&work) {
             JobKind::Scan => self.profile.scan,
@@ -345,7 +346,7 @@ impl Disk {
         took + Duration::from_nanos(jitter)
     }
 
-    /// Bytes that wait to be written for a download.
+    /// Bytes queued for writing for a download.
     pub(crate) fn unwritten(&self, download: DownloadId) -> u64 {
         let waiting = self.pending.values().filter_map(|work| match work {
             DiskWork::Write {
@@ -358,7 +359,7 @@ impl Disk {
         pieces.map(|piece| piece.data.len() as u64).sum()
     }
 
-    /// The share that a job lists, if it does.
+    /// The share that a job lists, if it is a scan.
     pub(crate) fn scans(&self, job: JobId) -> Option<ShareId> {
         match self.pending.get(&job) {
             Some(DiskWork::Scan { share }) => Some(*share),
@@ -366,13 +367,13 @@ impl Disk {
         }
     }
 
-    /// Jobs under way.
+    /// Number of jobs in progress.
     pub(crate) fn jobs(&self) -> usize {
         self.pending.len()
     }
 
-    /// The machine has lost power. Jobs under way are forgotten, but publishing may have got somewhere; what was not
-    /// synced is lost or torn.
+    /// Power failure: drops the jobs in progress, of which publishing may be partly done, and loses or tears unsynced
+    /// data.
     pub(crate) fn crash(&mut self, rng: &mut ChaCha8Rng) {
         let pending = std::mem::take(&mut self.pending);
         self.seen.clear();
@@ -386,7 +387,7 @@ impl Disk {
         }
     }
 
-    /// A job that was under way may have got somewhere.
+    /// Performs part of a job that was in progress at a power failure.
     fn crash_in(&mut self, work: DiskWork, rng: &mut ChaCha8Rng) {
         let _ = match work {
             DiskWork::Publish {
@@ -407,7 +408,7 @@ impl Disk {
             }
             DiskWork::Journal { download, record } => {
                 happened(Fault::CrashInJournal);
-                // All of it or nothing: that much a journal owes.
+                // A journal record is written completely or not at all.
                 if draw_below(rng, 2) == 0 {
                     return;
                 }
@@ -417,7 +418,7 @@ impl Disk {
         };
     }
 
-    /// Ends a job: does the work.
+    /// Ends a job by performing its work.
     pub(crate) fn end(&mut self, job: JobId) -> DiskDone {
         let work = self.pending.remove(&job).expect("a job that was begun");
         let seen = self.seen.remove(&job);
@@ -434,7 +435,7 @@ impl Disk {
         seen.unwrap_or_else(|| self.perform(work).unwrap_or_else(DiskDone::Failed))
     }
 
-    /// Reads what a job reads of files, if it does.
+    /// Performs the reading part of a job, if it has one.
     fn look(&mut self, work: &DiskWork) -> Option<DiskDone> {
         let denied = self.denied.clone();
         let done = match work {
@@ -510,7 +511,7 @@ impl Disk {
                 Ok(self.source(share)?.read_pipe(offset, len, keep_from))
             }
             DiskWork::Forget { share } => {
-                // What a crash-and-return scenario shares again is kept; this only ends the reading.
+                // Keeps the content, which a restarted scenario may share again. This only ends the reading.
                 self.source(share)?.forgotten = true;
                 Ok(DiskDone::Ok)
             }
@@ -572,7 +573,7 @@ impl Disk {
         self.sources.get_mut(&share).ok_or(DiskError::NotFound)
     }
 
-    /// Does something in a download's folder that the rest of the disk has a say in.
+    /// Performs an action on a download's destination that also needs the rest of the disk.
     fn land(
         &mut self,
         download: DownloadId,
@@ -585,7 +586,7 @@ impl Disk {
         done
     }
 
-    /// Takes room for bytes.
+    /// Reserves disk space.
     fn take_room(&mut self, bytes: u64) -> Result<(), DiskError> {
         match &mut self.room {
             Some(room) if *room < bytes => {
@@ -613,7 +614,7 @@ impl Disk {
     }
 }
 
-/// A number below `most`, which is not zero.
+/// A random number below `most`, which must not be zero.
 fn draw_below(rng: &mut ChaCha8Rng, most: usize) -> usize {
     let most = most as u64;
     usize::try_from(rng.next_u64() % most).unwrap_or_default()

@@ -15,23 +15,23 @@ use handover_core::time::Timestamp;
 use super::chunks;
 use crate::tree::{Node, Tree};
 
-/// What a share is made of.
+/// Content of a share.
 #[derive(Debug, Clone)]
 pub(crate) enum SourceKind {
     /// Files and folders.
     Tree(Tree),
-    /// Bytes that come out of a pipe, once.
+    /// Bytes of a pipe, which can be read once.
     Pipe(Bytes),
 }
 
-/// What may come of a share: what it was each time that it was made, and what rot has made of it.
+/// Valid contents of a share: what it was each time it was created, and what bit rot has made of it.
 pub(crate) type Model = Rc<RefCell<Vec<SourceKind>>>;
 
-/// A share, and what its scan saw.
+/// A share and the result of its scan.
 pub(crate) struct Source {
     pub(crate) kind: SourceKind,
     listed: Vec<Entry>,
-    /// How far the pipe was read, and what was said to be not needed again.
+    /// Number of bytes read from the pipe. `kept_from` is the offset below which they are no longer needed.
     read: u64,
     kept_from: u64,
     pub(crate) forgotten: bool,
@@ -117,7 +117,7 @@ impl Source {
         Ok(DiskDone::Chunked(chunks::cut(bytes)))
     }
 
-    /// An entry's bytes, if it is a file that is as it was listed.
+    /// An entry's bytes, if it is a file that has not changed since the scan.
     pub(super) fn bytes(&self, entry: u32) -> Option<Bytes> {
         self.file(entry, &BTreeSet::new()).ok().cloned()
     }
@@ -144,7 +144,7 @@ impl Source {
         }
     }
 
-    /// A file's bytes, if it is still what the scan saw.
+    /// A file's bytes, or an error if it has changed since the scan.
     fn file(&self, entry: u32, denied: &BTreeSet<String>) -> Result<&Bytes, DiskError> {
         let listed = self.listed.get(entry as usize).expect("a listed entry");
         let EntryKind::File { size, modified, .. } = listed.kind else {
@@ -185,7 +185,7 @@ fn cut(bytes: &Bytes, segment: &Segment) -> (Bytes, Bytes) {
     (range, bytes.slice(group..end))
 }
 
-/// The wall clock, so many seconds after all files were made.
+/// The wall clock, a number of seconds after all files were created.
 pub(crate) fn wall_clock(seconds: i64) -> Timestamp {
     Timestamp {
         seconds: 1_700_100_000 + seconds,

@@ -1,4 +1,4 @@
-//! What is staged of a download and what its journal says of it: what of that a crash loses, and what another run finds.
+//! A download's staged data and its journal: what a crash loses of it, and what the next run finds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,10 +13,10 @@ use rand_chacha::rand_core::Rng;
 use crate::ledger::{Fault, happened, promise};
 use crate::tree::Tree;
 
-/// What a disk writes at once: a crash tears writes there.
+/// Block size in bytes: a crash tears writes at block boundaries.
 const BLOCK: usize = 512;
 
-/// What downloads into one folder have left there, for the next one.
+/// Data that downloads into one folder left there for the next one.
 #[derive(Debug, Clone, Default)]
 pub struct Leftover(Vec<Staged>);
 
@@ -26,18 +26,18 @@ pub(crate) struct Staged {
     origin: Origin,
     files: BTreeMap<u32, File>,
     journal: Option<Notes>,
-    /// Files of which a bit has turned over: the journal need not be right about them.
+    /// Files with a flipped bit: the journal may be wrong about them.
     rotten: BTreeSet<u32>,
 }
 
-/// A staged file: as it is read, and as it is on the disk for sure.
+/// A staged file: its current content, and the part that is safely on the disk.
 #[derive(Debug, Clone, Default)]
 struct File {
     now: Vec<u8>,
     synced: Vec<u8>,
 }
 
-/// What a journal says.
+/// The content of a journal.
 #[derive(Debug, Clone, Default)]
 struct Notes {
     groups: BTreeMap<(u32, u64), Hash>,
@@ -46,7 +46,7 @@ struct Notes {
 }
 
 impl Leftover {
-    /// What another run may go on with, if there is something.
+    /// Data that another run can resume from.
     pub(super) fn kept(&self, origin: &Origin, folder: &Tree) -> Kept {
         let staged = self.0.iter().find(|staged| staged.origin == *origin);
         staged.map(|staged| staged.kept(folder)).unwrap_or_default()
@@ -57,7 +57,7 @@ impl Leftover {
         at.map_or_else(|| Staged::new(*origin), |at| self.0.remove(at))
     }
 
-    /// A bit of something that is staged turns over, and nothing else tells. `false`: nothing is.
+    /// Flips a bit of a staged file without notice. Returns false if nothing is staged.
     pub fn rot(&mut self, at: usize) -> bool {
         let staged = self.0.iter_mut().rev();
         let mut files = staged.filter_map(|staged| {
@@ -81,7 +81,7 @@ impl Leftover {
         true
     }
 
-    /// What has no journal is of no use to anybody.
+    /// Keeps a staging folder. One without a journal is useless, and dropped.
     pub(super) fn put(&mut self, staged: Staged) {
         if staged.journal.is_some() {
             self.0.push(staged);
@@ -109,17 +109,17 @@ impl Staged {
         file[start..end].copy_from_slice(&piece.data);
     }
 
-    /// What is staged of a file.
+    /// The staged data of a file, if there is any.
     pub(super) fn read(&self, entry: u32) -> Option<&[u8]> {
         self.files.get(&entry).map(|file| file.now.as_slice())
     }
 
-    /// A staged file as it is by now.
+    /// The staged data of a file, empty if there is none.
     pub(super) fn bytes(&self, entry: u32) -> &[u8] {
         self.files.get(&entry).map_or(&[], |file| &file.now)
     }
 
-    /// A staged file is moved away.
+    /// Removes a staged file, and returns its content.
     pub(super) fn take(&mut self, entry: u32) -> Bytes {
         let file = self.files.remove(&entry).unwrap_or_default();
         file.now.into()
@@ -161,7 +161,8 @@ impl Staged {
         }
     }
 
-    /// What of the journal the disk bears out. All that is staged must be: that is what the journal is for.
+    /// The part of the journal that the disk confirms. All staged data must be confirmed: that is the journal's
+    /// purpose.
     fn kept(&self, folder: &Tree) -> Kept {
         let mut kept = Kept::default();
         let Some(notes) = &self.journal else {
@@ -177,7 +178,7 @@ impl Staged {
             );
             kept.groups.push(Groups {
                 entry: *entry,
-                // Only files have to be told it.
+                // Only a journal stored in a file needs the size.
                 size: 0,
                 first: *group,
                 nodes: vec![*node],
@@ -213,7 +214,7 @@ impl Staged {
         file.get(start..end)
     }
 
-    /// The machine has lost power: any block that was not synced may be lost.
+    /// Power failure: any unsynced block may be lost.
     pub(super) fn crash(&mut self, rng: &mut ChaCha8Rng) {
         for file in self.files.values_mut() {
             if file.now != file.synced {
@@ -224,7 +225,7 @@ impl Staged {
     }
 }
 
-/// Whether a file that was about to get its name has got it, or one numbered from it.
+/// True if a file that was about to be published exists under its name, or under a numbered variant.
 fn stands(folder: &Tree, whole: &Whole) -> bool {
     let numbered = (1..1000).map(|number| whole.path.numbered(number));
     let names = std::iter::once(whole.path.clone()).chain(numbered);
@@ -233,7 +234,7 @@ fn stands(folder: &Tree, whole: &Whole) -> bool {
         .any(|bytes| file_root(bytes) == whole.root)
 }
 
-/// Loses any blocks of a file that are not as they were synced; the others stay.
+/// Loses random blocks of a file that differ from the synced content; the others stay.
 pub(super) fn tear(file: &mut [u8], synced: &[u8], rng: &mut ChaCha8Rng) {
     let mut kept = 0;
     let mut lost = 0;

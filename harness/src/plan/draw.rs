@@ -1,4 +1,4 @@
-//! Plans drawn at random: from a seed, or from a fuzzer's bytes.
+//! Random plans: drawn from a seed, or from a fuzzer's bytes.
 
 use super::entropy::{Entropy, Stream};
 use super::{
@@ -10,12 +10,12 @@ use super::{
 const GROUP: u32 = handover_core::limits::GROUP;
 
 impl Plan {
-    /// The plan of a seed.
+    /// Draws the plan of a seed.
     pub fn draw(seed: u64) -> Self {
         plan(seed, &mut Entropy::of_seed(seed))
     }
 
-    /// The plan that a fuzzer's bytes stand for: any bytes are one.
+    /// Decodes a fuzzer's bytes into a plan. All byte strings are valid.
     pub fn decode(bytes: &[u8]) -> Self {
         let sum = bytes.iter().fold(0_u64, |sum, byte| {
             sum.wrapping_mul(0x0100_0000_01b3) ^ u64::from(*byte)
@@ -28,7 +28,7 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
     from.turn_to(Stream::Topology);
     let limits = limits(from);
     let relays = many(from, 2, relay);
-    // One network in five is calm and quick: what happens there is up to users and peers.
+    // One network in five is calm and fast, so that users and peers decide what happens.
     let calm = from.one_in(5);
     let hosts: Vec<_> = (0..from.range(2, 4))
         .map(|_| host(from, relays.len(), calm))
@@ -78,7 +78,7 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
     plan.faults = faults(from, &plan);
     for host in &mut plan.hosts {
         let punching = from.one_in(3);
-        // Often before the first link has proved its key.
+        // Often before the first link has finished its handshake.
         host.punching = punching.then(|| short(from.magnitude(1, 2_000)));
     }
     if from.one_in(3) {
@@ -90,7 +90,7 @@ fn plan(seed: u64, from: &mut Entropy<'_>) -> Plan {
     }
     known(from, &mut plan);
     from.turn_to(Stream::StandIns);
-    // Bytes that have run out draw zeros: none.
+    // Exhausted fuzzer bytes draw zeros, which must mean no impostors.
     if from.below(4) == 3 {
         plan.stand_ins = (0..from.range(1, 6)).map(|_| stand_in(from)).collect();
     }
@@ -104,7 +104,7 @@ fn stand_in(from: &mut Entropy<'_>) -> StandInPlan {
     }
 }
 
-/// What is here already of what is fetched. Drawn last, and by itself.
+/// Draws which of the fetched files are already present. Drawn last, from a stream of its own.
 fn known(from: &mut Entropy<'_>, plan: &mut Plan) {
     from.turn_to(Stream::Known);
     for host in &mut plan.hosts {
@@ -216,7 +216,7 @@ fn host(from: &mut Entropy<'_>, relays: usize, calm: bool) -> HostPlan {
     }
 }
 
-/// A host that is found over a slow way first, and over a quick one while files already flow.
+/// A host that is first found over a slow path, and over a fast one while files are already being transferred.
 fn host_of_two_ways(from: &mut Entropy<'_>, relays: usize) -> HostPlan {
     let slow = if relays > 0 {
         PathPlan::Relayed(0)
@@ -315,7 +315,7 @@ fn size(from: &mut Entropy<'_>) -> u32 {
 
 fn files(from: &mut Entropy<'_>) -> Vec<u32> {
     if from.one_in(6) {
-        // Many that are small: many to a request.
+        // Many small files, so that a request covers many of them.
         return (0..from.range(20, 80)).map(|_| from.below(400)).collect();
     }
     (0..from.range(1, 6)).map(|_| size(from)).collect()
@@ -365,7 +365,7 @@ fn order(from: &mut Entropy<'_>, hosts: usize, source: FromPlan) -> OrderPlan {
         host,
         from: source,
         at,
-        // Not drawn, so that all else is as it was before there was this.
+        // Derived instead of drawn, so that plans from before this field existed stay the same.
         seeds: at.is_multiple_of(2),
         dht: from.one_in(4),
         short: from.one_in(2),
@@ -428,7 +428,7 @@ fn faults(from: &mut Entropy<'_>, plan: &Plan) -> Vec<FaultPlan> {
     faults
 }
 
-/// Most strike soon after something was ordered, while it is under way.
+/// Most faults strike soon after an order, while its download is in progress.
 fn when(from: &mut Entropy<'_>, plan: &Plan) -> u32 {
     let at = if from.one_in(4) {
         from.magnitude(1, plan.heals_at)
@@ -547,7 +547,7 @@ fn disk_trouble(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
     }
 }
 
-/// What users turn at. The lower rates leave a transfer next to nothing.
+/// Changes of rate limits and priorities by users. The lowest rates leave a transfer almost nothing.
 fn throttle(from: &mut Entropy<'_>, plan: &Plan) -> Trouble {
     let host = from.index(plan.hosts.len());
     let share = from.index(plan.shares.len());

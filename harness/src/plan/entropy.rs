@@ -1,9 +1,9 @@
-//! Where a plan's choices come from: a seed, or a fuzzer's bytes.
+//! The source of a plan's choices: a seed, or a fuzzer's bytes.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// What is drawn. A new draw for one leaves the others as they were.
+/// The parts of a plan. Each has its own stream, so that a new draw in one leaves the others unchanged.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Stream {
     Topology,
@@ -19,7 +19,7 @@ pub(super) enum Stream {
 pub(super) enum Entropy<'a> {
     /// Endless.
     Seed(u64, Box<ChaCha8Rng>),
-    /// Zeros, once the bytes are used up: so short inputs are small plans.
+    /// Returns zeros once the bytes are used up, so that short inputs are small plans.
     Bytes(&'a [u8]),
 }
 
@@ -32,7 +32,7 @@ impl<'a> Entropy<'a> {
         Self::Bytes(bytes)
     }
 
-    /// From here on choices come from this stream. Bytes have one stream only.
+    /// Switches to the stream of this part. Bytes have a single stream.
     pub(super) fn turn_to(&mut self, stream: Stream) {
         if let Self::Seed(seed, rng) = self {
             **rng = ChaCha8Rng::seed_from_u64(*seed);
@@ -40,7 +40,7 @@ impl<'a> Entropy<'a> {
         }
     }
 
-    /// A number below `most`; 0 if there is none.
+    /// A number below `most`; 0 if `most` is 0.
     pub(super) fn below(&mut self, most: u32) -> u32 {
         if most <= 1 {
             return 0;
@@ -57,12 +57,12 @@ impl<'a> Entropy<'a> {
         drawn % most
     }
 
-    /// A number of this range, both ends included.
+    /// A number in this range, both ends included.
     pub(super) fn range(&mut self, least: u32, most: u32) -> u32 {
         least + self.below(most.saturating_sub(least).saturating_add(1))
     }
 
-    /// A number of this range, its magnitude first: small ones are as likely as large ones.
+    /// A number in this range with a uniformly drawn magnitude: small numbers are as likely as large ones.
     pub(super) fn magnitude(&mut self, least: u32, most: u32) -> u32 {
         let (low, high) = (least.max(1).ilog2(), most.max(1).ilog2());
         let bits = self.range(low, high);
@@ -70,19 +70,19 @@ impl<'a> Entropy<'a> {
         drawn.clamp(least, most)
     }
 
-    /// Yes, once in so many.
+    /// True once in `many` draws.
     pub(super) fn one_in(&mut self, many: u32) -> bool {
-        // Zeros, at the end of a fuzzer's bytes, say no.
+        // Zeros, as at the end of a fuzzer's bytes, mean no.
         self.below(many) == many - 1
     }
 
-    /// One of these.
+    /// One of these values.
     pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         let most = u32::try_from(from.len()).unwrap_or(u32::MAX);
         from[self.below(most) as usize]
     }
 
-    /// A byte below `most`: a number in one of a plan's lists.
+    /// An index below `most` into one of a plan's lists.
     pub(super) fn index(&mut self, most: usize) -> u8 {
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         u8::try_from(self.below(most.min(256))).unwrap_or(u8::MAX)

@@ -1,4 +1,4 @@
-//! Plans in files: JSON, for people to read, change and keep.
+//! Plans in files: JSON that people can read, edit and keep.
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -8,73 +8,73 @@ use serde::Deserialize;
 
 use super::{Plan, VERSION};
 
-/// Bytes of a plan's file at the most.
+/// Maximum size of a plan's file, in bytes.
 const MOST_BYTES: u64 = 1 << 20;
 
-/// Why a file is no plan that can be run.
+/// Why a file is not a runnable plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
-    /// It can't be read.
+    /// The file cannot be read.
     #[error("{path} can't be read: {error}")]
     Unreadable {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What the system says.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// It is far too long.
+    /// The file is far too long.
     #[error("{path} is {bytes} bytes long; no plan is longer than {MOST_BYTES}")]
     TooLong {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// How long it is.
+        /// Size of the file, in bytes.
         bytes: u64,
     },
-    /// It ends in the middle.
+    /// The file is truncated.
     #[error(
         "{path} is cut short: it ends in line {line} before the plan does. Save it again, or draw it anew from its seed"
     )]
     CutShort {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Where it ends.
+        /// Line in which it ends.
         line: usize,
     },
-    /// It is no JSON, or not that of a plan.
+    /// Not JSON, or not the JSON of a plan.
     #[error("{path} is no plan: {words}")]
     NoPlan {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it, and where.
+        /// What is wrong, and where.
         words: String,
     },
-    /// It was made by another version of the simulator.
+    /// Made by another version of the simulator.
     #[error(
         "{path} is a plan of version {version}, and this simulator reads version {VERSION}: replay it with the commit that made it"
     )]
     OtherVersion {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// The version that it names.
+        /// Version named in the file.
         version: u32,
     },
-    /// It is a plan, but makes no sense.
+    /// A plan that makes no sense.
     #[error("{path} can't be run: {words}")]
     Nonsense {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// What is wrong.
         words: String,
     },
 }
 
-/// All that is read of a plan before it is known to be one of ours.
+/// The version alone, which is read before the rest of a plan.
 #[derive(Deserialize)]
 struct Versioned {
     version: u32,
 }
 
-/// Reads a plan.
+/// Reads a plan from a file.
 pub fn read(path: &Path) -> Result<Plan, PlanError> {
     let unreadable = |error| PlanError::Unreadable {
         path: path.to_owned(),
@@ -89,7 +89,7 @@ pub fn read(path: &Path) -> Result<Plan, PlanError> {
     parse(&text, path)
 }
 
-/// Reads a plan's text; `path` is for the errors.
+/// Parses a plan's text; `path` is used in errors only.
 pub fn parse(text: &str, path: &Path) -> Result<Plan, PlanError> {
     let path = path.to_owned();
     let versioned: Versioned = match serde_json::from_str(text) {
@@ -119,10 +119,10 @@ fn explain(error: &serde_json::Error, path: PathBuf) -> PlanError {
     PlanError::NoPlan { path, words }
 }
 
-/// A plan's text: one thing a line, so that plans can be compared.
+/// A plan's text with one item per line, so that plans can be compared.
 ///
 /// # Panics
-/// Never: a plan always has a text.
+/// Never: a plan can always be serialised.
 pub fn text(plan: &Plan) -> String {
     let value = serde_json::to_value(plan).expect("a plan is plain data");
     let mut text = String::from("{\n");
@@ -144,7 +144,7 @@ pub fn text(plan: &Plan) -> String {
     text
 }
 
-/// Saves a plan.
+/// Writes a plan to a file.
 pub fn write(plan: &Plan, path: &Path) -> io::Result<()> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;

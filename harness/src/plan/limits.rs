@@ -1,4 +1,4 @@
-//! A plan's limits as engines take them.
+//! Converts a plan's limits to those of engines.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ impl LimitsPlan {
         let groups = |many: u8| u64::from(many) * u64::from(GROUP);
         Limits {
             window: groups(self.window),
-            // As in use, where one download may have all of it; or a little more, so that the two bounds are told apart.
+            // As in production, where one download may use all of it; or a little more, so that the two bounds can be
+            // told apart.
             window_total: match self.requests % 2 {
                 0 => groups(self.window),
                 _ => groups(self.window) * 3 / 2,

@@ -1,10 +1,10 @@
-//! A plan: everything that a run is made of, as data.
+//! A plan: the complete description of a run, as data.
 //!
-//! Hosts and the ways to them, shares, what users order, who is malicious and how, and what goes wrong when. The same
-//! plan gives the same run, to the byte. A plan is [drawn](Plan::draw) from a seed or [decoded](Plan::decode) from a
-//! fuzzer's bytes, and can be [saved, read](file), and [shrunk](shrink).
+//! Contains hosts and their addresses, shares, users' orders, malicious peers and scheduled faults. The same plan gives
+//! the same run, to the byte. A plan is [drawn](Plan::draw) from a seed or [decoded](Plan::decode) from a fuzzer's
+//! bytes, and can be [saved, read](file), and [shrunk](shrink).
 //!
-//! Things are named by their place in the plan's lists. Times are milliseconds since the run began.
+//! Items refer to each other by their index in the plan's lists. Times are milliseconds since the start of the run.
 
 mod draw;
 mod entropy;
@@ -19,29 +19,29 @@ pub use crate::puppet::{Attack, Lie, StandIn};
 pub use crate::world::{Depends, DhtMood};
 pub use handover_core::engine::Priority;
 
-/// What plans of this simulator say of themselves. Another number is another simulator's.
+/// Format version of plans. Plans with another version are rejected.
 pub const VERSION: u32 = 1;
 
-/// Everything that a run is made of.
+/// The complete description of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// [`VERSION`].
+    /// Always [`VERSION`].
     pub version: u32,
-    /// What the run draws while it goes on: sizes of pieces, jitter, keys.
+    /// Seed for what is drawn during the run: sizes of pieces, jitter, keys.
     pub seed: u64,
-    /// When everything heals.
+    /// Time at which all faults end.
     pub heals_at: u32,
-    /// What engines may let grow.
+    /// Limits of the engines.
     pub limits: LimitsPlan,
-    /// Hosts with engines.
+    /// Hosts, each with an engine.
     pub hosts: Vec<HostPlan>,
     /// Relays.
     #[serde(default)]
     pub relays: Vec<RelayPlan>,
-    /// What is shared, and by whom.
+    /// Shares.
     pub shares: Vec<SharePlan>,
-    /// What users order.
+    /// Downloads ordered by users.
     pub orders: Vec<OrderPlan>,
     /// Malicious sharers.
     #[serde(default)]
@@ -49,29 +49,29 @@ pub struct Plan {
     /// Malicious receivers.
     #[serde(default)]
     pub attackers: Vec<AttackerPlan>,
-    /// Peers that act as if they had each short code.
+    /// Impostors that act as if they had each short code.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stand_ins: Vec<StandInPlan>,
-    /// What goes wrong.
+    /// Faults.
     #[serde(default)]
     pub faults: Vec<FaultPlan>,
 }
 
-/// Limits of all engines, the rest is as in [`small_limits`](crate::small_limits).
+/// Limits of all engines. The others are as in [`small_limits`](crate::small_limits).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LimitsPlan {
-    /// Groups that a download asks for ahead.
+    /// Groups that a download requests ahead.
     pub window: u8,
     /// Groups that a link buffers.
     pub send_buffer: u8,
-    /// Requests that wait at once.
+    /// Maximum number of outstanding requests.
     pub requests: u8,
-    /// Segments in a request.
+    /// Maximum number of segments in a request.
     pub segments: u8,
-    /// Disk jobs at once.
+    /// Maximum number of concurrent disk jobs.
     pub disk_jobs: u8,
-    /// Seconds that a download looks for its peer.
+    /// Seconds that a download searches for its peer.
     pub search: u8,
 }
 
@@ -79,63 +79,63 @@ pub struct LimitsPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostPlan {
-    /// Its local network.
+    /// Number of its local network.
     #[serde(default)]
     pub lan: u8,
-    /// The NAT that it is behind.
+    /// The NAT in front of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<NatPlan>,
-    /// How it is reached.
+    /// Its addresses.
     pub ways: Vec<WayPlan>,
-    /// Milliseconds after a link to it over a relay until a hole is punched for a straight one.
+    /// Milliseconds from a relayed link to it until a hole is punched for a direct one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub punching: Option<u16>,
-    /// Microseconds of a disk job.
+    /// Duration of a disk job, in microseconds.
     pub disk: u32,
-    /// It finds files again that it has shared or fetched.
+    /// True if it finds files again that it has shared or fetched.
     #[serde(default)]
     pub remembers: bool,
-    /// So many chunks of older versions are not what they are taken for.
+    /// Number of chunks of older versions whose hashes collide with other chunks.
     #[serde(default)]
     pub clashes: u8,
 }
 
-/// A NAT, in the words of RFC 4787.
+/// A NAT, in the terms of RFC 4787.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NatPlan {
-    /// What the outer port depends on.
+    /// Mapping behaviour.
     pub mapping: Depends,
-    /// What the right to come in depends on.
+    /// Filtering behaviour.
     pub filtering: Depends,
-    /// Seconds that an idle mapping lives.
+    /// Seconds after which an idle mapping expires.
     pub expiry: u16,
 }
 
-/// A way to a host.
+/// An address of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WayPlan {
-    /// What kind of path it is.
+    /// The kind of path.
     pub path: PathPlan,
-    /// It is dialled as QUIC, a little after TCP.
+    /// True for a QUIC address, which is dialled shortly after TCP.
     #[serde(default)]
     pub quic: bool,
-    /// Milliseconds in one direction.
+    /// Delay in one direction, in milliseconds.
     #[serde(default)]
     pub delay: u16,
-    /// Up to so many milliseconds more.
+    /// Maximum additional delay, in milliseconds.
     #[serde(default)]
     pub jitter: u16,
-    /// Bytes a second; 0 is as fast as they come.
+    /// Bandwidth in bytes per second; 0 for unlimited.
     #[serde(default)]
     pub rate: u32,
-    /// Bytes on their way at once.
+    /// Maximum number of bytes in flight.
     pub window: u32,
-    /// Bytes are cut into pieces of up to so many; 0 leaves them whole.
+    /// Maximum size of the pieces that bytes are cut into; 0 leaves them whole.
     #[serde(default)]
     pub pieces: u16,
-    /// Milliseconds that a dial takes longer.
+    /// Additional time that a dial takes, in milliseconds.
     #[serde(default)]
     pub setup: u16,
 }
@@ -144,31 +144,31 @@ pub struct WayPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathPlan {
-    /// On the local network.
+    /// Over the local network.
     Lan,
-    /// Over the internet.
+    /// Directly over the internet.
     Direct,
     /// Through the relay with this number.
     Relayed(u8),
 }
 
-/// A relay; 0 is no limit.
+/// A relay. 0 stands for no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayPlan {
-    /// Bytes that a circuit carries.
+    /// Byte limit per circuit.
     #[serde(default)]
     pub bytes: u32,
-    /// That is so in each direction alone.
+    /// True if the byte limit applies to each direction separately.
     #[serde(default)]
     pub each_way: bool,
-    /// It does not say so.
+    /// True if the relay does not state its limits.
     #[serde(default)]
     pub silent: bool,
-    /// Circuits that one host may have.
+    /// Maximum number of circuits per host.
     #[serde(default)]
     pub circuits: u8,
-    /// Milliseconds that a circuit stands.
+    /// Maximum lifetime of a circuit, in milliseconds.
     #[serde(default)]
     pub time: u32,
 }
@@ -179,30 +179,30 @@ pub struct RelayPlan {
 pub struct SharePlan {
     /// The host that shares.
     pub host: u8,
-    /// When.
+    /// Time at which it is created.
     #[serde(default)]
     pub at: u32,
-    /// Receivers after which it ends; 0 is any number.
+    /// Number of receivers after which it ends; 0 for any number.
     #[serde(default)]
     pub uses: u8,
-    /// It is a pipe of so many bytes, and has no files.
+    /// Size of the pipe in bytes, for a share that is a pipe and has no files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipe: Option<u32>,
-    /// Bytes of each file.
+    /// Size of each file, in bytes.
     #[serde(default)]
     pub files: Vec<u32>,
-    /// It also has a folder and a symlink.
+    /// True if it also has a folder and a symlink.
     #[serde(default)]
     pub extras: bool,
-    /// It has a short code.
+    /// True if it has a short code.
     #[serde(default)]
     pub short: bool,
-    /// Every second file is the one before it again.
+    /// True if every second file duplicates the one before it.
     #[serde(default)]
     pub twins: bool,
 }
 
-/// What a user orders: a download, and how they deal with it.
+/// An order: a download by a user, and how they deal with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(
@@ -212,35 +212,35 @@ pub struct SharePlan {
 pub struct OrderPlan {
     /// The host that receives.
     pub host: u8,
-    /// From a share, or from a liar.
+    /// What is fetched: from a share or from a malicious sharer.
     pub from: FromPlan,
-    /// When.
+    /// Time at which it is ordered.
     pub at: u32,
-    /// Addresses come from the DHT, not from the ticket.
+    /// True if addresses come from the DHT instead of the ticket.
     #[serde(default)]
     pub dht: bool,
-    /// With the share's short code, if it has one.
+    /// True if the share's short code is used, if it has one.
     #[serde(default)]
     pub short: bool,
-    /// Into a pipe.
+    /// True for a download into a pipe.
     #[serde(default)]
     pub to_pipe: bool,
-    /// Only every other entry is wanted.
+    /// True if only every other entry is selected.
     #[serde(default)]
     pub some: bool,
-    /// What happens where a name is taken.
+    /// What happens if a name is taken.
     #[serde(default)]
     pub conflict: ConflictPlan,
-    /// Files that are in the folder before: one of each share's names, with other bytes.
+    /// True if the folder initially has a file with the name of one of the share's, and other content.
     #[serde(default)]
     pub taken: bool,
-    /// A symlink stands in the folder where the share has a folder.
+    /// True if the folder initially has a symlink where the share has a folder.
     #[serde(default)]
     pub planted: bool,
-    /// What is here is served to others.
+    /// True if the receiver also serves what it has.
     #[serde(default)]
     pub seeds: bool,
-    /// What stands in the folder before of every other file.
+    /// What the folder initially holds for every other file.
     #[serde(default)]
     pub here: HerePlan,
     /// What the user does.
@@ -248,56 +248,56 @@ pub struct OrderPlan {
     pub user: UserPlan,
 }
 
-/// Whom an order is from.
+/// The source of an order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FromPlan {
-    /// A share.
+    /// The share with this index.
     Share(u8),
-    /// A liar.
+    /// The malicious sharer with this index.
     Liar(u8),
 }
 
-/// What stands in a folder before of the files that are fetched into it.
+/// What a folder initially holds of the files that are fetched into it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HerePlan {
     /// Nothing.
     #[default]
     Nothing,
-    /// The very files.
+    /// The same files.
     Same,
     /// Older versions of them.
     Older,
 }
 
-/// What happens where a name is taken.
+/// What happens if a name is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ConflictPlan {
-    /// Both are kept.
+    /// Both files are kept.
     #[default]
     Rename,
-    /// The new one is left out.
+    /// The new file is skipped.
     Skip,
-    /// The old one goes.
+    /// The old file is replaced.
     Overwrite,
 }
 
-/// What a user does with a download; times are milliseconds after it was ordered.
+/// What a user does with a download. Times are milliseconds after the order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UserPlan {
     /// Accepts and waits.
     #[default]
     Patient,
-    /// Accepts after so long.
+    /// Accepts after this time.
     Dithers(u32),
-    /// Refuses.
+    /// Declines.
     Declines,
-    /// Cancels.
+    /// Cancels after this time.
     Cancels(u32),
-    /// Pauses, and goes on so much later.
+    /// Pauses after the first time, and resumes after the second.
     Pauses(u32, u32),
 }
 
@@ -305,12 +305,12 @@ pub enum UserPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LiarPlan {
-    /// What it says.
+    /// How it lies.
     pub lie: Lie,
-    /// Messages that it leaves alone at first.
+    /// Number of truthful messages before it starts to lie.
     #[serde(default)]
     pub truths: u16,
-    /// Bytes of each file.
+    /// Size of each file, in bytes.
     pub files: Vec<u32>,
 }
 
@@ -318,91 +318,91 @@ pub struct LiarPlan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AttackerPlan {
-    /// What it does.
+    /// How it attacks.
     pub attack: Attack,
-    /// To which share.
+    /// The share that it attacks.
     pub share: u8,
-    /// When first.
+    /// Time of the first attack.
     pub at: u32,
-    /// How often, a second apart.
+    /// Number of attacks, one second apart.
     pub times: u8,
 }
 
-/// Somebody who stands in for whoever has a short code.
+/// An impostor of the sharers of short codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StandInPlan {
-    /// What it answers to a proof of the words.
+    /// How it answers a password proof.
     pub answers: StandIn,
-    /// The local network that it is on; without one, a node of the DHT names it.
+    /// Number of its local network; without one, a DHT node returns it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lan: Option<u8>,
 }
 
-/// Something that goes wrong.
+/// A scheduled fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultPlan {
-    /// When.
+    /// Time at which it starts.
     pub at: u32,
-    /// What.
+    /// What happens.
     pub what: Trouble,
 }
 
-/// What goes wrong. `host`, `share` and `relay` are numbers in the plan's lists; `time` is how many milliseconds it lasts.
+/// A fault. `host`, `share` and `relay` are indices into the plan's lists; `time` is the duration in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the sentence of each tells of its fields")]
 pub enum Trouble {
-    /// A host's links stop, and go on.
+    /// A host's links stall, and resume.
     Stall { host: u8, time: u32 },
-    /// A host's links stop for moments, again and again.
+    /// A host's links stall briefly, again and again.
     Loss { host: u8, time: u32 },
     /// A host's links are reset.
     Reset { host: u8 },
-    /// A host's links die in silence.
+    /// A host's links go silent.
     Silence { host: u8 },
-    /// Hosts with even numbers and hosts with odd ones don't reach each other.
+    /// Hosts with even and hosts with odd indices can't reach each other.
     Split { time: u32, one_way: bool },
-    /// A host reaches nobody.
+    /// A host can reach no other.
     Isolate { host: u8, time: u32 },
-    /// A host's NAT forgets its mappings.
+    /// A host's NAT drops its mappings.
     Rebind { host: u8 },
     /// A host moves to another network.
     Roam { host: u8 },
     /// A relay is gone.
     RelayGone { relay: u8, time: u32 },
-    /// A relay takes no circuits.
+    /// A relay refuses circuits.
     RelayRefuses { relay: u8, time: u32 },
-    /// A host loses power, and has it again.
+    /// A host loses power, and is restarted.
     Crash { host: u8, time: u32 },
-    /// A host's program is ended in order, and started again.
+    /// A host's program is shut down cleanly, and restarted.
     Shutdown { host: u8, time: u32 },
-    /// A host sleeps.
+    /// A host is suspended.
     Sleep { host: u8, time: u32 },
-    /// A host's wall clock jumps by so many seconds.
+    /// A host's wall clock jumps by this many seconds.
     WallClock { host: u8, seconds: i32 },
-    /// A host's driver takes it for earlier, for so many inputs.
+    /// A host's driver reports a time that is too early, for this many inputs.
     ClockBack { host: u8, inputs: u8, by: u16 },
-    /// A host's disk has room for so many more bytes.
+    /// A host's disk has room for this many more bytes.
     DiskFull { host: u8, room: u32, time: u32 },
-    /// The next job of a kind fails on a host's disk.
+    /// The next job of this kind fails on a host's disk.
     IoError { host: u8, job: JobPlan },
     /// The next read on a host's disk is short.
     ShortRead { host: u8 },
-    /// A bit of a share's file turns over.
+    /// A bit of a share's file flips.
     Rot { share: u8, file: u8, byte: u32 },
-    /// A bit of what an order's downloads have left to the next one turns over, once there is one.
+    /// A bit of what an order's downloads left for the next one flips, as soon as there is something.
     RotStaged { order: u8, byte: u32 },
-    /// A host's disk takes so many microseconds for each job.
+    /// Each job of a host's disk takes this many microseconds.
     SlowDisk { host: u8, micros: u32, time: u32 },
-    /// So many renames fail on a host.
+    /// This many renames fail on a host.
     RenameFails { host: u8, times: u8 },
     /// Files that a host remembers are changed.
     ChangeKnown { host: u8 },
-    /// Somebody takes a name in an order's folder.
+    /// Another program takes a name in an order's folder.
     NameTaken { order: u8, file: u8 },
-    /// The DHT does something else with look-ups.
+    /// The DHT answers lookups differently.
     Dht { mood: DhtMood, time: u32 },
     /// A share's file is changed.
     ChangeFile { share: u8, file: u8 },
@@ -410,19 +410,19 @@ pub enum Trouble {
     RemoveFile { share: u8, file: u8 },
     /// A share is withdrawn.
     Withdraw { share: u8 },
-    /// A host's user limits all that is sent or fetched, in bytes a second; 0 takes the limit away.
+    /// A host's user limits everything that is sent or fetched, in bytes per second; 0 removes the limit.
     Limit { host: u8, up: bool, rate: u32 },
     /// A sharer's user limits a share.
     LimitShare { share: u8, rate: u32 },
     /// A receiver's user limits an order's download.
     LimitOrder { order: u8, rate: u32 },
-    /// A sharer's user gives a share more or less than others.
+    /// A sharer's user changes the priority of a share.
     PreferShare { share: u8, priority: Priority },
-    /// A receiver's user gives an order's download more or less than others.
+    /// A receiver's user changes the priority of an order's download.
     PreferOrder { order: u8, priority: Priority },
-    /// A share is paused, and goes on.
+    /// A share is paused, and resumed.
     PauseShare { share: u8, time: u32 },
-    /// A host's disk gives files their names before they are on it. Never drawn: what the canary is made of.
+    /// A host's disk publishes files before they are synced. Never drawn: used by the canary.
     ForgetsToSync { host: u8 },
 }
 
@@ -434,11 +434,11 @@ pub enum JobPlan {
     Scan,
     /// Reading for a receiver.
     Read,
-    /// Hashing ahead.
+    /// Hashing in advance.
     Hash,
-    /// Looking at a download's folder.
+    /// Inspecting a download's folder.
     Inspect,
-    /// Making a staging folder.
+    /// Creating a staging folder.
     Stage,
     /// Writing.
     Write,
@@ -449,7 +449,7 @@ pub enum JobPlan {
 }
 
 impl Trouble {
-    /// The host that it names.
+    /// The host that the fault names.
     pub(crate) fn host_mut(&mut self) -> Option<&mut u8> {
         match self {
             Self::Stall { host, .. }
@@ -476,7 +476,7 @@ impl Trouble {
         }
     }
 
-    /// The share that it names.
+    /// The share that the fault names.
     pub(crate) fn share_mut(&mut self) -> Option<&mut u8> {
         match self {
             Self::Rot { share, .. }
@@ -490,7 +490,7 @@ impl Trouble {
         }
     }
 
-    /// The order that it names.
+    /// The order that the fault names.
     pub(crate) fn order_mut(&mut self) -> Option<&mut u8> {
         match self {
             Self::NameTaken { order, .. }

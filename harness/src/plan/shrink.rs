@@ -1,11 +1,11 @@
-//! Making a plan that fails smaller, as long as it fails the same way.
+//! Reduces a failing plan to a smaller one that fails in the same way.
 
 use super::{
     ConflictPlan, FromPlan, HerePlan, LimitsPlan, PathPlan, Plan, Trouble, UserPlan, WayPlan,
 };
 
-/// Makes a plan smaller: tries one thing after the other, and keeps what `fails` still. Stops when nothing helps, or
-/// after `runs` tries. Returns the plan and how many tries it took.
+/// Shrinks a plan: tries one simplification after the other, and keeps those after which it still `fails`. Stops when
+/// none helps, or after `runs` tries. Returns the plan and the number of tries.
 pub fn shrink(plan: Plan, runs: u32, mut fails: impl FnMut(&Plan) -> bool) -> (Plan, u32) {
     let mut best = plan;
     let mut tried = 0;
@@ -31,7 +31,7 @@ pub fn shrink(plan: Plan, runs: u32, mut fails: impl FnMut(&Plan) -> bool) -> (P
     }
 }
 
-/// Plans that are one step smaller, the largest steps first.
+/// Plans that are one step smaller, largest steps first.
 fn candidates(plan: &Plan) -> Vec<Plan> {
     let mut found = Vec::new();
     let mut with = |change: &dyn Fn(&mut Plan)| {
@@ -80,7 +80,7 @@ fn candidates(plan: &Plan) -> Vec<Plan> {
     found
 }
 
-/// Takes in a change of the plan as one more candidate.
+/// Adds a change of the plan as another candidate.
 type With<'a> = &'a mut dyn FnMut(&dyn Fn(&mut Plan));
 
 fn simpler(plan: &Plan, with: With<'_>) {
@@ -152,7 +152,7 @@ fn simpler_share(plan: &Plan, at: usize, with: With<'_>) {
     }
 }
 
-/// The simplest way to a host.
+/// The simplest address of a host.
 const PLAIN: WayPlan = WayPlan {
     path: PathPlan::Direct,
     quic: false,
@@ -164,7 +164,7 @@ const PLAIN: WayPlan = WayPlan {
     setup: 0,
 };
 
-/// Limits that are in nobody's way.
+/// Limits large enough not to matter.
 const LARGE: LimitsPlan = LimitsPlan {
     window: 12,
     send_buffer: 6,
@@ -174,7 +174,7 @@ const LARGE: LimitsPlan = LimitsPlan {
     search: 30,
 };
 
-/// The number of something, when the one at `gone` is removed. `None` if it was that one.
+/// The new index of an item after the one at `gone` is removed. `None` if it was that one.
 fn renumber(number: u8, gone: usize) -> Option<u8> {
     match usize::from(number) {
         at if at == gone => None,
@@ -183,7 +183,7 @@ fn renumber(number: u8, gone: usize) -> Option<u8> {
     }
 }
 
-/// Keeps what still has a number.
+/// Keeps the items that still have an index.
 fn keep<T>(list: &mut Vec<T>, mut renumber: impl FnMut(&mut T) -> Option<()>) {
     list.retain_mut(|item| renumber(item).is_some());
 }
@@ -261,7 +261,7 @@ fn remove_host(plan: &mut Plan, gone: usize) {
     });
 }
 
-/// Without relays, and what needs them.
+/// Removes the relays, and everything that needs them.
 fn remove_relays(plan: &mut Plan) {
     plan.relays.clear();
     for host in &mut plan.hosts {

@@ -1,14 +1,14 @@
-//! What a plan must be to be run. Drawn plans are; files may have been written by anybody.
+//! Checks that a plan can be run. Drawn plans are always valid; files may have any content.
 
 use super::{FromPlan, PathPlan, Plan, Trouble};
 
-/// Bytes of one file, and of a pipe, at the most: a run is to be over soon.
+/// Maximum size of a file or pipe, in bytes, so that a run ends soon.
 const MOST_BYTES: u32 = 64 << 20;
-/// Things in each list at the most.
+/// Maximum number of items in each list.
 const MOST: usize = 200;
 
 impl Plan {
-    /// Why the plan can't be run, if it can't.
+    /// Why the plan can't be run, or `None` if it can.
     pub fn fault(&self) -> Option<String> {
         self.check().err()
     }

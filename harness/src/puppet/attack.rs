@@ -1,4 +1,4 @@
-//! Attacks: what a malicious receiver does to an honest sharer.
+//! Attacks by a malicious receiver on an honest sharer.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,48 +19,48 @@ use serde::{Deserialize, Serialize};
 use crate::World;
 use crate::ledger::{Fault, happened, promise};
 
-/// A way to attack.
+/// A kind of attack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Attack {
-    /// Requests without end.
+    /// Sends endless requests.
     RequestFlood,
-    /// The same range again and again.
+    /// Requests the same range repeatedly.
     Overlaps,
-    /// Ranges that are not there.
+    /// Requests ranges that do not exist.
     BadRanges,
-    /// Requests, and nothing that comes is ever read.
+    /// Sends requests and never reads an answer.
     NeverReads,
-    /// Knocks without the secret.
+    /// Sends a handshake request without the secret.
     Stranger,
-    /// Knocks with the short code's number and words of its own.
+    /// Sends a handshake request with the short code's number, but other words.
     Guesses,
-    /// Bytes that are no knock.
+    /// Sends bytes that are not a handshake request.
     Garbage,
-    /// Connects and says nothing.
+    /// Connects and sends nothing.
     Mute,
-    /// A frame of four gigabytes is announced.
+    /// Announces a frame of four gigabytes.
     HugeFrame,
-    /// The manifest, again and again.
+    /// Requests the manifest repeatedly.
     ManifestFlood,
-    /// Roots, again and again.
+    /// Requests roots repeatedly.
     RootFlood,
-    /// Pings without end.
+    /// Sends endless pings.
     PingFlood,
-    /// Reports of progress without end.
+    /// Sends endless progress reports.
     HaveFlood,
-    /// Greets twice.
+    /// Sends its greeting twice.
     HelloTwice,
     /// Says that it has everything, and comes again.
     Churn,
-    /// Sends what a sharer sends.
+    /// Sends messages that only sharers send.
     OtherRole,
     /// Sends its own frames a second time.
     Replay,
 }
 
 impl Attack {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: &'static [Self] = &[
         Self::RequestFlood,
         Self::Overlaps,
@@ -81,32 +81,32 @@ impl Attack {
         Self::Replay,
     ];
 
-    /// Whether whoever is attacked must end the link.
+    /// True if the attacked peer must end the link.
     pub fn must_end(self) -> bool {
         !matches!(self, Self::Overlaps | Self::NeverReads | Self::RequestFlood)
     }
 }
 
-/// Messages of one attack over one link.
+/// Number of messages of one attack over one link.
 const MANY: u64 = 300;
 
-/// What an attacking puppet knows.
+/// State of an attacking scripted peer.
 pub(super) struct Attacker {
     attack: Attack,
     secret: ShareSecret,
-    /// Entries of the share with bytes, and how many.
+    /// Non-empty entries of the share, with their sizes.
     files: Vec<(u32, u64)>,
-    /// The number of its short code, if it has one, with other words.
+    /// The number of the share's short code, if it has one, with other words.
     guess: Option<ShortCode>,
-    /// Handshakes under way.
+    /// Handshakes in progress.
     asking: BTreeMap<LinkId, Pake>,
     knocking: BTreeMap<LinkId, Initiator>,
-    /// Links on which the attack has begun.
+    /// Links on which the attack has started.
     begun: BTreeSet<LinkId>,
 }
 
 impl World {
-    /// A puppet attacks a share on a host, over a new link.
+    /// Makes a scripted peer attack a host's share, over a new link.
     pub fn puppet_attacks(
         &mut self,
         puppet: HostId,
@@ -137,14 +137,14 @@ impl World {
             begun: BTreeSet::new(),
         });
         if attack == Attack::NeverReads {
-            // It reads until it has keys.
+            // It reads until the link is keyed.
             self.puppet_mut(puppet).reads = true;
         }
         let route = self.route_to(host);
         self.connect(puppet, None, host, route);
     }
 
-    /// An attacker's link stands: it knocks, or what it does instead.
+    /// Starts an attack on a new link: with a handshake request, or with what it sends instead.
     pub(crate) fn attacker_is_up(&mut self, place: HostId, link: LinkId) {
         let (seed, local) = (self.draw(), self.peer(place));
         let puppet = self.puppet_mut(place);
@@ -190,7 +190,7 @@ impl World {
         self.say_raw(link, plain(&message::encode(&knock)));
     }
 
-    /// A reply to an attacker's knock. Whether the link has keys now.
+    /// Handles a reply to an attacker's handshake request. Returns true if the link is keyed now.
     pub(super) fn attacker_hears_reply(
         &mut self,
         place: HostId,
@@ -224,7 +224,7 @@ impl World {
         true
     }
 
-    /// The sharer's point: what a guess makes of it is put to the proof.
+    /// Handles the sharer's PAKE point: sends the password proof that results from a guess.
     fn guess(&mut self, place: HostId, link: LinkId, pake: Pake, point: &[u8]) {
         let (seed, local) = (self.draw(), self.peer(place));
         let puppet = self.puppet_mut(place);
@@ -243,7 +243,7 @@ impl World {
         self.say_raw(link, plain(&message::encode(&Proof { noise })));
     }
 
-    /// Something came over an attacker's link. Once it is welcome, the attack begins.
+    /// Handles a message on an attacker's link. The attack starts after the welcome.
     pub(super) fn attacker_hears(&mut self, place: HostId, link: LinkId, message: &Message) {
         if let Message::Ping { nonce } = message {
             let nonce = *nonce;

@@ -1,6 +1,6 @@
-//! Manifests that core refuses to make: names that lead elsewhere, signatures that are none.
+//! Manifests that core refuses to create: paths that lead out of the folder, invalid signatures.
 //!
-//! Encoded here by hand, after PROTOCOL.md, because core's own types can't hold them.
+//! Encoded by hand, according to PROTOCOL.md, because core's own types can't represent them.
 
 use bytes::Bytes;
 use ciborium::Value;
@@ -8,7 +8,7 @@ use handover_core::Keypair;
 use handover_core::manifest::ManifestId;
 use sha2::{Digest, Sha256};
 
-/// What stands before the body of a manifest when it is signed.
+/// Prefix of a manifest's body for signing.
 const SIGNED: &[u8] = b"handover manifest v1\0";
 
 /// Lists of paths, none of which may be shown to a user; a path with an arrow is a symlink.
@@ -34,17 +34,17 @@ pub const EVIL: &[&[&str]] = &[
     &["a -> b/../../.."],
 ];
 
-/// What stands before the body when it is hashed.
+/// Prefix of a manifest's body for hashing.
 const HASHED: &[u8] = b"handover manifest id v1\0";
 
-/// A manifest that nobody should believe, as it goes over a link, and the name that it has.
+/// A forged manifest in its encoded form, and its id.
 #[derive(Debug, Clone)]
 pub(super) struct Forged {
     pub(super) encoded: Bytes,
     pub(super) id: ManifestId,
 }
 
-/// A manifest of files with these paths, 100 bytes each, signed as it should be.
+/// A manifest of files with these paths, 100 bytes each, with a valid signature.
 pub(super) fn manifest_of(paths: &[&str], keys: &Keypair) -> Forged {
     let time = map([("s", Value::from(1_700_000_000))]);
     let entries = paths.iter().map(|path| entry(path, &time)).collect();
@@ -58,7 +58,7 @@ pub(super) fn manifest_of(paths: &[&str], keys: &Keypair) -> Forged {
     envelope(body, keys, signature.expect("Ed25519 signs"))
 }
 
-/// A manifest with a signature that is none.
+/// A manifest with an invalid signature.
 pub(super) fn unsigned(paths: &[&str], keys: &Keypair) -> Forged {
     let signed = manifest_of(paths, keys).encoded;
     let value: Value = ciborium::from_reader(&signed[..]).expect("it was just encoded");

@@ -1,4 +1,4 @@
-//! Lies: what a malicious sharer says instead of the truth.
+//! Lies of a malicious sharer.
 
 use bytes::{Bytes, BytesMut};
 use handover_core::chunk;
@@ -13,65 +13,65 @@ use super::{Say, Sharing};
 use crate::World;
 use crate::ledger::{Fault, happened};
 
-/// Weighs more than any limit of bad pieces.
+/// The weight of a lie that exceeds any limit of bad leaves.
 const ENOUGH: u32 = 1000;
 
-/// A way to lie.
+/// A kind of lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Lie {
-    /// A byte of an answer is another.
+    /// Changes a byte of an answer.
     BadLeaf,
-    /// A hash of a proof is another.
+    /// Changes a hash of a proof.
     BadProof,
-    /// Bytes are others, and come without proof and root: only the whole file shows it.
+    /// Changes bytes, and omits proof and root: only the whole file reveals it.
     Unproved,
-    /// The root is another, signed.
+    /// Sends a signed, but wrong root.
     WrongRoot,
-    /// Two roots for one file.
+    /// Sends two roots for one file.
     TwoRoots,
-    /// An answer says more bytes than it has.
+    /// Declares more bytes than the answer has.
     ShortPayload,
-    /// An answer that nobody asked for.
+    /// Sends an answer without a request.
     Unasked,
-    /// An answer comes twice.
+    /// Sends an answer twice.
     Twice,
-    /// Nothing was forgotten, but it says so.
+    /// Says that it has forgotten a request, although nobody told it to.
     Forgets,
-    /// No answer to any request, while pings are answered.
+    /// Answers pings, but no request.
     SlowLoris,
-    /// The link is dropped.
+    /// Drops the link.
     EarlyEnd,
-    /// The link is dropped in the middle of a frame.
+    /// Drops the link in the middle of a frame.
     CutFrame,
-    /// A frame of four gigabytes is announced.
+    /// Announces a frame of four gigabytes.
     HugeFrame,
-    /// Bytes that are no frame.
+    /// Sends bytes that are not a frame.
     Garbage,
-    /// A manifest of an endless length is announced.
+    /// Announces a manifest of unbounded length.
     HugeManifest,
-    /// Another manifest comes than was announced.
+    /// Sends another manifest than announced.
     OtherManifest,
-    /// A manifest without a signature.
+    /// Sends a manifest without a valid signature.
     Unsigned,
-    /// A manifest with paths that lead elsewhere: which of [`EVIL`].
+    /// Sends a manifest with paths that lead out of the folder: this list of [`EVIL`].
     EvilPaths(u8),
-    /// Files that are there are said to be gone.
+    /// Says that existing files are gone.
     FalseFailure,
-    /// The first file is said to have failed, again and again.
+    /// Says repeatedly that the first file has failed.
     FailsLate,
-    /// Pings without end.
+    /// Sends endless pings.
     Flood,
-    /// A message that only receivers send.
+    /// Sends a message that only receivers send.
     OtherRole,
-    /// The share is withdrawn in mid-transfer.
+    /// Withdraws the share mid-transfer.
     Withdraws,
-    /// The chunks of a file are in another order than it says.
+    /// Lists a file's chunks in the wrong order.
     BadChunks,
 }
 
 impl Lie {
-    /// Every kind that needs nothing but somebody who fetches.
+    /// All kinds that need nothing but a receiver.
     pub const DRAWN: &'static [Self] = &[
         Self::BadLeaf,
         Self::BadProof,
@@ -98,14 +98,14 @@ impl Lie {
         Self::Withdraws,
     ];
 
-    /// Whether it stands in the manifest, so that nobody may ever be shown an offer.
+    /// True if the manifest itself is forged, so that its offer must never be shown to a user.
     pub fn forges(self) -> bool {
         matches!(self, Self::Unsigned | Self::EvilPaths(_))
     }
 }
 
 impl World {
-    /// A sharing puppet tells a lie: with each message that it fits into, after `truths` messages that it leaves alone.
+    /// Makes a sharing scripted peer lie in each suitable message, after `truths` truthful ones.
     pub fn puppet_lies(&mut self, puppet: HostId, lie: Lie, truths: u32) {
         self.liars += 1;
         let sharing = self.forge_manifest(puppet, lie);
@@ -145,7 +145,7 @@ impl World {
         sharing
     }
 
-    /// The next sealed frame on a puppet's link is a lie that can be seen at once.
+    /// Registers the next sealed frame on a scripted peer's link as a detectable lie.
     pub(super) fn lie(&mut self, link: LinkId, weight: u32) {
         let across = LinkId(link.0 ^ 1);
         let number = self.puppet_link(link).next_seq + 1;
@@ -153,9 +153,9 @@ impl World {
     }
 }
 
-/// What became of a message.
+/// A message after an attempt to change it.
 enum Twisted {
-    /// The lie does not fit it.
+    /// The lie does not fit the message.
     Truth(Message, Bytes),
     Lie(Vec<Say>),
 }
@@ -221,7 +221,7 @@ fn lie_of(messages: impl IntoIterator<Item = Message>) -> Twisted {
     )
 }
 
-/// An answer, taken apart.
+/// An answer, split into its fields.
 struct Data {
     id: u64,
     served: Vec<Served>,
@@ -244,7 +244,7 @@ impl Data {
         Twisted::Truth(message, payload)
     }
 
-    /// It is said, and then more.
+    /// Sends the answer, followed by these.
     fn with(self, more: Vec<Say>) -> Twisted {
         let (message, payload) = self.message();
         let mut said = vec![Say::Sealed(message, payload)];
@@ -252,7 +252,7 @@ impl Data {
         Twisted::Lie(said)
     }
 
-    /// It is a lie that can be seen at once.
+    /// Sends the answer as a detectable lie.
     fn lie(self, weight: u32) -> Twisted {
         let (message, payload) = self.message();
         Twisted::Lie(vec![Say::Lie(message, payload, weight)])
@@ -337,7 +337,7 @@ fn twist_data(lie: Lie, sharing: &Sharing, mut data: Data) -> Twisted {
     }
 }
 
-/// Lies that are about the link and not about the answer.
+/// Lies about the link instead of the answer.
 fn twist_link(lie: Lie, data: Data, first: u32) -> Twisted {
     let raw = |bytes: &'static [u8]| Say::Raw(Bytes::from_static(bytes));
     match lie {
@@ -345,9 +345,9 @@ fn twist_link(lie: Lie, data: Data, first: u32) -> Twisted {
         Lie::EarlyEnd => Twisted::Lie(vec![Say::HangUp]),
         Lie::CutFrame => Twisted::Lie(vec![raw(&[0, 0, 16, 0, 1, 2, 3]), Say::HangUp]),
         Lie::HugeFrame => Twisted::Lie(vec![raw(&[0xff; 4])]),
-        // A length of 40, and bytes that nobody has sealed.
+        // A length of 40, followed by unsealed bytes.
         Lie::Garbage => Twisted::Lie(vec![raw(&[0, 0, 0, 40]), raw(&[0x5a; 40])]),
-        // By the third answer the first file may be whole.
+        // By the third answer the first file may be complete.
         Lie::FailsLate if data.id % 4 >= 2 => {
             let failed = Message::Failed {
                 entry: first,
@@ -360,7 +360,7 @@ fn twist_link(lie: Lie, data: Data, first: u32) -> Twisted {
     }
 }
 
-/// The first entry that has bytes.
+/// The first entry that is not empty.
 fn first_file(sharing: &Sharing) -> u32 {
     let entries = sharing.manifest.manifest().entries();
     let at = entries.iter().position(|entry| entry.size() > Some(0));

@@ -1,4 +1,4 @@
-//! Puppets: they know the wire and the secret, and keep no promise but the scenario's.
+//! Scripted peers: they know the wire protocol and the secret, and follow only the scenario.
 
 mod attack;
 mod forge;
@@ -30,51 +30,51 @@ use sharer::Sharer;
 pub use sharer::Sharing;
 pub use stand_in::StandIn;
 
-/// How long a puppet waits for what should come at once.
+/// Time that a scripted peer waits for what should happen immediately.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Something that a puppet says.
+/// Something that a scripted peer sends.
 #[derive(Debug, Clone)]
 pub enum Say {
-    /// A message and its payload, sealed as it should be.
+    /// A correctly sealed message and its payload.
     Sealed(Message, Bytes),
-    /// These bytes, as they are.
+    /// Raw bytes.
     Raw(Bytes),
-    /// A sealed message that its receiver must see through: it weighs so much. A bad piece weighs one, anything else
-    /// is enough by itself.
+    /// A sealed message that the receiver must recognise as a lie, with its weight: a bad leaf counts as one, anything
+    /// else is enough on its own.
     Lie(Message, Bytes, u32),
-    /// Nothing more: the link is dropped.
+    /// Drops the link.
     HangUp,
 }
 
-/// Turns what an honest sharer would say into what this one says.
+/// Replaces an honest sharer's message by what this one sends.
 type Twist = Box<dyn FnMut(Message, Bytes) -> Vec<Say>>;
 
-/// Someone without an engine.
+/// A peer without an engine.
 pub(crate) struct Puppet {
     keys: Keypair,
-    /// Whether it takes what it is sent.
+    /// True if it reads what it receives.
     pub(crate) reads: bool,
     links: BTreeMap<LinkId, PuppetLink>,
     sharer: Option<Sharer>,
     twist: Option<Twist>,
     attacker: Option<Attacker>,
-    /// What it answers to a proof of a short code's words.
+    /// How it answers a password proof.
     stand_in: StandIn,
 }
 
-/// A puppet's end of a link.
+/// A scripted peer's end of a link.
 #[derive(Debug)]
 pub struct PuppetLink {
     peer: PeerId,
     listens: bool,
     next_seq: u64,
     told: Vec<u32>,
-    /// Frames that came without keys.
+    /// Frames received before the link was keyed.
     pub plain: Vec<Bytes>,
-    /// Frames that came with keys.
+    /// Sealed frames received.
     pub frames: Vec<Frame>,
-    /// The other side is gone.
+    /// True if the other side is gone.
     pub is_over: bool,
 }
 
@@ -104,7 +104,7 @@ impl Puppet {
 }
 
 impl World {
-    /// A puppet on the local network.
+    /// Adds a scripted peer on the local network.
     pub fn add_puppet(&mut self) -> HostId {
         let id = self.network.add_host();
         let puppet = Puppet {
@@ -121,12 +121,12 @@ impl World {
         id
     }
 
-    /// A puppet takes nothing more of what it is sent.
+    /// Makes a scripted peer stop reading.
     pub fn stop_reading(&mut self, puppet: HostId) {
         self.puppet_mut(puppet).reads = false;
     }
 
-    /// A puppet connects to a host; returns its end once the link stands.
+    /// Connects a scripted peer to a host. Returns its end once the link is established.
     pub fn puppet_dials(&mut self, puppet: HostId, host: HostId) -> LinkId {
         let before = self.puppet(puppet).links.keys().next_back().copied();
         let route = self.route_to(host);
@@ -136,7 +136,7 @@ impl World {
         newest(self).expect("a link that stands")
     }
 
-    /// A puppet proves a share's secret on a link, and has keys then.
+    /// Performs a handshake with a share's secret on a scripted peer's link, which keys the link.
     pub fn puppet_knocks(&mut self, puppet: HostId, link: LinkId, secret: &ShareSecret) {
         let seed = self.draw();
         let state = &self.puppet(puppet).links[&link];
@@ -161,7 +161,7 @@ impl World {
         self.puppet_reads(link);
     }
 
-    /// A puppet joins a share as a receiver: dials, knocks and greets.
+    /// Makes a scripted peer join a share as a receiver: dial, handshake, greeting.
     pub fn puppet_joins(&mut self, puppet: HostId, host: HostId, ticket: &Ticket) -> LinkId {
         let link = self.puppet_dials(puppet, host);
         self.puppet_knocks(puppet, link, &ticket.secret);
@@ -170,15 +170,15 @@ impl World {
         link
     }
 
-    /// A puppet seals and sends a message without a payload. Returns the frame.
+    /// Makes a scripted peer seal and send a message without a payload. Returns the frame.
     pub fn say(&mut self, link: LinkId, message: &Message) -> Bytes {
         self.say_with(link, message, b"")
     }
 
-    /// A puppet seals and sends a message.
+    /// Makes a scripted peer seal and send a message. Returns the frame.
     pub fn say_with(&mut self, link: LinkId, message: &Message, payload: &[u8]) -> Bytes {
         let Some(end) = self.ends.get_mut(&link) else {
-            return Bytes::new(); // The other side is gone; a puppet does not mind.
+            return Bytes::new(); // The other side is gone; a scripted peer ignores that.
         };
         let Place::Puppet(puppet) = &mut self.places[end.place.0 as usize] else {
             panic!("only puppets are made to say something");
@@ -191,7 +191,7 @@ impl World {
         frame
     }
 
-    /// A puppet sends bytes as they are.
+    /// Makes a scripted peer send raw bytes.
     pub fn say_raw(&mut self, link: LinkId, bytes: impl Into<Bytes>) {
         if let Some(end) = self.ends.get_mut(&link) {
             end.wire.put(bytes.into());
@@ -199,7 +199,7 @@ impl World {
         }
     }
 
-    /// A puppet's end of a link, the other side of which may be gone.
+    /// A scripted peer's end of a link, even if the other side is gone.
     pub fn puppet_link(&self, link: LinkId) -> &PuppetLink {
         let puppets = self.places.iter().filter_map(|place| match place {
             Place::Puppet(puppet) => Some(puppet),
@@ -209,7 +209,7 @@ impl World {
         links.next().expect("a puppet's link")
     }
 
-    /// Takes in what came over a puppet's link.
+    /// Reads what has arrived on a scripted peer's link.
     pub(crate) fn puppet_reads(&mut self, link: LinkId) {
         while let Some(end) = self.ends.get_mut(&link) {
             end.wire.read(&mut self.network);
@@ -229,7 +229,7 @@ impl World {
                 if listens {
                     self.answer_knock(place, link, &body);
                 } else if !self.attacker_hears_reply(place, link, &body) {
-                    return; // What follows is sealed with keys that are on their way.
+                    return; // What follows is sealed with keys that are not set yet.
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! A puppet that shares: all that a sharer must do, and one twist.
+//! A scripted peer that shares: does everything a sharer must, except for one twist.
 
 use std::sync::{Arc, OnceLock};
 
@@ -24,7 +24,7 @@ use crate::World;
 use crate::disk::{SourceKind, cut};
 use crate::tree::Tree;
 
-/// A file of a puppet's, hashed once it is asked for.
+/// A shared file, hashed on first use.
 #[derive(Debug)]
 struct Shared {
     bytes: Bytes,
@@ -50,17 +50,17 @@ impl Shared {
     }
 }
 
-/// What a puppet shares.
+/// What a scripted peer shares.
 #[derive(Debug, Clone)]
 pub struct Sharing {
-    /// What receivers are given.
+    /// The ticket for receivers.
     pub ticket: Ticket,
-    /// Its manifest.
+    /// The manifest.
     pub manifest: SignedManifest,
-    /// The puppet's identity.
+    /// The scripted peer's identity.
     pub keys: Keypair,
     files: Arc<Vec<Shared>>,
-    /// What it gives out as its manifest, if that is another.
+    /// The manifest that it sends instead, if it is forged.
     pub(super) forged: Option<Forged>,
 }
 
@@ -70,13 +70,13 @@ impl Sharing {
         SignedRoots::sign(&self.manifest.id(), roots, &self.keys).expect("a few roots")
     }
 
-    /// What it gives out as its manifest.
+    /// The encoded manifest that it sends.
     pub(super) fn encoded(&self) -> &Bytes {
         let forged = self.forged.as_ref();
         forged.map_or(self.manifest.encoded(), |forged| &forged.encoded)
     }
 
-    /// Which manifest it says that is.
+    /// The id of the manifest that it announces.
     fn id(&self) -> ManifestId {
         let forged = self.forged.as_ref();
         forged.map_or(self.manifest.id(), |forged| forged.id)
@@ -116,7 +116,7 @@ impl Sharing {
     }
 }
 
-/// What a puppet does for its share.
+/// The sharing state of a scripted peer.
 pub(super) struct Sharer {
     sharing: Sharing,
 }
@@ -126,7 +126,7 @@ impl Sharer {
         &mut self.sharing
     }
 
-    /// What an honest sharer says to this; `told` are the entries whose roots went out on the link.
+    /// An honest sharer's answer to a message; `told` are the entries whose roots have been sent on the link.
     fn answer(&self, message: Message, told: &mut Vec<u32>) -> Option<(Message, Bytes)> {
         let encoded = self.sharing.encoded();
         match message {
@@ -189,14 +189,14 @@ impl Sharer {
 }
 
 impl World {
-    /// A puppet shares a tree of files, honestly until it gets a [twist](World::twist).
+    /// Makes a scripted peer share a tree, honestly until it gets a [twist](World::twist).
     pub fn puppet_shares(&mut self, puppet: HostId, tree: Tree) -> Sharing {
         let keys = self.puppet(puppet).keys.clone();
         let signer = keys.clone();
         self.puppet_shares_signed_by(puppet, tree, &signer)
     }
 
-    /// A puppet shares a tree with a manifest that somebody else signed.
+    /// Makes a scripted peer share a tree with a manifest signed by this key.
     pub fn puppet_shares_signed_by(
         &mut self,
         puppet: HostId,
@@ -239,14 +239,14 @@ impl World {
         sharing
     }
 
-    /// A puppet has all that somebody shares, and the roots that were signed for it. What it says is a sharer's, until a
-    /// [twist](World::twist) makes it a seeder's.
+    /// Gives a scripted peer everything that somebody shares, including the signed roots. It answers like a sharer,
+    /// until a [twist](World::twist) makes it answer like a seeder.
     pub fn puppet_has(&mut self, puppet: HostId, sharing: &Sharing) {
         let sharing = sharing.clone();
         self.puppet_mut(puppet).sharer = Some(Sharer { sharing });
     }
 
-    /// From now on, what a sharing puppet would honestly say goes through this first.
+    /// Passes everything that a sharing scripted peer would honestly send through this function.
     pub fn twist(
         &mut self,
         puppet: HostId,
@@ -259,7 +259,7 @@ impl World {
         let knock = match message::decode(body) {
             Ok(Opening::Secret(knock)) => knock,
             Ok(Opening::Short(knock)) => return self.guess_words(place, link, &knock),
-            // The proof that is due after that. It could be tried on one guess at the words; a guess is wrong.
+            // The password proof that follows. It could be checked against one guess at the words; a guess is wrong.
             Err(_) => return self.answer_proof(place, link),
         };
         let (seed, local) = (self.draw(), self.peer(place));
@@ -272,7 +272,7 @@ impl World {
         let id = sharer.sharing.id();
         let (psk, peer) = (secret.psk(), puppet.links[&link].peer);
         let answered = handshake::respond(&psk, &secret.tag(), &local, &peer, &knock.noise, seed);
-        // Who serves knocks at whoever is near: for another share, too.
+        // Seeders also contact neighbours that have other shares.
         let Ok((noise, keys)) = answered else {
             let refused = KnockReply::Refused(Refusal::NoSuchShare);
             return self.say_raw(link, plain(&message::encode(&refused)));

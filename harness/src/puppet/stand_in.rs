@@ -1,5 +1,5 @@
-//! Stand-ins: puppets that somebody finds by a short code's number, who act as if they had that code. Each proof of its words
-//! that they get is one guess at them.
+//! Impostors: scripted peers found by a short code's number that act as if they had that code. Each password proof that
+//! they receive lets them test one guess at the words.
 
 use std::time::Duration;
 
@@ -15,37 +15,37 @@ use serde::{Deserialize, Serialize};
 use crate::World;
 use crate::ledger::{Fault, happened};
 
-/// How often one that drips lets a byte go, and how many bytes it has.
+/// Interval between the bytes of a dripped frame. `DRIPS` is the length of its body.
 const DRIP_EVERY: Duration = Duration::from_secs(1);
 const DRIPS: usize = 200;
 
-/// What a stand-in answers to a proof.
+/// How an impostor answers a password proof.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StandIn {
-    /// That the words are others.
+    /// Says that the words are wrong.
     #[default]
     Refuses,
-    /// Nothing.
+    /// Sends nothing.
     Silent,
-    /// That it is busy.
+    /// Says that it is busy.
     Busy,
-    /// It has no such share, after all.
+    /// Says that it has no such share.
     Forgets,
-    /// The link is dropped.
+    /// Drops the link.
     HangsUp,
-    /// A frame, of which one byte comes after the other.
+    /// Sends a frame byte by byte.
     Drips,
-    /// Something that is no answer.
+    /// Sends something that is not a reply.
     Rubbish,
-    /// An answer as from somebody who has guessed other words.
+    /// Sends a reply like a peer that has guessed other words.
     Guesses,
-    /// Nothing, not even to the knock before: so it gets no proof.
+    /// Does not even answer the handshake request, so it gets no proof.
     Mute,
 }
 
 impl StandIn {
-    /// Every kind.
+    /// All kinds.
     pub const ALL: &'static [Self] = &[
         Self::Refuses,
         Self::Silent,
@@ -58,7 +58,7 @@ impl StandIn {
         Self::Mute,
     ];
 
-    /// What the ledger counts it as.
+    /// The fault that it is counted as.
     fn fault(self) -> Fault {
         match self {
             Self::Refuses => Fault::StandInRefuses,
@@ -75,7 +75,7 @@ impl StandIn {
 }
 
 impl World {
-    /// A puppet stands in for whoever has a short code: in the DHT where codes are looked for, or else on a local network.
+    /// Makes a scripted peer an impostor of short codes' sharers: in the DHT, or only on its local network.
     pub fn stand_in(&mut self, puppet: HostId, how: StandIn, in_dht: bool) {
         self.puppet_mut(puppet).stand_in = how;
         if in_dht {
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    /// Somebody knocks with a code's number: the puppet guesses at the words.
+    /// Answers a handshake request with a code's number, by guessing the words.
     pub(super) fn guess_words(&mut self, place: HostId, link: LinkId, knock: &ShortKnock) {
         let how = self.puppet(place).stand_in;
         if how == StandIn::Mute {
@@ -100,7 +100,7 @@ impl World {
         self.reply(link, &KnockReply::Point(point));
     }
 
-    /// The proof that is due after that has come.
+    /// Answers the password proof that follows.
     pub(super) fn answer_proof(&mut self, place: HostId, link: LinkId) {
         let how = self.puppet(place).stand_in;
         happened(how.fault());

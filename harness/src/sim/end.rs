@@ -1,4 +1,4 @@
-//! The end of a run: everything heals, and what is owed must come.
+//! The end of a run: all faults end, and the remaining downloads must complete.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::disk::SourceKind;
 use crate::ledger::promise;
 use crate::plan::{FromPlan, UserPlan};
 
-/// How long whoever is malicious may stay connected, once it has shown itself.
+/// Time that a malicious peer may stay connected after it has revealed itself.
 const GRACE: Duration = Duration::from_secs(20);
-/// How long a program may take to end in order.
+/// Time that a program may take for a clean shutdown.
 const LAST_ORDERS: Duration = Duration::from_mins(1);
 
 impl Sim<'_> {
-    /// Every fault is over. Whoever gave up tries again.
+    /// Ends every fault. Users who gave up try again.
     pub(super) fn heal(&mut self) {
         self.healed = true;
         self.world.heal();
@@ -40,7 +40,7 @@ impl Sim<'_> {
         }
     }
 
-    /// What can complete does; who is malicious is gone; all ends when it is told to.
+    /// Checks that everything that can complete does, that malicious peers are gone, and that all programs shut down.
     pub(super) fn finish(&mut self) {
         let bound = self.world.now() + self.bound();
         while self.world.now() < bound && !(0..self.orders.len()).all(|at| self.is_over(at)) {
@@ -59,7 +59,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Lets so much time pass, whatever ends meanwhile.
+    /// Lets this much time pass, even if something ends meanwhile.
     fn wait_for(&mut self, time: Duration) {
         let until = self.world.now() + time;
         while self.world.now() < until {
@@ -68,13 +68,13 @@ impl Sim<'_> {
         }
     }
 
-    /// Nothing more is to come of an order.
+    /// True if an order needs no more time.
     fn is_over(&self, at: usize) -> bool {
         let order = &self.orders[at];
         order.settled || (order.download.is_none() && !self.is_owed(at))
     }
 
-    /// Whether all that an order wants can be had, now that everything is well.
+    /// True if everything that an order wants is available, now that all faults have ended.
     fn is_owed(&self, at: usize) -> bool {
         let plan = &self.plan.orders[at];
         let FromPlan::Share(share) = plan.from else {
@@ -89,7 +89,8 @@ impl Sim<'_> {
         !(share.over || share.is_empty() || once || unsuitable || rotten || unwanted)
     }
 
-    /// How long the slowest way takes for all that is wanted, with time to notice what was lost, and to try again.
+    /// Time limit for all orders: the transfer of everything over the slowest path, with time to detect losses and
+    /// retry.
     fn bound(&self) -> Duration {
         let ways = self.plan.hosts.iter().flat_map(|host| &host.ways);
         let rates = ways.map(|way| {
@@ -99,7 +100,7 @@ impl Sim<'_> {
             } else {
                 way.rate.into()
             };
-            // A window of four leaves is the least that is asked for ahead.
+            // At least four leaves are requested ahead.
             window
                 .min(rate)
                 .min(1024 * 1000 / (2 * u64::from(way.delay.max(1))))
@@ -153,7 +154,7 @@ impl Sim<'_> {
         }
     }
 
-    /// All programs are told to end, and do.
+    /// Shuts down all programs, and checks that they end.
     fn end_everything(&mut self) {
         for host in self.hosts.clone() {
             self.world.command(host, Command::Shutdown);
@@ -175,7 +176,7 @@ impl Sim<'_> {
         }
     }
 
-    /// A program that was told to end has ended.
+    /// Checks that a program has shut down.
     fn judge_shutdown(&self, host: HostId) {
         let ended = |event: &Event| matches!(event, Event::ShutDown);
         let ended = self.world.events(host).iter().rev().take(50).any(ended);

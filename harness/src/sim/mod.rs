@@ -1,7 +1,7 @@
-//! Running a plan, and judging the run.
+//! Runs plans, and judges the runs.
 //!
-//! [`run`] builds the plan's world, lets its time go on and makes its trouble, plays its users, heals everything, and
-//! then wants what is owed: whoever can complete does, whoever is malicious is gone, everything ends.
+//! [`run`] builds the plan's world, advances its time, injects its faults, acts as its users, and ends all faults. It
+//! then requires that everything that can complete does, that malicious peers are gone, and that everything ends.
 
 mod end;
 mod orders;
@@ -25,38 +25,38 @@ use orders::{Order, UserAct};
 use shares::Share;
 pub use verdict::{Class, Failure, Run, run, run_narrated};
 
-/// Something that the plan, or what came of it, will do.
+/// A scheduled action, from the plan or as a consequence of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Act {
-    /// A share is made.
+    /// Creates a share.
     Open(usize),
-    /// An order is placed, for the first time or again.
+    /// Places an order, for the first time or again.
     Order(usize),
-    /// A user does something about an order's download, if it still is this one.
+    /// A user acts on an order's download, if it is still the one with this attempt number.
     User(usize, u64, UserAct),
-    /// The plan's fault with this number.
+    /// Injects the plan's fault with this index.
     Fault(usize),
-    /// Links stop for a moment, so many times more.
+    /// Stalls links briefly, and repeats that this many times.
     Burst(usize, u32),
-    /// A share that was paused goes on.
+    /// Resumes a paused share.
     ShareGoesOn(usize),
-    /// A host that was ended in order is off, and comes back after so many milliseconds.
+    /// Powers off a host after a clean shutdown; it is restarted after this many milliseconds.
     PowerOff(usize, u32),
-    /// A host has power again.
+    /// Restarts a host.
     Restart(usize),
-    /// A host's disk has room again.
+    /// Frees space on a host's disk.
     RoomAgain(usize),
-    /// A host's disk is as quick as before.
+    /// Restores the speed of a host's disk.
     DiskSpeed(usize),
-    /// The DHT is well again.
+    /// Ends the DHT's faults.
     DhtWell,
-    /// An attacker begins once more.
+    /// Starts an attack once more.
     Attack(usize, u8),
-    /// Everything heals.
+    /// Ends all faults.
     Heal,
 }
 
-/// A run.
+/// A run in progress.
 struct Sim<'a> {
     plan: &'a Plan,
     world: World,
@@ -67,19 +67,19 @@ struct Sim<'a> {
     orders: Vec<Order>,
     agenda: BinaryHeap<Reverse<(Time, u64, Act)>>,
     next: u64,
-    /// Hosts whose disk had trouble: files may fail there.
+    /// Hosts whose disks had faults, so that files may fail there.
     troubled: BTreeSet<usize>,
-    /// Hosts whose programs were told to end, and are not off yet.
+    /// Hosts whose programs were told to shut down and are not off yet.
     ending: BTreeSet<usize>,
-    /// How often each host has moved.
+    /// Number of moves of each host.
     moves: Vec<u8>,
     healed: bool,
-    /// How many endings were seen to: what ends while an act is performed is seen to after it.
+    /// Number of endings processed. Endings that occur while an action is performed are processed after it.
     heard: u64,
 }
 
 impl Sim<'_> {
-    /// Lets the plan's time go on until nothing is planned any more.
+    /// Runs the plan's actions until none are left.
     fn go(&mut self) {
         while let Some(Reverse((at, _, _))) = self.agenda.peek() {
             let at = *at;
@@ -93,7 +93,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Lets time pass, or less if something has ended meanwhile.
+    /// Lets this much time pass, or less if something ends meanwhile.
     fn wait(&mut self, time: Duration) {
         let seen = self.heard;
         self.world.run_until(|world| world.endings != seen, time);
@@ -137,7 +137,7 @@ impl Sim<'_> {
     }
 }
 
-/// When users of a host that sleeps look again whether it does.
+/// Interval at which users of a suspended host check whether it is awake.
 const ASLEEP: Duration = Duration::from_millis(500);
 
 fn millis(time: u32) -> Duration {

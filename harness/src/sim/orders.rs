@@ -1,4 +1,4 @@
-//! The plan's orders: downloads, and the users who made them. A user whose download fails tries again.
+//! The plan's orders: downloads and their users. A user whose download fails tries again.
 
 use std::time::Duration;
 
@@ -17,38 +17,39 @@ use crate::plan::{AttackerPlan, ConflictPlan, FromPlan, HerePlan, OrderPlan, Use
 use crate::tree::{Tree, content};
 use crate::world::{Answer, Fetch};
 
-/// How often a user tries again while nothing is well.
+/// Maximum number of attempts before all faults end.
 const PATIENCE: u64 = 6;
 
-/// An order, over all its downloads.
+/// An order, across all its downloads.
 #[derive(Default)]
 pub(super) struct Order {
-    /// The download that is under way.
+    /// The download in progress.
     pub(super) download: Option<DownloadId>,
-    /// Downloads so far.
+    /// Number of downloads so far.
     pub(super) attempts: u64,
-    /// Downloads since everything was healed.
+    /// Number of downloads since all faults ended.
     pub(super) attempts_in_health: u64,
-    /// What is in its folder, once that was made.
+    /// Content of its folder, once that was created.
     pub(super) folder: Option<Tree>,
-    /// What its downloads have left there for the next one.
+    /// Data that its downloads left for the next one.
     pub(super) leftover: Leftover,
-    /// Bytes of content that have come over all its downloads, and how often one was cut short or lost a link.
+    /// Content bytes received over all its downloads. `cuts` is the number of times that one was cut short or lost a
+    /// link.
     pub(super) came: u64,
-    /// Bytes that the largest of them wanted.
+    /// Bytes that the largest of its downloads wanted.
     pub(super) wanted: u64,
     pub(super) cuts: u64,
-    /// A bit of what the download under way leaves will turn over.
+    /// Byte whose bit flips in the data that the current download leaves.
     pub(super) rots: Option<usize>,
-    /// One has: some of it is to come again.
+    /// True if a bit has flipped: some content must be fetched again.
     pub(super) is_rotten: bool,
-    /// The user wants nothing more: it is here, or they gave up.
+    /// True if the user wants nothing more: the download is complete, or they gave up.
     pub(super) settled: bool,
-    /// The user has said that they don't want it.
+    /// True if the user has declined or cancelled.
     pub(super) unwanted: bool,
 }
 
-/// What a user does.
+/// An action of a user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum UserAct {
     Accept,
@@ -71,7 +72,7 @@ impl Sim<'_> {
             return self.plan_act(ASLEEP, Act::Order(at));
         }
         let Some(source) = self.source(at) else {
-            // Whoever shares has not yet said the code.
+            // The sharer has no code yet.
             if !self.orders[at].settled {
                 self.plan_act(Duration::from_millis(500), Act::Order(at));
             }
@@ -91,7 +92,7 @@ impl Sim<'_> {
         self.hear_order(at);
     }
 
-    /// Where an order's bytes are to come from.
+    /// The source for an order, if there is one yet.
     fn source(&mut self, at: usize) -> Option<FetchSource> {
         let plan = &self.plan.orders[at];
         match plan.from {
@@ -136,7 +137,7 @@ impl Sim<'_> {
         let plan = &self.plan.orders[at];
         let order = &self.orders[at];
         let on_conflict = match plan.conflict {
-            // What is there already is not fetched again.
+            // Do not fetch again what is already present.
             _ if again => OnConflict::Skip,
             ConflictPlan::Rename => OnConflict::Rename,
             ConflictPlan::Skip => OnConflict::Skip,
@@ -170,7 +171,7 @@ impl Sim<'_> {
         }
     }
 
-    /// What an order's folder holds before.
+    /// Initial content of an order's folder.
     fn existing(&self, plan: &OrderPlan) -> Tree {
         let mut tree = existing(plan);
         let shared = match plan.from {
@@ -196,7 +197,7 @@ impl Sim<'_> {
         tree
     }
 
-    /// How many entries a share has.
+    /// Number of entries of a share.
     fn entries(&self, from: FromPlan) -> u32 {
         let entries = match from {
             FromPlan::Liar(liar) => {
@@ -211,7 +212,7 @@ impl Sim<'_> {
         u32::try_from(entries).unwrap_or(u32::MAX)
     }
 
-    /// Plans what an order's user does beside waiting.
+    /// Schedules what an order's user does besides waiting.
     fn plan_user(&mut self, at: usize, attempt: u64) {
         let user = self.plan.orders[at].user;
         let mut act = |after: u32, act| self.plan_act(millis(after), Act::User(at, attempt, act));
@@ -236,7 +237,7 @@ impl Sim<'_> {
             UserAct::Accept => {
                 let offered = |event: &Event| matches!(event, Event::Offer { download: offered, .. } if *offered == download);
                 if !self.world.events(host).iter().any(offered) {
-                    // Nothing to accept yet: they look again later.
+                    // Nothing to accept yet: check again later.
                     let again = Act::User(at, attempt, UserAct::Accept);
                     return self.plan_act(Duration::from_millis(700), again);
                 }
@@ -261,7 +262,7 @@ impl Sim<'_> {
         self.hear_order(at);
     }
 
-    /// Downloads may have ended.
+    /// Processes downloads that have ended.
     pub(super) fn hear_orders(&mut self) {
         for at in 0..self.orders.len() {
             self.hear_order(at);
@@ -296,7 +297,7 @@ impl Sim<'_> {
         }
     }
 
-    /// A download is over, in whatever way: its folder is the user's again.
+    /// Takes back the folder of a download that has ended in any way.
     pub(super) fn take_folder(&mut self, at: usize, download: DownloadId) {
         let plan = &self.plan.orders[at];
         let disk = self.world.disk(self.hosts[usize::from(plan.host)]);
@@ -318,7 +319,7 @@ impl Sim<'_> {
         order.download = None;
     }
 
-    /// A download came to nothing.
+    /// Retries after a failed download.
     pub(super) fn try_again(&mut self, at: usize) {
         let order = &mut self.orders[at];
         let from_liar = matches!(self.plan.orders[at].from, FromPlan::Liar(_));
@@ -330,14 +331,14 @@ impl Sim<'_> {
         }
     }
 
-    /// A pipe goes to who asks first, and there may be others.
+    /// True if others may fetch the same share. A pipe goes to the first receiver that asks.
     pub(super) fn others_want_it(&self, from: FromPlan) -> bool {
         let orders = self.plan.orders.iter().filter(|order| order.from == from);
         let attacked = |attacker: &AttackerPlan| from == FromPlan::Share(attacker.share);
         orders.count() > 1 || self.plan.attackers.iter().any(attacked)
     }
 
-    /// A download that says it has all must have it.
+    /// Checks the summary of a completed download.
     fn judge_summary(&self, at: usize, download: DownloadId, summary: &DownloadSummary) {
         let plan = &self.plan.orders[at];
         let host = self.hosts[usize::from(plan.host)];
@@ -389,9 +390,9 @@ impl Sim<'_> {
         let needed = count.bytes.saturating_sub(count.kept);
         let (again, losses) = self.world.fetched_again(host, download, needed);
         let window = self.plan.limits.limits().window + 2 * u64::from(GROUP);
-        // What was reused wrongly comes once more, with what was fetched beside it.
+        // Wrongly reused data is fetched again, together with what was fetched beside it.
         let clashed = self.plan.hosts[usize::from(plan.host)].clashes > 0;
-        // What was left by the run before may have rotted, and the disk may fail to read it.
+        // Data that the previous run left may have bit rot, or the disk may fail to read it.
         let is_rotten = self.orders[at].is_rotten;
         let is_troubled = self.troubled.contains(&usize::from(plan.host));
         let kept_in_vain = count.kept > 0 && (is_rotten || is_troubled);
@@ -417,19 +418,19 @@ impl Sim<'_> {
     }
 }
 
-/// What events say of a download.
+/// Totals of a download according to its events.
 #[derive(Debug, Default)]
 struct Counted {
     wanted: u64,
-    /// Bytes of files that were wanted, as far as their size is known.
+    /// Size of the selected files, in bytes, as far as known.
     bytes: u64,
-    /// Bytes that an earlier run has left.
+    /// Bytes kept from an earlier run.
     kept: u64,
-    /// Bytes that peers have brought.
+    /// Bytes delivered by peers.
     delivered: u64,
     done: u64,
     skipped: u64,
-    /// Those of them that were skipped at the last moment.
+    /// Number of files skipped after the transfer had begun.
     late: u64,
     failed: u64,
 }
@@ -441,7 +442,7 @@ impl Counted {
         for event in events {
             match event {
                 Event::Progress { download, progress } if *download == id => {
-                    // The first is told before anything is asked for.
+                    // The first progress event precedes all requests.
                     if !std::mem::replace(&mut begun, true) {
                         let unread = progress.checking.map_or(0, |of| of.total - of.done);
                         count.kept = progress.done + unread;
@@ -466,7 +467,7 @@ impl Counted {
     }
 }
 
-/// What an order's folder holds before, whatever is in the share.
+/// Initial content of an order's folder, independent of the share.
 fn existing(plan: &OrderPlan) -> Tree {
     let mut tree = Tree::new();
     if plan.taken {
@@ -478,7 +479,7 @@ fn existing(plan: &OrderPlan) -> Tree {
     tree
 }
 
-/// An older version of a file: a little is other, and in some a little was put in since.
+/// An older version of a file: a few bytes differ, and in some versions a few were inserted since.
 fn older(bytes: &Bytes) -> Bytes {
     let mut old = bytes.to_vec();
     let middle = old.len() / 2;

@@ -1,4 +1,4 @@
-//! Building a plan's world.
+//! Builds a plan's world.
 
 use std::collections::{BTreeSet, BinaryHeap};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use crate::puppet::Sharing;
 use crate::tree::{Tree, content};
 use crate::world::{Nat, Relay, Route, World, relay_peer};
 
-/// How malicious peers are reached: at once.
+/// Links to malicious peers: almost no delay.
 const AT_ONCE: LinkProfile = LinkProfile {
     delay: Duration::from_millis(1),
     jitter: Duration::ZERO,
@@ -122,7 +122,7 @@ fn add_host(world: &mut World, at: usize, plan: &HostPlan, may_be_wrong: bool) -
     host
 }
 
-/// A disk whose jobs take about so many microseconds.
+/// A disk whose jobs take about this many microseconds.
 pub(super) fn disk_profile(micros: u32) -> DiskProfile {
     let took = Duration::from_micros(micros.into());
     DiskProfile {
@@ -136,7 +136,7 @@ pub(super) fn disk_profile(micros: u32) -> DiskProfile {
     }
 }
 
-/// The addresses of a host that has moved so often.
+/// Addresses of a host after this many moves.
 pub(super) fn ways(host: usize, plan: &HostPlan, moves: u8) -> Vec<(Multiaddr, Route)> {
     let ways = plan.ways.iter().enumerate();
     ways.map(|(at, way)| (address(host, at, way, moves), route(way)))
@@ -211,10 +211,10 @@ fn add_stand_in(world: &mut World, plan: StandInPlan) {
     world.stand_in(puppet, plan.answers, plan.lan.is_none());
 }
 
-/// What liars' files are made of.
+/// Content mark of malicious sharers' files.
 pub(super) const LIARS: u64 = 1000;
 
-/// A tree of files of these sizes, whose content is the same for the same `mark`.
+/// A tree of files of these sizes. The same `mark` always gives the same content.
 pub(super) fn files(mark: u64, sizes: &[u32]) -> Tree {
     let sizes = (0_u64..).zip(sizes);
     sizes.fold(Tree::new(), |tree, (at, size)| {
@@ -223,7 +223,7 @@ pub(super) fn files(mark: u64, sizes: &[u32]) -> Tree {
     })
 }
 
-/// What a share's files are called.
+/// Name of a share's file with this index.
 pub(super) fn file_name(at: u64) -> String {
     if at.is_multiple_of(3) {
         format!("file-{at:03}")
@@ -232,7 +232,7 @@ pub(super) fn file_name(at: u64) -> String {
     }
 }
 
-/// What hostile nodes of the DHT tell: places that must not be dialled, malicious peers, and a crowd.
+/// Records of hostile DHT nodes: addresses that must not be dialled, malicious peers, and a crowd of addresses.
 fn planted(
     world: &World,
     liars: &[(HostId, Sharing)],
@@ -254,12 +254,12 @@ fn planted(
         let text = format!("/ip4/203.0.113.{at}/tcp/4000");
         text.parse().expect("an address")
     });
-    // Somebody whom nobody has ever met.
+    // A peer that does not exist.
     let nobody = PeerId::from_bytes(&[0, 1, 9]).expect("an identity");
     peers
         .chain([(nobody, bad.chain(crowd).collect())])
         .collect()
 }
 
-/// The beginning of a run.
+/// Start of a run.
 pub(super) const START: Time = Time::ZERO;

@@ -1,4 +1,4 @@
-//! The plan's shares: made, lost with their host, made again, withdrawn.
+//! The plan's shares: created, lost with their host, created again, withdrawn.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,28 +14,28 @@ use crate::plan::{FromPlan, SharePlan};
 use crate::tree::{Tree, content};
 use crate::world::Offering;
 
-/// A share, over all lives of its host.
+/// A share, across all restarts of its host.
 pub(super) struct Share {
     pub(super) host: usize,
     pub(super) secret: ShareSecret,
     pub(super) uses: u8,
-    /// What is shared, while its host is down or it is not made yet.
+    /// The content to share. While the share is open, the host's disk has the current one.
     pub(super) kind: SourceKind,
-    /// What it is on its host, while that runs.
+    /// Its id on the running host.
     pub(super) id: Option<ShareId>,
     pub(super) ticket: Option<Ticket>,
-    /// Its short code, once it was made, and how often that was guessed wrong.
+    /// Its short code, once created. `wrong` is the number of wrong guesses.
     pub(super) short: Option<ShortCode>,
     pub(super) wrong: u32,
-    /// It has one.
+    /// True if it has a short code.
     has_short: bool,
-    /// It will not come back.
+    /// True if it will not be created again.
     pub(super) over: bool,
-    /// Some of its files may fail.
+    /// True if some of its files may fail.
     pub(super) spoilt: bool,
-    /// Wrong guesses in its host's present life that were counted.
+    /// Number of wrong guesses counted since the host's last restart.
     heard_wrong: u32,
-    /// Files that have rotted: once each.
+    /// Files with bit rot, each flipped once.
     pub(super) rotten: BTreeSet<String>,
 }
 
@@ -67,7 +67,7 @@ impl Share {
         matches!(self.kind, SourceKind::Pipe(_))
     }
 
-    /// Nothing can be fetched from it, even if all is well.
+    /// True if nothing can be fetched from it.
     pub(super) fn is_empty(&self) -> bool {
         matches!(&self.kind, SourceKind::Tree(tree) if tree.iter().next().is_none())
     }
@@ -89,7 +89,7 @@ fn tree(mark: u64, plan: &SharePlan) -> Tree {
 }
 
 impl Sim<'_> {
-    /// Makes a share, if its host runs and it is not there.
+    /// Creates a share, if its host is running and the share is not open.
     pub(super) fn open(&mut self, at: usize) {
         let share = &self.shares[at];
         let host = self.hosts[share.host];
@@ -116,7 +116,7 @@ impl Sim<'_> {
         share.ticket = Some(ticket);
     }
 
-    /// Somebody looks for a share in the DHT.
+    /// True if an order looks for the share in the DHT.
     fn is_sought(&self, at: usize) -> bool {
         let mut orders = self.plan.orders.iter();
         orders.any(|order| {
@@ -133,7 +133,7 @@ impl Sim<'_> {
         self.shares[at].over = true;
     }
 
-    /// A host is gone: its shares come back with it, but for pipes.
+    /// Closes the shares of a host that is gone. They are created again after its restart, except for pipes.
     pub(super) fn lose_shares(&mut self, host: usize) {
         for share in self.shares.iter_mut().filter(|share| share.host == host) {
             share.heard_wrong = 0;
@@ -144,7 +144,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Shares may have ended, or be at other addresses.
+    /// Processes shares that have ended or changed their addresses.
     pub(super) fn hear_shares(&mut self) {
         for at in 0..self.shares.len() {
             self.hear_share(at);
@@ -189,7 +189,7 @@ impl Sim<'_> {
                 share.heard_wrong = 0;
                 self.plan_act(Duration::from_secs(1), Act::Open(at));
             }
-            // A program that is ended in order takes its shares up again when it is started.
+            // A program that is shut down cleanly recreates its shares when it is started again.
             Some(ShareEnd::Stopped) if !share.over => {}
             Some(_) => share.over = true,
             None => {}

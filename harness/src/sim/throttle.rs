@@ -1,4 +1,4 @@
-//! What the plan's users turn at while files flow: limits, priorities, pauses of shares.
+//! Rate limits, priorities and pauses of shares, set by the plan's users during transfers.
 
 use handover_core::engine::{Command, Limited, Priority, TransferId};
 
@@ -7,7 +7,7 @@ use crate::ledger::{Fault, happened};
 use crate::plan::Trouble;
 
 impl Sim<'_> {
-    /// A user turns at something; says whether this was such a thing.
+    /// Applies a user's change. Returns true if the fault was such a change.
     pub(super) fn throttle(&mut self, what: Trouble) -> bool {
         match what {
             Trouble::Limit { host, up, rate } => {
@@ -55,7 +55,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Pauses a share, or lets it go on; says whether it is there.
+    /// Pauses or resumes a share. Returns true if it is open.
     pub(super) fn pause(&mut self, at: usize, paused: bool) -> bool {
         let share = &self.shares[at];
         let Some(id) = share.id else {
@@ -81,7 +81,7 @@ impl Sim<'_> {
         Some((host.into(), TransferId::Download(download)))
     }
 
-    /// Nobody holds anything back any more.
+    /// Removes all rate limits and pauses.
     pub(super) fn lift_limits(&mut self) {
         for host in 0..self.hosts.len() {
             self.limit(host, Limited::Up, 0);

@@ -1,4 +1,4 @@
-//! The plan's faults, as they come.
+//! Injects the plan's faults.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::ledger::{Fault, happened};
 use crate::plan::{JobPlan, Trouble};
 use crate::tree::content;
 
-/// How long a program has to end in order.
+/// Time that a program has for a clean shutdown.
 const END_IN_ORDER: Duration = Duration::from_secs(6);
 
 impl Sim<'_> {
@@ -85,7 +85,7 @@ impl Sim<'_> {
                 happened(Fault::SlowDisk);
                 let profile = disk_profile(micros);
                 self.world.disk_mut(self.at(host)).profile = DiskProfile {
-                    // As disks are: what is written waits in memory.
+                    // As on real disks, written data stays in memory until a sync.
                     sync: profile.sync * 100,
                     ..profile
                 };
@@ -110,7 +110,7 @@ impl Sim<'_> {
         self.world.disk_mut(self.at(host)).fail_next(kind, error);
     }
 
-    /// What happens to shared files, while they are shared.
+    /// Changes shared files while they are shared.
     fn make_share_trouble(&mut self, what: Trouble) {
         let (Trouble::Rot { share, file, .. }
         | Trouble::ChangeFile { share, file }
@@ -133,7 +133,7 @@ impl Sim<'_> {
         let disk = self.world.disk_mut(host);
         match what {
             Trouble::Rot { byte, .. } => {
-                // A file that rots once is either as it was or as it is now; more would be hard to tell.
+                // A file is flipped only once, so that it has just two valid versions.
                 if bytes.is_empty() || !share.rotten.insert(path.clone()) {
                     return;
                 }
@@ -155,7 +155,7 @@ impl Sim<'_> {
         share.spoilt = true;
     }
 
-    /// A bit of what an order's downloads have left turns over; of one that is under way, when it has ended.
+    /// Flips a bit of the data that an order's downloads left. For one in progress, this happens when it ends.
     fn rot_staged(&mut self, order: usize, byte: usize) {
         let order = &mut self.orders[order];
         if order.download.is_some() {
@@ -165,7 +165,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Somebody puts a file where an order's download would put one.
+    /// Puts a file where an order's download would put one.
     fn take_name(&mut self, order: usize, file: u8) {
         let host = self.at(self.plan.orders[order].host);
         if let Some(download) = self.orders[order].download {
@@ -175,7 +175,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Hosts with even numbers and hosts with odd ones don't hear each other.
+    /// Separates hosts with even indices from hosts with odd ones.
     fn split(&mut self, time: Duration, one_way: bool) {
         happened(if one_way { Fault::OneWay } else { Fault::Split });
         let side = |rest: usize| {
@@ -192,7 +192,7 @@ impl Sim<'_> {
         }
     }
 
-    /// Links stop for a moment, and again a moment later.
+    /// Stalls links briefly, and again a moment later.
     pub(super) fn burst(&mut self, host: usize, more: u32) {
         happened(Fault::Loss);
         let id = self.hosts[host];
@@ -212,7 +212,7 @@ impl Sim<'_> {
         self.moves[host] = self.moves[host].wrapping_add(1);
         let to = ways(host, &self.plan.hosts[host], self.moves[host]);
         self.world.roam(id, &to);
-        // Where it was, somebody else is soon.
+        // Another host soon takes the old address.
         let other = (host + 1) % self.hosts.len();
         let before = ways(
             host,
@@ -246,10 +246,10 @@ impl Sim<'_> {
         self.plan_act(millis(time), Act::Restart(host));
     }
 
-    /// A host is off, with all that it did.
+    /// Powers off a host.
     pub(super) fn fall(&mut self, host: usize) {
         let id = self.hosts[host];
-        // What users were told until now is remembered, guesses at their codes above all.
+        // Record what users were told until now, above all guesses at their codes.
         self.hear_shares();
         self.world.crash(id);
         self.lose_shares(host);
@@ -290,7 +290,7 @@ impl Sim<'_> {
         self.world.restart(id);
         for at in 0..self.shares.len() {
             if self.shares[at].host == host {
-                // The files are scanned anew: what they are now is what is shared.
+                // The files are scanned again: their current content is shared.
                 self.open(at);
             }
         }

@@ -1,4 +1,4 @@
-//! What came of a run.
+//! The result of a run.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -13,29 +13,29 @@ use crate::ledger::{self, Ledger, Promise};
 use crate::plan::Plan;
 use crate::world::Listener;
 
-/// A run that kept every promise.
+/// A run without violations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Run {
-    /// A number for all that happened: the same plan gives the same one.
+    /// Hash of everything that happened: the same plan gives the same one.
     pub trace: u64,
-    /// Inputs and outputs of all engines.
+    /// Number of inputs and outputs of all engines.
     pub events: u64,
-    /// How long it was, on the simulated clock.
+    /// Simulated duration.
     pub took: Duration,
-    /// What happened in it.
+    /// Faults and invariants met.
     pub ledger: Ledger,
 }
 
-/// A run that did not.
+/// A failed run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub class: Class,
-    /// The promise that was broken.
+    /// The violated invariant, if any.
     pub promise: Option<Promise>,
-    /// What is wrong, in words.
+    /// What went wrong.
     pub words: String,
-    /// Where it was noticed, in the sources.
+    /// Source location of the panic.
     pub place: String,
 }
 
@@ -44,9 +44,9 @@ pub struct Failure {
 pub enum Class {
     /// Something happened that must never happen.
     Safety,
-    /// Something did not happen that must.
+    /// Something that must happen did not.
     Liveness,
-    /// Something panicked that looks at no promise: the engine, or the simulator itself.
+    /// A panic that is not a violated invariant, in the engine or the simulator itself.
     Crash,
 }
 
@@ -67,19 +67,19 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// Whether another failure is of the same making, as far as can be told: the same promise, or the same panic.
+    /// True if another failure has the same apparent cause: the same invariant, or the same panic.
     pub fn is_like(&self, other: &Self) -> bool {
         self.class == other.class && self.promise == other.promise && self.place == other.place
     }
 }
 
 thread_local! {
-    /// Panics on this thread are caught and judged, not printed.
+    /// True if panics on this thread are caught and judged instead of printed.
     static JUDGED: Cell<bool> = const { Cell::new(false) };
     static PLACE: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Panics that are judged here say nothing, and leave where they were.
+/// Installs a panic hook that stays silent for judged panics, and records their location.
 fn hush() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -102,7 +102,7 @@ pub fn run(plan: &Plan) -> Result<Run, Failure> {
     judge(|| go(plan, None))
 }
 
-/// Runs a plan and tells all that happens, line by line.
+/// Runs a plan, and reports everything that happens line by line.
 pub fn run_narrated(plan: &Plan, listener: impl FnMut(&str) + 'static) -> Result<Run, Failure> {
     judge(|| go(plan, Some(Box::new(listener))))
 }

@@ -1,4 +1,4 @@
-//! What stands between hosts and acts on what passes: NATs that forget, relays that count, a network that tells who is near.
+//! Middleboxes and network services that act on traffic: NATs that drop mappings, relays with limits, mDNS.
 
 use std::collections::BTreeMap;
 
@@ -12,13 +12,13 @@ use super::{Place, Route, World};
 use crate::ledger::{Fault, happened};
 
 impl World {
-    /// From now on hosts on one local network hear of each other.
+    /// Enables discovery of neighbours: from now on hosts on the same local network are told about each other.
     pub fn make_neighbourly(&mut self) {
         self.neighbourly = true;
         self.tell_neighbours();
     }
 
-    /// Hosts on one local network hear where the others are on it.
+    /// Tells every host the LAN addresses of all others on its local network.
     pub(super) fn tell_neighbours(&mut self) {
         if !self.neighbourly {
             return;
@@ -47,7 +47,7 @@ impl World {
         }
     }
 
-    /// Bytes are about to go out: a NAT that has been idle for too long has forgotten where they belong.
+    /// Called before bytes are sent: silences a direct link whose NAT mapping was idle for too long and has expired.
     pub(super) fn outgoing(&mut self, link: LinkId) {
         let now = self.now();
         let other = self.ends.get(&LinkId(link.0 ^ 1)).map(|end| end.touched);
@@ -71,7 +71,7 @@ impl World {
         }
     }
 
-    /// A circuit stands within its relay's limits.
+    /// Applies the relay's limits to a new circuit.
     pub(super) fn limit_circuit(&mut self, link: LinkId, relay: usize) {
         let relay = self.reach.relays[relay];
         if let Some(bytes) = relay.bytes {
@@ -86,7 +86,7 @@ impl World {
         }
     }
 
-    /// A circuit's time is over.
+    /// Ends a circuit that has reached its time limit.
     pub(super) fn end_circuit(&mut self, link: LinkId) {
         if self.network.hosts(link).is_some() {
             happened(Fault::RelayTime);
@@ -94,7 +94,7 @@ impl World {
         }
     }
 
-    /// A circuit that nobody killed has carried its bytes.
+    /// Counts a circuit that ended because it reached its byte limit, unless it was killed otherwise.
     pub(super) fn note_lost_circuit(&self, link: LinkId) {
         let limited = self.ends.get(&link).and_then(|end| end.relay);
         let limited = limited.is_some_and(|relay| self.reach.relays[relay].bytes.is_some());

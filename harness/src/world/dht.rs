@@ -1,4 +1,4 @@
-//! A DHT as its users see it: what an announcement comes to, and what a look-up finds.
+//! A simulated DHT: results of announces and lookups.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,39 +13,39 @@ use super::World;
 use super::run::Task;
 use crate::ledger::{Fault, happened, promise};
 
-/// What the DHT does with look-ups.
+/// How the DHT answers lookups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DhtMood {
-    /// It tells what was announced last.
+    /// Returns the latest announced addresses.
     #[default]
     Well,
-    /// It finds nothing.
+    /// Finds nothing.
     Empty,
-    /// It tells what was announced first.
+    /// Returns the addresses announced first.
     Stale,
-    /// The nodes nearest to the key belong to somebody who puts in what they like, and leaves the truth behind it.
+    /// The nodes closest to the key are hostile: planted records come first, the true ones after them.
     Hostile,
-    /// No node of it answers.
+    /// No node answers.
     Gone,
 }
 
-/// Who was announced where, and the addresses of each announcement.
+/// The records of every DHT key: the peers, and the addresses of each of their announces.
 #[derive(Default)]
 pub(crate) struct Dht {
     pub(crate) mood: DhtMood,
     records: BTreeMap<engine::Place, BTreeMap<PeerId, Vec<Vec<Multiaddr>>>>,
-    /// What hostile nodes tell: peers of theirs, and addresses.
+    /// Records returned by hostile nodes: their own peers with addresses.
     pub(crate) planted: Vec<(PeerId, Vec<Multiaddr>)>,
-    /// Peers that a node of theirs tells wherever a short code is looked for.
+    /// Impostors that a hostile node returns for every short code.
     pub(crate) stand_ins: Vec<(PeerId, Vec<Multiaddr>)>,
 }
 
-/// A peer that is at a place by what the DHT says, where it is said to be, and the node that says so.
+/// Found records: the peer, its addresses, and the node that returned them.
 type Found = Vec<(PeerId, Vec<Multiaddr>, PeerId)>;
 
 impl Dht {
-    /// A record without addresses is not kept, as by nodes of the public network.
+    /// Stores a record. Like nodes of the public DHT, drops records without addresses.
     fn announce(
         &mut self,
         place: engine::Place,
@@ -71,12 +71,12 @@ impl Dht {
         }
     }
 
-    /// `None` where nobody answers.
+    /// Returns `None` if no node answers.
     fn look_up(&self, place: engine::Place) -> Option<Found> {
         let mut found = self.honest(place)?;
         if matches!(place, engine::Place::Number { .. }) {
             let [theirs, also_theirs] = [3, 4].map(node);
-            // They may be quicker than the honest ones, or slower.
+            // Hostile nodes may answer before or after the honest ones.
             for (at, (peer, addresses)) in self.stand_ins.iter().enumerate() {
                 match at % 2 {
                     0 => found.insert(0, (*peer, addresses.clone(), theirs)),
@@ -87,7 +87,7 @@ impl Dht {
         Some(found)
     }
 
-    /// What nodes tell that are in nobody's pay, as far as their mood lets them.
+    /// Results without impostors, according to the DHT's mood.
     fn honest(&self, place: engine::Place) -> Option<Found> {
         let records = self.records.get(&place).into_iter().flatten();
         let last = |all: &Vec<Vec<Multiaddr>>| all.last().cloned().unwrap_or_default();
@@ -131,21 +131,21 @@ impl Dht {
     }
 }
 
-/// One of its nodes.
+/// The identity of a DHT node.
 fn node(number: u8) -> PeerId {
     let keys = Keypair::ed25519_from_bytes([number; 32]).expect("32 bytes are a key");
     keys.public().to_peer_id()
 }
 
 impl World {
-    /// How long the DHT takes: from a moment to some seconds.
+    /// Draws the duration of a DHT operation: 20 ms to about 8 s, mostly below 420 ms.
     fn dht_takes(&mut self) -> Duration {
         let drawn = self.rng.next_u32();
         let most = if drawn.is_multiple_of(8) { 8000 } else { 400 };
         Duration::from_millis((20 + (drawn >> 3) % most).into())
     }
 
-    /// A host announces itself.
+    /// Schedules the announce of a host at a DHT key.
     pub(super) fn announce_at(&mut self, host: HostId, place: engine::Place) {
         let life = self.host(host).life;
         let took = self.dht_takes();
@@ -159,11 +159,12 @@ impl World {
         self.feed(host, Input::Announced { place, report });
     }
 
-    /// A host looks who is at a place.
+    /// Starts a lookup of a DHT key.
     pub(super) fn look_up(&mut self, host: HostId, lookup: LookUpId, place: engine::Place) {
         let state = self.host_mut(host);
         state.lookups.insert(lookup);
-        // A share looks under its number for two days, a download with a short code under four at once.
+        // A share looks up the keys of two days for its number, a download with a short code looks up four keys at
+        // once.
         let most = 2 * (state.shares.len() + 1) + 4 * state.tags.len();
         let under_way = state.lookups.len();
         promise!(Bounded, under_way <= most, "{under_way} look-ups");

@@ -1,4 +1,4 @@
-//! A host: its engine, its disk, its user's screen; and the engine's driver, which watches what it does.
+//! A host: its engine, its disk and its user's view, and a driver that checks the engine's behaviour.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -26,56 +26,56 @@ use super::{Answer, World};
 use crate::disk::{Disk, JobKind, wall_clock};
 use crate::ledger::{Fault, happened, promise};
 
-/// Outputs of one input at the most.
+/// Maximum number of outputs for one input.
 const MOST_OUTPUTS: u32 = 300_000;
 
-/// Someone with an engine.
+/// A simulated machine with an engine.
 pub(crate) struct Host {
     /// `None` between a crash and a restart.
     engine: Option<Engine>,
     pub(super) identity: Keypair,
     pub(super) limits: Limits,
     pub(crate) disk: Disk,
-    /// For the disk alone, so that a draw here leaves all others as they were.
+    /// Used only for the disk, so that draws here do not affect other random choices.
     rng: ChaCha8Rng,
     pub(super) inputs: VecDeque<Input>,
     pub(super) wake: Time,
     pub(super) events: Vec<Event>,
     pub(super) answers: BTreeMap<DownloadId, Answer>,
-    /// How often it was started.
+    /// Number of crashes so far. Identifies the current run of the engine.
     pub(super) life: u32,
     pub(super) outcomes: BTreeMap<DownloadId, DownloadOutcome>,
     pub(crate) ended_shares: BTreeSet<ShareId>,
-    /// Links that are gone, and it was not told yet: what it still wants of them comes to nothing.
+    /// Links that are down, but not yet reported to the engine. Outputs for them are ignored.
     pub(super) untold: BTreeSet<LinkId>,
-    /// Until then it neither hears nor does anything.
+    /// Until this time the host is suspended.
     pub(super) asleep_until: Time,
-    /// Its driver's clock is behind by so much, for so many inputs.
+    /// For this many inputs the driver's clock is behind by this duration.
     pub(super) clock_back: (u32, Duration),
-    /// Its files have rotted: what it serves may be wrong without its knowing.
+    /// Its files have bit rot, so it may serve wrong content without knowing.
     pub(crate) rotten: bool,
-    /// Downloads that their user has cancelled or refused.
+    /// Downloads that the user has cancelled or declined.
     cancelled: BTreeSet<DownloadId>,
-    /// What each download calls itself to its sharer.
+    /// The session number that each download sends to its sharer.
     pub(crate) sessions: BTreeMap<DownloadId, u64>,
     greeting: u64,
-    /// Its look-ups under way.
+    /// Lookups in progress.
     pub(super) lookups: BTreeSet<LookUpId>,
-    /// Dials so far.
+    /// Number of dials so far.
     pub(super) dials: u64,
-    /// The tag of each share that it has made.
+    /// The tag of each share created here.
     pub(super) shares: BTreeMap<ShareId, [u8; 16]>,
-    /// How often the code of each was guessed wrong before.
+    /// Number of wrong guesses at each share's code in earlier runs.
     pub(super) guessed: BTreeMap<ShareId, u32>,
-    /// Shares whose short code is alive, and how often it was guessed wrong.
+    /// Shares whose short code is active, with the number of wrong guesses.
     pub(super) codes: BTreeMap<ShareId, u32>,
-    /// The share that each download is of.
+    /// The tag of the share that each download fetches.
     pub(super) tags: BTreeMap<DownloadId, [u8; 16]>,
-    /// Limits that its user has set.
+    /// Rate limits set by the user.
     pub(super) paced: Paced,
-    /// What its engine has asked relays to carry that end circuits, by relay.
+    /// Bytes requested through each relay that ends circuits by a limit.
     pub(super) through: BTreeMap<usize, Through>,
-    /// What it has proved of short codes.
+    /// Password proofs sent.
     pub(super) proofs: Proofs,
 }
 
@@ -143,7 +143,7 @@ impl Host {
         self.disk.clock = wall_clock(up_for + 1);
     }
 
-    /// What its driver takes for the time: it may be behind for a moment.
+    /// The time according to the driver, which may be behind for a moment.
     fn clock(&mut self, now: Time) -> Time {
         let (inputs, behind) = &mut self.clock_back;
         if *inputs == 0 {
@@ -153,7 +153,7 @@ impl Host {
         Time::ZERO + now.since(Time::ZERO).saturating_sub(*behind)
     }
 
-    /// The engine is given a command.
+    /// Records commands that the invariants depend on.
     fn note_command(&mut self, command: &Command) {
         if let Command::Cancel { download } | Command::Decline { download } = command
             && self.engine.is_some()
@@ -162,7 +162,7 @@ impl Host {
         }
     }
 
-    /// Watches guesses: there are only so many.
+    /// Checks that the number of wrong guesses stays within the limit.
     fn watch_guesses(&mut self, event: &Event) {
         match event {
             Event::WrongWords { share, left } => {
@@ -184,7 +184,7 @@ impl Host {
         }
     }
 
-    /// Watches an event: one end each, and nothing after it.
+    /// Checks an event: every share and download ends once, and nothing follows its end.
     fn watch(&mut self, event: &Event) {
         self.watch_guesses(event);
         let download = download_of(event);
@@ -236,13 +236,13 @@ fn download_of(event: &Event) -> Option<DownloadId> {
 }
 
 impl World {
-    /// Something happens at a host: its engine is told, and does what it then wants.
+    /// Queues an input for a host's engine, and runs the engine.
     pub(crate) fn feed(&mut self, id: HostId, input: Input) {
         self.host_mut(id).inputs.push_back(input);
         self.settle(id);
     }
 
-    /// Hands a host's engine what waits for it.
+    /// Passes all queued inputs to a host's engine.
     pub(super) fn settle(&mut self, id: HostId) {
         let world_now = self.now();
         if self.host(id).asleep_until > world_now {
@@ -288,7 +288,7 @@ impl World {
         promise!(Progress, false, "poll_output does not end");
     }
 
-    /// Only queues inputs for the engine; the engine is told once it is through.
+    /// Executes an output. Only queues inputs for the engine, which get processed after all outputs.
     fn perform(&mut self, id: HostId, output: Output) {
         self.narrate_output(id, &output);
         if let Output::SendPlain { link, .. }
@@ -400,7 +400,7 @@ impl World {
         self.look_at_buffers(id, link);
     }
 
-    /// Writes what waits. The engine hears of what is gone later: it is in the middle of something.
+    /// Writes queued frames. Only queues the notification for the engine, which is still processing outputs.
     fn flush_quietly(&mut self, link: LinkId) {
         let end = self.ends.get_mut(&link).expect("it is open");
         let gone = end.wire.flush(&mut self.network);
@@ -435,7 +435,7 @@ impl World {
         let took = host.disk.begin(job, work, &mut host.rng);
         if let Some(download) = written_for {
             let unwritten = host.disk.unwritten(download);
-            // What waits, and what was asked for meanwhile on each of two links.
+            // One window waiting, plus what was requested meanwhile on each of two links.
             let most = 3 * host.limits.window + u64::from(GROUP);
             promise!(
                 Bounded,
@@ -444,7 +444,7 @@ impl World {
             );
         }
         let users = host.disk.sources.len() + host.disk.landings.len();
-        // Reads for others; and for a download two writes and two copies, and one each of what else it does.
+        // Reads for receivers. For a download: two writes, two copies and one job of every other kind.
         let most = users * (host.limits.disk_jobs + 8);
         let jobs = host.disk.jobs();
         promise!(Bounded, jobs <= most, "{jobs} disk jobs");
@@ -507,7 +507,7 @@ impl World {
         host.events.push(event);
     }
 
-    /// A share's short code is known to its user.
+    /// Records that a share's short code is known to its user.
     fn has_code(&mut self, id: HostId, share: ShareId, ticket: &Ticket, code: &ShortCode) {
         self.short_codes.insert(code.number(), ticket.secret.tag());
         let host = self.host_mut(id);

@@ -1,4 +1,4 @@
-//! Links: from a dial to the last byte.
+//! Links, from the dial to the last byte.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,55 +17,55 @@ use super::{Place, World};
 use crate::ledger::{Fault, happened, promise};
 use crate::wire::Wire;
 
-/// How long a dial to nobody takes to fail.
+/// Time after which a dial to an unreachable address fails.
 const NO_ANSWER: Duration = Duration::from_millis(500);
-/// How long a closed link may go on to write what was left.
+/// Time that a closed link has to write its remaining data.
 const LINGER: Duration = Duration::from_secs(10);
-/// A link says that it is active at most so often.
+/// Minimum interval between two activity reports of a link.
 const ACTIVITY_EVERY: Duration = Duration::from_secs(1);
 
-/// Who the relay of a route is.
+/// The peer id of a relay.
 fn relay_of(number: usize) -> PeerId {
     relay_peer(u8::try_from(number).expect("a world has few relays"))
 }
 
-/// Where that relay is.
+/// The address of a relay.
 fn address_of_relay(number: usize) -> Multiaddr {
     let address = format!("/ip4/10.255.0.{}/tcp/4001", number + 1);
     address.parse().expect("an address")
 }
 
-/// How an address is reached.
+/// Properties of the connection to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// What both ends take the link for.
+    /// The kind of path, as both ends see it.
     pub path: PathKind,
-    /// What the link is like.
+    /// Delay, bandwidth and window of the link.
     pub profile: LinkProfile,
-    /// How much longer than two delays a dial takes.
+    /// Time that a dial takes in addition to two delays.
     pub setup: Duration,
-    /// Whether anybody is there.
+    /// True if dials to this address are answered.
     pub open: bool,
-    /// The relay that it leads through.
+    /// The relay it passes through, if any.
     pub relay: Option<usize>,
 }
 
 impl Route {
-    /// A local network, 0.2 ms.
+    /// A local network with 0.2 ms delay.
     pub fn lan() -> Self {
         let pieces = Pieces::Random { max: 32 << 10 };
         Self::new(
             PathKind::Lan,
             LinkProfile {
                 pieces,
-                // A few groups: what is not read is noticed soon.
+                // A few groups, so that unread data is noticed soon.
                 window: 64 << 10,
                 ..LinkProfile::LAN
             },
         )
     }
 
-    /// Straight over the internet, 50 ms.
+    /// A direct connection over the internet with 50 ms delay.
     pub fn wan() -> Self {
         Self::new(PathKind::Direct, LinkProfile::WAN)
     }
@@ -81,21 +81,21 @@ impl Route {
         }
     }
 
-    /// With so many bytes a second.
+    /// Sets the bandwidth in bytes per second.
     #[must_use]
     pub fn with_bandwidth(mut self, bytes: u64) -> Self {
         self.profile.bandwidth = Some(bytes);
         self
     }
 
-    /// Through this relay of the world's.
+    /// Routes through this relay of the world.
     #[must_use]
     pub fn through(mut self, relay: usize) -> Self {
         self.relay = Some(relay);
         self
     }
 
-    /// With a dial that takes so much longer.
+    /// Sets the additional time that a dial takes.
     #[must_use]
     pub fn with_setup(mut self, setup: Duration) -> Self {
         self.setup = setup;
@@ -103,44 +103,44 @@ impl Route {
     }
 }
 
-/// One end of a link that stands.
+/// One end of an established link.
 pub(crate) struct End {
     pub(crate) place: HostId,
     pub(crate) wire: Wire,
-    /// What a host has asked for over it, by the request's number.
+    /// Segments that a host has requested over it, by request number.
     pub(super) asked: BTreeMap<u64, Vec<Segment>>,
-    /// It may read one more frame without keys.
+    /// True if one more unkeyed frame may be read.
     awaiting: bool,
-    /// It was closed, and still has something to write.
+    /// Closed, but still writing remaining data.
     pub(super) closing: bool,
-    /// Its bytes were no frame: nothing more is read.
+    /// Received an invalid frame. Nothing more is read.
     broken: bool,
     active: Time,
-    /// Who is across.
+    /// The host at the other end.
     pub(super) across: HostId,
     pub(super) path: PathKind,
     pub(super) relay: Option<usize>,
-    /// What that lets it carry, by its own word.
+    /// The limits that the relay states for the circuit.
     pub(super) allowance: Allowance,
-    /// When bytes last went in or out.
+    /// Time of the last bytes sent or received.
     pub(super) touched: Time,
-    /// Answers that came over it and were lies that can be seen at once.
+    /// Number of received answers that are detectable lies.
     pub(super) lies: u32,
 }
 
-/// One end of a link that does not stand yet.
+/// One end of a link that is being established.
 pub(crate) struct Coming {
     pub(crate) place: HostId,
     dial: Option<DialId>,
     peer: PeerId,
     across: HostId,
     route: Route,
-    /// What the relay that it leads through has said.
+    /// The limits that the relay states for the circuit.
     allowance: Allowance,
 }
 
 impl Coming {
-    /// Where the link leads.
+    /// The remote address of the link.
     fn remote(&self) -> Multiaddr {
         match self.route.relay {
             Some(relay) => address_of_relay(relay),
@@ -149,26 +149,26 @@ impl Coming {
     }
 }
 
-/// Links that are made from now on die after so many bytes.
+/// New links that die after a number of bytes.
 pub(crate) struct Doom {
     bytes: u64,
     links: usize,
 }
 
 impl World {
-    /// Gives a host one more address, or makes an address it has another route. `None` of what stands is changed.
+    /// Adds an address to a host, or changes the route of an existing one. Established links keep theirs.
     pub fn listen(&mut self, id: HostId, address: Multiaddr, route: Route) {
         self.routes.insert(address, (id, route));
         self.announce(id);
     }
 
-    /// A host is at no address any more. It knows, so its tickets change.
+    /// Removes a host's address. The host is told, so its tickets change.
     pub fn unlisten(&mut self, id: HostId, address: &Multiaddr) {
         self.routes.remove(address);
         self.announce(id);
     }
 
-    /// Whether anybody answers at a host's addresses from now on. The host doesn't know.
+    /// Sets whether dials to a host's addresses are answered. The host is not told.
     pub fn open_routes(&mut self, id: HostId, open: bool) {
         let routes = self.routes.values_mut();
         for (_, route) in routes.filter(|(host, _)| *host == id) {
@@ -185,7 +185,7 @@ impl World {
         }
     }
 
-    /// Links that stand at a place, oldest first.
+    /// Established links of a host or scripted peer, oldest first.
     pub fn links_of(&self, id: HostId) -> Vec<LinkId> {
         let ends = self.ends.iter();
         let own = ends.filter(|(_, end)| end.place == id && !end.closing);
@@ -197,32 +197,32 @@ impl World {
         own.map(|(link, _)| *link).collect()
     }
 
-    /// A link dies now.
+    /// Kills a link now.
     pub fn kill_link(&mut self, link: LinkId) {
         self.killed.insert(link.0 / 2);
         self.network.kill(link);
     }
 
-    /// All links of a place die now.
+    /// Kills all links of a host now.
     pub fn kill_links(&mut self, id: HostId) {
         for link in self.ends_of(id) {
             self.kill_link(link);
         }
     }
 
-    /// The next `links` links die once so many bytes were delivered over them, both directions summed.
+    /// Makes the next `links` links die after this many bytes were delivered over each, both directions summed.
     pub fn kill_links_after_bytes(&mut self, bytes: u64, links: usize) {
         self.doom = Some(Doom { bytes, links });
     }
 
-    /// Nothing more arrives over a link, in either direction, and nobody is told.
+    /// Silences a link: nothing more arrives in either direction, and neither end is told.
     pub fn silence(&mut self, link: LinkId) {
         for end in [link, LinkId(link.0 ^ 1)] {
             self.network.stall(end, Time::NEVER);
         }
     }
 
-    /// Nothing arrives over a link for so long, in either direction; then all of it does.
+    /// Stalls a link: nothing arrives in either direction for this time, then everything does.
     pub fn stall(&mut self, link: LinkId, time: Duration) {
         let until = self.now() + time;
         for end in [link, LinkId(link.0 ^ 1)] {
@@ -230,8 +230,8 @@ impl World {
         }
     }
 
-    /// A dial of an engine: the first address where its peer is wins. Where that is nowhere, whoever answers does; the
-    /// engine must see for itself whom it got.
+    /// A dial by an engine. The first address that reaches the expected peer wins. If there is none, the first that
+    /// answers does; the engine must check the peer's identity itself.
     pub(super) fn dial(
         &mut self,
         host: HostId,
@@ -269,7 +269,7 @@ impl World {
         self.schedule(NO_ANSWER, Task::DialFailed { host, life, dial });
     }
 
-    /// A host that a link comes from, by its peer id, and the way back to it: over the connection that stands.
+    /// Finds the peer among the linked hosts, and the route of the best existing connection to it.
     fn stands_to(&self, host: HostId, peer: Option<PeerId>) -> Option<(HostId, Route)> {
         let own = |(_, end): &(&LinkId, &End)| {
             end.place == host && Some(self.peer(end.across)) == peer && !end.closing
@@ -285,7 +285,7 @@ impl World {
         Some((end.across, route))
     }
 
-    /// A dial over a connection that the other side made.
+    /// Dials over a connection that the other side has opened.
     fn dial_back(&mut self, host: HostId, dial: DialId, peer: Option<PeerId>) {
         let mut paths = self.paths.iter();
         let made = paths.find(|((to, from), _)| *to == host && peer == Some(self.peer(*from)));
@@ -302,7 +302,7 @@ impl World {
         self.connect(host, Some(dial), to, route);
     }
 
-    /// A host makes a connection to a peer that wants to be called back.
+    /// Opens a connection from a host to a peer that asked for it.
     pub(super) fn call_back(&mut self, host: HostId, peer: PeerId, addresses: &[Multiaddr]) {
         let most = self.host(host).limits.addresses;
         promise!(
@@ -330,7 +330,7 @@ impl World {
         }
     }
 
-    /// A host that was linked to over a relay may be had without one soon.
+    /// Schedules a hole punch to a host that was reached over a relay, if the NATs allow one.
     fn punch(&mut self, host: HostId, to: HostId) {
         let Some(after) = self.punching.get(&to).copied() else {
             return;
@@ -353,7 +353,7 @@ impl World {
         }
     }
 
-    /// A host sees that a connection to another one has come up without a dial of its own.
+    /// Tells a host that another one has opened a connection to it.
     pub(super) fn path(&mut self, host: HostId, to: HostId, route: Route, by: Fault) {
         self.paths.insert((host, to), (route, by));
         let (peer, path) = (self.peer(to), route.path);
@@ -362,7 +362,7 @@ impl World {
         }
     }
 
-    /// Whether a dial gets there.
+    /// Returns true if a dial succeeds. Counts the fault that blocks it.
     fn lets_in(&self, from: HostId, to: HostId, route: &Route) -> bool {
         let barrier = self.reach.barrier(from, to, route, self.now());
         if let Some(Barrier::Fault(fault)) = barrier {
@@ -382,7 +382,7 @@ impl World {
         }
     }
 
-    /// How a place is reached that nobody named an address of.
+    /// The route to a host for dials without a named address.
     pub(crate) fn route_to(&self, id: HostId) -> Route {
         let mut routes = self.routes.values();
         let own = routes.find(|(host, _)| *host == id);
@@ -521,7 +521,7 @@ impl World {
         self.settle(place);
     }
 
-    /// Hands a host the frames that are whole, as far as it may read. Returns how many.
+    /// Passes complete frames to a host, as far as it may read. Returns their number.
     pub(super) fn drain(&mut self, link: LinkId) -> usize {
         let mut frames = 0;
         while let Some(end) = self.ends.get_mut(&link) {
@@ -555,7 +555,7 @@ impl World {
         frames
     }
 
-    /// A host's engine is about to hear a message.
+    /// Records a message before a host's engine processes it.
     pub(super) fn note_message(&mut self, place: HostId, link: LinkId, frame: &Frame) {
         let Message::Data { id, .. } = &frame.message else {
             return;
@@ -571,14 +571,14 @@ impl World {
         }
     }
 
-    /// A download loses a link with what it had asked for.
+    /// Counts a link that a download lost while requests were outstanding.
     fn note_loss(&mut self, link: LinkId, place: HostId) {
         if let Some(session) = self.greeted.get(&link) {
             *self.losses.entry((place, *session)).or_default() += 1;
         }
     }
 
-    /// A host may read one more frame without keys.
+    /// Lets a host read one more unkeyed frame.
     pub(super) fn await_plain(&mut self, link: LinkId) {
         if let Some(end) = self.ends.get_mut(&link) {
             end.awaiting = true;
@@ -586,7 +586,7 @@ impl World {
         }
     }
 
-    /// A host's link has keys from now on.
+    /// Sets the keys of a host's link.
     pub(super) fn key(&mut self, link: LinkId, keys: handover_core::frame::LinkKeys, largest: u32) {
         let end = self
             .ends
@@ -596,7 +596,7 @@ impl World {
         self.drain(link);
     }
 
-    /// Writes what waits, and tells the host which frames are gone.
+    /// Writes queued frames, and tells the host which ones have been written.
     pub(crate) fn flush(&mut self, link: LinkId) {
         let Some(end) = self.ends.get_mut(&link) else {
             return;
@@ -619,7 +619,7 @@ impl World {
         }
     }
 
-    /// A host closes a link: what it was given before still goes out.
+    /// Closes a link. Data queued before is still sent.
     pub(crate) fn close(&mut self, link: LinkId) {
         let Some(end) = self.ends.get_mut(&link) else {
             return;
@@ -646,14 +646,14 @@ impl World {
         }
     }
 
-    /// The end of a link that may be sent on.
+    /// The end of a link that is not closing.
     pub(super) fn open_end(&mut self, link: LinkId) -> &mut End {
         let end = self.ends.get_mut(&link).filter(|end| !end.closing);
         end.unwrap_or_else(|| panic!("something is sent on link {link}, which is gone"))
     }
 }
 
-/// Counts what a link is like.
+/// Counts the delay and bandwidth of a link.
 fn note_profile(route: &Route) {
     let LinkProfile {
         delay, bandwidth, ..

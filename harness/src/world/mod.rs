@@ -1,4 +1,4 @@
-//! The world: hosts and puppets, the links between them, and one clock.
+//! The world: hosts and scripted peers, the links between them, and one clock.
 
 mod between;
 mod dht;
@@ -48,14 +48,14 @@ use reach::Reach;
 pub use reach::{Depends, Nat, Relay, relay_peer};
 use run::Task;
 
-/// What is done with an offer when it comes.
+/// Answer to an offer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// It is accepted.
+    /// Accept it.
     Accept(AcceptTerms),
-    /// It is declined.
+    /// Decline it.
     Decline,
-    /// Nothing; the scenario answers itself.
+    /// Do nothing: the scenario answers.
     Wait,
 }
 
@@ -69,23 +69,23 @@ impl Default for Answer {
     }
 }
 
-/// How a download is made.
+/// Parameters of a download.
 #[derive(Debug, Clone)]
 pub struct Fetch {
-    /// Where it goes.
+    /// Destination.
     pub sink: SinkKind,
-    /// What is in its folder before.
+    /// Contents of the folder before the download.
     pub existing: Tree,
-    /// What other downloads have left there.
+    /// Data that earlier downloads left there.
     pub leftover: Leftover,
-    /// What is done with the offer.
+    /// Answer to the offer.
     pub answer: Answer,
-    /// The engine's own options.
+    /// Options for the engine.
     pub options: FetchOptions,
 }
 
 impl Default for Fetch {
-    /// Into an empty folder; everything is accepted.
+    /// Into an empty folder, accepting everything.
     fn default() -> Self {
         Self {
             sink: SinkKind::Folder,
@@ -115,35 +115,35 @@ impl Fetch {
     }
 }
 
-/// How a share is made.
+/// Parameters of a share.
 #[derive(Debug, Clone)]
 pub struct Offering {
     kind: SourceKind,
-    /// The secret, if it is to be a certain one.
+    /// The secret, or `None` for a random one.
     pub secret: Option<ShareSecret>,
-    /// The engine's own options.
+    /// Options for the engine.
     pub options: ShareOptions,
 }
 
 impl Offering {
-    /// Of files and folders.
+    /// Shares files and folders.
     pub fn tree(tree: Tree) -> Self {
         Self::of(SourceKind::Tree(tree))
     }
 
-    /// Of bytes that come out of a pipe.
+    /// Shares bytes read from a pipe.
     pub fn pipe(bytes: impl Into<bytes::Bytes>) -> Self {
         Self::of(SourceKind::Pipe(bytes.into()))
     }
 
-    /// With this secret.
+    /// Sets the secret.
     #[must_use]
     pub fn with_secret(mut self, secret: ShareSecret) -> Self {
         self.secret = Some(secret);
         self
     }
 
-    /// For so many receivers.
+    /// Sets the maximum number of receivers.
     #[must_use]
     pub fn with_uses(mut self, uses: u32) -> Self {
         self.options.uses = Some(uses);
@@ -162,13 +162,13 @@ impl Offering {
     }
 }
 
-/// Someone with an address.
+/// A participant with an address.
 pub(crate) enum Place {
     Host(Box<Host>),
     Puppet(Box<Puppet>),
 }
 
-/// Hosts, puppets, links and a clock. The [crate] says what it watches.
+/// Hosts, scripted peers, links and a clock. The [crate] documents the invariants it checks.
 pub struct World {
     pub(crate) network: Network,
     pub(crate) places: Vec<Place>,
@@ -179,7 +179,7 @@ pub struct World {
     tasks: BTreeMap<u64, Task>,
     pub(crate) nonces: Nonces,
     trace: Trace,
-    /// What may come of a share, by its tag.
+    /// Valid contents of each share, by its tag.
     pub(crate) models: BTreeMap<[u8; 16], Model>,
     pub(crate) rng: ChaCha8Rng,
     limits: Limits,
@@ -187,35 +187,35 @@ pub struct World {
     next_id: u64,
     pub(crate) reach: Reach,
     pub(crate) dht: Dht,
-    /// Links that were killed, or ended by one side, by half the number of their ends.
+    /// Links that were killed or closed by one end, by half the number of their ends.
     killed: BTreeSet<u64>,
-    /// Connections that the second of two hosts made for the first.
+    /// Connections opened by the second host to the first.
     paths: BTreeMap<(HostId, HostId), (Route, Fault)>,
-    /// How long after a link over a relay a hole to a host is punched.
+    /// Delay between a relayed link to a host and the hole punch.
     punching: BTreeMap<HostId, Duration>,
-    /// Content that came in sealed frames, by host.
+    /// Number of content bytes received in sealed frames, by host.
     received: BTreeMap<HostId, u64>,
-    /// Content that others got of a host, as they received it.
+    /// Number of content bytes that others received from a host.
     uploaded: BTreeMap<HostId, u64>,
-    /// What the download calls itself that each link belongs to, by the receiver's end.
+    /// Session number of the download that a link belongs to, by the receiver's end.
     greeted: BTreeMap<LinkId, u64>,
-    /// Content that came, by host and by what the download calls itself.
+    /// Number of content bytes received, by host and session number.
     fetched: BTreeMap<(HostId, u64), u64>,
-    /// Links that a download lost.
+    /// Number of links lost, by host and session number.
     losses: BTreeMap<(HostId, u64), u64>,
-    /// Which share each short code's number stands for.
+    /// Tag of the share that each short code's number belongs to.
     short_codes: BTreeMap<u32, [u8; 16]>,
-    /// Hosts on one local network hear of each other.
+    /// Hosts on the same local network are told about each other.
     neighbourly: bool,
-    /// What nobody may be shown.
+    /// Text forms of secrets that must never be shown.
     secrets: Vec<String>,
-    /// Peers that lie, and their frames that are lies which can be seen at once: the end that they come to, and the
-    /// how many-th frame there. With how much each weighs: a bad piece is one, anything else is enough by itself.
+    /// Number of lying peers, and their frames that are detectable lies, by receiving end and frame number there. The
+    /// value is the weight: a bad leaf counts as one, anything else is enough on its own.
     pub(crate) liars: u32,
     pub(crate) lies: BTreeMap<(LinkId, u64), u32>,
-    /// Shares, by their tag, whose manifest no receiver may show to anybody.
+    /// Tags of shares whose forged manifest must never be shown to a user.
     pub(crate) forged: BTreeSet<[u8; 16]>,
-    /// Downloads, shares and engines that have ended.
+    /// Number of downloads, shares and engines that have ended.
     pub(crate) endings: u64,
     listener: Option<Listener>,
 }
@@ -226,7 +226,7 @@ impl World {
         Self::with_limits(seed, small_limits())
     }
 
-    /// An empty world whose engines have these limits, unless they are told otherwise.
+    /// An empty world with these limits as the default for its engines.
     pub fn with_limits(seed: u64, limits: Limits) -> Self {
         Self {
             network: Network::new(seed),
@@ -264,12 +264,12 @@ impl World {
         }
     }
 
-    /// A host on the local network, at [`World::address`].
+    /// Adds a host on the local network, at [`World::address`].
     pub fn add_host(&mut self) -> HostId {
         self.add_host_with(self.limits.clone())
     }
 
-    /// A host with limits of its own.
+    /// Adds a host with its own limits.
     pub fn add_host_with(&mut self, limits: Limits) -> HostId {
         let id = self.network.add_host();
         let identity = self.draw_identity();
@@ -281,34 +281,34 @@ impl World {
         id
     }
 
-    /// The address that a host has from the start.
+    /// The initial address of a host.
     pub fn address(id: HostId) -> Multiaddr {
         let (high, low) = (id.0 / 250, id.0 % 250 + 1);
         let address = format!("/ip4/10.0.{high}.{low}/tcp/4000");
         address.parse().expect("an address")
     }
 
-    /// The time.
+    /// The current virtual time.
     pub fn now(&self) -> Time {
         self.network.now()
     }
 
-    /// A number for all that has happened in engines so far.
+    /// The hash of everything that has happened in engines so far.
     pub fn trace(&self) -> u64 {
         self.trace.hash()
     }
 
-    /// Inputs and outputs of all engines so far.
+    /// Number of inputs and outputs of all engines so far.
     pub fn engine_events(&self) -> u64 {
         self.trace.count
     }
 
-    /// Offers a tree; returns as soon as there is a ticket.
+    /// Shares a tree. Returns as soon as there is a ticket.
     pub fn share(&mut self, host: HostId, tree: Tree) -> (ShareId, Ticket) {
         self.share_with(host, Offering::tree(tree))
     }
 
-    /// Offers something; returns as soon as there is a ticket, which is at once.
+    /// Creates a share. Returns as soon as there is a ticket, which is immediately.
     pub fn share_with(&mut self, host: HostId, offering: Offering) -> (ShareId, Ticket) {
         let share = ShareId(self.next_id());
         let source = Source::new(offering.kind.clone());
@@ -348,7 +348,7 @@ impl World {
         self.fetch_with(host, ticket, Fetch::default())
     }
 
-    /// Fetches.
+    /// Fetches with these parameters.
     pub fn fetch_with(&mut self, host: HostId, ticket: &Ticket, fetch: Fetch) -> DownloadId {
         let source = FetchSource {
             peer: Some(ticket.peer),
@@ -358,7 +358,7 @@ impl World {
         self.fetch_from(host, source, fetch)
     }
 
-    /// Fetches from a source that is no ticket.
+    /// Fetches from any source, with or without a ticket.
     pub fn fetch_from(&mut self, host: HostId, source: FetchSource, fetch: Fetch) -> DownloadId {
         let download = DownloadId(self.next_id());
         let tag = match &source.key {
@@ -393,18 +393,18 @@ impl World {
         download
     }
 
-    /// What a ticket leads to may also land as this: under other names than it is shared by.
+    /// Allows a download by this ticket to end up as this tree, under other names than shared.
     pub fn lands_as(&mut self, ticket: &Ticket, tree: Tree) {
         self.add_version(ticket.secret.tag(), SourceKind::Tree(tree));
     }
 
-    /// What is shared under a tag may from now on be this too.
+    /// Adds a valid content to the share with this tag.
     pub(crate) fn add_version(&mut self, tag: [u8; 16], kind: SourceKind) {
         let model = self.models.entry(tag).or_default();
         model.borrow_mut().push(kind);
     }
 
-    /// From now on nobody may be shown this secret.
+    /// Registers a secret that must never be shown.
     pub(crate) fn keep_secret(&mut self, secret: &ShareSecret) {
         for mark in marks(secret) {
             if !self.secrets.contains(&mark) {
@@ -413,22 +413,22 @@ impl World {
         }
     }
 
-    /// Gives a command.
+    /// Gives a command to a host's engine.
     pub fn command(&mut self, host: HostId, command: Command) {
         self.feed(host, handover_core::engine::Input::Command(command));
     }
 
-    /// What a host's engine has told its user, from the beginning.
+    /// All events of a host's engine so far.
     pub fn events(&self, host: HostId) -> &[Event] {
         &self.host(host).events
     }
 
-    /// Proofs of short codes' words that a host has sent to peers that do not know them, over all its lives.
+    /// Number of unsuccessful password proofs that a host has sent, across all restarts.
     pub fn proofs_in_vain(&self, host: HostId) -> u32 {
         self.host(host).proofs.in_vain()
     }
 
-    /// How a download has ended, if it has.
+    /// The outcome of a download, or `None` if it has not ended.
     pub fn outcome(&self, host: HostId, download: DownloadId) -> Option<&DownloadOutcome> {
         self.host(host).outcomes.get(&download)
     }
@@ -438,12 +438,12 @@ impl World {
         &self.host(host).disk
     }
 
-    /// A host's disk, to be tampered with.
+    /// A host's disk, mutably.
     pub fn disk_mut(&mut self, host: HostId) -> &mut Disk {
         &mut self.host_mut(host).disk
     }
 
-    /// A host's or puppet's identity.
+    /// The peer id of a host or scripted peer.
     pub fn peer(&self, id: HostId) -> PeerId {
         match &self.places[id.0 as usize] {
             Place::Host(host) => host.identity.public().to_peer_id(),
@@ -451,22 +451,22 @@ impl World {
         }
     }
 
-    /// Bytes of content that came to a host, those that came twice counted twice.
+    /// Number of content bytes received by a host, including duplicates.
     pub fn received(&self, host: HostId) -> u64 {
         self.received.get(&host).copied().unwrap_or(0)
     }
 
-    /// Bytes of content that others got of a host.
+    /// Number of content bytes that others received from a host.
     pub fn uploaded(&self, host: HostId) -> u64 {
         self.uploaded.get(&host).copied().unwrap_or(0)
     }
 
-    /// All that a host sends shares so many bytes a second, over whatever links.
+    /// Limits the total rate at which a host sends over all its links, in bytes per second.
     pub fn limit_uplink(&mut self, host: HostId, bytes: u64) {
         self.network.limit_uplink(host, bytes);
     }
 
-    /// A host loses power: its engine is gone, and its links with it. Its disk stays.
+    /// Power failure: the host loses its engine and its links, but keeps its disk.
     pub fn crash(&mut self, id: HostId) {
         self.host_mut(id).crash();
         let ends: Vec<_> = self.ends_of(id);
@@ -477,7 +477,7 @@ impl World {
         self.coming.retain(|_, coming| coming.place != id);
     }
 
-    /// A host that crashed has power again: a new engine with the same identity.
+    /// Restarts a crashed host: a new engine with the same identity.
     pub fn restart(&mut self, id: HostId) {
         let (seed, now) = (self.draw(), self.now());
         self.host_mut(id).restart(seed, now);
@@ -521,7 +521,7 @@ impl World {
     }
 }
 
-/// How a secret would look if somebody printed it: as a list of numbers, or in hexadecimal.
+/// How a secret would look in printed form: as a list of numbers, and in hexadecimal.
 fn marks(secret: &ShareSecret) -> [String; 2] {
     let begin = &secret.as_bytes()[..8];
     let list = format!("{begin:?}");

@@ -1,4 +1,4 @@
-//! A run told line by line, for whoever repeats it to see what happened.
+//! Prints a run line by line, for replaying and debugging it.
 
 use std::fmt::Write;
 
@@ -9,21 +9,21 @@ use handover_transports::memory::HostId;
 use super::World;
 use crate::disk::JobKind;
 
-/// Who is told each line.
+/// Receives each line.
 pub(crate) type Listener = Box<dyn FnMut(&str)>;
 
 impl World {
-    /// From now on, everything that goes into engines and comes out of them is told.
+    /// From now on, reports everything that goes into engines and comes out of them.
     pub fn narrate_to(&mut self, listener: impl FnMut(&str) + 'static) {
         self.listener = Some(Box::new(listener));
     }
 
-    /// Tells something that happened at a host.
+    /// Reports something that happened at a host.
     pub(crate) fn tell_of(&mut self, id: HostId, what: impl FnOnce() -> String) {
         self.tell(&format_args!("host {}", id.0), what);
     }
 
-    /// Tells something that happened to the world.
+    /// Reports something that happened in the world.
     pub(crate) fn tell(&mut self, whose: &dyn std::fmt::Display, what: impl FnOnce() -> String) {
         let now = self.now();
         if let Some(listener) = &mut self.listener {
@@ -40,7 +40,7 @@ impl World {
     }
 
     pub(super) fn narrate_output(&mut self, id: HostId, output: &Output) {
-        // Events are told where they are watched.
+        // Events are reported where they are checked.
         if self.listener.is_some() && !matches!(output, Output::Event(_) | Output::Timeout(_)) {
             self.tell_of(id, || format!("→ {}", words_of_output(output)));
         }

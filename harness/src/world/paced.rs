@@ -1,9 +1,9 @@
-//! Limits that users have set at a host, and what went under them: in no second more than a limit's second, and from
-//! shares that are paused nothing.
+//! Rate limits set by users at a host, and the transfers under them. No second may exceed a limit, and paused shares
+//! may send nothing.
 //!
-//! What is fetched counts when it is asked for, what is sent when it is read. The disk may be slow, and then several
-//! answers leave at once, which no limit can help. A limit or a pause holds for what begins after it, and several things
-//! may happen in one moment: so which came first is told by the inputs' order and not by the clock.
+//! Fetched bytes count when they are requested, sent bytes when they are read from the disk. If the disk is slow,
+//! several answers leave at once, which no rate limit can prevent. A limit or a pause applies to work that starts after
+//! it. Several things may happen at the same time, so the order is decided by the order of inputs, not by the clock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -18,45 +18,45 @@ use super::World;
 use crate::ledger::{Fault, happened, promise};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// How long what went is remembered: longer than a disk takes.
+/// How long transfers are remembered: longer than a disk job takes.
 const REMEMBERED: Duration = Duration::from_secs(30);
 
-/// A host's limits.
+/// Rate limits of a host.
 #[derive(Default)]
 pub(super) struct Paced {
     limits: BTreeMap<Limited, Under>,
-    /// Shares that are paused, and since when.
+    /// Paused shares, with the time of the pause.
     paused: BTreeMap<ShareId, Moment>,
-    /// The input that the engine was given last.
+    /// The engine's latest input.
     now: Moment,
-    /// Reads under way, for which share, and when they began.
+    /// Reads in progress: their share and start.
     reading: BTreeMap<JobId, (ShareId, Moment)>,
-    /// The read that the engine is being told of.
+    /// The read whose completion the engine is being told.
     read: Option<(ShareId, Moment)>,
 }
 
-/// An input of an engine: the latest time that it was told by then, and how many inputs it had.
+/// An input of an engine: the latest time the engine has seen, and the number of inputs so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 struct Moment {
     time: Time,
     number: u64,
 }
 
-/// One limit, since it was set.
+/// One limit since it was set.
 struct Under {
     rate: u64,
     since: Moment,
-    /// In the order in which it began: of two reads that began at one time the later one may end first.
+    /// Transfers in order of their start. Of two reads that start at the same time, the later may finish first.
     went: VecDeque<(Moment, u64)>,
 }
 
 impl Paced {
-    /// The latest time that the engine was told.
+    /// The latest time that the engine has seen.
     pub(super) fn now(&self) -> Time {
         self.now.time
     }
 
-    /// The engine is told something.
+    /// Records an input of the engine.
     pub(super) fn note(&mut self, input: &Input, now: Time) {
         self.now.time = self.now.time.max(now);
         self.now.number += 1;
@@ -89,7 +89,7 @@ impl Paced {
         }
     }
 
-    /// The engine wants something of the disk.
+    /// Records a disk job that the engine requested.
     pub(super) fn note_work(&mut self, job: JobId, work: &DiskWork) {
         if let DiskWork::Read { share, .. } | DiskWork::ReadPipe { share, .. } = work {
             self.reading.insert(job, (*share, self.now));
@@ -129,7 +129,7 @@ impl Under {
             let span: Vec<_> = span
                 .take_while(|(other, _)| other.time.since(first.time) < SECOND)
                 .collect();
-            // The last is under way as a whole, and a little may have been saved.
+            // The last transfer is in progress as a whole, and a small allowance may have accumulated.
             let last = span.last().map_or(0, |(_, bytes)| *bytes);
             let before = span.iter().map(|(_, bytes)| *bytes).sum::<u64>() - last;
             promise!(
@@ -143,7 +143,7 @@ impl Under {
 }
 
 impl World {
-    /// Watches what a download asks for.
+    /// Checks the requests of a download against the limits.
     pub(super) fn look_at_asking(&mut self, host: HostId, link: LinkId, segments: &[Segment]) {
         let session = self.greeted.get(&link).copied();
         let state = self.host_mut(host);
@@ -158,7 +158,7 @@ impl World {
         self.look_at_room(host);
     }
 
-    /// Watches content that is sent.
+    /// Checks the sent content against the limits.
     pub(super) fn look_at_serving(&mut self, host: HostId, bytes: usize) {
         let paced = &mut self.host_mut(host).paced;
         if let Some((share, at)) = paced.read {
@@ -173,8 +173,8 @@ impl World {
         }
     }
 
-    /// What all downloads have asked for stays inside what they have in common, and a request for each link: one that
-    /// has nothing to wait for may always have one.
+    /// Checks that the requests of all downloads fit into the common window, plus one group per link: a link with
+    /// nothing outstanding may always send one request.
     fn look_at_room(&self, id: HostId) {
         let (mut links, mut ahead) = (0, 0);
         for end in self.ends.values() {

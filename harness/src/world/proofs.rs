@@ -1,4 +1,4 @@
-//! Proofs of short codes' words that a host sends: each is a guess for whoever gets it.
+//! Password proofs that a host sends. Each one lets the receiving peer test one guess.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,27 +8,27 @@ use handover_core::message::{self, Opening};
 
 use crate::ledger::promise;
 
-/// What one host has proved, over all its lives.
+/// Proofs of one host, across all restarts.
 #[derive(Debug, Default)]
 pub(super) struct Proofs {
-    /// The codes that its user has typed, by number: the words may differ.
+    /// Codes typed by the user, by number: the words may differ.
     typed: BTreeMap<u32, BTreeSet<String>>,
-    /// Links on which it has knocked with a short code, and the number of that.
+    /// Links with a handshake request for a short code, and the code's number.
     knocked: BTreeMap<LinkId, u32>,
-    /// Links on which it has sent a proof.
+    /// Links on which a proof has been sent, and the code's number.
     awaited: BTreeMap<LinkId, u32>,
-    /// Proofs that did not lead to a keyed link, by number.
+    /// Number of proofs per short code number that did not lead to a keyed link.
     sent: BTreeMap<u32, u32>,
 }
 
 impl Proofs {
-    /// The user types a code.
+    /// Records a code typed by the user.
     pub(super) fn typed(&mut self, code: &ShortCode) {
         let codes = self.typed.entry(code.number()).or_default();
         codes.insert(code.encode());
     }
 
-    /// The host says this on a link without keys. There may be so many proofs of one code.
+    /// Records an unsealed frame sent by the host. Checks the number of proofs against `most` per typed code.
     pub(super) fn said(&mut self, link: LinkId, bytes: &[u8], most: u32) {
         if let Ok(Opening::Short(knock)) = message::decode(bytes) {
             self.knocked.insert(link, knock.number);
@@ -45,7 +45,7 @@ impl Proofs {
         }
     }
 
-    /// A link is keyed: if that came of a proof, the peer knew the words.
+    /// Records that a link is keyed: if a proof led to it, the peer knew the words.
     pub(super) fn keyed(&mut self, link: LinkId) {
         let number = self.awaited.remove(&link);
         if let Some(sent) = number.and_then(|number| self.sent.get_mut(&number)) {
@@ -53,12 +53,12 @@ impl Proofs {
         }
     }
 
-    /// Proofs that did not lead to a keyed link.
+    /// Number of proofs that did not lead to a keyed link.
     pub(super) fn in_vain(&self) -> u32 {
         self.sent.values().sum()
     }
 
-    /// The host is gone with all its links.
+    /// Forgets the links of a crashed host.
     pub(super) fn crash(&mut self) {
         self.knocked.clear();
         self.awaited.clear();

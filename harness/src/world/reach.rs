@@ -1,7 +1,7 @@
-//! Who can reach whom: local networks, NATs, relays, partitions.
+//! Reachability between hosts: local networks, NATs, relays, partitions.
 //!
-//! NATs are those of RFC 4787: how they map, whom they let in, and when they forget. What a NAT does to bytes that flow
-//! is seen at the links; here is what it does to a dial.
+//! NATs follow RFC 4787: mapping, filtering and expiry. This module covers their effect on dials; their effect on
+//! established links is handled per link.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -19,68 +19,67 @@ use crate::ledger::Fault;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Depends {
-    /// On nothing outside.
+    /// Independent of the remote endpoint.
     EndpointIndependent,
-    /// On the address outside.
+    /// Depends on the remote address.
     Address,
-    /// On the address and the port outside.
+    /// Depends on the remote address and port.
     AddressAndPort,
 }
 
 /// A NAT in front of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Nat {
-    /// What the outer port depends on.
+    /// Mapping behaviour.
     pub mapping: Depends,
-    /// What the right to come in depends on.
+    /// Filtering behaviour.
     pub filtering: Depends,
-    /// How long an idle mapping lives.
+    /// Time after which an idle mapping expires.
     pub expiry: Duration,
 }
 
-/// A relay that carries circuits between others.
+/// A relay that carries circuits between hosts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Relay {
-    /// Bytes that a circuit may carry, both directions summed; `None` is without a limit.
+    /// Byte limit per circuit, both directions summed; `None` for unlimited.
     pub bytes: Option<u64>,
-    /// It counts each direction alone.
+    /// True if the byte limit applies to each direction separately.
     pub each_way: bool,
-    /// How long a circuit may stand.
+    /// Maximum lifetime of a circuit.
     pub time: Option<Duration>,
-    /// It does not say how much that is.
+    /// True if the relay does not state its limits.
     pub silent: bool,
-    /// Circuits that it lets one host have at once; `None` is without a limit.
+    /// Maximum number of concurrent circuits per host; `None` for unlimited.
     pub circuits: Option<usize>,
-    /// It is gone until then.
+    /// Time until which the relay is gone.
     pub gone_until: Time,
-    /// It takes no new circuits until then.
+    /// Time until which the relay refuses new circuits.
     pub refuses_until: Time,
 }
 
-/// Who a relay is, by its number.
+/// The peer id of the relay with this number.
 pub fn relay_peer(relay: u8) -> PeerId {
     let keys = Keypair::ed25519_from_bytes([0x5e ^ relay; 32]).expect("32 bytes make a key");
     keys.public().to_peer_id()
 }
 
-/// A host that is behind a NAT says something to the outside at least so often, in nanoseconds: to
-/// relays, to the DHT.
+/// Interval at which a host behind a NAT sends something to the outside (to relays, to the DHT), in nanoseconds.
 const SAYS_SOMETHING_EVERY: u64 = 20_000_000_000;
 
-/// What stands between hosts.
+/// NATs, relays and partitions between hosts.
 #[derive(Default)]
 pub(crate) struct Reach {
     lans: BTreeMap<HostId, u8>,
     nats: BTreeMap<HostId, Nat>,
     pub(crate) relays: Vec<Relay>,
-    /// Nothing gets from the first to the second until then.
+    /// Cut directions (from the first host to the second), with the end of each cut.
     cuts: BTreeMap<(HostId, HostId), Time>,
-    /// When a host behind a NAT last sent something to another.
+    /// Time at which a host behind a NAT last sent something to another.
     sent: BTreeMap<(HostId, HostId), Time>,
 }
 
 impl Relay {
-    /// What it states of its limits.
+    /// The limits that the relay states.
     pub(crate) fn allowance(&self) -> Allowance {
         if self.silent {
             return Allowance::default();
@@ -108,19 +107,19 @@ impl Reach {
         };
     }
 
-    /// A NAT forgets whom its host has sent to.
+    /// Drops the NAT mappings of a host.
     pub(crate) fn forget(&mut self, host: HostId) {
         self.sent.retain(|(from, _), _| *from != host);
     }
 
-    /// A host sends something to another one.
+    /// Records that a host sends something to another one.
     pub(crate) fn sends(&mut self, from: HostId, to: HostId, now: Time) {
         if self.nats.contains_key(&from) {
             self.sent.insert((from, to), now);
         }
     }
 
-    /// How long a direct link between two hosts may be idle before a NAT forgets it.
+    /// Idle time after which a NAT drops a direct link between two hosts.
     pub(crate) fn expiry(&self, hosts: [HostId; 2]) -> Option<Duration> {
         let nats = hosts.iter().filter_map(|host| self.nats.get(host));
         nats.map(|nat| nat.expiry).min()
@@ -143,12 +142,12 @@ impl Reach {
         self.cuts.get(&(from, to)).is_some_and(|until| *until > now)
     }
 
-    /// Nothing gets through between two hosts in one direction at least.
+    /// True if at least one direction between two hosts is cut.
     pub(crate) fn is_apart(&self, a: HostId, b: HostId, now: Time) -> bool {
         self.is_cut(a, b, now) || self.is_cut(b, a, now)
     }
 
-    /// What keeps a dial from getting there, if anything does.
+    /// What blocks a dial, or `None` if it succeeds.
     pub(crate) fn barrier(
         &self,
         from: HostId,
@@ -173,7 +172,7 @@ impl Reach {
         }
     }
 
-    /// Whether a hole between two hosts can be punched: no NAT of theirs takes another port for each peer.
+    /// True if a hole can be punched between two hosts: every NAT's mapping is endpoint-independent.
     pub(crate) fn may_punch(&self, a: HostId, b: HostId) -> bool {
         let nats = [a, b].into_iter().filter_map(|host| self.nats.get(&host));
         let mut mappings = nats.map(|nat| nat.mapping);
@@ -197,11 +196,11 @@ impl Reach {
     }
 }
 
-/// What keeps a dial out.
+/// What blocks a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Barrier {
-    /// This fault.
+    /// This fault, which is counted now.
     Fault(Fault),
-    /// One that was counted when it came up.
+    /// A fault that was counted when it was injected.
     Silent,
 }

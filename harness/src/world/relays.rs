@@ -1,5 +1,5 @@
-//! What is watched of relays that end each circuit after some bytes, which belong to somebody who was not asked: how many
-//! circuits a download has through one, and how much a host asks one to carry.
+//! Checks on the use of relays with a byte limit per circuit, which belong to third parties: the number of circuits of
+//! a download through one relay, and the bytes that a host requests through one.
 
 use handover_core::engine::{LinkId, Segment};
 use handover_core::limits::{GROUP, Limits};
@@ -10,10 +10,10 @@ use super::links::End;
 use super::{Route, World};
 use crate::ledger::promise;
 
-/// A byte, as levels count it.
+/// One byte, in the unit of levels: the nanoseconds of an hour, so that rates per hour stay exact.
 const BYTE: i128 = 3_600_000_000_000;
 
-/// What a host may still ask one relay to carry, in parts of a byte, and when that was.
+/// Bytes that a host may still request through one relay, in fractions of a byte, and the time of that value.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Through {
     level: i128,
@@ -26,7 +26,7 @@ impl Through {
         Self { level, at }
     }
 
-    /// So many bytes are asked for. What is left, in bytes.
+    /// Deducts requested bytes. Returns the remaining bytes, negative if too many were requested.
     fn asked(&mut self, bytes: u64, limits: &Limits, now: Time) -> i128 {
         let most = i128::from(limits.relay_at_once) * BYTE;
         let nanos = i128::try_from(now.since(self.at).as_nanos()).unwrap_or(i128::MAX);
@@ -38,7 +38,7 @@ impl Through {
 }
 
 impl World {
-    /// A relay takes no more circuits of this host.
+    /// True if the relay accepts no more circuits from this host.
     pub(super) fn is_full_of(&self, host: HostId, route: &Route) -> bool {
         let Some(relay) = route.relay else {
             return false;
@@ -52,7 +52,8 @@ impl World {
         self.ends.iter().filter(of_host).count() >= most
     }
 
-    /// A download has one more link: not too many of them lead to one peer through one relay that states its limit.
+    /// Checks the number of circuits when a download has one more link: those to one peer through one relay that states
+    /// its limit are bounded.
     pub(super) fn look_at_circuits(&self, host: HostId, link: LinkId) {
         let (Some(end), Some(session)) = (self.ends.get(&link), self.greeted.get(&link)) else {
             return;
@@ -67,7 +68,7 @@ impl World {
                 && self.greeted.get(other) == Some(session)
         };
         let circuits = self.ends.iter().filter(alike).count();
-        // One that is looked for again may come beside those that were being opened when the last was lost.
+        // A replacement circuit may coincide with those that were being opened when the last one was lost.
         let most = self.host(host).limits.circuits_per_relay + 1;
         promise!(
             Relays,
@@ -76,7 +77,7 @@ impl World {
         );
     }
 
-    /// A host asks for content through a relay that states its limit.
+    /// Checks the bytes that a host requests through a relay that states its limit.
     pub(super) fn look_at_relays(&mut self, host: HostId, link: LinkId, segments: &[Segment]) {
         let Some(end) = self.ends.get(&link) else {
             return;
@@ -86,7 +87,7 @@ impl World {
         };
         let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
         let state = self.host_mut(host);
-        // As late as the engine was told that it is.
+        // The time as the engine last saw it.
         let now = state.paced.now();
         let limits = &state.limits;
         let through = state.through.entry(relay);

@@ -1,4 +1,4 @@
-//! Time goes on: the next thing happens, wherever it does.
+//! The event loop: advances time and executes the next event.
 
 use std::cmp::Reverse;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use super::{Place, World};
 use crate::ledger::Fault;
 use crate::network::NetworkEvent;
 
-/// Things that happen in one moment at the most: more are a busy loop.
+/// Maximum number of events at one moment. More indicate a busy loop.
 const MOST_AT_ONCE: u32 = 500_000;
-/// Things that happen in one run at the most: more are no progress.
+/// Maximum number of events in one call of [`World::run_until`]. More indicate a lack of progress.
 const MOST_IN_ALL: u32 = 3_000_000;
 
-/// Something that happens at its time.
+/// A scheduled event.
 pub(super) enum Task {
-    /// A dial's connection is made.
+    /// A dial connects.
     Connect {
         host: HostId,
         life: u32,
@@ -29,43 +29,43 @@ pub(super) enum Task {
         to: HostId,
         route: Route,
     },
-    /// A dial has come to nothing.
+    /// A dial fails.
     DialFailed {
         host: HostId,
         life: u32,
         dial: DialId,
     },
-    /// A disk job ends. A job of an engine that is gone by then never does.
+    /// A disk job ends, unless its engine was lost in a crash by then.
     Disk { host: HostId, life: u32, job: JobId },
-    /// An announcement has gone round.
+    /// An announce ends.
     Announced {
         host: HostId,
         life: u32,
         place: engine::Place,
     },
-    /// A look-up has come to its end.
+    /// A lookup ends.
     LookedUp {
         host: HostId,
         lookup: LookUpId,
         place: engine::Place,
     },
-    /// A connection stands that was made for the host at its other end.
+    /// A connection has been opened to `host` by its other end.
     Path {
         host: HostId,
         to: HostId,
         route: Route,
         by: Fault,
     },
-    /// A circuit's time is over.
+    /// A circuit reaches its time limit.
     EndCircuit(LinkId),
-    /// A closed link has had time to write what was left.
+    /// A closed link has had its time to write the remaining data.
     Linger(LinkId),
-    /// What a scenario has planned.
+    /// An action scheduled by a scenario.
     Act(Box<dyn FnOnce(&mut World)>),
 }
 
 impl World {
-    /// Lets time pass until something holds, `most` at the most. Whether it held.
+    /// Runs until a condition holds, for at most `most`. Returns true if it held.
     pub fn run_until(&mut self, mut held: impl FnMut(&Self) -> bool, most: Duration) -> bool {
         let end = self.now() + most;
         let (mut moment, mut at_once) = (self.now(), 0);
@@ -87,12 +87,12 @@ impl World {
         panic!("much happens, and nothing comes of it");
     }
 
-    /// Lets so much time pass.
+    /// Runs for this time.
     pub fn run_for(&mut self, time: Duration) {
         self.run_until(|_| false, time);
     }
 
-    /// Lets time pass until a download has ended, ten minutes at the most, and returns how.
+    /// Runs until a download has ended, for at most ten minutes, and returns its outcome.
     pub fn run_to_end(&mut self, host: HostId, download: DownloadId) -> DownloadOutcome {
         let ended = |world: &Self| world.outcome(host, download).is_some();
         assert!(
@@ -103,7 +103,7 @@ impl World {
         self.outcome(host, download).cloned().expect("it has ended")
     }
 
-    /// Does something after so much time, while time passes.
+    /// Schedules an action after this time.
     pub fn after(&mut self, time: Duration, act: impl FnOnce(&mut Self) + 'static) {
         self.schedule(time, Task::Act(Box::new(act)));
     }
@@ -118,7 +118,7 @@ impl World {
         times.min().filter(|at| *at < Time::NEVER)
     }
 
-    /// Does the one thing that happens next, at `at`.
+    /// Executes the next event, which is due at `at`.
     fn step(&mut self, at: Time) {
         if self.network.next_event_at().is_some_and(|next| next <= at) {
             if let Some(event) = self.network.step(at) {
@@ -148,7 +148,7 @@ impl World {
 
     fn perform_task(&mut self, task: Task) {
         match task {
-            // What a host began before it lost power comes to nothing.
+            // Work that a host started before a crash is dropped.
             Task::Connect {
                 host,
                 life,
@@ -198,7 +198,7 @@ impl World {
         }
     }
 
-    /// What a scan has seen is what may come of the share.
+    /// Adds the scanned content to the valid contents of the share.
     fn note_scan(&mut self, host: HostId, share: ShareId) {
         let state = self.host(host);
         let kind = state.disk.shared_now(share).clone();

@@ -1,4 +1,4 @@
-//! Trouble that can be made: what goes wrong with hosts, links and what stands between them.
+//! Faults that can be injected: into hosts, links, NATs, relays and the DHT.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use super::{DhtMood, Nat, Relay, Route, World};
 use crate::ledger::{Fault, happened};
 
 impl World {
-    /// Puts a host on another local network than the first.
+    /// Moves a host to the local network with this number.
     pub fn set_lan(&mut self, host: HostId, lan: u8) {
         self.reach.set_lan(host, lan);
     }
 
-    /// So long after a host was linked to over a relay, a direct connection of those two comes up: a hole was punched.
+    /// Enables hole punching: this long after a relayed link to the host, a direct connection between both comes up.
     pub fn set_punching(&mut self, host: HostId, after: Option<Duration>) {
         match after {
             Some(after) => self.punching.insert(host, after),
@@ -24,18 +24,18 @@ impl World {
         };
     }
 
-    /// Puts a host behind a NAT, or takes the NAT away.
+    /// Puts a host behind a NAT, or removes its NAT.
     pub fn set_nat(&mut self, host: HostId, nat: Option<Nat>) {
         self.reach.set_nat(host, nat);
     }
 
-    /// One more relay; routes lead [through](Route::through) it by its number.
+    /// Adds a relay. Routes refer to it [by its number](Route::through).
     pub fn add_relay(&mut self, relay: Relay) -> usize {
         self.reach.relays.push(relay);
         self.reach.relays.len() - 1
     }
 
-    /// A relay goes for a while, and every circuit with it.
+    /// Takes a relay down for a while, along with all its circuits.
     pub fn lose_relay(&mut self, relay: usize, time: Duration) {
         self.reach.relays[relay].gone_until = self.now() + time;
         let through = |end: &super::End| end.relay == Some(relay);
@@ -45,12 +45,12 @@ impl World {
         }
     }
 
-    /// A relay takes no new circuits for a while.
+    /// Makes a relay refuse new circuits for a while.
     pub fn refuse_circuits(&mut self, relay: usize, time: Duration) {
         self.reach.relays[relay].refuses_until = self.now() + time;
     }
 
-    /// Nothing gets from some hosts to others for a while. Links stall, and dials find nobody.
+    /// Cuts one direction between two groups of hosts for a while. Links stall and dials fail.
     pub fn cut(&mut self, from: &[HostId], to: &[HostId], time: Duration) {
         let until = self.now() + time;
         for a in from {
@@ -67,7 +67,7 @@ impl World {
         }
     }
 
-    /// A host's links stop for a while, then all of it arrives.
+    /// Stalls a host's links for a while; afterwards everything arrives.
     pub fn stall_links(&mut self, host: HostId, time: Duration) {
         for link in self.ends_of(host) {
             happened(Fault::Stall);
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// A host's links fall silent, and nobody is told.
+    /// Silences a host's links without notice to either end.
     pub fn silence_links(&mut self, host: HostId) {
         for link in self.ends_of(host) {
             happened(Fault::Silence);
@@ -83,7 +83,7 @@ impl World {
         }
     }
 
-    /// A host's links are reset.
+    /// Resets a host's links.
     pub fn reset_links(&mut self, host: HostId) {
         for link in self.ends_of(host) {
             happened(Fault::Reset);
@@ -91,7 +91,7 @@ impl World {
         }
     }
 
-    /// A host's NAT forgets everything.
+    /// Drops all mappings of a host's NAT, which silences its direct links.
     pub fn rebind(&mut self, host: HostId) {
         self.reach.forget(host);
         let direct = |end: &super::End| {
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// A host moves to another network: its links fall silent, and it is at other addresses.
+    /// Moves a host to another network: its links go silent and its addresses change.
     pub fn roam(&mut self, host: HostId, to: &[(Multiaddr, Route)]) {
         happened(Fault::Roam);
         for link in self.ends_of(host) {
@@ -117,7 +117,7 @@ impl World {
         self.announce(host);
     }
 
-    /// A host sleeps: what comes waits, and nothing is done.
+    /// Suspends a host: incoming data waits, and nothing is done.
     pub fn sleep(&mut self, id: HostId, time: Duration) {
         let until = self.now() + time;
         let host = self.host_mut(id);
@@ -128,7 +128,7 @@ impl World {
         }
     }
 
-    /// A host that sleeps is woken.
+    /// Wakes a suspended host.
     pub fn rouse(&mut self, id: HostId) {
         let now = self.now();
         let host = self.host_mut(id);
@@ -138,7 +138,7 @@ impl World {
         }
     }
 
-    /// A host that slept until now reads what has come.
+    /// Lets a host read what arrived while it was suspended.
     pub(super) fn wake_up(&mut self, id: HostId) {
         self.host_mut(id).asleep_until = Time::ZERO;
         for link in self.ends_of(id) {
@@ -146,7 +146,7 @@ impl World {
         }
     }
 
-    /// A host's wall clock jumps.
+    /// Makes a host's wall clock jump.
     pub fn jump_clock(&mut self, id: HostId, seconds: i64) {
         happened(Fault::WallClock);
         let clock = &mut self.host_mut(id).disk.clock;
@@ -154,42 +154,42 @@ impl World {
         self.tell_date(id);
     }
 
-    /// A host's driver sees what day it is.
+    /// Tells a host's engine the current date.
     pub(super) fn tell_date(&mut self, id: HostId) {
         let seconds = self.host(id).disk.clock.seconds;
         let day = u32::try_from(seconds / 86_400).unwrap_or_default();
         self.feed(id, Input::Date { day });
     }
 
-    /// A host's driver thinks for so many inputs that it is earlier than it is.
+    /// For this many inputs, makes a host's driver report a time that is too early.
     pub fn set_clock_back(&mut self, id: HostId, inputs: u32, by: Duration) {
         happened(Fault::ClockBack);
         self.host_mut(id).clock_back = (inputs, by);
     }
 
-    /// A host has power.
+    /// True if a host has power.
     pub fn is_running(&self, id: HostId) -> bool {
         self.host(id).is_up()
     }
 
-    /// A host has power and does not sleep.
+    /// True if a host has power and is not suspended.
     pub fn is_awake(&self, id: HostId) -> bool {
         self.is_up(id)
     }
 
-    /// What the DHT does with look-ups from now on.
+    /// Sets how the DHT answers lookups from now on.
     pub fn set_dht(&mut self, mood: DhtMood) {
         self.dht.mood = mood;
     }
 
-    /// Hostile nodes of the DHT tell of these peers, wherever one looks.
+    /// Plants these scripted peers in the DHT: hostile nodes return them for every key.
     pub fn plant(&mut self, puppets: &[HostId]) {
         let known = puppets.iter();
         let known = known.map(|puppet| (self.peer(*puppet), vec![Self::address(*puppet)]));
         self.dht.planted = known.collect();
     }
 
-    /// Every fault of the network is over: partitions, NATs, relays, the DHT, clocks.
+    /// Ends every network fault: partitions, NATs, relay limits, DHT faults, closed routes.
     pub fn heal(&mut self) {
         self.reach.heal();
         self.dht.mood = DhtMood::Well;

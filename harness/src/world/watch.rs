@@ -1,4 +1,4 @@
-//! What the world watches of its hosts: what they ask for and buffer, whom they dial and blame, what they tell.
+//! Checks on hosts: their requests and buffers, their dials, whom they blame, and what they disclose.
 
 use handover_core::PeerId;
 use handover_core::engine::{DownloadId, Event, LinkId, Segment};
@@ -9,22 +9,22 @@ use super::links::End;
 use super::{Place, World};
 use crate::ledger::promise;
 
-/// Shares that one host has in any scene, at the most.
+/// Maximum number of shares of one host in any scenario.
 const SHARES: u64 = 3;
 
 impl World {
-    /// Links of a host to somebody.
+    /// Number of a host's links to another one.
     pub(crate) fn links_between(&self, host: HostId, other: HostId) -> usize {
         let between = |end: &super::End| end.place == host && end.across == other && !end.closing;
         self.ends_that(between).len()
     }
 
-    /// A host had nothing to end: it neither shares nor fetches.
+    /// True if a host has neither shared nor fetched anything.
     pub(crate) fn is_idle(&self, host: HostId) -> bool {
         self.host(host).events.is_empty()
     }
 
-    /// A file is reported to be done: it stands there, whole.
+    /// Checks that a file reported as done is present and complete.
     pub(super) fn look_at_file(&self, host: HostId, download: DownloadId, path: &str) {
         let Place::Host(state) = &self.places[host.0 as usize] else {
             return;
@@ -37,7 +37,7 @@ impl World {
         );
     }
 
-    /// Content that came in for a download and was not needed, in bytes; and how many links it lost.
+    /// Bytes received for a download beyond those needed, and the number of links it lost.
     pub(crate) fn fetched_again(
         &self,
         host: HostId,
@@ -51,7 +51,7 @@ impl World {
         (came.saturating_sub(needed), losses)
     }
 
-    /// Nobody is dialled at too many addresses, nor again and again without a pause.
+    /// Checks that the addresses of a dial and the number of dials stay within the limits.
     pub(super) fn look_at_dials(&mut self, id: HostId, addresses: usize) {
         let minutes = self.now().as_nanos() / 60_000_000_000;
         let came = self.received(id);
@@ -63,8 +63,8 @@ impl World {
             "{addresses} addresses are dialled"
         );
         host.dials += 1;
-        // An attempt is some dials; after a loss there is one at once, and a transfer may lose many links as it goes on:
-        // a circuit that ends after less than a second brings a leaf.
+        // An attempt takes several dials, and there is one immediately after a loss. A transfer may lose many links as
+        // it goes on: a circuit that ends after less than a second still brings a leaf.
         let downloads = host.tags.len() as u64;
         let most = downloads * (200 + 60 * minutes) + came / u64::from(LEAF);
         promise!(
@@ -75,11 +75,11 @@ impl World {
         );
     }
 
-    /// What waits to be written stays inside the limits.
+    /// Checks that the data queued for writing stays within the limits.
     pub(super) fn look_at_buffers(&self, id: HostId, link: LinkId) {
         let limits = &self.host(id).limits;
         let wire = &self.ends[&link].wire;
-        // One request at least, and three parts of the manifest beside it.
+        // At least one request, plus three parts of the manifest.
         let most = limits.send_buffer.max(u64::from(GROUP)) + 3 * u64::from(GROUP);
         promise!(
             Bounded,
@@ -91,7 +91,7 @@ impl World {
         let (links, total) = ends.fold((0, 0), |(links, total), end| {
             (links + 1, total + end.wire.bulk)
         });
-        // A link with nothing under way has one request read, and a few parts of the manifest at the most.
+        // A link with nothing in progress has one request read, plus at most a few parts of the manifest.
         let most = SHARES * limits.send_buffer_total + links * 4 * u64::from(GROUP);
         promise!(Bounded, total <= most, "{total} bytes wait in all");
         let idle = usize::try_from(limits.idle_messages).unwrap_or(usize::MAX);
@@ -104,8 +104,9 @@ impl World {
         );
     }
 
-    /// Watches a request: nothing is asked for twice at once, over all links of a download; nor more than the window
-    /// and a group over it, for a stream goes by whole groups.
+    /// Checks a request: no byte range is requested twice at the same time over all links of a download, and each
+    /// link's outstanding requests stay within the window plus two groups, because a stream is requested in whole
+    /// groups.
     pub(super) fn ask(&mut self, host: HostId, link: LinkId, number: u64, segments: &[Segment]) {
         let session = self.greeted.get(&link);
         let same = |(other, end): &(&LinkId, &End)| {
@@ -138,7 +139,7 @@ impl World {
         end.asked.insert(number, segments.to_vec());
     }
 
-    /// Who is blamed is not honest, or has rotten files and does not know.
+    /// Checks that a blamed peer is not an honest host, except for one with bit rot.
     pub(super) fn judge_blame(&self, peer: PeerId, violation: &str) {
         let honest = self.places.iter().any(|place| match place {
             Place::Host(host) => host.identity.public().to_peer_id() == peer && !host.rotten,
@@ -147,7 +148,7 @@ impl World {
         promise!(Honest, !honest, "an honest host is blamed: {violation}");
     }
 
-    /// What users are shown holds no secret that was not meant for them.
+    /// Checks that an event shown to a user contains no secret that was not meant for them.
     pub(super) fn look_for_secrets(&self, event: &Event) {
         let Some(text) = self.trace.last_words() else {
             return;
@@ -156,14 +157,14 @@ impl World {
         promise!(Secrets, told.is_none(), "{event:?} tells a secret");
     }
 
-    /// What goes over a link unsealed names no share to who does not know its secret.
+    /// Checks that an unsealed frame contains no share's tag, which would name the share to outsiders.
     pub(super) fn look_for_tags(&self, bytes: &[u8]) {
         let holds = |tag: &[u8; 16]| bytes.windows(tag.len()).any(|part| part == tag);
         let told = self.models.keys().any(holds);
         promise!(Secrets, !told, "a share's tag goes over a link unsealed");
     }
 
-    /// Who sends lies that can be seen at once is dropped once there were enough.
+    /// Checks that a peer is dropped after too many detectable lies.
     pub(super) fn look_for_lies(&self, id: HostId) {
         if self.liars == 0 {
             return;

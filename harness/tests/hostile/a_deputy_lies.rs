@@ -1,4 +1,4 @@
-//! Who shows what a sharer shares that is not there: a puppet that has it, and lies about it.
+//! Manifest sources that lie: a scripted peer has what an unreachable sharer shares, and lies about it.
 
 use bytes::{Bytes, BytesMut};
 use handover_core::engine::{DownloadOutcome, Event, FetchOptions};
@@ -13,10 +13,10 @@ fn tree() -> Tree {
     })
 }
 
-/// What the puppet makes of its own words.
+/// Changes what the scripted peer sends.
 type Twist = fn(Message, Bytes) -> Vec<Say>;
 
-/// A sharer that is gone, a puppet that has what it shared, and perhaps another that is honest.
+/// An unreachable sharer, a scripted peer that has its share, and optionally an honest one.
 struct Scene {
     world: World,
     liar: HostId,
@@ -44,7 +44,7 @@ impl Scene {
                 if !matches!(message, Message::Welcome { .. }) {
                     return twist(message, payload);
                 }
-                // A part for each group of the large file, and one for each of the others.
+                // One part for each group of the large file, and one for each of the others.
                 let ranges = vec![(0, 25 + 60)].into();
                 let said = [Message::Seeder { manifest }, Message::Parts { ranges }];
                 let said = said.into_iter().map(|message| twist(message, Bytes::new()));
@@ -74,7 +74,7 @@ impl Scene {
     }
 }
 
-/// Whatever it says: it is blamed for that, once; nothing of it is shown; and who is honest is believed.
+/// The scripted peer is blamed, with this reason only, and the download fails; beside an honest one it completes.
 fn assert_blamed(twist: Twist, reason: &str) {
     let mut alone = Scene::new(20, false, twist);
     let outcome = alone.run();
@@ -99,7 +99,7 @@ fn assert_blamed(twist: Twist, reason: &str) {
     assert!(blamed > 0, "it was never asked first");
 }
 
-/// The same words, but that the manifest is said to have another length.
+/// The same message, except for the announced length of the manifest.
 fn claiming(message: Message, payload: Bytes, len: fn(u64) -> u64) -> Vec<Say> {
     let message = match message {
         Message::Seeder { manifest } => Message::Seeder {
@@ -182,7 +182,7 @@ fn one_manifest_after_the_other_is_a_second_welcome() {
     );
 }
 
-/// It is given up, and somebody else is asked.
+/// It is abandoned, and another peer is asked.
 #[test]
 fn one_that_says_nothing_more_is_not_waited_for() {
     let dumb: Twist = |message, payload| match message {

@@ -8,10 +8,10 @@ use handover_harness::{HostId, Tree, World, content};
 
 use crate::{SECOND, blames, complete};
 
-/// Bytes of a file, three of which are more than a group.
+/// Size of a file, in bytes. Three of them exceed a group.
 const SMALL: u32 = GROUP / 5 * 2;
 
-/// By index: a folder, three files that are less than a group, one of several groups, many that are tiny.
+/// By index: a folder, three files smaller than a group, one of several groups, many tiny ones.
 fn tree() -> Tree {
     let mut tree = Tree::new()
         .folder("a")
@@ -35,7 +35,7 @@ struct Scene {
     link: LinkId,
 }
 
-/// A puppet has joined, and is told what is on offer.
+/// A scripted peer has joined, and has received the offer.
 fn scene() -> Scene {
     let mut world = World::new(70);
     let alice = world.add_host();
@@ -53,7 +53,7 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    /// The puppet is dropped for this, while an honest receiver gets everything.
+    /// Asserts that the scripted peer is dropped for this reason, while an honest receiver gets everything.
     fn assert_blamed(mut self, reason: &str) {
         let bob = self.world.add_host();
         let download = self.world.fetch(bob, &self.ticket);
@@ -63,7 +63,7 @@ impl Scene {
         assert!(self.world.puppet_link(self.link).is_over);
     }
 
-    /// The puppet is taken for an honest one.
+    /// Asserts that the scripted peer is treated as an honest one.
     fn assert_served(mut self, answers: usize) {
         self.world.run_for(SECOND);
         assert_eq!(blames(&self.world, self.alice), [] as [&str; 0]);
@@ -131,7 +131,7 @@ fn entries_without_bytes() {
     }
 }
 
-/// Row 14: each root once in bulk, so that nobody is made to go through its entries again and again.
+/// Row 14: a bulk request may ask for each root once, so that a sharer need not go through its entries again and again.
 #[test]
 fn roots_in_bulk_are_asked_for_once() {
     let get = |first, count| Message::GetRoots { first, count };
@@ -201,7 +201,7 @@ fn requests_of_the_wrong_shape() {
     }
 }
 
-/// Overlaps are no crime, for an answer may have been lost with a link. They cost what any request costs.
+/// Overlaps are allowed, because an answer may have been lost with a link. They cost the same as any request.
 #[test]
 fn ranges_that_overlap_are_served() {
     let mut scene = scene();
@@ -284,7 +284,7 @@ fn parts_of_the_manifest_that_are_not_there() {
     }
 }
 
-/// Row 24: what was sealed once does not open twice, nor does what was not sealed.
+/// Row 24: a sealed frame does not open twice, and an unsealed one does not open at all.
 #[test]
 fn frames_that_do_not_open() {
     let mut replayed = scene();
@@ -311,7 +311,7 @@ fn frames_that_do_not_open() {
     }
 }
 
-/// Row 13: a receiver sends no bulk, so its frames are a header long at the most.
+/// Row 13: a receiver sends no bulk data, so its frames are at most as long as a header.
 #[test]
 fn lengths_of_nothing_and_of_too_much() {
     let most = MAX_SEALED_FRAME - MAX_PAYLOAD;
@@ -323,7 +323,7 @@ fn lengths_of_nothing_and_of_too_much() {
     }
 }
 
-/// Row 15: a stream has no size that a range could be checked against.
+/// Row 15: a stream has no size to check a range against.
 #[test]
 fn a_stream_is_not_asked_for_at_its_far_end() {
     let mut world = World::new(71);

@@ -10,11 +10,11 @@ use crate::{SECOND, blames, complete};
 
 fn tree() -> Tree {
     let tree = Tree::one("big", content(1, 6 << 20)).file("denied", content(2, 1000));
-    // A manifest of some size.
+    // A manifest of considerable size.
     (0..800).fold(tree, |tree, n| tree.file(&format!("{n:0150}"), "x"))
 }
 
-/// Two puppets have joined: one that reads, and one that will not.
+/// A scripted peer has joined, which may stop reading.
 struct Scene {
     world: World,
     alice: HostId,
@@ -47,7 +47,7 @@ impl Scene {
             .say(self.link, &Message::Request { id, segments });
     }
 
-    /// Meanwhile somebody else gets every file that can be had.
+    /// Asserts that meanwhile another receiver gets every available file.
     fn assert_others_go_on(&mut self) {
         let bob = self.world.add_host();
         let download = self.world.fetch(bob, &self.ticket);
@@ -95,7 +95,7 @@ fn a_flood_of_pings() {
     scene.assert_blamed("a flood of messages without progress");
 }
 
-/// Row 20: asking and forgetting in turn moves nothing.
+/// Row 20: alternating requests and cancellations make no progress.
 #[test]
 fn a_flood_of_requests_that_are_forgotten() {
     let mut scene = scene();
@@ -108,7 +108,7 @@ fn a_flood_of_requests_that_are_forgotten() {
     assert_eq!(blames(&scene.world, scene.alice).len(), 1);
 }
 
-/// Row 17: the world watches what waits for the link.
+/// Row 17: the world checks the data queued for the link.
 #[test]
 fn a_receiver_that_asks_and_does_not_read_is_left_with_a_full_buffer_and_then_dropped() {
     let mut scene = scene();
@@ -141,7 +141,7 @@ fn a_receiver_that_asks_and_does_not_read_is_left_with_a_full_buffer_and_then_dr
     assert_eq!(scene.world.links_of(scene.alice), []);
 }
 
-/// Row 17: talk does not keep a link alive that takes nothing.
+/// Row 17: messages do not keep a link alive that reads nothing.
 #[test]
 fn a_receiver_that_goes_on_talking_and_does_not_read_is_dropped() {
     let mut scene = scene();
@@ -158,7 +158,7 @@ fn a_receiver_that_goes_on_talking_and_does_not_read_is_dropped() {
     scene.assert_others_go_on();
 }
 
-/// Row 17: answers without bytes filled no buffer, and so were queued without end.
+/// Regression, row 17: answers without content filled no buffer, and so were queued without limit.
 #[test]
 fn a_receiver_that_does_not_read_and_asks_for_a_file_that_failed_is_dropped() {
     let mut scene = scene();
@@ -191,7 +191,7 @@ fn a_receiver_that_asks_for_the_manifest_again_and_again_and_does_not_read_is_dr
     scene.assert_blamed("asks for the manifest faster than it takes it");
 }
 
-/// Row 20: one that reads costs a budget and no memory.
+/// Row 20: a receiver that reads uses up a budget, but no memory.
 #[test]
 fn a_receiver_that_asks_for_the_manifest_again_and_again_is_dropped() {
     let mut scene = scene();
@@ -227,7 +227,7 @@ fn roots_that_are_waited_for_are_bounded() {
     assert_eq!(blames(&world, alice), ["too many roots at once"]);
 }
 
-/// Row 17: as many hostile receivers as there is room for, and an honest one.
+/// Row 17: as many hostile receivers as are accepted, and honest ones.
 #[test]
 fn many_that_do_not_read_leave_the_honest_ones_alone() {
     let mut scene = scene();

@@ -11,7 +11,7 @@ fn tree() -> Tree {
         .file("small", content(2, 100))
 }
 
-/// A sharer whose line is slow, an honest receiver that serves, and a puppet that says it has everything.
+/// A sharer with a slow uplink, and a scripted peer that says it has everything.
 struct Scene {
     world: World,
     mallory: HostId,
@@ -33,7 +33,7 @@ impl Scene {
         }
     }
 
-    /// What the puppet says as a seeder goes through this.
+    /// Passes everything that the scripted peer sends as a seeder through this function.
     fn twist(&mut self, mut twist: impl FnMut(Message, Bytes) -> Vec<Say> + 'static) {
         let manifest = Announced {
             len: self.sharing.manifest.encoded().len() as u64,
@@ -53,7 +53,7 @@ impl Scene {
         });
     }
 
-    /// Two receivers fetch; the puppet is blamed for just this, and they complete.
+    /// Asserts that two receivers complete, and blame the scripted peer for this reason only.
     fn assert_blamed(&mut self, reason: &str) {
         let (bob, carol) = (self.world.add_host(), self.world.add_host());
         let ticket = self.sharing.ticket.clone();

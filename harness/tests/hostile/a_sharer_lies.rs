@@ -20,7 +20,7 @@ fn tree() -> Tree {
         .file("small", content(2, 100))
 }
 
-/// A puppet that shares, somebody who fetches from it, and honest people who must not be disturbed.
+/// A scripted peer that shares, a receiver, and honest peers that must not be disturbed.
 struct Scene {
     world: World,
     mallory: HostId,
@@ -42,7 +42,8 @@ impl Scene {
         }
     }
 
-    /// Bob fetches from the puppet and from an honest sharer at once. How the first ends; the second ends well.
+    /// Bob fetches from the scripted peer and from an honest sharer at once. Returns the first outcome; the second is a
+    /// success.
     fn run(&mut self) -> DownloadOutcome {
         let carol = self.world.add_host();
         let (_, honest) = self.world.share(carol, Tree::one("h", content(3, 700_000)));
@@ -62,7 +63,7 @@ impl Scene {
         outcome
     }
 
-    /// The puppet is blamed for just this.
+    /// Asserts that the scripted peer is blamed for this reason only.
     fn assert_blamed(&mut self, reason: &str) {
         let outcome = self.run();
         let violation = DownloadError::Violation(reason.to_owned());
@@ -74,7 +75,7 @@ impl Scene {
         self.world.twist(self.mallory, twist);
     }
 
-    /// Each answer with content goes through this.
+    /// Passes every answer with content through this function.
     fn twist_data(&mut self, mut twist: impl FnMut(&mut Vec<Served>, &mut BytesMut) + 'static) {
         self.twist(move |message, payload| match message {
             Message::Data {
@@ -97,7 +98,7 @@ impl Scene {
         });
     }
 
-    /// Says this too, behind the first message of a kind.
+    /// Also sends these after the first message of a kind.
     fn twist_once(&mut self, is: fn(&Message) -> bool, more: Vec<Say>) {
         let mut more = Some(more);
         self.twist(move |message, payload| {
@@ -146,7 +147,7 @@ fn wrong_bytes_are_caught_at_the_leaf() {
     scene.assert_blamed("3 pieces that do not match their root");
 }
 
-/// Row 23: up to the limit it is fetched again, and arrives.
+/// Row 23: up to the limit, a bad leaf is fetched again and arrives.
 #[test]
 fn two_wrong_pieces_are_fetched_again() {
     let mut scene = Scene::new();
@@ -188,7 +189,7 @@ fn a_wrong_or_short_or_long_proof_is_caught() {
     }
 }
 
-/// Row 23: what can't be checked piece by piece is checked before it gets its name.
+/// Row 23: data that can't be checked leaf by leaf is checked before the file is published.
 #[test]
 fn wrong_bytes_without_a_proof_are_caught_at_the_root() {
     let mut scene = Scene::new();
@@ -497,7 +498,7 @@ fn a_sealed_frame_that_is_garbage_ends_the_link() {
     assert_eq!(blames(&scene.world, scene.bob).len(), 1);
 }
 
-/// Row 19: each such answer was asked for again, for ever.
+/// Regression, row 19: every such answer was followed by another request, forever.
 #[test]
 fn an_answer_that_forgets_by_itself_is_refused() {
     let mut scene = Scene::new();
@@ -508,7 +509,7 @@ fn an_answer_that_forgets_by_itself_is_refused() {
     scene.assert_blamed("forgot a request by itself");
 }
 
-/// Row 23: bad pieces were counted by the link, so a sharer that changed links was never dropped.
+/// Regression, row 23: bad leaves were counted per link, so a sharer that changed links was never dropped.
 #[test]
 fn changing_links_does_not_make_bad_pieces_good() {
     let mut scene = Scene::new();

@@ -11,7 +11,7 @@ use handover_harness::{Answer, Fetch, HostId, Say, Tree, World, content};
 
 use crate::blames;
 
-/// A puppet shares the new version of a file, and somebody has the old one.
+/// A scripted peer shares the new version of a file, and a receiver has the old one.
 struct Scene {
     world: World,
     mallory: HostId,
@@ -53,7 +53,7 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    /// Lists of chunks go through this.
+    /// Passes lists of chunks through this function.
     fn twist(&mut self, mut twist: impl FnMut(&mut u32, &mut Vec<Chunk>) -> bool + 'static) {
         self.world.twist(self.mallory, move |message, payload| {
             let Message::Chunks {
@@ -87,7 +87,7 @@ impl Scene {
         (download, outcome.unwrap())
     }
 
-    /// It does no harm: the file comes, and nobody is blamed.
+    /// Asserts that it does no harm: the file arrives, and no peer is blamed.
     fn assert_harmless(mut self) -> DownloadSummary {
         let (download, outcome) = self.run();
         let DownloadOutcome::Completed(summary) = outcome else {
@@ -116,7 +116,7 @@ fn the_truth_spares_almost_everything() {
     assert!(size - summary.spared < 10 * u64::from(GROUP));
 }
 
-/// What is taken over by such a list is wrong, and that shows in the root alone: so the sharer could be right.
+/// Data reused according to such a list is wrong, but only the root reveals it, so the sharer might be right.
 #[test]
 fn chunks_in_another_order_cost_a_second_fetch_and_nothing_else() {
     let mut scene = scene();

@@ -1,4 +1,4 @@
-//! Row 14. The limits on requests, names and frames stand with the scenes of who breaks them.
+//! Row 14. The limits on requests, names and frames are tested with the peers that violate them.
 
 use handover_core::Multiaddr;
 use handover_core::engine::{DownloadOutcome, FetchKey, FetchSource, LinkId, Segment};
@@ -8,7 +8,7 @@ use handover_harness::{Fetch, Say, Tree, World, content, small_limits};
 
 use crate::{SECOND, blames};
 
-/// Whether a host with these limits takes a puppet's tree; and what it said if not.
+/// Whether a host with these limits accepts a scripted peer's tree. The error is its reason for blaming that peer.
 fn takes(limits: Limits, tree: Tree) -> Result<(), String> {
     let mut world = World::new(100);
     let mallory = world.add_puppet();
@@ -121,7 +121,7 @@ fn bad_leaves() {
 #[test]
 fn messages_without_progress() {
     let most = u64::from(small_limits().idle_messages);
-    // The greeting is one of them; the last one is one too many.
+    // The greeting is one of them; the last one exceeds the limit.
     for (pings, good) in [(most - 2, true), (most - 1, false)] {
         let mut world = World::new(103);
         let (alice, mallory) = (world.add_host(), world.add_puppet());
@@ -173,7 +173,7 @@ fn links() {
     assert_eq!(world.links_of(alice).len(), 5);
 }
 
-/// Of these links, which were closed.
+/// Which of these links are closed.
 fn closed(world: &mut World, links: &[LinkId]) -> Vec<bool> {
     world.run_for(SECOND);
     let links = links.iter();

@@ -1,5 +1,5 @@
-//! What hostile peers try, and what becomes of them: each is dropped with a reason, everybody else goes on, and nothing
-//! grows past its limit, which the world watches. The rows are those of the bad-input catalogue.
+//! Attacks by hostile peers and their outcome: each peer is dropped with a reason, all others continue, and nothing
+//! grows past its limit, which the world checks. The rows are those of the bad-input catalogue.
 
 mod a_deputy_lies;
 mod a_receiver_asks_for_what_it_must_not;
@@ -18,7 +18,7 @@ use handover_harness::{Fetch, HostId, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a host says that its peers did wrong.
+/// The violations for which a host blamed its peers.
 fn blames(world: &World, host: HostId) -> Vec<String> {
     let blamed = world.events(host).iter().filter_map(|event| match event {
         Event::PeerBlamed { violation, .. } => Some(violation.clone()),
@@ -27,7 +27,7 @@ fn blames(world: &World, host: HostId) -> Vec<String> {
     blamed.collect()
 }
 
-/// Serves as long as it fetches.
+/// Seeds only during the download.
 fn giving() -> Fetch {
     Fetch {
         options: FetchOptions {
@@ -38,7 +38,7 @@ fn giving() -> Fetch {
     }
 }
 
-/// Runs an honest download to its good end.
+/// Runs an honest download to its end, which must be successful.
 fn complete(world: &mut World, host: HostId, download: DownloadId) {
     let outcome = world.run_to_end(host, download);
     let all = matches!(outcome, DownloadOutcome::Completed(summary) if summary.failed == 0);

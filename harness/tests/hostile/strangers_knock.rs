@@ -33,7 +33,7 @@ fn scene() -> Scene {
 }
 
 impl Scene {
-    /// A knock as it should be, with this secret's key under that secret's tag.
+    /// A well-formed handshake request with one secret's key under the other's tag.
     fn knock(&self, link: LinkId, key: &ShareSecret, tag: [u8; 16]) -> Knock {
         let seed = [u8::try_from(link.0 % 256).unwrap(); 32];
         let (local, remote) = (self.world.peer(self.mallory), self.world.peer(self.alice));
@@ -48,7 +48,7 @@ impl Scene {
     fn replies(&mut self, link: LinkId, bytes: Bytes) -> Vec<KnockReply> {
         self.world.say_raw(link, bytes);
         self.world.run_for(SECOND);
-        // Behind a reply with keys come frames that this puppet can't read.
+        // A reply with keys is followed by frames that this scripted peer can't read.
         let plain = self.world.puppet_link(link).plain.first();
         let reply = plain.map(|bytes| message::decode(bytes).unwrap());
         reply.into_iter().collect()
@@ -67,7 +67,7 @@ impl Scene {
     }
 }
 
-/// Whatever is wrong with a knock, the answer does not tell whether the share is there.
+/// Whatever is wrong with a handshake request, the reply does not reveal whether the share exists.
 #[test]
 fn a_bad_knock_is_refused() {
     let mut scene = scene();
@@ -102,7 +102,7 @@ fn a_bad_knock_is_refused() {
     scene.assert_open_for_others();
 }
 
-/// Row 42: two knocks for one share have nothing in common that somebody who hears them could see.
+/// Row 42: two handshake requests for one share have nothing in common that an eavesdropper could see.
 #[test]
 fn a_knock_does_not_tell_what_it_is_for() {
     let mut scene = scene();
@@ -116,7 +116,7 @@ fn a_knock_does_not_tell_what_it_is_for() {
     assert_ne!(knocks[0].name, knocks[1].name);
     assert_ne!(knocks[0].noise, knocks[1].noise);
     assert!(knocks.iter().all(|knock| knock.name != secret.tag()));
-    // A name is good for its own knock alone.
+    // A name is valid only for its own handshake request.
     let link = scene.world.puppet_dials(scene.mallory, scene.alice);
     let knock = Knock {
         name: knocks[0].name,
@@ -126,7 +126,7 @@ fn a_knock_does_not_tell_what_it_is_for() {
     scene.assert_open_for_others();
 }
 
-/// Row 24: a knock is good for one link between two peers.
+/// Row 24: a handshake request is valid for one link between two peers.
 #[test]
 fn a_knock_that_was_overheard_opens_nothing() {
     let mut scene = scene();
@@ -135,7 +135,7 @@ fn a_knock_that_was_overheard_opens_nothing() {
     let knock = message::encode(&scene.knock(link, &secret, secret.tag()));
     let replies = scene.replies(link, plain(&knock));
     assert!(matches!(replies[..], [KnockReply::Noise(_)]));
-    // Somebody else says the same.
+    // Another peer sends the same.
     let eve = scene.world.add_puppet();
     let link = scene.world.puppet_dials(eve, scene.alice);
     scene.assert_refused(link, &knock, Refusal::NoSuchShare);
@@ -168,7 +168,7 @@ fn links_that_never_knock_are_few_and_short_lived() {
         assert!(scene.world.links_of(scene.alice).len() <= most);
     }
     assert_eq!(scene.world.links_of(scene.alice).len(), most);
-    // There is a place for an honest receiver all the time.
+    // There is always room for an honest receiver.
     let now = scene.world.now();
     scene.assert_open_for_others();
     assert!(scene.world.now().since(now) < small_limits().handshake);
@@ -176,7 +176,7 @@ fn links_that_never_knock_are_few_and_short_lived() {
     assert_eq!(scene.world.links_of(scene.alice), []);
 }
 
-/// A byte now and then buys no more time.
+/// Occasional bytes do not extend the timeout.
 #[test]
 fn a_knock_that_drips_is_cut_off() {
     let mut scene = scene();
@@ -198,12 +198,12 @@ fn nobody_is_let_in_where_nothing_is_shared() {
     assert!(world.puppet_link(link).is_over);
 }
 
-/// Row 27: whoever answers at the address must be the peer that the ticket names, and know the secret.
+/// Row 27: the peer that answers at the address must be the one that the ticket names, and know the secret.
 #[test]
 fn whoever_answers_without_the_secret_gets_nothing() {
     let mut scene = scene();
     let bob = scene.world.add_host();
-    // The puppet shares something else; its own secret is not the one that is asked for.
+    // The scripted peer shares something else; its secret is not the requested one.
     let mut ticket = scene.ticket.clone();
     ticket.peer = scene.world.peer(scene.mallory);
     ticket.addresses = vec![World::address(scene.mallory)];
@@ -213,7 +213,7 @@ fn whoever_answers_without_the_secret_gets_nothing() {
     assert!(reason.contains("Unreachable"), "{reason}");
 }
 
-/// Row 27: that somebody at the address knows the secret does not make them the sharer.
+/// Row 27: a peer at the address that knows the secret is not thereby the sharer.
 #[test]
 fn whoever_answers_for_another_gets_no_word() {
     let mut scene = scene();

@@ -18,7 +18,7 @@ fn hello() -> Message {
     }
 }
 
-/// A share whose sharer would remember its receivers, or not, and a puppet that has joined it.
+/// A share with or without pairing, and a scripted peer that has keyed a link to its sharer.
 fn shared(remembers: bool) -> (World, HostId, LinkId) {
     let mut world = World::new(120);
     let (alice, mallory) = (world.add_host(), world.add_puppet());
@@ -36,7 +36,7 @@ fn is_paired(world: &World, host: HostId) -> bool {
     events.any(|event| matches!(event, Event::Paired { .. }))
 }
 
-/// Answers to it that a puppet got.
+/// Number of answers to its pairing request that a scripted peer received.
 fn answers(world: &World, link: LinkId) -> usize {
     let frames = world.puppet_link(link).frames.iter();
     frames
@@ -79,7 +79,7 @@ fn who_would_not_remember_says_nothing_and_keeps_nothing() {
     }
 }
 
-/// A sharer that answers what nobody asked, or more often than it was asked.
+/// A sharer that answers without a request, or more often than requested.
 #[test]
 fn a_sharer_answers_once_and_only_if_it_was_asked() {
     for (asks, answers, is_fine) in [(true, 1, true), (true, 2, false), (false, 1, false)] {

@@ -10,7 +10,7 @@ use handover_transports::memory::LinkProfile;
 
 use crate::{assert_same, complete, count, pair};
 
-/// A host's address at a relay: so many bytes a second, and so many on their way.
+/// Adds an address of a host at a relay, with a bandwidth in bytes per second and a window in bytes.
 fn relay(world: &mut World, host: HostId, bandwidth: u64, window: usize) {
     let profile = LinkProfile {
         delay: Duration::from_millis(80),
@@ -25,7 +25,7 @@ fn relay(world: &mut World, host: HostId, bandwidth: u64, window: usize) {
     world.listen(host, address.parse().unwrap(), route);
 }
 
-/// A host that answers soon over a relay, and later over the local network.
+/// Makes a host reachable over a relay immediately, and over the local network later.
 fn two_ways(world: &mut World, host: HostId) {
     world.unlisten(host, &World::address(host));
     let address = |text: &str| text.parse::<Multiaddr>().unwrap();
@@ -40,12 +40,12 @@ fn two_ways(world: &mut World, host: HostId) {
 fn the_transfer_moves_from_the_relay_to_the_local_network_and_loses_nothing() {
     let (mut world, alice, bob) = pair(5);
     two_ways(&mut world, alice);
-    // Nobody calls back there.
+    // Bob has no address to be called back at.
     world.unlisten(bob, &World::address(bob));
     let tree = Tree::one("f", content(1, 3_000_000));
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
-    // The relay's link is up and busy when the other comes.
+    // The relayed link is up and busy when the other one comes up.
     assert!(world.run_until(
         |world| world.links_of(bob).len() == 2,
         Duration::from_secs(10)
@@ -135,7 +135,7 @@ fn a_relay_that_cuts_links_is_told_of() {
 fn the_local_network_goes_and_the_relay_is_found_again() {
     let (mut world, alice, bob) = pair(7);
     two_ways(&mut world, alice);
-    // Nobody calls back there.
+    // Bob has no address to be called back at.
     world.unlisten(bob, &World::address(bob));
     let tree = Tree::one("f", content(1, 2_000_000));
     let (_, ticket) = world.share(alice, tree.clone());
@@ -146,7 +146,7 @@ fn the_local_network_goes_and_the_relay_is_found_again() {
         Duration::from_secs(10)
     ));
     world.unlisten(alice, &"/ip4/10.9.9.9/udp/1/quic-v1".parse().unwrap());
-    // One more dial is under way there.
+    // Another dial to that address is in progress.
     for _ in 0..10 {
         world.kill_links(bob);
         world.run_for(Duration::from_millis(100));
@@ -156,8 +156,8 @@ fn the_local_network_goes_and_the_relay_is_found_again() {
     assert_eq!(summary.path, Some(PathKind::Relayed));
 }
 
-/// A stream to a receiver that asks for more than the sharer buffers, over a relay that holds little; the relay dies so
-/// long after the local network came up, if at all.
+/// Streams to a receiver that requests more than the sharer buffers, over a relay with a small window. The relayed link
+/// dies this long after the local network came up, if at all.
 fn move_a_stream(relay_dies: Option<Duration>) {
     let group = u64::from(GROUP);
     let limits = Limits {
@@ -185,13 +185,15 @@ fn move_a_stream(relay_dies: Option<Duration>) {
     assert_eq!(summary.path, Some(PathKind::Lan));
 }
 
-/// What was asked for on the new link stood ahead of what the old one still waited for: it was taken for passed.
+/// Regression: requests on the new link were ahead of those outstanding on the old one, and the stream was taken for
+/// passed.
 #[test]
 fn a_stream_that_moves_to_a_better_path_is_not_taken_for_passed() {
     move_a_stream(None);
 }
 
-/// What came early over the new link filled the window, while what the pipe waited for was lost with the old one.
+/// Regression: early data from the new link filled the window, while the data that the pipe needed was lost with the
+/// old link.
 #[test]
 fn a_stream_does_not_hang_when_its_old_link_dies_after_a_better_path_took_over() {
     for millis in [0, 1, 2, 3, 5, 7, 10, 20, 60, 150, 400, 1000] {
@@ -199,7 +201,7 @@ fn a_stream_does_not_hang_when_its_old_link_dies_after_a_better_path_took_over()
     }
 }
 
-/// The same where the sharer buffers more than is asked for.
+/// The same with a sharer that buffers more than is requested.
 #[test]
 fn a_stream_does_not_hang_when_little_is_asked_for() {
     for millis in [0, 5, 20, 60, 150, 400, 1000] {
@@ -219,8 +221,8 @@ fn a_stream_does_not_hang_when_little_is_asked_for() {
     }
 }
 
-/// The loss of a link that nothing was asked on made the receiver ask for the manifest twice, and then blame the sharer
-/// for answering twice.
+/// Regression: after the loss of a link without requests, the receiver requested the manifest twice, and then blamed
+/// the sharer for answering twice.
 #[test]
 fn another_link_that_dies_during_the_offer_does_not_get_the_sharer_blamed() {
     for millis in (600..1500).step_by(100) {
@@ -235,7 +237,7 @@ fn another_link_that_dies_during_the_offer_does_not_get_the_sharer_blamed() {
             let links = world.links_of(bob);
             world.kill_link(links[links.len() - 1]);
         });
-        // The user takes time to read, in which a second answer would come.
+        // The user takes time to read. A second answer would arrive meanwhile.
         world.run_for(Duration::from_secs(30));
         let terms = AcceptTerms {
             select: None,
@@ -248,16 +250,17 @@ fn another_link_that_dies_during_the_offer_does_not_get_the_sharer_blamed() {
     }
 }
 
-/// What came of a transfer that moved from a relay to the local network.
+/// Result of a transfer that moved from a relay to the local network.
 struct Move {
-    /// Bytes that came twice.
+    /// Number of bytes received twice.
     again: u64,
-    /// The longest time without a byte before the move and from then on.
+    /// Longest time without a byte before the move. `after` is the same from the move on.
     before: Duration,
     after: Duration,
 }
 
-/// A transfer over a relay. After `moment` the sharer is on the receiver's network too, and says so over the relay.
+/// Starts a transfer over a relay. After `moment` one host is on the other's local network too, and says so over the
+/// relay.
 fn move_after(moment: Duration, called_back: bool) -> Move {
     let (mut world, alice, bob) = pair(9);
     let tree = Tree::one("f", content(1, 3_000_000));
@@ -309,7 +312,7 @@ fn at_any_moment_the_transfer_moves_to_a_path_that_comes_up() {
     for called_back in [false, true] {
         for moment in (0..50).map(|step| Duration::from_millis(400 + 47 * step)) {
             let moved = move_after(moment, called_back);
-            // The path is asked for, the link is keyed, and what was asked for over the relay comes in meanwhile.
+            // The path is requested, the link is keyed, and what was requested over the relay arrives meanwhile.
             assert!(
                 moved.after <= moved.before.max(Duration::from_millis(170)),
                 "after {moment:?} nothing came for {:?}; before, for {:?} at the most",

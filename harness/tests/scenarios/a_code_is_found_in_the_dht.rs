@@ -14,21 +14,21 @@ use handover_harness::{
 
 use crate::{SECOND, assert_same, complete, count, pair};
 
-/// In seconds.
+/// Length of a day in seconds.
 const DAY: i64 = 86_400;
 
 fn tree() -> Tree {
     Tree::one("f", content(1, 40 * GROUP as usize)).file("g", "x")
 }
 
-/// Two hosts of which the first can be dialled straight over the internet, and neither hears of the other.
+/// Two hosts that cannot discover each other, the first of which can be dialled directly over the internet.
 fn apart(seed: u64) -> (World, HostId, HostId) {
     let (mut world, alice, bob) = pair(seed);
     straight(&mut world, alice);
     (world, alice, bob)
 }
 
-/// A host can be dialled straight over the internet, and no otherwise.
+/// Makes a host reachable only directly over the internet.
 fn straight(world: &mut World, host: HostId) {
     world.unlisten(host, &World::address(host));
     let address = "/ip4/203.0.113.9/tcp/1".parse().unwrap();
@@ -53,7 +53,7 @@ fn code_of(world: &World, host: HostId) -> Option<ShortCode> {
         })
 }
 
-/// Shares, and waits for the code.
+/// Creates a share, and waits for its code.
 fn share(world: &mut World, host: HostId) -> ShortCode {
     world.share_with(host, offering(Short::New));
     let known = |world: &World| code_of(world, host).is_some();
@@ -109,11 +109,11 @@ fn the_receiver_may_be_earlier_than_the_sharer() {
     world.restart(alice);
     let short = Short::Again { code, wrong: 0 };
     world.share_with(alice, offering(short));
-    // What is in the DHT of the sharer's life before leads to the same address, with another secret.
+    // The sharer's old DHT records lead to the same address, with another secret.
     complete(&mut world, bob, download);
 }
 
-/// Short codes meet in another place every day: two days of clock error were the end of them.
+/// The DHT key of a short code changes every day. Regression: a clock error of two days made codes fail.
 #[test]
 fn clocks_that_are_days_apart_delay_a_search_and_do_not_end_it() {
     for days in [-7, -2, 1, 2, 3, 7] {
@@ -193,7 +193,7 @@ fn a_dht_that_comes_back_is_used_at_once() {
     assert!(world.now().since(handover_core::time::Time::ZERO) < 100 * SECOND);
 }
 
-/// Row 9, for whoever puts themselves into the DHT under a number.
+/// Row 9, for peers that announce themselves in the DHT under a number.
 #[test]
 fn stand_ins_guess_once_each_and_only_so_many() {
     let (mut world, alice, bob) = apart(304);
@@ -206,7 +206,7 @@ fn stand_ins_guess_once_each_and_only_so_many() {
     complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree());
 
-    // Who has proved the words once is the only one to be asked from then on.
+    // Once a peer has proved the words, no other is asked.
     let before = world.proofs_in_vain(bob);
     let crowd: Vec<_> = (0..3).map(|_| world.add_puppet()).collect();
     world.plant(&crowd);
@@ -223,8 +223,8 @@ fn stand_ins_guess_once_each_and_only_so_many() {
     assert_eq!(world.proofs_in_vain(bob), before);
 }
 
-/// Stand-ins of every kind are found where the sharer is, by the same nodes. They cost proofs, and may use up all there are:
-/// how often the sharer is reached before that is in the output.
+/// Impostors of every kind are found through the same nodes as the sharer. They cost proofs, and may use up all of
+/// them: the output shows how often the sharer is reached before that.
 #[test]
 #[expect(clippy::print_stderr, reason = "the rate is for who runs this")]
 fn a_sharer_is_mostly_reached_beside_a_few_stand_ins() {
@@ -261,7 +261,7 @@ fn a_sharer_is_mostly_reached_beside_a_few_stand_ins() {
     }
 }
 
-/// Each of two downloads with one code counted its own proofs.
+/// Regression: two downloads with the same code counted their proofs separately.
 #[test]
 fn two_downloads_with_one_code_have_its_proofs_together() {
     let (mut world, alice, bob) = apart(306);
@@ -296,7 +296,7 @@ fn a_number_that_somebody_has_is_not_given_out() {
         counted.set(counted.get() + u32::from(number));
     });
     world.share_with(alice, offering(Short::New));
-    // Each look-up finds somebody; the user is told a number in the end, and none before.
+    // Each lookup finds a peer. The user is eventually told a number, and none before.
     assert!(code_of(&world, alice).is_none());
     let known = |world: &World| code_of(world, alice).is_some();
     assert!(world.run_until(known, 40 * SECOND));

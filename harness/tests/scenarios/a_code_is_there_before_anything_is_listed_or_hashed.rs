@@ -15,7 +15,7 @@ fn a_receiver_waits_for_the_list_and_fetches_files_that_nobody_has_hashed() {
         ..DiskProfile::INSTANT
     };
     let tree = Tree::one("f", content(1, 3_000_000)).file("g", content(2, 10));
-    // There is a ticket before any time has passed: `share` would panic without.
+    // There is a ticket before any time has passed; otherwise `share` would panic.
     let (_, ticket) = world.share(alice, tree.clone());
     let download = world.fetch(bob, &ticket);
     world.run_for(SECOND);
@@ -32,7 +32,7 @@ fn a_receiver_waits_for_the_list_and_fetches_files_that_nobody_has_hashed() {
     assert!(took > 20 * SECOND && took < 25 * SECOND, "{took:?}");
 }
 
-/// With the last group lost on its way, the root is asked for by itself.
+/// If the last group is lost in transit, the root is requested separately.
 #[test]
 fn a_file_that_is_not_hashed_survives_a_lost_link() {
     for dies in (100_000..1_100_000).step_by(99_991) {

@@ -58,7 +58,7 @@ fn a_receiver_that_crashes_again_and_again_fetches_a_window_again_each_time_at_t
     );
 }
 
-/// A download asked for one more request again and again while a disk synced, for as long as that took.
+/// Regression: during a slow sync a download sent one more request again and again, for as long as the sync took.
 #[test]
 fn a_sync_that_takes_long_puts_a_window_and_a_request_at_risk_at_the_most() {
     let (mut world, alice, bob) = pair(79);
@@ -127,7 +127,7 @@ fn a_disk_that_was_full_goes_on_when_there_is_room() {
     assert!(kept(&world, bob, second).bytes > SIZE / 4);
 }
 
-/// One bit, at the start, in the middle, at the end; of a file in pieces, and of files that were whole already.
+/// Flips one bit at the start, in the middle or at the end: of a file in progress, or of complete files.
 #[test]
 fn what_rots_between_two_runs_is_fetched_again_and_nobody_is_blamed() {
     let mut resumed = 0;
@@ -151,7 +151,7 @@ fn what_rots_between_two_runs_is_fetched_again_and_nobody_is_blamed() {
     assert!(resumed > 20, "a bit cost a file: {resumed}");
 }
 
-/// The files have the same names, sizes and times, so the manifest is the same: only the roots tell.
+/// The files have the same names, sizes and times, so the manifest is the same: only the roots differ.
 #[test]
 fn what_was_kept_of_other_bytes_is_fetched_again_and_nobody_is_blamed() {
     let (mut world, alice, bob) = pair(75);

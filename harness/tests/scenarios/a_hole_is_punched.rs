@@ -14,8 +14,8 @@ fn relay() -> Multiaddr {
     text.parse().unwrap()
 }
 
-/// Two hosts. Nobody gets to the first but over a relay, with a round trip of 160 ms, or through a hole that is punched
-/// so long after.
+/// Two hosts. The first can be reached only over a relay with a round trip of 160 ms, or through a hole that is punched
+/// this long afterwards.
 fn behind_a_nat(after: Duration) -> (World, HostId, HostId) {
     let (mut world, alice, bob) = pair(10);
     for host in [alice, bob] {
@@ -60,7 +60,8 @@ fn fetch(world: &mut World, host: HostId, code: ShortCode) -> DownloadId {
     world.fetch_from(host, source, Fetch::default())
 }
 
-/// What came up before the link over the relay had proved its key was forgotten, and the transfer stayed at the relay.
+/// Regression: a direct connection that came up before the handshake on the relayed link was done was forgotten, and
+/// the transfer stayed at the relay.
 #[test]
 fn a_hole_that_is_punched_during_the_handshake_is_used() {
     let tree = Tree::one("f", content(1, 3_000_000));

@@ -14,10 +14,10 @@ fn tree() -> Tree {
         .file("z", content(4, 300_000))
 }
 
-/// THREATS row 12: a relay that resets at any byte costs a window at the most.
+/// THREATS row 12: a relay that resets at any byte costs at most one window.
 #[test]
 fn the_transfer_goes_on_and_loses_a_window_at_the_most() {
-    // The handshake and the manifest byte by byte, near enough; then bulk.
+    // The handshake and the manifest in small steps, then bulk data in large ones.
     let early = (1..3000).step_by(97);
     let late = (3000..360_000).step_by(9973);
     for bytes in early.chain(late) {
@@ -37,7 +37,7 @@ fn the_transfer_goes_on_and_loses_a_window_at_the_most() {
     }
 }
 
-/// A relay with a small byte budget: each circuit carries a little more.
+/// A relay with a small byte limit: every circuit carries a little more.
 #[test]
 fn a_relay_that_ends_each_circuit_after_128_kib_is_outlived() {
     let mut world = World::new(10);

@@ -2,7 +2,7 @@ use handover_harness::{Offering, Tree, content};
 
 use crate::{SECOND, assert_same, complete, pair};
 
-/// The same secret, the same files, another engine: receivers just go on.
+/// The same secret, the same files, another engine: receivers simply continue.
 #[test]
 fn receivers_go_on_where_they_were() {
     let (mut world, alice, bob) = pair(43);

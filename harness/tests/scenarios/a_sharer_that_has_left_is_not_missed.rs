@@ -7,19 +7,19 @@ use handover_harness::{Answer, Fetch, HostId, World, small_limits};
 use crate::swarmed::{seeding_for, tree};
 use crate::{SECOND, assert_same, complete, count};
 
-/// Serves, and goes on with it.
+/// Seeds during the download, and for an hour afterwards.
 fn seeding() -> Fetch {
     seeding_for(Duration::from_hours(1))
 }
 
-/// Serves as long as it fetches.
+/// Seeds only during the download.
 fn giving() -> Fetch {
     let mut fetch = seeding();
     fetch.options.seed_for = None;
     fetch
 }
 
-/// A receiver that has all of it and serves, and no sharer; all on one local network.
+/// A sharer, and a receiver that has everything and seeds, on one local network.
 struct Scene {
     world: World,
     alice: HostId,
@@ -120,7 +120,7 @@ fn who_was_killed_goes_on_with_who_has_it() {
     scene.assert_nobody_is_blamed(&[scene.bob, carol]);
 }
 
-/// The user takes their time, and the sharer comes back meanwhile.
+/// The user takes a long time, and the sharer returns meanwhile.
 #[test]
 fn a_sharer_that_comes_back_is_found_once_the_offer_is_taken() {
     let mut scene = Scene::new(902);
@@ -146,7 +146,7 @@ fn a_sharer_that_comes_back_is_found_once_the_offer_is_taken() {
     scene.assert_nobody_is_blamed(&[scene.alice, scene.bob, carol]);
 }
 
-/// All who had it leave while the user looks at the offer.
+/// All peers that have the content leave while the user looks at the offer.
 #[test]
 fn who_takes_an_offer_of_which_nobody_is_left_is_told() {
     let mut scene = Scene::no_sharer(903);
@@ -169,7 +169,7 @@ fn who_takes_an_offer_of_which_nobody_is_left_is_told() {
     assert!(took < 2 * small_limits().search, "{took:?}");
 }
 
-/// While the sharer answers, nobody else is asked what it shares.
+/// While the sharer answers, no other peer is asked for the manifest.
 #[test]
 fn a_sharer_that_is_there_is_asked_alone() {
     let mut scene = Scene::new(904);
@@ -179,7 +179,7 @@ fn a_sharer_that_is_there_is_asked_alone() {
     assert_eq!(scene.deputies(carol), 0);
 }
 
-/// Who does not serve has nothing to show either.
+/// A receiver that does not seed does not supply the manifest either.
 #[test]
 fn who_does_not_seed_stands_in_for_nobody() {
     let mut scene = Scene::new(905);

@@ -5,7 +5,7 @@ use handover_harness::{HostId, Offering, Tree, World, content};
 
 use crate::{SECOND, assert_same, complete, count, pair};
 
-/// Leaves are 64 times smaller here than in use: this is two kilobytes a second there, and eight seconds a leaf.
+/// Leaves are 64 times smaller here than in production: this corresponds to 2 kB/s there, which is 8 s per leaf.
 const TWO_KILOBYTES: u64 = 2048 / 64;
 
 fn limit_up(world: &mut World, host: HostId, rate: u64) {
@@ -57,7 +57,7 @@ fn two_kilobytes_a_second_up_are_enough() {
     assert!(summary.took < 330 * SECOND, "{:?}", summary.took);
 }
 
-/// Each gets a leaf in 32 seconds, longer than a sharer that answers nothing is borne.
+/// Each receiver gets a leaf every 32 s, longer than the timeout for a sharer that does not answer.
 #[test]
 fn two_kilobytes_a_second_up_are_enough_for_four() {
     let (mut world, alice, bob) = pair(321);
@@ -78,7 +78,7 @@ fn two_kilobytes_a_second_up_are_enough_for_four() {
     }
 }
 
-/// It had asked for whole groups, each of which takes two minutes now.
+/// The receiver had requested whole groups, each of which takes two minutes now.
 #[test]
 fn a_limit_that_comes_over_a_fast_transfer_is_borne() {
     let (mut world, alice, bob) = pair(322);
@@ -152,7 +152,7 @@ fn who_comes_while_a_share_is_paused_sees_the_offer_and_waits() {
     assert_never_lost(&world, bob);
 }
 
-/// The pause was over with the link, and the user was never told.
+/// Regression: the pause ended with the link, but the user was never told.
 #[test]
 fn a_sharer_that_comes_back_from_a_pause_by_another_link_has_gone_on() {
     let (mut world, alice, bob) = pair(326);

@@ -84,7 +84,7 @@ fn a_receiver_that_goes_for_good_is_told_as_lost() {
     assert_eq!(count(&world, alice, lost), 1);
 }
 
-/// Nothing arrives and nobody says so: only the clock can tell.
+/// Nothing arrives, and the loss is not reported: only a timeout can detect it.
 #[test]
 fn a_link_that_goes_silent_is_left_for_a_new_one() {
     let (mut world, alice, bob) = pair(15);

@@ -12,7 +12,7 @@ use handover_transports::memory::LinkProfile;
 
 use crate::{assert_same, complete, count, pair};
 
-/// Two hosts that hear of each other, and a share of the first with a short code.
+/// Two neighbours, and a share of the first with a short code.
 fn scene(seed: u64, tree: &Tree) -> (World, HostId, HostId, Ticket, ShortCode) {
     let (mut world, alice, bob) = pair(seed);
     world.make_neighbourly();
@@ -60,8 +60,8 @@ fn tree() -> Tree {
     Tree::one("f", content(1, 40 * GROUP as usize)).file("g", "x")
 }
 
-/// Each proof counts, also one whose link breaks before it is answered: on a bad network the honest sharer is reached all
-/// the same. Three in ten handshakes are cut, at any of their bytes.
+/// Every proof counts, including one whose link breaks before the answer. Even so, the honest sharer is reached on a
+/// bad network: three in ten handshakes are cut, at any byte.
 #[test]
 fn five_proofs_are_enough_where_three_in_ten_handshakes_are_cut() {
     const RUNS: u64 = 1000;
@@ -117,7 +117,7 @@ fn others_on_the_network_do_not_matter() {
     complete(&mut world, bob, download);
 }
 
-/// The first sixteen, by their names, were dialled again and again, and the sharer never.
+/// Regression: the first sixteen peers in order of their ids were dialled again and again, and the sharer never.
 #[test]
 fn a_crowd_that_says_nothing_does_not_keep_the_sharer_from_its_turn() {
     let limits = Limits {
@@ -146,7 +146,8 @@ fn a_crowd_that_says_nothing_does_not_keep_the_sharer_from_its_turn() {
     complete(&mut world, bob, download);
 }
 
-/// It was asked before the sharer was known, and answered after: the download ended as if the sharer had said so.
+/// Regression: another peer was asked before the sharer was known and answered after, and the download ended as if the
+/// sharer had answered.
 #[test]
 fn somebody_else_who_has_no_such_share_and_says_so_late_does_not_matter() {
     for millis in 1..30 {
@@ -186,7 +187,7 @@ fn whoever_comes_up_later_is_found() {
     complete(&mut world, bob, download);
 }
 
-/// Row 9: told apart at both ends, and dead after a few.
+/// Row 9: wrong words are recognised at both ends, and invalidate the code after a few guesses.
 #[test]
 fn wrong_words_are_counted_and_the_code_dies_of_them() {
     let (mut world, alice, bob, ticket, code) = scene(203, &tree());
@@ -200,7 +201,7 @@ fn wrong_words_are_counted_and_the_code_dies_of_them() {
     }
     let burnt = |event: &Event| matches!(event, Event::CodeBurnt { .. });
     assert_eq!(count(&world, alice, burnt), 1);
-    // From now on the right words are worth nothing, and the ticket is what it was.
+    // From now on the right words are useless, while the ticket still works.
     let download = fetch(&mut world, bob, &code);
     let outcome = world.run_to_end(bob, download);
     assert!(
@@ -214,7 +215,7 @@ fn wrong_words_are_counted_and_the_code_dies_of_them() {
     complete(&mut world, bob, download);
 }
 
-/// Row 9: over a restart of the sharer.
+/// Row 9: across a restart of the sharer.
 #[test]
 fn guesses_are_remembered_over_a_restart() {
     let (mut world, alice, bob, ticket, code) = scene(204, &tree());
@@ -236,7 +237,7 @@ fn guesses_are_remembered_over_a_restart() {
     assert_eq!(count(&world, alice, burnt), 1);
 }
 
-/// Row 9: a hundred tries at once are no more than a few.
+/// Row 9: many guesses at once get no more answers than the limit.
 #[test]
 fn guesses_at_once_are_counted_together() {
     let (mut world, alice, _, _, code) = scene(205, &tree());

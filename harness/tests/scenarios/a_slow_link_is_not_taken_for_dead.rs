@@ -33,11 +33,11 @@ fn eight_kilobytes_a_second_are_enough() {
     assert_same(&world, bob, download, &tree);
     assert_never_lost(&world, bob);
     assert!(summary.took > 100 * SECOND, "{:?}", summary.took);
-    // Small leaves go with long proofs here.
+    // With small leaves, proofs are a large share of the data.
     assert!(summary.took < 200 * SECOND, "{:?}", summary.took);
 }
 
-/// A stream goes by whole groups: each takes half a minute here.
+/// A stream is transferred in whole groups: each takes half a second here.
 #[test]
 fn eight_kilobytes_a_second_are_enough_for_a_stream() {
     let (mut world, alice, bob) = pair(19);

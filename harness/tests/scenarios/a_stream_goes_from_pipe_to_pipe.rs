@@ -80,7 +80,7 @@ fn a_lost_link_in_the_middle_costs_no_byte() {
     }
 }
 
-/// The link dies while bytes are read for it that were read before: that must not move the pipe.
+/// The link dies while bytes are being read for it a second time: that must not advance the pipe.
 #[test]
 fn a_lost_link_during_a_second_read_does_not_move_the_pipe() {
     for seed in 0..10 {

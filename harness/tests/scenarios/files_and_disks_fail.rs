@@ -74,8 +74,8 @@ fn a_file_that_vanishes_or_is_denied_fails_alone() {
     }
 }
 
-/// A read that was under way when another one found the file changed gave its answer bytes that its header did not
-/// name; the receiver took that for a broken frame. THREATS row 29.
+/// Regression: a read was in progress when another one found the file changed, and its answer had bytes that its header
+/// did not list, which the receiver took for a broken frame. THREATS row 29.
 #[test]
 fn a_file_that_changes_under_several_reads_at_once_gets_nobody_blamed() {
     for seed in 0..12 {
@@ -104,7 +104,7 @@ fn a_file_that_changes_under_several_reads_at_once_gets_nobody_blamed() {
                 .change(share, "m", content(99, 3_000_000));
         });
         for (host, download) in downloads {
-            // That nobody is blamed, and nothing wrong is published, the world watches.
+            // The world checks that no peer is blamed and that nothing wrong is published.
             let summary = complete(&mut world, host, download);
             assert_eq!(summary.files + summary.failed, 63);
         }
@@ -123,7 +123,7 @@ fn a_full_disk_ends_the_download_and_leaves_what_is_published() {
     assert_eq!(outcome, full);
     world.run_for(SECOND);
     assert!(!world.disk(bob).is_staged(download));
-    // With room made, it is just fetched again.
+    // After space was freed, it is simply fetched again.
     world.disk_mut(bob).room = None;
     let download = world.fetch(bob, &ticket);
     complete(&mut world, bob, download);

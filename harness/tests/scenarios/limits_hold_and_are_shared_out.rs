@@ -6,7 +6,7 @@ use handover_harness::{HostId, Tree, World, content, small_limits};
 
 use crate::{SECOND, assert_same, complete, pair};
 
-/// One sharer and one receiver, with so many transfers of two megabytes between them.
+/// One sharer and one receiver, with a number of transfers of two megabytes between them.
 struct Scene {
     world: World,
     alice: HostId,
@@ -17,7 +17,7 @@ struct Scene {
 
 impl Scene {
     fn new(seed: u64, transfers: u64) -> Self {
-        // All of them begin at once, from one address.
+        // All of them start at once, from one address.
         let limits = Limits {
             links_in_handshake_of_one: 4,
             ..small_limits()
@@ -38,7 +38,7 @@ impl Scene {
         scene
     }
 
-    /// All shares are fetched.
+    /// Fetches all shares.
     fn begin(&mut self) {
         for share in self.shares.clone() {
             let opened = self
@@ -65,14 +65,14 @@ impl Scene {
         self.world.command(host, Command::Limit { limited, rate });
     }
 
-    /// Bytes that came in ten seconds.
+    /// Number of bytes received in ten seconds.
     fn ten_seconds(&mut self) -> u64 {
         let before = self.world.received(self.bob);
         self.world.run_for(10 * SECOND);
         self.world.received(self.bob) - before
     }
 
-    /// What each download has on disk.
+    /// Number of bytes that each download has on disk.
     fn here(&self) -> Vec<u64> {
         let of = |id: &DownloadId| {
             let events = self.world.events(self.bob).iter().rev();
@@ -85,7 +85,7 @@ impl Scene {
         self.downloads.iter().map(of).collect()
     }
 
-    /// What each download got in ten seconds.
+    /// Number of bytes that each download gets in ten seconds.
     fn ten_seconds_each(&mut self) -> Vec<u64> {
         let before = self.here();
         self.world.run_for(10 * SECOND);
@@ -159,7 +159,7 @@ fn a_limit_that_is_changed_holds_from_then_on() {
         scene.begin();
         scene.world.run_for(3 * SECOND);
         scene.limit(limited, 20_000);
-        // What was under way at the old rate comes first.
+        // Data in flight at the old rate arrives first.
         scene.world.run_for(SECOND / 4);
         assert_near(scene.ten_seconds(), 200_000);
         scene.limit(limited, 60_000);
@@ -219,7 +219,7 @@ fn four_receivers_of_one_share_get_equal_parts() {
     }
 }
 
-/// They would go in a few requests, and a request is hardly any bytes.
+/// The files fit into a few requests, and a request is hardly any bytes.
 #[test]
 fn a_thousand_files_of_a_few_bytes_are_held_back_too() {
     let (mut world, alice, bob) = pair(310);
@@ -232,12 +232,12 @@ fn a_thousand_files_of_a_few_bytes_are_held_back_too() {
     world.command(bob, Command::Limit { limited, rate });
     let download = world.fetch(bob, &ticket);
     let summary = complete(&mut world, bob, download);
-    // Each counts for eight bytes here.
+    // Each counts as eight bytes here.
     assert!(summary.took >= 9 * SECOND, "{:?}", summary.took);
     assert!(summary.took < 15 * SECOND, "{:?}", summary.took);
 }
 
-/// Four windows would be three times what there is room for; the world watches that.
+/// Four windows would be three times the memory budget, which the world checks.
 #[test]
 fn downloads_without_limits_share_what_memory_there_is() {
     let mut scene = Scene::new(311, 4);

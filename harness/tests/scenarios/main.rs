@@ -1,4 +1,4 @@
-//! What two honest hosts and a world full of trouble make of a transfer. A scenario a file, named as a sentence.
+//! Transfers between honest hosts, under all kinds of faults. One scenario per file, named by a sentence.
 
 mod a_better_path_takes_over;
 mod a_code_is_found_in_the_dht;
@@ -38,7 +38,7 @@ fn pair(seed: u64) -> (World, HostId, HostId) {
     (world, alice, bob)
 }
 
-/// Runs a download to its end, which must be a good one.
+/// Runs a download to its end, which must be successful.
 fn complete(world: &mut World, host: HostId, download: DownloadId) -> DownloadSummary {
     match world.run_to_end(host, download) {
         DownloadOutcome::Completed(summary) => summary,
@@ -46,7 +46,7 @@ fn complete(world: &mut World, host: HostId, download: DownloadId) -> DownloadSu
     }
 }
 
-/// A download's folder holds this and nothing else, whatever the attributes.
+/// Asserts that a download's folder contains exactly these files, ignoring attributes.
 fn assert_same(world: &World, host: HostId, download: DownloadId, tree: &Tree) {
     let folder = world.disk(host).folder(download);
     let paths =

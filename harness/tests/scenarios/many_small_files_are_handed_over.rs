@@ -6,7 +6,7 @@ use handover_harness::{DiskProfile, Route, Tree, World, content, pace, small_lim
 
 use crate::{assert_same, complete, pair};
 
-/// The time is printed and not asserted: it is the machine's.
+/// The time is printed but not asserted, because it depends on the machine.
 #[test]
 #[expect(clippy::print_stderr, reason = "the time is for who runs this")]
 fn a_hundred_thousand() {
@@ -32,7 +32,7 @@ fn a_hundred_thousand() {
     assert_same(&world, bob, download, &tree);
 }
 
-/// Over a relay a manifest comes in short parts, more of them here than messages that bring nobody forward may be.
+/// Over a relay a manifest arrives in short parts: here, more of them than the limit on messages without progress.
 #[test]
 fn a_long_manifest_over_a_relay_is_no_flood() {
     let (mut world, alice, bob) = pair(46);

@@ -9,7 +9,7 @@ use crate::{SECOND, assert_same, complete, count, pair};
 
 const RELAY: &str = "/p2p/12D3KooWEyoppNCUx8Yx66oV9fJnriXwCcXwDDUA2kj6vnc6iDEp/p2p-circuit";
 
-/// Two hosts that can be reached over the local network, straight over the internet, and through a relay.
+/// Two hosts that can be reached over the local network, directly over the internet, and through a relay.
 fn scene(seed: u64) -> (World, HostId, HostId) {
     let (mut world, alice, bob) = pair(seed);
     for (host, number) in [(alice, 1), (bob, 2)] {
@@ -31,7 +31,7 @@ fn tree() -> Tree {
 fn a_ticket_names_the_local_network_only_where_that_was_asked_for() {
     for lan in [false, true] {
         let (mut world, alice, _) = scene(400);
-        // A carrier's network, or that of a VPN.
+        // An address of a carrier's network (CGNAT), or of a VPN.
         world.listen(
             alice,
             "/ip4/100.64.0.1/tcp/1".parse().unwrap(),
@@ -48,7 +48,8 @@ fn a_ticket_names_the_local_network_only_where_that_was_asked_for() {
     }
 }
 
-/// A relay that the other side had named was used at once, and sees the address of a receiver that hides.
+/// Regression: a relay that only the other side had named was used immediately, and sees the address of a hidden
+/// receiver.
 #[test]
 fn who_hides_uses_no_relay_that_only_the_other_side_has_named_before_the_user_agrees() {
     let relay: PeerId = RELAY.split('/').nth(2).unwrap().parse().unwrap();
@@ -66,7 +67,7 @@ fn who_hides_uses_no_relay_that_only_the_other_side_has_named_before_the_user_ag
             ..Fetch::default()
         };
         let download = world.fetch_with(bob, &ticket, fetch);
-        // However long the user thinks.
+        // No matter how long the user takes.
         world.run_for(600 * SECOND);
         let asked = |event: &Event| match event {
             Event::RelaysInQuestion { relays, .. } => relays.iter().any(|(of, _)| *of == relay),
@@ -87,10 +88,10 @@ fn who_hides_uses_no_relay_that_only_the_other_side_has_named_before_the_user_ag
     }
 }
 
-/// What is dialled, made and told over links in a transfer in which one side hides.
+/// Dials, call-backs and address messages during a transfer in which one side hides its addresses.
 fn hidden(sharer_hides: bool) -> String {
     let (mut world, alice, bob) = scene(401);
-    // Who hides is not heard of on the local network.
+    // A hidden sharer is not announced on the local network.
     if !sharer_hides {
         world.make_neighbourly();
     }

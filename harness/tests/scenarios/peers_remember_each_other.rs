@@ -28,7 +28,7 @@ fn fetching(remember: bool) -> Fetch {
     }
 }
 
-/// What a host was told of whom it is paired with, and what they call themselves.
+/// The pairings reported to a host: the peer, its name and the secret.
 fn paired(world: &World, host: HostId) -> Vec<(PeerId, String, PairSecret)> {
     let events = world.events(host).iter();
     let paired = events.filter_map(|event| match event {
@@ -38,7 +38,7 @@ fn paired(world: &World, host: HostId) -> Vec<(PeerId, String, PairSecret)> {
     paired.collect()
 }
 
-/// A transfer between two hosts, of which each may want to remember the other.
+/// A transfer between two hosts, each of which may want a pairing.
 fn transfer(seed: u64, sharer: bool, receiver: bool) -> (World, HostId, HostId) {
     let (mut world, alice, bob) = pair(seed);
     let (_, ticket) = world.share_with(alice, offering(sharer));
@@ -48,7 +48,7 @@ fn transfer(seed: u64, sharer: bool, receiver: bool) -> (World, HostId, HostId) 
     (world, alice, bob)
 }
 
-/// Where a host looks for what another shares with it, and with what key.
+/// The source for what a paired host shares, with the key derived from the pairing.
 fn source(world: &World, from: HostId, secret: &PairSecret) -> FetchSource {
     let peer = world.peer(from);
     FetchSource {
@@ -96,7 +96,7 @@ fn an_offer_that_is_declined_pairs_nobody() {
     assert!(paired(&world, bob).is_empty());
 }
 
-/// The link is lost again and again; what both make of it is the same all the same.
+/// The link is lost again and again, but both ends still derive the same secret.
 #[test]
 fn the_secret_is_the_same_whatever_becomes_of_links() {
     for bytes in (0..40).map(|step| step * 9_000 + 300) {
@@ -108,7 +108,7 @@ fn the_secret_is_the_same_whatever_becomes_of_links() {
         world.run_for(SECOND);
         let (at_alice, at_bob) = (paired(&world, alice), paired(&world, bob));
         assert_eq!(at_bob.len(), 1, "{bytes}");
-        // The goodbye may be what is lost: then the sharer has not heard that all is there.
+        // The final message may be lost, in which case the sharer does not learn that the download is complete.
         for (_, _, secret) in &at_alice {
             assert_eq!(*secret, at_bob[0].2, "{bytes}");
         }
@@ -124,7 +124,7 @@ fn the_next_transfer_needs_no_code_and_is_for_nobody_else() {
     let mut known = Offering::tree(tree()).with_secret(secret.shared_by(&peer));
     known.options.only = Some(world.peer(bob));
     world.share_with(alice, known);
-    // The secret may have got out: it opens nothing for anybody else.
+    // The secret may have leaked: it gives access to no other peer.
     let from = source(&world, alice, &secret);
     let download = world.fetch_from(eve, from.clone(), Fetch::default());
     let outcome = world.run_to_end(eve, download);
@@ -135,7 +135,7 @@ fn the_next_transfer_needs_no_code_and_is_for_nobody_else() {
     assert_same(&world, bob, download, &tree());
 }
 
-/// On one local network not even an address is needed.
+/// On a local network, not even an address is needed.
 #[test]
 fn a_known_peer_that_is_near_is_found_without_anything_else() {
     let (mut world, alice, bob) = transfer(607, true, true);

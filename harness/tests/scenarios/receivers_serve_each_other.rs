@@ -6,15 +6,15 @@ use handover_harness::{Answer, Fetch, HostId, Tree, World, content, small_limits
 use crate::swarmed::{seeding_for, tree};
 use crate::{SECOND, assert_same, complete, count};
 
-/// Bytes a second of the sharer's line.
+/// Uplink of the sharer, in bytes per second.
 const SLOW: u64 = 20_000;
 
-/// Serves, and goes on with it.
+/// Seeds during the download, and for ten minutes afterwards.
 fn seeding() -> Fetch {
     seeding_for(Duration::from_mins(10))
 }
 
-/// A sharer whose line is slow, and receivers.
+/// A sharer with a slow uplink, and receivers.
 struct Crowd {
     world: World,
     alice: HostId,
@@ -55,7 +55,7 @@ impl Crowd {
         }
     }
 
-    /// Lets time pass until all have all of it; how long that took.
+    /// Runs until all receivers have everything. Returns how long it took.
     fn run(&mut self) -> Duration {
         let began = self.world.now();
         let downloads = self.downloads.clone();
@@ -69,7 +69,7 @@ impl Crowd {
         self.world.now().since(began)
     }
 
-    /// Lets time pass until the first receiver has all of it.
+    /// Runs until the first receiver has everything.
     fn run_until_one_has_all(&mut self) {
         let (first, _) = self.downloads[0];
         let one = |world: &World| has_all(world, first);
@@ -95,7 +95,7 @@ fn two_receivers_spare_the_sharer() {
     let served: u64 = served.map(|(host, _)| crowd.world.uploaded(*host)).sum();
     assert!(served > tree().size() / 2, "{served} bytes");
     for (host, _) in crowd.downloads {
-        // Who of them the sharer gives how much is theirs to find out.
+        // How much of it each of them gets from the sharer is up to them.
         assert!(crowd.world.uploaded(host) > 0);
         let joined = |event: &Event| matches!(event, Event::SourceJoined { .. });
         assert!(count(&crowd.world, host, joined) > 0);
@@ -242,7 +242,7 @@ fn a_seeder_that_is_cancelled_has_completed() {
     assert_same(&crowd.world, bob, download, &tree());
 }
 
-/// They were told of while the user still looked at the offer, and were forgotten.
+/// Regression: sources learnt while the user still looked at the offer were forgotten.
 #[test]
 fn sources_that_are_told_of_before_the_offer_is_taken_are_asked() {
     let mut crowd = Crowd::new(710, 1, &seeding());

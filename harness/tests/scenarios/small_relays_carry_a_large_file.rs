@@ -7,10 +7,11 @@ use handover_transports::memory::{LinkProfile, Pieces};
 
 use crate::{assert_same, complete};
 
-/// What a circuit carries: for leaves of 256 bytes about what 128 KiB are for those of 16 KiB, with what is around them.
+/// Byte limit of a circuit: with leaves of 256 bytes about what 128 KiB are with leaves of 16 KiB, including overhead.
 const CIRCUIT: u64 = 16 << 10;
 const RTT: Duration = Duration::from_millis(40);
-/// Four round trips before a link's own handshake: the relay's answer, the two layers of the connection, the stream.
+/// Four round trips precede a link's own handshake: the relay's answer, the two layers of the connection, the stream.
+/// Every dial includes one of them.
 const SETUP: Duration = Duration::from_millis(120);
 
 fn limits() -> Limits {
@@ -28,7 +29,7 @@ fn limits() -> Limits {
     }
 }
 
-/// Two hosts that reach each other through so many relays like this one and no otherwise.
+/// Two hosts that can reach each other only through this many relays of this kind.
 fn through(limits: Limits, relays: u8, relay: Relay) -> (World, HostId, HostId) {
     let mut world = World::with_limits(31, limits);
     let (alice, bob) = (world.add_host(), world.add_host());
@@ -59,7 +60,7 @@ fn tree(bytes: usize) -> Tree {
     Tree::one("f", content(1, bytes))
 }
 
-/// Fetches so many bytes; what the download took.
+/// Fetches a file of this size. Returns the download and its duration.
 fn fetch(world: &mut World, alice: HostId, bob: HostId, bytes: usize) -> (DownloadId, Duration) {
     let (_, ticket) = world.share(alice, tree(bytes));
     let began = world.now();
@@ -137,7 +138,7 @@ fn a_circuit_is_left_before_its_time_is_over() {
     assert_eq!(world.received(bob), bytes as u64);
 }
 
-/// What a relay carries in a time is bounded, and the download goes on as fast as that allows.
+/// The bytes over a relay per time are limited, and the download proceeds as fast as that allows.
 #[test]
 fn a_relay_is_spared_when_it_has_carried_enough() {
     let limits = Limits {
@@ -160,7 +161,7 @@ fn a_relay_is_spared_when_it_has_carried_enough() {
     );
 }
 
-/// Relays let one peer have only so many circuits: who is refused one more goes on with those that it has.
+/// Relays limit the circuits of a peer: a download that is refused another circuit continues with those it has.
 #[test]
 fn a_relay_that_takes_two_circuits_is_asked_for_no_more_for_a_while() {
     let relay = Relay {

@@ -1,4 +1,4 @@
-//! What receivers serve each other in several scenarios, and who does.
+//! The content that receivers serve each other in several scenarios, and the options for seeding.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ pub(crate) fn tree() -> Tree {
         .file("small", content(3, 77))
 }
 
-/// Serves, and goes on with it for so long.
+/// Seeds during the download, and for this time afterwards.
 pub(crate) fn seeding_for(time: Duration) -> Fetch {
     Fetch {
         options: FetchOptions {

@@ -4,7 +4,7 @@ use handover_harness::{Tree, content};
 
 use crate::{assert_same, complete, count, pair};
 
-/// Every size at which something begins or ends.
+/// Files of all sizes at which something begins or ends.
 fn tree() -> Tree {
     let (leaf, group) = (LEAF as usize, GROUP as usize);
     let sizes = [

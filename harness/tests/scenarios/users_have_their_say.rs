@@ -25,7 +25,7 @@ fn tree() -> Tree {
         .file("c/f", "")
 }
 
-/// A tree of several names, as it lands in a folder of its own: with what leads to it, and what a crash leaves.
+/// A tree with several top-level names goes into a folder of its own, including its symlinks and what a crash leaves.
 #[test]
 fn what_has_several_names_lands_in_a_folder_of_its_own_also_after_a_crash() {
     let (mut world, alice, bob) = pair(31);
@@ -61,7 +61,7 @@ fn what_has_several_names_lands_in_a_folder_of_its_own_also_after_a_crash() {
     assert_same(&world, bob, second, &own);
     assert!(world.received(bob) < 800_000);
 
-    // The same again finds all of it in its place.
+    // Another download finds everything in place.
     let before = world.received(bob);
     let again = fetch(&world, Some(second));
     let third = world.fetch_with(bob, &ticket, again);
@@ -110,7 +110,7 @@ fn an_offer_waits_for_its_answer() {
 fn what_was_selected_arrives_and_nothing_else() {
     let (mut world, alice, bob) = pair(22);
     let (_, ticket) = world.share(alice, tree());
-    // By path: a, b, c/d, c/e, c/f; an index behind the end selects nothing.
+    // By path: a, b, c/d, c/e, c/f; an index past the end selects nothing.
     let answer = Answer::Accept(terms(Some(vec![1, 3, 4, 99]), OnConflict::Rename));
     let download = world.fetch_with(bob, &ticket, Fetch::answered(answer));
     let summary = complete(&mut world, bob, download);
@@ -156,7 +156,7 @@ fn executable_bits_are_kept_only_where_the_user_agrees() {
     }
 }
 
-/// Files that were skipped from the start were taken off the files that arrived.
+/// Regression: files skipped from the start were subtracted from the files received.
 #[test]
 fn files_that_were_skipped_from_the_start_are_not_counted_twice() {
     let (mut world, alice, bob) = pair(25);
@@ -179,7 +179,7 @@ fn files_that_were_skipped_from_the_start_are_not_counted_twice() {
     );
 }
 
-/// A name can also be taken while the file is on its way.
+/// A name can also be taken while the file is being transferred.
 #[test]
 fn files_whose_name_is_taken_meanwhile_are_skipped_and_counted_once() {
     let (mut world, alice, bob) = pair(25);
@@ -239,7 +239,7 @@ fn a_pause_stops_what_is_asked_for_and_a_resume_goes_on() {
     assert_eq!(world.received(bob), tree.size());
 }
 
-/// SIMULATION invariants 13 and 14: one end, no write after it.
+/// SIMULATION invariants 13 and 14: one end, and no write after it.
 #[test]
 fn a_cancel_at_any_moment_leaves_no_staging() {
     for millis in (0..120).step_by(4) {
@@ -287,7 +287,7 @@ fn a_share_for_one_receiver_ends_with_it() {
     let (alice, bob, carol) = (world.add_host(), world.add_host(), world.add_host());
     let (_, ticket) = world.share_with(alice, Offering::tree(tree()).with_uses(1));
     let (_, other) = world.share(alice, Tree::one("other", "other"));
-    // Looking at it is no use.
+    // Merely looking at the offer does not count as a use.
     let looked = world.fetch_with(carol, &ticket, Fetch::answered(Answer::Decline));
     world.run_to_end(carol, looked);
     let download = world.fetch(bob, &ticket);

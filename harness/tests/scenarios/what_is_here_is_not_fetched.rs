@@ -72,7 +72,7 @@ fn what_is_known_is_copied_and_what_has_changed_since_is_fetched() {
     let download = world.fetch(bob, &ticket);
     let summary = complete(&mut world, bob, download);
     assert_same(&world, bob, download, &tree());
-    // Two were fetched, and of the others a group at the most: the sharer had to show that it has them.
+    // Two files were fetched, and at most one group of each other file: the sharer had to prove that it has them.
     let fetched = world.received(bob) - before.size();
     let new = tree().size() - before.size();
     let shown = fetched - new;
@@ -90,7 +90,8 @@ fn what_is_known_is_copied_and_what_has_changed_since_is_fetched() {
     assert_eq!(summary.spared, 0);
 }
 
-/// A root is no file: whoever knows what somebody's file hashes to neither has it published nor learns that it is here.
+/// A root is not a file: a sharer that knows the hash of another's file can neither get it published nor learn that it
+/// exists here.
 #[test]
 fn a_file_that_the_sharer_does_not_have_is_not_made_of_one_that_is_here() {
     let secret = content(8, 9 * GROUP as usize + 5);
@@ -103,7 +104,7 @@ fn a_file_that_the_sharer_does_not_have_is_not_made_of_one_that_is_here() {
         complete(&mut world, bob, download);
 
         let (share, ticket) = world.share(alice, Tree::one("pics/cat.jpg", secret.clone()));
-        // It is hashed, and then it is gone.
+        // It is hashed, and then removed.
         world.run_for(Duration::from_secs(5));
         world.disk_mut(alice).remove(share, "pics/cat.jpg");
         let download = world.fetch(bob, &ticket);
@@ -132,7 +133,7 @@ fn equal_files_travel_once() {
         })
         .file("z-other", other.clone());
     let (_, ticket) = world.share(alice, tree.clone());
-    // The sharer has the time to hash it.
+    // Gives the sharer time to hash it.
     world.run_for(Duration::from_secs(1));
     let download = world.fetch(bob, &ticket);
     let summary = complete(&mut world, bob, download);
@@ -141,7 +142,7 @@ fn equal_files_travel_once() {
     assert_eq!(summary.spared, 29 * same.len() as u64);
 }
 
-/// A file, and its next version: some leaves are others, and something is put in.
+/// A file and its next version: some leaves differ, and some bytes are inserted.
 fn versions() -> (Vec<u8>, Vec<u8>) {
     let old = content(5, 100 * GROUP as usize).to_vec();
     let mut new = old.clone();
@@ -175,7 +176,7 @@ fn of_a_new_version_only_what_has_changed_is_fetched() {
     }
 }
 
-/// A chunk's hash is short, so another one may have the same: the root tells, and nobody is to blame.
+/// A chunk's hash is short, so it may collide: the root reveals it, and no peer is to blame.
 #[test]
 fn what_was_reused_wrongly_is_fetched_and_nobody_is_blamed() {
     let (mut world, alice, bob) = pair(5);
@@ -191,7 +192,7 @@ fn what_was_reused_wrongly_is_fetched_and_nobody_is_blamed() {
     assert_eq!(count(&world, bob, blamed), 0);
 }
 
-/// It is asked for one list at a time, and after the first that is late for no more.
+/// The sharer is asked for one list at a time, and for no more after the first one that is late.
 #[test]
 fn a_sharer_that_takes_long_over_a_list_is_fetched_from_and_not_asked_again() {
     let (mut world, alice, bob) = pair(6);
