@@ -1,31 +1,32 @@
-//! Buffers for bulk bytes, used again and again.
+//! A pool of reusable buffers for bulk data.
 //!
-//! A frame's worth of memory is large enough that an allocator gives it back to the system each time, and the system
-//! clears it page by page when it is next asked for: a third of the time that a transfer spent in the kernel. So what
-//! has carried one frame is kept for the next one.
+//! Buffers of a frame's size are so large that the allocator returns them to the system on every free, and the kernel
+//! zeroes each page when they are allocated again: a third of a transfer's kernel time. The pool keeps the buffer of
+//! one frame for the next.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use handover_core::limits::GROUP;
 
-/// Bytes in each kept buffer: a group, and as much header as there is with one. A frame may have more, and has memory of
-/// its own then: with room for the largest header each buffer would be a fifth larger, and a window is made of them.
+/// Size of a pooled buffer in bytes: one group plus the header that usually comes with it. A larger frame gets its own
+/// allocation: room for the largest header would make each buffer a fifth larger, and a window consists of such
+/// buffers.
 const SIZE: usize = GROUP as usize + 16 * 1024;
-/// Buffers kept at the most.
+/// Maximum number of buffers kept in the pool.
 const KEPT: usize = 32;
-/// What is smaller gets memory of its own: in one of these it would hold far more than it has bytes in, and what came
-/// of small files waits long for the disk.
+/// Requests below this many bytes get their own allocation: in a pooled buffer most of the memory would be unused, and
+/// data of small files waits long for the disk.
 const SMALL: usize = SIZE / 2;
 
-/// A stock of buffers, shared by all threads of a driver.
+/// A pool of buffers, shared by all threads of a driver.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
     free: Mutex<Vec<Vec<u8>>>,
 }
 
-/// So many bytes of memory, which go back to their stock when nobody holds them any more. What is in them at first is
-/// left from before.
+/// A buffer of `len` bytes that returns to its pool when dropped. Its initial contents are unspecified: they may be
+/// left over from an earlier use.
 #[derive(Debug)]
 pub(crate) struct Buffer {
     memory: Vec<u8>,
@@ -34,7 +35,7 @@ pub(crate) struct Buffer {
 }
 
 impl Buffers {
-    /// A buffer of `len` bytes.
+    /// Returns a buffer of `len` bytes.
     pub(crate) fn take(self: &Arc<Self>, len: usize) -> Buffer {
         if !(SMALL..=SIZE).contains(&len) {
             return Buffer {
@@ -57,12 +58,12 @@ impl Buffers {
 }
 
 impl Buffer {
-    /// Leaves only the first `len` bytes, if there are more.
+    /// Shortens the buffer to its first `len` bytes. Does nothing if it is shorter already.
     pub(crate) fn truncate(&mut self, len: usize) {
         self.len = self.len.min(len);
     }
 
-    /// The bytes, to be shared.
+    /// Converts the buffer into shared [`Bytes`], without copying.
     pub(crate) fn freeze(self) -> Bytes {
         Bytes::from_owner(self)
     }

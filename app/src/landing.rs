@@ -1,8 +1,8 @@
-//! Where received files land, and which of those places a system reads by itself.
+//! Where received files are placed, and which of those paths a system reads by itself.
 //!
-//! A name that begins with a dot is harmless inside a folder of the share's own. It is the final path that decides: what a
-//! shell, a session, a scheduler, an installer or a look-up of commands reads without being told to must not be put there
-//! by somebody else's share unasked.
+//! A name that begins with a dot is harmless inside a share's own folder. What counts is the final path: files that a
+//! shell, a session, a scheduler, an installer or a command lookup reads without being told to must not come from
+//! somebody else's share unasked.
 
 use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
@@ -10,12 +10,12 @@ use std::path::{Component, Path, PathBuf};
 use handover_core::manifest::{Entry, EntryKind};
 use handover_core::path::{self, SafePath};
 
-/// Folders below a home folder of which all is read by itself, in small letters.
+/// Folders below a home folder whose whole content is read automatically, in lower case.
 const BELOW_HOME: &[&str] = &[
-    // Keys and who may log in; each of these is run or believed by a program that logs people in.
+    // Keys and authorised logins; each of these is run or trusted by a program that logs users in.
     ".ssh",
     ".gnupg",
-    // Sessions: the XDG autostart specification, systemd's user units, what desktops run.
+    // Sessions: the XDG autostart specification, systemd's user units, files that desktops run.
     ".config/autostart",
     ".config/autostart-scripts",
     ".config/plasma-workspace",
@@ -24,16 +24,16 @@ const BELOW_HOME: &[&str] = &[
     ".local/share/systemd",
     ".local/share/dbus-1",
     ".local/share/applications",
-    // Shells that read whole folders.
+    // Folders that shells read completely.
     ".config/fish",
     ".bashrc.d",
     ".zshrc.d",
-    // Commands are looked for here before those of the system.
+    // On the search path for commands, before the system's folders.
     "bin",
     ".local/bin",
     ".cargo/bin",
     "go/bin",
-    // Which nodes and relays the next run of this program begins with.
+    // The nodes and relays that handover's next run starts with.
     ".local/share/handover",
     // macOS.
     "library/launchagents",
@@ -45,7 +45,7 @@ const BELOW_HOME: &[&str] = &[
     "documents/powershell",
 ];
 
-/// Folders of the system of which all is read by itself.
+/// Folders of the system whose whole content is read automatically.
 const OF_THE_SYSTEM: &[&str] = &[
     "/bin",
     "/boot",
@@ -72,25 +72,25 @@ const OF_THE_SYSTEM: &[&str] = &[
     "/windows",
 ];
 
-/// Folders that hold the home folders of a system's users.
+/// Folders that contain the users' home folders.
 const HOMES: &[&str] = &["home", "users"];
 
-/// Where a share lands that goes to this target, and has or has not a folder of its own below it.
+/// The folder that a share's entries are placed in: `target`, or the share's own folder below it.
 pub fn place(target: &Path, folder: Option<&SafePath>) -> PathBuf {
     folder.map_or_else(|| target.to_path_buf(), |own| target.join(own.as_str()))
 }
 
-/// A folder that files are received below.
+/// A folder that files are received into.
 #[derive(Debug, Clone)]
 pub struct Landing {
-    /// As the system sees it, without symbolic links as far as it exists.
+    /// Absolute, with symbolic links resolved as far as the path exists.
     folder: PathBuf,
-    /// The user's home folder, the same way.
+    /// The user's home folder, resolved the same way.
     home: Option<PathBuf>,
 }
 
 impl Landing {
-    /// Below this folder, by the user that runs this program.
+    /// A landing below this folder, for the user who runs this program.
     pub fn below(folder: &Path) -> Self {
         Self::with_home(folder, std::env::home_dir().as_deref())
     }
@@ -102,19 +102,20 @@ impl Landing {
         }
     }
 
-    /// An entry of a share would be read by some program that was not told to, if it landed here. Folders hold nothing to read.
+    /// True if some program would read this entry unasked if it were placed here. Folders have no content to read.
     pub fn reads_by_itself(&self, entry: &Entry) -> bool {
         let is_folder = matches!(entry.kind, EntryKind::Folder { .. });
         !is_folder && self.is_read_by_itself(entry.path.as_str())
     }
 
-    /// A file at this path of a share would be read by some program that was not told to. `path` has `/` between
-    /// its parts, and leads nowhere else.
+    /// True if some program would read a file at this path of a share unasked. `path` has components separated by `/`,
+    /// none of which leads out of the folder.
     pub fn is_read_by_itself(&self, path: &str) -> bool {
         let parts: Vec<_> = path.split('/').filter(|part| !part.is_empty()).collect();
         let mut at = self.folder.clone();
         for part in &parts {
-            // The share names what lies directly in the home folder. Where the user does, that is their own choice.
+            // Here the share chooses the name directly in the home folder. If the user chose it, that is their own
+            // decision.
             if path::fold(part).starts_with('.') && self.is_home(&at) {
                 return true;
             }
@@ -140,8 +141,8 @@ impl Landing {
     }
 }
 
-/// The parts of a path as file systems take them that know no difference between some letters; without a drive, and
-/// without `/private`, below which macOS keeps `/etc` and `/var`.
+/// The components of a path, folded as by file systems that treat some letters as equal; without a drive, and without
+/// `/private`, where macOS keeps `/etc` and `/var`.
 fn parts_of(path: &Path) -> Vec<String> {
     let part = |component: Component<'_>| match component {
         Component::Normal(name) => Some(small(name)),
@@ -158,7 +159,7 @@ fn small(name: &OsStr) -> String {
     path::fold(&name.to_string_lossy())
 }
 
-/// `/root`, `/home/somebody`, `/Users/somebody`.
+/// True for `/root`, `/home/somebody` and `/Users/somebody`.
 fn is_some_home(parts: &[String]) -> bool {
     match parts {
         [root] => root == "root",
@@ -172,14 +173,14 @@ fn below_some_home(parts: &[String]) -> Option<Vec<String>> {
     Some(parts[depth..].to_vec())
 }
 
-/// The path is this folder of a table, or lies below it.
+/// True if the path is this folder of a table, or lies below it.
 fn is_below(parts: &[String], folder: &str) -> bool {
     let mut folder = folder.split('/').filter(|part| !part.is_empty());
     let mut parts = parts.iter();
     folder.all(|part| parts.next().is_some_and(|own| own == part))
 }
 
-/// The path without symbolic links, as far as it exists; the rest as it stands.
+/// The path with symbolic links resolved as far as it exists; the rest is unchanged.
 fn resolved(path: &Path) -> PathBuf {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
     for ancestor in path.ancestors() {
@@ -233,7 +234,7 @@ mod tests {
             ("/usr", "local/bin/ls"),
             ("/opt/homebrew", "bin/ls"),
             ("/private/etc", "profile.d/a.sh"),
-            // Some file systems take these for other names.
+            // Some file systems treat these as equal to names in the table.
             ("/Users/bob", "Library/LaunchAgent\u{17f}/a.plist"),
             ("/Users/bob", "Library/Launch\u{200d}Agents/a.plist"),
             ("/Users/bob", "\u{200c}.ssh/authorized_keys"),

@@ -1,7 +1,7 @@
 //! handover moves files straight from one computer to another, with no server in between.
 //!
-//! [`UnifiedP2PManager`] is the peer: it shares and receives. Under it are the engine of `handover-core`, which decides,
-//! a transport of `handover-transports`, which connects, and the [`disk`].
+//! [`UnifiedP2PManager`] is the peer: it shares and receives. It runs the engine of `handover-core`, which makes the
+//! decisions, on a transport of `handover-transports`, which makes the connections, and on the [`disk`].
 
 mod buffers;
 pub mod disk;

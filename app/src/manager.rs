@@ -1,4 +1,4 @@
-//! The API: a peer that shares and receives, for programs that embed it and for the command.
+//! The API: a peer that shares and receives, used by the command and by programs that embed it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,52 +24,54 @@ use crate::driver::{self, Handle, Memory, Request};
 use crate::port;
 use crate::store::{KnownFiles, Proved, ShortCodes};
 
-/// How a peer is set up.
+/// Configuration of a peer.
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct Config {
-    /// Where its identity is kept, so that it is the same peer after a restart. Made if missing.
+    /// Folder that stores the identity, so that this is the same peer after a restart. Created if missing.
     pub data_dir: PathBuf,
-    /// Where to listen; nothing listens on every address of the machine, on the device's own port or one that is free.
+    /// Listen addresses. If empty, listens on all addresses of the machine, on the device's own port or, if that is
+    /// taken, on a free one.
     pub listen: Vec<Multiaddr>,
     /// Use TCP.
     pub tcp: bool,
     /// Use QUIC.
     pub quic: bool,
-    /// Find peers on the local network, and be found there.
+    /// Find peers on the local network and be found there, by mDNS.
     pub nearby: bool,
-    /// Put this machine's own loopback addresses into tickets, and dial those of others' codes.
+    /// Put the machine's loopback addresses into tickets, and dial loopback addresses from others' codes.
     pub loopback: bool,
-    /// Put addresses of the local network into tickets.
+    /// Put LAN addresses into tickets.
     pub lan: bool,
     /// Find peers in the DHT, and be found there.
     pub dht: bool,
-    /// Nodes of the DHT to begin with, each ending in `/p2p/ID`. With none it is the public libp2p network; with
-    /// `loopback` it is no DHT then.
+    /// Bootstrap nodes of the DHT, each address ending in `/p2p/ID`. If empty, those of the public libp2p network are
+    /// used, or no DHT at all with `loopback`.
     pub bootstrap: Vec<Multiaddr>,
-    /// Relays to be reachable through before any that are met, each ending in `/p2p/ID`.
+    /// Relays to be reachable through in preference to discovered ones, each address ending in `/p2p/ID`.
     pub relays: Vec<Multiaddr>,
     /// Serve the DHT and relay for others, within small quotas, while this machine is reachable itself.
     pub serve: bool,
-    /// Let other peers see relays only, and never this machine's address. (Relays and nodes of the DHT see it.)
+    /// Never show this machine's address to other peers: connect to them through relays only. (Relays and nodes of the
+    /// DHT see it.)
     pub hide_address: bool,
-    /// With `hide_address`: use relays that nobody but the other side has named without asking.
+    /// With `hide_address`: use relays that only the other side has named, without asking the user.
     pub any_relay: bool,
-    /// Talk to other peers straight where that is possible.
+    /// Make direct connections to other peers where possible.
     pub direct: bool,
-    /// Ask the router for a port.
+    /// Request a port mapping from the gateway.
     pub port_mapping: bool,
-    /// What other sides are told this device is called. May be empty.
+    /// The device's name as told to other peers. May be empty.
     pub device_name: String,
-    /// The data folder in which it is noted which files are where, so that none is fetched that is here already.
-    /// Without one, only those in a download's own folder are found.
+    /// Data folder with the database of known files, so that files already on this device are not fetched again. If
+    /// `None`, only files in a download's own folder are found.
     pub known_files: Option<PathBuf>,
-    /// The data folder in which it is noted how often the words of which short code were tried: a code may be tried five
-    /// times, over all runs. Without one it is `data_dir`.
+    /// Data folder with the counts of attempts per short code: a code may be tried five times, over all runs. If
+    /// `None`, `data_dir`.
     pub short_codes: Option<PathBuf>,
-    /// Peers that are known by agreement: some of the connections are kept for them.
+    /// Paired peers: some of the connections are reserved for them.
     pub known_peers: Vec<PeerId>,
-    /// What peers may make grow, and how far.
+    /// Limits on everything that peers can make grow.
     pub limits: Limits,
 }
 
@@ -100,34 +102,35 @@ impl Default for Config {
     }
 }
 
-/// Relays that a peer is reachable through at once, while it is not reachable itself.
+/// Number of reservations at relays while this peer is not reachable itself.
 const RESERVATIONS: usize = 3;
-/// Beside the identity: where this device was reachable.
+/// Name of the file that stores the relays this device was reachable through, beside the identity.
 const RELAY_MEMORY: &str = "relays";
 
-/// How long a peer has to be reachable before others are told to use it: who sends one file is gone before.
+/// How long a peer must have been reachable before it offers to serve others: a peer that sends one file is gone
+/// earlier.
 const SERVE_AFTER: Duration = Duration::from_mins(10);
-/// How long peers are looked for where the DHT is asked: the sharer may still be coming up, and announcements take a
-/// while to go round.
+/// How long to search for peers when the DHT is used: the sharer may still be starting, and announcements take a while
+/// to spread.
 const DHT_PATIENCE: Duration = Duration::from_mins(2);
 
 impl Config {
-    /// Whether there is a DHT to ask.
+    /// True if there is a DHT to use.
     pub fn has_dht(&self) -> bool {
         self.dht && !(self.loopback && self.bootstrap.is_empty())
     }
 
-    /// Whether a short code is enough to be found.
+    /// True if peers can be found by a short code alone.
     pub fn has_short_codes(&self) -> bool {
         self.has_dht() || (self.nearby && !self.hide_address)
     }
 
-    /// Whether other peers are only reached through relays.
+    /// True if other peers are reached only through relays.
     pub fn relayed_only(&self) -> bool {
         self.hide_address || !self.direct
     }
 
-    /// How a share is served here, unless it is said otherwise.
+    /// The default options for shares.
     pub fn share_options(&self) -> ShareOptions {
         ShareOptions {
             uses: None,
@@ -147,7 +150,7 @@ impl Config {
         }
     }
 
-    /// How a download is made here, unless it is said otherwise.
+    /// The default options for downloads.
     pub fn fetch_options(&self) -> FetchOptions {
         FetchOptions {
             name: self.device_name.clone(),
@@ -165,14 +168,14 @@ impl Config {
         }
     }
 
-    /// Nodes and relays that this peer connects to by itself, so that they see where it is anyway.
+    /// Nodes and relays that this peer connects to anyway, so that they see its address in any case.
     fn known_nodes(&self) -> Vec<PeerId> {
         let mut known = named(&self.relays);
         known.extend(named(&self.first_nodes()));
         known
     }
 
-    /// Nodes of the DHT to begin with.
+    /// Bootstrap nodes of the DHT.
     fn first_nodes(&self) -> Vec<Multiaddr> {
         if self.has_dht() && self.bootstrap.is_empty() {
             public_bootstrap()
@@ -181,7 +184,7 @@ impl Config {
         }
     }
 
-    /// How the network is used.
+    /// The transport's configuration.
     pub fn network(&self, keypair: handover_core::Keypair) -> Libp2pConfig {
         let mut network = Libp2pConfig::new(keypair);
         network.tcp = self.tcp;
@@ -196,7 +199,7 @@ impl Config {
         network.bootstrap = self.first_nodes();
         let private = !network.bootstrap.is_empty() && network.bootstrap.iter().all(is_private);
         if private || self.loopback {
-            // There is nobody to ask who would see another address than this machine does.
+            // There is no public peer that could observe an external address other than this machine's own.
             network.reachable = Reachable::Listening;
         }
         if self.serve && network.dht && !private {
@@ -210,7 +213,7 @@ impl Config {
     }
 }
 
-/// The peers that these addresses name at their ends.
+/// The peer ids at the ends of these addresses.
 fn named(addresses: &[Multiaddr]) -> Vec<PeerId> {
     let peer = |address: &Multiaddr| match address.iter().last() {
         Some(Protocol::P2p(peer)) => Some(peer),
@@ -219,77 +222,77 @@ fn named(addresses: &[Multiaddr]) -> Vec<PeerId> {
     addresses.iter().filter_map(peer).collect()
 }
 
-/// An address that only holds on one machine or network.
+/// True if the address is valid only on one machine or local network.
 fn is_private(address: &Multiaddr) -> bool {
     matches!(path_kind(address), PathKind::Loopback | PathKind::Lan)
 }
 
-/// What can go wrong between a program and the peer that it runs.
+/// Errors of the API.
 #[derive(Debug, thiserror::Error)]
 pub enum ManagerError {
-    /// The identity can't be read or made.
+    /// The identity cannot be read or created.
     #[error("the identity in {} can't be used: {error}", dir.display())]
     Identity {
         /// The data folder.
         dir: PathBuf,
-        /// Why.
+        /// The cause.
         error: std::io::Error,
     },
-    /// The network can't be used as configured.
+    /// The network cannot be used as configured.
     #[error(transparent)]
     Network(#[from] Libp2pError),
-    /// The code is none.
+    /// The code is invalid.
     #[error(transparent)]
     Code(#[from] CodeError),
-    /// It was not started, or has been stopped.
+    /// The peer was not started, or has been stopped.
     #[error("the peer is not running")]
     NotRunning,
-    /// It was started before.
+    /// The peer was started before.
     #[error("the peer is running already")]
     Running,
-    /// The share could not be opened; an [`Event::ShareEnded`] says why.
+    /// The share could not be opened; an [`Event::ShareEnded`] has the reason.
     #[error("the share could not be opened")]
     ShareFailed,
-    /// A relay's address does not say who that is.
+    /// The relay's address does not end in its peer id.
     #[error("the relay address {0} does not end in /p2p/ and the relay's identity")]
     Relay(Multiaddr),
-    /// The operating system gives no randomness.
+    /// The operating system provides no randomness.
     #[error("no randomness from the operating system: {0}")]
     Randomness(String),
 }
 
-/// Something to share.
+/// A request to share something.
 pub struct ShareRequest {
-    /// How it presents itself.
+    /// Name, description and author shown to receivers.
     pub label: ShareLabel,
-    /// What it is.
+    /// The content.
     pub input: ShareInput,
-    /// How it is served.
+    /// Options for serving it.
     pub options: ShareOptions,
-    /// What opens it, if that is to be a certain secret.
+    /// The share's secret. If `None`, a new one is generated.
     pub secret: Option<ShareSecret>,
 }
 
-/// Something to fetch.
+/// A request to fetch something.
 pub struct FetchRequest {
-    /// What the other side read out.
+    /// The code that the sharer handed out.
     pub code: ShareCode,
-    /// Where it goes.
+    /// The target folder or pipe.
     pub target: DownloadTarget,
-    /// How it is fetched.
+    /// Options for the download.
     pub options: FetchOptions,
 }
 
-/// A share that is offered.
+/// An open share.
 #[derive(Debug, Clone)]
 pub struct ShareInfo {
-    /// Names it in events and commands.
+    /// Id of the share in events and commands.
     pub share: ShareId,
-    /// What to give to the other side.
+    /// The ticket to give to the receiver.
     pub ticket: Ticket,
-    /// What to read out, if it has a short code.
+    /// The short code to read out, if the share has one.
     pub short: Option<ShortCode>,
-    /// How it presents itself.
+    /// Name, description and author shown to receivers.
     pub label: ShareLabel,
 }
 
@@ -299,7 +302,7 @@ impl ShareInfo {
         self.ticket.encode()
     }
 
-    /// The code in its old form, which names one address. `None` if the share has none that such a code can name.
+    /// The legacy code, which holds a single address. `None` if the share has no address that fits into one.
     pub fn legacy(&self) -> Option<LegacyCode> {
         LegacyCode::of(&self.ticket)
     }
@@ -313,9 +316,9 @@ enum State {
 
 /// A peer: shares and downloads over one identity and one network.
 ///
-/// It runs on the tokio runtime that [`UnifiedP2PManager::start`] is called on. One thread is best for speed
+/// It runs on the tokio runtime that [`UnifiedP2PManager::start`] is called on. A single-threaded one is fastest
 /// (`new_current_thread`); disk and cryptography use the runtime's blocking threads, of which two to eight are enough.
-/// Events have to be read: when a thousand of them wait, everything waits.
+/// Events must be read: once a thousand of them are queued, the peer stalls.
 pub struct UnifiedP2PManager {
     config: Config,
     peer: PeerId,
@@ -325,7 +328,7 @@ pub struct UnifiedP2PManager {
 }
 
 impl UnifiedP2PManager {
-    /// Loads the identity and takes the network's sockets. To be called on a tokio runtime.
+    /// Loads the identity and opens the network's sockets. Must be called on a tokio runtime.
     pub fn new(config: Config) -> Result<Self, ManagerError> {
         let keypair =
             identity::load_or_create(&config.data_dir).map_err(|error| ManagerError::Identity {
@@ -345,7 +348,7 @@ impl UnifiedP2PManager {
         Ok(manager)
     }
 
-    /// A peer over a transport of the caller's, such as the in-memory one.
+    /// Creates a peer over a transport of the caller's, such as the in-memory one.
     pub fn over(
         transport: Box<dyn Transport>,
         keypair: handover_core::Keypair,
@@ -365,13 +368,13 @@ impl UnifiedP2PManager {
         }
     }
 
-    /// Who this peer is.
+    /// The peer's id.
     pub fn peer(&self) -> PeerId {
         self.peer
     }
 
-    /// Starts it. Fails if it was started before.
-    // It awaits nothing today; that it may is part of what callers can rely on.
+    /// Starts the peer. Fails if it was started before.
+    // Awaits nothing today; that it may is part of the API.
     #[allow(clippy::unused_async)]
     pub async fn start(&mut self) -> Result<(), ManagerError> {
         let mut seed = [0; 32];
@@ -391,12 +394,12 @@ impl UnifiedP2PManager {
         }
     }
 
-    /// Everything that happens, once. Whoever takes it has to read it.
+    /// Returns the channel of all events: once, after the start. The caller must read it.
     pub fn events(&mut self) -> Option<mpsc::Receiver<Event>> {
         self.events.take()
     }
 
-    /// Offers files and folders. Returns as soon as there is a code, before they are read.
+    /// Shares files and folders. Returns as soon as there is a code, before they are read.
     pub async fn start_sharing(
         &self,
         name: &str,
@@ -420,7 +423,7 @@ impl UnifiedP2PManager {
         .await
     }
 
-    /// Offers something, with all options.
+    /// Shares something, with all options.
     pub async fn share(&self, request: ShareRequest) -> Result<ShareInfo, ManagerError> {
         let ShareRequest {
             label,
@@ -450,7 +453,7 @@ impl UnifiedP2PManager {
         })
     }
 
-    /// Fetches what a code points to into a folder. `name` is what the other side is told this device is called. An
+    /// Fetches what a code refers to into a folder. `name` is this device's name as told to the other side. An
     /// [`Event::Offer`] follows, to be answered with [`UnifiedP2PManager::accept`] or `decline`.
     pub async fn start_receiving(
         &self,
@@ -517,7 +520,7 @@ impl UnifiedP2PManager {
         answer.await.map_err(|_| ManagerError::NotRunning)
     }
 
-    /// How often a short code was tried by earlier runs, and the peer that has turned out to know it.
+    /// The number of attempts that earlier runs made at a short code, and the peer that proved to know its words.
     async fn proved(&self, code: &ShortCode) -> Proved {
         let Some(codes) = self.memory.codes.clone() else {
             return Proved::default();
@@ -534,13 +537,13 @@ impl UnifiedP2PManager {
         }
     }
 
-    /// Tells how peers have done before ([`standing`](crate::store::standing)): of several that could be tried, those
-    /// that have done well are tried first.
+    /// Sets the reputation of peers from earlier runs ([`standing`](crate::store::standing)): where several could be
+    /// tried, those with the best reputation are tried first.
     pub async fn tell_standings(&self, known: Vec<(PeerId, i32)>) -> Result<(), ManagerError> {
         self.request(Request::Standings(known)).await
     }
 
-    /// Takes an offer.
+    /// Accepts an offer.
     pub async fn accept(
         &self,
         download: DownloadId,
@@ -549,7 +552,7 @@ impl UnifiedP2PManager {
         self.command(Command::Accept { download, terms }).await
     }
 
-    /// Goes through these relays too, of those that were [in question](Event::RelaysInQuestion).
+    /// Allows the use of these relays too, from those that were [in question](Event::RelaysInQuestion).
     pub async fn use_relays(
         &self,
         download: DownloadId,
@@ -558,44 +561,44 @@ impl UnifiedP2PManager {
         self.command(Command::UseRelays { download, relays }).await
     }
 
-    /// Refuses an offer.
+    /// Declines an offer.
     pub async fn decline(&self, download: DownloadId) -> Result<(), ManagerError> {
         self.command(Command::Decline { download }).await
     }
 
-    /// Stops asking for more.
+    /// Pauses a download: requests nothing more.
     pub async fn pause(&self, download: DownloadId) -> Result<(), ManagerError> {
         self.command(Command::Pause { download }).await
     }
 
-    /// Goes on after a pause.
+    /// Resumes a paused download.
     pub async fn resume(&self, download: DownloadId) -> Result<(), ManagerError> {
         self.command(Command::Resume { download }).await
     }
 
-    /// Ends a download for this run; another one can go on with what is there by then. One that is not worth it yet is
-    /// cancelled.
+    /// Ends a download for this run; another run can resume it from what is there by then. A download with too little
+    /// to be worth resuming is cancelled.
     pub async fn suspend(&self, download: DownloadId) -> Result<(), ManagerError> {
         self.command(Command::Suspend { download }).await
     }
 
-    /// Gives a download up.
+    /// Cancels a download.
     pub async fn cancel(&self, download: DownloadId) -> Result<(), ManagerError> {
         self.command(Command::Cancel { download }).await
     }
 
-    /// Withdraws a share.
+    /// Ends a share.
     pub async fn stop_sharing(&self, share: ShareId) -> Result<(), ManagerError> {
         self.command(Command::Unshare { share }).await
     }
 
-    /// Lets no more than so many bytes of content a second go from now on; `None` takes the limit away. What is limited
-    /// has to be there: the limits of a share or download go with it.
+    /// Sets a rate limit, in bytes of content per second; `None` removes it. The limited share or download must exist,
+    /// and its limits end with it.
     pub async fn set_limit(&self, limited: Limited, rate: Option<u64>) -> Result<(), ManagerError> {
         self.command(Command::Limit { limited, rate }).await
     }
 
-    /// Gives a share or download more or less of a limit that all have in common.
+    /// Sets the portion that a share or download gets of a rate limit common to all.
     pub async fn set_priority(
         &self,
         of: TransferId,
@@ -604,18 +607,18 @@ impl UnifiedP2PManager {
         self.command(Command::Priority { of, priority }).await
     }
 
-    /// Answers no more requests of a share. Its receivers are told, and wait.
+    /// Stops answering requests of a share. Its receivers are told, and wait.
     pub async fn pause_share(&self, share: ShareId) -> Result<(), ManagerError> {
         self.command(Command::PauseShare { share }).await
     }
 
-    /// Answers them again.
+    /// Answers requests of a paused share again.
     pub async fn resume_share(&self, share: ShareId) -> Result<(), ManagerError> {
         self.command(Command::ResumeShare { share }).await
     }
 
-    /// Has this peer be reachable through a relay too; the address ends in `/p2p/` and the relay's identity. Once it has
-    /// a place there, tickets name that way.
+    /// Makes this peer reachable through a relay too; the address must end in `/p2p/` and the relay's peer id. Once
+    /// there is a reservation, tickets contain the relayed address.
     pub async fn connect_to_relay(&self, address: &Multiaddr) -> Result<(), ManagerError> {
         if !matches!(address.iter().last(), Some(Protocol::P2p(_))) {
             return Err(ManagerError::Relay(address.clone()));
@@ -623,9 +626,9 @@ impl UnifiedP2PManager {
         self.request(Request::UseRelay(address.clone())).await
     }
 
-    /// Ends everything: shares are withdrawn, downloads suspended, peers told. Takes a few seconds at the most.
+    /// Stops everything: ends shares, suspends downloads, tells peers. Takes a few seconds at most.
     pub async fn stop(mut self) {
-        // Events that nobody reads any more must not hold it up.
+        // Unread events must not delay the shutdown.
         drop(self.events.take());
         let State::Running(handle) = std::mem::replace(&mut self.state, State::Stopped) else {
             return;
@@ -656,5 +659,5 @@ impl UnifiedP2PManager {
     }
 }
 
-/// How long [`UnifiedP2PManager::stop`] waits.
+/// Timeout of [`UnifiedP2PManager::stop`].
 const STOP: Duration = Duration::from_secs(5);

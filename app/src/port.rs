@@ -1,15 +1,16 @@
-//! The port that a device listens on, run after run where it is free: whoever was connected to a sharer that is started
-//! again finds it where it was.
+//! The device's listen port. It is reused on every run while it is free, so that a sharer that restarts is reachable at
+//! its old address.
 
 use std::path::Path;
 
-/// Beside the identity.
+/// Name of the file that stores the port, in the data folder beside the identity.
 const FILE: &str = "port";
-/// Ports that are drawn from: above those of services, below those that systems give away.
+/// First port of the range to draw from: above the ports of services, below the systems' ephemeral ports.
 const FROM: u16 = 20_000;
 const MANY: u16 = 12_000;
 
-/// The port of the device whose data folder this is, drawn if it has none yet. `None` where that can't be remembered.
+/// Returns the device's port from its data folder, drawing and storing one if there is none yet. Returns `None` if the
+/// port cannot be stored.
 pub(crate) fn of(data_dir: &Path) -> Option<u16> {
     let path = data_dir.join(FILE);
     let known = std::fs::read_to_string(&path).ok();

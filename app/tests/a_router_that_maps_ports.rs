@@ -1,7 +1,7 @@
-//! Two computers behind routers whose NAT can't be punched, and which map ports for who asks them: network namespaces, NAT
-//! by the kernel, and miniupnpd, which speaks PCP, NAT-PMP and `UPnP`.
+//! Two computers behind gateways whose NATs cannot be hole-punched but which map ports on request: network namespaces,
+//! NAT by the kernel, and miniupnpd, which speaks PCP, NAT-PMP and `UPnP`.
 
-// What was measured is read in the output.
+// The output shows what was measured.
 #![allow(clippy::print_stderr)]
 
 mod support;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     Tests::default().needing(needs, tests).run()
 }
 
-/// How miniupnpd is set up, but for what it speaks. Its chains are in a table of their own.
+/// Configuration of miniupnpd, without the protocols that it speaks. Its chains are in a table of their own.
 const MAPPER: &str = "ext_ifname=wan
 listening_ip=lan
 secure_mode=yes
@@ -35,7 +35,7 @@ allow 1024-65535 0.0.0.0/0 1024-65535
 deny 0-65535 0.0.0.0/0 0-65535
 ";
 
-/// Every router gives each peer another port, so that nobody is reached who is not asked for; but for mapped ports.
+/// Each gateway maps every destination to a different port and drops unsolicited packets, except those to mapped ports.
 const RULES: &str = "table ip nat {
     chain outward { type nat hook postrouting priority srcnat; oifname wan masquerade fully-random; }
     chain inward { type filter hook input priority 0; policy drop;
@@ -53,10 +53,10 @@ table inet mapped {
 }
 ";
 
-/// What maps ports at a router, once it answers.
+/// Starts the port mapping daemon of a gateway; returns once it listens.
 fn mapper(internet: &Internet, number: u32, scene: &Scene, speaks: &str) -> Process {
     let gateway = format!("g{number}");
-    // Or it searches and answers over the internet.
+    // Without this route, it sends and answers searches on the internet side.
     internet
         .places
         .ip(&gateway, "route add 239.0.0.0/8 dev lan");
@@ -75,7 +75,7 @@ fn mapper(internet: &Internet, number: u32, scene: &Scene, speaks: &str) -> Proc
     mapper
 }
 
-/// Ports that a router maps now.
+/// The number of ports that a gateway currently maps.
 fn mapped(internet: &Internet, gateway: &str) -> usize {
     let listed = internet
         .places
@@ -83,8 +83,8 @@ fn mapped(internet: &Internet, gateway: &str) -> usize {
     listed.matches("dnat").count()
 }
 
-/// Hands a file over by short code between hosts whose routers speak this. It has to go straight in the end, and the
-/// sender to give its ports back. (The receiver may be done before it has any.)
+/// Transfers a file by short code between hosts whose gateways speak these protocols. The path must be direct in the
+/// end, and the sender must remove its mappings. (The receiver may be done before it has any.)
 fn hand_over(mark: &str, speaks: &str) {
     let scene = Scene::new();
     let internet = Internet::new(mark, &scene, [RULES, RULES]);

@@ -1,7 +1,7 @@
-//! A node, a sharer and a receiver, in processes of their own, that share nothing but a short code: they meet in the DHT
-//! of a private network, straight or through relays.
+//! A node, a sharer and a receiver, as separate processes that share only a short code: they meet in the DHT of a
+//! private network, and connect directly or through relays.
 
-// What was measured is read in the output.
+// The output shows what was measured.
 #![allow(clippy::print_stderr)]
 
 mod support;
@@ -13,7 +13,7 @@ use serde_json::Value;
 use support::terminal::Terminal;
 use support::{Node, Outcome, Process, Scene, Sender, eventually, noise, run, tree};
 
-/// The options of a peer that begins at these nodes and hears of nobody otherwise.
+/// The options of a peer that uses these bootstrap nodes and no mDNS.
 fn at<'a>(nodes: &[&'a Node], more: &[&'a str]) -> Vec<&'a str> {
     let begin = nodes.iter().flat_map(|node| ["--bootstrap", &node.address]);
     ["--no-mdns"]
@@ -23,7 +23,7 @@ fn at<'a>(nodes: &[&'a Node], more: &[&'a str]) -> Vec<&'a str> {
         .collect()
 }
 
-/// Shares; returns once there is a short code that can be found, and what that is.
+/// Shares; returns once the short code is announced, with that code.
 fn send(scene: &Scene, options: &[&str]) -> (Sender, String) {
     let sent = scene.path("sent");
     let mut command = scene.handover("sender", &["send", "--json"]);
@@ -39,7 +39,7 @@ fn paths(outcome: &Outcome, event: &str) -> Vec<Value> {
     named.map(|told| told["path"].clone()).collect()
 }
 
-/// Waits until a sharer is reachable through so many relays, and that is announced.
+/// Waits until a sharer has a reservation at each of these relays.
 fn reserved(relays: &[&Node]) {
     for relay in relays {
         eventually("a reservation", || relay.counter("relay_reservations") > 0);
@@ -79,14 +79,15 @@ fn a_sharer_that_is_gone_is_looked_for_in_vain() {
     let mut receiver = Sender::start_unopened(scene.get(&code, "got", &options));
     // On a busy machine the node may not be reached in the first round.
     while receiver.await_event("not_found")["reached"] != true {}
-    // Once all days have been tried that two clocks may be apart, the date is told: it may be why.
+    // Once all days by which two clocks may differ have been tried, the date is shown: it may be the cause.
     while receiver.await_event("not_found")["date"].is_null() {}
     receiver.kill();
     let options = at(&[&node], &["--wait", "2"]);
     run(scene.get(&code, "got", &options)).expect(3);
 }
 
-/// What a share of `bytes` takes to come through one relay whose circuits carry 128 KiB, with all addresses hidden.
+/// Number of circuits needed to transfer `bytes` through one relay whose circuits carry 128 KiB, with all addresses
+/// hidden.
 fn through_small_circuits(bytes: usize) -> u64 {
     let scene = Scene::new();
     scene.file("sent", &noise(bytes, 2));
@@ -109,7 +110,7 @@ fn through_small_circuits(bytes: usize) -> u64 {
     );
     let joined = sender.await_event("receiver_joined");
     assert_eq!(joined["path"], "relayed");
-    // How the relay does is remembered: next time another one is tried first.
+    // The relay's record is kept: next time another one is tried first.
     let carried = got.event("carried");
     let relay = carried["relay"].as_str().unwrap();
     assert!(node.address.ends_with(relay), "{carried}");
@@ -126,13 +127,13 @@ fn through_small_circuits(bytes: usize) -> u64 {
     node.counter("relay_circuits_total")
 }
 
-/// Row 12, and what `--hide-ip` promises.
+/// Row 12, and the guarantee of `--hide-ip`.
 #[test]
 fn files_come_through_a_relay_that_hangs_up_after_128_kib() {
     let bytes = 2_000_000;
     let circuits = through_small_circuits(bytes);
     eprintln!("{bytes} bytes came through {circuits} circuits of 128 KiB");
-    // Both directions and all handshakes count; so more than this were needed, and not twice as many.
+    // Both directions and all handshakes count; so more than this number is needed, but not twice as many.
     let least = u64::try_from(bytes.div_ceil(128 << 10)).unwrap();
     assert!(
         (least..2 * least).contains(&circuits),
@@ -152,7 +153,7 @@ fn a_relay_that_is_killed_is_replaced_by_another_one() {
     );
     let (mut sender, code) = send(&scene, &at(&[&first, &second], &["--hide-ip"]));
     reserved(&[&first, &second]);
-    // Slow enough that much is left when the relay goes, however busy the machine is.
+    // Slow enough that much is left when the relay is killed, however busy the machine is.
     let slowly = at(&[&first, &second], &["--no-direct", "--limit-down", "10M"]);
     let receiver = Process::start(scene.get(&code, "got", &slowly));
     while sender.await_event("receiver_progress")["done"].as_u64() < Some(5_000_000) {}
@@ -194,7 +195,7 @@ fn who_hides_tells_nothing_that_two_runs_have_in_common() {
     assert_ne!(joined[2].1, "", "who does not hide says its name");
 }
 
-/// The sharer chooses its relays, and may run one to see the address of a receiver that hides.
+/// The sharer chooses its relays, and may run one to see the address of a receiver that hides it.
 #[test]
 fn who_hides_is_asked_about_relays_that_only_the_other_side_has_named() {
     let scene = Scene::new();
@@ -228,7 +229,7 @@ fn who_hides_is_asked_about_relays_that_only_the_other_side_has_named() {
     }
 }
 
-/// The receiver's code names a relay alone; over it the sharer says where it is.
+/// The receiver's code contains a relayed address only; over that connection the sharer tells its other addresses.
 #[test]
 fn a_transfer_that_begins_at_a_relay_goes_on_without_it() {
     let scene = Scene::new();
@@ -256,7 +257,7 @@ fn a_transfer_that_begins_at_a_relay_goes_on_without_it() {
     assert!(std::fs::read(scene.path("got/sent")).unwrap() == noise(200_000_000, 4));
 }
 
-/// A ticket with its relayed addresses alone; `None` if it has none.
+/// The ticket reduced to its relayed addresses; `None` if it has none.
 fn only_relayed(code: &str) -> Option<String> {
     let json = data_encoding::BASE64URL_NOPAD
         .decode(code.as_bytes())
@@ -287,7 +288,7 @@ fn wrong_words_burn_the_code_however_many_try_at_once() {
             Process::start(scene.get(&wrong, &to, &at(&[&node], &["--wait", "30"])))
         })
         .collect();
-    // Those who come too late find a code that is dead, and would look on.
+    // Receivers that come too late find a dead code, and would keep searching.
     eventually("as many refusals as there may be", || {
         let ended = tries.iter_mut().map(Process::has_ended);
         ended.filter(|ended| *ended).count() >= 5

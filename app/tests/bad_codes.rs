@@ -1,4 +1,4 @@
-//! Codes that are wrong, cut, old or lead nowhere.
+//! Codes that are wrong, truncated or old, or lead nowhere.
 
 mod support;
 

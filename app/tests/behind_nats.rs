@@ -1,6 +1,6 @@
-//! Two computers, each behind a NAT of its own, and an internet between them.
+//! Two computers, each behind a NAT of its own, with an internet between them.
 
-// What was measured is read in the output.
+// The output shows what was measured.
 #![allow(clippy::print_stderr)]
 
 mod support;
@@ -20,19 +20,19 @@ fn main() -> ExitCode {
     Tests::default().needing(places::NEEDS, tests).run()
 }
 
-/// What a gateway does with ports.
+/// The mapping behaviour of a gateway.
 #[derive(Debug, Clone, Copy)]
 enum Nat {
-    /// Port-restricted cone that keeps the port where it is free.
+    /// Port-restricted cone NAT that keeps the source port if it is free.
     Kept,
-    /// The same with another port, one for everybody.
+    /// The same with a different port, one for all destinations.
     NotKept,
-    /// Another port for each peer.
+    /// A different port for each destination.
     Symmetric,
 }
 
 impl Nat {
-    /// The gateway's rules. It drops what comes uncalled, as home routers do.
+    /// The gateway's rules. It drops unsolicited packets, as home routers do.
     fn rules(self) -> String {
         let masquerade = match self {
             Self::Kept => "masquerade",
@@ -51,7 +51,7 @@ impl Nat {
     }
 }
 
-/// Hands a file over by short code; the paths that the receiver connected by.
+/// Transfers a file by short code. Returns the paths that the receiver connected over.
 fn hand_over(mark: &str, nats: [Nat; 2]) -> Vec<String> {
     let scene = Scene::new();
     let rules = nats.map(Nat::rules);

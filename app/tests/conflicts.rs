@@ -1,4 +1,4 @@
-//! Nothing that exists is replaced in silence.
+//! Nothing that exists is replaced silently.
 
 mod support;
 
@@ -71,7 +71,7 @@ fn where_nobody_can_be_asked_nothing_happens() {
         ["sent", "sent/old", "sent/same"]
     );
     assert_eq!(text(&scene.path("here/sent/old")), "precious");
-    // What is not selected is no conflict.
+    // Files that are not selected cause no conflict.
     run(scene.get(&sender.code, "here", &["--select", "new"])).expect(0);
 }
 
@@ -92,14 +92,14 @@ fn a_symlink_in_the_way_is_not_followed() {
     scene.file("canary/file", b"precious");
     let sender = scene.send(&[&scene.path("sent")], &[]);
     for (on_conflict, exit) in [("skip", 0), ("rename", 0), ("overwrite", 0)] {
-        // As the file itself, pointing to something and to nothing yet.
+        // In place of the file itself, with a target that exists and one that does not.
         for target in ["../../canary/file", "../../canary/new"] {
             let here = format!("{on_conflict} {}", target.len());
             fs::create_dir_all(scene.path(&here).join("sent")).unwrap();
             symlink(target, scene.path(&here).join("sent/file")).unwrap();
             run(scene.get(&sender.code, &here, &["--on-conflict", on_conflict])).expect(exit);
         }
-        // As the folder above it.
+        // In place of the folder above it.
         let here = format!("{on_conflict} above");
         fs::create_dir(scene.path(&here)).unwrap();
         symlink("../canary", scene.path(&here).join("sent")).unwrap();

@@ -1,5 +1,5 @@
-//! One computer that opens connections without end does not keep others from connecting. Computers are network namespaces
-//! here, with a switch between them.
+//! A computer that opens any number of connections does not keep others from connecting. The computers are network
+//! namespaces with a switch between them.
 
 mod support;
 
@@ -13,9 +13,9 @@ use handover_test_needs::{Tests, tests};
 use support::places::{self, Places, await_ticket, names};
 use support::{Process, Scene, Sender, eventually, noise};
 
-/// Tells this program, started by itself, whom to crowd out.
+/// Address to crowd out; set when this program runs itself.
 const VICTIM: &str = "HANDOVER_TEST_VICTIM";
-/// Connections that are kept open, silently; as soon as one is closed there is another.
+/// Number of silent connections kept open; a closed one is replaced at once.
 const GREEDY: usize = 400;
 
 fn main() -> ExitCode {
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     Tests::default().needing(places::NEEDS, tests).run()
 }
 
-/// Opens connections and says nothing, until it is killed.
+/// Opens connections and sends nothing, until it is killed.
 fn crowd(victim: SocketAddr) -> ExitCode {
     let connect = || {
         let connected = TcpStream::connect_timeout(&victim, Duration::from_secs(5));
@@ -54,7 +54,7 @@ fn crowd(victim: SocketAddr) -> ExitCode {
     }
 }
 
-/// A victim, somebody greedy and somebody honest, at one switch.
+/// A victim, a greedy computer and an honest one, on one switch.
 fn street(mark: &str) -> Places {
     let places = Places::new(mark, &["switch", "victim", "greedy", "honest"]);
     places.ip("switch", "link add middle type bridge");
@@ -68,7 +68,7 @@ fn street(mark: &str) -> Places {
     places
 }
 
-/// The greedy one begins; returns once all its connections were open once.
+/// Starts the greedy computer; returns once all its connections have been open.
 fn greedy(places: &Places, scene: &Scene, port: u16) -> Process {
     let log = scene.path("greedy.log");
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -83,7 +83,7 @@ fn greedy(places: &Places, scene: &Scene, port: u16) -> Process {
     process
 }
 
-/// 64 silent connections were all that there might be, and `get` failed.
+/// The limit was once 64 connections in all, so silent ones filled it and `get` failed.
 fn others_still_fetch_from_a_sharer() {
     let scene = Scene::new();
     let places = street("s");

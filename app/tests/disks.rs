@@ -1,4 +1,4 @@
-//! Threat: a full disk, one that can't be written to, one in another. What is verified is kept.
+//! Threat: a full disk, a read-only one, a target on another disk. Verified data is kept.
 
 mod support;
 
@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         .run()
 }
 
-/// A download into a disk of its own, which is unmounted with the namespace.
+/// A download to a disk of its own, which is unmounted with the namespace.
 struct Receiver {
     disk: Disk,
     folder: tempfile::TempDir,
@@ -110,7 +110,7 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        // Or the folder below it can't be removed.
+        // Otherwise the folder below it cannot be removed.
         let _ = Command::new("umount")
             .args(["--lazy", "--recursive"])
             .arg(self.root())
@@ -204,7 +204,7 @@ fn a_folder_on_another_disk_is_an_error_that_says_so() {
     assert!(inside.is_empty(), "{inside:?}");
 }
 
-/// It ended as an internal error, where the documents said that it goes on.
+/// This once ended as an internal error, although the documents said that it continues.
 fn a_data_folder_that_can_not_be_written_is_done_without() {
     let scene = Scene::new();
     let sender = scene.send(&[&scene.file("sent", b"bytes")], &[]);
@@ -229,8 +229,8 @@ fn a_data_folder_that_can_not_be_written_is_done_without() {
     }
 }
 
-/// Somebody else had fetched a part in a folder that both could write to, changed it, and opened it to all: the next user's
-/// download went on with it, and published their bytes.
+/// Somebody else had once staged a part of a download in a folder that both could write to, changed it, and made it
+/// accessible to all: the next user's download resumed it, and published the changed bytes.
 fn what_somebody_else_has_staged_is_not_used() {
     const NOBODY: u32 = 65534;
     let mut receiver = Receiver::new("size=4m,mode=1777");
@@ -275,7 +275,7 @@ fn what_somebody_else_has_staged_is_not_used() {
         };
         kept.groups.len()
     };
-    // A program that another test starts has the lock of the staging folder too, from its fork to its exec.
+    // A program started by another test also holds the lock of the staging folder, between its fork and its exec.
     eventually("what is this user's", || kept() == 1);
     let chown = |path: &Path, owner| std::os::unix::fs::chown(path, Some(owner), None).unwrap();
     let file = staged.join("0/0");

@@ -1,4 +1,4 @@
-//! What the doctor finds in a network of one's own, and where there is none.
+//! The diagnosis by `doctor` in a private network, and without one.
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use rustix::process::Signal;
 use support::{Outcome, Scene, Sender, run};
 
-/// A node on loopback, and where it is.
+/// Starts a node on loopback. Returns it with its address.
 fn node(scene: &Scene) -> (Sender, String) {
     let arguments = ["node", "--private", "--listen", "/ip4/127.0.0.1/tcp/0"];
     let mut command = scene.handover("node", &arguments);
@@ -56,7 +56,7 @@ fn a_node_that_answers_is_a_network() {
 #[test]
 fn where_nobody_listens_there_is_only_the_local_network() {
     let scene = Scene::new();
-    // Bound, so that nobody else listens there, and never accepting.
+    // Bound, so that no other process listens there, and never accepting.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = silent.local_addr().unwrap().port();
     let nobody = format!(
@@ -74,7 +74,7 @@ fn where_nobody_listens_there_is_only_the_local_network() {
     assert!(told.contains("only this local network"), "{told}");
 }
 
-/// Answers every connection as a web server that wants a login.
+/// Answers every connection like the web server of a captive portal.
 fn portal() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -86,7 +86,7 @@ fn portal() -> u16 {
                 let answer = b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n";
                 if socket.read(&mut asked).is_ok_and(|read| read > 0) {
                     socket.write_all(answer).unwrap();
-                    // Until the other side has had enough.
+                    // Until the other side closes.
                     let _ = socket.read(&mut asked);
                 }
             });

@@ -1,4 +1,4 @@
-//! Files go from one peer to another, and are the same on both sides.
+//! Files are transferred from one peer to another, and are the same on both sides.
 
 mod support;
 
@@ -13,7 +13,7 @@ fn folder_over(transport: &str) {
     let scene = Scene::new();
     let folder = scene.path("sent/motley");
     tree::motley(&folder);
-    // Loopback alone, so that no other address of this machine wins the race.
+    // Loopback only, so that no other address of this machine wins the race.
     let address = match transport {
         "tcp" => "/ip4/127.0.0.1/tcp/0",
         _ => "/ip4/127.0.0.1/udp/0/quic-v1",
@@ -93,7 +93,7 @@ fn a_symlink_that_leads_out_is_left_out_and_told() {
     );
 }
 
-/// A sender whose first events are still to be read.
+/// A sender none of whose events have been read.
 fn start_unasked(scene: &Scene, paths: &[&Path]) -> Sender {
     let mut command = scene.handover("sender", &["send", "--json"]);
     command.args(paths);
@@ -219,7 +219,7 @@ fn a_program_is_not_executable_unless_that_was_agreed_to() {
     assert_eq!((mode("unasked"), mode("agreed")), (0o644, 0o755));
 }
 
-/// A sender whose files are for all to write could once make them so on the receiver's computer.
+/// Files that the sender had made writable for everybody were once writable for everybody at the receiver too.
 #[test]
 fn the_sender_s_modes_do_not_override_the_receiver_s_umask() {
     let scene = Scene::new();
@@ -244,7 +244,7 @@ fn the_sender_s_modes_do_not_override_the_receiver_s_umask() {
     }
 }
 
-/// The same command, by a shell that sets this umask first.
+/// The same command, run by a shell that sets this umask first.
 fn with_umask(umask: &str, command: &Command) -> Command {
     let mut shell = Command::new("sh");
     let line = format!("umask {umask}; exec \"$0\" \"$@\"");
@@ -308,7 +308,7 @@ fn the_code_can_be_piped_to_the_receiver() {
 fn the_demo_works() {
     let scene = Scene::new();
     let mut demo = scene.bare(&["demo"]);
-    // Its folders are to be gone afterwards.
+    // Its folders must be gone afterwards.
     let temp = scene.path("temp");
     fs::create_dir(&temp).unwrap();
     demo.env("TMPDIR", &temp);
@@ -341,7 +341,7 @@ fn a_closed_pipe_ends_it_with_the_disk_s_number() {
     drop(reader);
     let got = get.wait().expect(6);
     assert!(got.stderr.contains("the pipe was closed"), "{}", got.stderr);
-    // The sender lives on.
+    // The sender keeps running.
     let mut again = scene.handover("receiver", &["get", "--output", "-"]);
     again.env("HANDOVER_CODE", &sender.code);
     let again = run(again).expect(0);

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first ends in order, the second at once.
+//! Ctrl-C: the first one ends properly, the second one at once.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Whatever is killed, and whenever: nothing stands under a final name that is not whole and right.
+//! Whatever is killed, and whenever: no file under a final name is incomplete or wrong.
 
 mod support;
 
@@ -18,7 +18,7 @@ fn share(scene: &Scene) {
     }
 }
 
-/// Everything with a final name is the same as at the sender. Returns how many files there are.
+/// Checks that every file under a final name equals the sender's. Returns the number of files.
 #[track_caller]
 fn check(here: &Path, sent: &Path) -> usize {
     if !here.join("sent").exists() {
@@ -52,7 +52,7 @@ fn tree_top(here: &Path) -> Vec<String> {
     names.collect()
 }
 
-/// Some moment of the next `most` milliseconds.
+/// A random duration below `most` milliseconds.
 fn moment(most: u64) -> Duration {
     let nanos = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -67,7 +67,8 @@ fn a_killed_receiver_leaves_nothing_half() {
     share(&scene);
     let sender = scene.send(&[&scene.path("sent")], &[]);
     let here = scene.path("here");
-    // All of it takes five seconds so: what one run has fetched makes the next one no shorter than its moment.
+    // The whole share takes five seconds at this rate: data kept from one run does not let the next one end before it
+    // is killed.
     let slowly = ["--on-conflict", "overwrite", "--limit-down", "40M"];
     for _ in 0..4 {
         let get = Process::start(scene.get(&sender.code, "here", &slowly));
@@ -75,7 +76,7 @@ fn a_killed_receiver_leaves_nothing_half() {
         assert_eq!(get.kill().exit, None, "it was too quick to be killed");
         check(&here, &scene.path("sent"));
     }
-    // After all that it still works, and tidies up what the dead have left.
+    // After all that it still works, and removes what the killed runs have left.
     Process::start(scene.get(&sender.code, "here", &["--on-conflict", "overwrite"]))
         .wait()
         .expect(0);
@@ -97,7 +98,7 @@ fn a_killed_sender_leaves_nothing_half() {
         let got = get.wait();
         let whole = check(&scene.path(&here), &scene.path("sent"));
         match got.exit {
-            // It was through already.
+            // It was complete already.
             Some(0) => assert_eq!(whole, 11),
             Some(3) => assert!(whole < 11),
             other => panic!("{other:?}: {}", got.stderr),

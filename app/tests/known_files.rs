@@ -1,5 +1,5 @@
-//! What is here already is not fetched again: whole files, wherever they are, and what an older version has of a new one.
-//! What went over is asserted in bytes, and printed.
+//! Data already on this device is not fetched again: whole files anywhere, and the common parts of an older version.
+//! The number of bytes transferred is asserted, and printed.
 
 #![allow(clippy::print_stderr)]
 
@@ -14,7 +14,7 @@ use support::{Outcome, Scene, noise, run, tree};
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// So many files are shared; those that are there stay as they are. Their bytes.
+/// Creates `files` files to share, leaving existing ones unchanged. Returns their total size.
 fn share(scene: &Scene, files: usize) -> u64 {
     let mut bytes = 0;
     for at in 0..files {
@@ -29,10 +29,10 @@ fn share(scene: &Scene, files: usize) -> u64 {
     bytes
 }
 
-/// Sends what is in `sent`, and fetches it into a folder. What came of it, and how many bytes went over.
+/// Transfers the content of `sent` into a folder. Returns the receiver's outcome, and the number of bytes transferred.
 fn hand_over(scene: &Scene, to: &str, options: &[&str]) -> (Outcome, u64) {
     let mut sender = scene.send(&[&scene.path("sent")], &["--once"]);
-    // The same receiver each time, wherever it fetches to.
+    // The same receiver each time, whatever its target folder.
     let mut get = scene.handover("receiver", &["get", "--yes", "--json"]);
     get.env("HANDOVER_CODE", &sender.code)
         .arg("--to")
@@ -45,7 +45,7 @@ fn hand_over(scene: &Scene, to: &str, options: &[&str]) -> (Outcome, u64) {
     (got, left["sent"].as_u64().unwrap())
 }
 
-/// Folders that were there before keep their times.
+/// Compares paths, and the content and times of files. Folders that existed before keep their own times.
 fn assert_same_files(scene: &Scene, to: &str) {
     let (sent, there) = (scene.path("sent"), scene.path(to).join("sent"));
     let names = tree::names(&sent);
@@ -75,7 +75,7 @@ fn what_is_known_is_not_fetched_again() {
     let fresh = all - before;
     let (got, sent) = hand_over(&scene, "elsewhere", &[]);
     eprintln!("into another folder: {sent} of {all} bytes were fetched");
-    // Of each of the others one leaf came, at the most: the sharer had to show that it has it.
+    // At most one leaf of each of the other files was fetched: the sharer has to prove that it has the file.
     let shown = |sent: u64, files: u64| (files..=files * u64::from(LEAF)).contains(&sent);
     assert!(shown(sent - fresh, 90), "{sent} bytes");
     let ended = got.event("download_ended");
@@ -119,7 +119,7 @@ fn without_history_nothing_is_noted_and_what_stands_there_is_seen_all_the_same()
     assert_eq!(sent, 0);
 }
 
-/// What is noted of a file that has changed since is of no use, and does no harm.
+/// The record of a file that has changed since is of no use, and does no harm.
 #[test]
 fn a_known_file_that_has_changed_is_fetched() {
     let scene = Scene::new();
@@ -131,7 +131,7 @@ fn a_known_file_that_has_changed_is_fetched() {
         let times = fs::metadata(&path).unwrap().modified().unwrap();
         bytes[7] ^= 1;
         fs::write(&path, bytes).unwrap();
-        // One of them looks as it did.
+        // One of them keeps its modification time.
         if path.ends_with("1") {
             fs::File::options()
                 .write(true)
@@ -170,7 +170,7 @@ fn of_a_new_version_only_what_has_changed_is_fetched() {
     assert_eq!(number(&ended, "spared"), new.len() as u64 - sent);
     assert!(fs::read(scene.path("here/sent/large")).unwrap() == new);
 
-    // Both versions stay, if that is wanted.
+    // Both versions are kept, if so requested.
     scene.file("sent/large", &old);
     let (_, sent) = hand_over(&scene, "here", &["--on-conflict", "rename", "--no-history"]);
     assert!(sent < MIB as u64, "{sent} bytes were fetched");

@@ -1,5 +1,5 @@
-//! Two peers that agree to remember each other: the next transfer needs no code. What both have done stands in the
-//! history, and in what is known of peers.
+//! Two peers that agree to a pairing: the next transfer needs no code. What both have done is in the history, and in
+//! the peers' records.
 
 mod support;
 
@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use support::{Node, Outcome, PATIENCE, Process, Scene, Sender, noise, run, tree};
 
-/// The receiver of this test. Its data folder is named after where it puts things.
+/// The receiver of this test. Its data folder is named after its target folder.
 const RECEIVER: &str = "receiver of got";
 
 struct World {
@@ -39,7 +39,7 @@ impl World {
         command
     }
 
-    /// A transfer by short code, with these options of both sides: what the receiver and the sender printed.
+    /// Transfers by short code, with these options on each side. Returns the receiver's output and the sender.
     fn transfer(&self, sender: &[&str], receiver: &[&str]) -> (Outcome, Sender) {
         let options: Vec<_> = ["--once"].iter().chain(sender).copied().collect();
         let mut sender = Sender::start_unopened(self.sending(&options));
@@ -62,14 +62,14 @@ impl World {
         Process::start(command)
     }
 
-    /// What this command tells of what a peer remembers.
+    /// The output of a command that shows a peer's records.
     fn told(&self, who: &str, command: &[&str]) -> Vec<Value> {
         let mut command = self.scene.handover(who, command);
         command.arg("--json");
         run(command).expect(0).events()
     }
 
-    /// The one peer that is known there.
+    /// The only peer known to `who`.
     fn known(&self, who: &str) -> Value {
         let mut peers = self.told(who, &["peers"]);
         assert_eq!(peers.len(), 1, "{peers:?}");
@@ -120,7 +120,7 @@ fn who_has_agreed_needs_no_code_until_one_of_them_forgets() {
     world.assert_same();
     assert_eq!(sender.wait().0, Some(0), "it ends when the one has it");
 
-    // What comes of it where one has forgotten the other.
+    // One side has forgotten the other.
     world.told("sender", &["peers", "--forget", text(&laptop, "peer")]);
     let unknown = run(world.sending(&["--to", text(&laptop, "name")])).expect(2);
     assert!(
@@ -191,7 +191,7 @@ fn transfers_stand_in_the_history_of_both_sides_unless_that_is_not_wanted() {
     for (field, value) in expected {
         assert_eq!(sent[0][field], value, "{field}");
     }
-    // For people: on standard output, a line each.
+    // Text output: on standard output, one line per transfer.
     let told = run(world.scene.handover("sender", &["history"])).expect(0);
     let line = String::from_utf8(told.stdout).unwrap();
     assert!(
@@ -216,7 +216,7 @@ fn transfers_stand_in_the_history_of_both_sides_unless_that_is_not_wanted() {
     assert_eq!(cleared[0]["transfers"], 2);
     assert!(world.told("sender", &["history"]).is_empty());
 
-    // Settled for good.
+    // Turned off in the settings.
     let settings = world.scene.path(RECEIVER).join("config.toml");
     std::fs::write(settings, "history = false\n").unwrap();
     std::fs::remove_dir_all(world.scene.path("got")).unwrap();
@@ -225,7 +225,7 @@ fn transfers_stand_in_the_history_of_both_sides_unless_that_is_not_wanted() {
     assert_eq!(world.told(RECEIVER, &["history"]).len(), 1);
 }
 
-/// A memory that can't be used is no reason not to hand anything over.
+/// Unusable persistent state does not prevent a transfer.
 #[test]
 fn a_transfer_goes_on_where_nothing_can_be_remembered() {
     let world = World::new();
@@ -244,7 +244,7 @@ fn a_transfer_goes_on_where_nothing_can_be_remembered() {
     assert!(failed.stderr.contains("can't be used"), "{}", failed.stderr);
 }
 
-/// Whoever looks for a share that is not there yet finds it once it is.
+/// A receiver that looks for a share before it exists finds it once it does.
 #[test]
 fn the_receiver_may_be_there_first() {
     let world = World::new();

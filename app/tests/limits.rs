@@ -1,5 +1,5 @@
-//! Limits, as processes on loopback keep them. What was measured is printed; asserted is only what no noise can be:
-//! that nothing goes faster than it may, and that everything arrives. `HANDOVER_LIMITS_SECONDS` makes it longer.
+//! Rate limits of processes on loopback. Measurements are printed; only what noise cannot affect is asserted: that no
+//! rate exceeds its limit, and that everything arrives. `HANDOVER_LIMITS_SECONDS` sets the duration.
 
 #![allow(clippy::print_stdout, reason = "what was measured is to be seen")]
 
@@ -15,7 +15,7 @@ use handover_core::code::ShareCode;
 use handover_core::engine::{DownloadId, Limited};
 use support::{Process, Scene, noise, peer, tree};
 
-/// Bytes a second.
+/// The rate limit, in bytes a second.
 const RATE: u64 = 4_000_000;
 
 fn seconds() -> u64 {
@@ -23,7 +23,7 @@ fn seconds() -> u64 {
     seconds.map_or(3, |seconds| seconds.parse().unwrap())
 }
 
-/// What a limit must not let through: a little over it, and one second's worth at once.
+/// Asserts that the limit was kept: at most 10 % over it, plus one second's worth as a burst.
 fn judge(what: &str, bytes: u64, elapsed: Duration, transferring: Duration) {
     let per_second = |time: Duration| u128::from(bytes) * 1000 / time.as_millis().max(1);
     let rate = per_second(transferring);
@@ -40,7 +40,7 @@ fn judge(what: &str, bytes: u64, elapsed: Duration, transferring: Duration) {
     );
 }
 
-/// A file of so many bytes, sent with these options, and fetched by so many at once with those.
+/// Transfers a file of `size` bytes to `receivers` receivers at once, with these options on each side.
 fn hand_over(what: &str, size: u64, receivers: usize, send: &[&str], get: &[&str]) {
     let scene = Scene::new();
     scene.file("sent/file", &noise(usize::try_from(size).unwrap(), 1));
@@ -74,7 +74,7 @@ fn a_sender_sends_no_faster_than_it_may() {
         size / 4,
         4,
         &["--limit-up", "32Mbit"],
-        // Among themselves they would be faster.
+        // If they seeded to each other, they would be faster.
         &["--no-seed"],
     );
 }
@@ -90,7 +90,7 @@ fn a_receiver_fetches_no_faster_than_it_may() {
     );
 }
 
-/// One peer, which has one limit for all that it fetches.
+/// One peer, with one limit for all its downloads.
 #[test]
 fn four_downloads_of_one_peer_keep_its_limit_together() {
     let scene = Scene::new();
@@ -113,7 +113,7 @@ fn four_downloads_of_one_peer_keep_its_limit_together() {
     }
 }
 
-/// Fetches into each folder at once; how long the longest took.
+/// Fetches into all folders at once. Returns how long the longest download took.
 async fn fetch_all(data_dir: PathBuf, code: &str, folders: &[PathBuf]) -> Duration {
     let config = peer::config(data_dir);
     let options = config.fetch_options();

@@ -1,6 +1,6 @@
-//! How much memory both sides take at the most: with several large transfers at once in one process, and with a great many
-//! small files. What was measured is printed. `HANDOVER_MEMORY_MIB` sets how large each of the large files is, and
-//! `HANDOVER_MEMORY_FILES` how many small ones there are.
+//! Peak memory of both sides: with several large transfers at once in one process, and with very many small files. The
+//! results are printed. `HANDOVER_MEMORY_MIB` sets the size of each large file, `HANDOVER_MEMORY_FILES` the number of
+//! small ones.
 
 #![allow(clippy::print_stdout, reason = "what was measured is to be seen")]
 
@@ -20,11 +20,11 @@ use handover_core::engine::ShareLabel;
 use handover_test_needs::{Tests, tests};
 use support::{Process, Scene, peer};
 
-/// Bytes that either side may have in memory at the most.
+/// Maximum memory of either side, in bytes.
 const MOST: u64 = 64 << 20;
-/// Transfers at once.
+/// Number of simultaneous transfers.
 const AT_ONCE: usize = 5;
-/// Which side a process of this program is to be, and in which folder.
+/// Environment variables for a process of this program: which side it is, and its folder.
 const SIDE: &str = "HANDOVER_MEMORY_SIDE";
 const FOLDER: &str = "HANDOVER_MEMORY_FOLDER";
 
@@ -44,7 +44,7 @@ fn setting(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |value| value.parse().unwrap())
 }
 
-/// The most memory that a process ever had, in bytes; `None` once it is gone.
+/// A process's peak memory in bytes; `None` once it is gone.
 fn peak(process: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -57,7 +57,7 @@ fn judge(what: &str, bytes: u64) {
     assert!(bytes <= MOST, "{what}: {bytes} bytes of memory");
 }
 
-/// Shares each file of a folder on its own: prints the codes, and serves until nobody listens any more.
+/// Shares each file of a folder separately: prints the codes, and serves until standard input is closed.
 async fn share_each(folder: &Path) {
     let config = peer::config(folder.join("sharer"));
     let options = config.share_options();
@@ -84,7 +84,7 @@ async fn share_each(folder: &Path) {
     manager.stop().await;
 }
 
-/// Fetches by every code that comes in, all at once.
+/// Fetches with every code read from standard input, all at once.
 async fn fetch_each(folder: &Path) {
     let config = peer::config(folder.join("receiver"));
     let options = config.fetch_options();
@@ -105,7 +105,7 @@ async fn fetch_each(folder: &Path) {
     manager.stop().await;
 }
 
-/// What the processes of a test run.
+/// The main function of a test's child process.
 fn one_side(side: &str) {
     let folder = PathBuf::from(std::env::var(FOLDER).unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -119,7 +119,7 @@ fn one_side(side: &str) {
     println!("peak {}", peak(std::process::id()).unwrap());
 }
 
-/// A process that is one side. It ends, if it has not, when its handle goes.
+/// A child process that is one of the sides. Dropping this kills it.
 struct Side(Child);
 
 impl Side {
@@ -133,11 +133,11 @@ impl Side {
         Self(child.unwrap())
     }
 
-    /// What it says on lines that begin so, the first `count` of them.
+    /// Reads the first `count` lines that start with `what`, and returns the rest of each.
     fn told(&mut self, what: &str, count: usize) -> Vec<String> {
         let stdout = self.0.stdout.as_mut().unwrap();
         let mut told = Vec::new();
-        // One byte at a time: nothing that is for the next reader is taken away.
+        // One byte at a time, so that no data meant for the next reader is consumed.
         let mut line = Vec::new();
         while told.len() < count {
             let mut byte = [0];
@@ -154,7 +154,7 @@ impl Side {
         told
     }
 
-    /// Nothing more comes for it; its peak, once it is done.
+    /// Closes its standard input, and returns its peak memory once it is done.
     fn end(mut self) -> u64 {
         drop(self.0.stdin.take());
         self.told("peak ", 1)[0].parse().unwrap()
@@ -173,7 +173,7 @@ fn five_large_transfers_at_once_stay_small_in_memory() {
     let size = setting("HANDOVER_MEMORY_MIB", 96) << 20;
     fs::create_dir_all(scene.path("sent")).unwrap();
     for at in 0..AT_ONCE {
-        // Each begins otherwise, so that none is had of another.
+        // Each has a different beginning, so that none is taken from another.
         let mut file = File::create(scene.path(&format!("sent/{at}"))).unwrap();
         file.write_all(&support::noise(1 << 20, u32::try_from(at).unwrap()))
             .unwrap();

@@ -1,5 +1,4 @@
-//! Two computers on one local network, with no internet and nothing else between them: two network namespaces and a
-//! cable.
+//! Two computers on one local network, without internet or any other host: two network namespaces and a cable.
 
 mod support;
 
@@ -62,7 +61,7 @@ fn a_short_code_is_enough() {
     assert_eq!(fs::read(scene.path("in/mods/readme")).unwrap(), b"hello");
 }
 
-/// It names one address, for TCP and for QUIC.
+/// A legacy code contains one address, used for TCP and for QUIC.
 fn a_code_in_its_old_form_works() {
     let places = cable("o");
     let scene = Scene::new();
@@ -98,7 +97,7 @@ fn wrong_words_are_refused_and_then_the_code_is_dead() {
     assert!(!scene.path("in/file").exists());
 }
 
-/// Row 9, over runs: guesses were noted a moment after they were answered, and a sharer that was killed forgot some.
+/// Row 9, over several runs: guesses were once recorded only after they were answered, so a killed sharer forgot some.
 fn a_sharer_that_is_killed_knows_in_its_next_run_how_often_somebody_guessed() {
     let places = cable("k");
     let scene = Scene::new();
@@ -112,13 +111,13 @@ fn a_sharer_that_is_killed_knows_in_its_next_run_how_often_somebody_guessed() {
     let (sharer, again) = share(&scene, &places, "file");
     assert_eq!(code, again);
     for _ in 0..2 {
-        // The receiver has tried this code often enough itself.
+        // The receiver has used up its own attempts at this code.
         fs::remove_dir_all(scene.path("receiver")).unwrap();
         get(&scene, &places, &guess, &[]).expect(7);
     }
     let got = get(&scene, &places, &code, &["--wait", "3"]);
     assert_ne!(got.exit, Some(0), "a dead code lets in: {}", got.stderr);
-    // The next run has another one; it had none, and said nothing.
+    // The next run has another code. It once had none, without saying so.
     sharer.kill();
     let (_sharer, other) = share(&scene, &places, "file");
     assert_ne!(other, code);
@@ -133,8 +132,8 @@ fn other_words(code: &str) -> String {
     format!("{number}-{guess}")
 }
 
-/// A receiver that has all of it serves; the sharer and another receiver are killed; what that one has begun goes on, and
-/// who has the ticket and comes only now gets it too.
+/// A complete receiver serves; the sharer and another receiver are killed. The killed receiver resumes, and a receiver
+/// that comes only now, with the ticket, gets everything too.
 fn a_sharer_that_has_left_is_not_missed_by_who_was_killed_nor_by_who_comes_late() {
     let places = cable("l");
     let scene = Scene::new();

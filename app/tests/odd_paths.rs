@@ -1,4 +1,4 @@
-//! Paths that are not as they should be, between two computers with two routers between them.
+//! Defective paths, between two computers with two routers between them.
 
 mod support;
 
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     Tests::default().needing(places::NEEDS, tests).run()
 }
 
-/// quinn warned of each address that nothing could be sent to.
+/// quinn once warned of every address that nothing could be sent to.
 fn without_any_network_the_log_names_no_address() {
     let places = Places::new("w", &["a"]);
     let scene = Scene::new();
@@ -31,24 +31,24 @@ fn without_any_network_the_log_names_no_address() {
     }
 }
 
-/// A node that can't be reached from anywhere.
+/// A node that cannot be reached from anywhere.
 const NODE: &str =
     "/ip4/198.18.0.1/udp/4001/quic-v1/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN";
 
-/// Gives an interface an address of each family: the end of a network.
+/// Gives an interface an address of each family: number `end` in network `net`.
 fn both_families(places: &Places, place: &str, interface: &str, (net, end): (u8, u8)) {
     places.address(place, interface, &format!("11.{net}.0.{end}/24"));
     places.address(place, interface, &format!("2a11:{net}::{end}/64"));
 }
 
-/// Everything else is reached through this network's router.
+/// Routes everything else through this network's router.
 fn default_routes(places: &Places, place: &str, net: u8) {
     places.ip(place, &format!("route add default via 11.{net}.0.1"));
     places.ip(place, &format!("-6 route add default via 2a11:{net}::1"));
 }
 
-/// The computers `a` and `b`, and the routers `r` and `s` between them. Between those packets are of 1,280 bytes at the
-/// most, and neither says so to anybody whose packets it drops.
+/// The computers `a` and `b`, and the routers `r` and `s` between them. The link between the routers has an MTU of
+/// 1,280 bytes, and neither router reports the packets that it drops.
 fn narrow(mark: &str) -> Places {
     let places = Places::new(mark, &["a", "r", "s", "b"]);
     places.cable([("a", "eth0"), ("r", "lan")]);
@@ -66,7 +66,7 @@ fn narrow(mark: &str) -> Places {
     }
     for (place, net) in [("a", 1), ("b", 2)] {
         default_routes(&places, place, net);
-        // Linux's own cure, which is off by default; here for certain.
+        // Linux's own workaround, off by default; here it is certainly off.
         places.shell(place, "echo 0 > /proc/sys/net/ipv4/tcp_mtu_probing");
     }
     for (place, net, other) in [("r", 2, 2), ("s", 1, 1)] {
@@ -89,7 +89,7 @@ fn narrow(mark: &str) -> Places {
     places
 }
 
-/// Hands a file from `a` to `b` over each family.
+/// Transfers a file from `a` to `b` over each family.
 fn hand_over(mark: &str, transport: &str, ports: [&str; 2]) {
     let places = narrow(mark);
     for listen in ports {
@@ -152,7 +152,7 @@ fn black_hole() -> Places {
     places
 }
 
-/// A place waits for an answer to a call over TCP, by what the kernel lists for this family.
+/// True if a TCP connection attempt at a place awaits an answer, according to the kernel's list for this family.
 fn is_calling(places: &Places, place: &str, list: &str) -> bool {
     const SYN_SENT: &str = "02";
     let sockets = places.shell(place, &format!("cat /proc/net/{list}"));
@@ -160,7 +160,7 @@ fn is_calling(places: &Places, place: &str, list: &str) -> bool {
     states.any(|state| state == Some(SYN_SENT))
 }
 
-/// Both families are called at the same time, which can be seen for as long as neither answers.
+/// Both families are dialled at the same time, which is observable while neither answers.
 fn ipv4_is_tried_while_nothing_comes_back_over_ipv6() {
     let places = black_hole();
     let scene = Scene::new();

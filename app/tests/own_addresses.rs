@@ -1,5 +1,5 @@
-//! The addresses that a computer tells of itself are its own, whatever kinds of interfaces it has. Computers are network
-//! namespaces here, with cables between them.
+//! A computer announces only addresses of its own, whatever kinds of interfaces it has. The computers are network
+//! namespaces with cables between them.
 
 mod support;
 
@@ -49,7 +49,7 @@ fn get(scene: &Scene, places: &Places, place: &str, ticket: &str) -> Outcome {
     got
 }
 
-/// Two computers, each of which knows the other as the other end of its only interface.
+/// Two computers whose only interface is a point-to-point link to the other.
 fn point_to_point(mark: &str, ends: [&str; 2]) {
     let scene = Scene::new();
     let places = Places::new(mark, &["a", "b"]);
@@ -100,7 +100,7 @@ fn a_vpn_that_comes_up_later_is_told_of_and_one_that_goes_is_not() {
     await_ticket(&mut sender, |addresses| !told("10.98.0.1")(addresses));
 }
 
-/// Docker's bridge has an address as soon as Docker runs, which leads nowhere until a container does.
+/// Docker's bridge has an address as soon as Docker runs, but it leads nowhere until a container runs.
 fn an_idle_bridge_is_not_told_of_until_it_is_used() {
     let scene = Scene::new();
     let places = Places::new("d", &["a", "b"]);
@@ -109,11 +109,11 @@ fn an_idle_bridge_is_not_told_of_until_it_is_used() {
     places.ip("a", "link add docker0 type bridge");
     places.address("a", "docker0", "172.17.0.1/16");
     places.ip("a", "link set docker0 up");
-    // A bridge that never had anything on it does not know yet that nothing is.
+    // A bridge that never had a port is not yet marked as down.
     places.ip("a", "link add veth0 type veth peer name veth1");
     places.ip("a", "link set veth0 master docker0");
     places.ip("a", "link set veth0 up");
-    // The kernel takes up to a second to say so.
+    // The kernel takes up to a second to mark it.
     places.shell(
         "a",
         "until ip link show docker0 | grep -q 'state DOWN'; do sleep 0.1; done",
@@ -136,7 +136,7 @@ fn an_idle_bridge_is_not_told_of_until_it_is_used() {
     await_ticket(&mut sender, bridge);
 }
 
-/// By short code: mDNS is spoken over both families at once.
+/// By short code: mDNS is sent over both families at once.
 fn a_computer_with_ipv6_alone_finds_one_with_both_families() {
     let scene = Scene::new();
     let places = Places::new("m", &["a", "b"]);

@@ -1,4 +1,4 @@
-//! What a person at a terminal is asked, and what their answers do.
+//! What a user at a terminal is asked, and what the answers do.
 
 mod support;
 
@@ -157,7 +157,7 @@ fn an_argument_that_is_mistyped_is_answered_with_what_may_be_meant() {
     get.sees("Did you mean \"amber\"?");
     assert_eq!(get.ends().0, Some(2));
 
-    // Not where it may be a log.
+    // No suggestion without a terminal, where the output may be a log.
     let got = run(scene.handover("receiver", &arguments)).expect(2);
     assert!(!got.stderr.contains("amber"), "{}", got.stderr);
 }
@@ -170,7 +170,7 @@ fn tab_completes_words() {
     get.types("482719\u{7f}\u{7f}193-ambe\tott\t");
     get.sees("amber-");
     get.sees("otter");
-    // It is a good code, which nobody can be asked for on this computer alone.
+    // The code is valid, but on this computer alone nobody can be asked for it.
     get.sees("a short code is looked for");
     assert_eq!(get.ends().0, Some(2));
 }
@@ -186,7 +186,8 @@ fn a_pasted_code_may_be_longer_than_a_terminal_s_line() {
     assert_eq!(get.ends().0, Some(4));
 }
 
-/// "Holiday photos" once put `.bash_profile` and `.ssh/authorized_keys` into the receiver's home without a word.
+/// The share "Holiday photos" once put `.bash_profile` and `.ssh/authorized_keys` into the receiver's home without
+/// asking.
 #[test]
 fn what_a_shell_would_read_is_asked_about_and_never_taken_by_yes_alone() {
     let scene = Scene::new();
@@ -206,7 +207,8 @@ fn what_a_shell_would_read_is_asked_about_and_never_taken_by_yes_alone() {
         command
     };
 
-    // In a folder of their own, which several names have, they are files like any other; also the second time.
+    // In the share's own folder, used when it has several names at the top, they are ordinary files; also the second
+    // time.
     for options in [&[][..], &["--on-conflict", "skip"]] {
         run(at_home("home", options)).expect(0);
         assert_eq!(tree::names(&home)[0], "Holiday photos");
@@ -265,7 +267,7 @@ fn what_a_shell_would_read_is_asked_about_and_never_taken_by_yes_alone() {
     run(at_home("home", &["--here", "--dotfiles"])).expect(0);
     assert!(home.join(".ssh/authorized_keys").exists());
 
-    // So they are in a folder that the user names.
+    // The same in a folder that the user names.
     run(at_home("home/photos", &["--here"])).expect(0);
     assert!(home.join("photos/.ssh/authorized_keys").exists());
 }

@@ -1,6 +1,8 @@
-//! Whichever side is killed, and whenever: it goes on where it was, at once, and fetches next to nothing again.
+//! Whichever side is killed, and whenever: the transfer resumes at once where it was, and fetches next to nothing
+//! again.
 //!
-//! `HANDOVER_KILLS` says how often, and `HANDOVER_KILLED_MIB` how much is on its way; what it cost is printed.
+//! `HANDOVER_KILLS` sets the number of kills, `HANDOVER_KILLED_MIB` the size of the transfer; the measured cost is
+//! printed.
 
 #![allow(clippy::print_stdout)]
 
@@ -19,8 +21,8 @@ use rustix::process::Signal;
 use support::{Process, Scene, Sender, eventually, noise, run, tree};
 
 const MIB: usize = 1024 * 1024;
-/// Bytes that a download has asked for ahead, or received and not yet noted, at the most: a window, and one request more if
-/// nothing else is on its way while a slow disk syncs.
+/// Maximum number of bytes that a download has requested, or received and not yet recorded: a window, plus one request
+/// if nothing else is in flight while a slow disk syncs.
 const WINDOW: u64 = 12 * MIB as u64 + GROUP as u64;
 
 fn number(variable: &str, otherwise: usize) -> usize {
@@ -28,11 +30,11 @@ fn number(variable: &str, otherwise: usize) -> usize {
     set.map_or(otherwise, |text| text.parse().expect("a number"))
 }
 
-/// A transfer whose two sides come and go.
+/// A transfer whose two sides are killed and restarted.
 struct Transfer {
     scene: Scene,
     listen: String,
-    /// What was drawn last.
+    /// State of the random number generator.
     random: u64,
     lost: Vec<u64>,
     pauses: Vec<Duration>,
@@ -85,13 +87,13 @@ impl Transfer {
         staged.map_or(0, |metadata| metadata.len())
     }
 
-    /// Bytes that are there, without the holes between them: what was asked for and had not come is no loss.
+    /// Bytes on the disk, without holes in the file: data that was requested but had not arrived is no loss.
     fn bytes_on_disk(&self) -> u64 {
         let staged = self.staged().and_then(|file| file.metadata().ok());
         staged.map_or(0, |metadata| metadata.len().min(metadata.blocks() * 512))
     }
 
-    /// Waits until so much more has come, or all of it. Whether there is more to come.
+    /// Waits until `more` bytes have arrived, or the download has ended. Returns false in the latter case.
     fn comes(&self, get: &mut Sender, more: u64) -> bool {
         let from = self.staged_bytes();
         let until = Instant::now() + support::PATIENCE;
@@ -118,7 +120,7 @@ fn kills_of_either_side_cost_little_and_nothing_is_wrong_in_the_end() {
         rounds += 1;
         let mut get = transfer.get(&code);
         get.await_event("offer");
-        // Bytes that the last kill has lost are still on the disk until they have come again.
+        // Bytes lost by the last kill are still on the disk until they have been fetched again.
         let mut lost_before = 0;
         loop {
             let more = transfer.draw(24) * MIB as u64;
@@ -259,7 +261,7 @@ fn a_bit_that_turned_over_between_two_runs_is_never_published() {
     for at in [0, 3 * MIB as u64 + 77, 8 * MIB as u64 - 1] {
         let _ = fs::remove_dir_all(transfer.scene.path("here"));
         let mut get = transfer.get(&sender.code);
-        // A window of that may be holes, and another one not noted.
+        // Up to one window of that may be holes, and another one not recorded.
         assert!(transfer.comes(&mut get, 36 * MIB as u64));
         get.kill();
         let staged = transfer.staged().unwrap();

@@ -14,7 +14,7 @@ fn command_line(process: u32) -> String {
     String::from_utf8_lossy(&bytes).replace('\0', " ")
 }
 
-/// Processes that this one has started.
+/// The ids of processes that `of` has started.
 fn children(of: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc")
         .unwrap()
@@ -133,7 +133,7 @@ fn logs_have_no_secrets_and_above_debug_no_addresses() {
     }
 }
 
-/// The key as it stands in the code.
+/// The key in the form in which the code contains it.
 fn key(code: &str) -> String {
     let ticket = ShareCode::parse(code).unwrap();
     let ShareCode::Ticket(ticket) = ticket else {
@@ -141,7 +141,7 @@ fn key(code: &str) -> String {
     };
     let mut other = ticket.clone();
     other.addresses.clear();
-    // A code in its old form has the key written out.
+    // A legacy code contains the key in plain text.
     other
         .addresses
         .push("/ip4/192.168.7.7/tcp/7".parse().unwrap());

@@ -1,4 +1,4 @@
-//! Strangers who stand in for whoever has a short code: each proof of its words that they get is one guess at them.
+//! Impostors that pose as the sharer of a short code: each password proof that they receive is one guess at its words.
 
 mod support;
 
@@ -18,9 +18,9 @@ use handover_transports::{Link, Stream, Transport, TransportEvent, identity, nex
 use support::{Node, Scene, peer, run};
 use tokio::sync::oneshot;
 
-/// The code that is asked for. Nobody has it.
+/// The code that is searched for. Nobody shares it.
 const CODE: &str = "4827193-amber-otter";
-/// What the strangers guess.
+/// The impostors' guess.
 const GUESS: &str = "4827193-otter-amber";
 const STRANGERS: usize = 20;
 
@@ -31,7 +31,7 @@ fn short_code(text: &str) -> ShortCode {
     }
 }
 
-/// Strangers on a thread of their own, who announce themselves where the code is looked for; dropping them ends them.
+/// Impostors on a thread of their own, which announce themselves where the code is looked up. Dropping this ends them.
 struct Strangers {
     proofs: Arc<AtomicU32>,
     stop: Option<oneshot::Sender<()>>,
@@ -87,7 +87,7 @@ impl Drop for Strangers {
     }
 }
 
-/// One of them: announces itself until that is found, and answers whoever knocks.
+/// One impostor: announces itself until the announcement is found, and answers every handshake.
 async fn stand_in(
     mut transport: Libp2pTransport,
     number: usize,
@@ -122,7 +122,7 @@ async fn stand_in(
     }
 }
 
-/// Takes a knock and the proof behind it, and does with that what strangers might.
+/// Reads a handshake request and the password proof that follows, and reacts in one of the ways an impostor might.
 async fn answer(link: Link, own: PeerId, number: usize, proofs: Arc<AtomicU32>) -> Option<()> {
     let (receiver, mut stream) = (link.peer, link.stream);
     let Ok(Opening::Short(_)) = message::decode(&read(&mut stream).await?) else {
@@ -157,8 +157,8 @@ async fn write(stream: &mut Box<dyn Stream>, reply: &KnockReply) -> Option<()> {
     stream.flush().await.ok()
 }
 
-/// Twenty got 640 guesses once, in one `get` of two minutes: who closed the link after the proof, or said that it was
-/// busy, was asked again and again.
+/// Twenty impostors once got 640 guesses in one `get` of two minutes: those that closed the link after the proof, or
+/// claimed to be busy, were asked again and again.
 #[test]
 fn twenty_strangers_get_five_guesses_and_none_at_the_next_run() {
     let scene = Scene::new();

@@ -30,7 +30,7 @@ fn assert_whole(scene: &Scene, to: &str) {
     }
 }
 
-/// Starts a receiver that goes on to serve; its events are read as they come.
+/// Starts a receiver that seeds afterwards; its events are read as they arrive.
 fn seeder(scene: &Scene, code: &str, to: &str, options: &[&str]) -> Sender {
     let options = [options, &["--seed-for", "10m"]].concat();
     Sender::start_unopened(scene.get(code, to, &options))
@@ -44,7 +44,7 @@ fn a_sender_that_is_killed_once_one_receiver_has_all_of_it_is_not_missed() {
     let mut first = seeder(&scene, &sender.code, "first", &[]);
     let seeding = first.await_event("seeding");
     assert_eq!(seeding["files"], 6);
-    // The others have been let in, and hear of the first, before the sender goes.
+    // The others have been admitted, and know of the first, before the sender is killed.
     let code = sender.code.clone();
     let mut others: Vec<_> = ["second", "third"]
         .iter()
@@ -65,7 +65,7 @@ fn a_sender_that_is_killed_once_one_receiver_has_all_of_it_is_not_missed() {
 fn one_of_three_sources_that_serves_rotten_leaves_is_named_and_not_missed() {
     let scene = Scene::new();
     share(&scene, 24);
-    // Slow enough that each has its part to do.
+    // Slow enough that each source has a part to deliver.
     let slowly = ["--limit-up", "3M"];
     let sender = scene.send(&[&scene.path("sent")], &slowly);
     let liar = Liar::start(&scene, &sender.code, "liar");
@@ -90,7 +90,7 @@ fn one_of_three_sources_that_serves_rotten_leaves_is_named_and_not_missed() {
         let rotten = delivered["peer"] == liar.as_str();
         assert_eq!(delivered["bad"] != 0, rotten, "{delivered}");
     }
-    // It is remembered, for the next time.
+    // It is recorded for later runs.
     let peers = run(scene.handover("receiver of third", &["peers", "--json"])).expect(0);
     let peers = peers.events();
     let bad = peers.iter().filter(|peer| peer["bad"] != 0);

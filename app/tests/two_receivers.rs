@@ -35,7 +35,7 @@ fn two_at_once_and_one_later() {
 fn once_is_once() {
     let scene = Scene::new();
     let mut sender = scene.send(&[&scene.file("sent", b"bytes")], &["--once"]);
-    // Who declines does not count.
+    // A receiver that declines does not count.
     run(scene.get(&sender.code, "declined", &["--select", "nothing like it"])).expect(2);
     assert_eq!(sender.await_event("receiver_left")["outcome"], "declined");
     run(scene.get(&sender.code, "one", &[])).expect(0);

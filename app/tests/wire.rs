@@ -1,4 +1,4 @@
-//! Row 12: whoever carries a link's bytes, such as a relay, sees none of what is handed over.
+//! Row 12: a carrier of a link's bytes, such as a relay, sees none of the transferred content.
 
 use std::io;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use handover_transports::{Stream, Transport, TransportEvent};
 
 type Tape = Arc<Mutex<Vec<u8>>>;
 
-/// A transport that keeps a copy of every byte that its side writes, as it goes onto the link.
+/// A transport that records every byte that its side writes to a link.
 struct Tapped {
     transport: MemoryTransport,
     tape: Tape,

@@ -1,5 +1,5 @@
-//! What every byte goes through: hashing, sealing, opening. The two AES-256-GCM implementations stand side by side; the
-//! faster one is core's default.
+//! The work done on every byte: hashing, sealing, opening. The two AES-256-GCM implementations are compared; the faster
+//! one is core's default.
 
 use std::hint::black_box;
 
@@ -20,7 +20,7 @@ fn merkle_trees(c: &mut Criterion) {
         b.iter(|| merkle::hash_group(black_box(&bytes)))
     });
 
-    // A file of 4 GiB: the proof of one of its groups is fourteen hashes.
+    // For a file of 4 GiB, the proof of one group consists of fourteen hashes.
     let size = 4 << 30;
     let groups = size / u64::from(GROUP);
     let mut tree = GroupTree::new(size);

@@ -1,16 +1,16 @@
-//! What the engine costs by itself: the simulator's scenarios, one after the other on one core.
+//! The cost of the engine alone: the simulator's scenarios, one after the other on one core.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use handover_harness::pace;
 
-/// The scenarios that are run.
+/// Seeds of the scenarios to run.
 const SEEDS: std::ops::Range<u64> = 0..200;
 
 fn engine(c: &mut Criterion) {
     let mut group = c.benchmark_group("simulator");
     let total = pace(SEEDS);
     group.sample_size(10);
-    // Two names for one thing: criterion says its throughput in one unit only.
+    // The same measurement twice: criterion reports its throughput in one unit only.
     for (name, elements) in [
         ("scenarios", total.scenarios),
         ("engine events", total.events),

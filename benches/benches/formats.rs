@@ -1,4 +1,4 @@
-//! Codes and manifests: what is read once per transfer, and must not be felt.
+//! Codes and manifests: they are read once per transfer, which must not be noticeable.
 
 use std::hint::black_box;
 

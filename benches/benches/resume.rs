@@ -1,4 +1,4 @@
-//! The cost of going on with an earlier run's download: reading and hashing what it wrote, beside hashing alone.
+//! The cost of resuming a download: reading and hashing what an earlier run wrote, compared with hashing alone.
 
 use std::hint::black_box;
 
@@ -11,7 +11,7 @@ use handover_core::limits::{GROUP, Limits};
 use handover_core::manifest::{ManifestParts, SignedManifest};
 use handover_core::merkle;
 
-/// Groups of one job: 16 MiB.
+/// Number of groups per job: 16 MiB.
 const GROUPS: u32 = 64;
 
 /// A download that has staged one file.

@@ -1,6 +1,6 @@
 //! Whole transfers, disk to disk, between two peers in this process: over memory, TCP and QUIC.
 //!
-//! `HANDOVER_BENCH_DIR` says where files go (a tmpfs leaves the disk out of it); the default is the system's folder for
+//! `HANDOVER_BENCH_DIR` sets the folder for files (a tmpfs excludes the disk); the default is the system's folder for
 //! temporary files.
 
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn folder() -> TempDir {
     .expect("a folder for the benchmark's files")
 }
 
-/// Two peers that are up, and what goes between them.
+/// Two running peers, and the file to transfer.
 struct Pair {
     sharer: UnifiedP2PManager,
     receiver: UnifiedP2PManager,
@@ -72,7 +72,7 @@ impl Pair {
         }
     }
 
-    /// Shares the file anew and fetches it; from the code to the last file in place.
+    /// Shares the file anew and fetches it. Returns the time from creating the share to the last file's publishing.
     async fn transfer(&mut self) -> Duration {
         let target = TempDir::new_in(self.folder.path()).expect("a folder to receive into");
         let started = Instant::now();

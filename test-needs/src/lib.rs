@@ -1,8 +1,9 @@
-//! Tests that need more of a computer than cargo: namespaces of their own, or a program.
+//! Tests with requirements beyond cargo: their own namespaces, or a program.
 //!
-//! A test file that uses this has `harness = false` in its `Cargo.toml`, and a `main` that lists its tests with what they
-//! need. Where that is missing they are reported as ignored, with what to install; with [`EVERY_TEST`] set they fail, so
-//! that CI can't leave one out. That the list is complete is seen to by the compiler: a test that is not in it is unused.
+//! A test file that uses this has `harness = false` in its `Cargo.toml`, and a `main` that lists its tests with their
+//! requirements. If one is not met, the tests are reported as ignored, with what to install; with [`EVERY_TEST`] set
+//! they fail, so that CI cannot skip any. The compiler checks that the list is complete: an unlisted test is unused
+//! code.
 //!
 //! ```no_run
 //! use std::process::ExitCode;
@@ -32,49 +33,49 @@ use rustix::net::sockopt;
 
 pub use permissions::obeying_permissions;
 
-/// The variable that makes tests fail which can't be run here.
+/// Environment variable that makes tests fail whose requirements are not met.
 pub const EVERY_TEST: &str = "HANDOVER_EVERY_TEST";
 
-/// Makes and configures network namespaces.
+/// Creates and configures network namespaces.
 pub const IP: Need = Need::Program("ip", "iproute2");
-/// Filters and translates packets.
+/// Filters packets and translates addresses.
 pub const NFT: Need = Need::Program("nft", "nftables");
-/// Turns a network interface's offloads off.
+/// Turns off the offloads of a network interface.
 pub const ETHTOOL: Need = Need::Program("ethtool", "ethtool");
-/// A router's daemon that maps ports.
+/// A gateway's port mapping daemon.
 pub const MINIUPNPD: Need = Need::Program("miniupnpd", "miniupnpd-nftables");
 
-/// Folders of programs that an ordinary user's `PATH` may not have.
+/// Folders of programs that an ordinary user's `PATH` may lack.
 const FOR_ROOT: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// What a test needs of the computer.
+/// A requirement of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Need {
-    /// A network namespace, a mount namespace and root's rights in both: root's own, or an ordinary user's where the
-    /// kernel lets one make a user namespace. All tests of the file then run in them, and what they make there goes with
-    /// the process. `ip netns` works, and `/run` is empty.
+    /// A network namespace and a mount namespace, with root's rights in both: as root, or as an ordinary user where the
+    /// kernel permits user namespaces. All tests of the file run in them, and what they create there is removed when
+    /// the process ends. `ip netns` works, and `/run` is empty.
     Namespaces,
-    /// Root's rights over the computer itself, and not only over namespaces.
+    /// Root's rights over the computer itself, not only in namespaces.
     Root,
-    /// Sockets with buffers of so many bytes.
+    /// Socket buffers of this many bytes.
     Buffers(usize),
-    /// A program, and Debian's package that has it.
+    /// A program, and the Debian package that contains it.
     Program(&'static str, &'static str),
 }
 
-/// Why tests can't run here.
+/// Reasons why tests cannot run on this computer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Lack {
-    /// Something is missing: what, and what to do about it.
+    /// A requirement is not met: which one, and what to do about it.
     Missing(String),
-    /// The user has said that there is no such thing here, so that nobody has to be told, whatever [`EVERY_TEST`] asks for.
+    /// The user has declared the requirement unavailable, so the tests are ignored even with [`EVERY_TEST`].
     GivenUp(String),
 }
 
-/// A test: its name, and what it does. It fails by panicking.
+/// A test: its name and its function. It fails by panicking.
 pub type Test = (&'static str, fn());
 
-/// Functions as tests of their names.
+/// Turns functions into tests with the same names.
 #[macro_export]
 macro_rules! tests {
     ($($test:ident),* $(,)?) => {
@@ -86,13 +87,13 @@ macro_rules! tests {
 #[derive(Debug, Default)]
 pub struct Tests {
     all: Vec<(&'static [Need], Test)>,
-    /// Tells what else every test lacks.
+    /// Checks a requirement common to all tests.
     also: Option<fn() -> Result<(), Lack>>,
     together: Option<usize>,
 }
 
 impl Tests {
-    /// Adds tests, each of which needs all of this.
+    /// Adds tests, each of which has all of these requirements.
     #[must_use]
     pub fn needing(mut self, needs: &'static [Need], tests: Vec<Test>) -> Self {
         let tests = tests.into_iter().map(|test| (needs, test));
@@ -100,25 +101,25 @@ impl Tests {
         self
     }
 
-    /// All tests need this too.
+    /// Adds a requirement to all tests.
     #[must_use]
     pub fn all_needing(mut self, needed: fn() -> Result<(), Lack>) -> Self {
         self.also = Some(needed);
         self
     }
 
-    /// Runs no more tests at once than this, unless the command line says how many.
+    /// Limits the number of tests running at once, unless the command line sets one.
     #[must_use]
     pub fn together(mut self, tests: usize) -> Self {
         self.together = Some(tests);
         self
     }
 
-    /// Runs those that the command line asks for.
+    /// Runs the tests selected on the command line.
     pub fn run(self) -> ExitCode {
         let mut arguments = Arguments::from_args();
         arguments.test_threads = arguments.test_threads.or(self.together);
-        // Listing is no reason to go anywhere.
+        // Listing tests must not enter namespaces.
         let missing = if arguments.list {
             BTreeMap::new()
         } else {
@@ -135,7 +136,7 @@ impl Tests {
         libtest_mimic::run(&arguments, trials.collect()).exit_code()
     }
 
-    /// The needs that can't be met here, each with the reason.
+    /// The requirements not met on this computer, each with the reason.
     fn missing_needs(&self) -> BTreeMap<Need, String> {
         let needs = self.all.iter().flat_map(|(needs, _)| *needs);
         let needs: BTreeSet<Need> = needs.copied().collect();
@@ -146,7 +147,7 @@ impl Tests {
     }
 }
 
-/// A test that runs if it lacks nothing.
+/// A test that runs if nothing is lacking.
 fn trial((name, test): Test, lack: Option<Lack>) -> Trial {
     Trial::ignorable_test(name, move || match lack {
         None => {
@@ -160,8 +161,8 @@ fn trial((name, test): Test, lack: Option<Lack>) -> Trial {
     })
 }
 
-/// Why the computer has not what is needed, and what to do about it. Where namespaces can be entered, they are: this
-/// process is replaced by one inside.
+/// Returns why a requirement is not met, and what to do about it. For namespaces this process is replaced by one inside
+/// them, if they can be entered.
 fn missing(need: Need) -> Option<String> {
     match need {
         Need::Namespaces => namespaces::enter().err(),
@@ -184,14 +185,14 @@ fn is_there(program: &str) -> bool {
         .any(|folder| folder.join(program).is_file())
 }
 
-/// Whether this is root, and not an ordinary user who is called so in a namespace.
+/// True if this is root itself, and not an ordinary user mapped to root in a namespace.
 fn is_root() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     let whole: Vec<&str> = map.split_whitespace().collect();
     rustix::process::geteuid().is_root() && whole == ["0", "0", "4294967295"]
 }
 
-/// Whether a socket's buffers may be so large. The kernel doubles what it is asked for.
+/// True if socket buffers can be this large. The kernel doubles the requested size.
 fn buffers_hold(bytes: usize) -> bool {
     if is_root() {
         return true;

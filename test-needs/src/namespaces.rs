@@ -1,4 +1,4 @@
-//! Getting into namespaces: this process starts itself anew inside, by the `unshare` program.
+//! Enters namespaces: this process starts itself again inside them, with the `unshare` program.
 
 use std::env;
 use std::ffi::OsString;
@@ -11,10 +11,10 @@ use super::{FOR_ROOT, IP, missing};
 /// Set in the process that is inside.
 const INSIDE: &str = "HANDOVER_TEST_NAMESPACES";
 
-/// What `ip netns` and tests on loopback take.
+/// Preparation needed by `ip netns` and by tests on loopback.
 const PREPARE: &str = "mount -t tmpfs none /run && ip link set lo up";
 
-/// Returns inside; why there is no inside, if it can't be entered.
+/// Returns `Ok` inside the namespaces, and otherwise why they cannot be entered.
 pub(super) fn enter() -> Result<(), String> {
     if env::var_os(INSIDE).is_some() {
         return Ok(());
@@ -37,7 +37,7 @@ pub(super) fn enter() -> Result<(), String> {
     Err(inside.env(INSIDE, "1").exec().to_string())
 }
 
-/// A shell that runs this in new namespaces.
+/// A shell that runs this script in new namespaces.
 fn unshare(script: &str) -> Command {
     let mut unshare = Command::new("unshare");
     if !rustix::process::geteuid().is_root() {
@@ -48,7 +48,7 @@ fn unshare(script: &str) -> Command {
     unshare
 }
 
-/// Where programs are looked for: root's too.
+/// The search path for programs, including root's.
 fn path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(FOR_ROOT.map(PathBuf::from));

@@ -1,4 +1,4 @@
-//! Permission bits and modification times, as the manifest has them.
+//! Permission bits and modification times, as recorded in the manifest.
 
 use std::fs::Metadata;
 use std::io;
@@ -10,12 +10,13 @@ use handover_core::time::Timestamp;
 use rustix::fs::{AtFlags, Mode, RawMode, Timespec, Timestamps, UTIME_OMIT};
 use rustix::io::Errno;
 
-/// The bits that go from machine to machine: never setuid, setgid or sticky.
+/// The bits transferred between machines: never setuid, setgid or sticky.
 const PERMISSIONS: u32 = 0o777;
-/// The owner's bits of a staged file of which others will not have all. Staged files have others until they get their own.
+/// Owner bits of a staged file that marks bits to withhold from others. Ordinary staged files have different owner bits
+/// until they get their own mode.
 const COPY: u32 = 0o700;
 
-/// When the file was last written to.
+/// The time of the file's last modification.
 pub(super) fn modified(metadata: &Metadata) -> Timestamp {
     Timestamp {
         seconds: metadata.mtime(),
@@ -30,13 +31,13 @@ pub(super) fn permissions(mode: RawMode) -> u32 {
     u32::from(mode) & PERMISSIONS
 }
 
-/// The bits that this process gives to no file that it makes (umask).
+/// The bits withheld from every file that this process creates (umask).
 pub(super) fn umask() -> u32 {
     static UMASK: OnceLock<u32> = OnceLock::new();
     *UMASK.get_or_init(|| told_umask().unwrap_or_else(asked_umask))
 }
 
-/// As Linux tells it.
+/// Reads the umask from `/proc`, on Linux.
 fn told_umask() -> Option<u32> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -45,7 +46,8 @@ fn told_umask() -> Option<u32> {
     u32::from_str_radix(line.trim(), 8).ok()
 }
 
-/// Elsewhere it can only be asked for by changing it. For that moment files of other threads are made for their owner alone.
+/// Reads the umask by changing it, the only way on other systems. Files that other threads create in that moment are
+/// accessible to their owner only.
 // Modes are 16 bits wide on some systems.
 #[allow(clippy::useless_conversion)]
 fn asked_umask() -> u32 {
@@ -54,27 +56,28 @@ fn asked_umask() -> u32 {
     u32::from(own.as_raw_mode())
 }
 
-/// The bits that a copy of a file with this mode must not have: those of the group, and of everybody, if they can't read
-/// the file.
+/// The bits that a copy of a file with this mode must not have: those of the group, and of others, where they cannot
+/// read the file.
 pub(super) fn kept_from_others(mode: u32) -> u32 {
     let group = if mode & 0o040 == 0 { 0o070 } else { 0 };
     let everybody = if mode & 0o004 == 0 { 0o007 } else { 0 };
     group | everybody
 }
 
-/// The same of a copy of a file that was published with this mode: only what was withheld of that, by the disk or by hand.
+/// The same for a copy of a file that was published with `mode`: only those bits that the disk or the user has withheld
+/// from it.
 pub(super) fn withheld_since(published: &Metadata, mode: u32) -> u32 {
     kept_from_others(published.mode()) & !kept_from_others(mode & !umask())
 }
 
-/// Notes in a staged file's own mode, where a crash does not lose it, which bits will be withheld from others. The staging
-/// folder keeps others out meanwhile.
+/// Marks in a staged file's own mode, where a crash does not lose it, which bits are to be withheld from others. Until
+/// then the staging folder denies access to others.
 pub(super) fn withhold(staging: impl AsFd, staged: &str, bits: u32) -> io::Result<()> {
     let mode = Mode::from_raw_mode((COPY | (!bits & 0o077)) as RawMode);
     bearable(rustix::fs::chmodat(staging, staged, mode, AtFlags::empty()))
 }
 
-/// Of the bits that a staged file is to get, those that are not withheld.
+/// Removes from a staged file's future mode the bits that are marked to be withheld.
 pub(super) fn withheld(staged: &Metadata, mode: u32) -> u32 {
     let noted = staged.mode() & PERMISSIONS;
     if noted & COPY == COPY {
@@ -84,13 +87,13 @@ pub(super) fn withheld(staged: &Metadata, mode: u32) -> u32 {
     }
 }
 
-/// Gives an open file or folder its permission bits, but for those that the user's umask withholds, and its modification
-/// time. As `cp` does it: the sender does not decide who else may read or write here.
+/// Sets the permission bits, except those in the user's umask, and the modification time of an open file or folder.
+/// Like `cp`: the sender does not decide who else may read or write here.
 pub(super) fn set(file: impl AsFd, mode: u32, modified: Timestamp) -> io::Result<()> {
     set_all(file, mode & !umask(), modified)
 }
 
-/// File systems that know neither (FAT) and times that they can't hold are no reason to lose a file.
+/// File systems that support neither (FAT), and times that they cannot store, are no reason to lose a file.
 fn set_all(file: impl AsFd, mode: u32, modified: Timestamp) -> io::Result<()> {
     let file = file.as_fd();
     let mode = Mode::from_raw_mode((mode & PERMISSIONS) as RawMode);
@@ -102,7 +105,7 @@ fn set_all(file: impl AsFd, mode: u32, modified: Timestamp) -> io::Result<()> {
         },
         last_modification: Timespec {
             tv_sec: modified.seconds,
-            // Values above mean "now" and "leave it" to the system.
+            // Larger values are UTIME_NOW and UTIME_OMIT to the system.
             tv_nsec: modified.nanos.min(999_999_999).into(),
         },
     };

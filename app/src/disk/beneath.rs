@@ -1,7 +1,7 @@
-//! Opening things below a folder, relative to the folder's handle, and never through a symlink.
+//! Opens files and folders relative to a folder's handle, never through a symlink.
 //!
-//! A name that was a folder when it was looked at may be a symlink to anywhere a moment later. So nothing here looks
-//! first and opens after: the system is asked to open and to refuse symlinks in one step, at every component.
+//! What was a folder when it was checked may be a symlink to anywhere a moment later. So nothing here checks first and
+//! opens afterwards: the system is asked to open and to refuse symlinks in one step, at every component.
 
 use std::collections::HashSet;
 use std::io;
@@ -22,11 +22,11 @@ const FOLDER: OFlags = OFlags::RDONLY
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
 
-/// Opens a folder that the user named; symlinks in the user's own words are followed.
+/// Opens a folder that the user named; symlinks in the user's own path are followed.
 pub(super) fn open_root(path: &Path) -> io::Result<Dir> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let opened = rustix::fs::open(path, OFlags::RDONLY | flags, Mode::empty());
-    // A folder that may be passed through but not listed is root enough for a file in it.
+    // A folder that can be traversed but not listed suffices as root for a file in it.
     #[cfg(target_os = "linux")]
     let opened = match opened {
         Err(Errno::ACCESS) => rustix::fs::open(path, OFlags::PATH | flags, Mode::empty()),
@@ -40,8 +40,7 @@ pub(super) fn open_folder(parent: impl AsFd, name: &str) -> Result<OwnedFd, Errn
     rustix::fs::openat(parent, name, FOLDER, Mode::empty())
 }
 
-/// Opens what stands at `path` (components separated by `/`) below `root`; a symlink anywhere in it fails with `ELOOP`
-/// or `ENOTDIR`.
+/// Opens `path` (components separated by `/`) below `root`. A symlink at any component fails with `ELOOP` or `ENOTDIR`.
 pub(super) fn open(
     root: impl AsFd,
     path: &str,
@@ -55,8 +54,8 @@ pub(super) fn open(
         use rustix::fs::ResolveFlags;
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         match rustix::fs::openat2(root, path, flags, mode, resolve) {
-            // Kernels before 5.6 don't have it, and some containers forbid it. Or the path is too long to be taken at
-            // once; its components may not be.
+            // Kernels before 5.6 lack it, and some containers forbid it. Or the whole path is too long for one call,
+            // while its components may not be.
             Err(Errno::NOSYS | Errno::PERM | Errno::NAMETOOLONG) => {}
             other => return other,
         }
@@ -76,17 +75,17 @@ fn open_stepwise(root: impl AsFd, path: &str, flags: OFlags, mode: Mode) -> Resu
     rustix::fs::openat(&at, name, flags, mode)
 }
 
-/// Folders that a download has made, by their path below its root.
+/// Folders that a download created, by their paths below its root.
 pub(super) type Made = Mutex<HashSet<String>>;
 
-/// Why a folder can't be entered.
+/// Reasons why a folder cannot be entered.
 #[derive(Debug)]
 pub(super) enum Obstacle {
-    /// There is nothing at this path.
+    /// Nothing exists at this path.
     Missing,
-    /// A symlink or a file stands there.
+    /// A symlink or a file is at this path.
     InTheWay(DiskError),
-    /// Something else.
+    /// Any other error.
     Failed(DiskError),
 }
 
@@ -99,16 +98,17 @@ impl From<Obstacle> for DiskError {
     }
 }
 
-/// Folders that a walker keeps open, at the most. Peers choose how deep paths are; deeper ones only take longer.
+/// Maximum number of folders that a walker keeps open. Peers choose how deep paths are; deeper ones only take longer.
 const KEPT: usize = 12;
 
-/// Goes from folder to folder below a root, and keeps those on the way open: the next path is usually a neighbour.
+/// Enters folders below a root one component at a time, and keeps those on the current path open: the next path is
+/// usually nearby.
 ///
-/// A walker is for one job. A handle kept for longer would go on pointing to a folder that has been moved away.
+/// Use a walker for one job only. A handle kept for longer would still point to a folder that has been moved away.
 #[derive(Debug)]
 pub(super) struct Walker<'a> {
     root: &'a Dir,
-    /// Each below the one before it, with its whole path.
+    /// Open folders, each below the one before it, with their whole paths.
     open: Vec<(String, Dir)>,
 }
 
@@ -120,12 +120,12 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Enters a folder that exists. `""` is the root.
+    /// Enters an existing folder. `""` is the root.
     pub(super) fn enter(&mut self, path: &str) -> Result<&Dir, Obstacle> {
         self.walk(path, None)
     }
 
-    /// Enters a folder, and makes what is missing on the way.
+    /// Enters a folder, creating missing components.
     pub(super) fn make(&mut self, path: &str, made: &Made) -> Result<&Dir, Obstacle> {
         self.walk(path, Some(made))
     }
@@ -175,7 +175,7 @@ impl<'a> Walker<'a> {
                 lock(made).insert(path);
                 Ok(())
             }
-            // Somebody else was faster: as good as ours, but theirs.
+            // Created by somebody else in between: usable, but not recorded as ours.
             Err(Errno::EXIST) => Ok(()),
             Err(error) => Err(Obstacle::Failed(disk_error(error, &path))),
         }

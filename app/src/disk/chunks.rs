@@ -1,11 +1,11 @@
-//! Cutting files into chunks: `FastCDC` as of 2020, with the lengths that the protocol gives.
+//! Splits files into chunks: `FastCDC` of 2020, with the chunk lengths of the protocol.
 
 use std::io::{self, Read};
 
 use fastcdc::v2020::{Error, StreamCDC};
 use handover_core::chunk::{AVERAGE, Chunk, MAX, MAX_CHUNKS, MIN};
 
-/// Hands over each chunk of what is read, with its bytes and where they stand.
+/// Calls `each` with every chunk of the input, its offset and its bytes.
 pub(super) fn cut(
     from: impl Read,
     mut each: impl FnMut(Chunk, u64, &[u8]) -> io::Result<()>,
@@ -21,7 +21,7 @@ pub(super) fn cut(
     Ok(())
 }
 
-/// All chunks, unless there are more than a list may have.
+/// Returns all chunks. Fails if there are more than a list may hold.
 pub(super) fn list(from: impl Read) -> io::Result<Vec<Chunk>> {
     let mut chunks = Vec::new();
     cut(from, |chunk, _, _| {
@@ -38,7 +38,7 @@ pub(super) fn list(from: impl Read) -> io::Result<Vec<Chunk>> {
 pub(super) mod tests {
     use super::*;
 
-    /// Bytes that repeat nowhere (xorshift64, Marsaglia 2003).
+    /// Bytes without repetitions (xorshift64, Marsaglia 2003).
     pub(in super::super) fn bytes(len: usize) -> Vec<u8> {
         let mut state = 88_172_645_463_325_252_u64;
         let words = std::iter::repeat_with(|| {
@@ -50,7 +50,7 @@ pub(super) mod tests {
         words.take(len.div_ceil(8)).flatten().take(len).collect()
     }
 
-    /// PROTOCOL.md has these numbers: who cuts in another way finds nothing.
+    /// PROTOCOL.md has these numbers: a peer that splits differently finds nothing.
     #[test]
     fn files_are_cut_where_the_protocol_says() {
         let file = bytes(1 << 20);

@@ -1,11 +1,11 @@
-//! What the system says went wrong, in the engine's words.
+//! Maps system errors to the engine's [`DiskError`].
 
 use std::io;
 
 use handover_core::engine::DiskError;
 use rustix::io::Errno;
 
-/// Names what went wrong. `what` is the path it went wrong with, as users know it.
+/// Converts an error. `what` is the path concerned, as users know it.
 pub(super) fn disk_error(error: impl Into<io::Error>, what: &str) -> DiskError {
     let error = error.into();
     match Errno::from_io_error(&error) {

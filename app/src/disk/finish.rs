@@ -1,4 +1,4 @@
-//! The end of a download: empty folders, symlinks, folders' attributes, and the staging folder's removal.
+//! The end of a download: creates empty folders and symlinks, sets the folders' attributes, removes the staging folder.
 
 use std::cmp::Reverse;
 
@@ -13,12 +13,12 @@ use super::lock;
 use super::publish::place;
 use super::staging::{FolderSink, Staging, split};
 
-/// What a symlink that replaces something is called before it does.
+/// Temporary name, in the staging folder, of a symlink that replaces something.
 const NEW_SYMLINK: &str = "symlink";
 
 impl FolderSink {
-    /// Makes folders and symlinks, gives the folders their attributes, and removes the staging folder. What can't be
-    /// done is returned by path; the rest is done.
+    /// Creates folders and symlinks, sets the folders' attributes, and removes the staging folder. Returns what failed,
+    /// by path; everything else is done.
     pub(super) fn finish(
         &self,
         folders: &[PublishFolder],
@@ -41,9 +41,9 @@ impl FolderSink {
             failed.push((folder.path.clone(), error));
         }
         drop(staging);
-        // From here on it is the user's, empty folders too.
+        // From here on everything belongs to the user, empty folders too.
         self.keep_folders();
-        // What can't be removed now is removed as stale by the next download into this folder.
+        // If it cannot be removed now, the next download into this folder removes it as stale.
         if let Err(error) = self.unstage() {
             tracing::warn!(%error, "the staging folder could not be removed");
         }
@@ -62,7 +62,7 @@ impl FolderSink {
         }
         let (parent, name) = split(&symlink.path);
         let parent = walker.make(parent, &self.made)?;
-        // An earlier run may have got as far as that.
+        // An earlier run may have created it already.
         if rustix::fs::readlinkat(parent, name, Vec::new())
             .is_ok_and(|there| there.as_bytes() == target.as_bytes())
         {
@@ -80,7 +80,7 @@ impl FolderSink {
         })
     }
 
-    /// Only folders that this download made get attributes: those of the user's own stay as the user has them.
+    /// Only folders that this download created get attributes: the user's own folders keep theirs.
     fn set_attributes<'a>(
         &self,
         walker: &mut Walker<'_>,
@@ -91,7 +91,8 @@ impl FolderSink {
             .iter()
             .filter(|folder| made.contains(folder.path.as_str()))
             .collect();
-        // Deepest first: what is done in a folder changes its time, and may no longer be allowed afterwards.
+        // Deepest first: changes inside a folder update its modification time, and may no longer be permitted
+        // afterwards.
         ours.sort_by_key(|folder| Reverse(folder.path.components().count()));
         let mut failed = Vec::new();
         for folder in ours {

@@ -1,15 +1,15 @@
-//! A bounded set of open files: the ones used last stay open.
+//! A bounded cache of open files, evicting the least recently used.
 
 use std::fs::File;
 use std::sync::{Arc, Mutex};
 
 use super::lock;
 
-/// Files kept open per share and per download. Well under the 256 that some systems allow a process, and enough for
-/// the few files that are read or written piecewise at a time.
+/// Maximum number of files kept open per share and per download. Well below the 256 that some systems allow a process,
+/// and enough for the few files that are read or written in parts at a time.
 const CAPACITY: usize = 64;
 
-/// Open files by entry. A file that is dropped from here is closed when its last user is done with it.
+/// Open files by entry. A file dropped from the cache is closed when its last user is done with it.
 #[derive(Debug, Default)]
 pub(super) struct OpenFiles(Mutex<Vec<(u32, Arc<File>)>>);
 
@@ -17,12 +17,13 @@ impl OpenFiles {
     pub(super) fn get(&self, entry: u32) -> Option<Arc<File>> {
         let mut files = lock(&self.0);
         let at = files.iter().rposition(|(of, _)| *of == entry)?;
-        // The vector is in order of use; the youngest stands last, where the next look finds it first.
+        // The vector is in order of use, the most recent last, where the next search finds it first.
         files[at..].rotate_left(1);
         files.last().map(|(_, file)| Arc::clone(file))
     }
 
-    /// Keeps the file open, in place of an older one of the same entry, or of the one that was not used for longest.
+    /// Keeps the file open. Replaces an older handle of the same entry, or the least recently used file if the cache is
+    /// full.
     pub(super) fn insert(&self, entry: u32, file: Arc<File>) {
         let closed = {
             let mut files = lock(&self.0);
@@ -32,7 +33,7 @@ impl OpenFiles {
             files.push((entry, file));
             closed
         };
-        // Closing may wait for a network file system: not under the lock.
+        // Closing may wait for a network file system, so it must not happen under the lock.
         drop(closed);
     }
 

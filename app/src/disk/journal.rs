@@ -1,8 +1,7 @@
-//! A download's journal: what of it is checked and safe, in a file of its own in the staging folder.
+//! The journal of a download: which of its data is verified and durable, in a file in the staging folder.
 //!
-//! It is a redb database, because a transaction of that is there wholly or not at all, whatever happens meanwhile. When
-//! something is noted is the engine's business, and in which order; what of it the disk still bears out is
-//! [`super::resume`]'s.
+//! It is a redb database, because redb's transactions are atomic, whatever happens meanwhile. The engine decides what
+//! is recorded, when and in which order; [`super::resume`] checks what the disk still confirms of it.
 
 use std::fmt;
 use std::fs::File;
@@ -14,22 +13,22 @@ use handover_core::path::SafePath;
 use redb::backends::FileBackend;
 use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 
-/// The format of a journal; another one is not read.
+/// Format of a journal; other versions are not read.
 const VERSION: u64 = 1;
-/// Bytes of the file that are kept in memory.
+/// Size of the database's cache, in bytes.
 const CACHE: usize = 1024 * 1024;
-/// Bytes of a node.
+/// Size of a node, in bytes.
 const NODE: usize = 32;
 
-/// `version`; `manifest` and `signer`, which are what it is of.
+/// `version`; `manifest` and `signer`, which identify the download.
 const HEADER: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("header");
-/// By file and first group: the file's size, and the groups' nodes one behind the other.
+/// Key: entry and first group. Value: the file's size, and the nodes of consecutive groups, concatenated.
 const GROUPS: TableDefinition<'_, (u32, u64), (u64, &[u8])> = TableDefinition::new("groups");
-/// By file, of those that are whole: size, root, and the name that they are to have.
+/// Complete files. Key: entry. Value: size, root, and the intended path.
 const WHOLE: TableDefinition<'_, u32, (u64, [u8; NODE], &str)> = TableDefinition::new("whole");
-/// By file: the name that it got.
+/// Published files. Key: entry. Value: the path.
 const PUBLISHED: TableDefinition<'_, u32, &str> = TableDefinition::new("published");
-/// Folders that were made for the download: they get their attributes at its end.
+/// Folders created for the download: they get their attributes at its end.
 const FOLDERS: TableDefinition<'_, &str, ()> = TableDefinition::new("folders");
 
 /// An open journal.
@@ -41,7 +40,7 @@ impl fmt::Debug for Journal {
     }
 }
 
-/// Everything that a journal says.
+/// The whole content of a journal.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Notes {
     pub(super) groups: Vec<Groups>,
@@ -50,7 +49,7 @@ pub(super) struct Notes {
     pub(super) folders: Vec<String>,
 }
 
-/// Why a journal can't be used.
+/// Reasons why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JournalError {
     #[error("{0}")]
@@ -80,9 +79,9 @@ from_store!(
 );
 
 impl Journal {
-    /// The journal in this file, which is empty or holds one of the same origin.
+    /// Opens the journal in this file, which must be empty or hold one of the same origin.
     pub(super) fn open(file: File, origin: &Origin) -> Result<Self, JournalError> {
-        // What stands in the file may be anything by now, and redb panics at some of it.
+        // The file may contain anything by now, and redb panics on some of it.
         let opened = catch_unwind(AssertUnwindSafe(|| Self::try_open(file, origin)));
         opened.unwrap_or(Err(JournalError::Damaged))
     }
@@ -119,7 +118,7 @@ impl Journal {
         Ok(Self(database))
     }
 
-    /// Notes this, and which folders were made: all of it, or nothing.
+    /// Writes a record and the created folders in one transaction.
     pub(super) fn note(&self, record: &Record, folders: &[String]) -> Result<(), JournalError> {
         let writing = self.0.begin_write()?;
         {
@@ -152,7 +151,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Reads all of it.
+    /// Reads the whole journal.
     pub(super) fn read(&self) -> Result<Notes, JournalError> {
         let read = catch_unwind(AssertUnwindSafe(|| self.try_read()));
         read.unwrap_or(Err(JournalError::Damaged))
@@ -194,7 +193,7 @@ impl Journal {
     }
 }
 
-/// Forgets all groups of a file.
+/// Removes all groups of a file.
 fn forget(
     groups: &mut Table<'_, (u32, u64), (u64, &[u8])>,
     entry: u32,

@@ -1,7 +1,7 @@
-//! Bytes that are here already: what could be a file's, and bringing it to staging if it is.
+//! Reuses bytes that are on this device already: finds candidates for a file and copies them to staging if they match.
 //!
-//! Everything is copied, for a file that has another name too may be changed under that; and everything is hashed, for
-//! nothing that was noted is believed. Whatever goes wrong here, the file is fetched.
+//! Everything is copied, since a file with another name may be changed under that name; and everything is hashed, since
+//! nothing recorded is trusted. Whatever fails here, the file is fetched.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -24,14 +24,14 @@ use super::staging::{FolderSink, Staging, split};
 use super::{attributes, chunks};
 use crate::store::KnownFile;
 
-/// How a file is opened that somebody else may have put there: a pipe must not hold the worker.
+/// Flags for opening a file that somebody else may have put there: a named pipe must not block the worker.
 pub(super) const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
 impl FolderSink {
-    /// Looks which of these files could be here, by size.
+    /// Returns which of these files could be on this device already, judged by size.
     pub(super) fn candidates(
         &self,
         files: &[Sought],
@@ -50,7 +50,7 @@ impl FolderSink {
         Ok(found.collect())
     }
 
-    /// Brings files to staging that are here, and are what their roots say.
+    /// Copies files to staging that are on this device and match their roots.
     pub(super) fn adopt(&self, files: &[Adopt], noted: &Noted) -> Result<Vec<Adopted>, DiskError> {
         let (root, staging) = self.staged()?;
         let elsewhere = files.iter().filter(|adopt| adopt.twin.is_none());
@@ -79,7 +79,7 @@ impl FolderSink {
             let copied = copied.and_then(|right| {
                 if right {
                     let original = from.metadata()?;
-                    // A twin's own mode is that of another file, and says nothing of this one's.
+                    // A duplicate's mode belongs to another file, so only what was withheld from it since counts.
                     let bits = match &adopt.twin {
                         Some(twin) => attributes::withheld_since(&original, twin.mode),
                         None => attributes::kept_from_others(original.mode()),
@@ -98,7 +98,7 @@ impl FolderSink {
         Ok(files.iter().map(&mut adopt_one).collect())
     }
 
-    /// Copies a file to staging; says whether the copy has this root.
+    /// Copies a file to staging. Returns true if the copy has this root.
     fn copy(&self, staging: &Staging, from: &File, file: &Sought, root: Hash) -> io::Result<bool> {
         let metadata = from.metadata()?;
         if !metadata.is_file() || metadata.len() != file.size {
@@ -126,8 +126,8 @@ impl FolderSink {
         Ok(tree.root() == Some(root))
     }
 
-    /// Brings to staging what stands under a file's name, or was staged before, and is in the new version too. Returns the
-    /// leaves that are whole by that.
+    /// Copies to staging what the file under the final name, or an earlier staged one, has in common with the new
+    /// version. Returns the leaves that are complete after that.
     pub(super) fn reuse(
         &self,
         file: &Sought,
@@ -174,7 +174,7 @@ impl FolderSink {
     }
 }
 
-/// Where each chunk goes.
+/// The offsets of each chunk.
 fn places(chunks: &[Chunk]) -> HashMap<(u32, [u8; 16]), Vec<u64>> {
     let mut places: HashMap<_, Vec<u64>> = HashMap::new();
     let mut at = 0;
@@ -185,7 +185,7 @@ fn places(chunks: &[Chunk]) -> HashMap<(u32, [u8; 16]), Vec<u64>> {
     places
 }
 
-/// The leaves that lie wholly in these ranges, as ranges that each lie in one group.
+/// The leaves that these ranges cover completely, as ranges that do not cross group borders.
 fn leaves(mut copied: Vec<(u64, u64)>, size: u64) -> Vec<(u64, u64)> {
     let (leaf, group) = (u64::from(LEAF), u64::from(GROUP));
     copied.sort_unstable();
@@ -220,8 +220,8 @@ fn hash_leaves(file: &File, ranges: Vec<(u64, u64)>) -> io::Result<Vec<(u64, Ran
     ranges.into_iter().map(&mut hash).collect()
 }
 
-/// The size of what may be a file, or an older version of it: what was staged before if that is as large, or what stands
-/// under its name.
+/// The size of what may be the file or an older version of it: an earlier staged file if it has the right size, else
+/// the file under the final name, else any earlier staged file.
 fn here(staging: &Staging, walker: &mut Walker<'_>, file: &Sought) -> Option<u64> {
     let before = staging.older(file.entry);
     let before = before.and_then(|before| Some(before.metadata().ok()?.len()));
@@ -229,7 +229,7 @@ fn here(staging: &Staging, walker: &mut Walker<'_>, file: &Sought) -> Option<u64
     whole.or_else(|| stands(walker, &file.path)).or(before)
 }
 
-/// Makes what was staged of a file before its staging file again, if that is all of it; says whether it is.
+/// Uses an earlier staged file again if it is complete. Returns true if it is.
 fn adopt_older(staging: &Staging, adopt: &Adopt) -> bool {
     let file = &adopt.file;
     let before = staging.older(file.entry);
@@ -237,7 +237,7 @@ fn adopt_older(staging: &Staging, adopt: &Adopt) -> bool {
     right && staging.take_older(file.entry, file.size).is_ok()
 }
 
-/// The size of the file that stands under a name, if it is one.
+/// The size of the file at `path`, if it is a regular file.
 fn stands(walker: &mut Walker<'_>, path: &SafePath) -> Option<u64> {
     let (parent, name) = split(path);
     let parent = walker.enter(parent).ok()?;
@@ -253,7 +253,7 @@ fn open_below(walker: &mut Walker<'_>, path: &SafePath) -> Option<File> {
     file.metadata().is_ok_and(|of| of.is_file()).then_some(file)
 }
 
-/// A file that was noted, if it looks as it did then.
+/// Opens a known file if its size and modification time are unchanged.
 fn open_known(known: &KnownFile) -> Option<File> {
     let flags = READ | OFlags::NOFOLLOW;
     let file = File::from(rustix::fs::open(Path::new(&known.path), flags, Mode::empty()).ok()?);
@@ -263,7 +263,7 @@ fn open_known(known: &KnownFile) -> Option<File> {
     (metadata.is_file() && same).then_some(file)
 }
 
-/// What a file hashes to, if it is one of this size.
+/// The root of the file's content, if it is a regular file of this size.
 pub(super) fn root_of(file: &File, size: u64) -> Option<Hash> {
     let metadata = file.metadata().ok()?;
     if !metadata.is_file() || metadata.len() != size {

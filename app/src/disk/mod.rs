@@ -1,12 +1,12 @@
-//! The disk: what the engine's [`DiskWork`] means here.
+//! The disk: performs the engine's [`DiskWork`].
 //!
-//! [`Disk`] blocks, and may be called from any number of threads at once. It knows which files a share is made of and
-//! where a download goes, because it is told so before the engine is; what happens with which byte is the engine's
-//! decision. What it holds to, whatever a peer or another program on this machine does:
+//! [`Disk`] blocks, and may be called from any number of threads at once. The files of a share and the target of a
+//! download are registered before the engine learns of them; what is done with which byte is the engine's decision.
+//! What it guarantees, whatever a peer or another program on this machine does:
 //!
-//! - Nothing outside of a share's folders is read, and nothing outside of a download's folder is touched: everything is
+//! - Nothing outside a share's folders is read, and nothing outside a download's folder is touched: everything is
 //!   opened relative to a folder's handle, and never through a symlink.
-//! - Nothing stands under its final name before it is whole, and nothing that exists is replaced unasked.
+//! - No file appears under its final name before it is complete, and no existing file is replaced unasked.
 
 mod attributes;
 mod beneath;
@@ -56,24 +56,24 @@ use self::staging::FolderSink;
 
 pub use staging::{Left, left, remove_left};
 
-/// What a share is made of.
+/// The content of a share.
 pub enum ShareInput {
-    /// Files and folders. Each is shared under its own name; a symlink given here is followed, those below are not.
+    /// Files and folders. Each is shared under its own name. Symlinks given here are followed, symlinks below are not.
     Paths(Vec<PathBuf>),
     /// One stream of unknown length.
     Pipe {
-        /// Where it comes from.
+        /// The source of the bytes.
         reader: Box<dyn Read + Send>,
-        /// What it is called.
+        /// The entry's name.
         name: String,
     },
 }
 
-/// Where a download goes.
+/// The target of a download.
 pub enum DownloadTarget {
-    /// Below this folder, which is made when the offer has been accepted.
+    /// This folder, which is created when the offer has been accepted.
     Folder(PathBuf),
-    /// Into this, in order.
+    /// This writer, in order.
     Pipe(Box<dyn Write + Send>),
 }
 
@@ -105,7 +105,7 @@ impl fmt::Debug for Disk {
 }
 
 impl Disk {
-    /// A disk that lists no more entries than `limits` has them.
+    /// A disk whose scans list at most as many entries as `limits` allows.
     pub(crate) fn new(limits: Limits, buffers: Arc<Buffers>) -> Self {
         Self {
             limits,
@@ -114,24 +114,24 @@ impl Disk {
         }
     }
 
-    /// A disk that notes which files are what, and finds them again.
+    /// Adds the database of known files, to record files by root and find them again.
     pub(crate) fn noting(mut self, known: Option<KnownFiles>) -> Self {
         self.noted = Noted::new(known);
         self
     }
 
-    /// A disk that notes how often which short code was tried.
+    /// Adds the counts of attempts per short code.
     pub(crate) fn counting(mut self, codes: Option<ShortCodes>) -> Self {
         self.proofs = Proofs::new(codes);
         self
     }
 
-    /// Says with which short code a download begins. To be called before the engine is told to fetch it.
+    /// Registers the short code that a download was started with. Must be called before the engine is told to fetch it.
     pub(crate) fn register_code(&self, download: DownloadId, code: ShortCode) {
         self.proofs.register(download, code);
     }
 
-    /// Says what a share means. To be called before the engine is told to share it.
+    /// Registers the content of a share. Must be called before the engine is told to share it.
     pub fn register_share(&self, share: ShareId, input: ShareInput) {
         let input = match input {
             ShareInput::Paths(paths) => {
@@ -142,7 +142,7 @@ impl Disk {
         self.shares.insert(share, input);
     }
 
-    /// Says where a download goes. To be called before the engine is told to fetch it.
+    /// Registers the target of a download. Must be called before the engine is told to fetch it.
     pub fn register_download(&self, download: DownloadId, target: DownloadTarget) {
         let target = match target {
             DownloadTarget::Folder(path) => Download::Folder(Box::new(FolderSink::new(path))),
@@ -151,7 +151,7 @@ impl Disk {
         self.downloads.insert(download, target);
     }
 
-    /// Does the work; returns when it is done.
+    /// Performs a disk job, and returns its result. Blocks until it is done.
     pub fn perform(&self, work: DiskWork) -> DiskDone {
         self.attempt(work).unwrap_or_else(DiskDone::Failed)
     }
@@ -222,7 +222,7 @@ impl Disk {
                         Vec::new()
                     }
                 };
-                // Whoever reads the other end of a pipe waits for it to be closed.
+                // The reader at the other end of a pipe waits for it to be closed.
                 if !keep {
                     self.downloads.remove(download);
                 }
@@ -243,7 +243,7 @@ impl Disk {
             }
             DiskWork::Close { download } => {
                 self.proofs.forget(download);
-                // With the last handle its lock goes, and another process may go on with it.
+                // Dropping the last handle releases the lock, and another process may resume the download.
                 self.downloads.remove(download);
                 DiskDone::Ok
             }
@@ -256,7 +256,7 @@ impl Disk {
         })
     }
 
-    /// What a share wants.
+    /// Performs disk jobs of shares.
     fn work_for_share(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
         Ok(match work {
             DiskWork::Scan { share } => DiskDone::Scanned(self.scan(share)?),
@@ -309,7 +309,7 @@ impl Disk {
         })
     }
 
-    /// Work on the bytes of a download that are on this disk already.
+    /// Performs disk jobs on bytes of a download that are on this disk already.
     fn find_known(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
         Ok(match work {
             DiskWork::HashStaged {
@@ -338,7 +338,7 @@ impl Disk {
         })
     }
 
-    /// Does something in a download's folder; a pipe has none.
+    /// Calls `act` with a download's folder. Fails for a pipe.
     fn folder<T>(
         &self,
         download: DownloadId,
@@ -393,7 +393,7 @@ impl Share {
     }
 }
 
-/// What was registered. Its lock is held to look something up, never during work.
+/// Registered shares or downloads. The lock is held for lookups only, never during work.
 struct Registry<K, V>(Mutex<HashMap<K, Arc<V>>>);
 
 impl<K, V> Default for Registry<K, V> {
@@ -417,7 +417,7 @@ impl<K: Copy + Eq + Hash, V> Registry<K, V> {
     }
 }
 
-// A job that panicked has left nothing half changed that others could trip over: each lock guards one small step.
+// A job that panicked leaves no inconsistent state behind: each lock guards one small step.
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

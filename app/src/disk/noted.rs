@@ -1,5 +1,5 @@
-//! What this device has noted of its files: asked here, and written by a thread of its own, so that no transfer waits for
-//! it. It is a convenience: what can't be read or written is as good as not noted.
+//! The device's database of known files: read by the caller, and written by a separate thread so that no transfer waits
+//! for it. It is a convenience: failures to read or write are treated as if nothing was recorded.
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::MetadataExt;
@@ -12,14 +12,15 @@ use handover_core::merkle::Hash;
 
 use crate::store::{KnownFile, KnownFiles};
 
-/// Files that wait to be noted, at the most; those that come then are not.
+/// Capacity of the queue of files to record; further ones are dropped.
 const WAITING: usize = 4096;
-/// Files of one transaction.
+/// Maximum number of files written in one transaction, besides the first.
 const BATCH: usize = 4096;
-/// How long more are waited for: what else is remembered goes first, and a run that ends does not wait.
+/// How long to collect more files before a transaction: the device's other records are written first. A run that ends
+/// does not wait.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// The device's memory of its files, if it has one.
+/// The device's database of known files, if it has one.
 #[derive(Debug, Default)]
 pub(super) struct Noted(Option<Writer>);
 
@@ -31,7 +32,7 @@ struct Writer {
 }
 
 impl Noted {
-    /// A memory in which is noted what comes.
+    /// Opens the database and starts its writer thread.
     pub(super) fn new(known: Option<KnownFiles>) -> Self {
         Self(known.map(|known| {
             let (files, waiting) = sync_channel(WAITING);
@@ -47,7 +48,7 @@ impl Noted {
         }))
     }
 
-    /// A file has this root.
+    /// Records the root of a file.
     pub(super) fn note(&self, path: PathBuf, root: Hash) {
         let files = self.0.as_ref().and_then(|writer| writer.files.as_ref());
         if let Some(files) = files {
@@ -55,7 +56,7 @@ impl Noted {
         }
     }
 
-    /// Which of these sizes a file has that is known.
+    /// Returns which of these sizes any known file has.
     pub(super) fn sizes(&self, of: &BTreeSet<u64>) -> BTreeSet<u64> {
         let Some(writer) = &self.0 else {
             return BTreeSet::new();
@@ -67,7 +68,7 @@ impl Noted {
         })
     }
 
-    /// Files that had these roots.
+    /// Returns the known files with these roots.
     pub(super) fn find(&self, roots: &[[u8; 32]]) -> HashMap<[u8; 32], KnownFile> {
         let Some(writer) = self.0.as_ref().filter(|_| !roots.is_empty()) else {
             return HashMap::new();
@@ -78,7 +79,7 @@ impl Noted {
 }
 
 impl Drop for Writer {
-    /// What waits is written. That takes as long as a transaction does.
+    /// Writes what is queued. Takes as long as a transaction does.
     fn drop(&mut self) {
         self.files = None;
         if let Some(thread) = self.thread.take() {
@@ -105,7 +106,7 @@ fn write(known: &KnownFiles, waiting: &Receiver<(PathBuf, Hash)>) {
     }
 }
 
-/// What a file is now. One that is changed in this moment will not have its root, and that will be seen.
+/// The file's current metadata. A file changed at this very moment will not match its root, which is detected later.
 fn look(path: PathBuf, root: Hash) -> Option<KnownFile> {
     let metadata = path
         .symlink_metadata()

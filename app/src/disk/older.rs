@@ -1,6 +1,6 @@
-//! What an earlier run has staged and no journal vouches for any more: the journal is lost or damaged. It is set aside in
-//! the staging folder. What in it is right is found out as with an older version of a file that stands in its place: all
-//! of a file by its root, parts of it by their chunks.
+//! Files that an earlier run staged and that no journal covers, because it is lost or damaged. They are set aside in
+//! the staging folder. What in them is right is found as with an older version of a file under its final name: a whole
+//! file by its root, parts of a file by their chunks.
 
 use std::io;
 
@@ -8,11 +8,11 @@ use cap_std::fs::Dir;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
-/// The folder in a staging folder for such files, under the paths that they had in it.
+/// Subfolder of a staging folder for these files, under the same relative paths.
 pub(super) const OLDER: &str = "older";
 
-/// Sets aside all staging files in a staging folder, and removes its journal. Says whether there are any, from now or
-/// from before.
+/// Sets aside all files of a staging folder and removes its journal. Returns true if any are set aside, now or from
+/// earlier.
 pub(super) fn set_aside(staging: &Dir, journal: &str) -> io::Result<bool> {
     match rustix::fs::mkdirat(staging, OLDER, Mode::RWXU) {
         Ok(()) | Err(Errno::EXIST) => {}
@@ -22,7 +22,7 @@ pub(super) fn set_aside(staging: &Dir, journal: &str) -> io::Result<bool> {
         let to = format!("{OLDER}/{name}");
         match rustix::fs::renameat(staging, &name, staging, &to) {
             Ok(()) => {}
-            // Some were set aside before. What was written since has all that was made use of.
+            // Some were set aside before. The newer file contains whatever of the older one was reused.
             Err(Errno::EXIST | Errno::NOTEMPTY) => {
                 for file in numbers(&staging.open_dir(&name)?)? {
                     let (from, to) = (format!("{name}/{file}"), format!("{to}/{file}"));
@@ -40,7 +40,7 @@ pub(super) fn set_aside(staging: &Dir, journal: &str) -> io::Result<bool> {
     Ok(!numbers(&staging.open_dir(OLDER)?)?.is_empty())
 }
 
-/// What in a folder has a number for its name, as staging files and their folders do.
+/// The names in a folder that are numbers, as those of staging files and their folders are.
 fn numbers(folder: &Dir) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in folder.entries()? {

@@ -1,6 +1,6 @@
-//! Pipes: a stream that is shared as it is read, and one that a download is written to.
+//! Pipes: a stream shared while it is read, and a stream that a download is written to.
 //!
-//! A pipe's lock is held while the pipe is read or written: whoever else wants it has to wait for those bytes anyway.
+//! A pipe's lock is held during reads and writes: any other user would have to wait for those bytes anyway.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -13,19 +13,19 @@ use handover_core::limits::GROUP;
 use super::error::disk_error;
 use super::lock;
 
-/// Bytes of a stream that are held for a second reading, at the most. The engine keeps 16 MiB, and reads on from there.
+/// Maximum number of bytes of a stream held for a second reading. The engine keeps 16 MiB, and reads on from there.
 const HELD: u64 = 17 * 1024 * 1024;
 
 /// A stream that is shared.
 pub(super) struct PipeSource {
-    /// What it is called.
+    /// The entry's name.
     pub(super) name: String,
     state: Mutex<Source>,
 }
 
 struct Source {
     reader: Box<dyn Read + Send>,
-    /// Blocks as they were read, without a gap, from `start` on.
+    /// Blocks as they were read, contiguous from `start` on.
     held: VecDeque<Bytes>,
     start: u64,
     end: u64,
@@ -46,7 +46,7 @@ impl PipeSource {
         }
     }
 
-    /// The bytes from `offset` on: `len` of them, or those up to the end; and whether the stream ends with them.
+    /// Returns the `len` bytes at `offset`, fewer at the end of the stream, and true if the stream ends with them.
     pub(super) fn read(
         &self,
         offset: u64,
@@ -89,7 +89,7 @@ impl Source {
         }
     }
 
-    /// Reads until the stream's first `end` bytes have been here, or all of it.
+    /// Reads until `end` bytes of the stream have been read, or the stream ends.
     fn read_to(&mut self, end: u64) -> io::Result<()> {
         if self.ended || end <= self.end {
             return Ok(());
@@ -100,7 +100,7 @@ impl Source {
             .by_ref()
             .take(end - self.end)
             .read_to_end(&mut block);
-        // What came before an error is part of the stream all the same.
+        // Bytes read before an error are part of the stream all the same.
         self.end += block.len() as u64;
         self.ended = result.is_ok() && self.end < end;
         if !block.is_empty() {
@@ -109,7 +109,7 @@ impl Source {
         result.map(drop)
     }
 
-    /// Held bytes. They are copied only where they span blocks, which a second reading with other borders does.
+    /// Returns held bytes. They are copied only if they span blocks, as with a second reading at other offsets.
     fn range(&self, from: u64, to: u64) -> Bytes {
         let mut gathered = Vec::new();
         let mut at = self.start;
@@ -145,7 +145,7 @@ impl PipeSink {
         }))
     }
 
-    /// Writes pieces that follow on what was written before, and passes them on at once: somebody waits for them.
+    /// Writes pieces, each of which must follow on the one before, and flushes at once: the reader is waiting.
     pub(super) fn write(&self, pieces: &[Piece]) -> Result<(), DiskError> {
         let mut sink = lock(&self.0);
         for piece in pieces {
@@ -186,7 +186,7 @@ mod tests {
         (0..len).map(|at| u8::try_from(at % 251).unwrap()).collect()
     }
 
-    /// Gives a byte at a time, as a slow terminal does.
+    /// Returns one byte per read, like a slow terminal.
     struct Trickle(Vec<u8>, usize);
 
     impl Read for Trickle {
@@ -210,7 +210,7 @@ mod tests {
         );
         assert_eq!(pipe.read(400, 600, 0).unwrap().0, all[400..]);
         assert_eq!(pipe.read(1000, 100, 400).unwrap(), (Bytes::new(), true));
-        // Once more, with other borders, from what is held.
+        // Held bytes again, at other offsets.
         assert_eq!(pipe.read(400, 100, 400).unwrap().0, all[400..500]);
         assert_eq!(
             pipe.read(500, 9000, 400).unwrap(),

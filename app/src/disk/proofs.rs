@@ -1,5 +1,5 @@
-//! Counts, for the device, how often downloads have proved the words of their short codes, and others have guessed at those
-//! of its own.
+//! Counts, across all runs of the device, the password proofs that downloads send for their short codes, and the wrong
+//! guesses that others make at the device's own codes.
 
 use handover_core::code::ShortCode;
 use handover_core::engine::{DiskDone, DiskError, DiskWork, DownloadId};
@@ -7,7 +7,7 @@ use handover_core::engine::{DiskDone, DiskError, DiskWork, DownloadId};
 use super::Registry;
 use crate::store::{ShortCodes, StoreError};
 
-/// The device's count of proofs, if it has one.
+/// The device's counter of password proofs, if it has one.
 #[derive(Default)]
 pub(super) struct Proofs {
     codes: Option<ShortCodes>,
@@ -20,7 +20,7 @@ impl Proofs {
         Self { codes, of }
     }
 
-    /// This download begins with this code.
+    /// Records the short code that a download was started with.
     pub(super) fn register(&self, download: DownloadId, code: ShortCode) {
         self.of.insert(download, code);
     }
@@ -29,7 +29,8 @@ impl Proofs {
         self.of.remove(download);
     }
 
-    /// Counts proofs and guesses, and takes off what does not count; how many that makes, and 0 where none are counted.
+    /// Updates the counts. For a proof, returns the number sent that have not succeeded, with this one; 0 where nothing
+    /// is counted.
     pub(super) fn perform(&self, work: DiskWork) -> Result<DiskDone, DiskError> {
         match work {
             DiskWork::CountGuess { code, .. } => {
@@ -62,7 +63,7 @@ impl Proofs {
     }
 }
 
-// By value: it is called with what `map_err` hands on.
+// By value, as `map_err` passes it.
 #[allow(clippy::needless_pass_by_value)]
 fn not_noted(error: StoreError) -> DiskError {
     tracing::warn!(%error, "how often a code was tried is not noted");

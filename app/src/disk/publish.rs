@@ -1,5 +1,5 @@
-//! The moment in which a staged file becomes a real one: durable first, then under its final name in one step, and
-//! never in place of something that nobody asked to replace.
+//! Publishing: a staged file is made durable, then moved to its final name in one step, without replacing anything
+//! unless that was asked for.
 
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -16,13 +16,13 @@ use super::beneath::Walker;
 use super::error::disk_error;
 use super::staging::{FolderSink, Staging, path_of, split};
 
-/// From so many files on, one sync of the file system is cheaper than one per file.
+/// From this number of files on, one sync of the whole file system is cheaper than one per file.
 pub(super) const TOGETHER: usize = 16;
-/// Free names that are tried for one file.
+/// Maximum number of alternative names tried for one file.
 const NUMBERS: u32 = 10_000;
 
 impl FolderSink {
-    /// Publishes staged files; one that fails stays staged and can be tried again.
+    /// Publishes staged files. One that fails stays staged and can be tried again.
     pub(super) fn publish(
         &self,
         files: &[PublishFile],
@@ -48,7 +48,7 @@ impl FolderSink {
         Ok(outcomes.collect())
     }
 
-    /// Where files have got their names whose roots are known.
+    /// The final paths and roots of the published files whose roots are known.
     pub(super) fn places(
         &self,
         files: &[PublishFile],
@@ -81,8 +81,8 @@ impl FolderSink {
     }
 }
 
-/// Brings something to its final name or, as `on_conflict` says, to another one. `put` is given a name in the path's
-/// folder and whether to replace what stands there; it fails with `EEXIST` if it may not and something does.
+/// Moves something to its final name or, depending on `on_conflict`, to another one. `put` gets a name in the path's
+/// folder and whether it may replace what exists there; if it may not and something exists, it fails with `EEXIST`.
 pub(super) fn place(
     path: &SafePath,
     on_conflict: OnConflict,
@@ -119,7 +119,7 @@ pub(super) fn place(
     }
 }
 
-/// Gives a staged file its attributes and, if `sync`, makes it durable.
+/// Sets a staged file's attributes and, if `sync`, makes it durable.
 fn prepare(staging: &Staging, file: &PublishFile, sync: bool) -> Result<(), DiskError> {
     let fault = |error: std::io::Error| disk_error(error, file.path.as_str());
     let staged = staging.finished(file.entry)?;
@@ -131,7 +131,7 @@ fn prepare(staging: &Staging, file: &PublishFile, sync: bool) -> Result<(), Disk
     Ok(())
 }
 
-/// Renames, unless the name is taken (`EEXIST`): in one step, so that nothing can come in between.
+/// Renames unless the new name is taken (`EEXIST`), in one step, so that nothing can come in between.
 fn move_to_free_name(
     from_dir: impl AsFd,
     from: &str,
@@ -141,7 +141,7 @@ fn move_to_free_name(
     let flags = RenameFlags::NOREPLACE;
     #[cfg(any(target_os = "linux", target_os = "android"))]
     match rustix::fs::renameat_with(&from_dir, from, &to_dir, to, flags) {
-        // This file system, or this kernel, can't.
+        // Not supported by this file system or kernel.
         Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {}
         other => return other,
     }
@@ -156,11 +156,11 @@ fn link_to_free_name(
 ) -> Result<(), Errno> {
     match rustix::fs::linkat(&from_dir, from, &to_dir, to, AtFlags::empty()) {
         Ok(()) => {
-            // A second name in staging does no harm; it goes with the folder.
+            // The second name in the staging folder is harmless; it is removed with the folder.
             let _ = rustix::fs::unlinkat(from_dir, from, AtFlags::empty());
             Ok(())
         }
-        // A file system without hard links.
+        // The file system has no hard links.
         Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS) => {
             claim_free_name(from_dir, from, to_dir, to)
         }
@@ -168,7 +168,7 @@ fn link_to_free_name(
     }
 }
 
-/// The last resort: takes the name with an empty file of our own, which is then replaced.
+/// Last resort: takes the name with an empty file of our own, which is then replaced.
 fn claim_free_name(
     from_dir: impl AsFd,
     from: &str,

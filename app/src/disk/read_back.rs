@@ -1,8 +1,8 @@
-//! Reading back what a download has written: to serve it to others, from its staging file or from where it stands since;
-//! and what an earlier run has left, to see whether it is still right.
+//! Reads back what a download has written: to serve it to others, from its staging file or its final path; and what an
+//! earlier run has left, to check whether it is still right.
 //!
-//! Whoever else is at work in the folder may have changed it; so each group is hashed, and whether that is the right hash is
-//! for the engine to say.
+//! Anyone else working in the folder may have changed it; so each group is hashed, and the engine decides whether the
+//! hash is right.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -18,11 +18,11 @@ use super::beneath;
 use super::error::disk_error;
 use super::staging::{FolderSink, path_of};
 
-/// What came of each range.
+/// One outcome per range.
 type Outcomes = Vec<Result<Option<GroupHash>, DiskError>>;
 
 impl FolderSink {
-    /// Reads ranges into one payload, in order; those that fail leave no gap in it.
+    /// Reads ranges into one payload, in order; failed ranges contribute no bytes.
     pub(super) fn read_back(&self, kept: &[Located]) -> (Bytes, Outcomes) {
         let mut payload = BytesMut::new();
         let outcomes = kept.iter().map(|kept| {
@@ -35,7 +35,7 @@ impl FolderSink {
         (payload.freeze(), outcomes)
     }
 
-    /// Hashes groups of a staged file, as many as it has.
+    /// Hashes up to `count` groups of a staged file, fewer if the file is shorter.
     pub(super) fn hash_staged(
         &self,
         entry: u32,
@@ -71,7 +71,7 @@ impl FolderSink {
     }
 }
 
-/// Opens a file. What stands there may be anything by now: a pipe, too, that nobody writes to.
+/// Opens a file. The path may lead to anything by now, even to a pipe that nobody writes to.
 fn open(below: &Dir, path: &str) -> Result<File, DiskError> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     let opened = beneath::open(below, path, flags, Mode::empty());
@@ -84,7 +84,7 @@ fn open(below: &Dir, path: &str) -> Result<File, DiskError> {
     }
 }
 
-/// A range's bytes, and what the group that it stands in hashes to.
+/// Reads a range and returns its bytes, with the hash of its group.
 fn read(file: &File, segment: &Segment) -> Result<(Vec<u8>, GroupHash), DiskError> {
     let len = file.metadata().map_err(fault)?.len();
     let within = segment.offset % u64::from(GROUP);

@@ -1,5 +1,5 @@
-//! What an earlier run has left in a download's folder: found by its name, read from its journal, and believed as far
-//! as lengths bear it out. Whether the bytes are what the journal says is for the engine to have read.
+//! Checks what an earlier run has left in a download's folder: the folder is found by its name, its journal is read,
+//! and trusted as far as file lengths agree. The engine has the bytes themselves verified.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
@@ -16,16 +16,16 @@ use super::journal::Notes;
 use super::known;
 use super::staging::{path_of, split};
 
-/// Names beside its own that a file may have got.
+/// Number of alternative names, beside its own, that a file may have been published under.
 const NUMBERS: u32 = 100;
 
-/// What a staging folder's files are, and how far each was written.
+/// The usable contents of a staging folder, and how far each file was written.
 pub(super) struct Found {
     pub(super) kept: Kept,
     pub(super) ends: HashMap<u32, u64>,
 }
 
-/// Looks what of a journal is there. `staging`: the folder, and the user whom it belongs to.
+/// Checks which of a journal's records still hold. `staging`: the folder, and the user who owns it.
 pub(super) fn find(root: &Dir, staging: (&Dir, u32), notes: Notes) -> Found {
     let mut found = Found {
         kept: Kept::default(),
@@ -57,7 +57,7 @@ pub(super) fn find(root: &Dir, staging: (&Dir, u32), notes: Notes) -> Found {
 }
 
 impl Found {
-    /// Groups of a file that is as long as they say.
+    /// Adds the groups of a run that lie within the staged file's actual length.
     fn take_groups(&mut self, staging: (&Dir, u32), mut run: Groups) {
         let Some(len) = staged_len(staging, run.entry) else {
             return;
@@ -73,7 +73,7 @@ impl Found {
         let end = end_of(many);
         run.nodes.truncate(many);
         if !run.nodes.is_empty() {
-            // What stands behind that was written and not noted.
+            // Anything after that was written but not recorded.
             let known = self.ends.entry(run.entry).or_default();
             *known = (*known).max(end);
             self.kept.groups.push(run);
@@ -86,14 +86,15 @@ fn staged_len((staging, owner): (&Dir, u32), entry: u32) -> Option<u64> {
     is_plain(&stat, owner).then(|| u64::try_from(stat.st_size).unwrap_or_default())
 }
 
-/// A file by this name alone, which belongs to this user: nobody else has it open by a name of their own.
+/// True for a regular file with no other name that belongs to this user: nobody else has it open under a name of their
+/// own.
 pub(super) fn is_plain(stat: &Stat, owner: u32) -> bool {
     let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
     is_file && stat.st_nlink == 1 && stat.st_uid == owner
 }
 
-/// Whether a file that was about to get its name when the run ended has got it, or one numbered from it. It is known by
-/// its content: whatever else stands there is not ours.
+/// True if a file that was about to be published when the run ended got its final name, or one numbered from it. Its
+/// content must match: any other file there is not ours.
 fn got_its_name(walker: &mut Walker<'_>, whole: &Whole) -> bool {
     let numbered = (1..=NUMBERS).map(|number| whole.path.numbered(number));
     let names = std::iter::once(whole.path.clone()).chain(numbered);
@@ -107,7 +108,7 @@ fn got_its_name(walker: &mut Walker<'_>, whole: &Whole) -> bool {
     false
 }
 
-/// The root of what stands under a name, if that is a file of this size; `None` if nothing stands there.
+/// The root of the file at `path`: `Some(None)` if that is not a file of this size, `None` if nothing exists there.
 #[allow(clippy::option_option)]
 fn root_of(walker: &mut Walker<'_>, path: &SafePath, size: u64) -> Option<Option<Hash>> {
     let (parent, name) = split(path);

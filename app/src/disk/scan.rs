@@ -1,7 +1,7 @@
-//! Listing what a share means: a walk that follows no symlink below what the user named.
+//! Lists the content of a share: a walk that follows no symlink below the paths that the user named.
 //!
-//! Everything is looked at relative to open folder handles, so a folder that is swapped for a symlink during the walk
-//! shows nothing of what lies behind it.
+//! Everything is opened relative to folder handles, so a folder that is swapped for a symlink during the walk reveals
+//! nothing of the symlink's target.
 
 use std::collections::HashSet;
 use std::ffi::CString;
@@ -23,25 +23,25 @@ use rustix::io::Errno;
 use super::attributes::permissions;
 use super::beneath::{open_folder, open_root};
 
-/// Which local file each entry of a share means.
+/// Maps the entries of a share to local files.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     folders: Vec<LocalFolder>,
-    /// By entry; `None` for what has no bytes.
+    /// Indexed by entry; `None` for entries without content.
     files: Vec<Option<LocalFile>>,
 }
 
-/// A folder with shared files in it: its way from one of the folders that the user named.
+/// A folder that contains shared files: its path below one of the folders that the user named.
 #[derive(Debug)]
 struct LocalFolder {
     root: Arc<Dir>,
-    /// The absolute path of `root`, as it was then.
+    /// The absolute path of `root` at the time of the scan.
     at: Arc<Path>,
-    /// Ends in `/` unless it is empty.
+    /// Path below `root`. Ends in `/` unless it is empty.
     path: String,
 }
 
-/// A shared file, and what it looked like when it was listed.
+/// A shared file, with its size and modification time at the time of the scan.
 #[derive(Debug)]
 pub(super) struct LocalFile {
     folder: usize,
@@ -57,26 +57,26 @@ impl LocalFile {
 }
 
 impl Listing {
-    /// The file that an entry means.
+    /// The local file of an entry.
     pub(super) fn file(&self, entry: u32) -> Option<&LocalFile> {
         let entry = usize::try_from(entry).ok()?;
         self.files.get(entry)?.as_ref()
     }
 
-    /// The file's absolute path, by which it is opened again in another run, and never for this share.
+    /// The file's absolute path, for opening it in a later run; never used for this share.
     pub(super) fn path_of(&self, file: &LocalFile) -> PathBuf {
         let folder = &self.folders[file.folder];
         folder.at.join(&folder.path).join(&*file.name)
     }
 
-    /// Where the file is: a handle, and the path below it.
+    /// The handle of the root that contains the file, and the path below it.
     pub(super) fn locate(&self, file: &LocalFile) -> (&Dir, String) {
         let folder = &self.folders[file.folder];
         (&folder.root, format!("{}{}", folder.path, file.name))
     }
 }
 
-/// Lists everything that can be shared under `paths`.
+/// Lists everything that can be shared below `paths`.
 pub(super) fn scan(paths: &[PathBuf], limits: &Limits) -> Result<(Scanned, Listing), DiskError> {
     let mut scan = Scan {
         limits,
@@ -100,7 +100,7 @@ pub(super) fn scan(paths: &[PathBuf], limits: &Limits) -> Result<(Scanned, Listi
     Ok((scanned, scan.listing))
 }
 
-/// The wall clock.
+/// The wall clock time.
 pub(super) fn now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -113,7 +113,7 @@ pub(super) fn now() -> Timestamp {
 
 struct Scan<'a> {
     limits: &'a Limits,
-    /// Where what is listed is: the folder that the user named, or the one above a file.
+    /// Absolute path of the folder that the user named, or of the one that contains a named file.
     at: Arc<Path>,
     entries: Vec<Entry>,
     skipped: Vec<(String, String)>,
@@ -121,7 +121,7 @@ struct Scan<'a> {
 }
 
 impl Scan<'_> {
-    /// Something that the user named. A symlink is followed here, and only here: the user means what it points to.
+    /// Lists a path that the user named. A symlink is followed here, and only here: the user means its target.
     fn top(&mut self, given: &Path, names: &mut HashSet<String>) -> Result<(), DiskError> {
         let shown = given.display().to_string();
         let fail = |error: io::Error| DiskError::Other(format!("{shown}: {}", plain(&error)));
@@ -177,7 +177,7 @@ impl Scan<'_> {
         Ok(self.file(path.clone(), folder, name, &stat))
     }
 
-    /// A folder, then what is in it, by name.
+    /// Lists a folder, then its content, sorted by name.
     fn folder(
         &mut self,
         folder: &OwnedFd,
@@ -231,7 +231,7 @@ impl Scan<'_> {
         };
         let stat = match rustix::fs::statat(here.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
-            // Gone since the folder was read: as if it had never been there.
+            // Removed since the folder was read: treated as if it had never existed.
             Err(Errno::NOENT) => return Ok(()),
             Err(error) => return self.skip(shown(), plain(&error.into())),
         };
@@ -298,14 +298,14 @@ impl Scan<'_> {
         Ok(())
     }
 
-    // Returns a result so that it can stand where an entry would be added.
+    // Returns a `Result` so that it can be used in place of adding an entry.
     #[allow(clippy::unnecessary_wraps)]
     fn skip(&mut self, name: String, why: String) -> Result<(), DiskError> {
         self.skipped.push((name, why));
         Ok(())
     }
 
-    /// Symlinks can be judged only when everything is listed.
+    /// Removes symlinks that cannot be shared. That is known only once everything is listed.
     fn drop_symlinks_that_lead_out(&mut self) {
         let symlinks: HashSet<&str> = self
             .entries
@@ -344,10 +344,10 @@ impl Scan<'_> {
     }
 }
 
-/// A folder in whose middle the walk is.
+/// A folder that the walk is currently in.
 struct Here<'a> {
     handle: &'a OwnedFd,
-    /// In [`Listing::folders`].
+    /// Index in [`Listing::folders`].
     index: usize,
     path: &'a SafePath,
     root: &'a Arc<Dir>,
@@ -357,7 +357,8 @@ struct Here<'a> {
 const NOT_TEXT: &str = "its name is not valid Unicode";
 const UNFINISHED: &str = "this is an unfinished download";
 
-/// Why a symlink can't be shared, if so: its target has to lie within the share, and the way there over folders only.
+/// Returns why a symlink cannot be shared, or `None`. Its target must lie in the share, and the path there must lead
+/// through folders only.
 fn why_not(
     link: &SafePath,
     target: &str,
@@ -394,7 +395,7 @@ fn why_not(
             return Some(format!("this symlink leads through another one, {at}"));
         }
     }
-    // Inside the receiver's folder is not enough: what it would meet there is not ours.
+    // Inside the receiver's folder is not enough: a target there that is not part of the share is not ours.
     if tops.contains(top_of(&at)) {
         None
     } else {
@@ -419,7 +420,7 @@ fn names_in(folder: impl AsFd) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
-// The fields' types are not the same everywhere.
+// The types of the fields differ between systems.
 #[allow(clippy::useless_conversion)]
 fn modified(stat: &Stat) -> Timestamp {
     Timestamp {

@@ -1,4 +1,4 @@
-//! Reading and hashing what is shared. A file that is no longer what the scan saw fails, and only it.
+//! Reads and hashes what is shared. Only a file that has changed since the scan fails; the others are served.
 
 use std::fs::File;
 use std::io;
@@ -23,7 +23,7 @@ use super::scan::{self, Listing, LocalFile};
 use super::{read_lock, write_lock};
 use crate::buffers::Buffers;
 
-/// Files and folders that are shared.
+/// The files and folders of a share.
 #[derive(Debug)]
 pub(super) struct FileShare {
     paths: Vec<PathBuf>,
@@ -48,7 +48,7 @@ impl FileShare {
         Ok(scanned)
     }
 
-    /// Reads segments into one payload; those that fail leave no gap in it.
+    /// Reads segments into one payload; failed ones contribute no bytes.
     #[allow(clippy::type_complexity)]
     pub(super) fn read(
         &self,
@@ -75,7 +75,7 @@ impl FileShare {
         (payload.freeze(), outcomes)
     }
 
-    /// Hashes `count` groups of a file from `first` on.
+    /// Hashes `count` groups of a file, starting at `first`.
     pub(super) fn hash_groups(
         &self,
         entry: u32,
@@ -101,7 +101,7 @@ impl FileShare {
         Ok(hashes)
     }
 
-    /// Cuts a file into chunks.
+    /// Splits a file into chunks.
     pub(super) fn chunk(&self, entry: u32) -> Result<Vec<Chunk>, DiskError> {
         let listing = Arc::clone(&read_lock(&self.listing));
         let file = listing.file(entry).ok_or(DiskError::NotFound)?;
@@ -112,7 +112,7 @@ impl FileShare {
         Ok(chunks)
     }
 
-    /// Where files are that have these roots.
+    /// The paths of files with known roots.
     pub(super) fn places(&self, roots: &[(u32, Hash)]) -> Vec<(PathBuf, Hash)> {
         let listing = Arc::clone(&read_lock(&self.listing));
         let place = |(entry, root): &(u32, Hash)| {
@@ -157,14 +157,14 @@ impl FileShare {
             }
         };
         self.check(segment.entry, file, &handle)?;
-        // Small files are read once and not again soon; they don't push the larger ones out.
+        // Small files are read once and not again soon; they must not evict larger ones.
         if u64::from(segment.len) != file.size {
             self.open.insert(segment.entry, handle);
         }
         Ok(hash)
     }
 
-    /// An open handle to the file that the scan saw. It may be one that was open before.
+    /// Returns an open handle to the file that the scan saw, from the cache if possible.
     fn open(
         &self,
         listing: &Listing,
@@ -172,7 +172,7 @@ impl FileShare {
         file: &LocalFile,
     ) -> Result<Arc<File>, DiskError> {
         if let Some(handle) = self.open.get(entry) {
-            // Something else may stand under the name of a file that was removed: see what it is.
+            // A removed file is not served from its handle: another file may have its name now, so that is opened.
             if handle.metadata().is_ok_and(|metadata| metadata.nlink() > 0) {
                 self.check(entry, file, &handle)?;
                 return Ok(handle);
@@ -180,12 +180,12 @@ impl FileShare {
             self.open.take(entry);
         }
         let (root, path) = listing.locate(file);
-        // Without NONBLOCK a named pipe that has taken the file's place would hold the worker for good.
+        // Without NONBLOCK, a named pipe that has replaced the file would block the worker for ever.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
         let handle = match beneath::open(root, &path, flags, Mode::empty()) {
             Ok(handle) => Arc::new(File::from(handle)),
             Err(Errno::NOENT | Errno::NOTDIR) => return Err(DiskError::NotFound),
-            // A symlink or a device has taken its place.
+            // A symlink or a device has replaced it.
             Err(Errno::LOOP | Errno::XDEV | Errno::NXIO) => return Err(DiskError::Changed),
             Err(error) => return Err(disk_error(error, &path)),
         };
@@ -210,7 +210,7 @@ impl FileShare {
         })
     }
 
-    /// Is the file what the scan saw?
+    /// Checks that the file is still what the scan saw.
     fn check(&self, entry: u32, file: &LocalFile, handle: &File) -> Result<(), DiskError> {
         let metadata = handle.metadata();
         let metadata = metadata.map_err(|error| disk_error(error, file.name()))?;
@@ -225,7 +225,7 @@ impl FileShare {
     }
 }
 
-/// Reads a file from its beginning, wherever others read it.
+/// Reads a file from its beginning, independently of other readers of the handle.
 struct FromStart<'a>(&'a File, u64);
 
 impl io::Read for FromStart<'_> {
@@ -240,16 +240,16 @@ fn outside() -> DiskError {
     DiskError::Other("this range does not lie within one group of the file".to_owned())
 }
 
-/// The group that a segment stands in.
+/// The group that contains a segment.
 struct Group {
     start: u64,
     len: u32,
-    /// Where in it the segment begins.
+    /// Offset of the segment within the group.
     offset: u32,
 }
 
 impl Group {
-    /// `None` if the segment is not made of whole leaves of one group.
+    /// Returns `None` unless the segment consists of whole leaves of one group.
     fn around(segment: &Segment, size: u64) -> Option<Self> {
         let offset = u32::try_from(segment.offset % u64::from(GROUP)).ok()?;
         let start = segment.offset - u64::from(offset);

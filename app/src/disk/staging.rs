@@ -1,5 +1,5 @@
-//! The receiver's side up to the moment of publishing: the download's folder, and the staging folder in it where bytes
-//! gather that nobody should take for a file yet.
+//! The receiver's side until publishing: the download's folder, and in it the staging folder, which holds bytes that
+//! must not look like finished files yet.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -28,31 +28,31 @@ use super::publish::TOGETHER;
 use super::resume;
 use super::{lock, read_lock, write_lock};
 
-/// What staging folders' names begin with; 16 hexadecimal digits follow.
+/// Prefix of a staging folder's name; 16 hexadecimal digits follow.
 pub(super) const PARTIAL: &str = ".handover-partial-";
 const _: () = assert!(PARTIAL.len() > STAGING_PREFIX.len());
-/// Digits of a manifest's id in the name of its staging folder.
+/// Number of hexadecimal digits of a manifest's id in the name of its staging folder.
 const ID: usize = 16;
-/// The file in a staging folder that its process holds a lock on for as long as it lives.
+/// The file in a staging folder that its process keeps locked while it lives.
 const LOCK: &str = "lock";
-/// The file in a staging folder that says what in it is safe.
+/// The file in a staging folder that records what in the folder is durable.
 const JOURNAL: &str = "journal";
-/// Staging files per subfolder, so that no folder grows slow.
+/// Maximum number of staging files per subfolder, so that no folder becomes slow.
 const PER_FOLDER: u32 = 1000;
-/// Attempts to remove a folder in which others are still at work.
+/// Attempts to remove a folder that others are still working in.
 const REMOVALS: usize = 8;
 
-/// A download that goes to a folder.
+/// A download into a folder.
 #[derive(Debug)]
 pub(super) struct FolderSink {
     pub(super) path: PathBuf,
     root: RwLock<Option<Arc<Dir>>>,
     staging: RwLock<Option<Arc<Staging>>>,
-    /// What an earlier run has left, and was found before the offer was accepted.
+    /// Staging folder of an earlier run, found before the offer was accepted.
     found: Mutex<Option<Staging>>,
-    /// Folders on the way to the root that were made for this download, outermost first.
+    /// The root and folders above it, as far as they were created for this download. Outermost first.
     made_above: Mutex<Vec<PathBuf>>,
-    /// Folders below the root that were made for this download.
+    /// Folders below the root created for this download.
     pub(super) made: Made,
 }
 
@@ -69,8 +69,8 @@ impl FolderSink {
         }
     }
 
-    /// Which of these paths are taken, how much room there is, and what an earlier run has left. Makes nothing: nobody
-    /// has accepted yet.
+    /// Returns which of these paths are taken, the free space, and what an earlier run has left. Creates nothing: the
+    /// offer is not accepted yet.
     pub(super) fn inspect(
         &self,
         paths: &[SafePath],
@@ -114,8 +114,8 @@ impl FolderSink {
         Some(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 
-    /// Makes the download's folder if need be, and a staging folder in it, or takes up that of an earlier run. Staging
-    /// folders of processes that died and left no journal are removed on the way.
+    /// Creates the download's folder if necessary, and a staging folder in it, or reuses that of an earlier run. Also
+    /// removes staging folders without a journal whose process is dead.
     pub(super) fn stage(&self, origin: &Origin) -> Result<(), DiskError> {
         let mut staging = write_lock(&self.staging);
         if staging.is_some() {
@@ -159,21 +159,21 @@ impl FolderSink {
         Ok(())
     }
 
-    /// Makes the bytes of staged files durable.
+    /// Syncs the data of staged files to the disk.
     pub(super) fn sync(&self, entries: &[u32]) -> Result<(), DiskError> {
         let (root, staging) = self.staged()?;
         let synced = staging.sync(&root, entries);
         synced.map_err(|error| disk_error(error, "the staging folder"))
     }
 
-    /// Notes something in the journal.
+    /// Writes a record to the journal.
     pub(super) fn note(&self, record: &Record) -> Result<(), DiskError> {
         let (_, staging) = self.staged()?;
         let folders: Vec<String> = lock(&self.made).iter().cloned().collect();
         staging.note(record, &folders)
     }
 
-    /// The download's folder and its staging folder, once there is one.
+    /// The download's folder and its staging folder, once the latter exists.
     pub(super) fn staged(&self) -> Result<(Arc<Dir>, Arc<Staging>), DiskError> {
         let root = read_lock(&self.root).clone();
         let staging = read_lock(&self.staging).clone();
@@ -181,18 +181,18 @@ impl FolderSink {
             .ok_or_else(|| DiskError::Other("there is no staging folder".to_owned()))
     }
 
-    /// The download's folder, once it is known to be there.
+    /// The download's folder, once it is known to exist.
     pub(super) fn root(&self) -> Option<Arc<Dir>> {
         read_lock(&self.root).clone()
     }
 
-    /// Folders that were made for the download stay, whatever becomes of it.
+    /// Keeps the folders created for the download, however it ends.
     pub(super) fn keep_folders(&self) {
         lock(&self.made).clear();
         lock(&self.made_above).clear();
     }
 
-    /// Removes the staging folder with all that is in it.
+    /// Removes the staging folder with its content.
     pub(super) fn unstage(&self) -> Result<(), DiskError> {
         let Some(staging) = write_lock(&self.staging).take() else {
             return Ok(());
@@ -203,18 +203,18 @@ impl FolderSink {
         remove(&root, &staging.name, &staging.dir).map_err(|error| self.error(error))
     }
 
-    /// Gives the download up: what was staged goes, and every folder made for it in which nothing is.
+    /// Discards the download: removes the staging folder, and every folder created for the download that is empty.
     pub(super) fn discard(&self) -> Result<(), DiskError> {
         let unstaged = self.unstage();
         if let Some(root) = write_lock(&self.root).take() {
             let mut made: Vec<String> = lock(&self.made).drain().collect();
-            // Longer paths first: a folder's content goes before the folder.
+            // Longer paths first: a folder's content is removed before the folder.
             made.sort_unstable_by(|a, b| b.cmp(a));
             let mut walker = Walker::new(&root);
             for path in made {
                 let (parent, name) = path.rsplit_once('/').unwrap_or(("", &path));
                 if let Ok(parent) = walker.enter(parent) {
-                    // It fails where something is in it, and that is as it should be.
+                    // Fails if the folder is not empty, as intended.
                     let _ = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
                 }
             }
@@ -230,7 +230,7 @@ impl FolderSink {
     }
 }
 
-/// Whether something stands at the path, or on the way to it, that is not ours to replace.
+/// True if the path, or a component on the way to it, is occupied by something that is not ours to replace.
 fn is_taken(walker: &mut Walker<'_>, path: &SafePath) -> bool {
     let (parent, name) = split(path);
     match walker.enter(parent) {
@@ -240,34 +240,35 @@ fn is_taken(walker: &mut Walker<'_>, path: &SafePath) -> bool {
     }
 }
 
-/// A path's folder (`""` is the root) and its name in it.
+/// Splits a path into its folder (`""` is the root) and the name in it.
 pub(super) fn split(path: &SafePath) -> (&str, &str) {
     path.as_str()
         .rsplit_once('/')
         .unwrap_or(("", path.as_str()))
 }
 
-/// A download's staging folder.
+/// The staging folder of a download.
 #[derive(Debug)]
 pub(super) struct Staging {
     pub(super) dir: Dir,
     older: Option<Dir>,
     name: String,
     open: OpenFiles,
-    /// How far each staging file was written: what else it may be by the time it is published is not ours.
+    /// The end of what was written to each staging file, in bytes. A file of another length at publishing was changed
+    /// by somebody else.
     ends: Mutex<HashMap<u32, u64>>,
-    /// Subfolders that were made since the last sync.
+    /// Subfolders created since the last sync.
     made: Mutex<Vec<String>>,
     journal: Mutex<Option<Journal>>,
-    /// What a journal would be of; `None` where no later run would find it.
+    /// The origin to write into a journal; `None` if no later run would find the folder.
     origin: Option<Origin>,
-    /// Held for as long as the folder is in use.
+    /// Lock held while the folder is in use.
     _lock: Option<OwnedFd>,
 }
 
 impl Staging {
-    /// Another process that fetches the same into the same folder has the name by which a later run would find it; then
-    /// any name will do.
+    /// Creates a staging folder. If another process fetches the same into the same folder, that process's staging
+    /// folder has the name by which a later run would find it; then a random name is used.
     fn make(root: &Dir, origin: &Origin) -> Result<Self, Errno> {
         let mut theirs = false;
         loop {
@@ -283,16 +284,16 @@ impl Staging {
                 Err(error) => return Err(error),
             }
             let folder = match beneath::open_folder(root, &name) {
-                // Somebody has removed it as stale: it had no lock yet.
+                // Another process removed it as stale, before it had a lock.
                 Err(Errno::NOENT) => continue,
                 folder => folder?,
             };
             let dir = Dir::from_std_file(folder.into());
             let lock = match claim(&dir) {
                 Claim::Ours(lock) => Some(lock),
-                // Somebody is removing it as stale.
+                // Another process is removing it as stale.
                 Claim::Taken => continue,
-                // Without locks nobody can tell that it is in use; nor can anybody take it for stale.
+                // Without locks no process can see that it is in use; but none can take it for stale either.
                 Claim::Unknown => None,
             };
             return Ok(Self::new(dir, name, by_name.then_some(*origin), lock));
@@ -315,9 +316,9 @@ impl Staging {
         }
     }
 
-    /// What an earlier run has left of the same origin, if no other process goes on with it: its staging folder, what is
-    /// in it, and the folders that it made. Without a journal that can be read nothing in it is known to be right; then
-    /// it is set aside, to be hashed again.
+    /// Reuses the staging folder of an earlier run of the same origin, unless another process is using it. Returns the
+    /// folder, what is in it, and the folders that the earlier run created. Without a readable journal nothing in it is
+    /// known to be right; then its files are set aside, to be hashed again.
     fn take_up(root: &Dir, origin: &Origin) -> Option<(Self, Kept, Vec<String>)> {
         let name = name_of(origin);
         let folder = beneath::open_folder(root, &name).ok()?;
@@ -369,14 +370,14 @@ impl Staging {
                 Some(file) => file,
                 None => match self.open_existing(*entry) {
                     Ok(file) => Arc::new(file),
-                    // An empty file is made when it is published.
+                    // Empty files are created at publishing.
                     Err(Errno::NOENT) => continue,
                     Err(error) => return Err(error.into()),
                 },
             };
             file.sync_data()?;
         }
-        // A file is only there for sure when its folder says so.
+        // A new file is durable only once its folder is synced.
         for folder in std::mem::take(&mut *lock(&self.made)) {
             rustix::fs::fsync(beneath::open_folder(&self.dir, &folder)?)?;
         }
@@ -395,7 +396,7 @@ impl Staging {
             let file = file.map_err(|error| disk_error(error, "the staging folder"))?;
             *journal =
                 Some(Journal::open(file.into(), origin).map_err(|error| journal_error(&error))?);
-            // The folder itself, and its place in the download's, are there for sure from here on.
+            // Syncs the staging folder, so that the new journal's name in it is durable.
             let _ = rustix::fs::fsync(&self.dir);
         }
         match &*journal {
@@ -408,7 +409,7 @@ impl Staging {
 
     fn write(&self, piece: &Piece) -> io::Result<()> {
         let len = piece.data.len() as u64;
-        // A piece ends inside a leaf only where its file ends; so this one is a whole file.
+        // A piece ends inside a leaf only at the end of its file; so this one is a whole file.
         let whole = piece.offset == 0 && !len.is_multiple_of(LEAF.into());
         let file = match self.open.get(piece.entry) {
             Some(file) => file,
@@ -426,7 +427,7 @@ impl Staging {
         Ok(())
     }
 
-    /// The staging file of an entry, whether or not there is one yet. `probably_new` only says what to try first.
+    /// Opens the staging file of an entry, or creates it. `probably_new` only says what to try first.
     fn open_or_create(&self, entry: u32, probably_new: bool) -> Result<File, Errno> {
         if !probably_new && let Ok(file) = self.open_existing(entry) {
             return Ok(file);
@@ -442,13 +443,13 @@ impl Staging {
         beneath::open(&self.dir, &path, OFlags::WRONLY, Mode::empty()).map(File::from)
     }
 
-    /// A staging file in which nothing stands, in place of any before.
+    /// Creates an empty staging file, replacing any that exists.
     pub(super) fn begin(&self, entry: u32) -> Result<File, Errno> {
         self.forget(entry, true);
         self.create(entry)
     }
 
-    /// What an earlier run has staged of an entry, if nobody knows what of that is right.
+    /// The file that an earlier run staged for an entry, if no journal says which of its bytes are right.
     pub(super) fn older(&self, entry: u32) -> Option<File> {
         let older = self.older.as_ref()?;
         let file = beneath::open(older, &path_of(entry), known::READ, Mode::empty());
@@ -456,7 +457,7 @@ impl Staging {
         file.metadata().is_ok_and(|of| of.is_file()).then_some(file)
     }
 
-    /// What an earlier run has staged of an entry is all of it, as it turned out.
+    /// Uses the file that an earlier run staged for an entry as its staging file: it turned out to be complete.
     pub(super) fn take_older(&self, entry: u32, len: u64) -> io::Result<()> {
         let Some(older) = &self.older else {
             return Err(Errno::NOENT.into());
@@ -468,7 +469,7 @@ impl Staging {
         Ok(())
     }
 
-    /// These bits will be withheld from others, whatever mode the file is published with.
+    /// Withholds these permission bits from others, whatever mode the file is published with.
     pub(super) fn withhold(&self, entry: u32, bits: u32) -> io::Result<()> {
         if bits == 0 {
             return Ok(());
@@ -476,7 +477,7 @@ impl Staging {
         attributes::withhold(&self.dir, &path_of(entry), bits)
     }
 
-    /// A staging file was written up to here.
+    /// Records how far a staging file was written.
     pub(super) fn wrote_up_to(&self, entry: u32, end: u64) {
         lock(&self.ends).insert(entry, end);
     }
@@ -504,7 +505,7 @@ impl Staging {
         created.map(File::from)
     }
 
-    /// The staging file of an entry that is whole, and no longer kept open here. An empty file is made.
+    /// Returns the staging file of a complete entry, and no longer keeps it open here. Creates the file if it is empty.
     pub(super) fn finished(&self, entry: u32) -> Result<Arc<File>, DiskError> {
         let fault = |error: Errno| disk_error(error, "the staging folder");
         let end = lock(&self.ends).get(&entry).copied();
@@ -528,19 +529,19 @@ impl Staging {
         }
     }
 
-    /// Opens a staging file that has its final attributes already, from a publishing that failed.
+    /// Opens a staging file that already has its final attributes, from an earlier failed attempt to publish it.
     fn reopen(&self, entry: u32) -> Result<File, Errno> {
         let mode = Mode::RUSR | Mode::WUSR;
         rustix::fs::chmodat(&self.dir, path_of(entry), mode, AtFlags::empty())?;
         self.open_existing(entry)
     }
 
-    /// Forgets a staging file that has moved on, and removes what is left of it.
+    /// Forgets what is known of a staging file, and removes the file if `remove`.
     pub(super) fn forget(&self, entry: u32, remove: bool) {
         self.open.take(entry);
         lock(&self.ends).remove(&entry);
         if remove {
-            // What stays goes with the staging folder.
+            // If that fails, it is removed with the staging folder.
             let _ = rustix::fs::unlinkat(&self.dir, path_of(entry), AtFlags::empty());
         }
     }
@@ -550,7 +551,7 @@ fn journal_error(error: &JournalError) -> DiskError {
     DiskError::Other(format!("the journal in the staging folder: {error}"))
 }
 
-/// What the staging folder of a download is called, so that a later run finds it.
+/// The name of a download's staging folder, by which a later run finds it.
 fn name_of(origin: &Origin) -> String {
     let id = origin.manifest.to_string();
     format!("{PARTIAL}{}", id.get(..ID).unwrap_or(&id))
@@ -565,9 +566,10 @@ fn meddled() -> DiskError {
     DiskError::Other("a file in the staging folder was changed by somebody else".to_owned())
 }
 
-/// The user whom a folder belongs to, and this process's files in it too; nothing if they are not the same. In a folder that
-/// several may write to, such as `/tmp`, somebody else may have made one by this name, with bytes and a journal of theirs. A
-/// file that is made in it shows whose it would be: on a network's file system that may be somebody else than this process.
+/// The user id that owns a folder, if files that this process creates in it have the same owner; else `None`. In a
+/// folder that several users can write to, such as `/tmp`, somebody else may have created one with this name, holding
+/// their own bytes and journal. The owner is taken from a test file: on a network file system it may differ from this
+/// process's user.
 fn own_by(dir: &Dir) -> Option<u32> {
     let owner = rustix::fs::fstat(dir).ok()?.st_uid;
     let name = random_name();
@@ -578,13 +580,13 @@ fn own_by(dir: &Dir) -> Option<u32> {
             let _ = rustix::fs::unlinkat(dir, &name, AtFlags::empty());
             stat.ok()?.st_uid
         }
-        // There is no room for it, say.
+        // The disk may be full, for example.
         Err(_) => rustix::process::geteuid().as_raw(),
     };
     (ours == owner).then_some(owner)
 }
 
-/// Where an entry's staging file is, below the staging folder.
+/// Path of an entry's staging file, relative to the staging folder.
 pub(super) fn path_of(entry: u32) -> String {
     format!("{}/{entry}", entry / PER_FOLDER)
 }
@@ -595,8 +597,8 @@ enum Claim {
     Unknown,
 }
 
-/// Tries to get the lock of a staging folder. Both who makes one and who wants to remove one do this first; so whoever
-/// comes second knows, whichever of the two it is.
+/// Tries to lock a staging folder. Both creating and removing one start with this, so whichever process comes second
+/// knows of the other.
 fn claim(dir: &Dir) -> Claim {
     let flags = OFlags::RDWR | OFlags::CREATE;
     let lock = match beneath::open(dir, LOCK, flags, Mode::RUSR | Mode::WUSR) {
@@ -615,18 +617,18 @@ fn claim(dir: &Dir) -> Claim {
     }
 }
 
-/// What is in a folder of a download that was begun by another run.
+/// What an earlier run's download has left in a folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// Nothing that it could go on with.
+    /// Nothing that can be resumed.
     Nothing,
-    /// What its journal names, or what is staged without one.
+    /// Files named by a journal, or staged without one.
     Something,
-    /// Another process goes on with it.
+    /// Another process is using it.
     InUse,
 }
 
-/// What is left of a manifest's download in this folder. Without its journal it can be hashed again.
+/// Returns what a manifest's download has left in this folder. Without a journal it can be hashed again.
 pub fn left(folder: &Path, manifest: &str) -> Left {
     let found = find_left(folder, manifest);
     found.map_or(Left::Nothing, |(_, _, dir)| match claim(&dir) {
@@ -635,7 +637,7 @@ pub fn left(folder: &Path, manifest: &str) -> Left {
     })
 }
 
-/// Removes what is left of a manifest's download in this folder, unless it is in use.
+/// Removes what a manifest's download has left in this folder, unless it is in use.
 pub fn remove_left(folder: &Path, manifest: &str) -> io::Result<()> {
     let Some((root, name, dir)) = find_left(folder, manifest) else {
         return Ok(());
@@ -654,8 +656,8 @@ fn find_left(folder: &Path, manifest: &str) -> Option<(Dir, String, Dir)> {
     Some((root, name, dir))
 }
 
-/// Removes the staging folders of processes that no longer live, but those with a journal: somebody may go on with them
-/// one day. Whatever can't be removed stays: it is in nobody's way.
+/// Removes the staging folders of dead processes, except those with a journal, which may be resumed one day. Failures
+/// are ignored: the folders do no harm.
 fn remove_stale(root: &Dir) {
     let Ok(entries) = root.entries() else {
         return;
@@ -677,7 +679,7 @@ fn remove_stale(root: &Dir) {
     }
 }
 
-/// Removes a staging folder that is claimed. It goes by another name first: its own may be taken anew at any moment.
+/// Removes a locked staging folder. It is renamed first: its own name may be reused at any moment.
 fn remove(root: &Dir, name: &str, dir: &Dir) -> io::Result<()> {
     let inode = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
     let there = rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW).map(inode);
@@ -691,7 +693,7 @@ fn remove(root: &Dir, name: &str, dir: &Dir) -> io::Result<()> {
         rounds += 1;
         match root.remove_dir_all(&aside) {
             Ok(()) => return Ok(()),
-            // A job that was still writing made a file, or somebody else removes the same folder.
+            // A job that was still writing created a file, or another process is removing the same folder.
             Err(_) if root.symlink_metadata(&aside).is_err() => return Ok(()),
             Err(error) if rounds == REMOVALS => return Err(error),
             Err(_) => {}

@@ -1,4 +1,4 @@
-//! The disk as the engine sees it, on real files.
+//! The disk as seen by the engine, on real files.
 
 mod finish;
 mod hostile;
@@ -29,7 +29,7 @@ use super::*;
 const SHARE: ShareId = ShareId(1);
 const DOWNLOAD: DownloadId = DownloadId(1);
 
-/// What a download of a share by this name is of.
+/// The origin of a download of a share with this name.
 pub(super) fn origin_of(name: &str) -> Origin {
     let parts = ManifestParts {
         name: name.to_owned(),
@@ -65,7 +65,7 @@ fn bytes(len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Everything below a folder, symlinks not followed: what it is and what is in it.
+/// Everything below a folder, without following symlinks: what each path is and what it contains.
 fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     fn walk(root: &Path, at: &Path, found: &mut BTreeMap<PathBuf, String>) {
         for entry in fs::read_dir(at).unwrap().map(Result::unwrap) {
@@ -92,7 +92,7 @@ fn tree(root: &Path) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// A folder for a download, beside a canary that nothing may touch.
+/// A folder for a download, beside a canary folder that must never change.
 struct Receiver {
     disk: Disk,
     outside: tempfile::TempDir,
@@ -210,7 +210,7 @@ impl Receiver {
         fs::read_to_string(self.root.join(path)).unwrap()
     }
 
-    /// The download's folder without staging folders.
+    /// The content of the download's folder, without staging folders.
     fn tree(&self) -> BTreeMap<PathBuf, String> {
         let mut tree = tree(&self.root);
         tree.retain(|path, _| !path.to_string_lossy().starts_with(super::staging::PARTIAL));
@@ -260,7 +260,7 @@ fn symlink(name: &str, target: &str) -> PublishSymlink {
     }
 }
 
-// What a publishing is compared with.
+// The expected result of publishing.
 #[allow(clippy::unnecessary_wraps)]
 fn at(name: &str) -> Result<Published, DiskError> {
     Ok(Published::At(path(name)))

@@ -1,7 +1,8 @@
-//! One link's two tasks: the reader turns bytes into opened frames, the writer turns messages into sealed frames.
+//! The two tasks of a link: the reader turns bytes into opened frames, the writer turns messages into sealed frames.
 //!
-//! Both work in the order of the frames' numbers, and open and seal large frames on worker threads. The reader holds
-//! at most a few frames; when the engine is busy it stops reading, and so does the peer, in the end, stop sending.
+//! Both keep the order of the frames' sequence numbers, and open and seal large frames on worker threads. The reader
+//! holds only a few frames; when the engine is busy the reader stops reading, which in the end makes the peer stop
+//! sending.
 
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,26 +24,26 @@ use super::Note;
 use super::opening::InOrder;
 use crate::buffers::{Buffer, Buffers};
 
-/// Orders that wait for a link's writer. The engine's limits keep bulk far below this; a peer that lets so many small
-/// answers pile up takes nothing any more.
+/// Capacity of the channel of orders to a link's writer. The engine's limits keep bulk data far below this; a peer that
+/// lets this many small replies pile up no longer reads.
 const ORDERS: usize = 4096;
-/// How long what was given to a link may take to go out once it is closed.
+/// Timeout for flushing a link's pending data once it is closed.
 const FLUSH: Duration = Duration::from_secs(2);
-/// Bytes set aside for a frame before its bytes come: a frame that is only announced costs no more.
+/// Bytes allocated for a frame before its bytes arrive: a frame that is only announced costs no more.
 const AHEAD: usize = 8 * 1024;
-/// How often the engine is told that a frame is still coming.
+/// Interval at which the engine is told that a frame is still arriving.
 const ACTIVITY: Duration = Duration::from_secs(1);
 
 type Reading = ReadHalf<Box<dyn Stream>>;
 type Writing = WriteHalf<Box<dyn Stream>>;
 
-/// What a link is told to do.
+/// An order to a link's tasks.
 pub(super) enum Order {
     /// Send one unsealed frame.
     SendPlain(Bytes),
     /// Read one unsealed frame.
     AwaitPlain,
-    /// Seal and open from here on.
+    /// Seal and open all frames from here on. The number is the maximum size of a received frame in bytes.
     Keys(LinkKeys, u32),
     /// Seal and send.
     Send {
@@ -50,23 +51,23 @@ pub(super) enum Order {
         message: Message,
         payload: Bytes,
     },
-    /// Send what was given, then close.
+    /// Send what is queued, then close.
     Close,
 }
 
-/// What the reader is told.
+/// An order to the reader.
 enum ReadOrder {
     Plain,
     Keys(ReceiveKey, u32),
-    /// Nothing that comes is wanted any more.
+    /// Read and discard everything that arrives.
     Discard,
 }
 
-/// A link's tasks. Dropping it ends them, whatever they are at.
+/// The tasks of a link. Dropping this aborts both.
 pub(super) struct LinkTask {
     orders: mpsc::Sender<Order>,
     reads: mpsc::Sender<ReadOrder>,
-    /// Why the transport says the link ended, if it said so.
+    /// Reason the transport gave for the end of the link, if any.
     reason: Arc<Mutex<Option<String>>>,
     reader: tokio::task::AbortHandle,
     writer: tokio::task::AbortHandle,
@@ -81,7 +82,7 @@ impl LinkTask {
     ) -> Self {
         let (reading, writing) = stream.split();
         let (orders, orders_in) = mpsc::channel(ORDERS);
-        // An order to read is given once before the keys and once with them.
+        // A read order is given once before the keys and once with them.
         let (reads, reads_in) = mpsc::channel(8);
         let reason = Arc::new(Mutex::new(None));
         let (read_all, all_read) = oneshot::channel();
@@ -108,7 +109,7 @@ impl LinkTask {
         }
     }
 
-    /// Hands an order over. `false` if the link does not keep up.
+    /// Queues an order. Returns false if the link does not keep up.
     pub(super) fn tell(&self, order: Order) -> bool {
         let told_reader = match &order {
             Order::AwaitPlain => return self.reads.try_send(ReadOrder::Plain).is_ok(),
@@ -116,7 +117,7 @@ impl LinkTask {
                 let order = ReadOrder::Keys(keys.receive.clone(), *largest);
                 self.reads.try_send(order).is_ok()
             }
-            // A reader that is past its keys reads on by itself.
+            // A reader that has its keys reads on without orders.
             Order::Close => {
                 let _ = self.reads.try_send(ReadOrder::Discard);
                 true
@@ -126,7 +127,7 @@ impl LinkTask {
         told_reader && self.orders.try_send(order).is_ok()
     }
 
-    /// Takes note of why the link is ending.
+    /// Stores the reason why the link is ending.
     pub(super) fn explain(&self, reason: String) {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
     }
@@ -147,13 +148,13 @@ struct Reader {
     buffers: Arc<Buffers>,
 }
 
-/// Why a reader ends.
+/// Reason why a reader ends.
 enum End {
-    /// The stream does.
+    /// The stream ended or failed.
     Stream(io::Error),
-    /// The peer sent what is no frame.
+    /// The peer sent an invalid frame.
     Frame(FrameError),
-    /// Nobody wants to know.
+    /// The receiving end is gone: nobody needs the data any more.
     Unwanted,
 }
 
@@ -170,7 +171,7 @@ impl From<io::Error> for End {
 }
 
 impl Reader {
-    /// `_read_all` is dropped when nothing more comes.
+    /// `_read_all` is dropped when reading ends, which signals the writer.
     async fn run(mut self, orders: mpsc::Receiver<ReadOrder>, _read_all: oneshot::Sender<()>) {
         let end = match self.read(orders).await {
             Ok(()) | Err(End::Unwanted) => return,
@@ -220,7 +221,7 @@ impl Reader {
         Ok(())
     }
 
-    /// Reads and opens frames until the stream ends: reads ahead while earlier ones are being opened.
+    /// Reads and opens frames until the stream ends. Reads ahead while earlier frames are being opened.
     async fn read_sealed(&mut self, key: &ReceiveKey, largest: u32) -> Result<(), End> {
         let mut seq = 0;
         let mut opening = InOrder::<Result<Frame, FrameError>>::new();
@@ -259,7 +260,7 @@ impl Reader {
         }
     }
 
-    /// The stream has ended; what came before is still told.
+    /// Reports the frames that were read before the stream ended, then returns `end`.
     async fn drain(
         &self,
         mut opening: InOrder<Result<Frame, FrameError>>,
@@ -281,7 +282,7 @@ impl Reader {
     }
 }
 
-/// Tells the engine now and then that a frame is still coming.
+/// Tells the engine from time to time that a frame is still arriving.
 struct Beat {
     link: LinkId,
     notes: mpsc::Sender<Note>,
@@ -289,14 +290,14 @@ struct Beat {
 
 impl Beat {
     fn tell(&self) {
-        // If the queue is full the engine has enough to go by.
+        // A full queue is activity enough for the engine.
         let _ = self
             .notes
             .try_send(Note::Input(Input::Activity { link: self.link }));
     }
 }
 
-/// Reads one frame's body. Memory is set aside as bytes come, not as they are announced.
+/// Reads the body of one frame. Memory is allocated as bytes arrive, not as announced.
 async fn read_body(
     stream: &mut Reading,
     max: u32,
@@ -327,7 +328,7 @@ async fn read_body(
         if filled == len {
             return Ok(body);
         }
-        // Enough of it came to believe the rest.
+        // Enough has arrived to trust the announced length.
         let mut whole = buffers.take(len);
         whole.as_mut()[..filled].copy_from_slice(body.as_ref());
         body = whole;
@@ -337,13 +338,13 @@ async fn read_body(
 struct Writer {
     link: LinkId,
     stream: Writing,
-    /// Ends when the reader does.
+    /// Resolves when the reader ends.
     all_read: oneshot::Receiver<()>,
     notes: mpsc::Sender<Note>,
     buffers: Arc<Buffers>,
 }
 
-/// A frame that is ready to be written, with its number if it was sealed.
+/// A frame ready to be written, with its sequence number if it is sealed.
 type Sealed = (Option<u64>, Result<Bytes, AeadError>);
 
 impl Writer {
@@ -353,7 +354,7 @@ impl Writer {
                 let _ = self.notes.send(Note::Closed(self.link)).await;
             }
             Err(error) => {
-                // The reader usually sees the same and knows more; but a link may die in one direction alone.
+                // The reader usually sees the same failure and knows more; but a link may die in one direction only.
                 let input = Input::LinkDown {
                     link: self.link,
                     reason: error.to_string(),
@@ -364,7 +365,7 @@ impl Writer {
         }
     }
 
-    /// Seals and writes what is ordered, in order, until it is told to close.
+    /// Seals and writes the ordered frames, in order, until it is told to close.
     async fn write(&mut self, mut orders: mpsc::Receiver<Order>) -> io::Result<()> {
         let mut key: Option<SendKey> = None;
         let mut sealing = InOrder::<Sealed>::new();
@@ -378,7 +379,7 @@ impl Writer {
                 }
                 order = orders.recv(), if !sealing.is_full() => match order {
                     Some(Order::Close) => return self.close(sealing).await,
-                    // The link was dropped: nothing more is wanted of it.
+                    // The link was dropped: nothing more is to be sent.
                     None => return Ok(()),
                     Some(order) => seal(order, &mut key, &mut sealing, &self.buffers),
                 },
@@ -411,12 +412,12 @@ impl Writer {
             }
             self.stream.flush().await?;
             self.stream.close().await?;
-            // Closing a socket that holds unread bytes resets it, and a reset overtakes what was just sent. So what the
-            // peer still sends is read, until it closes its side too.
+            // Closing a socket that holds unread bytes resets it, and a reset overtakes data just sent. So read on
+            // until the peer closes its side too.
             let _ = (&mut self.all_read).await;
             io::Result::Ok(())
         };
-        // Late or not, the link goes now; a peer that does not take its goodbye goes without.
+        // After a timeout the link is closed all the same; a peer that does not read gets no goodbye.
         let _ = tokio::time::timeout(FLUSH, finish).await;
         Ok(())
     }
@@ -458,7 +459,7 @@ mod tests {
 
     use super::*;
 
-    /// A stream that has some bytes to read and then waits for ever.
+    /// A stream that has some bytes to read and then stays pending.
     mod script {
         use std::io;
         use std::pin::Pin;
@@ -503,7 +504,7 @@ mod tests {
         }
     }
 
-    /// Row 13. A buffer of the stock holds on to it, so its count tells whether one is taken.
+    /// Row 13. A buffer of the pool holds a reference to it, so the reference count shows whether one is taken.
     #[test]
     fn a_frame_that_is_only_announced_takes_no_buffer() {
         let buffers = Arc::new(Buffers::default());

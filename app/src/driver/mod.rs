@@ -1,9 +1,9 @@
 //! The driver: runs an [`Engine`] on tokio, over a transport and a disk.
 //!
-//! One task owns the engine. Everything that happens comes to it through one bounded queue, and it waits for nobody but
-//! the one who reads events; so whoever waits for the queue waits for the engine alone. What the engine wants done goes
-//! to a task of its own for each link (the `link` module) and to blocking threads for the disk. How much of that is
-//! under way at once is bounded by the engine, which asks for no more than its limits allow.
+//! One task owns the engine. The tasks that work for it send their results through one bounded channel, and the
+//! engine's task waits only for the consumer of events; so a sender that waits for the channel waits for the engine
+//! alone. Output for a link goes to that link's own task (the `link` module), disk jobs to blocking threads. The engine
+//! bounds how many of these are in progress at once, as its limits allow.
 
 mod link;
 mod opening;
@@ -31,41 +31,42 @@ use crate::buffers::Buffers;
 use crate::disk::{Disk, DownloadTarget, ShareInput};
 use crate::store::{KnownFiles, ShortCodes};
 
-/// Notes on their way to the engine's task. Each may hold a frame's payload, so this is also a bound on memory.
+/// Capacity of the channel of notes to the engine's task. Each note may hold a frame's payload, so this also bounds
+/// memory.
 const NOTES: usize = 32;
-/// Requests from users on their way to the engine's task.
+/// Capacity of the channel of user requests to the engine's task.
 const REQUESTS: usize = 64;
-/// Events on their way to who reads them. When they are full the engine waits.
+/// Capacity of the channel of events to the user. While it is full, the engine waits.
 const EVENTS: usize = 1024;
-/// How often it is seen whether the date has changed.
+/// Interval between checks for a change of date.
 const LOOK_AT_DATE: Duration = Duration::from_mins(1);
 const DAY: Duration = Duration::from_hours(24);
-/// How long a shutdown may take to say goodbye to peers.
+/// Timeout for telling peers goodbye at shutdown.
 const GOODBYE: Duration = Duration::from_secs(2);
 
-/// What comes to the engine's task from the tasks that work for it.
+/// A message to the engine's task from one of its worker tasks.
 enum Note {
-    /// For the engine.
+    /// Input for the engine.
     Input(Input),
-    /// A link's bytes are flushed and its stream is closed: the transport may give it up.
+    /// A link's bytes are flushed and its stream is closed: the transport may close the connection.
     Closed(LinkId),
-    /// It took a while to tell, but that place is this point; and what is to be done there.
+    /// The rendezvous point of a `Place`, computed on a blocking thread, and what to do there.
     Point(Place, MeetingPoint, Then),
 }
 
-/// What is done at a meeting point.
+/// What to do at a rendezvous point.
 #[derive(Clone, Copy)]
 enum Then {
     Announce,
     LookUp(LookUpId),
 }
 
-/// What a share is called and opened with.
+/// A new share's id, its ticket and its short code, if it has one.
 pub(crate) type Opened = (ShareId, Ticket, Option<ShortCode>);
 
-/// What users ask of a driver.
+/// A user's request to the driver.
 pub(crate) enum Request {
-    /// Offer `input`; the ticket is answered as soon as there is one, before anything is read.
+    /// Share `input`. The reply is sent as soon as there is a ticket, before anything is read.
     Share {
         command: Box<dyn FnOnce(ShareId) -> Command + Send>,
         input: ShareInput,
@@ -75,24 +76,24 @@ pub(crate) enum Request {
     Fetch {
         command: Box<dyn FnOnce(DownloadId) -> Command + Send>,
         target: DownloadTarget,
-        /// The short code, if that is what opens it.
+        /// The short code, if the download was started with one.
         code: Option<ShortCode>,
         reply: oneshot::Sender<DownloadId>,
     },
-    /// Be reachable through this relay.
+    /// Get a reservation at this relay.
     UseRelay(Multiaddr),
-    /// Know how these peers have done before.
+    /// Set the reputation of these peers from earlier runs.
     Standings(Vec<(PeerId, i32)>),
-    /// Anything else.
+    /// Any other command.
     Command(Command),
 }
 
-/// What a device remembers from run to run that bears on transfers.
+/// Persistent state of the device that affects transfers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Memory {
-    /// Which files are what.
+    /// Known files by root.
     pub(crate) known: Option<KnownFiles>,
-    /// How often which short code was tried.
+    /// Attempts per short code.
     pub(crate) codes: Option<ShortCodes>,
 }
 
@@ -104,14 +105,14 @@ impl Memory {
     }
 }
 
-/// The way to a driver that runs.
+/// The channels and task of a running driver.
 pub(crate) struct Handle {
     pub(crate) requests: mpsc::Sender<Request>,
     pub(crate) events: Option<mpsc::Receiver<Event>>,
     pub(crate) task: tokio::task::JoinHandle<()>,
 }
 
-/// Starts a driver.
+/// Starts a driver on the current tokio runtime.
 pub(crate) fn start(
     identity: Keypair,
     seed: [u8; 32],
@@ -157,18 +158,18 @@ struct Driver {
     links: HashMap<LinkId, LinkTask>,
     notes_out: mpsc::Sender<Note>,
     events: mpsc::Sender<Event>,
-    /// Who waits for the ticket of a new share.
+    /// Channels waiting for the ticket of a new share.
     waiting: HashMap<ShareId, oneshot::Sender<Opened>>,
-    /// Where this peer is to be announced; the point, once it is known.
+    /// Where this peer is announced: each `Place` with its rendezvous point, once that is computed.
     points: HashMap<Place, Option<MeetingPoint>>,
-    /// Held by who finds a place's point: one at a time, as each takes 32 MiB.
+    /// Held while computing a rendezvous point, so that only one computation runs at a time: each uses 32 MiB.
     hashing: Arc<Mutex<()>>,
-    /// The day that the engine was told last.
+    /// The day last reported to the engine, in days since 1970.
     day: u32,
     next_id: u64,
-    /// What performing an output led to, for the engine.
+    /// Inputs that performing outputs has caused and that the engine has not received yet.
     missed: VecDeque<Input>,
-    /// The engine is done; links have until then to say goodbye.
+    /// Deadline for links to say goodbye, once the engine has shut down.
     shut_down: Option<Instant>,
 }
 
@@ -191,7 +192,7 @@ impl Driver {
                 request = requests.recv(), if owned => if let Some(request) = request {
                     self.request(request);
                 } else {
-                    // Its owner is gone: end as if told to.
+                    // The handle was dropped: end as if asked to shut down.
                     owned = false;
                     self.input(Input::Command(Command::Shutdown));
                 },
@@ -220,7 +221,7 @@ impl Driver {
         self.engine.handle_input(now, input);
     }
 
-    /// Performs everything that the engine wants, and says when it wants to be woken.
+    /// Performs all pending outputs of the engine. Returns the time at which it wants to be woken.
     async fn perform_all(&mut self) -> Option<Instant> {
         loop {
             match self.engine.poll_output() {
@@ -286,8 +287,8 @@ impl Driver {
         }
     }
 
-    /// Gives a link's task something to do. A link that does not keep up with what the engine's limits allow is as good
-    /// as dead.
+    /// Sends an order to a link's task. A link that cannot keep up, although the engine's limits bound its queue, is
+    /// treated as down.
     fn tell(&mut self, link: LinkId, order: link::Order) {
         let Some(task) = self.links.get(&link) else {
             return;
@@ -296,12 +297,12 @@ impl Driver {
             self.links.remove(&link);
             self.transport.close(link);
             let reason = "the connection does not take what is sent".to_string();
-            // The engine is told once it has said all it wants now.
+            // Reported to the engine only after it has returned all its current outputs.
             self.missed.push_back(Input::LinkDown { link, reason });
         }
     }
 
-    /// Goes to a place in the DHT, once it is known which point that is.
+    /// Announces at or looks up a `Place` in the DHT, after computing its rendezvous point if that is not known yet.
     fn at_point(&mut self, place: Place, then: Then) {
         let known = self.points.get(&place).copied().flatten();
         if let (Place::Share(point), _) | (_, Some(point)) = (place, known) {
@@ -331,7 +332,7 @@ impl Driver {
         }
     }
 
-    /// Tells the engine the date, where that is another than it knows.
+    /// Tells the engine the date if it has changed.
     fn tell_date(&mut self) {
         let since = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
         let day = u32::try_from(since.as_secs() / DAY.as_secs()).unwrap_or_default();
@@ -341,13 +342,13 @@ impl Driver {
         }
     }
 
-    /// Disk work blocks, so it has threads of its own.
+    /// Runs a disk job on a blocking thread.
     fn disk_work(&mut self, job: JobId, work: DiskWork) {
         let disk = Arc::clone(&self.disk);
         let notes = self.notes_out.clone();
         tokio::task::spawn_blocking(move || {
             let done = disk.perform(work);
-            // Nobody listens any more only when the driver is gone.
+            // Sending fails only when the driver is gone.
             let _ = notes.blocking_send(Note::Input(Input::Disk { job, done }));
         });
     }
@@ -371,7 +372,7 @@ impl Driver {
             }
             _ => {}
         }
-        // A user who does not listen wants no events; the work goes on.
+        // If the user has dropped the event channel, the work goes on without events.
         let _ = self.events.send(event).await;
     }
 
@@ -455,8 +456,8 @@ impl Driver {
                 self.links.insert(up.id, task);
                 self.input(input);
             }
-            // The link's stream tells the same after everything that still came through it; that is the moment which
-            // counts. This one only knows better why.
+            // The link's stream reports the same, after everything that still arrived on it, and that report is the one
+            // that counts. This event only has the better reason.
             TransportEvent::LinkDown { link, reason } => {
                 if let Some(task) = self.links.get(&link) {
                     task.explain(reason);

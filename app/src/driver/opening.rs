@@ -1,4 +1,4 @@
-//! Frames being opened or sealed on worker threads, in the order in which they come out again.
+//! Frames that are opened or sealed on worker threads; results are returned in the order of submission.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -7,12 +7,12 @@ use std::task::Poll;
 
 use tokio::task::JoinHandle;
 
-/// Frames smaller than this are worked on right where they are: a thread's wake-up costs more.
+/// Frames smaller than this many bytes are processed inline: waking a thread would cost more.
 pub(super) const INLINE: usize = 16 * 1024;
-/// Frames of one link and direction that are worked on at once.
+/// Maximum number of frames of one link and direction that are processed at once.
 const AT_ONCE: usize = 8;
 
-/// Work in progress whose results come out in the order in which it went in.
+/// A queue of tasks whose results are returned in the order of submission.
 pub(super) struct InOrder<T> {
     work: VecDeque<Slot<T>>,
 }
@@ -29,17 +29,18 @@ impl<T: Send + 'static> InOrder<T> {
         }
     }
 
-    /// Whether nothing is under way.
+    /// True if no task is queued.
     pub(super) fn is_empty(&self) -> bool {
         self.work.is_empty()
     }
 
-    /// Whether there is no room for more.
+    /// True if the queue is full.
     pub(super) fn is_full(&self) -> bool {
         self.work.len() >= AT_ONCE
     }
 
-    /// Takes in work that is worth a thread if it touches `bytes` bytes.
+    /// Queues a task that processes `bytes` bytes. It runs on a worker thread if that is at least [`INLINE`], else
+    /// inline.
     pub(super) fn push(&mut self, bytes: usize, work: impl FnOnce() -> T + Send + 'static) {
         self.work.push_back(if bytes < INLINE {
             Slot::Done(work())
@@ -48,7 +49,7 @@ impl<T: Send + 'static> InOrder<T> {
         });
     }
 
-    /// The oldest result, when it is there. Waits for ever if nothing is under way. Dropping the future loses nothing.
+    /// Returns the oldest result once it is ready. Never resolves while the queue is empty. Cancel-safe.
     pub(super) async fn next(&mut self) -> T {
         poll_fn(|cx| {
             let Some(Slot::Running(task)) = self.work.front_mut() else {
@@ -64,7 +65,7 @@ impl<T: Send + 'static> InOrder<T> {
             match result {
                 Ok(result) => Poll::Ready(result),
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // The runtime is going down, and this task with it.
+                // The runtime is shutting down, and this task with it.
                 Err(_) => Poll::Pending,
             }
         })

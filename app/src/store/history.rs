@@ -1,4 +1,4 @@
-//! The transfers that have ended, the last thousand of them: what was sent or received, with whom, and how it went.
+//! The last thousand transfers that have ended: what was sent or received, with whom, and the outcome.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, decode, encode, table};
 
-/// Transfers that are kept.
+/// Maximum number of transfers kept.
 const KEPT: u64 = 1000;
-/// By number, counting up.
+/// Key: a running number.
 const TRANSFERS: TableDefinition<u64, &[u8]> = TableDefinition::new("transfers");
 
 /// A transfer that has ended.
@@ -18,61 +18,61 @@ const TRANSFERS: TableDefinition<u64, &[u8]> = TableDefinition::new("transfers")
 pub struct Transfer {
     /// When it ended, in seconds since 1970.
     pub at: u64,
-    /// Which way it went.
+    /// Sent or received.
     pub direction: Direction,
-    /// What the share was called.
+    /// The share's name.
     pub name: String,
-    /// Files that went over, or were to.
+    /// Number of files transferred, or to be transferred.
     pub files: u64,
-    /// Bytes that went over.
+    /// Number of bytes transferred.
     pub bytes: u64,
-    /// With whom: its id.
+    /// The other side's peer id.
     pub peer: Option<String>,
-    /// What they called themselves. May be empty.
+    /// The other side's own name for itself. May be empty.
     pub peer_name: String,
-    /// How it ended.
+    /// The outcome.
     pub ended: Ended,
-    /// Why, where it failed. May be empty.
+    /// The reason for a failure. May be empty.
     #[serde(default)]
     pub reason: String,
-    /// How long it took.
+    /// The transfer's duration.
     pub took: Duration,
-    /// What it went over at the end.
+    /// The path that it used at the end.
     pub path: Option<PathKind>,
-    /// The folder that it went to; none for what was sent, or written to a pipe.
+    /// The target folder; `None` if it was sent from here, or written to a pipe.
     pub folder: Option<String>,
 }
 
-/// Which way a transfer went.
+/// The direction of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// From here.
+    /// Sent by this device.
     Sent,
-    /// To here.
+    /// Received by this device.
     Received,
 }
 
-/// How a transfer ended.
+/// The outcome of a transfer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ended {
-    /// All of it is there.
+    /// Everything was transferred.
     Completed,
-    /// But for some files.
+    /// Some files are missing.
     Incomplete,
-    /// The receiver said no.
+    /// The receiver declined the offer.
     Declined,
-    /// Somebody gave up.
+    /// One side cancelled it.
     Cancelled,
-    /// The other side was lost, or it could not be done.
+    /// The other side was lost, or the transfer was impossible.
     Failed,
-    /// The other side broke the protocol.
+    /// The other side violated the protocol.
     Violation,
 }
 
 impl Store {
-    /// Notes a transfer. The oldest ones go where there are too many.
+    /// Stores a transfer, removing the oldest ones if there are too many.
     pub fn add_transfer(&self, transfer: &Transfer) -> Result<(), StoreError> {
         self.write(|transaction| {
             let mut transfers = transaction.open_table(TRANSFERS)?;
@@ -85,7 +85,7 @@ impl Store {
         })
     }
 
-    /// The last `most` transfers, the newest last.
+    /// The last `most` transfers, newest last.
     pub fn history(&self, most: usize) -> Result<Vec<Transfer>, StoreError> {
         let mut newest_first = self.read(|transaction| {
             let Some(transfers) = table(transaction, TRANSFERS)? else {
@@ -104,7 +104,7 @@ impl Store {
         Ok(newest_first)
     }
 
-    /// Forgets all of them; how many there were.
+    /// Removes all transfers. Returns their number.
     pub fn clear_history(&self) -> Result<u64, StoreError> {
         self.write(|transaction| {
             let mut transfers = transaction.open_table(TRANSFERS)?;

@@ -1,8 +1,8 @@
-//! Which files of this device have which root: those that were fetched, and those that were shared. So that the same bytes
-//! need not be fetched again. It is a hint: what it names may be gone or changed, and whoever uses it looks.
+//! The known files of this device by root: those that were fetched, and those that were shared, so that the same bytes
+//! need not be fetched again. A hint only: the file may be gone or changed, so callers check.
 //!
-//! It is a file of its own, `known.redb`: there may be many rows, and what else is remembered should not be slower for
-//! them. It is as open and as private as the other.
+//! They have a file of their own, `known.redb`: there may be many rows, and those must not slow down the other state.
+//! It has the same format and permissions as `state.redb`.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,33 +14,33 @@ use super::{Store, StoreError, table};
 
 /// The file's name in the data folder.
 const FILE_NAME: &str = "known.redb";
-/// Files that are kept; the oldest go first.
+/// Maximum number of files kept; the oldest are removed first.
 const KEPT: u64 = 200_000;
-/// How long it is waited for another process that has it open: nothing depends on it.
+/// Timeout for opening the file while another process has it open. Short, as nothing depends on it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// By root: path, size, and when it was changed last (seconds, nanoseconds); and its number in [`AGES`].
+/// Keyed by root: path, size, modification time (seconds, nanoseconds), and key in [`AGES`].
 type Row = (&'static str, u64, i64, u32, u64);
 const FILES: TableDefinition<[u8; 32], Row> = TableDefinition::new("files");
-/// Sizes, each with the roots that have it.
+/// Sizes, each with every root of that size.
 const SIZES: TableDefinition<(u64, [u8; 32]), ()> = TableDefinition::new("sizes");
-/// Roots in the order in which they were noted.
+/// Roots in the order in which they were recorded.
 const AGES: TableDefinition<u64, [u8; 32]> = TableDefinition::new("ages");
 
-/// A file and what it was when it was noted.
+/// A file, as it was when it was recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KnownFile {
-    /// What it hashed to.
+    /// Root of its content.
     pub root: [u8; 32],
-    /// Where it was: an absolute path.
+    /// Its absolute path.
     pub path: String,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u64,
-    /// When it was changed last: seconds since 1970, and nanoseconds.
+    /// Its modification time: seconds since 1970, and nanoseconds.
     pub modified: (i64, u32),
 }
 
-/// The files that a device knows. Copies are cheap.
+/// The known files of a device. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct KnownFiles {
     store: Store,
@@ -48,7 +48,7 @@ pub struct KnownFiles {
 }
 
 impl KnownFiles {
-    /// Those that are noted in this data folder.
+    /// The files recorded in this data folder.
     pub fn in_folder(data_dir: &Path) -> Self {
         let mut store = Store::in_folder(data_dir);
         store.path = data_dir.join(FILE_NAME);
@@ -56,7 +56,7 @@ impl KnownFiles {
         Self { store, kept: KEPT }
     }
 
-    /// Notes files, each in place of what had its root before.
+    /// Records files, each replacing an earlier one with the same root.
     pub fn note(&self, files: &[KnownFile]) -> Result<(), StoreError> {
         self.store.write(|transaction| {
             let mut rows = transaction.open_table(FILES)?;
@@ -87,7 +87,7 @@ impl KnownFiles {
         })
     }
 
-    /// Which of these sizes a file has that is known.
+    /// Returns which of these sizes any known file has.
     pub fn sizes(&self, of: &BTreeSet<u64>) -> Result<BTreeSet<u64>, StoreError> {
         self.store.read(|transaction| {
             let mut known = BTreeSet::new();
@@ -104,7 +104,7 @@ impl KnownFiles {
         })
     }
 
-    /// The files that have these roots, as far as some are known.
+    /// Returns the known files with these roots.
     pub fn find(&self, roots: &[[u8; 32]]) -> Result<Vec<KnownFile>, StoreError> {
         self.store.read(|transaction| {
             let mut found = Vec::new();
@@ -164,7 +164,7 @@ mod tests {
         let mut known = KnownFiles::in_folder(folder.path());
         known.kept = 3;
         known.note(&[file(1, 1), file(2, 2), file(3, 3)]).unwrap();
-        // Noted again, it is young again.
+        // Recording it again makes it the newest.
         known.note(&[file(1, 1), file(4, 4)]).unwrap();
         let all: Vec<[u8; 32]> = (1..=4).map(|mark| [mark; 32]).collect();
         let found = known.find(&all).unwrap();

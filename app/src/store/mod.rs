@@ -1,11 +1,11 @@
-//! What a device remembers from run to run: one database, `state.redb`, in its data folder.
+//! Persistent state of a device: a database, `state.redb`, in its data folder.
 //!
-//! It knows how the file is opened, shared and begun anew; what stands in its tables is the business of the modules
-//! below, which bring definitions and records of their own. Several processes of one user may run at once, and each
-//! operation opens the file and closes it again: so nobody holds it for longer than a transaction takes, and who finds
-//! it taken waits a moment. Everything blocks: on a runtime it belongs on a thread for such things.
+//! This module opens, shares and recreates the file; the modules below define its tables and records. Several processes
+//! of one user may run at once, so each operation opens the file and closes it again: a process holds it only for the
+//! length of a transaction, and others wait a moment. All functions block: on a runtime, call them from a blocking
+//! thread.
 //!
-//! A memory is a convenience. Nothing that handover does may fail because of it: callers log what went wrong, and go on.
+//! The state is a convenience. Nothing that handover does may fail because of it: callers log errors, and go on.
 
 mod history;
 mod known_files;
@@ -41,44 +41,44 @@ pub use unfinished::{Begun, OpenShare, Unfinished};
 
 /// The file's name in the data folder.
 pub const FILE_NAME: &str = "state.redb";
-/// What is added to the name of a file that can't be used.
+/// Suffix added to the name of an unusable file.
 const DAMAGED: &str = ".damaged";
 
-/// How the tables are laid out. A file with another number is not understood.
+/// Version of the table layout. A file with another one is not usable.
 const FORMAT: u64 = 1;
-/// How records are written; see [`encode`].
+/// Version of the record encoding; see [`encode`].
 const RECORD: u32 = 1;
-/// The one row in it says how the tables are laid out.
+/// Its only row holds the version of the table layout.
 const ABOUT: TableDefinition<&str, u64> = TableDefinition::new("about");
 const FORMAT_ROW: &str = "format";
 
-/// How long a file is waited for that another process has open, and how often it is tried.
+/// Timeout for opening a file that another process has open, and the interval between attempts.
 const PATIENCE: Duration = Duration::from_secs(4);
 const TRY_EVERY: Duration = Duration::from_millis(10);
-/// Bytes of the file kept in memory while it is open. It is small.
+/// Size in bytes of the cache for an open file, which is small.
 const CACHE: usize = 4 * 1024 * 1024;
 
-/// The memory of a device. It is a path: making one opens nothing, and copies are cheap.
+/// The persistent state of a device. It holds a path only: creating one opens nothing, and clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Store {
     path: PathBuf,
     patience: Duration,
-    /// A file that could not be used was moved aside, and nobody was told yet.
+    /// True if an unusable file was moved aside and this has not been reported yet.
     moved: Arc<AtomicBool>,
 }
 
-/// Why something can't be remembered, or remembered what was.
+/// Reasons why state cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Another process has it open, and does not let go.
+    /// Another process has the file open for too long.
     #[error("{} is in use by another program", .0.display())]
     Busy(PathBuf),
-    /// The folder or the file can't be used.
+    /// The folder or the file cannot be used.
     #[error("{} can't be used: {error}", path.display())]
     File {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         error: io::Error,
     },
     /// A transaction failed.
@@ -86,7 +86,7 @@ pub enum StoreError {
     Database(Box<redb::Error>),
 }
 
-/// Whatever the database says in the middle of a transaction.
+/// Conversions from all database errors that can occur during a transaction.
 macro_rules! from_database {
     ($($error:ty),*) => {
         $(impl From<$error> for StoreError {
@@ -104,7 +104,7 @@ from_database!(
 );
 
 impl Store {
-    /// What is remembered in this data folder.
+    /// The state in this data folder.
     pub fn in_folder(data_dir: &Path) -> Self {
         Self {
             path: data_dir.join(FILE_NAME),
@@ -113,7 +113,7 @@ impl Store {
         }
     }
 
-    /// Looks something up. Where nothing was ever remembered there is nothing, and no file is made.
+    /// Runs a read transaction. If the file does not exist, returns the default and does not create it.
     pub fn read<T: Default>(
         &self,
         look: impl FnOnce(&ReadTransaction) -> Result<T, StoreError>,
@@ -126,7 +126,7 @@ impl Store {
         look(&transaction)
     }
 
-    /// Changes something: all of it, or nothing if `change` fails.
+    /// Runs a write transaction. Nothing is changed if `change` fails.
     pub fn write<T>(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<T, StoreError>,
@@ -139,20 +139,20 @@ impl Store {
         Ok(changed)
     }
 
-    /// Where a file lies that could not be used and was moved aside. Says so once.
+    /// Path of an unusable file that was moved aside. Returned once per such file.
     pub fn moved_aside(&self) -> Option<PathBuf> {
         let moved = self.moved.swap(false, Ordering::Relaxed);
         moved.then(|| self.aside())
     }
 
-    /// Where a file goes that can't be used.
+    /// The path that an unusable file is moved to.
     fn aside(&self) -> PathBuf {
         let mut aside = self.path.clone().into_os_string();
         aside.push(DAMAGED);
         aside.into()
     }
 
-    /// As `new` makes it; for its owner alone, as it may hold secrets.
+    /// Creates the data folder in the same way as the identity's; accessible to its owner only, as it may hold secrets.
     fn make_folder(&self) -> Result<(), StoreError> {
         let Some(folder) = self.path.parent() else {
             return Ok(());
@@ -167,7 +167,7 @@ impl Store {
         }
     }
 
-    /// Opens the database; one that can't be used is moved aside, and a new one begun.
+    /// Opens the database. An unusable file is moved aside, and a new one created.
     fn open(&self) -> Result<Database, StoreError> {
         let until = Instant::now() + self.patience;
         match self.open_until(until)? {
@@ -176,12 +176,12 @@ impl Store {
         }
     }
 
-    /// Moves the file aside, if it can't be used: another process may have done so by now. One at a time does it, or
-    /// the second would move away what the first has begun.
+    /// Moves the file aside if it is still unusable: another process may have replaced it by now. Only one process does
+    /// so at a time, or the second would move away what the first has created.
     fn begin_anew(&self, until: Instant) -> Result<Database, StoreError> {
         let folder = self.path.parent().unwrap_or(Path::new("."));
         let folder = File::open(folder).map_err(|error| self.unusable(error))?;
-        // Where folders can't be locked there is nothing to go by.
+        // If folders cannot be locked, go on without.
         let _ = flock(&folder, FlockOperation::LockExclusive);
         let reason = match self.open_until(until)? {
             Opened::Ready(database) => return Ok(database),
@@ -200,13 +200,13 @@ impl Store {
         }
     }
 
-    /// Opens the file, or waits for who has it.
+    /// Opens the file, waiting while another process has it open.
     fn open_until(&self, until: Instant) -> Result<Opened, StoreError> {
         loop {
             let opened = self.file().and_then(|file| {
                 let backend = FileBackend::new(file)?;
                 let mut builder = Database::builder();
-                // A disk may have changed what was written: that is to be noticed here, and not in the middle.
+                // The disk may have corrupted the file: detect that here, and not during a transaction.
                 builder.set_cache_size(CACHE);
                 builder.set_check_integrity_on_open(true);
                 builder.create_with_backend(backend)
@@ -227,7 +227,7 @@ impl Store {
         }
     }
 
-    /// The file itself, made if there is none. Nobody else may read it.
+    /// The file itself, created if missing. Accessible to its owner only.
     fn file(&self) -> Result<File, DatabaseError> {
         let file = OpenOptions::new()
             .read(true)
@@ -243,14 +243,14 @@ impl Store {
     }
 }
 
-/// What came of opening a file.
+/// The result of opening a file.
 enum Opened {
     Ready(Database),
-    /// It is no database, or not one of ours; and why.
+    /// The file is no database, or of another format. Holds the reason.
     Useless(String),
 }
 
-/// Whether it is the file that is wrong, and not the disk or the folder.
+/// True if the file's content is at fault, and not the disk or the folder.
 fn is_damage(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -258,7 +258,7 @@ fn is_damage(error: &io::Error) -> bool {
     )
 }
 
-/// Looks whether the tables are laid out as they are here; a new file is told that they are.
+/// Checks the version of the table layout, and writes it into a new file.
 fn understood(database: Database) -> Result<Opened, StoreError> {
     let transaction = database.begin_read()?;
     let format = match transaction.open_table(ABOUT) {
@@ -282,7 +282,7 @@ fn understood(database: Database) -> Result<Opened, StoreError> {
     }
 }
 
-/// A record with the version of its fields, as it is written.
+/// A record with the version of its fields, as stored.
 #[derive(Serialize, Deserialize)]
 struct Versioned<T> {
     v: u32,
@@ -290,22 +290,22 @@ struct Versioned<T> {
     record: T,
 }
 
-/// A record as the bytes of a row: JSON, with a version. Wiped when dropped, as it may hold a secret.
+/// Encodes a record for a row: JSON, with a version. Zeroized on drop, as it may hold a secret.
 ///
 /// # Panics
-/// If the record is no map with text keys: records here are structs.
+/// If the record is not a map with text keys: records here are structs.
 pub fn encode<T: Serialize>(record: &T) -> Zeroizing<Vec<u8>> {
     let bytes = serde_json::to_vec(&Versioned { v: RECORD, record });
     Zeroizing::new(bytes.expect("a struct is written to memory"))
 }
 
-/// Reads a row. Fields that are not known are ignored; `None` for what can't be read, which callers skip.
+/// Decodes a row, ignoring unknown fields. Returns `None` if it cannot be read; callers skip such rows.
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     let row: Versioned<T> = serde_json::from_slice(bytes).ok()?;
     (row.v == RECORD).then_some(row.record)
 }
 
-/// A table to read; `None` where nothing was ever written to it.
+/// Opens a table for reading; `None` if nothing was ever written to it.
 pub fn table<K: redb::Key + 'static, V: redb::Value + 'static>(
     transaction: &ReadTransaction,
     definition: TableDefinition<K, V>,

@@ -1,7 +1,7 @@
-//! The peers that were met: how they did, and which of them have agreed to be known without a code.
+//! The peers met so far: how they behaved, and which of them are paired, so that no code is needed.
 //!
-//! What is kept of a peer makes an order ([`standing`]), and opens shares between the two where both agreed. It is never
-//! a reason to trust what a peer sends.
+//! A peer's record determines its rank ([`standing`]), and opens shares between two paired devices. It is never a
+//! reason to trust what a peer sends.
 
 use std::time::Duration;
 
@@ -14,53 +14,53 @@ use zeroize::Zeroizing;
 
 use super::{Store, StoreError, decode, encode, table};
 
-/// Peers that are kept.
+/// Maximum number of peers kept.
 const KEPT: u64 = 1000;
-/// Names of one peer that are kept, and bytes of each.
+/// Maximum number of names kept per peer, and maximum bytes of each.
 const NAMES: usize = 4;
 const NAME: usize = 255;
-/// By peer id, in its binary form.
+/// Key: the peer id, in binary form.
 const PEERS: TableDefinition<&[u8], &[u8]> = TableDefinition::new("peers");
 
 /// What is known of a peer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PeerRecord {
-    /// What it called itself, the last name first. It is the peer's own word.
+    /// The peer's own names for itself, latest first. Not verified.
     pub names: Vec<String>,
-    /// When it was met first, in seconds since 1970.
+    /// When it was first met, in seconds since 1970.
     pub first_met: u64,
-    /// When it was met last.
+    /// When it was last met, in seconds since 1970.
     pub last_met: u64,
-    /// Good bytes that it brought here.
+    /// Verified bytes that it delivered.
     pub delivered: u64,
-    /// Over so much time.
+    /// The time that delivering them took.
     pub delivered_in: Duration,
     /// Bytes that were sent to it.
     pub taken: u64,
-    /// Transfers with it, either way, that were completed.
+    /// Number of completed transfers with it, in either direction.
     pub completed: u32,
-    /// Those that were not, by no wish of anybody here.
+    /// Number of failed transfers, not counting those that a user declined or cancelled.
     pub failed: u32,
-    /// Pieces from it that did not match their root.
+    /// Number of its pieces that did not match their root.
     pub bad: u32,
-    /// How often it broke the protocol.
+    /// Number of protocol violations.
     pub violations: u32,
-    /// Good bytes that came through it as a relay, from whomever.
+    /// Verified bytes received through it as a relay, from any peer.
     pub carried: u64,
-    /// Connections through it that ended while they were in use.
+    /// Number of connections through it that ended while they were in use.
     pub cuts: u32,
-    /// What was agreed on, if it may come and be called on without a code.
+    /// The pairing, if the peers may connect without a code.
     pub pair: Option<Pair>,
 }
 
 impl PeerRecord {
-    /// What it calls itself. Empty if it never said.
+    /// The peer's latest name for itself. Empty if it never gave one.
     pub fn name(&self) -> &str {
         self.names.first().map_or("", String::as_str)
     }
 
-    /// Bytes a second that it brought, on average.
+    /// Average rate at which it delivered, in bytes a second. `None` below 50 ms of delivery time.
     pub fn speed(&self) -> Option<u64> {
         let millis = self.delivered_in.as_millis();
         (millis >= 50).then(|| {
@@ -83,13 +83,13 @@ impl PeerRecord {
     }
 }
 
-/// What two devices have agreed on who know each other.
+/// A pairing of two devices.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pair {
-    /// Which identity of this device agreed. Another one can't keep its word.
+    /// The identity of this device that was paired. Another identity cannot use the pairing.
     #[serde(with = "as_text")]
     pub us: PeerId,
-    /// What both know.
+    /// The secret that both devices share.
     #[serde(with = "as_hex")]
     pub secret: PairSecret,
 }
@@ -140,38 +140,38 @@ mod as_hex {
     }
 }
 
-/// What one transfer, or a part of it, adds to what is known of a peer.
+/// What one transfer, or a part of it, adds to a peer's record.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Meeting {
-    /// What it calls itself, if it said so.
+    /// The peer's own name for itself, if it gave one.
     pub name: String,
-    /// Good bytes that it brought, and in how much time.
+    /// Verified bytes that it delivered, and the time that this took.
     pub delivered: u64,
     /// See [`Meeting::delivered`].
     pub delivered_in: Duration,
-    /// Bytes that it was sent.
+    /// Bytes that were sent to it.
     pub taken: u64,
-    /// Whether the transfer was completed; `None` if somebody did not want it any more.
+    /// True if the transfer was completed; `None` if a user declined or cancelled it.
     pub completed: Option<bool>,
-    /// Pieces that did not match their root.
+    /// Number of pieces that did not match their root.
     pub bad: u32,
-    /// How often it broke the protocol.
+    /// Number of protocol violations.
     pub violations: u32,
-    /// Good bytes that came through it as a relay, and connections through it that ended while they were in use.
+    /// Verified bytes received through it as a relay, and the number of connections through it that ended while in use.
     pub carried: u64,
     /// See [`Meeting::carried`].
     pub cuts: u32,
 }
 
-/// How a peer has done: more is better, a stranger has 0. For the order in which sources and relays are tried, and for
-/// nothing else. Who broke the protocol comes behind all who did not.
+/// The reputation of a peer: higher is better, an unknown peer has 0. Used only to order the sources and relays to try.
+/// A peer with protocol violations ranks below all without.
 pub fn standing(record: &PeerRecord) -> i32 {
     const BROKE_IT: i32 = -1_000_000;
     let count = |number: u32, most: u32| i32::try_from(number.min(most)).unwrap_or(0);
     if record.violations > 0 {
         return BROKE_IT - count(record.violations, 1000);
     }
-    // Twice the speed is as good as one transfer more.
+    // Twice the speed counts as much as one more transfer.
     let kib = record.speed().unwrap_or(0) / 1024;
     let speed = count(kib.checked_ilog2().unwrap_or(0), 30);
     count(record.completed, 50) + speed + relaying(record)
@@ -179,14 +179,14 @@ pub fn standing(record: &PeerRecord) -> i32 {
         - 20 * count(record.bad, 50)
 }
 
-/// How well a peer relays: by how much comes through it before it cuts a connection. Most relays do after 128 KiB, and are
-/// neither better nor worse than one that is not known.
+/// The reputation of a relay: from the bytes that it carries per connection that it cuts. Most relays cut after 128
+/// KiB, and rank like an unknown one.
 fn relaying(record: &PeerRecord) -> i32 {
     const USUAL: i32 = 7;
     let each = record.carried / (u64::from(record.cuts) + 1) / 1024;
     let doublings = each.checked_ilog2().unwrap_or(0);
     let better = i32::try_from(doublings).unwrap_or(0) - USUAL;
-    // Who was soon not needed any more has done nothing wrong.
+    // A relay that was soon not needed any more has done nothing wrong.
     if record.cuts == 0 {
         better.max(0)
     } else {
@@ -195,8 +195,8 @@ fn relaying(record: &PeerRecord) -> i32 {
 }
 
 impl Store {
-    /// Notes what became of a meeting at `now`, in seconds since 1970. With `known_only` a peer of whom nothing is known
-    /// stays unknown: what strangers do at the door must not push out those who were met.
+    /// Adds a meeting at `now`, in seconds since 1970. With `known_only`, an unknown peer is not recorded: failed
+    /// attempts of strangers must not push out peers that were met.
     pub fn meet(
         &self,
         peer: PeerId,
@@ -224,7 +224,7 @@ impl Store {
         })
     }
 
-    /// Keeps what was agreed on with a peer, in place of what was agreed on before.
+    /// Stores a pairing with a peer, replacing any earlier one.
     pub fn pair(&self, peer: PeerId, name: &str, pair: &Pair, now: u64) -> Result<(), StoreError> {
         self.change(peer, now, false, |record| {
             record.is_called(name);
@@ -258,7 +258,7 @@ impl Store {
         })
     }
 
-    /// Everybody who was met, who was met last first.
+    /// All peers that were met, the latest first.
     pub fn peers(&self) -> Result<Vec<(PeerId, PeerRecord)>, StoreError> {
         let mut found = self.read(|transaction| {
             let Some(peers) = table(transaction, PEERS)? else {
@@ -276,7 +276,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Forgets a peer, and what was agreed on with it.
+    /// Removes a peer and its pairing.
     pub fn forget_peer(&self, peer: PeerId) -> Result<(), StoreError> {
         self.write(|transaction| {
             let mut peers = transaction.open_table(PEERS)?;
@@ -285,7 +285,7 @@ impl Store {
         })
     }
 
-    /// Forgets everybody; how many there were.
+    /// Removes all peers. Returns their number.
     pub fn forget_all_peers(&self) -> Result<u64, StoreError> {
         self.write(|transaction| {
             let mut peers = transaction.open_table(PEERS)?;
@@ -296,8 +296,8 @@ impl Store {
     }
 }
 
-/// Who was met longest ago goes, where there are too many; those who are known by agreement after all others, and the
-/// one that was just written never.
+/// Removes the peers met longest ago if there are too many; paired peers only after all others, and the one just
+/// written never.
 fn make_room(peers: &mut Table<&[u8], &[u8]>, written: &[u8]) -> Result<(), StoreError> {
     while peers.len()? > KEPT {
         let mut first = None;

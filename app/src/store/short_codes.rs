@@ -1,6 +1,6 @@
-//! How often the words of each short code were proved to somebody who did not know them, how often somebody guessed at them,
-//! and who has turned out to know them: so that a command that is run again does not begin to count anew, and goes to the
-//! right peer.
+//! Counts per short code: password proofs sent to peers that did not know the words, and wrong guesses by others; and
+//! the peer that proved to know the words. So a command that is run again does not start counting anew, and connects to
+//! the right peer.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,23 +12,23 @@ use serde::{Deserialize, Serialize};
 
 use super::{Store, StoreError, decode, encode, table};
 
-/// Codes that are kept; the oldest go first.
+/// Maximum number of codes kept; the oldest are removed first.
 const KEPT: usize = 1000;
-/// By the code.
+/// Key: the code.
 const CODES: TableDefinition<&str, &[u8]> = TableDefinition::new("short codes");
 
 /// What is known of one code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Proved {
-    /// Proofs that were sent and did not succeed.
+    /// Number of password proofs that were sent and did not succeed.
     pub sent: u32,
-    /// Wrong guesses at the words, where the code is one of this device's own.
+    /// Number of wrong guesses at the words, if this device issued the code.
     pub guessed: u32,
     /// The peer that knows the words.
     pub sharer: Option<PeerId>,
 }
 
-/// The same as it is written.
+/// The same, as stored.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Row {
     /// When it was written, in seconds since 1970.
@@ -39,20 +39,20 @@ struct Row {
     sharer: Option<String>,
 }
 
-/// The short codes that a device has used. Copies are cheap.
+/// The short codes that a device has used. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct ShortCodes {
     store: Store,
 }
 
 impl ShortCodes {
-    /// Those that are noted in this data folder.
+    /// The codes recorded in this data folder.
     pub fn in_folder(data_dir: &Path) -> Self {
         let store = Store::in_folder(data_dir);
         Self { store }
     }
 
-    /// What is known of a code.
+    /// Returns what is known of a code.
     pub fn of(&self, code: &ShortCode) -> Result<Proved, StoreError> {
         self.store.read(|transaction| {
             let Some(rows) = table(transaction, CODES)? else {
@@ -68,8 +68,8 @@ impl ShortCodes {
         })
     }
 
-    /// One more proof is to be sent: counted durably, whichever process of this device sends it. How many that makes; one
-    /// beyond `most` is told and not noted, for it will not be sent.
+    /// Counts a password proof that is about to be sent, durably and across all processes of this device. Returns the
+    /// new count. One beyond `most` is returned but not stored, as that proof will not be sent.
     pub fn count(&self, code: &ShortCode, most: u32) -> Result<u32, StoreError> {
         let mut makes = 0;
         self.change(code, |row| {
@@ -79,17 +79,17 @@ impl ShortCodes {
         Ok(makes)
     }
 
-    /// Somebody has guessed wrong at the words.
+    /// Counts a wrong guess at the words.
     pub fn guessed(&self, code: &ShortCode) -> Result<(), StoreError> {
         self.change(code, |row| row.guessed = row.guessed.saturating_add(1))
     }
 
-    /// A proof that was counted is not sent after all.
+    /// Uncounts a password proof that was not sent after all.
     pub fn not_sent(&self, code: &ShortCode) -> Result<(), StoreError> {
         self.change(code, |row| row.sent = row.sent.saturating_sub(1))
     }
 
-    /// A proof that was counted has succeeded at this peer.
+    /// Uncounts a password proof that has succeeded, and records the peer that knows the words.
     pub fn succeeded(&self, code: &ShortCode, sharer: PeerId) -> Result<(), StoreError> {
         self.change(code, |row| {
             row.sent = row.sent.saturating_sub(1);
@@ -97,7 +97,7 @@ impl ShortCodes {
         })
     }
 
-    /// Changes what is noted of a code.
+    /// Changes the row of a code.
     fn change(&self, code: &ShortCode, change: impl FnOnce(&mut Row)) -> Result<(), StoreError> {
         self.store.write(|transaction| {
             let mut rows = transaction.open_table(CODES)?;
@@ -151,7 +151,7 @@ mod tests {
         for sent in 1..=4 {
             assert_eq!(codes.count(&code, 5).unwrap(), sent);
         }
-        // A proof that is not sent does not count: one too many, or one that was not needed.
+        // A proof that is not sent does not count: one beyond the maximum, or one that was not needed.
         assert_eq!(codes.count(&code, 4).unwrap(), 5);
         assert_eq!(codes.of(&code).unwrap().sent, 4);
         codes.count(&code, 5).unwrap();

@@ -56,7 +56,7 @@ fn a_change_that_fails_changes_nothing() {
     assert_eq!(count(&store).unwrap(), 1);
 }
 
-/// The number of calls that the test below makes of itself, in processes of their own.
+/// Number of processes in which the test below runs itself, and of writes by each.
 const PROCESSES: u64 = 3;
 const CALLS: u64 = 6;
 const FOLDER: &str = "HANDOVER_TEST_STORE";
@@ -119,7 +119,7 @@ fn a_file_that_is_no_database_is_moved_aside_and_told_once() {
     assert_eq!(count_up(&store).unwrap(), 2);
 }
 
-/// Wherever it is damaged, it is noticed or does no harm.
+/// Wherever the file is damaged, the damage is detected or harmless.
 #[test]
 fn a_database_with_bytes_changed_or_cut_off_never_stands_in_the_way() {
     let (_folder, store) = store();
@@ -133,7 +133,7 @@ fn a_database_with_bytes_changed_or_cut_off_never_stands_in_the_way() {
         if step % 4 == 0 {
             bytes.truncate(whole.len() * step / 48);
         } else {
-            // Most of what matters stands in its first pages.
+            // Most of the important data is in its first pages.
             let at = step * step * 23 % bytes.len().min(1 << 16);
             bytes[at..]
                 .iter_mut()

@@ -1,5 +1,5 @@
-//! What was begun and has not ended: downloads that another run can go on with, and shares that are to be served again
-//! under the same code if their run ends without a word.
+//! Unfinished downloads, which another run can resume, and open shares, which are served again under the same code if
+//! their run ends without closing them.
 
 use handover_core::engine::OnConflict;
 use redb::{ReadableTable, TableDefinition};
@@ -9,68 +9,68 @@ use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use super::{Store, StoreError, decode, encode, table};
 
-/// Downloads and shares that are kept, each; the oldest go first.
+/// Maximum number of downloads kept, and of shares; the oldest are removed first.
 const KEPT: usize = 100;
-/// By the folder and the manifest.
+/// Key: folder and manifest.
 const DOWNLOADS: TableDefinition<&str, &[u8]> = TableDefinition::new("unfinished downloads");
-/// By what is shared and how.
+/// Key: what is shared and how.
 const SHARES: TableDefinition<&str, &[u8]> = TableDefinition::new("open shares");
 
-/// The command that began it.
+/// The command line that started a transfer.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Begun {
-    /// When, in seconds since 1970.
+    /// The start time, in seconds since 1970.
     pub at: u64,
-    /// In which folder.
+    /// The working directory.
     pub cwd: String,
-    /// With which arguments, without any code.
+    /// The arguments, without any code.
     pub args: Vec<String>,
 }
 
-/// A download.
+/// An unfinished download.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfinished {
-    /// How it was begun.
+    /// The command that started it.
     pub begun: Begun,
-    /// What it is called.
+    /// The share's name.
     pub name: String,
-    /// Where it goes: an absolute path.
+    /// The target folder: an absolute path.
     pub folder: String,
-    /// What is fetched.
+    /// Id of the manifest.
     pub manifest: String,
-    /// What leads to it, whatever the code was. It opens the share: it is as secret as that.
+    /// A ticket for the share, whatever code was used. It opens the share, so it is just as secret.
     pub ticket: String,
-    /// Bytes of the share.
+    /// Size of the share, in bytes.
     pub bytes: u64,
-    /// On what terms it was accepted.
+    /// What to do with existing files, as accepted.
     pub on_conflict: OnConflict,
-    /// Whether programs may be executable.
+    /// Whether files may be executable.
     pub executables: bool,
 }
 
-/// A share.
+/// A share whose run has not ended it properly.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
 pub struct OpenShare {
-    /// How it was begun.
+    /// The command that started it.
     #[zeroize(skip)]
     pub begun: Begun,
-    /// What it is called.
+    /// The share's name.
     #[zeroize(skip)]
     pub name: String,
-    /// Who shared it: another identity can't serve it.
+    /// Peer id of the sharer: another identity can't serve it.
     #[zeroize(skip)]
     pub peer: String,
-    /// Its secret.
+    /// The share's secret.
     pub secret: [u8; 32],
-    /// Its short code, and how often that was guessed wrong.
+    /// The share's short code.
     pub short: Option<String>,
-    /// Wrong guesses so far.
+    /// Number of wrong guesses at the short code so far.
     pub wrong: u32,
-    /// Receivers that have had it all.
+    /// Number of receivers that have completed it.
     pub completed: u32,
-    /// When it ends, in seconds since 1970.
+    /// Expiry time, in seconds since 1970.
     pub expires: Option<u64>,
-    /// What was listed: paths, sizes, times. Nothing where there was too much.
+    /// The scan's paths, sizes and times. Empty if there were too many.
     #[zeroize(skip)]
     pub listing: Vec<(String, u64, i64, u32)>,
 }
@@ -85,14 +85,14 @@ impl std::fmt::Debug for OpenShare {
 }
 
 impl Unfinished {
-    /// What it is stored under.
+    /// The key of its row.
     pub fn key(&self) -> String {
         format!("{}\0{}", self.folder, self.manifest)
     }
 }
 
 impl Store {
-    /// Remembers a download, in place of what was known of it.
+    /// Stores a download, replacing its earlier row.
     pub fn begin_download(&self, download: &Unfinished) -> Result<(), StoreError> {
         self.put(
             DOWNLOADS,
@@ -102,29 +102,29 @@ impl Store {
         )
     }
 
-    /// A download is over.
+    /// Removes a download that is over.
     pub fn end_download(&self, key: &str) -> Result<(), StoreError> {
         self.remove(DOWNLOADS, key)
     }
 
-    /// Downloads that have not ended, the oldest first.
+    /// The unfinished downloads, oldest first.
     pub fn unfinished(&self) -> Result<Vec<Unfinished>, StoreError> {
         let mut all: Vec<Unfinished> = self.all(DOWNLOADS)?.into_iter().map(|(_, of)| of).collect();
         all.sort_by_key(|download| download.begun.at);
         Ok(all)
     }
 
-    /// Remembers a share, in place of what was known of it.
+    /// Stores a share, replacing its earlier row.
     pub fn open_share(&self, key: &str, share: &OpenShare) -> Result<(), StoreError> {
         self.put(SHARES, key, share, |share: &OpenShare| share.begun.at)
     }
 
-    /// A share has ended in order.
+    /// Removes a share that has ended properly.
     pub fn close_share(&self, key: &str) -> Result<(), StoreError> {
         self.remove(SHARES, key)
     }
 
-    /// Shares that have not ended in order, with their keys, the oldest first.
+    /// Shares that have not ended properly, with their keys, oldest first.
     pub fn open_shares(&self) -> Result<Vec<(String, OpenShare)>, StoreError> {
         let mut all: Vec<(String, OpenShare)> = self.all(SHARES)?;
         all.sort_by_key(|(_, share)| share.begun.at);

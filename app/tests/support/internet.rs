@@ -1,16 +1,16 @@
-//! An internet of two nodes and two gateways, with one host behind each, NAT by the kernel.
+//! An internet of two nodes and two gateways, with one host behind each gateway and NAT by the kernel.
 
 use super::places::Places;
 use super::{Outcome, Process, Scene, Sender, eventually, noise};
 
-/// All of it goes when this does.
+/// Dropping this removes all of it.
 pub struct Internet {
     nodes: Vec<(Process, Vec<String>)>,
     pub places: Places,
 }
 
 impl Internet {
-    /// With these rules for packets at the two gateways, whose sides are called `lan` and `wan`.
+    /// Creates it with these packet filter rules at the two gateways, whose interfaces are called `lan` and `wan`.
     pub fn new(mark: &str, scene: &Scene, rules: [&str; 2]) -> Self {
         let places = Places::new(mark, &["net", "n1", "n2", "g1", "g2", "h1", "h2"]);
         places.ip("net", "link add name middle type bridge");
@@ -69,8 +69,8 @@ impl Internet {
         nodes
     }
 
-    /// Hands a file from the first host to the second by short code; `ready` is waited for before the second begins. What
-    /// the receiver told, and the sharer.
+    /// Transfers a file from the first host to the second by short code; calls `ready` before the second one starts.
+    /// Returns the receiver's outcome, and the sharer.
     pub fn hand_over(
         &self,
         scene: &Scene,
@@ -110,7 +110,7 @@ fn gateway(places: &Places, number: u32, rules: &str) {
     places.rules(&gateway, rules);
 }
 
-/// The paths that a receiver connected by.
+/// The paths that a receiver connected over.
 pub fn connected(got: &Outcome) -> Vec<String> {
     let events = got.events().into_iter();
     let connected = events.filter(|event| event["event"] == "connected");

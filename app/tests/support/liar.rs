@@ -1,5 +1,5 @@
-//! A source that lies: the engine as it ships, over a real network and disk, driven by a loop that spoils a byte of all
-//! content before it is sealed.
+//! A source that sends wrong content: the real engine, over a real network and disk, driven by a loop that changes one
+//! byte of all content before it is sealed.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::mpsc as blocking;
@@ -28,7 +28,7 @@ use super::{Scene, peer};
 
 const DOWNLOAD: DownloadId = DownloadId(1);
 
-/// A liar on a thread of its own; dropping it ends it.
+/// A lying source on a thread of its own. Dropping this ends it.
 pub struct Liar {
     pub peer: PeerId,
     stop: Option<oneshot::Sender<()>>,
@@ -36,7 +36,7 @@ pub struct Liar {
 }
 
 impl Liar {
-    /// Fetches what a ticket points to, honestly. Returns when it has all of that and serves it, and lies from then on.
+    /// Fetches the ticket's share honestly. Returns when it is complete and being served, and lies from then on.
     pub fn start(scene: &Scene, ticket: &str, name: &str) -> Self {
         let ShareCode::Ticket(ticket) = ShareCode::parse(ticket).unwrap() else {
             panic!("no ticket: {ticket}");
@@ -104,17 +104,17 @@ impl Drop for Liar {
     }
 }
 
-/// What a link's reader tells.
+/// A message from a link's reader.
 enum Note {
     Body(LinkId, Vec<u8>),
     Gone(LinkId),
 }
 
-/// One link.
+/// The state of one link.
 struct Wire {
     out: mpsc::UnboundedSender<Bytes>,
     keys: Option<LinkKeys>,
-    /// Sealed frames that came.
+    /// Number of sealed frames received.
     opened: u64,
 }
 
@@ -126,9 +126,9 @@ struct Driver {
     disk: Disk,
     wires: HashMap<LinkId, Wire>,
     notes: mpsc::Sender<Note>,
-    /// For the engine, in order.
+    /// Inputs for the engine, in order.
     inputs: VecDeque<Input>,
-    /// Told once it has everything; gone as soon as it lies.
+    /// Notified once the download is complete; `None` from then on, while it lies.
     serves: Option<blocking::Sender<PeerId>>,
 }
 
@@ -144,7 +144,7 @@ impl Driver {
         }
     }
 
-    /// Gives the engine all that has come and does all it wants; when to wake it.
+    /// Passes all queued inputs to the engine and performs its outputs. Returns when to wake it.
     fn work(&mut self) -> Instant {
         loop {
             match self.engine.poll_output() {
@@ -280,7 +280,7 @@ impl Driver {
     }
 }
 
-/// Writes what is to go out on a link and cuts what comes into frames, until either side has enough.
+/// Writes a link's outgoing bytes and splits incoming ones into frames, until either side ends.
 async fn carry(
     link: LinkId,
     stream: Box<dyn Stream>,

@@ -1,8 +1,8 @@
-//! Runs the built program, as people do: peers are processes, and talk over loopback.
+//! Runs the built program as users do: peers are processes, and connect over loopback.
 //!
-//! Every process is killed by its id when its handle goes, whatever becomes of the test.
+//! Every process is killed by its id when its handle is dropped, whatever the outcome of the test.
 
-// Every test file uses another part of this, and is a crate of its own.
+// Every test file is a crate of its own, and uses a different part of this module.
 #![allow(dead_code, unreachable_pub)]
 
 pub mod internet;
@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-/// How long anything may take before a test gives up on it.
+/// Timeout for every step of a test.
 pub const PATIENCE: Duration = Duration::from_secs(40);
 
-/// A folder for a test, which goes with it.
+/// A test's folder, removed when this is dropped.
 pub struct Scene(tempfile::TempDir);
 
 impl Scene {
@@ -37,7 +37,7 @@ impl Scene {
         self.0.path().join(name)
     }
 
-    /// A file with such bytes.
+    /// Creates a file with this content.
     pub fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -45,7 +45,7 @@ impl Scene {
         path
     }
 
-    /// The program, with an identity of its own under `peer`, that lets loopback through.
+    /// The program, with an identity of its own under `peer`, with loopback allowed.
     pub fn handover(&self, peer: &str, arguments: &[&str]) -> Command {
         let mut command = self.bare(arguments);
         command.arg("--data-dir").arg(self.path(peer));
@@ -55,7 +55,7 @@ impl Scene {
         command
     }
 
-    /// The program with these arguments alone.
+    /// The program with these arguments only.
     pub fn bare(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_handover"));
         command
@@ -77,7 +77,7 @@ impl Scene {
         Sender::start(command)
     }
 
-    /// Fetches into the folder `to`, accepting what comes.
+    /// Fetches into the folder `to`, accepting every offer.
     pub fn get(&self, code: &str, to: &str, options: &[&str]) -> Command {
         let mut command = self.handover(&format!("receiver of {to}"), &["get", "--yes", "--json"]);
         command
@@ -89,7 +89,7 @@ impl Scene {
     }
 }
 
-/// A command that is run by another one, in its folder and with its variables. What it prints is collected.
+/// A command run by another one, in the first one's folder and with its variables. Its output is collected.
 pub fn run_by(mut outer: Command, command: &Command) -> Command {
     outer.arg(command.get_program()).args(command.get_args());
     if let Some(folder) = command.get_current_dir() {
@@ -108,7 +108,7 @@ pub fn run_by(mut outer: Command, command: &Command) -> Command {
     outer
 }
 
-/// Bytes with no short period, others for every seed.
+/// Bytes without a short period, different for every seed.
 pub fn noise(len: usize, seed: u32) -> Vec<u8> {
     let mut state = 0x9e37_79b9_u32 ^ seed.wrapping_mul(0x85eb_ca6b) | 1;
     let next = || {
@@ -125,7 +125,7 @@ pub fn noise(len: usize, seed: u32) -> Vec<u8> {
     bytes
 }
 
-/// What a process left behind.
+/// Exit code and output of a process.
 #[derive(Debug)]
 pub struct Outcome {
     pub exit: Option<i32>,
@@ -134,7 +134,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// What was printed with `--json`.
+    /// The events printed with `--json`.
     pub fn events(&self) -> Vec<Value> {
         let text = std::str::from_utf8(&self.stdout).unwrap();
         text.lines()
@@ -142,7 +142,7 @@ impl Outcome {
             .collect()
     }
 
-    /// The first event of this name.
+    /// The first event with this name.
     pub fn event(&self, name: &str) -> Value {
         let found = self
             .events()
@@ -187,7 +187,7 @@ impl Process {
         self.child.id()
     }
 
-    /// Its standard input, if that is a pipe.
+    /// Writes to its standard input, which must be a pipe.
     pub fn type_in(&mut self, bytes: &[u8]) {
         let stdin = self.child.stdin.as_mut().unwrap();
         stdin.write_all(bytes).unwrap();
@@ -197,7 +197,7 @@ impl Process {
         kill_process(pid(&self.child), signal).unwrap();
     }
 
-    /// Waits until it handles a signal by itself.
+    /// Waits until it has a handler for a signal.
     #[track_caller]
     pub fn await_handler(&self, signal: Signal) {
         let status = format!("/proc/{}/status", self.id());
@@ -209,7 +209,7 @@ impl Process {
         });
     }
 
-    /// Ends it without a warning, as a power cut does.
+    /// Kills it without warning, like a power cut.
     pub fn kill(mut self) -> Outcome {
         self.child.kill().unwrap();
         self.wait()
@@ -254,7 +254,7 @@ impl Drop for Process {
     }
 }
 
-/// Runs a command to its end.
+/// Runs a command until it ends.
 #[track_caller]
 pub fn run(command: Command) -> Outcome {
     Process::start(command).wait()
@@ -277,7 +277,7 @@ impl Sender {
         sender
     }
 
-    /// Starts it, and leaves all its events to be read.
+    /// Starts a command without reading any of its events.
     pub fn start_unopened(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let (told, events) = channel();
@@ -303,7 +303,7 @@ impl Sender {
         self.child.id()
     }
 
-    /// Waits until a short code is there and the DHT knows of it, in whichever order; the code.
+    /// Waits until there is a short code and it is announced in the DHT, in either order. Returns the code.
     #[track_caller]
     pub fn await_announced_code(&mut self) -> String {
         let (mut code, mut announced) = (None, false);
@@ -315,7 +315,7 @@ impl Sender {
         code.unwrap()
     }
 
-    /// The code of this kind: `code`, `short` or `legacy`. It may come later than others.
+    /// Waits for the code of this kind: `code`, `short` or `legacy`. It may come later than others.
     #[track_caller]
     pub fn await_code(&mut self, kind: &str) -> String {
         loop {
@@ -326,13 +326,13 @@ impl Sender {
         }
     }
 
-    /// The next event of this name; those before it are skipped.
+    /// Returns the next event with this name, skipping others.
     #[track_caller]
     pub fn await_event(&mut self, name: &str) -> Value {
         self.await_any(&[name])
     }
 
-    /// The next event of any of these names.
+    /// Returns the next event with any of these names.
     #[track_caller]
     fn await_any(&mut self, names: &[&str]) -> Value {
         let until = Instant::now() + PATIENCE;
@@ -362,17 +362,17 @@ impl Sender {
         kill_process(pid(&self.child), signal).unwrap();
     }
 
-    /// Ends it without a warning.
+    /// Kills it without warning.
     pub fn kill(mut self) {
         put_down(&mut self.child);
     }
 
-    /// Whether it has ended by itself.
+    /// True if it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Its exit code, and what it wrote to standard error.
+    /// Waits for its end. Returns its exit code and standard error output.
     #[track_caller]
     pub fn wait(mut self) -> (Option<i32>, String) {
         let exit = end_of(&mut self.child, PATIENCE).expect("the sender did not end in time");
@@ -391,7 +391,7 @@ impl Drop for Sender {
     }
 }
 
-/// Waits until something holds.
+/// Waits until a condition holds.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
@@ -405,7 +405,7 @@ fn pid(child: &Child) -> Pid {
     Pid::from_child(child)
 }
 
-/// The exit code of a process that ends in time; the inner `None` if a signal ended it.
+/// The exit code of a process, or `None` after a timeout; the inner `None` means that a signal ended it.
 #[allow(clippy::option_option)]
 fn end_of(child: &mut Child, patience: Duration) -> Option<Option<i32>> {
     let until = Instant::now() + patience;
@@ -434,17 +434,17 @@ fn collect(mut output: impl Read + Send + 'static) -> JoinHandle<Vec<u8>> {
     })
 }
 
-/// A node of a private network: bootstrap, DHT server and relay. It is killed when its handle goes.
+/// A node of a private network: bootstrap, DHT server and relay. Killed when this is dropped.
 pub struct Node {
     child: Child,
-    /// Where others begin.
+    /// Its address, for use as bootstrap node.
     pub address: String,
     metrics: std::net::SocketAddr,
 }
 
 impl Node {
     pub fn start(scene: &Scene, name: &str, options: &[&str]) -> Self {
-        // A port that is free now is free in a moment too, or the node says so and the test fails.
+        // Another program could take the free port in between; then the node says so and the test fails.
         let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let metrics = probe.local_addr().unwrap();
         drop(probe);
@@ -466,7 +466,7 @@ impl Node {
         }
     }
 
-    /// One of its counters.
+    /// The value of one of its counters.
     pub fn counter(&self, name: &str) -> u64 {
         let mut socket = std::net::TcpStream::connect(self.metrics).unwrap();
         socket.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! A peer in the test's own process, by the library.
+//! A peer in the test's own process, through the library.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use handover::{Config, UnifiedP2PManager};
 use handover_core::engine::{AcceptTerms, DownloadId, DownloadOutcome, Event, OnConflict};
 use tokio::sync::mpsc;
 
-/// One that meets others over loopback alone.
+/// Configuration of a peer that connects over loopback only.
 pub fn config(data_dir: PathBuf) -> Config {
     Config {
         data_dir,
@@ -18,7 +18,7 @@ pub fn config(data_dir: PathBuf) -> Config {
     }
 }
 
-/// Accepts what is offered until all of these have completed; how long the longest took.
+/// Accepts every offer until all of these downloads have completed. Returns how long the longest took.
 pub async fn await_all(
     manager: &UnifiedP2PManager,
     events: &mut mpsc::Receiver<Event>,

@@ -1,4 +1,4 @@
-//! Computers and routers made of network namespaces, and cables between them, by the `ip` program. Making them takes
+//! Computers and routers made of network namespaces, and cables between them, created with the `ip` program. Requires
 //! [`NEEDS`].
 
 use std::process::Command;
@@ -9,17 +9,18 @@ use handover_test_needs::{NFT, Need};
 
 use super::Sender;
 
-/// Needed by tests of them.
+/// Requirements of tests that use places.
 pub const NEEDS: &[Need] = &[Need::Namespaces, NFT];
 
-/// Places with names of this process's own. They go when this does; what runs in them goes on without a network.
+/// Network namespaces with names of this process's own. Dropping this removes them; processes in them continue without
+/// a network.
 pub struct Places {
     mark: String,
     names: Vec<&'static str>,
 }
 
 impl Places {
-    /// `mark` tells the places of one test from those of others.
+    /// Creates the places. `mark` distinguishes those of one test from those of others.
     pub fn new(mark: &str, names: &[&'static str]) -> Self {
         let places = Self {
             mark: format!("hp{}{mark}", std::process::id()),
@@ -41,7 +42,7 @@ impl Places {
         ip(&format!("-n {} {arguments}", self.name(place)));
     }
 
-    /// A cable from one place to another: at each end an interface of this name that is up.
+    /// Connects two places by a cable: an interface with the given name at each end, both up.
     pub fn cable(&self, ends: [(&str, &str); 2]) {
         let [(one, at_one), (other, at_other)] = ends;
         let there = self.name(other);
@@ -54,7 +55,7 @@ impl Places {
         }
     }
 
-    /// Gives an interface an address, with no time of probation if that is one of IPv6.
+    /// Assigns an address to an interface, without duplicate address detection for IPv6.
     pub fn address(&self, place: &str, interface: &str, address: &str) {
         let at_once = if address.contains(':') { " nodad" } else { "" };
         self.ip(
@@ -63,7 +64,7 @@ impl Places {
         );
     }
 
-    /// A place passes on what is not for it.
+    /// Enables forwarding at a place.
     pub fn forwards(&self, place: &str) {
         self.shell(
             place,
@@ -71,19 +72,19 @@ impl Places {
         );
     }
 
-    /// Gives a place rules for packets, as `nft` takes them.
+    /// Sets a place's packet filter rules, in `nft` syntax.
     pub fn rules(&self, place: &str, rules: &str) {
         self.shell(place, &format!("nft -f - <<'RULES'\n{rules}\nRULES"));
     }
 
-    /// A command at a place, with its outputs collected.
+    /// A command to be run at a place, with its outputs collected.
     pub fn at(&self, place: &str, command: &Command) -> Command {
         let mut inside = Command::new("ip");
         inside.args(["netns", "exec", &self.name(place)]);
         super::run_by(inside, command)
     }
 
-    /// Runs a line of shell at a place; what it printed.
+    /// Runs a line of shell at a place, and returns its output.
     pub fn shell(&self, place: &str, line: &str) -> String {
         let mut shell = Command::new("sh");
         shell.args(["-c", line]);
@@ -104,7 +105,7 @@ impl Drop for Places {
     }
 }
 
-/// Runs `ip` with arguments that have no spaces in them.
+/// Runs `ip` with arguments that contain no spaces.
 fn ip(arguments: &str) {
     let output = Command::new("ip").args(arguments.split(' ')).output();
     let output = output.expect("the ip program; Debian's package is iproute2");
@@ -112,7 +113,7 @@ fn ip(arguments: &str) {
     assert!(output.status.success(), "ip {arguments}: {words}");
 }
 
-/// Waits for a ticket whose addresses are as wanted; the ticket.
+/// Waits for a ticket with the wanted addresses, and returns it.
 pub fn await_ticket(sender: &mut Sender, wanted: impl Fn(&[Multiaddr]) -> bool) -> String {
     loop {
         let open = sender.await_event("share_open");
@@ -123,7 +124,7 @@ pub fn await_ticket(sender: &mut Sender, wanted: impl Fn(&[Multiaddr]) -> bool) 
     }
 }
 
-/// An address begins with this IP address.
+/// True if the address begins with this IP address.
 pub fn names(address: &Multiaddr, ip: &str) -> bool {
     address.to_string().split('/').nth(2) == Some(ip)
 }

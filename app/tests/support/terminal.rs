@@ -1,4 +1,4 @@
-//! A person at a terminal: standard input and standard error of the program are one.
+//! A user at a terminal, which is the program's standard input and standard error.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -10,12 +10,12 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use super::{PATIENCE, end_of, put_down};
 
-/// The program, as a person sees it.
+/// The program, as the user sees it.
 pub struct Terminal {
     child: Child,
     keyboard: File,
     shown: Receiver<Vec<u8>>,
-    /// All that was shown, and up to where it was read.
+    /// Everything shown so far, and how far it was read.
     screen: String,
     read: usize,
 }
@@ -33,7 +33,7 @@ impl Terminal {
             .stderr(Stdio::from(far))
             .stdout(Stdio::null());
         let child = command.spawn().unwrap();
-        // It holds the far end, and the near end is told of no end before every such handle is closed.
+        // The command holds the far end, and the near end sees no end of file until all such handles are closed.
         drop(command);
         let keyboard = File::from(near);
         let mut display = keyboard.try_clone().unwrap();
@@ -55,7 +55,7 @@ impl Terminal {
         }
     }
 
-    /// Waits until this is shown, after what was waited for before.
+    /// Waits until `text` is shown, after the text waited for before.
     #[track_caller]
     pub fn sees(&mut self, text: &str) {
         let until = Instant::now() + PATIENCE;
@@ -78,7 +78,7 @@ impl Terminal {
             .unwrap();
     }
 
-    /// Its exit code, and all that it has shown.
+    /// Waits for its end. Returns its exit code and everything that it has shown.
     #[track_caller]
     pub fn ends(mut self) -> (Option<i32>, String) {
         let exit = end_of(&mut self.child, PATIENCE)

@@ -1,4 +1,4 @@
-//! Folders to hand over, and what came of them.
+//! Folders to transfer, and comparison of the result.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use super::noise;
 
-/// Whatever stands at a path, as it matters.
+/// What exists at a path, as far as tests compare it.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Thing {
     Folder {
@@ -23,7 +23,7 @@ pub enum Thing {
     Symlink(String),
 }
 
-/// A file's bytes, which nobody wants to read in a failed test.
+/// A file's content, abbreviated in the output of a failed test.
 #[derive(PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
@@ -44,7 +44,7 @@ pub fn read(root: &Path) -> BTreeMap<String, Thing> {
     things
 }
 
-/// The names below a folder; none if there is no such folder.
+/// All paths below a folder; empty if the folder does not exist.
 pub fn names(root: &Path) -> Vec<String> {
     if root.exists() {
         read(root).into_keys().collect()
@@ -88,14 +88,14 @@ fn walk(root: &Path, below: &str, things: &mut BTreeMap<String, Thing>) {
     }
 }
 
-/// Gives a file or folder a mode and an age.
+/// Sets the mode and modification time of a file or folder.
 pub fn touch(path: &Path, mode: u32, seconds: u64) {
     let age = SystemTime::UNIX_EPOCH + Duration::new(seconds, 123_456_789);
     File::open(path).unwrap().set_modified(age).unwrap();
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// A folder with everything in it that a file system usually has.
+/// Creates a folder with all kinds of content that a file system usually has.
 pub fn motley(root: &Path) {
     let file = |name: &str, bytes: &[u8], mode| {
         let path = root.join(name);

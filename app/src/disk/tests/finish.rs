@@ -1,4 +1,4 @@
-//! Folders, symlinks, and that nothing of the work is left over.
+//! Folders, symlinks, and that no staging data is left over.
 
 use std::os::unix::fs::symlink as plant;
 
@@ -42,7 +42,7 @@ fn folders_get_their_attributes_when_all_is_in_them() {
     }
     assert!(receiver.staging_folders().is_empty());
     receiver.assert_canary();
-    // Only root could remove what is in it as it is.
+    // With its present mode, only root could remove its content.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     fs::set_permissions(receiver.root.join("sealed"), open).unwrap();
 }

@@ -1,4 +1,4 @@
-//! Threat: a symlink planted at a component, or swapped in while a transfer runs. The canary outside never changes.
+//! Threat: a symlink planted at a component, or swapped in during a transfer. The canary outside never changes.
 
 use std::os::unix::fs::symlink as plant;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -56,7 +56,7 @@ impl Receiver {
         }
     }
 
-    /// The permission bits of the first staged file, sent with `mode`, under its final name.
+    /// The permission bits of the first staged file after publishing it with `mode`.
     fn published_mode(&self, name: &str, mode: u32) -> u32 {
         use std::os::unix::fs::PermissionsExt;
         let sent = PublishFile {
@@ -73,14 +73,14 @@ impl Receiver {
     }
 }
 
-/// What leads out of the folder, hangs, or is no file is nothing that could be adopted.
+/// A path that leads out of the folder, is not a file, or would block cannot be adopted.
 #[test]
 fn only_files_in_the_folder_are_looked_at() {
     let receiver = Receiver::staged();
     receiver.put("file", b"mine");
     symlink(receiver.canary().join("secret"), receiver.root.join("link")).unwrap();
     symlink(receiver.canary(), receiver.root.join("out")).unwrap();
-    // No program is started for it: between its fork and its exec that has the locks of other tests.
+    // Not created with a child process: between fork and exec, that would hold the locks of other tests.
     let (pipe, fifo) = (receiver.root.join("pipe"), rustix::fs::FileType::Fifo);
     rustix::fs::mknodat(rustix::fs::CWD, pipe, fifo, rustix::fs::Mode::RUSR, 0).unwrap();
     let names = ["file", "link", "out/secret", "out", "pipe", "gone"];
@@ -121,7 +121,7 @@ fn a_twin_is_copied_and_a_wrong_one_leaves_nothing() {
     let published = receiver.publish(file(1, "second")).unwrap();
     assert_eq!(published, Published::At(path("second")));
     assert!(fs::read(receiver.root.join("second")).unwrap() == content);
-    // A copy, and no second name for the same file.
+    // It is a copy, not a second name of the same file.
     receiver.put("first", b"edited in its place");
     assert!(fs::read(receiver.root.join("second")).unwrap() == content);
 }
@@ -137,7 +137,7 @@ fn what_is_noted_is_found_in_another_folder_unless_it_has_changed() {
         fs::write(&file, content).unwrap();
         let noted = Noted::new(Some(known.clone()));
         noted.note(file, file_root(content));
-        // What waits is written when it goes.
+        // Dropping it writes what is queued.
         drop(noted);
     }
     fs::write(receiver.canary().join("changed"), bytes(4999)).unwrap();
@@ -162,7 +162,7 @@ fn what_is_noted_is_found_in_another_folder_unless_it_has_changed() {
     receiver.assert_canary();
 }
 
-/// Of two equal files of a share one may be a program; the second lost what others may do with it.
+/// Of two equal files of a share the second may be a program: it gets the mode that it was sent with.
 #[test]
 fn a_twin_has_the_mode_that_it_was_sent_with() {
     use std::os::unix::fs::PermissionsExt;
@@ -182,7 +182,7 @@ fn a_twin_has_the_mode_that_it_was_sent_with() {
     assert_eq!(published.permissions().mode() & 0o777, 0o755);
 }
 
-/// The first of two equal files was a copy of a private one elsewhere, and the second for everybody to read.
+/// If the first of two equal files is a copy of a private one elsewhere, the second must not be readable by everybody.
 #[test]
 fn a_twin_of_a_private_copy_is_private() {
     use std::os::unix::fs::PermissionsExt;
@@ -200,7 +200,7 @@ fn a_twin_of_a_private_copy_is_private() {
     assert_eq!(receiver.published_mode("second", 0o755), 0o700);
 }
 
-/// The chunks of an older version that was private came into a version that everybody could read.
+/// Chunks of a private older version must not end up in a version that everybody can read.
 #[test]
 fn a_new_version_of_a_private_file_is_private() {
     use std::os::unix::fs::PermissionsExt;
@@ -216,7 +216,7 @@ fn a_new_version_of_a_private_file_is_private() {
     assert_eq!(receiver.published_mode("a", 0o644), 0o600);
 }
 
-/// Also when another run publishes it: what is withheld from others there is withheld here.
+/// Permission bits that the original withholds from others are withheld in the copy too.
 #[test]
 fn a_copy_of_a_private_file_is_private() {
     use std::os::unix::fs::PermissionsExt;
@@ -270,7 +270,7 @@ fn of_an_older_version_what_is_in_the_new_one_is_staged_in_its_new_place() {
         bytes += end - start;
     }
     assert!(new.len() - bytes < GROUP as usize, "{bytes}");
-    // Where nothing of it stands there is nothing; nor behind a symlink.
+    // If nothing exists under the name, nothing is reused; nor behind a symlink.
     symlink(receiver.root.join("file"), receiver.root.join("link")).unwrap();
     for name in ["gone", "link"] {
         assert_eq!(receiver.reuse(sought(5, name, new.len()), list.clone()), []);
@@ -279,7 +279,7 @@ fn of_an_older_version_what_is_in_the_new_one_is_staged_in_its_new_place() {
 
 const LEAF_BYTES: usize = handover_core::limits::LEAF as usize;
 
-/// A root that no file has is no reason to fail.
+/// A root that no file has is not an error.
 #[test]
 fn a_root_that_nothing_has_is_not_here() {
     let receiver = Receiver::staged();

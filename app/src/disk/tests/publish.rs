@@ -1,4 +1,4 @@
-//! Final names: what happens to what stands there already, and with what attributes files arrive.
+//! Final names: what happens to existing files there, and with which attributes files arrive.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ fn with(policy: OnConflict, file: PublishFile) -> PublishFile {
     }
 }
 
-/// Threat: silent overwrite. The name appears between the inspection and the publishing.
+/// Threat: silent overwrite. The name appears between the inspection and publishing.
 #[test]
 fn a_name_that_was_taken_meanwhile_is_treated_as_agreed() {
     for (policy, outcome, old, new) in [
@@ -36,7 +36,7 @@ fn a_name_that_was_taken_meanwhile_is_treated_as_agreed() {
         assert_eq!(receiver.read("d/file.txt"), old);
         let second = fs::read_to_string(receiver.root.join("d/file (1).txt")).ok();
         assert_eq!(second.as_deref(), new);
-        // Nothing of it is left in staging.
+        // Nothing of it is left in the staging folder.
         let staging = &receiver.staging_folders()[0];
         assert!(!staging.join("0/0").exists());
     }
@@ -91,7 +91,7 @@ fn a_folder_in_the_way_is_never_replaced() {
     receiver.write(0, 0, b"x");
     let overwritten = receiver.publish(with(OnConflict::Overwrite, file(0, "name")));
     assert!(matches!(overwritten, Err(DiskError::Other(why)) if why.contains("folder")));
-    // It is still staged, and finds its way under another name.
+    // It is still staged, and can be published under another name.
     assert_eq!(
         receiver.publish(with(OnConflict::Rename, file(0, "name"))),
         at("name (1)")
@@ -122,7 +122,7 @@ fn modes_and_times_arrive_as_they_were_sent() {
         ("open", 0o777, 4_102_444_800, 1),
         ("setuid", 0o4755, 1, 1),
     ];
-    // One by one, and many at once, which goes another way to the disk.
+    // One by one, and many at once, which syncs in a different way.
     for copies in [1, 20] {
         for (number, (name, mode, seconds, nanos)) in cases.into_iter().enumerate() {
             let first = u32::try_from(number).unwrap() * 100 + copies * 1000;

@@ -1,4 +1,4 @@
-//! Reading back what was received, to serve it.
+//! Reading back received data, to serve it.
 
 use std::os::unix::fs::symlink as plant;
 

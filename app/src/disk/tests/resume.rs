@@ -1,4 +1,4 @@
-//! What an earlier run has left, and another one finds.
+//! What an earlier run has left, and a later one finds.
 
 use handover_core::engine::{Groups, Kept, Record, Whole};
 use handover_core::limits::GROUP;
@@ -8,7 +8,7 @@ use super::*;
 
 const G: usize = GROUP as usize;
 
-/// Another run, which goes to the same folder.
+/// A second run that downloads into the same folder.
 fn again(receiver: &Receiver) -> Disk {
     let disk = Disk::default();
     disk.register_download(DOWNLOAD, DownloadTarget::Folder(receiver.root.clone()));
@@ -37,7 +37,7 @@ fn note(receiver: &Receiver, record: Record) {
     });
 }
 
-/// The first two groups of a file of three, and its journal.
+/// The first two of a file's three groups, staged, and their journal record.
 fn half_way() -> (Receiver, Groups, Vec<u8>) {
     let receiver = Receiver::staged();
     let content = bytes(2 * G + 100);
@@ -87,7 +87,7 @@ fn what_is_of_something_else_or_in_use_is_not_found_and_stays() {
     let (receiver, ..) = half_way();
     let other = again(&receiver);
     assert_eq!(inspect(&other, origin()), Kept::default(), "it is in use");
-    // Whoever fetches the same meanwhile does so beside it, without a journal.
+    // Another download of the same files into the same folder uses its own staging folder, without a journal.
     let staged = other.perform(DiskWork::Stage {
         download: DOWNLOAD,
         origin: origin(),

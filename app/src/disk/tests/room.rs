@@ -1,10 +1,10 @@
-//! Threat: names that don't fit, and folders that can't be written to. Disks of their own are in `app/tests/disks.rs`.
+//! Threat: names that don't fit, and folders that can't be written to. Full disks are tested in `app/tests/disks.rs`.
 
 use handover_test_needs::obeying_permissions;
 
 use super::*;
 
-/// The system takes 4096 bytes of a path at once; a download's own folder comes on top of what a peer may send.
+/// The system accepts 4096 bytes of a path in one call; a download's own folder comes on top of what a peer may send.
 #[test]
 fn the_longest_and_the_deepest_path_that_a_share_may_hold_arrive() {
     let receiver = Receiver::staged();

@@ -281,7 +281,7 @@ fn twenty_thousand_files_are_listed_at_once() {
     }
     let start = Instant::now();
     assert_eq!(scan(&[root]).unwrap().entries.len(), 20_021);
-    // About 50 ms without optimisation; the bound is for busy machines.
+    // About 50 ms without optimisation; the bound allows for busy machines.
     assert!(
         start.elapsed() < Duration::from_secs(5),
         "{:?}",

@@ -1,4 +1,4 @@
-//! What is read of a share, and what happens when its files don't hold still.
+//! Reading a share, and what happens if its files change meanwhile.
 
 use std::os::unix::fs::symlink;
 use std::time::{Duration, SystemTime};
@@ -159,7 +159,7 @@ fn ranges_that_are_no_leaves_of_one_group_are_refused() {
     assert_eq!(sharer.error(beyond), DiskError::NotFound);
 }
 
-/// Threat: the sharer's file changes or vanishes while it is sent. The others go on.
+/// Threat: the sharer's file changes or vanishes while it is sent. The others are still served.
 #[test]
 fn a_file_that_is_not_what_it_was_fails_alone() {
     let content = bytes(3 * LEAF as usize);
@@ -208,7 +208,7 @@ fn spoil(victim: &Path, what: &str) {
             .set_modified(SystemTime::now() + Duration::from_secs(1))
             .unwrap(),
         _ => {
-            // Of the same size, so that only its time gives it away.
+            // Of the same size, so that only its modification time differs.
             let other = victim.with_file_name("other");
             fs::write(&other, bytes(3 * LEAF as usize)).unwrap();
             let later = SystemTime::now() + Duration::from_secs(1);
@@ -239,7 +239,7 @@ fn a_folder_that_became_a_symlink_is_not_followed_out() {
     let sharer = Sharer::new(&[("folder/file", b"shared")]);
     let outside = sharer.at.path().join("outside");
     fs::create_dir(&outside).unwrap();
-    // A perfect twin, down to the time.
+    // A file of the same size, with the same modification time.
     let modified = fs::metadata(sharer.path("folder/file"))
         .unwrap()
         .modified()

@@ -1,4 +1,4 @@
-//! Before publishing: what is there, what is written where, and what is cleaned up.
+//! Before publishing: what exists, what is written where, and what is cleaned up.
 
 use std::os::unix::fs::symlink;
 
@@ -93,7 +93,7 @@ fn pieces_come_in_any_order_from_several_threads_and_twice() {
             });
         }
     });
-    // A half-finished file is never seen under its final name.
+    // An incomplete file never appears under its final name.
     assert!(receiver.tree().is_empty());
     assert_eq!(receiver.publish(file(1234, "a/big")), at("a/big"));
     assert_eq!(fs::read(receiver.root.join("a/big")).unwrap(), content);
@@ -203,7 +203,7 @@ fn a_cancelled_download_leaves_what_was_published_and_nothing_else() {
     let receiver = Receiver::staged();
     fs::create_dir(receiver.root.join("old")).unwrap();
     assert_eq!(receiver.receive(0, "kept/file", "x"), at("kept/file"));
-    // The parents are made, then the name is found to be taken: two empty folders of ours.
+    // The parents are created, then the file is removed: two empty folders of ours remain.
     fs::create_dir(receiver.root.join("kept/folder")).unwrap();
     assert_eq!(
         receiver.receive(1, "old/made/deep/file", "y"),

@@ -189,7 +189,7 @@ fn relays_that_carry_more_before_they_cut_come_first() {
     ];
     let standings = best_first.map(|record| standing(&record));
     assert!(standings.is_sorted_by(|a, b| a > b), "{standings:?}");
-    // The usual ones, and who was soon not needed, are like strangers.
+    // The usual relays, and one that was soon not needed, rank like unknown peers.
     assert_eq!(standing(&record(128 * 1000, 999)), 0);
     assert_eq!(standing(&record(20, 0)), 0);
 }
