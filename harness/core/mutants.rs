@@ -97,7 +97,7 @@ pub const MUTANTS: &[Mutant] = &[
         mistake: "a cancelled download says that it has ended, and goes on",
         file: "engine/download/ending.rs",
         stands: "self.end(cx, DownloadOutcome::Cancelled);",
-        instead: "cx.event(Event::DownloadEnded { download: self.id, outcome: DownloadOutcome::Cancelled });",
+        instead: "cx.event(Event::DownloadEnded { download: self.order.id, outcome: DownloadOutcome::Cancelled });",
         within: 100,
     },
     Mutant {

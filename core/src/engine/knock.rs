@@ -128,7 +128,9 @@ impl Engine {
             }
             Role::Counting(download, dial, _) => {
                 self.cx.close(link);
-                self.download(download, |download, _| download.proof_answered(peer));
+                self.download(download, |download, _| {
+                    download.finding().proofs.answered(peer)
+                });
                 self.dial_failed(download, dial, "the other side said what was not due");
             }
             Role::Knocking(download, dial, initiator) => {
@@ -310,7 +312,9 @@ impl Engine {
         if let Some(state) = self.cx.links.get_mut(link) {
             state.role = Role::Counting(id, dial, Box::new((initiator, proof)));
         }
-        self.download(id, |download, cx| download.prove(cx, link, peer, dial));
+        self.download(id, |download, cx| {
+            download.finding().prove(cx, id, (link, peer, dial))
+        });
     }
 
     /// The proof that is to go out on a link has been counted: now it does, unless it is one too many, or of no use any
@@ -322,7 +326,7 @@ impl Engine {
         };
         let is_noted = (1..=self.cx.limits.guesses).contains(&sent);
         let download = self.downloads.get_mut(&id);
-        let may = download.is_some_and(|download| download.proof_counted(sent));
+        let may = download.is_some_and(|download| download.finding().proofs.counted(sent));
         let state = self.cx.links.get(link);
         let waits = state.and_then(|state| match state.role {
             Role::Counting(_, dial, _) => Some((state.peer, dial)),
@@ -336,7 +340,7 @@ impl Engine {
         }
         if let Some((peer, dial)) = waits {
             self.cx.close(link);
-            self.download(id, |download, _| download.proof_broke(peer));
+            self.download(id, |download, _| download.finding().proofs.broke(peer));
             self.dial_failed(id, dial, "no more proofs of this code may be sent");
         }
     }
@@ -375,7 +379,7 @@ impl Engine {
         };
         let Some(keys) = keys else {
             self.cx.close(link);
-            self.download(id, |download, _| download.proof_answered(peer));
+            self.download(id, |download, _| download.finding().proofs.answered(peer));
             return self.dial_failed(
                 id,
                 dial,
@@ -385,7 +389,7 @@ impl Engine {
         if let Some(state) = self.cx.links.get_mut(link) {
             state.role = Role::Fetching(id);
         }
-        self.download(id, |download, cx| download.proved(cx, peer));
+        self.download(id, |download, cx| download.finding().proved(cx, id, peer));
         let wanted = self
             .downloads
             .get(&id)

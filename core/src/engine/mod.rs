@@ -465,7 +465,9 @@ impl Engine {
             Role::Asking(id, dial, _)
             | Role::Counting(id, dial, _)
             | Role::Knocking(id, dial, _) => {
-                self.download(id, |download, _| download.proof_answered(state.peer));
+                self.download(id, |download, _| {
+                    download.finding().proofs.answered(state.peer)
+                });
                 self.dial_failed(id, dial, "the other side does not speak this protocol");
             }
             Role::Awaiting | Role::Pairing(..) => {}
@@ -493,7 +495,7 @@ impl Engine {
             | Role::Counting(id, dial, _)
             | Role::Knocking(id, dial, _) => {
                 self.download(id, |download, cx| {
-                    download.proof_broke(state.peer);
+                    download.finding().proofs.broke(state.peer);
                     download.dial_failed(cx, dial, reason);
                 });
             }

@@ -26,9 +26,9 @@ impl Download {
             self.ask_what_is_here(cx, link);
         }
         let asker = Asker {
-            id: self.id,
-            of: self.of(),
-            piece: self.links.piece(cx, self.of(), link),
+            id: self.order.id,
+            of: self.order.transfer(),
+            piece: self.links.piece(cx, self.order.transfer(), link),
             others: self.asked_of_others(cx, link),
         };
         let (mut held, has_sharer) = (self.held(), self.links.best.is_some());

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::super::context::Context;
 use super::super::{DialId, Event, LinkId, PathKind, SinkKind, Violation};
 use super::links::Fetching;
-use super::{Download, Stage, end_search};
+use super::{Download, Stage};
 use crate::PeerId;
 use crate::limits::Limits;
 use crate::message::{Announced, Message};
@@ -80,20 +80,20 @@ impl Download {
     /// Whether somebody else may be asked for the manifest.
     fn needs_deputy(&self) -> bool {
         let missing = matches!(&self.stage, Stage::Offer(offer) if !offer.is_here());
-        let knows_whose = self.source.peer.is_some();
-        let may_ask = self.can_meet() && self.sink == SinkKind::Folder;
+        let knows_whose = self.order.source.peer.is_some();
+        let may_ask = self.order.has_secret() && self.order.sink == SinkKind::Folder;
         missing && knows_whose && may_ask && !self.links.has_sharer() && !self.is_ending()
     }
 
     /// Who may be asked, and when.
     fn deputies(&self) -> impl Iterator<Item = (PeerId, Time)> {
         let free = self.needs_deputy() && self.deputy.asked.is_none();
-        let search = self.search.as_ref().filter(|_| free);
+        let search = self.finding.search.as_ref().filter(|_| free);
         let begins = search.map(|search| search.began() + AFTER);
         let others = self
             .met
             .keys()
-            .filter(|peer| self.source.peer != Some(**peer));
+            .filter(|peer| self.order.source.peer != Some(**peer));
         others.filter_map(move |peer| {
             let due = self.deputy.due.get(peer).copied().unwrap_or_default();
             Some((*peer, due.max(begins?)))
@@ -115,7 +115,7 @@ impl Download {
             return;
         };
         let addresses = self.met.get(&peer).cloned().unwrap_or_default();
-        let dial = cx.dial(self.id, Some(peer), addresses);
+        let dial = cx.dial(self.order.id, Some(peer), addresses);
         self.deputy.asked = Some(Asked {
             peer,
             dial: Some(dial),
@@ -125,7 +125,7 @@ impl Download {
 
     /// Whether a link to a deputy is still of use.
     pub(super) fn wants_deputy(&self, path: PathKind) -> bool {
-        let may = path == PathKind::Relayed || !self.options.relayed_only;
+        let may = path == PathKind::Relayed || !self.order.options.relayed_only;
         may && self.needs_deputy()
     }
 
@@ -204,11 +204,11 @@ impl Download {
         if !offer.is_here() {
             return offer.begin_anew();
         }
-        end_search(&mut self.search, cx);
+        self.finding.end(cx);
         self.seek_due = Some(cx.now);
         if let Some(Fetching { path, .. }) = fetching {
             cx.event(Event::Deputy {
-                download: self.id,
+                download: self.order.id,
                 peer: asked.peer,
                 path,
             });

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{DiskDone, DiskWork, DownloadError, DownloadOutcome, Event};
 use super::publishing::Connected;
-use super::{Download, REPORT_EVERY, Stage, end_search};
+use super::{Download, REPORT_EVERY, Stage};
 use crate::message::{Leave, Message};
 use crate::time::Time;
 
@@ -71,13 +71,13 @@ impl Download {
         for link in self.links.take_all() {
             cx.close(link);
         }
-        end_search(&mut self.search, cx);
+        self.finding.end(cx);
         self.end_swarm(cx);
     }
 
     /// Ends it, after what was staged is removed, or left for another run.
     fn end(&mut self, cx: &mut Context, outcome: DownloadOutcome) {
-        let download = self.id;
+        let download = self.order.id;
         let work = match &outcome {
             DownloadOutcome::Suspended | DownloadOutcome::Failed(_) if self.is_kept() => {
                 DiskWork::Close { download }
@@ -93,9 +93,9 @@ impl Download {
     pub(super) fn ended(&mut self, cx: &mut Context) {
         if let Some(outcome) = self.ending.take() {
             self.over = true;
-            self.delivered.tell(cx, self.id);
+            self.delivered.tell(cx, self.order.id);
             cx.event(Event::DownloadEnded {
-                download: self.id,
+                download: self.order.id,
                 outcome,
             });
         }
@@ -112,7 +112,7 @@ impl Download {
         for (path, error) in failed {
             paths.push(path.clone());
             cx.event(Event::FileFailed {
-                download: self.id,
+                download: self.order.id,
                 path,
                 reason: error.to_string(),
             });
@@ -132,13 +132,13 @@ impl Download {
         self.leave(cx, Leave::Completed);
         let stage = std::mem::replace(&mut self.stage, Stage::Ending);
         if let (Some(time), Some(seed), Stage::Transfer(transfer)) =
-            (self.options.seed_for, &mut self.seed, stage)
+            (self.order.options.seed_for, &mut self.seed, stage)
         {
             seed.stays(cx.now);
             self.stage = Stage::Seeding(transfer);
             self.seeding = Some((summary, cx.now + time));
             cx.event(Event::Seeding {
-                download: self.id,
+                download: self.order.id,
                 summary,
                 time,
             });
@@ -182,7 +182,7 @@ impl Download {
         transfer.report_due = cx.now + REPORT_EVERY;
         let progress = transfer.progress(over, self.paused, cx.now);
         cx.event(Event::Progress {
-            download: self.id,
+            download: self.order.id,
             progress,
         });
     }

@@ -15,7 +15,7 @@ impl Download {
             .swarm
             .as_ref()
             .is_some_and(|swarm| swarm.is_shunned(peer));
-        let may = path == PathKind::Relayed || !self.options.relayed_only;
+        let may = path == PathKind::Relayed || !self.order.options.relayed_only;
         let stands = matches!(self.stage, Stage::Transfer(_) | Stage::Seeding(_));
         self.seed.is_some() && stands && !self.is_ending() && !shunned && may
     }
@@ -105,7 +105,7 @@ impl Download {
         let (Some(seed), Some(transfer)) = (&self.seed, self.stage.transfer()) else {
             return Time::NEVER;
         };
-        let announces = self.options.dht && self.can_meet();
+        let announces = self.order.options.dht && self.order.has_secret();
         let over = self.seeding.as_ref();
         let over = over.map_or(Time::NEVER, |(_, until)| *until);
         seed.deadline(transfer, announces).min(over)
@@ -113,7 +113,7 @@ impl Download {
 
     /// Does what is due about serving.
     pub(super) fn seed_tick(&mut self, cx: &mut Context) {
-        let (key, in_dht) = (&self.source.key, self.options.dht);
+        let (key, in_dht) = (&self.order.source.key, self.order.options.dht);
         let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {
             return;
         };

@@ -1,15 +1,10 @@
 //! A download that is held back: by its user, by limits here, by the memory that all downloads have in common, or by its sharer.
 
 use super::super::context::Context;
-use super::super::gate::TransferId;
 use super::super::{Event, LinkId};
 use super::{Download, Stage};
 
 impl Download {
-    pub(super) fn of(&self) -> TransferId {
-        TransferId::Download(self.id)
-    }
-
     /// Stops asking for more, or goes on.
     pub(in super::super) fn pause(&mut self, cx: &mut Context, paused: bool) {
         if self.is_ending() || self.paused == paused {
@@ -29,7 +24,7 @@ impl Download {
     /// Tells the user whether the sharer has paused, if that is new.
     pub(super) fn tell_sharer_paused(&mut self, cx: &mut Context) {
         if let Some(paused) = self.links.pause_changed() {
-            let download = self.id;
+            let download = self.order.id;
             cx.event(Event::SharerPaused { download, paused });
         }
     }
@@ -53,9 +48,9 @@ impl Download {
             _ => false,
         };
         if self.is_ending() {
-            cx.room.leave(self.id);
+            cx.room.leave(self.order.id);
         } else {
-            cx.room.holds(self.id, self.held(), asks);
+            cx.room.holds(self.order.id, self.held(), asks);
         }
     }
 

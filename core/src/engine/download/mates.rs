@@ -7,10 +7,10 @@ use super::super::context::{Context, LookUpOwner};
 use super::super::{DownloadError, Event, FetchKey, LinkId, LookUpId, PathKind, Place, Violation};
 use super::links::Fetching;
 use super::swarm::AT_ONCE;
-use super::{Download, Stage, end_search};
-use crate::message::{Announced, Message, PeerAt};
+use super::{Download, Stage};
+use crate::message::{Announced, PeerAt};
 use crate::time::Time;
-use crate::{Multiaddr, PeerId, dial};
+use crate::{Multiaddr, PeerId};
 
 /// Who may serve is remembered before the offer was taken, so many at the most.
 const MET: usize = 32;
@@ -33,12 +33,14 @@ impl Download {
             return asked == peer && self.wants_deputy(path);
         }
         if self.wants_circuit(cx, dial, path) {
-            return self.source.peer == Some(peer);
+            return self.order.source.peer == Some(peer);
         }
         let mate = self.swarm.as_ref().and_then(|swarm| swarm.dialled(dial));
         match mate {
             Some(mate) => mate == peer && self.wants_mate(cx, peer, path),
-            None => self.wants_link(cx, path) && self.source.peer.is_none_or(|own| own == peer),
+            None => {
+                self.wants_link(cx, path) && self.order.source.peer.is_none_or(|own| own == peer)
+            }
         }
     }
 
@@ -47,7 +49,7 @@ impl Download {
         let Some(swarm) = self.swarm.as_ref().filter(|swarm| swarm.is_mate(peer)) else {
             return false;
         };
-        let may = path == PathKind::Relayed || !self.options.relayed_only;
+        let may = path == PathKind::Relayed || !self.order.options.relayed_only;
         let (links, _) = swarm.links(peer);
         let links = links.iter().filter_map(|link| cx.links.get(*link));
         let best = links.map(|link| link.path).min();
@@ -62,19 +64,18 @@ impl Download {
 
     pub(super) fn is_mate(&self, peer: PeerId) -> bool {
         let swarm = self.swarm.as_ref();
-        self.source.peer != Some(peer) && swarm.is_some_and(|swarm| swarm.is_mate(peer))
+        self.order.source.peer != Some(peer) && swarm.is_some_and(|swarm| swarm.is_mate(peer))
     }
 
     /// Somebody may serve, at these addresses, as far as they may be dialled.
     pub(super) fn meet(&mut self, cx: &Context, peer: PeerId, addresses: &[Multiaddr]) {
-        let mut vetted = dial::vet(addresses, self.options.loopback, &cx.limits).dial;
-        vetted.retain(|address| self.may_dial(address));
+        let vetted = self.finding.vet(&self.order, addresses, &cx.limits);
         self.meet_at(cx, peer, vetted);
     }
 
     /// Who is on the local network may serve: who gives asks there too.
     pub(super) fn meet_neighbours(&mut self, cx: &Context) {
-        if self.options.seed {
+        if self.order.options.seed {
             for (peer, addresses) in &cx.nearby {
                 self.meet(cx, *peer, addresses);
             }
@@ -84,7 +85,7 @@ impl Download {
     /// As [`meet`](Self::meet); without addresses, over a connection that it has made.
     pub(super) fn meet_at(&mut self, cx: &Context, peer: PeerId, addresses: Vec<Multiaddr>) {
         let fetches = matches!(self.stage, Stage::Transfer(_)) && !self.is_ending();
-        if peer == cx.peer || self.source.peer == Some(peer) {
+        if peer == cx.peer || self.order.source.peer == Some(peer) {
             return;
         }
         // The user still looks at the offer.
@@ -105,8 +106,8 @@ impl Download {
             let Ok(peer) = PeerId::from_bytes(&told.peer) else {
                 continue;
             };
-            let mut addresses = cx.vet_peer(&told.addresses, self.options.loopback);
-            addresses.retain(|address| self.may_dial(address));
+            let mut addresses = cx.vet_peer(&told.addresses, self.order.options.loopback);
+            addresses.retain(|address| self.finding.may_dial(&self.order, address));
             self.meet_at(cx, peer, addresses);
         }
     }
@@ -124,9 +125,8 @@ impl Download {
         if let Some(swarm) = &mut self.swarm {
             swarm.link_up(peer, link);
         }
-        let (session, name) = (self.nonce, self.options.name.clone());
-        cx.send(link, Message::Hello { session, name });
-        self.tell_addresses(cx, link);
+        self.order.greet(cx, link);
+        self.order.tell_addresses(cx, link);
         self.say_seeds(cx, link);
     }
 
@@ -173,8 +173,7 @@ impl Download {
             }
             (Some(_), None) => {}
             // Nobody had named the sharer, so it may be anybody else.
-            _ if !self.named => self.source.peer = None,
-            _ => {}
+            _ => self.order.was_not_sharer(),
         }
     }
 
@@ -195,7 +194,7 @@ impl Download {
             && let Some((path, _)) = best
         {
             cx.event(Event::SourceJoined {
-                download: self.id,
+                download: self.order.id,
                 peer,
                 path,
             });
@@ -241,7 +240,7 @@ impl Download {
     }
 
     fn source_left(&mut self, cx: &mut Context, peer: PeerId) {
-        let download = self.id;
+        let download = self.order.id;
         cx.event(Event::SourceLeft { download, peer });
         // Nobody serves any more: a sharer that was given up meanwhile is looked for at once.
         if !self.has_mates() {
@@ -270,7 +269,7 @@ impl Download {
         }
         self.links.best = None;
         self.gone = Some(why);
-        end_search(&mut self.search, cx);
+        self.finding.end(cx);
         self.pump(cx);
     }
 
@@ -301,26 +300,21 @@ impl Download {
             return seek;
         };
         let starved = swarm.starved.map_or(Time::NEVER, |since| {
-            since + self.options.search.unwrap_or(cx_search)
+            since + self.order.options.search.unwrap_or(cx_search)
         });
         let look = if swarm.lookup.is_none() && self.looks() {
             swarm.look_due
         } else {
             Time::NEVER
         };
-        let dial = self.can_meet().then(|| swarm.dial_due());
+        let dial = self.order.has_secret().then(|| swarm.dial_due());
         let due = dial.unwrap_or(Time::NEVER).min(starved).min(look);
         due.min(seek)
     }
 
     /// Whether the DHT is asked for other sources: only by who gives.
     fn looks(&self) -> bool {
-        self.seed.is_some() && self.options.dht && self.can_meet()
-    }
-
-    /// Whether this side knows the share's secret, which all do who serve each other.
-    pub(super) fn can_meet(&self) -> bool {
-        matches!(self.source.key, FetchKey::Secret(_))
+        self.seed.is_some() && self.order.options.dht && self.order.has_secret()
     }
 
     /// Does what is due about other sources.
@@ -331,15 +325,15 @@ impl Download {
         self.end_if_starved(cx);
         self.look_for_mates(cx);
         while let Some(swarm) = &mut self.swarm
-            && !matches!(self.source.key, FetchKey::Short(_))
+            && !matches!(self.order.source.key, FetchKey::Short(_))
             && let Some((peer, addresses)) = swarm.next_dial(cx.now, cx.rng())
         {
-            let dial = cx.dial(self.id, Some(peer), addresses);
+            let dial = cx.dial(self.order.id, Some(peer), addresses);
             swarm.dials(dial, peer);
         }
         if self.seek_due.is_some_and(|due| due <= cx.now) {
             self.seek_due = None;
-            if self.links.best.is_none() && self.search.is_none() && self.gone.is_none() {
+            if self.links.best.is_none() && self.finding.search.is_none() && self.gone.is_none() {
                 self.look(cx);
             }
         }
@@ -349,7 +343,7 @@ impl Download {
         let Some(swarm) = &self.swarm else {
             return;
         };
-        let patience = self.options.search.unwrap_or(cx.limits.search);
+        let patience = self.order.options.search.unwrap_or(cx.limits.search);
         let over = swarm
             .starved
             .is_some_and(|since| cx.now >= since + patience);
@@ -367,7 +361,8 @@ impl Download {
 
     fn look_for_mates(&mut self, cx: &mut Context) {
         let looks = self.looks();
-        let (Some(swarm), FetchKey::Secret(secret)) = (&mut self.swarm, &self.source.key) else {
+        let (Some(swarm), FetchKey::Secret(secret)) = (&mut self.swarm, &self.order.source.key)
+        else {
             return;
         };
         if !looks || swarm.lookup.is_some() || cx.now < swarm.look_due {
@@ -377,7 +372,7 @@ impl Download {
         swarm.look_due = cx.now + if in_need { LOOK_IN_NEED } else { LOOK_EVERY };
         if swarm.sources() < AT_ONCE / 2 {
             let place = Place::Share(secret.meeting_point());
-            swarm.lookup = Some(cx.look_up(LookUpOwner::Download(self.id), place));
+            swarm.lookup = Some(cx.look_up(LookUpOwner::Download(self.order.id), place));
         }
     }
 
@@ -396,7 +391,7 @@ impl Download {
 
     /// A mate says over a relay where it can be dialled without one.
     pub(super) fn mate_told(&mut self, cx: &mut Context, peer: PeerId, told: Vec<Multiaddr>) {
-        let may = !told.is_empty() && !self.options.relayed_only;
+        let may = !told.is_empty() && !self.order.options.relayed_only;
         if may && self.wants_mate(cx, peer, PathKind::Direct) {
             self.dial_mate(cx, peer, told);
         }
@@ -405,7 +400,7 @@ impl Download {
     /// One more dial of a mate, if there is none under way.
     fn dial_mate(&mut self, cx: &mut Context, peer: PeerId, addresses: Vec<Multiaddr>) {
         if let Some(swarm) = self.swarm.as_mut().filter(|swarm| !swarm.is_dialled(peer)) {
-            let dial = cx.dial(self.id, Some(peer), addresses);
+            let dial = cx.dial(self.order.id, Some(peer), addresses);
             swarm.dials(dial, peer);
         }
     }

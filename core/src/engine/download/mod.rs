@@ -13,6 +13,7 @@ mod deputy;
 mod earlier;
 mod ending;
 mod files;
+mod finding;
 mod giving;
 mod held;
 mod holdings;
@@ -23,6 +24,7 @@ mod lookups;
 mod mates;
 mod offer;
 mod offering;
+mod order;
 mod parts;
 mod proofs;
 mod publishing;
@@ -39,6 +41,7 @@ mod stall;
 mod storing;
 mod swarm;
 mod transfer;
+mod upgrade;
 mod window;
 
 use std::collections::BTreeMap;
@@ -47,11 +50,10 @@ use std::time::Duration;
 use circuits::Circuits;
 use delivered::Delivered;
 use deputy::Deputy;
+use finding::Finding;
 use links::{FetchLinks, Fetching};
 use offer::Offer;
-use proofs::Proofs;
-use reach::Better;
-use relay_choice::RelayChoice;
+use order::Order;
 use search::Search;
 use seed::Seed;
 use swarm::Swarm;
@@ -65,7 +67,7 @@ use super::{
 };
 use crate::frame::Frame;
 use crate::limits::Limits;
-use crate::message::{MAX_TEXT, Message, SecretBytes};
+use crate::message::{Message, SecretBytes};
 use crate::secret::ShareSecret;
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
@@ -73,31 +75,12 @@ use crate::{Multiaddr, PeerId};
 /// A download, from its command to its end.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Download {
-    id: DownloadId,
-    source: FetchSource,
-    /// The code names the sharer.
-    named: bool,
-    sink: SinkKind,
-    options: FetchOptions,
-    /// Tells the sharer which links are one download's.
-    nonce: u64,
-    /// Under way while no link stands, and kept until a link has brought something.
-    search: Option<Search>,
-    /// Those of a short code's words, until the share's secret is known.
-    proofs: Proofs,
-    /// Through which relays it may go.
-    relays: RelayChoice,
+    order: Order,
+    /// The way to the sharer.
+    finding: Finding,
     links: FetchLinks,
-    /// Where the peer was found, beside what the code says.
-    known: Vec<Multiaddr>,
-    /// Which relay comes first next time.
-    turn: usize,
-    /// Ways to a better path than the one in use.
-    better: Better,
     /// Ways through relays that end each circuit.
     circuits: Circuits,
-    /// The last reason for which a link was lost.
-    lost: Option<String>,
     stage: Stage,
     /// Sources beside the sharer, and serving them; once it is accepted.
     swarm: Option<Box<Swarm>>,
@@ -167,32 +150,16 @@ impl Download {
         id: DownloadId,
         source: FetchSource,
         sink: SinkKind,
-        mut options: FetchOptions,
+        options: FetchOptions,
     ) -> Self {
-        truncate(&mut options.name, MAX_TEXT);
         cx.relays.named(&options.relays);
         let nonce = cx.draw_number();
-        let proofs = match source.key {
-            FetchKey::Short(_) => Proofs::new(cx.limits.guesses, options.proofs_sent),
-            FetchKey::Secret(_) => Proofs::default(),
-        };
-        let relays = RelayChoice::new(options.only_relays.as_deref());
+        let order = Order::new(id, source, sink, options, nonce);
         let mut download = Self {
-            id,
-            proofs,
-            relays,
-            named: source.peer.is_some(),
-            source,
-            sink,
-            options,
-            nonce,
-            search: None,
+            finding: Finding::new(&order, &cx.limits),
+            order,
             links: FetchLinks::default(),
-            known: Vec::new(),
-            turn: 0,
-            better: Better::default(),
             circuits: Circuits::default(),
-            lost: None,
             stage: Stage::Offer(Box::default()),
             swarm: None,
             seed: None,
@@ -209,14 +176,18 @@ impl Download {
             ending: None,
             over: false,
         };
-        download.remembering = download.options.remember.then(|| Remembering::new(cx));
+        download.remembering = download
+            .order
+            .options
+            .remember
+            .then(|| Remembering::new(cx));
         download.meet_neighbours(cx);
         download.look(cx);
         download
     }
 
     pub(super) fn key(&self) -> &FetchKey {
-        &self.source.key
+        &self.order.source.key
     }
 
     /// The link in use.
@@ -239,7 +210,7 @@ impl Download {
         };
         let (path, better, relay) = (state.path, state.better, state.relay);
         if self.is_mate(peer) || self.deputy.is(peer) {
-            if let Some(search) = &mut self.search {
+            if let Some(search) = &mut self.finding.search {
                 search.over(dial, cx.now);
             }
             if !self.is_mate(peer) {
@@ -247,40 +218,27 @@ impl Download {
             }
             return self.mate_up(cx, link, peer, Fetching::new(path, relay));
         }
-        self.better.came(path);
-        if let Some(search) = &mut self.search {
-            search.rest(cx, dial);
-            let known = search.addresses_of(peer);
-            if !known.is_empty() {
-                self.known = known;
-            }
-        }
-        self.source.peer = Some(peer);
+        self.finding.reached(cx, dial, peer, path);
+        self.order.source.peer = Some(peer);
         let mut fetching = Fetching::new(path, relay);
         fetching.circuit = self.circuits.came(cx, dial);
         let is_one_more = fetching.circuit.is_some() && self.links.has_sharer();
         self.links.insert(link, fetching);
-        cx.send(
-            link,
-            Message::Hello {
-                session: self.nonce,
-                name: self.options.name.clone(),
-            },
-        );
+        self.order.greet(cx, link);
         if is_one_more {
             return;
         }
-        self.tell_addresses(cx, link);
+        self.order.tell_addresses(cx, link);
         self.say_seeds(cx, link);
         cx.event(Event::Connected {
-            download: self.id,
+            download: self.order.id,
             peer,
             path,
         });
-        let search = self.search.as_ref();
+        let search = self.finding.search.as_ref();
         if let Some(days) = search.and_then(|search| search.days_ahead(peer)) {
             cx.event(Event::OtherDate {
-                download: self.id,
+                download: self.order.id,
                 days,
             });
         }
@@ -299,7 +257,7 @@ impl Download {
             self.delivered.cut(relay);
         }
         if path == PathKind::Relayed {
-            self.turn = self.turn.wrapping_add(1);
+            self.finding.turn = self.finding.turn.wrapping_add(1);
         }
         if let Stage::Transfer(transfer) = &mut self.stage {
             transfer.lost(fetching.flow);
@@ -321,12 +279,12 @@ impl Download {
         // While others serve, that is no news to anybody.
         if !self.has_mates() {
             cx.event(Event::ConnectionLost {
-                download: self.id,
+                download: self.order.id,
                 path,
                 reason: reason.clone(),
             });
         }
-        self.lost = Some(reason);
+        self.finding.lost(reason);
         self.look(cx);
         self.pump(cx);
     }
@@ -334,7 +292,7 @@ impl Download {
     /// Picks the link to the sharer to use.
     fn choose(&mut self, cx: &mut Context) {
         if let Some(path) = self.links.choose(cx, self.stage.under_way()) {
-            let download = self.id;
+            let download = self.order.id;
             cx.event(Event::PathChanged { download, path });
         }
     }
@@ -414,11 +372,11 @@ impl Download {
     fn told_secret(&mut self, secret: &SecretBytes) -> Result<(), Violation> {
         let told = ShareSecret::from_bytes(secret.0);
         // Two links may have been opened with the code at once.
-        if matches!(&self.source.key, FetchKey::Secret(known) if *known != told) {
+        if matches!(&self.order.source.key, FetchKey::Secret(known) if *known != told) {
             return Err(Violation::new("another secret than the share's"));
         }
-        self.source.key = FetchKey::Secret(told);
-        self.proofs.end();
+        self.order.source.key = FetchKey::Secret(told);
+        self.finding.proofs.end();
         Ok(())
     }
 
@@ -472,7 +430,7 @@ impl Download {
 
     /// Starts disk work for its transfer.
     fn pump_disk(&mut self, cx: &mut Context) {
-        let stays = self.seed.is_some() && self.options.seed_for.is_some();
+        let stays = self.seed.is_some() && self.order.options.seed_for.is_some();
         if let Stage::Transfer(transfer) = &mut self.stage {
             transfer.start_disk_work(cx, stays);
         }
@@ -484,7 +442,11 @@ impl Download {
         if self.is_ending() {
             return Time::NEVER;
         }
-        let search = self.search.as_ref().map_or(Time::NEVER, Search::deadline);
+        let search = self
+            .finding
+            .search
+            .as_ref()
+            .map_or(Time::NEVER, Search::deadline);
         let report = match &self.stage {
             Stage::Transfer(transfer) => transfer.deadline(),
             _ => Time::NEVER,
@@ -504,6 +466,7 @@ impl Download {
         }
         self.drop_stalled(cx);
         if self
+            .finding
             .search
             .as_ref()
             .is_some_and(|search| search.deadline() <= cx.now)
@@ -571,18 +534,3 @@ impl Download {
 
 /// How long a download goes between reports of its progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
-
-/// A link has brought something, or nothing is wanted any more: nobody is looked for.
-fn end_search(search: &mut Option<Search>, cx: &mut Context) {
-    if let Some(mut search) = search.take() {
-        search.end(cx);
-    }
-}
-
-fn truncate(text: &mut String, most: usize) {
-    let mut end = most.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    text.truncate(end);
-}

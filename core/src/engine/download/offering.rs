@@ -9,7 +9,7 @@ use super::super::{
 use super::files::Files;
 use super::journal::Journal;
 use super::transfer::Transfer;
-use super::{Download, Stage, end_search};
+use super::{Download, Stage};
 use crate::code::{MAX_ADDRESSES, Ticket};
 use crate::manifest::SignedManifest;
 use crate::message::Announced;
@@ -29,7 +29,9 @@ impl Download {
             return Err(Violation::new("a second welcome on one link"));
         }
         let Some(announced) = manifest else {
-            cx.event(Event::SharerPreparing { download: self.id });
+            cx.event(Event::SharerPreparing {
+                download: self.order.id,
+            });
             return Ok(());
         };
         fetching.manifest = Some(announced.len);
@@ -67,21 +69,21 @@ impl Download {
         // As long as somebody else tells what the sharer shares, the sharer is looked for.
         let by_sharer = self.links.get(link).is_none_or(|link| link.mate.is_none());
         if by_sharer {
-            end_search(&mut self.search, cx);
+            self.finding.end(cx);
         }
         let Some(encoded) = encoded else {
             return Ok(());
         };
-        let Some(peer) = self.source.peer else {
+        let Some(peer) = self.order.source.peer else {
             return Ok(());
         };
         let signed = SignedManifest::decode(encoded, &peer, &cx.limits)
             .map_err(|error| Violation::new(format!("its manifest is refused: {error}")))?;
         let origin = Origin::of(&signed);
-        let own_folder = self.options.own_folder && self.sink == SinkKind::Folder;
+        let own_folder = self.order.options.own_folder && self.order.sink == SinkKind::Folder;
         let paths = offer.decoded(signed, own_folder)?;
         self.release_deputy(cx);
-        if self.sink == SinkKind::Pipe {
+        if self.order.sink == SinkKind::Pipe {
             self.offered(
                 cx,
                 DiskDone::Inspected {
@@ -93,9 +95,9 @@ impl Download {
             return Ok(());
         }
         cx.disk(
-            JobOwner::Download(self.id, DownloadJob::Inspect),
+            JobOwner::Download(self.order.id, DownloadJob::Inspect),
             DiskWork::Inspect {
-                download: self.id,
+                download: self.order.id,
                 paths,
                 origin,
             },
@@ -112,7 +114,7 @@ impl Download {
             DiskDone::Inspected { taken, free, kept } => {
                 if let Some((manifest, taken, kept)) = offer.inspected(&taken, kept) {
                     cx.event(Event::Offer {
-                        download: self.id,
+                        download: self.order.id,
                         manifest,
                         folder: offer.folder().cloned(),
                         taken,
@@ -141,12 +143,12 @@ impl Download {
         for index in files.skipped() {
             if let Some(path) = files.place(index) {
                 cx.event(Event::FileSkipped {
-                    download: self.id,
+                    download: self.order.id,
                     path,
                 });
             }
         }
-        if self.sink == SinkKind::Pipe && files.count.wanted != 1 {
+        if self.order.sink == SinkKind::Pipe && files.count.wanted != 1 {
             let reason = format!(
                 "a pipe takes one file, and this is {}; select one, or receive into a folder",
                 files.count.wanted
@@ -154,18 +156,25 @@ impl Download {
             return self.fail(cx, DownloadError::Unsuitable(reason));
         }
         let origin = Origin::of(&signed);
-        let sized = self.sink == SinkKind::Folder && !signed.manifest().summary().stream;
+        let sized = self.order.sink == SinkKind::Folder && !signed.manifest().summary().stream;
         let journal = Journal::new(sized, resumes, &files, &cx.limits, cx.now);
         let parts = (files, earlier);
-        let transfer = Transfer::new(self.id, signed, parts, journal, self.sink, cx.now);
+        let transfer = Transfer::new(
+            self.order.id,
+            signed,
+            parts,
+            journal,
+            self.order.sink,
+            cx.now,
+        );
         self.stage = Stage::Transfer(Box::new(transfer));
         self.join_swarm(cx);
-        match self.sink {
+        match self.order.sink {
             SinkKind::Pipe => self.pump(cx),
             SinkKind::Folder => cx.disk(
-                JobOwner::Download(self.id, DownloadJob::Stage),
+                JobOwner::Download(self.order.id, DownloadJob::Stage),
                 DiskWork::Stage {
-                    download: self.id,
+                    download: self.order.id,
                     origin,
                 },
             ),
@@ -177,13 +186,20 @@ impl Download {
         let Stage::Transfer(transfer) = &self.stage else {
             return;
         };
-        let (FetchKey::Secret(secret), Some(peer)) = (&self.source.key, self.source.peer) else {
+        let (FetchKey::Secret(secret), Some(peer)) =
+            (&self.order.source.key, self.order.source.peer)
+        else {
             return;
         };
-        if self.sink == SinkKind::Pipe {
+        if self.order.sink == SinkKind::Pipe {
             return;
         }
-        let known = self.source.addresses.iter().chain(&self.known);
+        let known = self
+            .order
+            .source
+            .addresses
+            .iter()
+            .chain(&self.finding.known);
         let ticket = Ticket {
             peer,
             addresses: known.take(MAX_ADDRESSES).cloned().collect(),
@@ -191,7 +207,7 @@ impl Download {
             share_code: ShareCodeLabel::of(secret),
         };
         cx.event(Event::Resumable {
-            download: self.id,
+            download: self.order.id,
             ticket,
             origin: Origin::of(&transfer.signed),
         });

@@ -55,7 +55,7 @@ enum Outcome {
 
 /// The proofs of one short code. By default there is none to be proved.
 #[derive(Debug, Default)]
-pub(super) struct Proofs {
+pub(in super::super) struct Proofs {
     /// How many there may be.
     most: u32,
     /// How many were sent and did not succeed, by earlier runs too.
@@ -111,7 +111,7 @@ impl Proofs {
     }
 
     /// With one of these the device has sent so many, those of other downloads included. Whether that one may go out.
-    pub(super) fn counted(&mut self, sent: u32) -> bool {
+    pub(in super::super) fn counted(&mut self, sent: u32) -> bool {
         self.sent = self.sent.max(sent);
         self.sent <= self.most
     }
@@ -122,7 +122,7 @@ impl Proofs {
     }
 
     /// The peer has answered, and has not proved that it knows the words.
-    pub(super) fn answered(&mut self, peer: PeerId) {
+    pub(in super::super) fn answered(&mut self, peer: PeerId) {
         if self.peers.len() < REFUSERS || self.peers.contains_key(&peer) {
             self.peers.insert(peer, Outcome::Answered);
         }
@@ -135,7 +135,7 @@ impl Proofs {
     }
 
     /// The link is gone on which the peer's answer was awaited.
-    pub(super) fn broke(&mut self, peer: PeerId) {
+    pub(in super::super) fn broke(&mut self, peer: PeerId) {
         if let Some(outcome @ Outcome::Awaited) = self.peers.get_mut(&peer) {
             *outcome = Outcome::Broken;
         }

@@ -15,11 +15,11 @@ impl Download {
         Some(View {
             links: &self.links,
             transfer,
-            source: &self.source,
-            known: &self.known,
-            options: &self.options,
-            choice: &self.relays,
-            turn: self.turn,
+            source: &self.order.source,
+            known: &self.finding.known,
+            options: &self.order.options,
+            choice: &self.finding.relays,
+            turn: self.finding.turn,
             paused: self.paused,
         })
     }
@@ -57,7 +57,7 @@ impl Download {
         if self.circuits.welcomed(fetching.circuit, relay, cx.now) {
             let allowance = cx.links.get(link).map(|state| state.allowance);
             cx.event(Event::Circuits {
-                download: self.id,
+                download: self.order.id,
                 relays: self.circuits.relays(),
                 allowance: allowance.unwrap_or_default(),
             });
@@ -91,14 +91,14 @@ impl Download {
         let view = self.circuit_view();
         if view.is_some_and(|view| self.circuits.must_tell_spared(cx, &view)) {
             self.circuits.told_spared();
-            let (download, an_hour) = (self.id, cx.limits.relay_an_hour);
+            let (download, an_hour) = (self.order.id, cx.limits.relay_an_hour);
             cx.event(Event::RelaysSpared { download, an_hour });
         }
         while let Some(next) = self
             .circuit_view()
             .and_then(|view| self.circuits.next(cx, &view))
         {
-            self.circuits.open(cx, self.id, next);
+            self.circuits.open(cx, self.order.id, next);
         }
     }
 

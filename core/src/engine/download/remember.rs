@@ -46,7 +46,7 @@ impl Download {
         let Stage::Transfer(transfer) = &self.stage else {
             return;
         };
-        if let (Some(secret), Some(peer)) = (agreed, self.source.peer) {
+        if let (Some(secret), Some(peer)) = (agreed, self.order.source.peer) {
             let name = transfer.signed.manifest().author().to_string();
             cx.event(Event::Paired { peer, name, secret });
         }

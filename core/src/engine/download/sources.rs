@@ -9,7 +9,7 @@ use super::holdings::Holdings;
 use super::parts::Parts;
 use super::seed::{Reach, Seed};
 use super::swarm::Swarm;
-use super::{Download, Stage, end_search, files};
+use super::{Download, Stage, files};
 use crate::manifest::SignedRoots;
 
 impl Download {
@@ -19,18 +19,18 @@ impl Download {
             return;
         };
         let manifest = transfer.signed.manifest();
-        let parts = Parts::of(manifest).filter(|_| self.sink == SinkKind::Folder);
+        let parts = Parts::of(manifest).filter(|_| self.order.sink == SinkKind::Folder);
         let Some(parts) = parts.map(Arc::new) else {
             return;
         };
-        if self.options.seed {
+        if self.order.options.seed {
             let entries = manifest.entries().len();
             transfer.files.held = Some(Holdings::new(Arc::clone(&parts), entries));
             let reach = Reach {
-                loopback: self.options.loopback,
-                relayed_only: self.options.relayed_only,
+                loopback: self.order.options.loopback,
+                relayed_only: self.order.options.relayed_only,
             };
-            self.seed = Some(Box::new(Seed::new(self.id, reach, cx.now)));
+            self.seed = Some(Box::new(Seed::new(self.order.id, reach, cx.now)));
         }
         let mut swarm = Swarm::new(parts, transfer.files.wanted(), cx.now);
         for liar in self.deputy.liars() {
@@ -154,7 +154,7 @@ impl Download {
             transfer.writes.queue(pieces);
         }
         if brings && mate.is_none() {
-            end_search(&mut self.search, cx);
+            self.finding.end(cx);
         }
         if let (Some(peer), Some(swarm)) = (mate, &mut self.swarm) {
             swarm.lacks(peer, &missing);

@@ -27,7 +27,7 @@ impl Download {
         let Some(link) = self.links.stalled(cx.now, stalled) else {
             return;
         };
-        if let Some(search) = &mut self.search {
+        if let Some(search) = &mut self.finding.search {
             search.charge(stalled);
         }
         cx.close(link);

@@ -15,7 +15,7 @@ use super::super::bits::Bits;
 use super::super::{DialId, LinkId, LookUpId, Segment, Violation};
 use super::files::{Files, Size};
 use super::parts::Parts;
-use super::reach::Followed;
+use super::upgrade::Followed;
 use crate::limits::GROUP;
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};

@@ -1,0 +1,238 @@
+//! Where the sharer of a download is, and how it is come by: the code's own addresses, neighbours, the DHT; through which
+//! relays; and to whom the words of a short code may be proved.
+
+use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::{
+    DialId, DiskWork, DownloadError, DownloadId, FetchKey, LinkId, LookUpId, PathKind,
+};
+use super::lookups::{LookUps, Round};
+use super::order::Order;
+use super::proofs::{Proofs, Way};
+use super::relay_choice::RelayChoice;
+use super::search::{Search, Step};
+use super::upgrade::Upgrade;
+use crate::limits::Limits;
+use crate::{Multiaddr, PeerId, dial};
+
+/// What is known of the way to the sharer.
+pub(in super::super) struct Finding {
+    /// Under way while no link stands, and kept until a link has brought something.
+    pub(super) search: Option<Search>,
+    /// Those of a short code's words, until the share's secret is known.
+    pub(in super::super) proofs: Proofs,
+    /// Through which relays it may go.
+    pub(super) relays: RelayChoice,
+    /// Where the sharer was found, beside what the code says.
+    pub(super) known: Vec<Multiaddr>,
+    /// Which relay comes first next time.
+    pub(super) turn: usize,
+    /// Ways to a better path than the one in use.
+    pub(super) upgrade: Upgrade,
+    /// The last reason for which a link was lost.
+    lost: Option<String>,
+}
+
+impl Finding {
+    pub(super) fn new(order: &Order, limits: &Limits) -> Self {
+        let options = &order.options;
+        let proofs = match order.source.key {
+            FetchKey::Short(_) => Proofs::new(limits.guesses, options.proofs_sent),
+            FetchKey::Secret(_) => Proofs::default(),
+        };
+        Self {
+            search: None,
+            proofs,
+            relays: RelayChoice::new(options.only_relays.as_deref()),
+            known: Vec::new(),
+            turn: 0,
+            upgrade: Upgrade::default(),
+            lost: None,
+        }
+    }
+
+    /// Looks for the sharer: from the beginning, or on if the last link brought nothing. Says whether it begins.
+    pub(super) fn look(
+        &mut self,
+        cx: &Context,
+        order: &Order,
+        last_path: PathKind,
+    ) -> Result<bool, DownloadError> {
+        if let Some(search) = &mut self.search {
+            search.resume(cx.now);
+            return Ok(false);
+        }
+        let options = &order.options;
+        let known = order.source.addresses.iter().chain(&self.known);
+        let known: Vec<_> = known.cloned().collect();
+        let vetted = dial::vet(&known, options.loopback, &cx.limits);
+        // Without any address there are other ways to find the peer; what the code has must not be all refused.
+        let own = |(_, why): &(Multiaddr, dial::Refused)| *why == dial::Refused::Loopback;
+        let hopeless = !options.dht || vetted.refused.iter().all(own);
+        if vetted.dial.is_empty() && !vetted.refused.is_empty() && hopeless {
+            let reason = dial::explain_none(&vetted.refused);
+            return Err(DownloadError::Unreachable(reason));
+        }
+        let mut known = vetted.dial;
+        known.retain(|address| order.hides_at(address));
+        self.relays.sort_out(&mut known);
+        let again = self.lost.is_some() && !known.is_empty();
+        let lookups = if options.dht {
+            LookUps::new(&order.source.key, cx.day, cx.now, again)
+        } else {
+            LookUps::default()
+        };
+        let mut patience = order.patience(&cx.limits);
+        if self.lost.is_some() && last_path == PathKind::Relayed {
+            patience = patience.max(cx.limits.relay_search);
+        }
+        let target = (order.source.peer, known);
+        let search = Search::new(target, lookups, self.turn, cx.now, patience);
+        self.search = Some(search.asking_near(!options.relayed_only));
+        Ok(true)
+    }
+
+    /// The search goes on: how, and why the last link was lost or the last dial failed.
+    pub(super) fn step(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+    ) -> Option<(Step, Option<String>)> {
+        let search = self.search.as_mut()?;
+        let reason = search.last_failure().or_else(|| self.lost.clone());
+        Some((search.tick(cx, download, &self.proofs), reason))
+    }
+
+    /// Whether nothing is left to be tried but relays that the user has not agreed to.
+    pub(super) fn asks_about_relays(&self) -> bool {
+        let is_idle = self.search.as_ref().is_some_and(Search::is_idle);
+        self.relays.is_in_question() && is_idle
+    }
+
+    /// A link has brought something, or nothing is wanted any more: nobody is looked for.
+    pub(super) fn end(&mut self, cx: &mut Context) {
+        if let Some(mut search) = self.search.take() {
+            search.end(cx);
+        }
+    }
+
+    /// A link to the sharer is gone. Another relay comes first next time, if it was through one.
+    pub(super) fn lost(&mut self, reason: String) {
+        self.lost = Some(reason);
+    }
+
+    /// A link has proved the key, and leads to this peer: the sharer.
+    pub(super) fn reached(
+        &mut self,
+        cx: &mut Context,
+        dial: DialId,
+        sharer: PeerId,
+        path: PathKind,
+    ) {
+        self.upgrade.came(path);
+        if let Some(search) = &mut self.search {
+            search.rest(cx, dial);
+            let known = search.addresses_of(sharer);
+            if !known.is_empty() {
+                self.known = known;
+            }
+        }
+    }
+
+    /// Whether this side may show itself at an address.
+    pub(super) fn may_dial(&self, order: &Order, address: &Multiaddr) -> bool {
+        order.hides_at(address) && self.relays.may_use(address)
+    }
+
+    /// Addresses of somebody who is not the sharer, as far as they may be dialled.
+    pub(super) fn vet(
+        &self,
+        order: &Order,
+        addresses: &[Multiaddr],
+        limits: &Limits,
+    ) -> Vec<Multiaddr> {
+        let mut vetted = order.vet(addresses, limits);
+        vetted.retain(|address| self.relays.may_use(address));
+        vetted
+    }
+
+    /// Somebody is on the local network who may be the sharer.
+    pub(super) fn nearby(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
+        if let Some(search) = &mut self.search {
+            search.nearby(cx, download, peer, &self.proofs);
+        }
+    }
+
+    /// A look-up has found somebody; `by` is the node that says so. What it says of them is anybody's word: where they may
+    /// be dialled.
+    pub(super) fn found(
+        &mut self,
+        cx: &mut Context,
+        order: &Order,
+        (lookup, peer, by): (LookUpId, PeerId, PeerId),
+        addresses: &[Multiaddr],
+    ) -> Vec<Multiaddr> {
+        let mut vetted = order.vet(addresses, &cx.limits);
+        // Where it is known who that is, others' relays are nobody's business.
+        if order.is_other(peer) {
+            vetted.retain(|address| self.relays.may_use(address));
+        } else {
+            self.relays.sort_out(&mut vetted);
+        }
+        let answered = self.proofs.is_answered(peer);
+        if let Some(search) = self.search.as_mut().filter(|_| !answered) {
+            self.proofs.named(peer, by);
+            search.found(cx, order.id, peer, &vetted);
+            search.found_by(lookup, peer);
+        }
+        vetted
+    }
+
+    /// A look-up has ended. If that was the last of its round: what came of that.
+    pub(super) fn looked_up(
+        &mut self,
+        cx: &Context,
+        lookup: LookUpId,
+        reached: bool,
+    ) -> Option<Round> {
+        let search = self.search.as_mut()?;
+        search.looked_up(lookup, reached, cx.now)
+    }
+
+    /// Whether the words of a short code may be proved to this peer, over what this dial led to.
+    pub(super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
+        let search = self.search.as_ref();
+        let alone = search.is_some_and(|search| search.is_alone(peer, &self.proofs));
+        self.proofs.may_send(peer, self.way(dial), alone)
+    }
+
+    fn way(&self, dial: DialId) -> Way {
+        let way = self.search.as_ref().and_then(|search| search.way(dial));
+        way.unwrap_or(Way::Code)
+    }
+
+    /// They are: that is counted before the proof goes out on this link.
+    pub(in super::super) fn prove(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        (link, peer, dial): (LinkId, PeerId, DialId),
+    ) {
+        self.proofs.send(peer, self.way(dial));
+        let owner = JobOwner::Download(download, DownloadJob::CountProof(link));
+        let most = cx.limits.guesses;
+        cx.disk(owner, DiskWork::CountProof { download, most });
+    }
+
+    /// The peer knows the words too.
+    pub(in super::super) fn proved(
+        &mut self,
+        cx: &mut Context,
+        download: DownloadId,
+        sharer: PeerId,
+    ) {
+        if self.proofs.succeeded(sharer) {
+            let owner = JobOwner::Download(download, DownloadJob::ProofSucceeded);
+            cx.disk(owner, DiskWork::ProofSucceeded { download, sharer });
+        }
+    }
+}
