@@ -1,17 +1,18 @@
-//! Runs a command for as long as somebody holds the other end of standard input.
+//! Runs a command for as long as the other end of standard input stays open.
 //!
-//! Whoever is in a container's namespaces is reached by no signal from outside; but when the lab ends, however it ends,
-//! its pipes do.
+//! Signals from outside do not reach a process in a container's namespaces. But when the lab ends, in whatever way, its
+//! pipes close.
 
 use std::io::{self, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-/// How often it is looked whether the command has ended.
+/// Interval between checks whether the command has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Runs a command until it ends, or until standard input does; in that case it is asked to end, and killed soon after.
+/// Runs a command until it ends or standard input closes. In the latter case the command gets SIGTERM, and is killed if
+/// it does not end soon.
 ///
 /// # Errors
 ///
@@ -42,7 +43,7 @@ pub fn attend(command: &[String]) -> io::Result<ExitStatus> {
     }
 }
 
-/// Asks a command to end, and kills it if it does not.
+/// Sends SIGTERM to the command, and kills it if it does not end.
 fn end(child: &mut Child) -> io::Result<ExitStatus> {
     const PATIENCE: u32 = 50;
     let pid = i32::try_from(child.id()).ok();

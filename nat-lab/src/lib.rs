@@ -1,10 +1,11 @@
-//! Real peers in containers behind emulated NATs, and what gets through.
+//! Runs real peers in containers behind emulated NATs and measures which pairs can connect.
 //!
-//! The [`nat`] module says what NATs there are and makes a gateway one of them; the [`probe`] finds out what a NAT is by
-//! talking through it, so that none is believed before it was measured ([`verify`]). The [`wire`] makes links slow, lossy
-//! and long. A [`topology`] is a network as data, the [`ground`] builds it of containers, and a [`transfer`] hands a file
-//! from one of its hosts to another. The [`matrix`] does that for all pairs of [`sites`], and [`play`] for one
-//! [`scenario`]. The nodes that peers begin with are handover's own, or [`foreign`] ones. [`results`] is what runs amount to, and [`report`] shows it.
+//! The [`nat`] module defines the kinds of NAT and turns a gateway into one of them. The [`probe`] measures a NAT by
+//! sending traffic through it, and [`verify`] checks every NAT with it before use. A [`wire`] gives a link delay, loss
+//! and a rate. A [`topology`] describes a network as data, the [`ground`] builds it from containers, and a [`transfer`]
+//! sends a file between two of its hosts. The [`matrix`] runs transfers between all pairs of [`sites`], and [`play`]
+//! runs one [`scenario`]. Peers bootstrap from handover's own nodes or from [`foreign`] ones. [`results`] holds what
+//! runs measured, and [`report`] renders it.
 
 pub mod attend;
 pub mod foreign;

@@ -1,4 +1,4 @@
-//! The lab's command.
+//! Entry point of the lab's command.
 
 mod cli;
 

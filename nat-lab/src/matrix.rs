@@ -1,4 +1,4 @@
-//! Every place against every other: what connects, how, how fast, and whether the file arrives.
+//! Tests every place against every other: which pairs connect, over which path, how fast, and whether the file arrives.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -18,75 +18,75 @@ use crate::transfer::{Outcome, Transfer};
 use crate::verify::{Proof, VerifyError, verify};
 use crate::wire::Conditions;
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// Places, by name; all if there are none.
+    /// Names of the places. Empty means all.
     pub only: Vec<String>,
-    /// Pairs of them; all if there are none.
+    /// Pairs of them. Empty means all.
     pub pairs: Vec<[String; 2]>,
-    /// The nodes that peers begin with.
+    /// The nodes that peers bootstrap from.
     pub world: World,
-    /// Which of their addresses peers are told, of those that they may connect over.
+    /// Which addresses of the nodes peers are given, out of those that they may connect over.
     pub addresses: Carrier,
-    /// What peers may connect over, each by itself.
+    /// The transports that peers may connect over, each measured separately.
     pub over: Vec<Carrier>,
-    /// Runs of each cell.
+    /// Number of runs of each cell.
     pub repeats: u32,
-    /// Transfers that go on at once.
+    /// Maximum number of transfers at the same time.
     pub at_once: usize,
-    /// Bytes of each file.
+    /// Size of each file, in bytes.
     pub bytes: u64,
-    /// Each peer's link to the internet.
+    /// Conditions of each peer's link to the internet.
     pub link: Conditions,
-    /// The order of runs, and their files, follow from it.
+    /// Seed of the order of runs and of the content of files.
     pub seed: u64,
-    /// Where what failed or fell short is logged.
+    /// Folder for the logs of runs that failed or fell short.
     pub logs: PathBuf,
 }
 
-/// What is told while it goes on.
+/// Progress of a measurement.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// The network is being built.
     Building {
-        /// Of so many hosts.
+        /// Number of hosts.
         hosts: usize,
-        /// For so many runs.
+        /// Number of runs to come.
         runs: usize,
     },
-    /// A place was found to be what it claims to be.
+    /// A place was found to behave as it claims.
     Proved(&'a str),
-    /// A run is over; how many are, of how many, and what is left at this pace.
+    /// A run has ended.
     Ran {
-        /// Runs that are over.
+        /// Number of runs that have ended.
         done: usize,
-        /// Runs in all.
+        /// Number of runs in all.
         of: usize,
-        /// Runs whose file did not arrive.
+        /// Number of runs whose file did not arrive.
         failed: usize,
-        /// Runs that stayed at a relay where they need not.
+        /// Number of complete runs without a direct link, although theory allows one.
         short: usize,
-        /// What is left.
+        /// Estimated time left, from the average so far.
         left: Duration,
     },
 }
 
-/// Why there is no matrix.
+/// Why a measurement failed.
 #[derive(Debug, thiserror::Error)]
 pub enum MatrixError {
     /// There is no such place.
     #[error(transparent)]
     Unknown(#[from] UnknownPlace),
-    /// A NAT is not what it claims.
+    /// A NAT behaves differently from its claim.
     #[error(transparent)]
     Verify(#[from] VerifyError),
-    /// The ground failed.
+    /// The network failed.
     #[error(transparent)]
     Ground(#[from] GroundError),
 }
 
-/// How long a transfer may take: what is not done by then will not be.
+/// Timeout for a transfer. One that takes longer is not expected to complete.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 impl Order {
@@ -95,7 +95,7 @@ impl Order {
         self.pairs.is_empty() || self.pairs.iter().any(is)
     }
 
-    /// The places of it: those of the pairs, if pairs are named.
+    /// Returns the places named by `pairs` and `only`.
     fn places(&self) -> Vec<String> {
         let mut places: Vec<String> = self.pairs.iter().flatten().cloned().collect();
         places.extend(self.only.iter().cloned());
@@ -104,7 +104,7 @@ impl Order {
         places
     }
 
-    /// Peers that speak this are told of a node that does.
+    /// True if peers that use only `carrier` get the address of a node that uses it.
     fn speak(&self, carrier: Carrier) -> bool {
         let told = match (self.addresses, carrier) {
             (Carrier::Both, one) | (one, Carrier::Both) => Some(one),
@@ -123,19 +123,19 @@ struct Square {
     hosts: [String; 2],
 }
 
-/// What is on the ground of a matrix.
+/// The network and the cells of a matrix.
 struct Grid {
     topology: Topology,
-    /// A host of each place, with the place's name and what it is.
+    /// A host of each place, with the place's name and description.
     places: Vec<(String, String, String)>,
     squares: Vec<Square>,
 }
 
-/// Measures.
+/// Measures a matrix.
 ///
 /// # Errors
 ///
-/// A place is unknown, the ground can't be built, or a NAT is not what it claims to be.
+/// A place is unknown, the network can't be built, or a NAT behaves differently from its claim.
 pub async fn measure(
     engine: &Engine,
     order: &Order,
@@ -225,7 +225,8 @@ async fn prove(
     places: &[(String, String, String)],
     tell: &mut impl FnMut(Progress<'_>),
 ) -> Result<Vec<KindResult>, MatrixError> {
-    /// Probes at once: each waits for what must not come, and a busy machine would answer too late.
+    /// Maximum number of probes at once. Each waits for packets that must not arrive, and on a busy machine answers
+    /// would come too late.
     const PROBES: usize = 4;
     let proofs = places.iter().map(|(host, name, about)| {
         verify(ground, host).map(move |proof| proof.map(|proof| (name, about, proof)))
@@ -247,16 +248,16 @@ async fn prove(
     Ok(kinds)
 }
 
-/// One run to be made.
+/// One run to do.
 #[derive(Clone, Copy)]
 struct Task {
     square: usize,
-    /// Which of the two shares.
+    /// Which of the two hosts shares: 0 or 1.
     sharer: u8,
     number: u64,
 }
 
-/// The counts of runs so far.
+/// Counts of the runs so far.
 struct Tally {
     of: usize,
     done: usize,
@@ -281,8 +282,8 @@ impl Tally {
     }
 }
 
-/// Makes all runs, in an order of their own, so that what a machine does for a while does not fall on one cell. Before
-/// nodes are worn out they are started anew.
+/// Does all runs, in shuffled order, so that a temporary load on the machine does not affect one cell only. Restarts
+/// the nodes before they run out of reservations.
 async fn run_all(
     ground: &mut Ground,
     squares: &mut [Square],
@@ -310,7 +311,7 @@ async fn run_all(
     Ok(())
 }
 
-/// The tasks in their order, cut so that no portion wears nodes out.
+/// Splits the tasks, in their order, into portions that do not exceed the limits of the nodes.
 fn portions(tasks: Vec<Task>, squares: &[Square], wear: Wear) -> Vec<Vec<Task>> {
     let mut portions = vec![Vec::new()];
     let mut taken: BTreeMap<&str, usize> = BTreeMap::new();
@@ -332,7 +333,7 @@ fn portions(tasks: Vec<Task>, squares: &[Square], wear: Wear) -> Vec<Vec<Task>> 
     portions
 }
 
-/// Makes these runs; no host takes part in two at once.
+/// Does these runs. No host takes part in two at once.
 async fn run_some(
     ground: &Ground,
     squares: &mut [Square],
@@ -378,7 +379,7 @@ async fn run_some(
     }
 }
 
-/// Every run of every cell, shuffled; each of the two is the sharer in every other one.
+/// Returns every run of every cell, shuffled. The two hosts of a cell take turns as the sharer.
 fn tasks(squares: usize, order: &Order) -> Vec<Task> {
     let mut tasks: Vec<Task> = Vec::new();
     for square in 0..squares {
@@ -414,7 +415,7 @@ fn transfer(square: &Square, task: Task, order: &Order) -> Transfer {
     }
 }
 
-/// Writes down what both sides of a run told; a matrix goes on if that can't be.
+/// Saves the events and logs of both sides of a run. Errors are ignored, so that the matrix continues.
 fn keep(folder: &Path, cell: &Cell, number: u64, outcome: &Outcome) {
     let [first, second] = &cell.kinds;
     let name = format!("{first}-x-{second}-{}-{number}", cell.carrier.key());

@@ -1,9 +1,9 @@
-//! What NATs there are, and the rules that make a gateway one of them.
+//! The kinds of NAT, and the packet filter rules that make a gateway one of them.
 //!
-//! A [`Kind`] says what a gateway does; [`Gateway::rules`] says it to the kernel. What a kind claims to be is in
-//! [`Kind::claims`], in the words of the [probe](crate::probe), which is what holds the rules to it.
+//! A [`Kind`] names the behaviour of a gateway, and [`Gateway::rules`] returns the rules for the kernel.
+//! [`Kind::claims`] states the behaviour in the terms of the [probe](crate::probe), which checks the rules against it.
 //!
-//! IPv6 is never translated: every kind but [`Kind::Pub`] filters it as a firewall does.
+//! IPv6 is never translated. Every kind but [`Kind::Pub`] filters it as a stateful firewall does.
 
 mod rules;
 
@@ -16,10 +16,10 @@ use thiserror::Error;
 
 use crate::probe::{Behaviour, Depends, Findings, Ports};
 
-/// What a gateway does with packets. Its short name is used in tables, files and arguments.
+/// What a gateway does to packets. The short name of each kind is used in tables, files and arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Kind {
-    /// `pub`: nothing.
+    /// `pub`: forwards everything unchanged.
     #[serde(rename = "pub")]
     Pub,
     /// `fw`: a stateful filter, without translation.
@@ -46,21 +46,21 @@ pub enum Kind {
     /// `sym`: symmetric, with random ports.
     #[serde(rename = "sym")]
     Sym,
-    /// `sym-seq`: symmetric, with one port after the other.
+    /// `sym-seq`: symmetric, with sequential ports.
     #[serde(rename = "sym-seq")]
     SymSeq,
-    /// `udp-blocked`: as `prc`, but UDP is dropped without a word, both ways and over IPv6 too.
+    /// `udp-blocked`: as `prc`, but silently drops all UDP in both directions, over IPv6 as well.
     #[serde(rename = "udp-blocked")]
     UdpBlocked,
 }
 
-/// Not the short name of a kind.
+/// The text is not the short name of a kind.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("there is no kind of NAT called {0:?}")]
 pub struct UnknownKind(pub String);
 
 impl Kind {
-    /// All of them, from the most open one on.
+    /// All kinds, the most permissive first.
     pub const ALL: [Self; 11] = [
         Self::Pub,
         Self::Fw,
@@ -75,7 +75,7 @@ impl Kind {
         Self::UdpBlocked,
     ];
 
-    /// The short name.
+    /// Returns the short name.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pub => "pub",
@@ -92,7 +92,7 @@ impl Kind {
         }
     }
 
-    /// What it is, in a line.
+    /// Returns a one-line description.
     pub const fn about(self) -> &'static str {
         match self {
             Self::Pub => "no NAT; everything may come in",
@@ -109,18 +109,18 @@ impl Kind {
         }
     }
 
-    /// It gives packets another address.
+    /// True if it translates addresses.
     pub const fn translates(self) -> bool {
         !matches!(self, Self::Pub | Self::Fw)
     }
 
-    /// It can send what comes from inside back in. Not the symmetric kinds: the port that they gave somebody is good for
-    /// one peer, so nothing that is sent to it from inside could be let in.
+    /// True if it can hairpin. The symmetric kinds cannot: each of their mapped ports is valid for one destination, so
+    /// packets from inside to that port never pass the filter.
     pub const fn can_hairpin(self) -> bool {
         self.is_cone()
     }
 
-    /// It lets UDP through.
+    /// True if it forwards UDP.
     pub const fn passes_udp(self) -> bool {
         !matches!(self, Self::UdpBlocked)
     }
@@ -153,7 +153,7 @@ impl Kind {
         }
     }
 
-    /// What a probe over IPv4 has to find behind a gateway of this kind. `hairpin` is the gateway's.
+    /// Returns what a probe over IPv4 must find behind a gateway of this kind. `hairpin` is the gateway's setting.
     pub fn claims(self, hairpin: bool) -> Findings {
         let behaviour = Behaviour {
             translated: self.translates(),
@@ -168,7 +168,7 @@ impl Kind {
         }
     }
 
-    /// What a probe over IPv6 has to find.
+    /// Returns what a probe over IPv6 must find.
     pub fn claims_v6(self) -> Findings {
         let plain = if self == Self::Pub {
             Self::Pub
@@ -181,10 +181,10 @@ impl Kind {
     }
 }
 
-/// What a probe has to find behind two gateways, one behind the other, from what it has to find behind each.
+/// Returns what a probe must find behind two nested gateways, given what it must find behind each.
 pub fn chained(inner: &Findings, outer: &Findings) -> Findings {
     let translated = outer.tcp.is_some_and(|behaviour| behaviour.translated);
-    // Only an inner port that is the same for everybody is there to be sent back to.
+    // Hairpinning at the outer gateway needs an inner mapping that is the same for all destinations.
     let steady = inner
         .tcp
         .is_some_and(|behaviour| behaviour.mapping == Depends::EndpointIndependent);
@@ -241,36 +241,36 @@ impl FromStr for Kind {
     }
 }
 
-/// A gateway between one network inside and what is outside. Any number of hosts, and of other gateways, may be inside.
+/// A gateway between one inner network and the outside. Any number of hosts and other gateways may be inside.
 #[derive(Debug, Clone, Copy)]
 pub struct Gateway<'a> {
-    /// What it does.
+    /// The kind of NAT.
     pub kind: Kind,
-    /// Whether what is sent from inside to a mapped port outside comes back in, from a mapped port outside. Without
-    /// effect on a kind that does not [hairpin](Kind::can_hairpin). What is not sent back is dropped.
+    /// True if packets from inside to a mapped outer port come back in, with a mapped outer port as their source. Has
+    /// no effect on a kind that cannot [hairpin](Kind::can_hairpin). Packets that are not hairpinned are dropped.
     pub hairpin: bool,
-    /// Another table maps ports for who asks: what comes to one of those is let in.
+    /// True if another table holds port mappings made on request. Packets to a mapped port are let in.
     pub maps_ports: bool,
-    /// The name of the interface to the outside.
+    /// The name of the outer interface.
     pub wan: &'a str,
-    /// The name of the interface to the inside.
+    /// The name of the inner interface.
     pub lan: &'a str,
-    /// The address outside, which is the only one that inner ones become. Not looked at by a kind that does not
+    /// The outer address, to which all inner addresses are translated. Unused by a kind that does not
     /// [translate](Kind::translates).
     pub wan_v4: Ipv4Addr,
 }
 
-/// What a gateway's kernel has to be told besides: paths below `/proc/sys`, and what belongs there. A path that does not
-/// exist needs nothing. The interfaces have to exist already.
+/// Kernel settings that a gateway needs besides its rules: paths below `/proc/sys` with their values. A path that does
+/// not exist needs no setting. The interfaces must exist already.
 pub const fn sysctls() -> &'static [(&'static str, &'static str)] {
     &[
         ("net/ipv4/ip_forward", "1"),
         ("net/ipv6/conf/all/forwarding", "1"),
-        // A hairpin leaves where it came in, which is no reason to tell the sender of a shorter way.
+        // A hairpinned packet leaves by the interface it came in by. That must not cause ICMP redirects.
         ("net/ipv4/conf/all/send_redirects", "0"),
         ("net/ipv4/conf/default/send_redirects", "0"),
         ("net/ipv4/conf/lan/send_redirects", "0"),
-        // What a bridge carries is not for the filters of the kernel that the bridge is in.
+        // Bridged frames must not pass the packet filter of the kernel that has the bridge.
         ("net/bridge/bridge-nf-call-iptables", "0"),
         ("net/bridge/bridge-nf-call-ip6tables", "0"),
     ]

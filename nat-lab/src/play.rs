@@ -1,5 +1,5 @@
-//! Plays a scenario: builds its network, proves its NATs, makes the transfer, moves hosts meanwhile, and keeps what was
-//! logged and what passed by.
+//! Plays a scenario: builds its network, verifies its NATs, runs the transfer, moves hosts meanwhile, and saves logs
+//! and packet captures.
 
 use std::path::Path as FilePath;
 use std::time::Duration;
@@ -9,39 +9,39 @@ use crate::scenario::{Path, Scenario};
 use crate::transfer::Outcome;
 use crate::verify::{Proof, VerifyError, verify};
 
-/// What a scenario came to.
+/// The result of a scenario.
 #[derive(Debug)]
 pub struct Played {
-    /// What each of its hosts was found to be behind.
+    /// What the probe found in front of each host.
     pub proofs: Vec<(String, Proof)>,
-    /// What came of each run.
+    /// The result of each run.
     pub outcomes: Vec<Outcome>,
-    /// What was expected and did not come, by run.
+    /// Expectations that were not met, with the number of the run.
     pub disappointments: Vec<String>,
-    /// Why nothing was captured, if that was wanted and could not be.
+    /// Why no packets were captured, if so.
     pub no_captures: Option<&'static str>,
 }
 
-/// What is told while it goes on.
+/// Progress of a scenario.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// The network is being built.
     Building,
-    /// A host is where it claims to be.
+    /// A host's place behaves as it claims.
     Proved(&'a str, Proof),
-    /// A run begins: the first is 1.
+    /// A run begins. The first one is 1.
     Begins(u32),
-    /// The receiver told this, so many milliseconds after it began.
+    /// An event of the receiver, and the milliseconds since its start.
     Told(u64, &'a serde_json::Value),
     /// A host has moved.
     Moved(&'a str),
 }
 
-/// Plays it so often. Logs and captures go to `keep`.
+/// Plays the scenario `repeats` times. Logs and captures go to `keep`.
 ///
 /// # Errors
 ///
-/// The ground can't be built, or a NAT is not what it claims to be.
+/// The network can't be built, or a NAT behaves differently from its claim.
 pub async fn play(
     engine: &Engine,
     scenario: &Scenario,
@@ -90,7 +90,7 @@ pub async fn play(
     Ok(played)
 }
 
-/// The transfer, and the moves beside it.
+/// Runs the transfer and moves hosts meanwhile.
 async fn run(
     ground: &Ground,
     scenario: &Scenario,
@@ -106,7 +106,7 @@ async fn run(
         let _ = began.send((after, event.clone()));
     });
     let mut transfer = std::pin::pin!(transfer);
-    // The receiver's first word tells when it began.
+    // When the receiver started, derived from its first event.
     let mut start = None;
     loop {
         let next = moves.first().zip(start);
@@ -139,10 +139,10 @@ async fn run(
     }
 }
 
-/// Bytes of each packet that are kept: all headers, and nothing that would fill a disk.
+/// Number of bytes kept of each packet: all headers, but little enough not to fill a disk.
 const SNAPPED: &str = "160";
 
-/// Writes down what passes the hosts of the transfer, and the gateways. Why not, if that can't be.
+/// Starts a packet capture on the `wan` interface of every host and gateway. The error says why that is impossible.
 fn capture(
     ground: &Ground,
     scenario: &Scenario,
@@ -186,7 +186,7 @@ fn make_folder(folder: &FilePath) -> Result<(), GroundError> {
     })
 }
 
-/// What a scenario expects and did not get.
+/// Returns the expectations of a scenario that were not met.
 fn missed(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
     let run = &outcome.run;
     let mut missed = Vec::new();

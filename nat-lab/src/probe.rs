@@ -1,10 +1,10 @@
-//! Finds out what a NAT is, by talking through it to a server with two addresses (as RFC 5780 does).
+//! Measures the behaviour of a NAT by exchanging packets with a server that has two addresses (as in RFC 5780).
 //!
-//! The server has two addresses and two ports, so four doors, for UDP and for TCP: [`Server`]. [`measure`] asks at some of
-//! them where it was seen to come from, and has others send or connect back. What was not heard counts as not let in, so
-//! everything is asked more than once, and waited for with [patience](measure).
+//! The server has two addresses and two ports, so four endpoints, each for UDP and TCP: [`Server`]. [`measure`] asks
+//! some of them which source address they saw, and has others send or connect back. Packets that do not arrive count as
+//! filtered, so every question is repeated and given a [patience](measure).
 //!
-//! [`judge`] compares what was found with what was claimed.
+//! [`judge`] compares the findings with a claim.
 
 mod course;
 mod server;
@@ -27,78 +27,80 @@ pub use server::{Server, serve};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Depends {
-    /// On nothing outside.
+    /// Independent of the destination.
     EndpointIndependent,
-    /// On the address outside.
+    /// Depends on the remote address.
     Address,
-    /// On the address and the port outside.
+    /// Depends on the remote address and port.
     AddressAndPort,
 }
 
-/// How ports outside follow from those inside.
+/// How outer ports are derived from inner ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Ports {
-    /// They are the same.
+    /// The outer port equals the inner port.
     Kept,
-    /// They are others, one after the other.
+    /// Outer ports differ from inner ones and are assigned sequentially.
     Sequential,
-    /// They are others.
+    /// Outer ports differ from inner ones, in no sequence.
     Other,
 }
 
-/// What is between a host and the internet, for one protocol.
+/// The behaviour of everything between a host and the internet, for one protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Behaviour {
-    /// The address outside is another one than the host's own.
+    /// True if the outer address differs from the host's own.
     pub translated: bool,
     /// What the outer port depends on.
     pub mapping: Depends,
-    /// What the right to come in depends on; `None` if everybody may come in, called or not.
+    /// What the filter depends on. `None` if packets from anywhere are let in, even to a port that has sent nothing.
     pub filtering: Option<Depends>,
-    /// How the outer port follows from the inner one.
+    /// How the outer port is derived from the inner one.
     pub ports: Ports,
 }
 
-/// What a probe found; `None` for a protocol that does not get out at all.
+/// What a probe found. `None` for a protocol that does not get out at all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Findings {
-    /// Over UDP.
+    /// Findings over UDP.
     pub udp: Option<Behaviour>,
-    /// Over TCP.
+    /// Findings over TCP.
     pub tcp: Option<Behaviour>,
-    /// What is sent to the address that another socket of the same host has outside arrives there.
+    /// True if packets to the outer address of another socket of the same host arrive there.
     pub hairpin: bool,
 }
 
-/// Why a probe found nothing.
+/// Why a probe failed.
 #[derive(Debug, Error)]
 pub enum ProbeError {
-    /// There is no way to the server from here.
+    /// No route to the server.
     #[error("there is no way to {0}")]
     NoWay(IpAddr, #[source] io::Error),
-    /// A socket could not be made or used.
+    /// A socket could not be opened or used.
     #[error("a socket fails")]
     Socket(#[from] io::Error),
-    /// Neither protocol got an answer.
+    /// The server answered over neither protocol.
     #[error("the server does not answer")]
     Silent,
-    /// Some doors of the server answer, this one does not.
+    /// Some endpoints of the server answer, but this one does not.
     #[error("the server does not answer at {0}")]
     Unanswered(SocketAddr),
 }
 
-/// What lies between this host and a [server](Server) with these addresses and ports. All addresses are of one family.
+/// Measures what lies between this host and a [server](Server) with these addresses and ports. All addresses are of one
+/// family.
 ///
-/// A packet that did not come within `patience` after the server was known to have sent it counts as not let in, so it has
-/// to be some round trips long. The whole takes about twice as long, or four times if a protocol does not get out.
+/// A packet that does not arrive within `patience` after the server is known to have sent it counts as filtered, so
+/// `patience` must be several round trips long. The measurement takes about twice as long, or four times as long if a
+/// protocol does not get out.
 pub fn measure(
     server: [IpAddr; 2],
     ports: [u16; 2],
     patience: Duration,
 ) -> Result<Findings, ProbeError> {
     let course = Course::new(server, ports, patience)?;
-    // Before anything else moves, so that ports in sequence are seen to be.
+    // Comes before all other traffic, so that sequential ports are recognised.
     let tcp = tcp::Tcp::depart(&course)?;
     let udp = udp::Udp::depart(&course)?;
     let (tcp, udp) = both(|| found(&course, tcp), || found(&course, udp));
@@ -114,28 +116,29 @@ pub fn measure(
     })
 }
 
-/// The questions, over one protocol.
+/// Asks the questions of a measurement over one protocol.
 trait Protocol: Sized + Send {
-    /// Several flows that went out one right after the other.
+    /// Opens several flows in quick succession.
     fn depart(course: &Course) -> io::Result<Self>;
 
-    /// The ports inside, and where these flows were seen to come from. Those without an answer are left out.
+    /// Returns the inner port of each flow and the source that the server saw. Flows without an answer are left out.
     fn arrived(self, course: &Course) -> Vec<(u16, SocketAddr)>;
 
-    /// Where one socket was seen to come from at the [doors](Course::MAPPING).
+    /// Returns the source address of one socket as seen at each of the [endpoints](Course::MAPPING).
     fn seen(course: &Course) -> io::Result<[Option<SocketAddr>; 3]>;
 
-    /// Who else may come in to a socket that called one door; nobody else is [`Depends::AddressAndPort`].
+    /// Returns which sources reach a socket that contacted one endpoint. [`Depends::AddressAndPort`] means only that
+    /// endpoint.
     fn filtering(course: &Course) -> io::Result<Depends>;
 
-    /// Whether a socket that called nobody is reached at its own address.
+    /// True if a socket that has sent nothing can be reached at its own address.
     fn uncalled(course: &Course) -> io::Result<bool>;
 
-    /// Whether one of two sockets that call each other at their addresses outside is reached.
+    /// True if, of two sockets that contact each other at their outer addresses, at least one is reached.
     fn hairpin(course: &Course) -> io::Result<bool>;
 }
 
-/// What was found over one protocol, and whether there is a hairpin. `None` if nothing gets out.
+/// Returns the findings over one protocol, and whether it hairpins. `None` if nothing gets out.
 fn found<P: Protocol>(course: &Course, flows: P) -> Result<Option<(Behaviour, bool)>, ProbeError> {
     let ((flows, seen), ((filtering, uncalled), hairpin)) = both(
         || both(|| flows.arrived(course), || P::seen(course)),
@@ -160,7 +163,7 @@ fn found<P: Protocol>(course: &Course, flows: P) -> Result<Option<(Behaviour, bo
         } else {
             Depends::EndpointIndependent
         },
-        // A translated socket that called nobody has no address outside that it could be reached at.
+        // A translated socket that has sent nothing has no outer address at which it could be reached.
         filtering: if !translated && uncalled? {
             None
         } else {
@@ -181,7 +184,7 @@ fn answered(course: &Course, seen: [Option<SocketAddr>; 3]) -> Result<[SocketAdd
     ])
 }
 
-/// Both at the same time.
+/// Runs both at the same time.
 fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
     thread::scope(|scope| {
         let one = scope.spawn(one);
@@ -194,7 +197,7 @@ fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -
     })
 }
 
-/// Nothing if what was found is what was claimed; else what differs, a line each.
+/// Compares the findings with a claim. The error lists the differences, one line each.
 pub fn judge(claim: &Findings, found: &Findings) -> Result<(), Vec<String>> {
     let mut differences = Vec::new();
     for (protocol, claim, found) in [("UDP", claim.udp, found.udp), ("TCP", claim.tcp, found.tcp)] {
@@ -240,7 +243,7 @@ fn compare(claim: Behaviour, found: Behaviour, differ: &mut impl FnMut(&str, &st
     }
 }
 
-// Each as "it claims to ..." and as "but ...".
+// Each function returns the phrase after "it claims to ..." and the one after "but ...".
 
 const fn translation(translated: bool) -> [&'static str; 2] {
     if translated {
@@ -345,7 +348,7 @@ mod tests {
     #[test]
     fn on_one_machine_there_is_no_nat() {
         let addresses = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)].map(IpAddr::V4);
-        // Which ports are free is not known before.
+        // Searches for free ports, as it is not known in advance which ones are free.
         let (ports, server) = (20_000..30_000)
             .step_by(2)
             .map(|port| [port, port + 1])

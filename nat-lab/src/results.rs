@@ -1,4 +1,4 @@
-//! What runs of the lab amount to. Saved as JSON; times are milliseconds.
+//! The results of the lab. Saved as JSON; times are in milliseconds.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,71 +8,71 @@ use crate::probe::Findings;
 /// A matrix: every kind of NAT against every other.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
-    /// What was measured, and on what.
+    /// What was measured, and on what machine.
     pub about: About,
-    /// What each kind of NAT was found to be, in the order of the table.
+    /// The findings for each kind of NAT, in the order of the table.
     pub kinds: Vec<KindResult>,
     /// One cell for each pair of kinds and each choice of transports.
     pub cells: Vec<Cell>,
 }
 
-/// What was measured, and on what.
+/// What was measured, and on what machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct About {
-    /// When it began, such as `2026-11-25 10:30 UTC`.
+    /// When the measurement began, such as `2026-11-25 10:30 UTC`.
     pub date: String,
     /// The commit, with `+` if the work tree had changes.
     pub commit: String,
     /// The machine: kernel, cores, memory.
     pub machine: String,
-    /// What links were like, in words: delay, rate, loss.
+    /// The conditions of links, as text: delay, rate, loss.
     pub conditions: String,
-    /// How many bytes each run moved.
+    /// Number of bytes that each run transferred.
     pub bytes: u64,
     /// The nodes, if they were foreign.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub world: Option<World>,
 }
 
-/// The foreign nodes that peers began with.
+/// The foreign nodes that peers bootstrapped from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct World {
-    /// Which selection.
+    /// The selection.
     pub selection: Selection,
-    /// Its nodes, in the order in which they were named to peers.
+    /// Its nodes, in the order in which their addresses were given to peers.
     pub nodes: Vec<Software>,
-    /// Which of their addresses peers were told.
+    /// Which of their addresses were given to peers.
     pub addresses: Carrier,
-    /// What the software is, with versions.
+    /// The software, with versions.
     pub versions: Vec<String>,
 }
 
-/// What a kind of NAT was found to be.
+/// What the probe found for one kind of NAT.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KindResult {
-    /// Its short name.
+    /// The short name of the kind.
     pub kind: String,
-    /// What it is, in a line.
+    /// A one-line description.
     pub about: String,
-    /// What the probe found over IPv4, from each side's gateway; equal for both, or the run had ended.
+    /// Findings over IPv4. They are the same on both sides; otherwise the measurement would have failed.
     pub v4: Option<Findings>,
-    /// What it found over IPv6.
+    /// Findings over IPv6.
     pub v6: Option<Findings>,
 }
 
-/// What peers were allowed to connect over.
+/// The transports that peers may connect over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Carrier {
-    /// TCP alone.
+    /// TCP only.
     Tcp,
-    /// QUIC alone.
+    /// QUIC only.
     Quic,
     /// Both, as by default.
     Both,
 }
 
-/// The best that theory allows a pair, without guessing ports.
+/// The best path that theory allows a pair, without port prediction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Best {
@@ -82,14 +82,14 @@ pub enum Best {
     Relay,
 }
 
-/// Runs of one pair with one choice of transports.
+/// The runs of one pair with one choice of transports.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Cell {
-    /// The two kinds, in the order of the table; or one name twice where both peers share one topology.
+    /// The two kinds, in the order of the table, or the same name twice if both peers share one topology.
     pub kinds: [String; 2],
-    /// What they were allowed to connect over.
+    /// The transports that peers were allowed to use.
     pub carrier: Carrier,
-    /// What theory allows.
+    /// The best path that theory allows.
     pub best: Best,
     /// The runs.
     pub runs: Vec<Run>,
@@ -100,31 +100,31 @@ pub struct Cell {
 pub struct Run {
     /// Which of the two kinds the sharer was behind: 0 or 1.
     pub sharer: u8,
-    /// The file arrived whole.
+    /// True if the file arrived complete.
     pub complete: bool,
-    /// The sharer began until it told its short code.
+    /// Time from the sharer's start to its short code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u64>,
-    /// The sharer began until it was announced.
+    /// Time from the sharer's start until it was announced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announced: Option<u64>,
-    /// The receiver began until its first link stood.
+    /// Time from the receiver's start to its first link.
     pub connected: Option<u64>,
-    /// The first link went over a relay.
+    /// True if the first link was relayed.
     pub relayed_first: bool,
-    /// The receiver began until a direct link stood.
+    /// Time from the receiver's start to its first direct link.
     pub direct: Option<u64>,
-    /// The relayed link stood until the direct one did.
+    /// Time from the first relayed link to the first direct one.
     pub upgrade: Option<u64>,
-    /// The receiver began until it told that some of the file is here.
+    /// Time from the receiver's start until it reported the first bytes of the file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_byte: Option<u64>,
-    /// Nodes that the receiver's links went through, by the names of their software.
+    /// The relays of the receiver's links, by the names of their software.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<String>,
-    /// The receiver began until it ended.
+    /// Time from the receiver's start to its end.
     pub took: u64,
-    /// Why it did not complete.
+    /// Why the run did not complete.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! One transfer on one network, as a file: to see a connectivity bug happen, again and again.
+//! One transfer on one network, described in a file, to reproduce a connectivity bug.
 
 use std::time::Duration;
 
@@ -10,51 +10,51 @@ use crate::results::Carrier;
 use crate::topology::Topology;
 use crate::transfer::Transfer;
 
-/// A scenario's file.
+/// The file of a scenario.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
-    /// What it shows, in a sentence.
+    /// What it shows, in one sentence.
     pub about: String,
     /// The network.
     #[serde(flatten)]
     pub topology: Topology,
-    /// What the nodes on the internet allow.
+    /// The nodes on the internet and their limits.
     #[serde(default)]
     pub nodes: Nodes,
-    /// Who hands what to whom.
+    /// The transfer.
     pub transfer: Planned,
-    /// Hosts that move to another network while it goes on.
+    /// Hosts that move to another network during the transfer.
     #[serde(default)]
     pub moves: Vec<Move>,
-    /// What must come of it.
+    /// The expected result.
     #[serde(default)]
     pub expect: Expect,
 }
 
-/// What relays allow each circuit; what is not named is as `handover node` has it.
+/// The nodes, and the limits of each circuit. A limit that is not given is the default of `handover node`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Nodes {
-    /// Foreign nodes instead of handover's own. They have the limits that are their software's.
+    /// Foreign nodes instead of handover's own. Their software has its own limits.
     pub foreign: Option<Selection>,
-    /// KiB that a circuit carries, both ways together.
+    /// Maximum data of a circuit in both directions together, in KiB.
     pub circuit_kib: Option<u64>,
-    /// Seconds that a circuit lasts.
+    /// Maximum duration of a circuit, in seconds.
     pub circuit_seconds: Option<u64>,
 }
 
 impl Nodes {
-    /// Has other nodes: foreign ones, or handover's own.
+    /// Replaces the nodes by foreign ones, or by handover's own.
     pub fn in_world(&mut self, foreign: Option<Selection>) {
         self.foreign = foreign;
     }
 
-    /// The nodes.
+    /// Returns the nodes.
     ///
     /// # Errors
     ///
-    /// They are foreign, and not installed.
+    /// They are foreign and not installed.
     pub fn world(&self) -> Result<World, GroundError> {
         match self.foreign {
             Some(selection) => World::foreign(selection),
@@ -62,7 +62,7 @@ impl Nodes {
         }
     }
 
-    /// Options for `handover node`.
+    /// Returns the options for `handover node`.
     pub fn options(&self) -> Vec<String> {
         let all = [
             ("--circuit-kib", self.circuit_kib),
@@ -80,25 +80,25 @@ impl Nodes {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Planned {
-    /// The host that shares.
+    /// The sharer's host.
     pub from: String,
-    /// The host that fetches.
+    /// The receiver's host.
     pub to: String,
-    /// Bytes of the file.
+    /// Size of the file, in bytes.
     pub bytes: u64,
-    /// What both may connect over.
+    /// The transports that both may connect over.
     #[serde(default = "both")]
     pub over: Carrier,
-    /// Which addresses of the nodes they are told, of those that they may connect over.
+    /// Which addresses of the nodes both are given, out of those that they may connect over.
     #[serde(default = "both")]
     pub addresses: Carrier,
-    /// More options for `handover send`.
+    /// Additional options for `handover send`.
     #[serde(default)]
     pub send: Vec<String>,
-    /// More options for `handover get`.
+    /// Additional options for `handover get`.
     #[serde(default)]
     pub get: Vec<String>,
-    /// Seconds that it may take in all.
+    /// Timeout for the receiver, in seconds.
     #[serde(default = "two_minutes")]
     pub patience: u64,
 }
@@ -115,22 +115,22 @@ fn two_minutes() -> u64 {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Move {
-    /// Which host.
+    /// The host.
     pub host: String,
-    /// Milliseconds after the receiver began.
+    /// When the host moves, in milliseconds after the receiver's start.
     pub after: u64,
-    /// The gateway that it is behind from then on; the internet if none is named.
+    /// The gateway that it moves behind. `None` means the internet.
     #[serde(default)]
     pub behind: Option<String>,
 }
 
-/// What must come of a scenario, besides that the file arrives whole.
+/// The expected result of a scenario, besides that the complete file arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// How the transfer ends up.
+    /// The path of the last link.
     pub path: Option<Path>,
-    /// How it begins.
+    /// The path of the first link.
     pub first: Option<Path>,
 }
 
@@ -144,7 +144,7 @@ pub enum Path {
     Relayed,
 }
 
-/// Bytes of the largest file: it is kept in memory.
+/// Maximum size of a file, in bytes. It is kept in memory.
 const LARGEST: u64 = 4 << 30;
 
 impl Scenario {
@@ -152,7 +152,7 @@ impl Scenario {
     ///
     /// # Errors
     ///
-    /// What is wrong with it, and where.
+    /// Says what is wrong with the file, and where.
     pub fn read(text: &str) -> Result<Self, String> {
         let scenario: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         scenario.topology.check()?;
@@ -195,7 +195,7 @@ impl Scenario {
         ))
     }
 
-    /// The transfer.
+    /// Returns the transfer.
     pub fn transfer(&self) -> Transfer {
         let planned = self.transfer.clone();
         Transfer {

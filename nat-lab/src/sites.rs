@@ -1,4 +1,4 @@
-//! What a matrix is made of: the places that one of two peers can be at, and the few where both are at one.
+//! The places of a matrix: those for one of two peers, and a few that both peers share.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use crate::results::{Best, Carrier};
 use crate::topology::{Gateway, Host, Mapping, Topology};
 use crate::wire::Conditions;
 
-/// A place that a peer can be at: one host, called `host`, and what it is behind.
+/// A place for one peer: one host, called `host`, and the gateways in front of it.
 #[derive(Debug, Clone)]
 pub struct Site {
-    /// What tables call it.
+    /// The name used in tables.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// A one-line description.
     pub about: &'static str,
     /// Gateways, the innermost first.
     pub gateways: Vec<Kind>,
-    /// How the innermost one lets its host ask for a port.
+    /// The protocol by which the innermost gateway takes requests for port mappings, if any.
     pub mapping: Option<Mapping>,
-    /// The host has IPv4, and IPv6.
+    /// Whether the host has IPv4, and whether it has IPv6.
     pub ip: [bool; 2],
 }
 
-/// All places, in the order of the tables.
+/// Returns all places, in the order of the tables.
 pub fn all() -> Vec<Site> {
     let plain = |name, about, gateways: &[Kind]| Site {
         name,
@@ -81,7 +81,8 @@ pub fn all() -> Vec<Site> {
 }
 
 impl Site {
-    /// Its topology: the host is `host`, gateways are `home` and `carrier`, and the link to the internet is like this.
+    /// Returns the topology: the host is `host`, the gateways are `home` and `carrier`, and `link` is the link to the
+    /// internet.
     pub fn topology(&self, link: Conditions) -> Topology {
         let mut topology = Topology::default();
         let names = ["home", "carrier"];
@@ -107,30 +108,30 @@ impl Site {
         topology
     }
 
-    /// Whether anything of this kind gets out at all.
+    /// True if peers at this place can send over `carrier` at all.
     pub fn gets_out(&self, carrier: Carrier) -> bool {
         carrier != Carrier::Quic || self.gateways.iter().all(|kind| kind.passes_udp())
     }
 
-    /// The NAT that matters outside, for IPv4.
+    /// The kind of the outermost gateway, which decides reachability over IPv4.
     fn outermost(&self) -> Kind {
         self.gateways.last().copied().unwrap_or(Kind::Pub)
     }
 }
 
-/// There is no place of this name.
+/// No place has this name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("there is no place \"{0}\"; `list` names all")]
 pub struct UnknownPlace(pub String);
 
-/// A place that both peers share: what tables call it, what it is, and its topology with hosts `one` and `two`.
+/// A place that both peers share: its name in tables, its description, and its topology with hosts `one` and `two`.
 pub type Shared = (&'static str, &'static str, Topology);
 
-/// Places of both sorts by name, in the order of the tables; all of them if none is named.
+/// Returns the named places of both sorts, in the order of the tables. Returns all of them if no name is given.
 ///
 /// # Errors
 ///
-/// A name that no place has.
+/// No place has one of the names.
 pub fn select(only: &[String], link: Conditions) -> Result<(Vec<Site>, Vec<Shared>), UnknownPlace> {
     let (mut sites, mut shared) = (all(), shared(link));
     let is_known = |name: &&String| {
@@ -145,7 +146,7 @@ pub fn select(only: &[String], link: Conditions) -> Result<(Vec<Site>, Vec<Share
     Ok((sites, shared))
 }
 
-/// Where both peers share a place.
+/// Returns the places that both peers share.
 pub fn shared(link: Conditions) -> Vec<Shared> {
     let gateway = |nat, behind: Option<&str>, hairpin| Gateway {
         nat,
@@ -192,11 +193,12 @@ pub fn shared(link: Conditions) -> Vec<Shared> {
     ]
 }
 
-/// What theory allows two places, without guessing ports.
+/// Returns the best path that theory allows between two places, without port prediction.
 ///
-/// Over UDP, who maps independently of the peer can be told where to come, and is let in once he has sent something
-/// there. With another port for each peer nobody can be told; but such a peer comes itself, to whoever lets it in by its
-/// address alone. Over TCP it is the same by simultaneous open.
+/// A peer with endpoint-independent mapping has one outer port, which can be sent to the other peer. Its filter lets
+/// the other peer in once it has sent a packet there. A peer whose mapping depends on the destination has no such port,
+/// but it can itself reach a peer whose filter lets it in by address alone. Over TCP the same holds by simultaneous
+/// open.
 pub fn best(a: &Site, b: &Site, carrier: Carrier) -> Best {
     let over = |carrier| is_direct(a, b, carrier);
     let direct = match carrier {
@@ -207,7 +209,7 @@ pub fn best(a: &Site, b: &Site, carrier: Carrier) -> Best {
 }
 
 fn is_direct(a: &Site, b: &Site, carrier: Carrier) -> bool {
-    // Behind a firewall without translation everybody can be told.
+    // IPv6 is not translated, so each peer's address can be sent to the other.
     if a.ip[1] && b.ip[1] {
         return true;
     }
@@ -220,7 +222,7 @@ fn is_direct(a: &Site, b: &Site, carrier: Carrier) -> bool {
         return false;
     }
     let symmetric = |kind: Kind| matches!(kind, Kind::Sym | Kind::SymSeq);
-    // A mapped port is as good as a public address.
+    // A port mapping is as good as a public address.
     let open = |site: &Site| {
         let lets_in = matches!(
             site.outermost(),
@@ -233,10 +235,10 @@ fn is_direct(a: &Site, b: &Site, carrier: Carrier) -> bool {
     told || open(a) || open(b)
 }
 
-/// What theory allows two peers who share a place.
+/// Returns the best path that theory allows two peers that share a place.
 pub fn best_shared(place: &str) -> Best {
-    // Without hairpinning nothing that a carrier's NAT is sent from inside comes in again, and homes behind it do not
-    // know each other's addresses there.
+    // Without hairpinning, the carrier's NAT lets no packet from inside back in, and the two homes do not know each
+    // other's addresses behind it.
     if place == "one-carrier" {
         Best::Relay
     } else {

@@ -1,7 +1,8 @@
-//! What a network is made of: hosts, the gateways that they are behind, and the gateways those are behind.
+//! Describes a network: hosts, the gateways they are behind, and the gateways behind other gateways.
 //!
-//! Everything that is behind nothing is on the internet: one segment, with the nodes that peers know. A [`Topology`] is
-//! data, read from a scenario's file or made by the matrix; [`Topology::check`] says what is wrong with it in words.
+//! Everything that is not behind a gateway is on the internet: one segment, which also has the bootstrap nodes. A
+//! [`Topology`] is data, read from a scenario file or made by the matrix. [`Topology::check`] explains what is wrong
+//! with it.
 
 use std::collections::BTreeMap;
 
@@ -25,27 +26,27 @@ pub struct Topology {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
-    /// The kind of NAT. IPv6 is never translated, only filtered.
+    /// The kind of NAT. IPv6 is only filtered, never translated.
     pub nat: Kind,
-    /// The gateway that this one is behind; the internet if it is not named.
+    /// The gateway that this one is behind. `None` puts it on the internet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<String>,
-    /// What is sent from inside to an address that it has outside comes in again.
+    /// True if it hairpins: packets from inside to one of its mapped outer addresses come back in.
     #[serde(default, skip_serializing_if = "is_false")]
     pub hairpin: bool,
-    /// How it lets hosts ask for a port.
+    /// The protocol by which hosts can request port mappings, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mapping: Option<Mapping>,
-    /// What the link to the internet is like; only for those that are on it.
+    /// Conditions of the link to the internet. Only for gateways that are on the internet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<Conditions>,
 }
 
-/// How a gateway lets hosts ask for a port.
+/// The protocol by which a gateway takes requests for port mappings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mapping {
-    /// PCP, and NAT-PMP beside it, on one port.
+    /// PCP, and NAT-PMP on the same port.
     Pcp,
     /// The Internet Gateway Device of `UPnP`.
     Upnp,
@@ -55,16 +56,16 @@ pub enum Mapping {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Host {
-    /// The gateway that it is behind; the internet if it is not named.
+    /// The gateway that it is behind. `None` puts it on the internet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub behind: Option<String>,
-    /// It has an IPv4 address.
+    /// True if it has an IPv4 address.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub ipv4: bool,
-    /// It has an IPv6 address.
+    /// True if it has an IPv6 address.
     #[serde(default, skip_serializing_if = "is_false")]
     pub ipv6: bool,
-    /// What the link to the internet is like; only for those that are on it.
+    /// Conditions of the link to the internet. Only for hosts that are on the internet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub link: Option<Conditions>,
 }
@@ -94,21 +95,21 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
-/// Gateways of one topology, hosts of one topology: each has a byte of an address.
+/// Maximum number of gateways, and of hosts, in one topology. The number of each is one byte of an address.
 pub const MOST: usize = 200;
-/// Bytes of a name: it is part of the names of containers and interfaces.
+/// Maximum length of a name, in bytes. Names are part of the names of containers and interfaces.
 const LONGEST_NAME: usize = 24;
-/// The lab's own name, and how those of its nodes begin.
+/// The lab's reserved name, and the prefix of the names of its nodes.
 const INTERNET: &str = "internet";
 const NODE: &str = "node";
 
 impl Topology {
-    /// Whether it can be built; if not, what is wrong with it.
+    /// Checks that the topology can be built.
     ///
     /// # Errors
     ///
-    /// Names that nothing has, that stand for two things or that are not plain, circles, a link's conditions where
-    /// there is no link to the internet, too many of anything.
+    /// An unknown, ambiguous or malformed name, a host without an address, a cycle of gateways, conditions on a link
+    /// that does not lead to the internet, or too many hosts or gateways.
     pub fn check(&self) -> Result<(), String> {
         for (what, count) in [
             ("gateways", self.gateways.len()),
@@ -163,11 +164,11 @@ impl Topology {
         ))
     }
 
-    /// A gateway and those that it is behind, the innermost first.
+    /// Returns a gateway and those that it is behind, the innermost first.
     ///
     /// # Errors
     ///
-    /// It is behind itself.
+    /// The gateway is behind itself.
     pub fn chain_of(&self, gateway: &str) -> Result<Vec<String>, String> {
         let mut chain = vec![gateway.to_owned()];
         let mut next = self.gateways.get(gateway).and_then(|it| it.behind.as_ref());
@@ -181,7 +182,7 @@ impl Topology {
         Ok(chain)
     }
 
-    /// Whether anything behind this gateway, or the gateway of something behind it, has IPv6.
+    /// True if a host behind this gateway, directly or through other gateways, has IPv6.
     pub fn carries_ipv6(&self, gateway: &str) -> bool {
         let hosts = self.hosts.values();
         let mut hosts = hosts.filter(|host| host.ipv6);
@@ -192,7 +193,7 @@ impl Topology {
         })
     }
 
-    /// Takes in all of another one, under names that begin with `prefix`.
+    /// Adds all of another topology, with `prefix` in front of every name.
     pub fn add(&mut self, prefix: &str, other: &Self) {
         let name = |name: &String| format!("{prefix}{name}");
         for (own, gateway) in &other.gateways {

@@ -1,4 +1,4 @@
-//! One transfer from host to host by short code, with the programs that were built, and what came of it.
+//! Runs one transfer between two hosts by short code, with the programs of this build, and reads its result.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -10,42 +10,42 @@ use serde_json::Value;
 use crate::ground::{Ground, GroundError, HANDOVER, Place, Process};
 use crate::results::{Carrier, Run};
 
-/// A transfer to be made.
+/// A transfer to run.
 #[derive(Debug, Clone)]
 pub struct Transfer {
-    /// The host that shares.
+    /// The sharer's host.
     pub from: String,
-    /// The host that fetches.
+    /// The receiver's host.
     pub to: String,
-    /// Bytes of the one file.
+    /// Size of the one file, in bytes.
     pub bytes: u64,
-    /// What both may connect over.
+    /// The transports that both may connect over.
     pub carrier: Carrier,
-    /// Which addresses of the nodes they are told, of those that they may connect over.
+    /// Which addresses of the nodes both are given, out of those that they may connect over.
     pub addresses: Carrier,
-    /// More options for `send`.
+    /// Additional options for `send`.
     pub send: Vec<String>,
-    /// More options for `get`.
+    /// Additional options for `get`.
     pub get: Vec<String>,
-    /// How long it may take in all.
+    /// Timeout for the receiver.
     pub patience: Duration,
 }
 
-/// What came of it.
+/// The result of a transfer.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// In numbers. `sharer` is left at 0.
+    /// The measured values. `sharer` is left at 0.
     pub run: Run,
-    /// What the receiver told, each line with the milliseconds since it began.
+    /// The receiver's events, each with the milliseconds since the receiver started.
     pub told: Vec<(u64, Value)>,
-    /// What the sharer told, from when the receiver began.
+    /// The sharer's events since the receiver started.
     pub sharer_told: Vec<Value>,
-    /// What both logged, if they were asked to.
+    /// The standard error of the sharer and of the receiver.
     pub logs: [String; 2],
 }
 
 impl Outcome {
-    /// Everything that was told and logged, to be read.
+    /// Returns all events and logs as readable text.
     pub fn in_words(&self) -> String {
         let told = self.told.iter();
         let told = told.map(|(after, event)| format!("{after:>7} ms  {event}"));
@@ -61,15 +61,16 @@ impl Outcome {
     }
 }
 
-/// How long a sharer may take to have a code that others find.
+/// Timeout for a sharer to have a short code that others can find.
 const ANNOUNCED: Duration = Duration::from_secs(30);
 
 impl Transfer {
-    /// Makes it. `number` keeps transfers of one ground apart; `meanwhile` is told of every line that the receiver prints.
+    /// Runs the transfer. `number` distinguishes transfers of one network. `meanwhile` gets every event of the receiver
+    /// with the milliseconds since its start.
     ///
     /// # Errors
     ///
-    /// The ground fails. That the transfer does is an [`Outcome`].
+    /// The network fails. A failed transfer is an [`Outcome`].
     pub async fn run(
         &self,
         ground: &Ground,
@@ -177,7 +178,7 @@ impl Transfer {
         })
     }
 
-    /// What both sides are told.
+    /// Returns the options that both sides get.
     fn common(&self, ground: &Ground, folder: &str) -> Vec<String> {
         let mut options: Vec<String> = ["--json", "--no-mdns", "--data-dir"]
             .map(String::from)
@@ -214,16 +215,16 @@ fn start(place: &Place, arguments: &[String], code: Option<&str>) -> Result<Proc
     place.start(&program, &environment)
 }
 
-/// A short code that others find.
+/// A short code that others can find.
 struct Announced {
     code: String,
-    /// When it was told first.
+    /// When the sharer first reported it.
     told: Instant,
-    /// When nodes of the DHT knew it.
+    /// When it was announced to nodes of the DHT.
     at: Instant,
 }
 
-/// The short code, once nodes of the DHT know it.
+/// Returns the short code once it is announced to nodes of the DHT.
 async fn announced(sharer: &mut Process) -> Option<Announced> {
     let mut short: Option<(String, Instant)> = None;
     loop {
@@ -247,7 +248,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What the receiver's events amount to.
+/// Derives the measured values from the receiver's events.
 fn read(told: &[(u64, Value)], took: u64) -> Run {
     let linked = told.iter().filter_map(|(after, event)| {
         let is_link = event["event"] == "connected";
@@ -278,7 +279,7 @@ fn read(told: &[(u64, Value)], took: u64) -> Run {
     }
 }
 
-/// The software of the nodes that the receiver says its links went through, and of those that its log names in a circuit.
+/// Returns the software of the relays that the receiver reported as used, and of those in circuit addresses in its log.
 fn relays(ground: &Ground, told: &[(u64, Value)], log: &str) -> Vec<String> {
     let carried = told.iter().filter(|(_, event)| event["event"] == "carried");
     let carried: Vec<&str> = carried
@@ -294,7 +295,7 @@ fn relays(ground: &Ground, told: &[(u64, Value)], log: &str) -> Vec<String> {
     names
 }
 
-/// Why the receiver says that it failed.
+/// Returns the reason that the receiver gave for its failure.
 fn failure(told: &[(u64, Value)]) -> Option<String> {
     let mut events = told.iter().rev().map(|(_, event)| event);
     let failed =
@@ -324,10 +325,10 @@ fn make_folder(place: &Place, folder: &str) -> Result<(), GroundError> {
     std::fs::create_dir_all(&path).map_err(|error| GroundError::File { path, error })
 }
 
-/// Bytes that are made at once.
+/// Number of bytes generated at a time.
 const PIECE: usize = 1 << 16;
 
-/// A file's content, piece by piece: the same for the same number, and like no other.
+/// Generates the content of a file, piece by piece. It depends on `number` alone, and differs for every number.
 fn noise(bytes: u64, number: u64) -> impl Iterator<Item = Vec<u8>> {
     let mut random = ChaCha8Rng::seed_from_u64(number);
     let mut left = bytes;
@@ -346,7 +347,7 @@ fn write_noise(path: &std::path::Path, bytes: u64, number: u64) -> std::io::Resu
     noise(bytes, number).try_for_each(|piece| file.write_all(&piece))
 }
 
-/// Whether a file has that content, and nothing more.
+/// True if a file has exactly that content.
 fn is_noise(path: &std::path::Path, bytes: u64, number: u64) -> bool {
     use std::io::Read;
     let Ok(mut file) = std::fs::File::open(path) else {

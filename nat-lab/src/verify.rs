@@ -1,5 +1,5 @@
-//! Every NAT proves itself before it is used: a probe runs on the host behind it, and what it finds is held against what
-//! the place claims.
+//! Checks every NAT before it is used: a probe runs on the host behind it, and its findings are compared with what the
+//! place claims.
 
 use std::time::Duration;
 
@@ -7,50 +7,50 @@ use crate::ground::{Ground, GroundError, LAB, PROBE_PORTS, PROBED_V4, PROBED_V6}
 use crate::nat::{Kind, chained};
 use crate::probe::{self, Findings};
 
-/// How long an answer that may not come is waited for; longer than the longest way there and back.
+/// How long the probe waits for an answer that may not come. Longer than the longest round trip.
 const PATIENCE: Duration = Duration::from_millis(900);
-/// How often a probe that finds nothing, or another thing than was claimed, may look again: the machine may have been too
-/// busy to answer, while no NAT is what it claims by chance.
+/// Maximum number of attempts if a probe fails or its findings differ from the claim. The machine may have been too
+/// busy to answer in time, while a wrong NAT never matches its claim by chance.
 const TRIES: u32 = 3;
 
-/// What a host was found to be behind.
+/// What a probe found in front of a host.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Proof {
-    /// Over IPv4, if the host has it.
+    /// Findings over IPv4, if the host has it.
     pub v4: Option<Findings>,
-    /// Over IPv6.
+    /// Findings over IPv6, if the host has it.
     pub v6: Option<Findings>,
 }
 
-/// Why a NAT is not believed.
+/// Why a NAT was rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
-    /// It is another one than it claims to be.
+    /// It behaves differently from what it claims.
     #[error("the place of \"{host}\" is not what it claims to be: {difference}")]
     Different {
         /// The host behind it.
         host: String,
-        /// What differs.
+        /// The differences.
         difference: String,
     },
     /// The probe failed.
     #[error("the probe of \"{host}\" failed: {reason}")]
     Probe {
-        /// The host that it ran on.
+        /// The host that the probe ran on.
         host: String,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The ground did.
+    /// The network failed.
     #[error(transparent)]
     Ground(#[from] GroundError),
 }
 
-/// Probes what a host is behind, and holds it against what its gateways claim.
+/// Probes what a host is behind and compares it with what its gateways claim.
 ///
 /// # Errors
 ///
-/// It is something else, or the probe fails.
+/// The findings differ from the claim, or the probe fails.
 pub async fn verify(ground: &Ground, host: &str) -> Result<Proof, VerifyError> {
     let topology = ground.topology();
     let Some(spec) = topology.hosts.get(host) else {
@@ -77,7 +77,7 @@ pub async fn verify(ground: &Ground, host: &str) -> Result<Proof, VerifyError> {
     Ok(proof)
 }
 
-/// What a host behind all of these has to find; the first is its own gateway.
+/// Returns what a host behind all of these gateways must find. The first is its own gateway.
 fn through(claims: impl Iterator<Item = Findings>, open: Findings) -> Findings {
     let chained = claims.reduce(|inner, outer| chained(&inner, &outer));
     chained.unwrap_or(open)
@@ -93,7 +93,7 @@ async fn prove(
     loop {
         tries += 1;
         let found = match measure(ground, host, ipv6).await {
-            // A network that was made a moment ago may not answer yet.
+            // A newly created network may not answer yet.
             Err(VerifyError::Probe { .. }) if tries < TRIES => continue,
             found => found?,
         };
@@ -109,11 +109,11 @@ async fn prove(
     }
 }
 
-/// What the probe on a host finds.
+/// Runs the probe on a host and returns its findings.
 ///
 /// # Errors
 ///
-/// It fails, or takes far too long.
+/// The probe fails, or takes longer than a minute.
 pub async fn measure(ground: &Ground, host: &str, ipv6: bool) -> Result<Findings, VerifyError> {
     let failed = |reason: String| VerifyError::Probe {
         host: host.to_owned(),

@@ -1,14 +1,14 @@
-//! Links that are slow, lossy or long, for kernels that cannot make them so themselves.
+//! Links with delay, loss and a limited rate, for kernels that cannot emulate them.
 //!
-//! A [`Wire`] joins two network interfaces of one network namespace, frame by frame, and each direction has its
-//! [`Conditions`]. What joins an interface to a host or a bridge is up to the caller; usually each end is one end of a
-//! veth pair, up, and without an address of its own:
+//! A [`Wire`] joins two network interfaces of one network namespace and forwards frames between them. Each direction
+//! has its own [`Conditions`]. The caller connects the interfaces to a host or a bridge. Usually each end is one end of
+//! a veth pair, up, and without an address:
 //!
 //! ```text
 //! host a ── veth ── [end ══ wire ══ end] ── veth ── port of a bridge
 //! ```
 //!
-//! A wire carries frames as they would be on a cable, so [offloads must be off](offloads_off) where frames are made.
+//! A wire carries frames as they would be on a cable, so [offloads must be off](offloads_off) where frames are created.
 
 mod conditions;
 mod direction;
@@ -31,56 +31,56 @@ use self::direction::Direction;
 use self::end::End;
 use self::line::Line;
 
-/// Two interfaces, joined.
+/// Two joined interfaces.
 #[derive(Serialize, Deserialize, Clone, PartialEq, Debug)]
 #[serde(deny_unknown_fields)]
 pub struct Wire {
-    /// The interfaces' names.
+    /// The names of the interfaces.
     pub ends: [String; 2],
-    /// From the first end to the second.
+    /// Conditions from the first end to the second.
     #[serde(default)]
     pub there: Conditions,
-    /// From the second end to the first.
+    /// Conditions from the second end to the first.
     #[serde(default)]
     pub back: Conditions,
 }
 
-/// Why wires could not be laid, or carry no more.
+/// Why wires could not be set up, or stopped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WireError {
-    /// There is nothing to carry.
+    /// No wires were given.
     #[error("no wires were asked for")]
     None,
-    /// An interface can end one wire only.
+    /// An interface is the end of more than one wire.
     #[error("the interface {0} is the end of more than one wire")]
     Shared(String),
     /// There is no such interface.
     #[error("there is no interface {0}")]
     Missing(String),
-    /// No packet socket, for want of root's rights or of memory.
+    /// A packet socket could not be opened, for lack of root privileges or memory.
     #[error("cannot open a packet socket on {0}: {1}")]
     Open(String, #[source] io::Error),
-    /// An end was taken away, or taken down.
+    /// The interface of an end was removed or set down.
     #[error("the interface {0} is gone or down")]
     Gone(String),
-    /// A frame was larger than the interface that it was to leave by allows.
+    /// A frame was larger than the outgoing interface allows.
     #[error("a frame of {1} bytes is too large for {0}; are offloads off where it was made?")]
     Oversized(String, usize),
-    /// Another failure of an end.
+    /// Another error at an end.
     #[error("cannot carry frames at {0}: {1}")]
     Io(String, #[source] io::Error),
-    /// No thread or pipe could be had.
+    /// A thread or pipe could not be created.
     #[error("cannot start: {0}")]
     Start(#[source] io::Error),
 }
 
-/// Carries frames for ever; ends with the first error. Chances follow from `seed`, each direction having its own.
+/// Forwards frames until the first error. Random decisions are derived from `seed`, separately for each direction.
 pub fn run(wires: &[Wire], seed: u64) -> Result<Infallible, WireError> {
     Laid::new(wires, seed)?.run()
 }
 
-/// Wires whose ends are open: what arrives there from now on is carried once they [run](Self::run).
+/// Wires with open ends. Frames that arrive there from now on are queued until the wires [run](Self::run).
 pub struct Laid {
     wires: Vec<Wire>,
     ends: Vec<[End; 2]>,
@@ -110,12 +110,12 @@ impl Laid {
         })
     }
 
-    /// What became of frames so far, kept up while the wires run: for each wire, there and back.
+    /// Returns the frame counters, updated while the wires run: for each wire, there and back.
     pub fn tallies(&self) -> Arc<[[Tally; 2]]> {
         Arc::clone(&self.tallies)
     }
 
-    /// Carries frames for ever, with a thread for each direction; ends with the first error.
+    /// Forwards frames until the first error, with one thread for each direction.
     pub fn run(self) -> Result<Infallible, WireError> {
         let (reader, writer) = pipe().map_err(WireError::Start)?;
         let outcome = Outcome {
@@ -168,7 +168,7 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Takes note of how a direction ended, and ends the others.
+    /// Records how a direction ended, and stops the others.
     fn note(&self, ended: Result<(), WireError>) {
         if let Err(error) = ended {
             self.error
@@ -184,7 +184,7 @@ impl Outcome {
         );
     }
 
-    /// The first error. Threads end only after one, so without any there were no threads.
+    /// Returns the first error. Threads end only after an error, so without one there were no threads.
     fn into_error(self) -> WireError {
         self.error
             .into_inner()
@@ -193,16 +193,17 @@ impl Outcome {
     }
 }
 
-/// What became of the frames of one direction.
+/// Counts of the frames of one direction.
 #[derive(Debug, Default)]
 pub struct Tally {
-    /// They came out at the far end.
+    /// Frames sent at the far end.
     pub passed: Counter,
-    /// Lost by chance, as the conditions ask.
+    /// Frames lost at random, as the conditions require.
     pub lost: Counter,
-    /// They found the queue for the rate full, as the conditions ask.
+    /// Frames dropped because the queue of the rate limit was full, as the conditions require.
     pub full: Counter,
-    /// Dropped for want of room here or in the kernel: if there are any, the lab is asked for more than it can do.
+    /// Frames dropped because a buffer here or in the kernel was full. If there are any, the load exceeds what the lab
+    /// can carry.
     pub overflowed: Counter,
 }
 
@@ -211,7 +212,7 @@ pub struct Tally {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// How many there were so far.
+    /// Returns the current count.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -221,16 +222,16 @@ impl Counter {
     }
 }
 
-/// The command that makes `interface` handle frames as they are on a cable: whole, of the interface's size, with their
-/// checksums. Run it for both interfaces of every veth pair of which one is an end, before traffic flows; either may
-/// be in any namespace, and the settings go with it when it moves.
+/// Returns the command that turns off the offloads of `interface`, so that frames are as on a cable: unmerged, no
+/// larger than the MTU, with checksums. Run it for both interfaces of every veth pair of which one is an end, before
+/// traffic flows. Either interface may be in any namespace, and keeps its settings when it moves.
 ///
-/// - The end's peer (a gateway's or host's interface, or a bridge's port) is where the kernel would hand over up to
-///   64 KiB at once without checksums, whether it made them or forwards them from interfaces with offloads: `tx`, and
-///   with it `tso` and UDP segmentation, which some kernels turn off by themselves.
-/// - The end itself must not put frames together again on their way to the wire: `gro`, which is off for a new veth.
+/// - At the end's peer (an interface of a gateway or host, or a port of a bridge) the kernel would pass up to 64 KiB at
+///   once without checksums, whether it created the data or forwards it from interfaces with offloads. That needs `tx`
+///   off, and with it `tso` and UDP segmentation, which some kernels turn off by themselves.
+/// - The end itself must not merge frames before the wire reads them. That needs `gro` off, the default of a new veth.
 ///
-/// No other interface needs it, such as a host's that is on the same bridge.
+/// No other interface needs it, such as that of a host on the same bridge.
 pub fn offloads_off(interface: &str) -> Vec<String> {
     let off = ["tx", "tso", "gso", "gro"]
         .into_iter()

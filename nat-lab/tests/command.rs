@@ -1,4 +1,4 @@
-//! What the lab's command says when it can't do what it is asked to. No container is made here.
+//! Error messages of the lab's command. No container is created here.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 fn lab(arguments: &[&str]) -> Command {
     let mut lab = Command::new(env!("CARGO_BIN_EXE_handover-nat-lab"));
     lab.args(arguments);
-    // No engine answers there.
+    // No engine listens on this socket.
     lab.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
     lab
 }
@@ -71,9 +71,9 @@ fn all_scenarios_of_the_lab_can_be_read() {
 
 #[test]
 fn without_root_it_says_why_that_is_needed() {
-    /// The user whom nothing belongs to.
+    /// ID of a user who owns no files.
     const NOBODY: u32 = 65534;
-    // Where that user may read it.
+    // In a folder where that user can read it.
     let folder = tempfile::tempdir_in("/tmp").unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(folder.path(), open).unwrap();

@@ -1,7 +1,7 @@
-//! The built `handover` against software that nobody here wrote: what a foreign client sees of it, which identities it
-//! reaches, and what worked with foreign nodes and must go on working.
+//! Tests the built `handover` with software of other projects: what a foreign client sees of it, which identities it
+//! can connect to, and transfers over foreign nodes that worked before and must keep working.
 //!
-//! All of it runs in one network namespace, whose addresses count as public ones.
+//! All tests run in one network namespace, whose addresses count as public.
 
 #![allow(unreachable_pub)]
 
@@ -19,10 +19,11 @@ use std::process::ExitCode;
 use handover_nat_lab::foreign::Store;
 use handover_test_needs::{Lack, NFT, Need, Tests};
 
-/// Nodes that take a second of a core each to come up, beside peers that measure nothing: two at a time are enough.
+/// Maximum number of tests at the same time. Each node takes a second of CPU time to start, and the peers measure
+/// nothing, so two are enough.
 const TOGETHER: usize = 2;
 
-/// Says that nothing can be installed, as it does to `.ci/foreign`.
+/// Environment variable, set to 1 if nothing can be installed. `.ci/foreign` reads it too.
 const NO_REGISTRY: &str = "HANDOVER_NO_REGISTRY";
 
 fn main() -> ExitCode {
@@ -33,7 +34,7 @@ fn main() -> ExitCode {
         .run()
 }
 
-/// The foreign programs, and the one under test.
+/// Checks that the foreign programs and the program under test are there.
 fn programs() -> Result<(), Lack> {
     if let Err(error) = Store::open() {
         let words = error.to_string();

@@ -1,6 +1,6 @@
-//! Every kind of NAT is what it claims to be: gateways in network namespaces, probed from a host behind them.
+//! Checks that every kind of NAT behaves as it claims: gateways in network namespaces, probed from a host behind them.
 
-// What was measured is read in the output.
+// Findings are printed for inspection.
 #![allow(clippy::print_stderr, unreachable_pub)]
 
 mod support;
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         one_behind_the_other_is_what_both_make,
         several_hosts_behind_one_gateway_find_the_same,
     ];
-    // The kernel takes so many rules at once from root alone.
+    // The kernel accepts that many rules at once only from root.
     let long = tests![
         the_kind_of_many_rules_is_what_it_claims_to_be,
         rules_may_be_loaded_again,
@@ -32,10 +32,10 @@ fn main() -> ExitCode {
         .run()
 }
 
-/// Kinds of gateways, the one at the host first, and whether each has a hairpin.
+/// The kinds of nested gateways, the one nearest to the host first, and whether each hairpins.
 type Way = Vec<(Kind, bool)>;
 
-/// Scenes that are measured at the same time.
+/// Maximum number of topologies measured at the same time.
 const TOGETHER: usize = 6;
 
 fn hold(ways: &[Way]) {

@@ -1,4 +1,4 @@
-//! What reports look like, and what they make of odd results.
+//! Checks how reports look, including reports of unusual results.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ fn kind(name: &str, about: &str, udp: Option<Behaviour>, tcp: Behaviour) -> Kind
     }
 }
 
-/// The run of a number: each takes a little longer, and the sharer is behind each kind in turn.
+/// Returns the run with this number. Times grow with the number, and the sharer alternates between the two kinds.
 fn run(number: usize, direct: bool) -> Run {
     let late = 7 * u64::try_from(number).unwrap();
     Run {
@@ -62,7 +62,7 @@ fn run(number: usize, direct: bool) -> Run {
     }
 }
 
-/// A cell of ten runs, the first so many of them direct.
+/// Returns a cell of ten runs, of which the first `direct` are direct.
 fn cell(kinds: [&str; 2], carrier: Carrier, best: Best, direct: usize) -> Cell {
     Cell {
         kinds: kinds.map(str::to_owned),
@@ -92,7 +92,7 @@ fn about() -> About {
     }
 }
 
-/// A small matrix in which there is one of everything.
+/// Returns a small matrix with a cell of each sort.
 fn matrix() -> Matrix {
     let mut cells = Vec::new();
     for carrier in [Carrier::Tcp, Carrier::Quic, Carrier::Both] {
@@ -371,7 +371,7 @@ fn rounds_that_do_not_belong_together_are_refused() {
     assert_eq!(report::merge(Vec::new()), Err(MergeError::Nothing));
 }
 
-/// A matrix of one pair whose nodes were foreign.
+/// Returns a matrix of one pair, measured with foreign nodes.
 fn in_foreign_world() -> Matrix {
     let mut cell = cell(["prc", "sym"], Carrier::Both, Best::Relay, 0);
     for (number, run) in cell.runs.iter_mut().enumerate() {

@@ -1,7 +1,7 @@
-//! Wires between real interfaces: what goes in at one host and comes out at another.
+//! Tests wires between real interfaces: what one host sends and another receives.
 //!
-//! Most tests make network namespaces of their own. Times are only asserted to be long enough, as a busy machine adds to
-//! them.
+//! Most tests create their own network namespaces. Times are only asserted to be long enough, as a busy machine
+//! prolongs them.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -43,17 +43,17 @@ fn main() -> ExitCode {
 }
 
 const MS: Duration = Duration::from_millis(1);
-/// How long a receiver waits for something that should come.
+/// Timeout of a receiver for data that should arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How long a receiver waits for what should not come.
+/// How long a receiver waits for data that should not arrive.
 const SILENCE: Duration = Duration::from_millis(400);
-/// Datagrams that may be under way to a socket that nobody reads for a moment.
+/// Number of datagrams that a may send ahead of b's reading.
 const AHEAD: u32 = 100;
 
 const A: &str = "10.9.0.1";
 const B: &str = "10.9.0.2";
 
-/// Two hosts and the wire between them: `a ── [a-end ══ b-end] ── b`, the wire in a namespace of its own.
+/// Two hosts and the wire between them: `a ── [a-end ══ b-end] ── b`. The wire has its own namespace.
 struct Lab {
     /// The namespaces of a, of b and of the wire.
     names: [String; 3],
@@ -67,7 +67,7 @@ impl Lab {
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let names =
             ["a", "b", "wire"].map(|role| format!("wire-{}-{number}-{role}", std::process::id()));
-        // From here on what was made is removed again.
+        // From here on `drop` removes what was created.
         let mut lab = Self {
             names,
             wire: None,
@@ -94,7 +94,7 @@ impl Lab {
         lab
     }
 
-    /// Both directions alike.
+    /// Uses the same conditions in both directions.
     fn both_ways(conditions: Conditions) -> Self {
         Self::new(conditions, conditions)
     }
@@ -107,7 +107,7 @@ impl Lab {
         within(&self.names[1], work)
     }
 
-    /// A socket on each host, which know each other's addresses.
+    /// Returns a socket on each host, connected to each other.
     fn udp(&self) -> [UdpSocket; 2] {
         let (a, b) = (self.in_a(|| udp(A)), self.in_b(|| udp(B)));
         a.connect(address(&b)).unwrap();
@@ -115,7 +115,7 @@ impl Lab {
         [a, b]
     }
 
-    /// A connection from a, and its other end on b.
+    /// Returns both ends of a connection from a to b.
     fn tcp(&self) -> [TcpStream; 2] {
         let listener = self.in_b(|| TcpListener::bind((B, 0)).unwrap());
         let to = listener.local_addr().unwrap();
@@ -123,7 +123,7 @@ impl Lab {
         [a, listener.accept().unwrap().0]
     }
 
-    /// Waits until the wire ends.
+    /// Waits until the wire ends, and returns its error.
     fn ended(&mut self) -> WireError {
         self.wire
             .take()
@@ -135,14 +135,14 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // With its interfaces gone, the wire ends too.
+        // The removal of its interfaces ends the wire too.
         for name in &self.names {
             let _ = Command::new("ip").args(["netns", "del", name]).output();
         }
     }
 }
 
-/// Makes `host`'s interface `eth`, with `address`, whose other end is `end` in `between`.
+/// Creates the interface `eth` with `address` on `host`, and its peer `end` in `between`.
 fn join(host: &str, address: &str, between: &str, end: &str) {
     run(&[
         "ip", "link", "add", "name", "eth", "netns", host, "type", "veth", "peer", "name", end,
@@ -150,7 +150,7 @@ fn join(host: &str, address: &str, between: &str, end: &str) {
     ]);
     for (name, interface) in [(host, "eth"), (between, end)] {
         let command = offloads_off(interface);
-        // Checksums are looked at on arrival; a veth trusts them otherwise, and a wrong one would not be seen.
+        // Makes the receiver verify checksums. A veth trusts them otherwise, and a wrong one would go unnoticed.
         let command = command.iter().map(String::as_str).chain(["rx", "off"]);
         run(&["ip", "netns", "exec", name]
             .into_iter()
@@ -193,7 +193,7 @@ fn run(command: &[&str]) {
     );
 }
 
-/// What `work` gives, done in the namespace `name`. Sockets made there stay there.
+/// Runs `work` in the namespace `name`. Sockets created by it stay in that namespace.
 fn within<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> T {
     let namespace = File::open(format!("/run/netns/{name}")).expect("the namespace is there");
     let there = thread::spawn(move || {
@@ -204,7 +204,8 @@ fn within<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'stat
     there.join().expect("no panic")
 }
 
-/// The next datagram. A read with a timeout is not begun again by itself when a process was stopped meanwhile (signal(7)).
+/// Receives the next datagram. Repeats interrupted reads: a read with a timeout is not restarted automatically after
+/// the process was stopped (signal(7)).
 fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.recv(buffer) {
@@ -224,7 +225,7 @@ fn address(socket: &UdpSocket) -> SocketAddr {
     socket.local_addr().unwrap()
 }
 
-/// One datagram there and one back, so that the hosts know each other's hardware.
+/// Sends one datagram each way, so that the hosts learn each other's MAC addresses.
 fn greet([a, b]: &[UdpSocket; 2]) {
     for (from, to) in [(a, b), (b, a)] {
         from.send(b"hello").unwrap();
@@ -242,13 +243,13 @@ fn send_numbers(socket: &UdpSocket, numbers: Range<u32>) {
     }
 }
 
-/// The numbers of the datagrams that come, until none does for a while.
+/// Returns the numbers of the arriving datagrams, until none arrives for a while.
 fn numbers(socket: &UdpSocket) -> Vec<u32> {
     numbers_noted(socket, &AtomicU32::new(0))
 }
 
-/// The numbers that arrive at b of the first `count`, sent by a. They are read as they come: a socket keeps only about
-/// 250 datagrams, so a never has many more under way than that one that b has read last.
+/// Sends `count` numbers from a to b and returns those that arrive. They are read as they arrive: a socket buffers only
+/// about 250 datagrams, so a sends only about [`AHEAD`] datagrams ahead of b's reading.
 fn numbers_across([a, b]: [UdpSocket; 2], count: u32) -> Vec<u32> {
     let next = AtomicU32::new(0);
     let is_sent = AtomicBool::new(false);
@@ -273,7 +274,7 @@ fn numbers_across([a, b]: [UdpSocket; 2], count: u32) -> Vec<u32> {
     })
 }
 
-/// As [`numbers`]; `next` is the one behind the last that was read.
+/// As [`numbers`]. `next` is set to the number after the last one read.
 fn numbers_noted(socket: &UdpSocket, next: &AtomicU32) -> Vec<u32> {
     socket.set_read_timeout(Some(SILENCE)).unwrap();
     let mut number = [0; 4];
@@ -286,7 +287,7 @@ fn numbers_noted(socket: &UdpSocket, next: &AtomicU32) -> Vec<u32> {
     .collect()
 }
 
-/// Waits until this number was read, or none for a while: it may be lost.
+/// Waits until all numbers below `number` are read. Stops if none is read for a while, as the last ones may be lost.
 fn wait_until_read(next: &AtomicU32, number: u32) {
     let (mut last, mut since) = (0, Instant::now());
     while last < number && since.elapsed() < SILENCE / 2 {
@@ -299,7 +300,7 @@ fn wait_until_read(next: &AtomicU32, number: u32) {
     }
 }
 
-/// Sends `bytes` from a to b over TCP; how long it took, and what arrived.
+/// Sends `bytes` from a to b over TCP. Returns the time it took and the bytes that arrived.
 fn transfer(lab: &Lab, bytes: Vec<u8>) -> (Duration, Vec<u8>) {
     let start = Instant::now();
     let [mut a, mut b] = lab.tcp();
@@ -311,7 +312,7 @@ fn transfer(lab: &Lab, bytes: Vec<u8>) -> (Duration, Vec<u8>) {
     (start.elapsed(), arrived)
 }
 
-/// Bytes that do not repeat with any frame's size.
+/// Returns bytes whose pattern does not repeat at the size of any frame.
 fn noise(count: u32) -> Vec<u8> {
     (0..count)
         .map(|n| n.wrapping_mul(2_654_435_761).to_be_bytes()[0])
@@ -393,7 +394,7 @@ fn nothing_passes_where_all_is_lost() {
         Conditions::default(),
     );
     let [a, b] = lab.udp();
-    // Each asks for the other's hardware first: a's question is lost, and a's answer.
+    // Both hosts send ARP requests first. The request of a is lost, and so is its reply to b.
     for _ in 0..50 {
         a.send(b"hello").unwrap();
         b.send(b"hello").unwrap();
@@ -417,7 +418,7 @@ fn the_share_asked_for_is_lost() {
         Conditions::default(),
     );
     let [a, b] = lab.udp();
-    // b asks for a's hardware until an answer passes; from the question a knows b's.
+    // b sends ARP requests until a reply passes. From the request, a learns the address of b.
     while lab.tallies[0][0].passed.get() == 0 {
         b.send(b"hello").unwrap();
         thread::sleep(20 * MS);
@@ -446,7 +447,7 @@ fn no_frame_goes_round() {
     let sockets = lab.udp();
     greet(&sockets);
     assert_eq!(numbers_across(sockets, 500).len(), 500);
-    // With the greeting, and questions for hardware and their answers.
+    // Besides the datagrams: the greeting, and ARP requests and replies.
     let [there, back] = &lab.tallies[0];
     assert!((501..520).contains(&there.passed.get()), "{there:?}");
     assert!(back.passed.get() < 20, "{back:?}");
@@ -454,7 +455,7 @@ fn no_frame_goes_round() {
 
 fn frames_for_other_hardware_pass() {
     let lab = Lab::both_ways(Conditions::default());
-    // An address of which a is told that it is behind hardware that nobody has.
+    // Maps an address to a MAC address that no host has.
     run(&[
         "ip",
         "-n",
@@ -480,7 +481,7 @@ fn frames_for_other_hardware_pass() {
 fn a_wire_ends_when_an_interface_is_gone() {
     for (host, end) in ["a-end", "b-end"].into_iter().enumerate() {
         let mut lab = Lab::both_ways(Conditions::default());
-        // Either interface of a veth pair takes the other with it.
+        // Removing one interface of a veth pair removes the other too.
         run(&["ip", "-n", &lab.names[host], "link", "del", "dev", "eth"]);
         assert_eq!(
             lab.ended().to_string(),
@@ -493,7 +494,7 @@ fn a_wire_ends_with_a_word_about_offloads_when_frames_are_too_large() {
     let mut lab = Lab::both_ways(Conditions::default());
     let sockets = lab.udp();
     greet(&sockets);
-    // What an offload leads to, without leaving it to the kernel when it makes use of one.
+    // Creates large frames as an offload would, without depending on whether the kernel uses one.
     run(&[
         "ip",
         "-n",

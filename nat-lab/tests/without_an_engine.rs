@@ -1,4 +1,4 @@
-//! What the lab's command says to root where no container engine runs.
+//! The error message of the lab's command for root where no container engine runs.
 
 use std::process::{Command, ExitCode};
 
@@ -12,12 +12,12 @@ fn main() -> ExitCode {
 fn it_says_how_to_come_by_one() {
     let mut lab = Command::new(env!("CARGO_BIN_EXE_handover-nat-lab"));
     lab.args(["verify", "prc"]);
-    // No engine answers there.
+    // No engine listens on this socket.
     lab.env("DOCKER_HOST", "unix:///nowhere/docker.sock");
     let output = lab.output().unwrap();
     let told = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{told}");
     let answers = told.contains("container engine can't be reached") && told.contains("docker.io");
-    // Where the machine lacks a program, that is told first.
+    // On a machine that lacks a program, that error comes first.
     assert!(answers || told.contains("Debian's package is"), "{told}");
 }

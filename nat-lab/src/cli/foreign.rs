@@ -1,4 +1,4 @@
-//! `foreign`: installs the foreign world, and measures what is to hold there.
+//! `foreign`: installs the foreign nodes, and runs the measurements with them.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
@@ -89,8 +89,8 @@ fn list() {
     }
 }
 
-/// Every file must arrive, and every run that stayed at a relay, and one run at least, must name foreign software that
-/// carried it.
+/// Runs the smoke test. Every file must arrive. Every complete run without a direct link must name its foreign relay,
+/// and for each software at least one run must name a relay.
 async fn smoke(engine: &Engine, out: &Path) -> Ended {
     let matrices = measure(engine, &foreign::smoke(), out, 3).await?;
     let mut good = true;
@@ -111,7 +111,7 @@ async fn smoke(engine: &Engine, out: &Path) -> Ended {
     Ok(exit(good && matrices.iter().all(is_whole)))
 }
 
-/// Every file has arrived.
+/// True if every file arrived.
 fn is_whole(matrix: &Matrix) -> bool {
     let mut runs = matrix.cells.iter().flat_map(|cell| &cell.runs);
     runs.all(|run| run.complete)

@@ -1,4 +1,4 @@
-//! What the lab's program does inside of containers.
+//! The commands that run inside containers.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
@@ -108,7 +108,7 @@ fn fail(reason: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Sleeps, and takes in the ends of processes that nobody waits for: it is the first in its container.
+/// Sleeps and reaps orphaned processes, as it is the first process of its container.
 fn idle() -> ExitCode {
     use rustix::process::{WaitOptions, wait};
     loop {

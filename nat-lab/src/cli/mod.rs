@@ -1,4 +1,5 @@
-//! The command: `list`, `verify`, `matrix`, `run`, `foreign`, `report`, `clean`, and what runs inside of containers.
+//! The command line: `list`, `verify`, `matrix`, `run`, `foreign`, `report`, `clean`, and the commands that run inside
+//! containers.
 
 mod foreign;
 mod inside;
@@ -141,7 +142,7 @@ struct MatrixArgs {
     out: PathBuf,
 }
 
-/// The nodes that peers begin with.
+/// The nodes that peers bootstrap from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum WorldName {
     /// Two of `handover node`.
@@ -150,7 +151,7 @@ enum WorldName {
     Foreign,
 }
 
-/// Two places, such as `prc:sym`.
+/// Parses a pair of places, such as `prc:sym`.
 fn pair(text: &str) -> Result<[String; 2], String> {
     let (first, second) = text
         .split_once(':')

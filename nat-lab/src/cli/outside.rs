@@ -1,4 +1,4 @@
-//! What a person asks the lab for.
+//! The commands that a user runs.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is a command")]
 
@@ -22,14 +22,14 @@ use handover_nat_lab::{play, report, sites};
 
 use super::{Command, MatrixArgs, WorldName};
 
-/// Something fell short.
+/// Exit code if a result fell short of the expectation.
 const SHORT: u8 = 1;
-/// The lab could not do what it was asked.
+/// Exit code if the lab failed.
 const CANNOT: u8 = 2;
-/// Ctrl-C.
+/// Exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// How a command ends, if not by an error.
+/// The exit code of a command, or an error message.
 pub(super) type Ended = Result<ExitCode, String>;
 
 pub(super) fn run(command: Command) -> ExitCode {
@@ -86,7 +86,7 @@ pub(super) fn words(error: impl Display) -> String {
     error.to_string()
 }
 
-/// Does something with a container engine, and leaves nothing behind: not when it fails, nor when it is interrupted.
+/// Runs `act` with a container engine. Removes all containers afterwards, also after an error or Ctrl-C.
 pub(super) fn in_lab<F, T>(act: F) -> Ended
 where
     F: FnOnce(Engine) -> T,
@@ -126,7 +126,7 @@ fn list() {
     }
 }
 
-/// Builds every place and says what it is.
+/// Builds and probes every place, and prints the findings.
 async fn verify_all(engine: Engine, only: &[String]) -> Ended {
     let mut topology = Topology::default();
     let mut hosts = Vec::new();
@@ -167,7 +167,7 @@ fn in_words(proof: &Proof) -> String {
     told.collect::<Vec<_>>().join("; ")
 }
 
-/// Measures a matrix, or one for each selection of foreign nodes; saves and shows them.
+/// Measures a matrix, or one for each selection of foreign nodes. Saves and prints them.
 async fn measure(engine: Engine, args: &MatrixArgs) -> Ended {
     let link = args.link()?;
     let order = |world, out: &Path| Order {
@@ -204,7 +204,7 @@ fn is_fine(matrix: &Matrix) -> bool {
     pairs.iter().all(|(_, verdict)| verdict.is_fine())
 }
 
-/// Measures one matrix, saves and shows it.
+/// Measures one matrix, saves it and prints it.
 pub(super) async fn measure_one(
     engine: &Engine,
     order: &Order,
@@ -255,7 +255,7 @@ pub(super) async fn measure_one(
     Ok(matrix)
 }
 
-/// Writes the section about the foreign world, and shows it.
+/// Saves and prints the section about foreign nodes.
 pub(super) fn save_foreign(out: &Path, matrices: &[Matrix]) -> Result<(), String> {
     let path = out.join("FOREIGN.md");
     let section = report::foreign(matrices);
@@ -314,7 +314,7 @@ fn read_scenario(file: &Path) -> Result<Scenario, String> {
     Scenario::read(&text).map_err(failed)
 }
 
-/// Builds a scenario's network, and says how to get at it.
+/// Builds a scenario's network, and prints how to run programs on its hosts.
 async fn hold_up(engine: Engine, scenario: &Scenario) -> Ended {
     println!("{}\n", scenario.about);
     let world = scenario.nodes.world().map_err(words)?;
@@ -337,7 +337,7 @@ async fn hold_up(engine: Engine, scenario: &Scenario) -> Ended {
     std::future::pending().await
 }
 
-/// Plays a scenario and tells what happens.
+/// Plays a scenario and prints its progress.
 async fn play_it(engine: Engine, scenario: &Scenario, repeats: u32, out: &Path) -> Ended {
     println!("{}", scenario.about);
     let mut tell = |progress: play::Progress<'_>| match progress {
@@ -381,7 +381,7 @@ async fn play_it(engine: Engine, scenario: &Scenario, repeats: u32, out: &Path) 
     Ok(exit(played.disappointments.is_empty()))
 }
 
-/// What is worth a line while a scenario plays.
+/// Returns the line to print for an event, or `None` for an event that is not printed.
 fn notable(event: &serde_json::Value) -> Option<String> {
     let text = |field: &str| event[field].as_str().unwrap_or_default().to_owned();
     Some(match event["event"].as_str()? {
@@ -395,7 +395,7 @@ fn notable(event: &serde_json::Value) -> Option<String> {
     })
 }
 
-/// A line that changes, on a terminal; elsewhere a line now and then.
+/// A status line: rewritten in place on a terminal, printed from time to time elsewhere.
 struct StatusLine {
     term: Term,
     shown: bool,
@@ -403,7 +403,7 @@ struct StatusLine {
 }
 
 impl StatusLine {
-    /// How often a line is printed where it can't be changed.
+    /// Minimum interval between lines where they can't be rewritten.
     const SELDOM: Duration = Duration::from_secs(20);
 
     fn new() -> Self {
@@ -442,7 +442,7 @@ fn minutes(time: Duration) -> String {
     }
 }
 
-/// What a program prints, in one line; nothing if it can't be run.
+/// Returns the trimmed output of a program. `None` if it can't be run or fails.
 fn output(program: &str, arguments: &[&str]) -> Option<String> {
     let output = std::process::Command::new(program)
         .args(arguments)

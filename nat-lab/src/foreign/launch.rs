@@ -1,4 +1,4 @@
-//! How each kind of node is started, and how it tells that it is up and where.
+//! How to start each kind of node, and how to read its addresses and when it is ready.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -7,25 +7,26 @@ use serde_json::{Value, json};
 
 use super::{Software, Store};
 
-/// A circuit's limits as go-libp2p's library has them by default. Those of go-libp2p-daemon are far larger.
+/// Limits of a circuit, as go-libp2p's library has them by default. The defaults of go-libp2p-daemon are far larger.
 const CIRCUIT_BYTES: &str = "131072";
 const CIRCUIT_SECONDS: &str = "2m";
 const CIRCUIT_BUFFER: &str = "2048";
 
-/// Ids that no key belongs to, of the length of those of RSA nodes.
+/// A peer ID without a key, of the length of the IDs of RSA nodes.
 const NOBODY: &str = "QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN";
 
-/// A node to be started.
+/// How to start a node.
 #[derive(Debug, Clone)]
 pub struct Launch {
     software: Software,
-    /// The program and its arguments; nothing if there is nothing to be run.
+    /// The program and its arguments. Empty if no program is run.
     program: Vec<String>,
     listen: Vec<String>,
 }
 
 impl Launch {
-    /// A node that listens at this address, keeps its files in an empty folder of its own, and begins with these nodes.
+    /// Prepares a node that listens at this address, keeps its files in the empty folder `folder`, and bootstraps from
+    /// the nodes `known`.
     pub fn new(
         software: Software,
         store: &Store,
@@ -52,12 +53,12 @@ impl Launch {
         }
     }
 
-    /// The program and its arguments. Nothing if the lab's own stand-in plays the node, or nobody.
+    /// Returns the program and its arguments. Empty if the lab itself plays the node, or if nothing listens.
     pub fn program(&self) -> &[String] {
         &self.program
     }
 
-    /// What it tells, line by line.
+    /// Returns a parser for the node's output.
     pub fn ready(&self) -> Ready {
         let nobody = self.listen.iter().map(|at| format!("{at}/p2p/{NOBODY}"));
         Ready {
@@ -73,19 +74,19 @@ impl Launch {
     }
 }
 
-/// What a node that is being started has told.
+/// What a starting node has reported so far.
 #[derive(Debug, Clone)]
 pub struct Ready {
     p2pd: bool,
     listen: Vec<String>,
-    /// Where it can be dialled.
+    /// The addresses that it can be dialled at.
     pub addresses: Vec<String>,
-    /// It has told everything.
+    /// True once it has reported everything.
     pub is_up: bool,
 }
 
 impl Ready {
-    /// Takes a line of its standard output.
+    /// Processes a line of its standard output.
     pub fn take(&mut self, line: &str) {
         if self.p2pd {
             if let Some(id) = line.trim().strip_prefix("Peer ID: ") {

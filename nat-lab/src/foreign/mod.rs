@@ -1,9 +1,9 @@
-//! The foreign world: bootstrap nodes and relays that nobody here wrote.
+//! Foreign nodes: bootstrap nodes and relays that run the software of other projects.
 //!
-//! Everything that handover needs of the public network is software of others: kubo, go-libp2p, js-libp2p. This module
-//! says which nodes there are ([`Software`]) and which of them make a small public network together ([`Selection`]),
-//! installs them once ([`Store`]), and knows how each is started and how it tells its addresses ([`Launch`]). Some nodes
-//! are no good, as on the public network: they are dead, hang, are full, or lie.
+//! On the public network everything that handover needs is other projects' software: kubo, go-libp2p, js-libp2p. This
+//! module lists the nodes ([`Software`]) and the groups of them that form a small public network ([`Selection`]),
+//! installs them once ([`Store`]), and knows how to start each of them and how to read its addresses ([`Launch`]). As
+//! on the public network, some nodes are faulty: they are dead, hang, are full, or return false data.
 
 mod launch;
 mod rounds;
@@ -18,41 +18,41 @@ use serde::{Deserialize, Serialize};
 
 use crate::results::Carrier;
 
-/// A node of the foreign world.
+/// A kind of foreign node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Software {
-    /// kubo; its identity is RSA, as that of the nodes is that everybody begins with.
+    /// kubo with an RSA identity, as the public bootstrap nodes have.
     Kubo,
-    /// go-libp2p-daemon, with an Ed25519 identity.
+    /// go-libp2p-daemon with an Ed25519 identity.
     P2pd,
-    /// go-libp2p-daemon, with an ECDSA identity.
+    /// go-libp2p-daemon with an ECDSA identity.
     P2pdEcdsa,
-    /// js-libp2p, with an RSA identity.
+    /// js-libp2p with an RSA identity.
     JsRsa,
-    /// js-libp2p, with a secp256k1 identity.
+    /// js-libp2p with a secp256k1 identity.
     JsSecp256k1,
-    /// js-libp2p, with an Ed25519 identity.
+    /// js-libp2p with an Ed25519 identity.
     JsEd25519,
-    /// js-libp2p, whose relay takes no reservation.
+    /// js-libp2p with a relay that accepts no reservations.
     JsFull,
-    /// js-libp2p that listens for `WebSocket` connections alone.
+    /// js-libp2p that listens for `WebSocket` connections only.
     #[serde(rename = "js-websocket")]
     JsWebSocket,
-    /// js-libp2p whose DHT names peers that do not exist, and keeps nothing.
+    /// js-libp2p with a DHT that returns nonexistent peers and stores nothing.
     Lying,
-    /// An address from which nothing comes back.
+    /// An address that never answers.
     Dead,
-    /// Accepts connections, and says nothing.
+    /// Accepts connections but sends nothing.
     Hanging,
-    /// Accepts connections, and talks rubbish.
+    /// Accepts connections and sends random bytes.
     Rubbish,
-    /// Told by a name, and no DNS server answers.
+    /// Its address has a DNS name, and no DNS server answers.
     Named,
 }
 
 impl Software {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [Self; 13] = [
         Self::Kubo,
         Self::P2pd,
@@ -69,7 +69,7 @@ impl Software {
         Self::Named,
     ];
 
-    /// As reports name it.
+    /// Returns the name used in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kubo => "kubo",
@@ -88,7 +88,7 @@ impl Software {
         }
     }
 
-    /// What it is, in a few words.
+    /// Returns a short description.
     pub fn about(self) -> &'static str {
         match self {
             Self::Kubo => "kubo, RSA",
@@ -107,12 +107,12 @@ impl Software {
         }
     }
 
-    /// It listens on QUIC too.
+    /// True if it also listens on QUIC.
     pub fn speaks_quic(self) -> bool {
         matches!(self, Self::Kubo | Self::P2pd | Self::P2pdEcdsa)
     }
 
-    /// It answers as a node of the DHT should.
+    /// True if it answers as a node of the DHT should.
     pub fn is_good(self) -> bool {
         !matches!(
             self,
@@ -126,7 +126,7 @@ impl Software {
     }
 }
 
-/// Nodes that make a small public network.
+/// Nodes that form a small public network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Selection {
@@ -145,7 +145,7 @@ pub enum Selection {
 }
 
 impl Selection {
-    /// All of them, in the order of reports.
+    /// All selections, in the order of reports.
     pub const ALL: [Self; 6] = [
         Self::Kubo,
         Self::P2pd,
@@ -155,7 +155,7 @@ impl Selection {
         Self::MixedDeadDns,
     ];
 
-    /// As options, folders and reports name it.
+    /// Returns the name used in options, folders and reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Kubo => "kubo",
@@ -167,7 +167,7 @@ impl Selection {
         }
     }
 
-    /// What it is, in a line.
+    /// Returns a one-line description.
     pub fn about(self) -> &'static str {
         match self {
             Self::Kubo => "kubo alone",
@@ -179,7 +179,7 @@ impl Selection {
         }
     }
 
-    /// Its nodes, in the order in which they are started and named to peers.
+    /// Returns the nodes, in the order in which they are started and given to peers.
     pub fn nodes(self) -> Vec<Software> {
         use Software::{
             Dead, Hanging, JsEd25519, JsFull, JsRsa, JsSecp256k1, JsWebSocket, Kubo, Lying, Named,
@@ -217,18 +217,18 @@ impl Selection {
         }
     }
 
-    /// DNS servers answer the peers in it.
+    /// True if a DNS server answers the peers.
     pub fn has_dns(self) -> bool {
         !self.nodes().contains(&Software::Named)
     }
 
-    /// Peers that speak only this reach a good node of it.
+    /// True if peers that use only `carrier` can reach one of the nodes.
     pub fn speaks(self, carrier: Carrier) -> bool {
         let nodes = self.nodes();
         carrier != Carrier::Quic || nodes.iter().any(|node| node.speaks_quic())
     }
 
-    /// How many runs there may be before its nodes are started anew.
+    /// Returns how many runs are possible before the nodes must be restarted.
     pub fn wear(self) -> Wear {
         let nodes = self.nodes();
         let has_go = nodes.iter().any(|node| node.speaks_quic());
@@ -239,18 +239,19 @@ impl Selection {
     }
 }
 
-/// How many runs there may be with the same nodes. Each takes up to two places at a relay, and relays count those of peers
-/// that have left: go-libp2p before 0.33 grants 8 to an IP address in half an hour, js-libp2p 15 in all in two hours.
+/// How many runs are possible with the same nodes. Each run takes up to two reservations at a relay, and relays still
+/// count the reservations of peers that have left. go-libp2p before 0.33 grants 8 to an IP address in half an hour,
+/// js-libp2p 15 in all in two hours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wear {
-    /// Runs that one host takes part in.
+    /// Maximum number of runs that one host takes part in.
     pub of_a_host: usize,
-    /// Runs in all.
+    /// Maximum number of runs in all.
     pub in_all: usize,
 }
 
 impl Wear {
-    /// Nodes of handover's own, which are given back what was taken.
+    /// The limits of handover's own nodes: none, as their reservations are returned.
     pub const NONE: Self = Self {
         of_a_host: usize::MAX,
         in_all: usize::MAX,

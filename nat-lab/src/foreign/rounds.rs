@@ -1,4 +1,4 @@
-//! What is measured in the foreign world: the few pairs that every change is held to, and the whole.
+//! The measurements with foreign nodes: a few pairs that every change is checked with, and the full set.
 
 use super::Selection;
 use crate::results::Carrier;
@@ -6,19 +6,19 @@ use crate::results::Carrier;
 /// A matrix of one selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Round {
-    /// What its results are called.
+    /// The name of its results.
     pub name: String,
     /// The nodes.
     pub selection: Selection,
-    /// Which of their addresses peers are told.
+    /// Which of the nodes' addresses are given to peers.
     pub addresses: Carrier,
-    /// Pairs of places.
+    /// Pairs of places to measure.
     pub pairs: Vec<[String; 2]>,
-    /// What peers may connect over.
+    /// The transports that peers may connect over, one matrix for each.
     pub over: Vec<Carrier>,
-    /// Runs of each pair over each.
+    /// Number of runs of each pair over each of them.
     pub repeats: u32,
-    /// Bytes of each file.
+    /// Size of each file, in bytes.
     pub bytes: u64,
     /// Rate of each peer's link.
     pub rate: &'static str,
@@ -28,7 +28,7 @@ fn pairs(named: &[[&str; 2]]) -> Vec<[String; 2]> {
     named.iter().map(|pair| pair.map(str::to_owned)).collect()
 }
 
-/// Each software alone, a few telling pairs, once with either side as the sharer.
+/// Returns a few significant pairs for each software by itself. Each side is the sharer once.
 pub fn smoke() -> Vec<Round> {
     let round = |selection: Selection| Round {
         name: selection.name().into(),
@@ -45,8 +45,8 @@ pub fn smoke() -> Vec<Round> {
         .into()
 }
 
-/// Everything: each selection with the pairs that matter; every way to name a Go node to a sender with every choice of
-/// transports; and a large file between two symmetric NATs.
+/// Returns the full set: each selection with all relevant pairs, every combination of Go node addresses given to peers
+/// with transports that peers use, and a large file between two symmetric NATs.
 pub fn whole(repeats: u32) -> Vec<Round> {
     let matter = [
         ["pub", "prc"],

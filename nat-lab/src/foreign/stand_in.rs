@@ -1,4 +1,4 @@
-//! Nodes that are no good: they accept every connection, and then say nothing, or rubbish.
+//! Faulty nodes: they accept every connection and then send nothing, or random bytes.
 
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use std::thread;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// What one does with those who come.
+/// What a faulty node does with connections and datagrams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Manner {
     /// It says nothing.
@@ -17,17 +17,17 @@ pub enum Manner {
     TalksRubbish,
 }
 
-/// Connections that are held at once; the oldest goes when there is one more.
+/// Maximum number of connections held open. One more closes the oldest.
 const MOST: usize = 256;
-/// Bytes of rubbish for each connection, and for each datagram.
+/// Number of random bytes sent on each connection. `DATAGRAM` is the number sent for each received datagram.
 const RUBBISH: usize = 4096;
 const DATAGRAM: usize = 1200;
 
-/// Stands in at an address, over TCP and UDP, for ever.
+/// Runs a faulty node at an address, over TCP and UDP, until an error.
 ///
 /// # Errors
 ///
-/// The address can't be listened at.
+/// The address can't be bound, or a connection can't be accepted.
 pub fn run(manner: Manner, at: SocketAddr, listening: impl FnOnce()) -> io::Result<()> {
     let tcp = TcpListener::bind(at)?;
     let udp = UdpSocket::bind(at)?;
@@ -38,7 +38,7 @@ pub fn run(manner: Manner, at: SocketAddr, listening: impl FnOnce()) -> io::Resu
     loop {
         let (mut stream, _) = tcp.accept()?;
         if manner == Manner::TalksRubbish {
-            // A peer that has gone meanwhile does not matter.
+            // A peer that has already left is ignored.
             let _ = stream.write_all(&rubbish::<RUBBISH>(&mut random));
         }
         held.push_back(stream);
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// A port that was free a moment ago.
+    /// Returns an address whose port was free a moment ago.
     fn somewhere() -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()

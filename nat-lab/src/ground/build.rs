@@ -1,4 +1,4 @@
-//! Builds what was planned, container by container, and takes it away again.
+//! Builds a planned network container by container, and removes it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,39 +12,39 @@ use crate::nat;
 use crate::topology::{Mapping, Topology};
 use crate::wire::Wire;
 
-/// Where the probe's server is, on the internet.
+/// IPv4 addresses of the probe server, on the internet.
 pub const PROBED_V4: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(11, 0, 0, 8)),
     IpAddr::V4(Ipv4Addr::new(11, 0, 0, 9)),
 ];
-/// The same over IPv6.
+/// IPv6 addresses of the probe server.
 pub const PROBED_V6: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, 8)),
     IpAddr::V6(Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, 9)),
 ];
-/// Its ports.
+/// Ports of the probe server.
 pub const PROBE_PORTS: [u16; 2] = [3478, 3479];
 
-/// Containers that are started at once.
+/// Maximum number of containers started at once.
 const AT_ONCE: usize = 4;
 
-/// A network that stands.
+/// A running network.
 pub struct Ground {
     engine: Engine,
     topology: Topology,
     numbers: Numbers,
     places: BTreeMap<String, Place>,
     pub(super) nodes: Vec<Node>,
-    /// They run for as long as the ground stands.
+    /// Helper processes that run for as long as the network exists.
     servants: Vec<Process>,
 }
 
 impl Ground {
-    /// Builds a topology on an internet with the nodes of a world.
+    /// Builds a topology on an internet with the nodes of `world`.
     ///
     /// # Errors
     ///
-    /// The topology makes no sense, the engine refuses, or something does not come up.
+    /// The topology is invalid, the engine returns an error, or something does not start.
     pub async fn build(
         engine: &Engine,
         topology: &Topology,
@@ -82,7 +82,7 @@ impl Ground {
         Ok(ground)
     }
 
-    /// Has hosts ask a DNS server that is not there.
+    /// Configures a nonexistent DNS server on the hosts.
     fn end_dns(&self) -> Result<(), GroundError> {
         for host in self.topology.hosts.keys() {
             let path = self.place(host)?.file("/etc/resolv.conf");
@@ -92,7 +92,7 @@ impl Ground {
         Ok(())
     }
 
-    /// Makes the links, and starts what is on the internet itself.
+    /// Creates the links, and starts the programs on the internet itself.
     async fn join(&mut self, planned: &[Planned], seed: u64) -> Result<(), GroundError> {
         let internet = self.place(INTERNET)?;
         let probed: Vec<_> = PROBED_V4.into_iter().chain(PROBED_V6).collect();
@@ -151,9 +151,9 @@ impl Ground {
         Ok(())
     }
 
-    /// What a router's kernel has to be told.
+    /// Applies the kernel settings of a router.
     async fn set(&self, name: &str) -> Result<(), GroundError> {
-        // What a kernel does not have, it need not be told.
+        // Settings that the kernel does not have are skipped.
         let line = |(path, value): &(&str, &str)| {
             format!("[ ! -e /proc/sys/{path} ] || echo {value} > /proc/sys/{path}\n")
         };
@@ -163,7 +163,7 @@ impl Ground {
             .await
     }
 
-    /// Starts what maps ports, at gateways that do so.
+    /// Starts the port mapping server at the gateways that have one.
     async fn map_ports(&mut self) -> Result<(), GroundError> {
         for (name, gateway) in &self.topology.gateways {
             let Some(mapping) = gateway.mapping else {
@@ -177,7 +177,7 @@ impl Ground {
             }
             let place = self.place(name)?;
             place.rules(MAPPED).await?;
-            // Or it searches and answers over the internet.
+            // Without this route it would search and answer on the internet side.
             let route = "ip route replace 239.0.0.0/8 dev lan\n";
             place
                 .shell("setting up a router that maps ports", route)
@@ -199,27 +199,27 @@ impl Ground {
         Ok(())
     }
 
-    /// A host or a gateway, by the topology's name.
+    /// Returns a host or a gateway by its name in the topology.
     ///
     /// # Errors
     ///
-    /// There is none of that name.
+    /// The topology has no such name.
     pub fn place(&self, name: &str) -> Result<&Place, GroundError> {
         let missing = || GroundError::Topology(format!("there is no \"{name}\""));
         self.places.get(name).ok_or_else(missing)
     }
 
-    /// What it was built from; hosts may have moved since.
+    /// Returns the topology that the network was built from. Hosts may have moved since.
     pub fn topology(&self) -> &Topology {
         &self.topology
     }
 
-    /// The nodes that peers begin with.
+    /// Returns the nodes that peers bootstrap from.
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// Moves a host behind another gateway, or onto the internet: its link goes, and it has another address.
+    /// Moves a host behind another gateway, or onto the internet. Its link is replaced and its address changes.
     ///
     /// # Errors
     ///
@@ -239,11 +239,11 @@ impl Ground {
         self.make(&planned).await
     }
 
-    /// Takes everything away.
+    /// Removes the network.
     ///
     /// # Errors
     ///
-    /// The engine refuses.
+    /// The engine returns an error.
     pub async fn remove(mut self) -> Result<(), GroundError> {
         for node in self.nodes.drain(..) {
             node.end().await;
@@ -252,7 +252,7 @@ impl Ground {
     }
 }
 
-/// The table that miniupnpd fills; it goes before the gateway's own, which accepts what was mapped.
+/// The table that miniupnpd fills. It accepts mapped packets before the gateway's own table sees them.
 const MAPPED: &str = "table inet mapped {
     chain prerouting { type nat hook prerouting priority dstnat; jump inwards; }
     chain postrouting { type nat hook postrouting priority srcnat; jump outwards; }

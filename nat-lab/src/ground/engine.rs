@@ -1,4 +1,4 @@
-//! The container engine: starts containers of the lab's image, lists and removes them.
+//! The container engine: starts, lists and removes containers of the lab's image.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use testcontainers::{ContainerAsync, GenericImage, ImageExt};
 use super::leftovers::Owner;
 use super::{GroundError, image};
 
-/// The label of everything that the lab makes; its value is the process that made it.
+/// The label of every container that the lab creates. Its value identifies the process that created it.
 pub(super) const LABEL: &str = "handover.nat-lab.owner";
 
-/// The container engine of this machine, with the lab's image in it.
+/// The container engine of this machine, with the lab's image loaded.
 #[derive(Clone)]
 pub struct Engine {
     docker: Docker,
@@ -25,18 +25,18 @@ pub struct Engine {
     owner: Owner,
 }
 
-/// A container, as the engine lists it.
+/// A container, as listed by the engine.
 pub(super) struct Listed {
     pub(super) id: String,
     pub(super) owner: String,
 }
 
 impl Engine {
-    /// Connects to the engine, and makes the image from the programs of this build.
+    /// Connects to the engine, and creates the image from the programs of this build.
     ///
     /// # Errors
     ///
-    /// No engine answers, the programs are not built, or it does not take the image.
+    /// No engine answers, the programs are not built, or the engine rejects the image.
     pub async fn connect() -> Result<Self, GroundError> {
         let unreachable = |error: testcontainers::bollard::errors::Error| {
             GroundError::NoEngine(error.to_string())
@@ -51,8 +51,7 @@ impl Engine {
         })
     }
 
-    /// Starts a container that does nothing, and has no network but what is made for it. Its process id on this machine,
-    /// too.
+    /// Starts an idle container without a network. Returns it with its process ID on this machine.
     pub(super) async fn start(
         &self,
         name: &str,
@@ -80,7 +79,7 @@ impl Engine {
         Ok((container, pid))
     }
 
-    /// All containers that some lab made.
+    /// Lists the containers of all labs.
     pub(super) async fn list(&self) -> Result<Vec<Listed>, GroundError> {
         let filters = HashMap::from([("label", vec![LABEL])]);
         let options = ListContainersOptionsBuilder::new()
@@ -102,7 +101,7 @@ impl Engine {
         Ok(with_owner.collect())
     }
 
-    /// Removes a container, running or not. One that is gone already is fine.
+    /// Removes a container, running or not. Succeeds if it is already gone.
     pub(super) async fn remove(&self, id: &str) -> Result<(), GroundError> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true);
         let removed = self
@@ -122,11 +121,11 @@ impl Engine {
         }
     }
 
-    /// Removes everything that this process made.
+    /// Removes all containers that this process created. Returns their number.
     ///
     /// # Errors
     ///
-    /// The engine refuses.
+    /// The engine returns an error.
     pub async fn remove_own(&self) -> Result<usize, GroundError> {
         let own = self.owner.to_string();
         let mut listed = self.list().await?;

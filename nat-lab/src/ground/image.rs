@@ -1,5 +1,5 @@
-//! The image of every container: the programs that this build made, and the libraries that they are linked against, as
-//! the machine's dynamic linker names them. So no registry and no distribution is needed, and what runs is what was built.
+//! The image of every container: the programs of this build, and the shared libraries that the machine's dynamic linker
+//! lists for them. No registry or distribution is needed, and the programs tested are the ones just built.
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -16,17 +16,17 @@ use testcontainers::bollard::query_parameters::{
 
 use super::{GroundError, find_program};
 
-/// Where the lab's own program is in a container.
+/// Path of the lab's own program in a container.
 pub const LAB: &str = "/bin/handover-nat-lab";
-/// Where handover is.
+/// Path of handover in a container.
 pub const HANDOVER: &str = "/bin/handover";
-/// Where the program is that maps ports, if the machine has it.
+/// Path of the port mapping server in a container, if the machine has it.
 pub(super) const MAPPER: &str = "/bin/miniupnpd";
 
-/// What the lab's image is called.
+/// The name of the lab's image.
 pub(super) const NAME: &str = "handover-nat-lab";
 
-/// The image of this process.
+/// The image that this process uses.
 pub(super) struct Image {
     tag: String,
 }
@@ -36,10 +36,10 @@ impl Image {
         &self.tag
     }
 
-    /// Makes the image and hands it to the engine, and lets those of other builds go that no lab uses any more.
+    /// Creates the image and loads it into the engine. Removes the images of other builds that no lab uses any more.
     pub(super) async fn make(docker: &Docker) -> Result<Self, GroundError> {
         let mut programs = vec![(own_program()?, LAB), (handover_program()?, HANDOVER)];
-        // It goes through the container's network with the machine's own `nft` rules; only it has to be inside.
+        // The machine's own `nft` loads the rules for it from outside, so only this program must be in the image.
         programs.extend(find_program("miniupnpd").map(|program| (program, MAPPER)));
         let files = files(&programs)?;
         let tag = tag_of(&files)?;
@@ -67,12 +67,12 @@ impl Image {
     }
 }
 
-/// Removes the images of other builds. One that a container was made of stays, and whatever else fails is no matter.
+/// Removes the images of other builds. An image that a container uses stays, and all other errors are ignored too.
 async fn forget_others(docker: &Docker, own: &str) {
     let filters = HashMap::from([("reference", vec![NAME])]);
     let options = ListImagesOptionsBuilder::new().filters(&filters).build();
     let listed = docker.list_images(Some(options)).await.unwrap_or_default();
-    // Another lab may have made one just now, and no container of it yet.
+    // Another lab may have just created an image and no container from it yet.
     let hour_ago = SystemTime::now() - Duration::from_hours(1);
     let since = hour_ago.duration_since(UNIX_EPOCH).unwrap_or_default();
     let old =
@@ -87,7 +87,7 @@ async fn forget_others(docker: &Docker, own: &str) {
     }
 }
 
-/// A file of this machine, and where it goes.
+/// A file of this machine, and its path in the image.
 type File = (PathBuf, String);
 
 fn own_program() -> Result<PathBuf, GroundError> {
@@ -97,7 +97,7 @@ fn own_program() -> Result<PathBuf, GroundError> {
     })
 }
 
-/// The command that was built beside the lab.
+/// Returns the handover program that was built next to the lab.
 fn handover_program() -> Result<PathBuf, GroundError> {
     if let Some(named) = std::env::var_os("HANDOVER_NAT_LAB_PROGRAM") {
         return Ok(named.into());
@@ -112,7 +112,7 @@ fn handover_program() -> Result<PathBuf, GroundError> {
     })
 }
 
-/// Programs with all that they are linked against, where they expect it.
+/// Returns the programs with their shared libraries, each with its path in the image.
 fn files(programs: &[(PathBuf, &str)]) -> Result<Vec<File>, GroundError> {
     let mut files = Vec::new();
     let mut libraries = BTreeSet::new();
@@ -128,7 +128,7 @@ fn files(programs: &[(PathBuf, &str)]) -> Result<Vec<File>, GroundError> {
     Ok(files)
 }
 
-/// The libraries of a program, its loader included.
+/// Returns the shared libraries of a program, including the loader.
 fn linked(program: &Path) -> Result<Vec<PathBuf>, GroundError> {
     let failed = |output: String| GroundError::Command {
         doing: format!("ldd {}", program.display()),
@@ -139,7 +139,7 @@ fn linked(program: &Path) -> Result<Vec<PathBuf>, GroundError> {
     let output = output.map_err(|error| failed(error.to_string()))?;
     let told = String::from_utf8_lossy(&output.stdout);
     let words = String::from_utf8_lossy(&output.stderr);
-    // A static program is told on one or the other.
+    // For a static program, `ldd` says so on either standard output or standard error.
     let is_static = |text: &str| text.contains("not a dynamic") || text.contains("statically");
     if is_static(&told) || is_static(&words) {
         return Ok(Vec::new());
@@ -153,7 +153,7 @@ fn linked(program: &Path) -> Result<Vec<PathBuf>, GroundError> {
     Ok(libraries(&told))
 }
 
-/// The paths in what `ldd` prints: `name => /path (0x…)`, or `/path (0x…)` for the loader.
+/// Extracts the paths from the output of `ldd`: `name => /path (0x…)`, or `/path (0x…)` for the loader.
 fn libraries(told: &str) -> Vec<PathBuf> {
     let path = |line: &str| {
         let named = line.split_once("=>").map_or(line, |(_, path)| path);
@@ -163,11 +163,11 @@ fn libraries(told: &str) -> Vec<PathBuf> {
     told.lines().filter_map(path).collect()
 }
 
-/// A tag that is another one when any of the files is: by name, size and the time it was written.
+/// Returns a tag that changes with any of the files: with its path, size or modification time.
 fn tag_of(files: &[File]) -> Result<String, GroundError> {
     use std::hash::{Hash, Hasher};
     use std::os::unix::fs::MetadataExt;
-    // Only compared on this machine, by this program: what the standard library hashes with is good enough.
+    // The tag is compared only on this machine and by this program, so the hash of the standard library is sufficient.
     #[expect(deprecated, reason = "the default one is seeded anew in each process")]
     let mut hasher = std::hash::SipHasher::new();
     for (file, inside) in files {

@@ -1,10 +1,11 @@
-//! What a lab that was killed left behind: its containers say who made them, and whether that process lives can be seen.
+//! Removes what a killed lab left behind. A label on each container names the process that created it. Containers whose
+//! process has ended are removed.
 
 use std::fmt;
 
 use super::{Engine, GroundError};
 
-/// A process: its number, and when it began, since numbers come again.
+/// A process: its ID, and its start time, as IDs are reused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Owner {
     pid: u32,
@@ -42,19 +43,19 @@ impl fmt::Display for Owner {
     }
 }
 
-/// When a process began, in ticks since the machine did; `None` if there is none.
+/// Returns when a process started, in ticks since boot. `None` if there is no such process.
 fn began(pid: u32) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the program's name, which may hold anything, in parentheses.
+    // The second field is the program's name in parentheses, which may contain anything.
     let (_, fields) = stat.rsplit_once(')')?;
     fields.split_whitespace().nth(19).map(str::to_owned)
 }
 
-/// Removes the containers of labs that have ended without doing so. How many those were.
+/// Removes the containers of labs that ended without doing so. Returns their number.
 ///
 /// # Errors
 ///
-/// The engine refuses.
+/// The engine returns an error.
 pub async fn remove_leftovers(engine: &Engine) -> Result<usize, GroundError> {
     let mut listed = engine.list().await?;
     listed.retain(|container| Owner::read(&container.owner).is_none_or(|owner| !owner.lives()));

@@ -1,8 +1,8 @@
-//! The ground that a topology stands on: containers without a network of the engine's, joined by links of the lab's own.
+//! Builds the network of a topology: containers without a network from the engine, joined by links that the lab makes.
 //!
-//! Every host, gateway and node is a container of an image that holds nothing but the lab's and handover's programs and
-//! the libraries that they are linked against. The lab makes their interfaces, addresses, routes and rules from outside,
-//! in their network namespaces; nothing is made in the machine's own. When a container goes, all of its network does.
+//! Every host, gateway and node is a container. Its image holds only the programs of the lab and of handover and their
+//! shared libraries. The lab sets up interfaces, addresses, routes and rules from outside, in the network namespaces of
+//! the containers, and nothing in the machine's own namespace. When a container is removed, its network goes with it.
 
 mod build;
 mod engine;
@@ -21,15 +21,15 @@ pub use leftovers::remove_leftovers;
 pub use nodes::{Node, World};
 pub use place::{Place, Process};
 
-/// Why the lab can't do what it was asked to.
+/// Why the lab failed.
 #[derive(Debug, thiserror::Error)]
 pub enum GroundError {
-    /// Something is not there that has to be.
+    /// Something that the lab needs is missing.
     #[error("{what} is needed; {advice}")]
     Missing {
-        /// What.
+        /// What is missing.
         what: String,
-        /// How to come by it.
+        /// How to get it.
         advice: &'static str,
     },
     /// The container engine does not answer.
@@ -38,36 +38,36 @@ pub enum GroundError {
          or systemctl start docker"
     )]
     NoEngine(String),
-    /// It answers, and refuses.
+    /// The container engine returned an error.
     #[error("the container engine failed to {doing}: {reason}")]
     Engine {
-        /// What it was asked to do.
+        /// The operation.
         doing: String,
-        /// What it says.
+        /// The engine's error.
         reason: String,
     },
     /// A command in a container's network failed.
     #[error("{doing} failed at {place}: {output}")]
     Command {
-        /// What it was for.
+        /// The purpose of the command.
         doing: String,
         /// The container.
         place: String,
-        /// What it printed.
+        /// The output of the command.
         output: String,
     },
     /// A file could not be read or written.
     #[error("{path}: {error}", path = .path.display())]
     File {
-        /// Which.
+        /// The path.
         path: PathBuf,
-        /// Why.
+        /// The error.
         error: std::io::Error,
     },
     /// The topology can't be built.
     #[error("{0}")]
     Topology(String),
-    /// The foreign world is not there.
+    /// The foreign nodes can't be used.
     #[error(transparent)]
     Foreign(#[from] crate::foreign::ForeignError),
     /// Something did not happen in time.
@@ -75,7 +75,7 @@ pub enum GroundError {
     Late(String),
 }
 
-/// Programs of the machine that the lab calls, and Debian's packages of them.
+/// Programs of the machine that the lab calls, with their Debian packages.
 const PROGRAMS: [(&str, &str); 5] = [
     ("nsenter", "Debian's package is util-linux"),
     ("ip", "Debian's package is iproute2"),
@@ -87,11 +87,11 @@ const PROGRAMS: [(&str, &str); 5] = [
     ),
 ];
 
-/// Whether this machine has what the lab needs besides a container engine.
+/// Checks that this machine has what the lab needs besides a container engine.
 ///
 /// # Errors
 ///
-/// What is missing, and how to come by it.
+/// Names what is missing, and how to get it.
 pub fn check_machine() -> Result<(), GroundError> {
     if !rustix::process::geteuid().is_root() {
         return Err(GroundError::Missing {
@@ -108,11 +108,11 @@ pub fn check_machine() -> Result<(), GroundError> {
     Ok(())
 }
 
-/// Where a program of the machine is.
+/// Returns the path of a program on this machine.
 pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let own = std::env::split_paths(&path);
-    // Not in every user's path.
+    // These folders are not in every user's PATH.
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     let mut candidates = own.chain(system).map(|folder| folder.join(name));
     candidates.find(|candidate| candidate.is_file())

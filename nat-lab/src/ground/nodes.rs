@@ -1,4 +1,4 @@
-//! The nodes of the internet that peers begin with: handover's own, or foreign ones.
+//! The nodes of the internet that peers bootstrap from: handover's own, or foreign ones.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -9,34 +9,34 @@ use crate::foreign::{Launch, Selection, Software, Store, Wear};
 
 /// The port of every node.
 const PORT: u16 = 4001;
-/// How long a node may take to come up; several start on a busy machine.
+/// Timeout for a node to start. Several start at once on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(40);
-/// Nothing comes in, and nothing says so.
+/// Silently drops all incoming packets.
 const SILENCE: &str = "table inet silence {
     chain inwards { type filter hook input priority 0; policy drop; }
 }
 ";
 
-/// Which nodes there are.
+/// The nodes on the internet.
 #[derive(Debug, Clone)]
 pub enum World {
-    /// Two of `handover node`, started with these options.
+    /// Two `handover node` processes, started with these options.
     Own(Vec<String>),
-    /// Software that nobody here wrote.
+    /// Nodes that run the software of other projects.
     Foreign(Selection, Store),
 }
 
 impl World {
-    /// Foreign nodes, from what is installed.
+    /// Returns the nodes of `selection`, run by the installed software.
     ///
     /// # Errors
     ///
-    /// It is not installed.
+    /// The software is not installed.
     pub fn foreign(selection: Selection) -> Result<Self, GroundError> {
         Ok(Self::Foreign(selection, Store::open()?))
     }
 
-    /// How many runs there may be before the nodes are started anew.
+    /// Returns how many runs are possible before the nodes must be restarted.
     pub fn wear(&self) -> Wear {
         match self {
             Self::Own(_) => Wear::NONE,
@@ -63,35 +63,35 @@ fn numbered(selection: Selection) -> impl Iterator<Item = (u16, Software)> {
     (FIRST_FOREIGN..).zip(selection.nodes())
 }
 
-/// A node that peers find each other by, and a relay.
+/// A bootstrap node and relay.
 pub struct Node {
-    /// Which software it is, unless it is handover's own.
+    /// The software, or `None` for handover's own.
     pub software: Option<Software>,
-    /// How it is dialled, over everything.
+    /// All addresses that it can be dialled at.
     pub addresses: Vec<String>,
-    /// It runs for as long as this is kept.
+    /// Runs for as long as this is kept.
     process: Option<Process>,
-    /// What it writes goes when it does.
+    /// Files that the node writes. Deleted with it.
     _files: Option<tempfile::TempDir>,
 }
 
 impl Node {
-    /// Whether this is its id.
+    /// True if this is its peer ID.
     pub fn is(&self, peer: &str) -> bool {
         self.id() == Some(peer)
     }
 
-    /// Its id, which every address ends in.
+    /// Returns its peer ID, the last component of every address.
     pub fn id(&self) -> Option<&str> {
         self.addresses.first()?.rsplit('/').next()
     }
 
-    /// What reports call its software.
+    /// Returns the name of its software in reports.
     pub fn name(&self) -> &'static str {
         self.software.map_or("handover node", Software::name)
     }
 
-    /// Ends it, before what it writes goes.
+    /// Ends the process, before its files are deleted.
     pub(super) async fn end(self) {
         if let Some(process) = self.process {
             process.end().await;
@@ -109,11 +109,11 @@ fn stand_in(
 }
 
 impl Ground {
-    /// Ends the nodes and starts them again, with nothing that they knew.
+    /// Restarts the nodes, without any state.
     ///
     /// # Errors
     ///
-    /// One does not come up.
+    /// A node does not start.
     pub async fn restart_nodes(&mut self, world: &World) -> Result<(), GroundError> {
         for node in self.nodes.drain(..) {
             node.end().await;
@@ -139,8 +139,8 @@ impl Ground {
         Ok(())
     }
 
-    /// A foreign node runs as a program of the machine in its container's network: the container has neither Node nor
-    /// Python.
+    /// Starts a foreign node. It runs from the machine's file system, in the network of its container: the container
+    /// has neither Node nor Python.
     async fn start_foreign(
         &self,
         number: u16,

@@ -1,4 +1,4 @@
-//! One container: commands in its network, programs in it, files of it.
+//! One container: commands in its network, programs in it, and its files.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,10 +11,10 @@ use tokio::task::JoinHandle;
 
 use super::{GroundError, image};
 
-/// Bytes of a program's standard error that are kept.
+/// Maximum number of bytes kept of a program's standard error.
 const MOST_WORDS: usize = 4 << 20;
 
-/// A container. It goes when this does.
+/// A container. Removed when dropped.
 pub struct Place {
     name: String,
     pid: i32,
@@ -30,27 +30,28 @@ impl Place {
         }
     }
 
-    /// What the topology calls it.
+    /// Returns its name in the topology.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its first process, as this machine numbers it.
+    /// Returns the ID of its first process, as seen on this machine.
     pub(super) fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// One of its files, seen from outside.
+    /// Returns the path of one of its files, as seen on this machine.
     pub fn file(&self, path: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{path}", self.pid))
     }
 
-    /// Runs lines of shell with the machine's programs in the container's network, until the first fails.
+    /// Runs a shell script with the machine's programs in the container's network. Stops at the first command that
+    /// fails.
     pub(super) async fn shell(&self, doing: &str, script: &str) -> Result<(), GroundError> {
         self.feed(doing, &["sh", "-e"], script).await
     }
 
-    /// Loads rules for packets.
+    /// Loads packet filter rules.
     pub(super) async fn rules(&self, rules: &str) -> Result<(), GroundError> {
         self.feed("nft", &["nft", "-f", "-"], rules).await
     }
@@ -71,7 +72,7 @@ impl Place {
             .spawn()
             .map_err(|error| failed(error.to_string()))?;
         if let Some(mut stdin) = child.stdin.take() {
-            // Whoever has ended early says why on the other side.
+            // A write fails if the command has already ended. Its standard error then gives the reason.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
         let output = child.wait_with_output().await;
@@ -83,7 +84,7 @@ impl Place {
         Err(failed(words.trim().to_owned()))
     }
 
-    /// What a program of the container is run with, from this machine.
+    /// Returns the command prefix that runs a program of the container from this machine.
     pub fn enter(&self) -> [String; 8] {
         let target = format!("--target={}", self.pid);
         let words = [
@@ -92,11 +93,11 @@ impl Place {
         words.map(str::to_owned)
     }
 
-    /// Starts a program of the container. It ends when the [`Process`] does.
+    /// Starts a program of the container. It ends when the [`Process`] is dropped.
     ///
     /// # Errors
     ///
-    /// It can't be started.
+    /// The program can't be started.
     pub fn start(
         &self,
         program: &[&str],
@@ -113,11 +114,11 @@ impl Place {
         Process::start(command, &self.name)
     }
 
-    /// Starts a program of the machine in the container's network. It ends when the [`Process`] does.
+    /// Starts a program of the machine in the container's network. It ends when the [`Process`] is dropped.
     ///
     /// # Errors
     ///
-    /// It can't be started.
+    /// The program can't be started.
     pub fn start_outside(&self, program: &[&str]) -> Result<Process, GroundError> {
         let own = std::env::current_exe().map_err(|error| GroundError::File {
             path: "this program".into(),
@@ -127,7 +128,7 @@ impl Place {
         command.args(["attend", "nsenter"]);
         command.args([&format!("--target={}", self.pid), "--net", "--"]);
         command.args(program);
-        // Ctrl-C is for the lab alone: with the one that attends to it, the program would be left behind.
+        // Ctrl-C must reach only the lab. It would end `attend` as well, which would leave the program running.
         command.process_group(0);
         Process::start(command, &self.name)
     }
@@ -173,16 +174,16 @@ impl Process {
         })
     }
 
-    /// The next line that it prints, and when it came; `None` when it prints no more. Cancel safe.
+    /// Returns the next line of standard output and the time it was read, or `None` at the end. Cancel safe.
     pub async fn line(&mut self) -> Option<(Instant, String)> {
         let line = self.lines.as_mut()?.next_line().await.ok()??;
         Some((Instant::now(), line))
     }
 
-    /// Lets it end, or makes it, and returns its exit code, if it has one, and what it printed to standard error.
+    /// Ends the program by closing its standard input. Returns its exit code, if any, and its standard error.
     pub async fn end(mut self) -> (Option<i32>, String) {
         drop(self.held.take());
-        // Nobody reads the rest, which must not keep it from ending.
+        // The rest of standard output is not read. It must not block the program.
         drop(self.lines.take());
         let code = self.child.wait().await.ok().and_then(|exit| exit.code());
         (code, self.words.await.unwrap_or_default())

@@ -1,14 +1,13 @@
-//! How a topology becomes interfaces, addresses and routes: the lines of shell that make them, and nothing that runs.
+//! Translates a topology into interfaces, addresses and routes, as shell scripts. Runs nothing itself.
 //!
 //! | where | IPv4 | IPv6 |
 //! |---|---|---|
-//! | the internet | `11.0.0.0/8`: nodes at `11.0.0.1` on, foreign ones at `11.0.0.11` on, others at `11.1.N.1` | `2a11:1::/64` |
-//! | behind a gateway with hosts | `192.168.1.0/24`, the same everywhere, as at home | `2a11:2:N::/64` |
-//! | behind a gateway with gateways | `100.64.N.0/24` | the same |
-//! | behind a firewall | `11.2.N.0/24`, not translated | the same |
+//! | the internet | `11.0.0.0/8`: nodes from `11.0.0.1`, foreign ones from `11.0.0.11`, others at `11.1.N.1` | `2a11:1::/64` |
+//! | behind a gateway with hosts | `192.168.1.0/24`, the same everywhere, as in homes | `2a11:2:N::/64` |
+//! | behind a gateway with gateways | `100.64.N.0/24` | `2a11:2:N::/64` |
+//! | behind a firewall | `11.2.N.0/24`, not translated | `2a11:2:N::/64` |
 //!
-//! `N` is the number of the host or gateway. The addresses are as good as public to peers: nothing gets out of the
-//! containers.
+//! `N` is the number of the host or gateway. Peers treat the addresses as public. No packet leaves the containers.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -19,22 +18,23 @@ use crate::nat::Kind;
 use crate::topology::Topology;
 use crate::wire::{Wire, offloads_off};
 
-/// The bridge that is the internet, in the container of that name.
+/// The name of the container for the internet. The internet itself is a bridge in it.
 pub(super) const INTERNET: &str = "internet";
-/// The address of that container, through which IPv6 is routed.
+/// The address of that container, which routes IPv6.
 const ROUTER_V6: Ipv6Addr = Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, 0xffff);
-/// The numbers of the nodes that peers know.
+/// The numbers of handover's own nodes.
 pub(super) const NODES: [u16; 2] = [1, 2];
-/// The number of the first foreign node, after the addresses of the probe's server.
+/// The number of the first foreign node, after the addresses of the probe server.
 pub(super) const FIRST_FOREIGN: u16 = 11;
 
-/// A line that lets a wire carry an interface's frames. Where there are no offloads to switch off, none are on.
+/// Returns a shell line that turns off an interface's offloads, so that a wire can carry its frames. It never fails: an
+/// interface without offloads has none on.
 fn plain(interface: &str) -> String {
     let words = offloads_off(interface).join(" ");
     format!("{words} >/dev/null 2>&1 || true\n")
 }
 
-/// What every network begins with. Container engines switch IPv6 off where they give no address.
+/// The setup of every network namespace. Container engines disable IPv6 where they assign no address.
 const FRESH: &str = "\
 for which in all default; do
     echo 0 > /proc/sys/net/ipv6/conf/$which/disable_ipv6
@@ -43,27 +43,27 @@ done
 ip link set lo up
 ";
 
-/// A container and what is made in it.
+/// A container, and the scripts that set up its network.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Planned {
     pub(super) name: String,
-    /// The container that its link leads to.
+    /// The container at the other end of its link.
     pub(super) parent: String,
-    /// For its own network, before the link is there.
+    /// Script for its own network, run before its link exists.
     pub(super) before: String,
-    /// For its own network; `PARENT` stands for the process that the other end of its link goes to.
+    /// Script for its own network. `PARENT` is a placeholder for the process ID of the container at the other end.
     pub(super) own: String,
-    /// For the network that it is linked to, after that.
+    /// Script for the network at the other end, run after `own`.
     pub(super) above: String,
-    /// For other networks: routes to what is behind it.
+    /// Scripts for other networks: routes to the network behind it.
     pub(super) elsewhere: Vec<(String, String)>,
     pub(super) wire: Option<Wire>,
 }
 
-/// A host or a gateway at its place behind something.
+/// A host or a gateway, and where it is connected.
 struct Member<'a> {
     name: &'a str,
-    /// Its number among all.
+    /// Its number among all hosts and gateways.
     number: u16,
     parent: Option<&'a str>,
     ipv4: bool,
@@ -71,13 +71,13 @@ struct Member<'a> {
     link: Option<crate::wire::Conditions>,
 }
 
-/// Numbers of hosts and gateways: they go on for a network that grows.
+/// Numbers of hosts and gateways. They stay the same when more are added.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Numbers(BTreeMap<String, u16>);
 
 impl Numbers {
     fn of(&mut self, name: &str) -> Result<u16, GroundError> {
-        // A host's number is part of addresses below 192.168.1.
+        // A host's number is part of the last byte of its address.
         const MOST: u16 = 200;
         let next = u16::try_from(self.0.len()).unwrap_or(MOST) + 1;
         let number = *self.0.entry(name.to_owned()).or_insert(next);
@@ -89,7 +89,7 @@ impl Numbers {
     }
 }
 
-/// All of a topology, parents before those behind them.
+/// Plans all of a topology. Parents come before the gateways and hosts behind them.
 pub(super) fn plan(
     topology: &Topology,
     numbers: &mut Numbers,
@@ -117,7 +117,7 @@ pub(super) fn plan(
     Ok(planned)
 }
 
-/// A host, at the place that the topology gives it.
+/// Plans one host, at its position in the topology.
 pub(super) fn host(
     topology: &Topology,
     name: &str,
@@ -164,7 +164,7 @@ fn gateway(topology: &Topology, name: &str, numbers: &mut Numbers) -> Result<Pla
     before.push_str("ip link set lan up\n");
     planned.before.push_str(&before);
     if gateway.nat == Kind::Fw {
-        // Those behind it have addresses of the outer network, which it answers for.
+        // Hosts behind it have addresses of the outer network, so it answers ARP requests for them.
         planned
             .own
             .push_str("echo 1 > /proc/sys/net/ipv4/conf/wan/proxy_arp\n");
@@ -175,7 +175,7 @@ fn gateway(topology: &Topology, name: &str, numbers: &mut Numbers) -> Result<Pla
     Ok(planned)
 }
 
-/// Routes to the network behind a gateway, at the internet and at each gateway on the way.
+/// Returns the routes to the network behind a gateway, for the internet and for each gateway on the way.
 fn routes_v6(
     topology: &Topology,
     name: &str,
@@ -198,7 +198,7 @@ fn routes_v6(
     Ok(routes)
 }
 
-/// What joins a member to what it is behind.
+/// Plans the link between a member and what it is behind.
 fn link(
     topology: &Topology,
     member: &Member<'_>,
@@ -269,7 +269,7 @@ fn link(
     })
 }
 
-/// The container that is the internet.
+/// Returns the setup script of the container for the internet.
 pub(super) fn internet(probed: &[std::net::IpAddr]) -> String {
     let mut script = format!("{FRESH}ip link add name net type bridge\n");
     let _ = writeln!(script, "ip addr add 11.255.255.254/8 dev net");
@@ -282,12 +282,12 @@ pub(super) fn internet(probed: &[std::net::IpAddr]) -> String {
     script
 }
 
-/// What a node is called.
+/// Returns the name of a node.
 pub(super) fn node_name(number: u16) -> String {
     format!("node{number}")
 }
 
-/// A node of the internet.
+/// Plans a node on the internet.
 pub(super) fn node(number: u16) -> Planned {
     let port = format!("n{number}");
     let own = format!(
@@ -319,7 +319,7 @@ pub(super) fn node_v6(number: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 0, number)
 }
 
-/// The address of what is on the internet.
+/// Returns the IPv4 address of a host or gateway on the internet.
 fn outside_v4(number: u16) -> Ipv4Addr {
     let [_, low] = number.to_be_bytes();
     Ipv4Addr::new(11, 1, low, 1)
@@ -329,7 +329,7 @@ fn outside_v6(number: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2a11, 1, 0, 0, 0, 0, 1, number)
 }
 
-/// A gateway's own address on its inside.
+/// Returns a gateway's own address on its inner network.
 fn inside_v4(topology: &Topology, name: &str, number: u16) -> Ipv4Addr {
     let [_, low] = number.to_be_bytes();
     let mut gateways = topology.gateways.iter();
@@ -343,23 +343,23 @@ fn inside_v4(topology: &Topology, name: &str, number: u16) -> Ipv4Addr {
     }
 }
 
-/// An address in the network behind a gateway.
+/// Returns an address in the network behind a gateway.
 fn inside_v6(gateway: u16, host: u16) -> Ipv6Addr {
     Ipv6Addr::new(0x2a11, 2, gateway, 0, 0, 0, 0, host)
 }
 
-/// The address of what has this number, behind the gateway that has that address.
+/// Returns the address of the host or gateway with this number, behind the gateway with that address.
 fn behind_v4(gateway: Ipv4Addr, number: u16) -> Ipv4Addr {
     let [a, b, c, _] = gateway.octets();
     Ipv4Addr::new(a, b, c, u8::try_from(10 + number).unwrap_or(u8::MAX))
 }
 
-/// The same over IPv6, behind the gateway that has that number.
+/// Returns the IPv6 address of the host or gateway with this number, behind the gateway with that number.
 fn behind_v6(gateway: u16, number: u16) -> Ipv6Addr {
     inside_v6(gateway, 0x100 + number)
 }
 
-/// The address of a gateway on its outside.
+/// Returns the outer address of a gateway.
 pub(super) fn wan_v4(
     topology: &Topology,
     name: &str,

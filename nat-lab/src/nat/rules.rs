@@ -1,23 +1,25 @@
-//! A gateway in the language of nft.
+//! Generates the nft rules of a gateway.
 //!
-//! The kernel's own NAT keeps a port where it is free *towards one peer*, so that two hosts inside may share a port
-//! outside, and what they have there depends on whom they talk to. So the cones remember what each endpoint inside has
-//! outside, for every peer, and whose each port is. What they remember goes 300 s after the last packet that went out,
-//! what RFC 4787 (REQ-5) recommends; the kernel forgets who was called earlier, after 30 s without an answer and 120 s with
-//! one for UDP. A port that is chosen because another one is taken may, by chance of one in thousands, be taken too.
+//! The kernel's own NAT keeps a port where it is free *towards one peer*. Two hosts inside may then share an outer
+//! port, and each host's outer port depends on the peer. The rules for cones therefore store the outer port of each
+//! inner endpoint, the same for every peer, and the owner of each outer port. Entries expire 300 s after the last
+//! outgoing packet, as RFC 4787 (REQ-5) recommends. The kernel's own entries for UDP expire sooner: after 30 s without
+//! a reply, after 120 s with one. A port chosen because another one is taken may itself be taken, by a chance of one in
+//! thousands.
 
 use super::{Gateway, Kind};
 use crate::probe::{Depends, Ports};
 
-/// The first of the ports that are given one after the other, and how many there are before they begin again.
+/// The first port of the sequential range, and the number of ports in it.
 const SEQUENCE: (u16, u16) = (30_000, 20_000);
-/// What is neither has no ports.
+/// Matches TCP and UDP, the only protocols with ports.
 const PORTS: &str = "meta l4proto { tcp, udp }";
 const FROM: &str = "meta l4proto . ip saddr . th sport";
 const TO: &str = "meta l4proto . ip daddr . th dport";
 
 impl Gateway<'_> {
-    /// The rules, for `nft -f -`. To load them again begins anew, but for connections that the kernel knows.
+    /// Returns the rules, for `nft -f -`. Loading them again resets the table, but not the connections that the kernel
+    /// tracks.
     pub fn rules(&self) -> String {
         let mut table = Vec::new();
         if self.kind.is_cone() {
@@ -40,7 +42,7 @@ impl Gateway<'_> {
             let through = "type filter hook forward priority filter; policy drop;";
             table.push(chain("through", through, &self.through()));
         }
-        // So that there is a table to delete.
+        // Creates the table first, so that `delete` cannot fail.
         format!(
             "table inet nat_lab\ndelete table inet nat_lab\ntable inet nat_lab {{\n{}}}\n",
             table.concat()
@@ -51,7 +53,7 @@ impl Gateway<'_> {
         self.hairpin && self.kind.can_hairpin()
     }
 
-    /// What comes from inside and was sent back in.
+    /// Matches packets that came from inside and are hairpinned back inside.
     fn within(&self) -> String {
         format!("iifname \"{0}\" oifname \"{0}\" ct status dnat", self.lan)
     }
@@ -79,7 +81,7 @@ impl Gateway<'_> {
         }
     }
 
-    /// Where what comes to a remembered port goes. The kernel knows where answers go.
+    /// Sends packets to a stored outer port to its inner endpoint. The kernel itself translates replies.
     fn inward(&self) -> Vec<String> {
         let open = self.kind.filtering() != Some(Depends::AddressAndPort);
         let sides = [(open, self.wan), (self.hairpins(), self.lan)];
@@ -94,7 +96,7 @@ impl Gateway<'_> {
             .collect()
     }
 
-    /// Drops what comes to the gateway uncalled: if that were accepted, it would have its port for itself.
+    /// Drops unsolicited packets to the gateway itself. Accepting one would let the gateway take the outer port.
     fn own(&self) -> Vec<String> {
         let mut rules = vec![
             "iifname \"lo\" accept".to_string(),
@@ -103,7 +105,7 @@ impl Gateway<'_> {
                 .to_string(),
         ];
         if self.kind.translates() {
-            // What was not sent back in would else be refused by the gateway itself.
+            // Without this rule the gateway itself would reject packets that it does not hairpin.
             let (lan, address) = (self.lan, self.wan_v4);
             rules.push(format!("iifname \"{lan}\" ip daddr {address} drop"));
         }
@@ -129,7 +131,7 @@ impl Gateway<'_> {
         rules
     }
 
-    /// Takes note of who is called, where the kernel's own notes don't tell.
+    /// Records destinations that inner hosts contacted, where the kernel's connection tracking is not enough.
     fn calls(&self) -> Vec<String> {
         let within = format!("{} {PORTS} ct direction original", self.within());
         let mut rules = Vec::new();
@@ -153,7 +155,8 @@ impl Gateway<'_> {
         rules
     }
 
-    /// Whom the filter lets in who does not answer. What is sent back in passes it as if it came from outside.
+    /// Returns the rules that let in packets other than replies. Hairpinned packets pass the filter as if they came
+    /// from outside.
     fn uncalled(&self) -> Vec<String> {
         let (outside, inside) = match self.kind.filtering() {
             Some(Depends::EndpointIndependent) => {
@@ -193,8 +196,9 @@ fn chain(name: &str, hook: &str, rules: &[String]) -> String {
     )
 }
 
-/// The port outside that an endpoint inside has, the endpoint of a port, and the ports that are somebody's; the address
-/// outside that an endpoint inside called, and the endpoint inside that it did.
+/// Declares, in this order: the outer port of each inner endpoint, the inner endpoint of each outer port, the outer
+/// ports in use, the outer addresses that each inner endpoint contacted, and the inner endpoints that it contacted by
+/// hairpinning.
 fn memory() -> impl Iterator<Item = String> {
     let endpoint = "inet_proto . ipv4_addr . inet_service";
     [
@@ -208,7 +212,8 @@ fn memory() -> impl Iterator<Item = String> {
     .map(|what| format!("    {what} flags dynamic,timeout; timeout 300s; size 65536; }}\n"))
 }
 
-/// Takes note of what went out, after it was translated: of what began inside, and of answers to what did not.
+/// Stores the mappings of outgoing packets after translation: packets of connections begun inside, and replies to
+/// connections begun outside.
 fn learn_ports() -> Vec<String> {
     let learn = |when: &str, inner: &str, inner_port: &str, port: &str| {
         format!(
@@ -234,7 +239,7 @@ fn learn_ports() -> Vec<String> {
     ]
 }
 
-/// The port that is remembered; else the same one, where it is kept and free; else another one.
+/// Uses the stored port; else the inner port if ports are kept and it is free; else another port.
 fn remembered(address: &str, ports: Ports) -> Vec<String> {
     let when = if ports == Ports::Kept {
         format!("{PORTS} meta l4proto . th sport @taken")
@@ -243,14 +248,14 @@ fn remembered(address: &str, ports: Ports) -> Vec<String> {
     };
     vec![
         format!("{PORTS} snat ip to {address} : {FROM} map @outer"),
-        // The kernel keeps a port that is one of those it may choose from.
+        // The kernel keeps a port that lies in the range it may choose from.
         format!("{when} th sport 40000-60000 snat ip to {address} : 10000-29999"),
         format!("{when} snat ip to {address} : 40000-60000"),
         format!("snat ip to {address}"),
     ]
 }
 
-/// The next port for each flow.
+/// Gives each flow the next port in sequence.
 fn sequential(address: &str) -> Vec<String> {
     let (first, many) = SEQUENCE;
     let ports = (0..many).map(|number| format!("{number}:{}", first + number));

@@ -1,4 +1,4 @@
-//! What all the questions of one measurement share.
+//! State shared by all questions of one measurement.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::words::Door;
 use super::{Ports, ProbeError};
 
-/// How many flows show how ports follow.
+/// Number of flows from which the port assignment is derived.
 pub(super) const FLOWS: usize = 5;
-/// How far the next port is at most from the last one if they are given one after the other: others take some too.
+/// Maximum step between two ports that counts as sequential. Other flows take ports in between.
 const STEP: u16 = 3;
-/// Local ports, where neither the kernel's own choice nor the kinds that don't keep ports come by.
+/// Range of local ports. Neither the kernel's ephemeral ports nor the ports of kinds that do not keep ports lie in it.
 const LOCAL: std::ops::Range<u16> = 10_000..30_000;
 
 /// One measurement.
@@ -21,7 +21,7 @@ const LOCAL: std::ops::Range<u16> = 10_000..30_000;
 pub(super) struct Course {
     server: [IpAddr; 2],
     ports: [u16; 2],
-    /// How long something may take to arrive.
+    /// How long a packet may take to arrive.
     pub(super) patience: Duration,
     /// The host's own address.
     pub(super) local: IpAddr,
@@ -29,7 +29,7 @@ pub(super) struct Course {
 }
 
 impl Course {
-    /// Where every socket begins.
+    /// The endpoint that every socket contacts first.
     pub(super) const FIRST: Door = Door {
         other_address: false,
         other_port: false,
@@ -46,7 +46,7 @@ impl Course {
         other_address: true,
         other_port: true,
     };
-    /// Those that tell on what a mapping depends.
+    /// The endpoints that show what a mapping depends on.
     pub(super) const MAPPING: [Door; 3] = [Self::FIRST, Self::OTHER_PORT, Self::OTHER_ADDRESS];
 
     pub(super) fn new(
@@ -59,7 +59,7 @@ impl Course {
             IpAddr::V4(_) => std::net::Ipv4Addr::UNSPECIFIED.into(),
             IpAddr::V6(_) => std::net::Ipv6Addr::UNSPECIFIED.into(),
         };
-        // Sends nothing, but tells which address would.
+        // Connecting a UDP socket sends nothing, but shows which local address would be used.
         let way = UdpSocket::bind((any, 0))?;
         way.connect((server[0], ports[0])).map_err(no_way)?;
         let some = RandomState::new().hash_one(0) % u64::from(LOCAL.end - LOCAL.start);
@@ -72,7 +72,7 @@ impl Course {
         })
     }
 
-    /// Where a door is.
+    /// Returns the address of an endpoint.
     pub(super) fn at(&self, door: Door) -> SocketAddr {
         let [first, other] = self.server;
         let [port, other_port] = self.ports;
@@ -82,12 +82,13 @@ impl Course {
         )
     }
 
-    /// When a question that got no answer is given up, which is later than for something that need not come.
+    /// Returns when an unanswered question is given up. Later than for a packet that need not come.
     pub(super) fn lost(&self) -> Instant {
         Instant::now() + self.patience * 4
     }
 
-    /// What `bind` makes of a local address that was not used in this measurement yet. Fails only when many did.
+    /// Calls `bind` with a local address that was not used in this measurement yet. Fails only after many failed
+    /// attempts.
     pub(super) fn fresh<T>(&self, bind: impl Fn(SocketAddr) -> io::Result<T>) -> io::Result<T> {
         let mut tried = bind(self.unused());
         for _ in 0..50 {
@@ -100,15 +101,15 @@ impl Course {
     }
 
     fn unused(&self) -> SocketAddr {
-        // Neighbours would be in sequence by themselves, and so look as if a NAT had put them there.
+        // Consecutive inner ports would look like sequential assignment by a NAT.
         let number = self.next.fetch_add(17, Ordering::Relaxed);
         let port = LOCAL.start + number % (LOCAL.end - LOCAL.start);
         SocketAddr::new(self.local, port)
     }
 }
 
-/// How ports outside follow from those inside, for flows in the order in which they went out. What most of them say counts:
-/// a port may be taken, a packet late.
+/// Returns how outer ports are derived from inner ones, from flows in the order in which they were opened. The majority
+/// decides, as a port may be taken or a packet late.
 pub(super) fn follow(flows: &[(u16, SocketAddr)]) -> Ports {
     let kept = flows
         .iter()
@@ -132,7 +133,7 @@ pub(super) fn follow(flows: &[(u16, SocketAddr)]) -> Ports {
     }
 }
 
-/// What is left of the time until then; never zero, which sockets take for "for ever".
+/// Returns the time left until `until`. Never zero, which sockets take for no timeout.
 pub(super) fn left(until: Instant) -> Duration {
     until
         .saturating_duration_since(Instant::now())

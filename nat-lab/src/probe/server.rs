@@ -1,4 +1,4 @@
-//! The side with two addresses.
+//! The server side, with two addresses.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,14 +11,14 @@ use std::time::Duration;
 use super::tcp;
 use super::words::{self, Ask, Door, LONGEST, Tell};
 
-/// How many connections are served at a time; more are closed.
+/// Maximum number of connections served at a time. Further ones are closed.
 const CONNECTIONS: usize = 128;
-/// How long a connection may be still, or take to stand.
+/// Timeout for an idle connection, and for connecting back.
 const STILL: Duration = Duration::from_secs(5);
-/// How often it connects back, in case the first time is lost, and how long it waits between.
+/// Number of attempts to connect back, as the first may be lost, and the pause between them.
 const BACK: (usize, Duration) = (3, Duration::from_millis(100));
 
-/// What probes talk to.
+/// The server that probes contact.
 #[derive(Debug)]
 pub struct Server {
     udp: Arc<[UdpSocket; 4]>,
@@ -26,13 +26,13 @@ pub struct Server {
     addresses: [IpAddr; 2],
 }
 
-/// Answers probes for ever at two addresses of one family, at two ports each, over UDP and TCP.
+/// Answers probes until an error at two addresses of one family, at two ports each, over UDP and TCP.
 pub fn serve(addresses: [IpAddr; 2], ports: [u16; 2]) -> io::Result<Infallible> {
     Err(Server::bind(addresses, ports)?.run())
 }
 
 impl Server {
-    /// Takes the ports; from here on, what comes is kept for [`run`](Self::run).
+    /// Binds the ports. What arrives from now on is queued for [`run`](Self::run).
     pub fn bind([first, other]: [IpAddr; 2], [port, other_port]: [u16; 2]) -> io::Result<Self> {
         let doors = [
             SocketAddr::new(first, port),
@@ -51,7 +51,7 @@ impl Server {
         })
     }
 
-    /// Answers, until a socket fails; why it did.
+    /// Answers until a socket fails. Returns the error.
     pub fn run(self) -> io::Error {
         let (failed, failure) = std::sync::mpsc::channel();
         let begin = |serve: Box<dyn FnOnce() -> io::Error + Send>| {
@@ -90,7 +90,7 @@ fn answer_datagrams(sockets: &[UdpSocket; 4], index: usize) -> io::Error {
             id: ask.id,
             seen: source,
         });
-        // What can't be sent is asked for again.
+        // A failed send needs no handling, as the client asks again.
         for door in ask.from.iter().take(sockets.len()) {
             let from = usize::from(door.other_address) * 2 + usize::from(door.other_port);
             let _ = sockets[from].send_to(&tell, ask.to.unwrap_or(source));
@@ -116,14 +116,14 @@ fn answer_connections(
         }
         let open = Arc::clone(open);
         thread::spawn(move || {
-            // The one who asked sees that there is no answer.
+            // A failure needs no handling: the client notices that no answer comes.
             let _ = answer(&stream, source, addresses);
             open.fetch_sub(1, Ordering::Relaxed);
         });
     }
 }
 
-/// An error that says something about a peer, not about the socket.
+/// True for an error that concerns one peer, not the socket.
 fn passing(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(
@@ -138,7 +138,8 @@ fn passing(error: &io::Error) -> bool {
     )
 }
 
-/// Answers one question over a connection, which stays until the other side ends it: a gateway may forget what was closed.
+/// Answers one question over a connection and keeps it open until the client closes it. A gateway may drop the mapping
+/// of a closed connection.
 fn answer(stream: &TcpStream, source: SocketAddr, addresses: [IpAddr; 2]) -> io::Result<()> {
     stream.set_read_timeout(Some(STILL))?;
     stream.set_write_timeout(Some(STILL))?;
@@ -159,7 +160,7 @@ fn answer(stream: &TcpStream, source: SocketAddr, addresses: [IpAddr; 2]) -> io:
             begun
         })
         .collect();
-    // At the same time, as each waits until its connection stands, and some never do.
+    // In parallel, as each write waits until its connection is established, and some never are.
     thread::scope(|scope| {
         for stream in &back {
             let tell = &tell;

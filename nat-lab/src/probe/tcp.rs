@@ -1,4 +1,5 @@
-//! The questions over TCP. A socket that calls may share its port with one that listens and with others that call.
+//! Asks the questions over TCP. A connecting socket may share its port with a listening one and with other connecting
+//! ones.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
@@ -11,7 +12,7 @@ use super::course::{Course, FLOWS, left};
 use super::words::{self, Ask, Tell};
 use super::{Depends, Protocol};
 
-/// Flows that went out.
+/// Connections of the opened flows.
 pub(super) struct Tcp(Vec<TcpStream>);
 
 impl Protocol for Tcp {
@@ -74,7 +75,7 @@ impl Protocol for Tcp {
     }
 
     fn hairpin(course: &Course) -> io::Result<bool> {
-        // They listen, as who is called on one's own host may be before it calls.
+        // Both sockets also listen: on the same host, a connection may arrive before the called socket itself connects.
         let (one, one_asks) = course.fresh(|local| open(course, local))?;
         let (other, other_asks) = course.fresh(|local| open(course, local))?;
         let lost = course.lost();
@@ -84,13 +85,13 @@ impl Protocol for Tcp {
         ) else {
             return Ok(false);
         };
-        // Long enough for the kernel to say it twice.
+        // Long enough for the kernel to send a SYN twice.
         let until = Instant::now() + course.patience * 2;
         let calls = [
             call(one.local_addr()?, other_outside, course.patience),
             call(other.local_addr()?, one_outside, course.patience),
         ];
-        // Who is called at the address outside answers from there, or no connection comes to stand.
+        // A connection is established only if the called side answers from the outer address that was called.
         Ok(calls
             .iter()
             .flatten()
@@ -102,7 +103,7 @@ fn ask_first(course: &Course, local: SocketAddr) -> io::Result<TcpStream> {
     call(local, course.at(Course::FIRST), course.patience)
 }
 
-/// Listens, and calls the first door from the same port.
+/// Listens on a port and connects to the first endpoint from the same port.
 fn open(course: &Course, local: SocketAddr) -> io::Result<(TcpListener, TcpStream)> {
     Ok((listen(local)?, ask_first(course, local)?))
 }
@@ -121,8 +122,8 @@ fn listen(local: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Begins to connect from there, and doesn't wait until the connection stands: what is written does, no longer than
-/// `patience`.
+/// Starts connecting from `local` without waiting until the connection is established. A write waits for that, for
+/// `patience` at most.
 pub(super) fn call(local: SocketAddr, to: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
     let socket = bind(local)?;
     socket.set_nonblocking(true)?;
@@ -142,7 +143,7 @@ fn write(stream: &TcpStream, ask: &Ask, until: Instant) -> io::Result<()> {
     words::write(stream, ask)
 }
 
-/// Where a connection is seen to come from; `None` if nobody tells until then.
+/// Returns the source address that the server sees. `None` if it does not answer before `until`.
 fn told(stream: &TcpStream, ask: &Ask, until: Instant) -> Option<SocketAddr> {
     write(stream, ask, until).ok()?;
     let tell = read(stream, until).ok()?;
@@ -154,7 +155,8 @@ fn read(stream: &TcpStream, until: Instant) -> io::Result<Tell> {
     words::read(stream)
 }
 
-/// Accepts connections that answer the question with this id, until that is enough or time is over; whether it was.
+/// Accepts connections that answer the question `id`, until `enough` returns true or time is over. Returns true if it
+/// was enough.
 fn accept(
     listener: &TcpListener,
     id: u64,
@@ -162,12 +164,12 @@ fn accept(
     mut enough: impl FnMut(IpAddr) -> bool,
 ) -> io::Result<bool> {
     while Instant::now() < until {
-        // The kernel takes it for the time that it may take to accept.
+        // The kernel uses the read timeout as the timeout of `accept`.
         SockRef::from(listener).set_read_timeout(Some(left(until)))?;
         let Ok((stream, from)) = listener.accept() else {
             continue;
         };
-        // It says something as soon as it stands; the server connects before that is waited for.
+        // The server sends as soon as the connection is established, and it connects before the client waits for that.
         let until = Instant::now() + SAYING;
         let told = read(&stream, until).is_ok_and(|tell| tell.id == id);
         if told && enough(from.ip()) {
@@ -177,5 +179,5 @@ fn accept(
     Ok(false)
 }
 
-/// How long the server may take to say something over a connection that it made.
+/// Timeout for the first message of the server on a connection that it opened.
 const SAYING: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! The questions over UDP.
+//! Asks the questions over UDP.
 
 use std::io;
 use std::net::{SocketAddr, UdpSocket};
@@ -8,10 +8,10 @@ use super::course::{Course, FLOWS, left};
 use super::words::{self, Ask, LONGEST, Tell};
 use super::{Depends, Protocol};
 
-/// How long until something is said again, in case it was lost.
+/// Interval between repetitions of a packet, in case one is lost.
 const AGAIN: Duration = Duration::from_millis(100);
 
-/// Flows that went out.
+/// Sockets of the opened flows.
 pub(super) struct Udp(Vec<UdpSocket>);
 
 impl Protocol for Udp {
@@ -106,14 +106,14 @@ impl Protocol for Udp {
             let _ = one.send_to(&words::line(&tell), other_outside);
             let _ = other.send_to(&words::line(&tell), one_outside);
             let half = Instant::now() + left(until) / 2;
-            // From an address inside it would be of no use: who called an address waits for that one.
+            // A packet from an inner address does not count: a peer expects packets from the address that it contacted.
             Ok(hear(&one, tell.id, half, |from, _| from == other_outside)?
                 || hear(&other, tell.id, until, |from, _| from == one_outside)?)
         })
     }
 }
 
-/// Where a socket is seen to come from; `None` if nobody tells until then.
+/// Returns the source address that the server sees. `None` if no answer comes before `until`.
 fn outside(socket: &UdpSocket, course: &Course, until: Instant) -> io::Result<Option<SocketAddr>> {
     let (ask, door) = (Ask::new(&[], None), course.at(Course::FIRST));
     let mut seen = None;
@@ -127,7 +127,8 @@ fn outside(socket: &UdpSocket, course: &Course, until: Instant) -> io::Result<Op
     Ok(seen)
 }
 
-/// Does it, giving it a moment each time, until it says that it is done or time is over; whether it was done.
+/// Repeats `once`, with a deadline of [`AGAIN`] each time, until it returns true or time is over. Returns true if it
+/// did.
 fn repeat(until: Instant, mut once: impl FnMut(Instant) -> io::Result<bool>) -> io::Result<bool> {
     while Instant::now() < until {
         if once(until.min(Instant::now() + AGAIN))? {
@@ -137,7 +138,8 @@ fn repeat(until: Instant, mut once: impl FnMut(Instant) -> io::Result<bool>) -> 
     Ok(false)
 }
 
-/// As [`repeat`], but time runs from when it sets that the server answered: a busy machine may take a while to.
+/// As [`repeat`], but once `once` reports an answer of the server, `patience` starts anew: a busy machine may answer
+/// late.
 fn after_answer(
     course: &Course,
     mut once: impl FnMut(Instant, &mut bool) -> io::Result<bool>,
@@ -156,12 +158,12 @@ fn after_answer(
     Ok(false)
 }
 
-/// Sends a question. One that can't be sent is one that is lost.
+/// Sends a question. A failed send counts as a lost packet.
 fn say(socket: &UdpSocket, ask: &Ask, to: SocketAddr) {
     let _ = socket.send_to(&words::line(ask), to);
 }
 
-/// Hears what answers the question with this id, until that is enough or time is over; whether it was.
+/// Receives answers to the question `id`, until `enough` returns true or time is over. Returns true if it was enough.
 fn hear(
     socket: &UdpSocket,
     id: u64,
@@ -171,7 +173,7 @@ fn hear(
     let mut buffer = [0; LONGEST];
     while Instant::now() < until {
         socket.set_read_timeout(Some(left(until)))?;
-        // An error is a word from the way about something sent, which is no answer.
+        // An error here is an ICMP error about a sent packet, not an answer.
         let Ok((length, from)) = socket.recv_from(&mut buffer) else {
             continue;
         };

@@ -1,4 +1,4 @@
-//! What the client and the server say: JSON, one datagram or one line each.
+//! The messages between client and server: JSON, one datagram or one line each.
 
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -7,31 +7,31 @@ use std::net::SocketAddr;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// No message is longer than this, in bytes.
+/// Maximum length of a message, in bytes.
 pub(super) const LONGEST: usize = 512;
 
-/// One of the server's four doors: which of its addresses, and which of its ports. `true` is the other one.
+/// One of the server's four endpoints: which of its addresses, and which of its ports. `true` is the second one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Door {
     pub(super) other_address: bool,
     pub(super) other_port: bool,
 }
 
-/// "Where do you see me? And have others tell it too."
+/// A question: which source address does the server see? Other endpoints can be asked to answer as well.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Ask {
-    /// Comes back in what is told.
+    /// Repeated in every answer.
     pub(super) id: u64,
-    /// The doors that are to tell it besides. Over TCP, the address counts and the port is any.
+    /// Further endpoints that shall answer. Over TCP only the address counts; the port is arbitrary.
     pub(super) from: Vec<Door>,
-    /// Whom those doors are to tell it; who asks if `None`.
+    /// Where those endpoints send their answers. `None` means to the client.
     pub(super) to: Option<SocketAddr>,
 }
 
-/// "You are seen here."
+/// An answer: the source address of the question.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Tell {
-    /// What the question had.
+    /// The `id` of the question.
     pub(super) id: u64,
     /// Where the question came from.
     pub(super) seen: SocketAddr,
@@ -47,15 +47,15 @@ impl Ask {
     }
 }
 
-/// A message as a line.
+/// Encodes a message as a line.
 pub(super) fn line(message: &impl Serialize) -> Vec<u8> {
-    // Neither of the two messages has anything that JSON has not.
+    // Both message types can always be encoded as JSON.
     let mut line = serde_json::to_vec(message).unwrap_or_default();
     line.push(b'\n');
     line
 }
 
-/// The message in a datagram or a line, if it is one.
+/// Decodes a datagram or a line. `None` if it is not a message.
 pub(super) fn message<T: DeserializeOwned>(bytes: &[u8]) -> Option<T> {
     serde_json::from_slice(bytes).ok()
 }
@@ -64,7 +64,7 @@ pub(super) fn write(mut stream: impl Write, message: &impl Serialize) -> io::Res
     stream.write_all(&line(message))
 }
 
-/// The next line of a stream, which has to be a message.
+/// Reads the next line of a stream, which must be a message.
 pub(super) fn read<T: DeserializeOwned>(stream: impl Read) -> io::Result<T> {
     let mut line = Vec::new();
     BufReader::new(stream.take(LONGEST as u64)).read_until(b'\n', &mut line)?;

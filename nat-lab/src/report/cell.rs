@@ -1,38 +1,38 @@
-//! Judges cells, pairs and a whole matrix.
+//! Evaluates cells, pairs and a whole matrix.
 
 use std::collections::BTreeMap;
 
 use crate::results::{Best, Carrier, Cell, Matrix, Run};
 
-/// A pair is direct if at least this many runs in a hundred are.
+/// Minimum percentage of direct runs for a pair to count as direct.
 const DIRECT_PERCENT: usize = 95;
 
-/// What runs of one cell, or of one pair, amount to.
+/// The overall result of one cell, or of one pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Judgement {
-    /// Every run completed, and directly in at least 95 % of them if theory allows it.
+    /// Every run completed, and if theory allows it, at least 95 % of them directly.
     Good,
-    /// Every run completed, but fewer were direct.
+    /// Every run completed, but too few were direct.
     Short,
-    /// Some run did not complete.
+    /// At least one run did not complete.
     Broken,
-    /// Every run completed, and some directly although theory allows a relay alone.
+    /// Every run completed, and some were direct although theory allows only a relay.
     Better,
     /// There are no runs.
     Unmeasured,
 }
 
-/// The middle and the worst of some times, in milliseconds.
+/// The median and the maximum of some times, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spread {
-    /// The middle one; of an even number of times, the mean of the two in the middle.
+    /// The median. For an even number of times, the mean of the two in the middle.
     pub median: u64,
-    /// The longest.
+    /// The maximum.
     pub worst: u64,
 }
 
 impl Spread {
-    /// `None` if there are no times.
+    /// Returns `None` if there are no times.
     pub(super) fn of(times: impl IntoIterator<Item = u64>) -> Option<Self> {
         let mut times: Vec<u64> = times.into_iter().collect();
         times.sort_unstable();
@@ -46,46 +46,46 @@ impl Spread {
     }
 }
 
-/// How long runs took, from the receiver's begin if nothing else is said; `None` where no run got so far.
+/// Times of runs, from the receiver's start unless stated otherwise. `None` if no run got that far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Times {
-    /// From the sharer's begin until it told its short code.
+    /// From the sharer's start to its short code.
     pub code: Option<Spread>,
-    /// From the sharer's begin until it was announced.
+    /// From the sharer's start until it was announced.
     pub announced: Option<Spread>,
-    /// Until the first link stood.
+    /// To the first link.
     pub connected: Option<Spread>,
-    /// Until a direct link stood.
+    /// To the first direct link.
     pub direct: Option<Spread>,
     /// From the relayed link to the direct one.
     pub upgrade: Option<Spread>,
-    /// Until some of the file was there.
+    /// Until the first bytes of the file arrived.
     pub first_byte: Option<Spread>,
-    /// Until the end, of those runs that completed.
+    /// To the end, for runs that completed.
     pub took: Option<Spread>,
 }
 
-/// What the runs of one cell amount to.
+/// The result of one cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verdict {
-    /// All in all.
+    /// The overall result.
     pub judgement: Judgement,
-    /// What theory allows.
+    /// The best path that theory allows.
     pub best: Best,
-    /// How many runs there were.
+    /// Number of runs.
     pub runs: usize,
-    /// In how many of them the file arrived whole.
+    /// Number of runs in which the complete file arrived.
     pub complete: usize,
-    /// In how many of them a direct link stood.
+    /// Number of runs with a direct link.
     pub direct: usize,
-    /// Direct runs and all runs, by which of the two kinds the sharer was behind.
+    /// Numbers of direct runs and of all runs, for the sharer behind the first and behind the second kind.
     pub by_sharer: [(usize, usize); 2],
-    /// How long they took.
+    /// The times.
     pub times: Times,
 }
 
 impl Verdict {
-    /// Less than what theory allows.
+    /// True if the result is worse than theory allows.
     pub fn falls_short(&self) -> bool {
         matches!(self.judgement, Judgement::Short | Judgement::Broken)
     }
@@ -95,7 +95,7 @@ impl Verdict {
     }
 }
 
-/// What the runs of one cell amount to.
+/// Evaluates the runs of one cell.
 pub fn verdict(cell: &Cell) -> Verdict {
     let runs = cell.runs.len();
     let complete = cell.runs.iter().filter(|run| run.complete).count();
@@ -139,7 +139,7 @@ fn mostly(direct: usize, runs: usize) -> bool {
     direct * 100 >= runs * DIRECT_PERCENT
 }
 
-/// Direct runs and all runs, of those that `wanted` takes.
+/// Returns the numbers of direct runs and of all runs, among those that `wanted` accepts.
 fn direct_of(runs: &[Run], wanted: impl Fn(&Run) -> bool) -> (usize, usize) {
     let taken = || runs.iter().filter(|run| wanted(run));
     (
@@ -148,7 +148,7 @@ fn direct_of(runs: &[Run], wanted: impl Fn(&Run) -> bool) -> (usize, usize) {
     )
 }
 
-/// The software of the relays that a cell's runs went through, and in how many runs.
+/// Returns the software of the relays that a cell's runs used, and the number of runs for each.
 pub fn relays(cell: &Cell) -> Vec<(&str, usize)> {
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for name in cell.runs.iter().flat_map(|run| &run.relays) {
@@ -157,13 +157,13 @@ pub fn relays(cell: &Cell) -> Vec<(&str, usize)> {
     counts.into_iter().collect()
 }
 
-/// Why the first run that did not complete didn't, if it said so.
+/// Returns the first error among the runs that did not complete.
 pub fn first_error(cell: &Cell) -> Option<&str> {
     let mut failed = cell.runs.iter().filter(|run| !run.complete);
     failed.find_map(|run| run.error.as_deref())
 }
 
-/// What a cell is called where reasons are kept, such as `prc × sym, tcp`.
+/// Returns the name of a cell in the list of reasons, such as `prc × sym, tcp`.
 pub fn cell_name(cell: &Cell) -> String {
     let [first, second] = &cell.kinds;
     format!("{first} × {second}, {}", cell.carrier.key())
@@ -172,7 +172,7 @@ pub fn cell_name(cell: &Cell) -> String {
 impl Carrier {
     pub(super) const ALL: [Self; 3] = [Self::Tcp, Self::Quic, Self::Both];
 
-    /// As reasons, files and options name it.
+    /// Returns the name used in reasons, files and options.
     pub(crate) fn key(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
@@ -181,7 +181,7 @@ impl Carrier {
         }
     }
 
-    /// As readers know it.
+    /// Returns the name for headings.
     pub(super) fn title(self) -> &'static str {
         match self {
             Self::Tcp => "TCP",
@@ -190,7 +190,7 @@ impl Carrier {
         }
     }
 
-    /// As one of several.
+    /// Returns the name for a list of alternatives.
     pub(super) fn alone(self) -> &'static str {
         match self {
             Self::Tcp => "TCP alone",
@@ -200,25 +200,26 @@ impl Carrier {
     }
 }
 
-/// What a pair of kinds amounts to, over all that it was measured with.
+/// The result of a pair of kinds over all carriers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PairVerdict {
-    /// That of its best carrier: a pair is as good as the best way between its two peers.
+    /// The result of the best carrier: a pair is as good as the best path between its two peers.
     pub judgement: Judgement,
-    /// What it is fine over: direct in at least 95 % of the runs if theory allows the pair that over any carrier.
+    /// The carriers over which it is as good as possible: if theory allows the pair a direct path over any carrier,
+    /// direct in at least 95 % of the runs.
     pub over: Vec<Carrier>,
 }
 
 impl PairVerdict {
-    /// As good as theory allows over one carrier at least.
+    /// True if the pair is as good as theory allows over at least one carrier.
     pub fn is_fine(&self) -> bool {
         !self.over.is_empty()
     }
 }
 
-/// What a pair amounts to; takes the pair's cells, one for each carrier.
+/// Evaluates a pair from its cells, one for each carrier.
 ///
-/// A relay is not enough over one carrier if theory allows a direct path over another.
+/// A relay over one carrier is not enough if theory allows a direct path over another.
 pub fn pair_verdict<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> PairVerdict {
     let cells: Vec<_> = cells
         .into_iter()
@@ -249,7 +250,7 @@ pub fn pair_verdict<'a>(cells: impl IntoIterator<Item = &'a Cell>) -> PairVerdic
     PairVerdict { judgement, over }
 }
 
-/// Every pair of a matrix, in the order of its cells.
+/// Returns every pair of a matrix, in the order of its cells.
 pub fn pairs(matrix: &Matrix) -> Vec<([&str; 2], PairVerdict)> {
     let mut seen: Vec<[&str; 2]> = Vec::new();
     for cell in &matrix.cells {
@@ -261,30 +262,30 @@ pub fn pairs(matrix: &Matrix) -> Vec<([&str; 2], PairVerdict)> {
     seen.into_iter().map(|pair| (pair, verdict(pair))).collect()
 }
 
-/// The cell is of this pair, whichever of the two is named first.
+/// True if the cell is of this pair, in either order.
 pub(super) fn is_pair(cell: &Cell, [a, b]: [&str; 2]) -> bool {
     let [first, second] = &cell.kinds;
     (first == a && second == b) || (first == b && second == a)
 }
 
-/// What one carrier amounts to over all pairs.
+/// The result of one carrier over all pairs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
-    /// Pairs that were measured.
+    /// Number of pairs that were measured.
     pub pairs: usize,
-    /// Runs.
+    /// Number of runs.
     pub runs: usize,
-    /// Those in which the file arrived whole.
+    /// Number of runs in which the complete file arrived.
     pub complete: usize,
-    /// Runs of pairs that theory allows a direct path.
+    /// Number of runs of pairs that theory allows a direct path.
     pub possible: usize,
-    /// Those of them in which one stood.
+    /// Number of those runs that had a direct link.
     pub direct: usize,
-    /// How long it took until one stood, wherever one did.
+    /// Time to the first direct link, over all runs that had one.
     pub to_direct: Option<Spread>,
 }
 
-/// What one carrier amounts to over all pairs.
+/// Evaluates one carrier over all pairs.
 pub fn totals(matrix: &Matrix, carrier: Carrier) -> Totals {
     let cells = || {
         let measured = |cell: &&Cell| cell.carrier == carrier && !cell.runs.is_empty();

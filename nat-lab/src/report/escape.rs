@@ -1,6 +1,6 @@
-//! Strings that may hold anything, made safe to show. Errors come from programs, and programs quote their peers.
+//! Escapes arbitrary strings for display. Errors come from programs, and programs quote their peers.
 
-/// On one line, with nothing in it that moves a cursor or turns the direction of text.
+/// Puts text on one line and escapes control characters and characters that change the direction of text.
 pub(super) fn plain(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.trim().chars() {
@@ -14,14 +14,14 @@ pub(super) fn plain(text: &str) -> String {
     safe
 }
 
-/// Turns the direction of text, or breaks a line.
+/// True for characters that change the direction of text or break a line.
 fn turns(c: char) -> bool {
     matches!(c,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}'
         | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// For HTML, in text and in quoted attributes.
+/// Escapes text for HTML, in content and in quoted attributes.
 pub(super) fn html(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in plain(text).chars() {
@@ -37,7 +37,7 @@ pub(super) fn html(text: &str) -> String {
     safe
 }
 
-/// For Markdown, within a line and within a table.
+/// Escapes text for Markdown, within a line and within a table.
 pub(super) fn markdown(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in plain(text).chars() {

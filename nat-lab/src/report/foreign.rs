@@ -1,4 +1,4 @@
-//! The foreign world's section: what came of every round, in one table.
+//! The section about foreign nodes: the results of all rounds in one table.
 
 use std::fmt::Write as _;
 
@@ -13,7 +13,7 @@ file is there, and until all is. Direct: runs in which a direct link stood; theo
 alone. Relays: the software that links went through, and in how many runs.
 ";
 
-/// A section of `RESULTS.md`. Takes the rounds in the order of the table; those with nodes of handover's own are left
+/// Returns the section for `RESULTS.md`. Rounds appear in the given order; those with handover's own nodes are left
 /// out.
 pub fn foreign(rounds: &[Matrix]) -> String {
     let worlds = rounds
@@ -58,7 +58,7 @@ pub fn foreign(rounds: &[Matrix]) -> String {
     out
 }
 
-/// What each selection of nodes is made of, once.
+/// Lists the nodes of each selection, once.
 fn selections(worlds: &[(&Matrix, &World)]) -> String {
     let mut out = "\n| nodes | what they are |\n|-|-|\n".to_owned();
     let mut told = Vec::new();

@@ -1,4 +1,4 @@
-//! Which kinds are a table's rows and columns, and which cell goes where.
+//! Assigns the cells of a matrix to the rows and columns of a table.
 
 use super::cell::is_pair;
 use crate::results::{Carrier, Cell, Matrix};
@@ -6,14 +6,14 @@ use crate::results::{Carrier, Cell, Matrix};
 /// A matrix laid out as a triangle: row `i` has the columns `0..=i`.
 pub(super) struct Grid<'a> {
     matrix: &'a Matrix,
-    /// The rows and columns.
+    /// The names of the rows and columns.
     pub(super) names: Vec<&'a str>,
-    /// Those that were paired with nothing but themselves: they would leave the triangle empty.
+    /// Names that were paired only with themselves. They would leave the triangle empty.
     pub(super) apart: Vec<&'a str>,
 }
 
 impl<'a> Grid<'a> {
-    /// Takes the pairs from the cells; the order of names is that of `kinds`, and after them that of the cells.
+    /// Takes the pairs from the cells. Names come in the order of `kinds`, then in that of the cells.
     pub(super) fn new(matrix: &'a Matrix) -> Self {
         let mut all: Vec<&str> = Vec::new();
         let kinds = matrix.kinds.iter().map(|kind| &kind.kind);
@@ -39,7 +39,7 @@ impl<'a> Grid<'a> {
         }
     }
 
-    /// The carriers that there are cells of.
+    /// Returns the carriers that have cells.
     pub(super) fn carriers(&self) -> impl Iterator<Item = Carrier> {
         let used = |carrier: &Carrier| {
             self.matrix
@@ -50,13 +50,13 @@ impl<'a> Grid<'a> {
         Carrier::ALL.into_iter().filter(used)
     }
 
-    /// The cell of a pair, whichever is named first.
+    /// Returns the cell of a pair, in either order.
     pub(super) fn at(&self, carrier: Carrier, pair: [&str; 2]) -> Option<&'a Cell> {
         let cells = &mut self.matrix.cells.iter();
         cells.find(|cell| cell.carrier == carrier && is_pair(cell, pair))
     }
 
-    /// The rows of the triangle, each with its name and its cells.
+    /// Returns the rows of the triangle, each with its name and its cells.
     pub(super) fn rows(
         &self,
         carrier: Carrier,
@@ -72,20 +72,20 @@ impl<'a> Grid<'a> {
         })
     }
 
-    /// The cells of names that stand apart.
+    /// Returns the cells of the names in `apart`.
     pub(super) fn apart(&self, carrier: Carrier) -> impl Iterator<Item = (&'a str, &'a Cell)> {
         let cell = move |name: &&'a str| Some((*name, self.at(carrier, [*name, *name])?));
         self.apart.iter().filter_map(cell)
     }
 
-    /// The cells that fall short, in the order of the matrix.
+    /// Returns the cells that fall short, in the order of the matrix.
     pub(super) fn short(&self, carrier: Carrier) -> impl Iterator<Item = &'a Cell> {
         let short =
             move |cell: &&Cell| cell.carrier == carrier && super::verdict(cell).falls_short();
         self.matrix.cells.iter().filter(short)
     }
 
-    /// The other carriers over which a cell's pair is fine, in words; none if it falls short over all.
+    /// Returns the carriers over which the pair of a cell is fine, as text. `None` if there are none.
     pub(super) fn fine_over(&self, cell: &Cell) -> Option<String> {
         let [first, second] = &cell.kinds;
         let cells = self

@@ -1,4 +1,4 @@
-//! Results as a page: one file that needs no other.
+//! Renders results as one self-contained HTML page.
 
 use std::fmt::Write as _;
 
@@ -18,7 +18,7 @@ namespaces with kernel NAT, 10 ms per link. Open a cell for the rest.</p>\n<ul>\
 <li>▽ fewer than 95 % were direct</li>\n\
 <li>✕ some did not complete</li>\n</ul>\n";
 
-/// One file with everything in it: about, the three matrices, the kinds.
+/// Returns the page: a summary, a table for each carrier, and the kinds.
 pub fn html(matrix: &Matrix) -> String {
     let grid = Grid::new(matrix);
     let mut out = format!(
@@ -79,7 +79,7 @@ fn section(matrix: &Matrix, grid: &Grid<'_>, carrier: Carrier) -> String {
     out
 }
 
-/// Opens a table that scrolls by itself where the screen is narrow, and that keys can scroll too.
+/// Opens a table that scrolls on narrow screens, also by keyboard.
 fn open_table(caption: &str, columns: &[String]) -> String {
     let mut out = format!(
         "<div class=\"scroll\" role=\"region\" aria-label=\"{caption}\" tabindex=\"0\">\n\
@@ -145,7 +145,7 @@ fn apart(grid: &Grid<'_>, carrier: Carrier) -> String {
     out
 }
 
-/// A cell: what counts, the rest to open, and what stock libp2p comes to.
+/// Renders a cell: the main result, expandable details, and the result of stock libp2p.
 fn show(cell: &Cell) -> String {
     let found = verdict(cell);
     let (class, text) = mark(&found);
@@ -168,7 +168,7 @@ fn show(cell: &Cell) -> String {
     out
 }
 
-/// A cell's class, and what it says at first sight.
+/// Returns the CSS class and the main text of a cell.
 fn mark(found: &Verdict) -> (&'static str, String) {
     let marked = |mark: &str| {
         format!(
@@ -186,7 +186,7 @@ fn mark(found: &Verdict) -> (&'static str, String) {
     }
 }
 
-/// What there is to say of a cell, escaped.
+/// Returns the details of a cell, escaped.
 fn rest(cell: &Cell, found: &Verdict) -> Vec<String> {
     let mut lines = vec![
         format!("{}: {}", cell_name(cell), words::judgement(found)),

@@ -1,4 +1,4 @@
-//! Results as they are kept with the code.
+//! Renders results as the Markdown file that is kept with the code.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,10 +14,11 @@ Each cell: runs in which a direct link stood, of all runs. `relay`: relayed, as 
 what stock rust-libp2p 0.57.1 punched, in network namespaces with kernel NAT, 10 ms per link.
 ";
 
-/// The whole of the results: about, kinds, three tables, times, and every cell that falls short with its reason.
+/// Renders all results: a summary, the kinds, a table and times for each carrier, and every cell that falls short with
+/// its reason.
 ///
-/// `reasons` are Markdown, kept by the cell's name as [`cell_name`] gives it, such as `prc × sym, tcp`; either kind
-/// may come first.
+/// `reasons` are Markdown, keyed by the cell's name as returned by [`cell_name`], such as `prc × sym, tcp`. The kinds
+/// may be in either order.
 pub fn markdown(matrix: &Matrix, reasons: &BTreeMap<String, String>) -> String {
     let grid = Grid::new(matrix);
     let mut out = about(matrix);
@@ -60,7 +61,7 @@ fn about(matrix: &Matrix) -> String {
     )
 }
 
-/// The foreign nodes, and what the software is.
+/// Lists the foreign nodes and the software.
 fn world(world: &World) -> String {
     let mut out = format!("- Nodes: {}\n", words::world(world));
     for version in &world.versions {
@@ -79,7 +80,7 @@ fn kinds(matrix: &Matrix) -> String {
     out
 }
 
-/// A triangle in which each cell is what `show` makes of it.
+/// Renders a triangle with the text that `show` returns for each cell.
 fn triangle(grid: &Grid<'_>, carrier: Carrier, show: impl Fn(&Cell) -> String) -> String {
     if grid.names.is_empty() {
         return String::new();
@@ -123,7 +124,7 @@ fn apart(grid: &Grid<'_>, carrier: Carrier) -> String {
     out
 }
 
-/// Direct runs of all runs, with what stock libp2p comes to.
+/// Returns the numbers of direct runs and of all runs, and the result of stock libp2p.
 fn counts(cell: &Cell) -> String {
     let found = verdict(cell);
     let of_runs = format!("{}/{}", found.direct, found.runs);

@@ -1,7 +1,7 @@
-//! Shows what runs of the lab amount to: on a terminal, as a page, as the file that is kept with the code.
+//! Renders the results of the lab: for a terminal, as an HTML page, and as the file that is kept with the code.
 //!
-//! It knows how results are judged and drawn. How they came about is for others, and so is where they go: everything
-//! here takes a [`Matrix`] and gives back text.
+//! This module evaluates and renders results. It neither measures nor writes files: every function takes a [`Matrix`]
+//! and returns text.
 //!
 //! [`Matrix`]: crate::results::Matrix
 

@@ -1,4 +1,4 @@
-//! Results as they are saved, and several of them made one.
+//! Reads, writes and merges saved results.
 
 use thiserror::Error;
 
@@ -9,37 +9,37 @@ use crate::results::{About, Cell, KindResult, Matrix};
 /// Why saved results could not be read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The text is something else.
+    /// The text is not a saved matrix.
     #[error("these are no results of the lab: {0}")]
     Json(#[from] serde_json::Error),
-    /// The text contradicts itself.
+    /// The results contradict each other.
     #[error(transparent)]
     Merge(#[from] MergeError),
 }
 
-/// Why results do not belong together.
+/// Why results can't be merged.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum MergeError {
-    /// There are none.
+    /// No results were given.
     #[error("there are no results to merge")]
     Nothing,
-    /// They are not about the same thing.
+    /// They were measured under different conditions.
     #[error("the results are of different {what}: {first:?} and {other:?}")]
     About {
         /// What differs.
         what: &'static str,
-        /// What it is in the first results.
+        /// The value in the first results.
         first: String,
-        /// What it is in those that differ.
+        /// The value in the results that differ.
         other: String,
     },
-    /// A kind of NAT was not the same in all.
+    /// The findings for a kind of NAT differ.
     #[error("what {kind} was found to be differs between the results")]
     Kind {
         /// The kind.
         kind: String,
     },
-    /// Theory was not the same in all.
+    /// The best path that theory allows differs.
     #[error("the results differ in what theory allows {cell}")]
     Best {
         /// The cell.
@@ -47,7 +47,7 @@ pub enum MergeError {
     },
 }
 
-/// As it is saved: [`read`] takes it back.
+/// Serialises a matrix as [`read`] expects it.
 #[expect(
     clippy::missing_panics_doc,
     reason = "text, numbers and lists can always be written"
@@ -58,15 +58,15 @@ pub fn json(matrix: &Matrix) -> String {
     text
 }
 
-/// What [`json`] wrote. Cells of the same pair and carrier are made one.
+/// Reads the output of [`json`]. Cells of the same pair and carrier are merged.
 pub fn read(text: &str) -> Result<Matrix, ReadError> {
     Ok(merge(vec![serde_json::from_str(text)?])?)
 }
 
-/// Makes one of the results of several rounds: cells of the same pair and carrier get the runs of all.
+/// Merges the results of several rounds: a cell gets the runs of all cells of the same pair and carrier.
 ///
-/// The rounds may have begun at different times (the earliest is kept), but must agree in all else that was measured
-/// and in what the NATs were found to be.
+/// The rounds may have begun at different times (the earliest is kept), but must agree in everything else that was
+/// measured and in the findings for each NAT.
 pub fn merge(matrices: Vec<Matrix>) -> Result<Matrix, MergeError> {
     let mut all: Option<Matrix> = None;
     for matrix in matrices {

@@ -1,8 +1,8 @@
-//! What the hole punching of stock rust-libp2p comes to, to hold ours against.
+//! The hole punching results of stock rust-libp2p, for comparison.
 
 use crate::results::Carrier;
 
-/// The kinds that were measured, in the order of [`QUIC`]'s rows and columns.
+/// The kinds that were measured, in the order of the rows and columns of [`QUIC`].
 const KINDS: [&str; 10] = [
     "pub",
     "fc",
@@ -16,7 +16,8 @@ const KINDS: [&str; 10] = [
     "udp-blocked",
 ];
 
-/// Pairs that QUIC punched in every run (`x`); no other pair was punched in any. Row `i` goes from column `i` on.
+/// Pairs that were punched over QUIC in every run (`x`). No other pair was punched in any run. Row `i` starts at column
+/// `i`.
 const QUIC: [&str; 10] = [
     "xxxxxxxxx.",
     "xxxxxxxx.",
@@ -30,7 +31,8 @@ const QUIC: [&str; 10] = [
     ".",
 ];
 
-/// The same for TCP; `h` where half of the runs were punched, those in which the easier side listened on the relay.
+/// The same for TCP. `h` means that half of the runs were punched: those in which the easier side listened on the
+/// relay.
 const TCP: [&str; 10] = [
     "xxxxhhhxhx",
     "xxxhhhxhx",
@@ -44,13 +46,14 @@ const TCP: [&str; 10] = [
     "x",
 ];
 
-/// Runs of a pair of unlike kinds; of a kind with itself there were [`RUNS_ALIKE`].
+/// Number of runs of a pair of different kinds. A kind paired with itself had [`RUNS_ALIKE`].
 const RUNS: u32 = 6;
 const RUNS_ALIKE: u32 = 5;
 
-/// How many runs stock libp2p punched, and of how many, if it was measured: either kind may come first.
+/// Returns in how many runs stock libp2p punched, and the number of runs. `None` if the pair was not measured. The
+/// kinds may be in either order.
 ///
-/// Measured in network namespaces with kernel NAT, 10 ms per link, rust-libp2p 0.57.1.
+/// Measured with rust-libp2p 0.57.1 in network namespaces with kernel NAT and 10 ms per link.
 pub fn stock(kind_a: &str, kind_b: &str, carrier: Carrier) -> Option<(u32, u32)> {
     let table = match carrier {
         Carrier::Quic => QUIC,

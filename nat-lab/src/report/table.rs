@@ -1,4 +1,4 @@
-//! Results on a terminal.
+//! Renders results as a table for a terminal.
 
 use std::fmt::Write as _;
 
@@ -9,7 +9,7 @@ use super::grid::Grid;
 use super::{escape, words};
 use crate::results::{Best, Carrier, Cell, Matrix};
 
-/// How wide a line of text below the table may get.
+/// Maximum width of a line of text below the table, in columns.
 const WIDTH: usize = 100;
 
 const LEGEND: [&str; 4] = [
@@ -19,9 +19,9 @@ const LEGEND: [&str; 4] = [
     "4+     direct in 4 runs, where theory has a relay alone",
 ];
 
-/// A carrier's table, what its marks mean, every cell that falls short and why, and a line of totals.
+/// Returns a carrier's table, its legend, every cell that falls short with details, and a line of totals.
 ///
-/// A triangle: a column's name stands at its top, which is the row above its first cell.
+/// The table is a triangle. The name of a column is at its top, in the row above its first cell.
 pub fn table(matrix: &Matrix, carrier: Carrier, colours: bool) -> String {
     let grid = Grid::new(matrix);
     let ink = Ink { colours };
@@ -37,14 +37,14 @@ pub fn table(matrix: &Matrix, carrier: Carrier, colours: bool) -> String {
     out
 }
 
-/// Colours, or none.
+/// Applies styles, or leaves text plain.
 struct Ink {
     colours: bool,
 }
 
 impl Ink {
     fn paint(&self, style: &Style, text: &str) -> String {
-        // Whether this goes to a terminal is known to the caller alone.
+        // Only the caller knows whether the output goes to a terminal.
         style
             .clone()
             .force_styling(self.colours)
@@ -61,7 +61,7 @@ impl Ink {
     }
 }
 
-/// What a cell shows, and how.
+/// Returns the text of a cell and its style.
 fn shown(cell: Option<&Cell>) -> (String, Style) {
     let style = Style::new();
     let Some(cell) = cell else {
@@ -117,7 +117,7 @@ fn triangle(grid: &Grid<'_>, carrier: Carrier, ink: &Ink) -> String {
     out
 }
 
-/// Peers that share one topology.
+/// Renders the peers that share one topology.
 fn apart(grid: &Grid<'_>, carrier: Carrier, ink: &Ink) -> String {
     let rows: Vec<_> = grid
         .apart(carrier)

@@ -1,4 +1,4 @@
-//! Findings, times and counts in words.
+//! Findings, times and counts as text.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::cell::{self, Judgement, Spread, Times, Totals, Verdict};
 use crate::probe::{Behaviour, Depends, Findings, Ports};
 use crate::results::{Best, Cell, KindResult, Matrix, World};
 
-/// What a NAT is, in the terms of RFC 4787. TCP is named only where it differs from UDP.
+/// Describes the behaviour of a NAT in the terms of RFC 4787. TCP is mentioned only if it differs from UDP.
 pub fn findings_in_words(findings: &Findings) -> String {
     let mut words = match (findings.udp, findings.tcp) {
         (None, None) => return "nothing gets out".to_owned(),
@@ -50,7 +50,7 @@ fn depends(on: Depends) -> &'static str {
     }
 }
 
-/// What a probe found of a kind, IPv4 and IPv6.
+/// Describes the findings for a kind over IPv4 and IPv6.
 pub(super) fn kind_in_words(kind: &KindResult) -> String {
     match (&kind.v4, &kind.v6) {
         (None, None) => "not probed".to_owned(),
@@ -62,7 +62,7 @@ pub(super) fn kind_in_words(kind: &KindResult) -> String {
     }
 }
 
-/// A time, such as `309 ms`, `1.2 s` or `15 s`.
+/// Formats a time, such as `309 ms`, `1.2 s` or `15 s`.
 pub(super) fn time(ms: u64) -> String {
     match ms {
         0..1_000 => format!("{ms} ms"),
@@ -71,7 +71,7 @@ pub(super) fn time(ms: u64) -> String {
     }
 }
 
-/// A share in tenths of a hundredth, never rounded up: `99.9 %` is not all.
+/// Formats a percentage with up to one decimal, rounded down, so that `100 %` means all.
 pub(super) fn percent(part: usize, whole: usize) -> String {
     match (part * 1_000).checked_div(whole) {
         None => "–".to_owned(),
@@ -80,7 +80,7 @@ pub(super) fn percent(part: usize, whole: usize) -> String {
     }
 }
 
-/// A verdict in one word or two.
+/// Describes a verdict in a few words.
 pub(super) fn judgement(verdict: &Verdict) -> &'static str {
     match (verdict.judgement, verdict.best) {
         (Judgement::Good, Best::Direct) => "direct",
@@ -92,7 +92,7 @@ pub(super) fn judgement(verdict: &Verdict) -> &'static str {
     }
 }
 
-/// How many of a cell's runs were direct, by each side, and how many completed.
+/// Returns the numbers of direct runs, in all and for each side as the sharer, and of complete runs.
 pub(super) fn counts(cell: &Cell, verdict: &Verdict) -> String {
     let mut words = format!("direct {}/{}", verdict.direct, verdict.runs);
     let [first, second] = &cell.kinds;
@@ -108,7 +108,7 @@ pub(super) fn counts(cell: &Cell, verdict: &Verdict) -> String {
     words
 }
 
-/// How long a cell's runs took, each time by its name; those that no run got to are left out.
+/// Returns the named times of a cell's runs. Times that no run reached are left out.
 pub(super) fn times(times: &Times) -> Vec<String> {
     let named = [
         ("short code", times.code),
@@ -130,14 +130,14 @@ pub(super) fn times(times: &Times) -> Vec<String> {
     named.into_iter().filter_map(words).collect()
 }
 
-/// The software of the relays that a cell's runs went through, each with the number of runs.
+/// Returns the software of the relays that a cell's runs used, each with the number of runs.
 pub(super) fn relays(cell: &Cell) -> String {
     let counts = cell::relays(cell).into_iter();
     let words = counts.map(|(name, runs)| format!("{name} {runs}"));
     words.collect::<Vec<_>>().join(", ")
 }
 
-/// The nodes that peers began with, in a line.
+/// Describes the nodes that peers bootstrapped from, in one line.
 pub(super) fn world(world: &World) -> String {
     let nodes = world.nodes.iter().map(|node| node.name());
     format!(
@@ -148,7 +148,7 @@ pub(super) fn world(world: &World) -> String {
     )
 }
 
-/// How many pairs of a matrix are as good as they can be, in a sentence.
+/// Returns a sentence with the number of pairs that are as good as theory allows.
 pub(super) fn fine_pairs(matrix: &Matrix) -> String {
     let mut pairs = cell::pairs(matrix);
     pairs.retain(|(_, pair)| pair.judgement != Judgement::Unmeasured);
@@ -160,7 +160,7 @@ pub(super) fn fine_pairs(matrix: &Matrix) -> String {
     )
 }
 
-/// What a carrier came to, in a line.
+/// Describes the result of a carrier, in one line.
 pub(super) fn totals(totals: &Totals) -> String {
     let mut words = format!(
         "{} pairs, {} runs: {} complete, {} direct where possible",

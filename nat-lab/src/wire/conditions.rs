@@ -1,4 +1,4 @@
-//! What one direction of a wire does to frames, as a lab's file says it.
+//! The conditions of one direction of a wire, and their text form in files.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,34 +7,34 @@ use serde::{Deserialize, Serialize};
 
 use super::units::{self, RATE, SIZE, TIME};
 
-/// What one direction of a wire does to the frames on it.
+/// What one direction of a wire does to frames.
 ///
-/// Written for people, every field optional: `delay = "20 ms"`, `jitter = "5 ms"`, `loss = "1 %"`,
-/// `rate = "40 Mbit/s"`, `queue = "64 KiB"`.
+/// In files every field is optional: `delay = "20 ms"`, `jitter = "5 ms"`, `loss = "1 %"`, `rate = "40 Mbit/s"`,
+/// `queue = "64 KiB"`.
 #[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug, Default)]
 #[serde(try_from = "Written", into = "Written")]
 pub struct Conditions {
-    /// How long each frame is under way. More than an hour counts as an hour, here and in `jitter`.
+    /// Delay of each frame. Values over an hour count as an hour, here and in `jitter`.
     pub delay: Duration,
-    /// Each frame is under way for up to so much longer; none overtakes another.
+    /// Maximum additional random delay of each frame. Frames are never reordered.
     pub jitter: Duration,
-    /// The share of frames that are lost, 0 to 1.
+    /// Fraction of frames that are lost, 0 to 1.
     pub loss: f64,
-    /// Bits a second, counted from the Ethernet header to the end of the payload. No limit if `None`.
+    /// Bits per second, counted from the Ethernet header to the end of the payload. `None` means no limit.
     pub rate: Option<u64>,
-    /// How many bytes may wait for the rate; a frame that finds the line free need not fit. If `None`, what the rate
-    /// carries in 100 ms, but at least ten full frames. Without a rate nothing waits.
+    /// Maximum number of bytes that wait for the rate. A frame that finds the line idle is sent whatever its size.
+    /// `None` means what the rate carries in 100 ms, but at least ten full frames. Without a rate nothing waits.
     pub queue: Option<u64>,
 }
 
 impl Conditions {
-    /// Nothing is asked for: frames pass as they come.
+    /// True if frames pass unchanged.
     pub fn is_plain(&self) -> bool {
         self.delay.is_zero() && self.jitter.is_zero() && self.loss <= 0.0 && self.rate.is_none()
     }
 }
 
-/// A phrase such as `20 ms, 40 Mbit/s, 1 % lost`.
+/// Writes a phrase such as `20 ms, 40 Mbit/s, 1 % lost`.
 impl fmt::Display for Conditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_plain() {
@@ -57,7 +57,7 @@ impl fmt::Display for Conditions {
     }
 }
 
-/// The same in words; what is not asked for is left out.
+/// The text form. Conditions that are not set are left out.
 #[derive(Serialize, Deserialize, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Written {
@@ -91,7 +91,7 @@ impl TryFrom<Written> for Conditions {
     }
 }
 
-/// What `text` says, if it is there; errors begin with the field's name.
+/// Parses `text`, if there is any. Errors begin with the name of the field.
 fn read<T>(
     field: &str,
     text: Option<String>,

@@ -1,4 +1,4 @@
-//! Carries frames from one end of a wire to the other.
+//! Forwards frames from one end of a wire to the other.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,13 +11,14 @@ use super::end::End;
 use super::line::{Fate, Line};
 use super::{Tally, WireError};
 
-/// Room for a frame, also for one so large that only an offload makes it; sending that fails with a clear error.
+/// Size of the frame buffer. Also fits a frame so large that only an offload creates it, so that sending it fails with
+/// a clear error.
 const LARGEST: usize = 1 << 16;
-/// How many frames are read before those that are due are sent.
+/// Maximum number of frames read before the due ones are sent.
 const BATCH: usize = 64;
-/// What may be under way: 32 MiB are a gigabit a second for a quarter of a second.
+/// Maximum number of bytes in flight: 32 MiB are 1 Gbit/s for a quarter of a second.
 const MOST_BYTES: usize = 32 << 20;
-/// What may be under way of small frames.
+/// Maximum number of frames in flight, a limit for small frames.
 const MOST_FRAMES: usize = 1 << 15;
 
 /// One direction of a wire.
@@ -42,7 +43,7 @@ impl<'a> Direction<'a> {
         }
     }
 
-    /// Carries frames until the far end of `stop` is closed.
+    /// Forwards frames until the far end of `stop` is closed.
     pub(super) fn carry(mut self, stop: BorrowedFd<'_>) -> Result<(), WireError> {
         let mut frame = vec![0; LARGEST];
         while self.wait(stop)? {
@@ -52,7 +53,7 @@ impl<'a> Direction<'a> {
         Ok(())
     }
 
-    /// Waits for a frame, or until one is due. False at the end.
+    /// Waits for a frame, or until one is due. Returns false if `stop` is closed.
     fn wait(&self, stop: BorrowedFd<'_>) -> Result<bool, WireError> {
         let due = self
             .under_way
@@ -81,7 +82,7 @@ impl<'a> Direction<'a> {
     }
 
     fn decide(&mut self, frame: &[u8]) -> Result<(), WireError> {
-        // Before the line decides, or a frame that is dropped here would take up its rate.
+        // Checked before the line decides, so that a frame dropped here takes up none of its rate.
         if self.under_way.len() >= MOST_FRAMES || self.bytes + frame.len() > MOST_BYTES {
             self.tally.overflowed.add();
             return Ok(());

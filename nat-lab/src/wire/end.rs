@@ -1,4 +1,4 @@
-//! A packet socket on one interface: every frame that comes in is read, whoever it is for.
+//! A packet socket on one interface. It reads every incoming frame, whatever its destination.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -15,11 +15,11 @@ use super::WireError;
 
 /// `PACKET_OUTGOING` of `linux/if_packet.h`: a frame that this machine sent.
 const OUTGOING: u8 = 4;
-/// What the kernel keeps for a socket until it is read: about 1,800 full frames.
+/// Size of the kernel's buffer for a socket, in bytes: about 1,800 full frames.
 const BUFFER: usize = 4 << 20;
 
-/// One end of a wire. Both directions share it, and that is what keeps frames from going round: the kernel shows a sent
-/// frame to every packet socket of the interface but the one that sent it.
+/// One end of a wire. Both directions share its socket, which prevents loops: the kernel shows a sent frame to every
+/// packet socket of the interface except the one that sent it.
 pub(super) struct End {
     socket: OwnedFd,
     name: String,
@@ -27,7 +27,7 @@ pub(super) struct End {
 }
 
 impl End {
-    /// Binds to the interface `name`, which must be up.
+    /// Opens the interface `name`, which must be up.
     pub(super) fn open(name: &str) -> Result<Self, WireError> {
         let failed = |errno: Errno| WireError::Open(name.to_owned(), errno.into());
         let address = address_of(name)
@@ -41,7 +41,7 @@ impl End {
             SockProtocol::EthAll,
         )
         .map_err(failed)?;
-        // Who is root in a namespace alone has what the system lets everybody have.
+        // Forcing the size fails for root in a user namespace. The system-wide limit then applies.
         setsockopt(&socket, RcvBufForce, &BUFFER)
             .or_else(|_| setsockopt(&socket, RcvBuf, &BUFFER))
             .map_err(failed)?;
@@ -60,7 +60,7 @@ impl End {
         &self.name
     }
 
-    /// The length of the next frame, which is put into `frame`; `None` if there is none yet.
+    /// Reads the next frame into `frame` and returns its length. `None` if there is none yet.
     pub(super) fn receive(&self, frame: &mut [u8]) -> Result<Option<usize>, WireError> {
         loop {
             match recvfrom::<LinkAddr>(self.socket.as_raw_fd(), frame) {
@@ -72,13 +72,13 @@ impl End {
         }
     }
 
-    /// The kernel's own frames (such as neighbour discovery) are not the wire's; nor is what the socket caught on other
-    /// interfaces before it was bound.
+    /// True for frames that arrived at this interface. Excludes the kernel's own frames (such as neighbour discovery),
+    /// and frames that the socket received from other interfaces before it was bound.
     fn is_incoming(&self, from: &LinkAddr) -> bool {
         from.ifindex() == self.index && from.pkttype() != OUTGOING
     }
 
-    /// Whether the frame went out; if not, the kernel had no room for it.
+    /// Sends a frame. Returns false if the kernel had no buffer space for it.
     pub(super) fn send(&self, frame: &[u8]) -> Result<bool, WireError> {
         loop {
             match send(self.socket.as_raw_fd(), frame, MsgFlags::empty()) {
@@ -107,7 +107,7 @@ impl AsFd for End {
     }
 }
 
-/// The address to bind to. It says no protocol, so that the socket's own holds.
+/// Returns the address to bind to. It names no protocol, so the socket's own protocol stays in force.
 fn address_of(name: &str) -> Result<Option<LinkAddr>, Errno> {
     let mut links = getifaddrs()?.filter(|interface| interface.interface_name == name);
     Ok(links.find_map(|interface| interface.address?.as_link_addr().copied()))

@@ -1,4 +1,4 @@
-//! What becomes of each frame under some conditions. It knows no socket and no clock: it is told the time.
+//! Decides what happens to each frame under given conditions. Uses no socket and no clock; callers pass the time.
 
 use std::time::{Duration, Instant};
 
@@ -7,19 +7,19 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use super::conditions::Conditions;
 
-/// The longest delay; keeps sums of times in range.
+/// Maximum delay. Keeps sums of times in range.
 const LONGEST: Duration = Duration::from_hours(1);
-/// What may wait at least, unless the conditions say otherwise: ten full frames.
+/// Minimum size of the default queue, in bytes: ten full frames.
 const SMALLEST_QUEUE: u64 = 10 * 1514;
 
-/// What becomes of a frame.
+/// What happens to a frame.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fate {
-    /// It comes out at this time, never earlier than the frame before it.
+    /// It leaves the line at this time, never before the frame ahead of it.
     Out(Instant),
     /// It is lost.
     Lost,
-    /// It found the queue full.
+    /// It is dropped because the queue is full.
     Full,
 }
 
@@ -27,14 +27,14 @@ pub(super) enum Fate {
 pub(super) struct Line {
     conditions: Conditions,
     rng: ChaCha8Rng,
-    /// When the last bit of all that came so far has left for the far end.
+    /// When the last bit of all frames so far is sent.
     busy_until: Option<Instant>,
-    /// When the last frame comes out.
+    /// When the last frame leaves the line.
     last_out: Option<Instant>,
 }
 
 impl Line {
-    /// A line whose chances follow from `seed` and from `number`, which tells it from the other lines.
+    /// Creates a line. Its random decisions are derived from `seed` and `number`, which differs for every line.
     pub(super) fn new(conditions: Conditions, seed: u64, number: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(number);
@@ -46,9 +46,9 @@ impl Line {
         }
     }
 
-    /// What becomes of a frame of `bytes` bytes that comes in at `now`.
+    /// Decides about a frame of `bytes` bytes that arrives at `now`.
     pub(super) fn fate(&mut self, now: Instant, bytes: usize) -> Fate {
-        // Both are drawn for every frame, so that one frame's fate does not change the chances of the next.
+        // Both values are drawn for every frame, so that the decision about one frame does not affect the next.
         let (loss, jitter) = (self.chance(), self.chance());
         if loss < self.conditions.loss {
             return Fate::Lost;
@@ -64,7 +64,7 @@ impl Line {
         Fate::Out(out)
     }
 
-    /// When the last bit of a frame has left; `None` if it found the queue full.
+    /// Returns when the last bit of a frame is sent, or `None` if the queue is full.
     fn send(&mut self, now: Instant, bytes: u64) -> Option<Instant> {
         let Some(rate) = self.conditions.rate else {
             return Some(now);
@@ -85,7 +85,7 @@ impl Line {
         Some(left)
     }
 
-    /// A number from 0 up to, but not including, 1.
+    /// Returns a random number from 0 up to, but not including, 1.
     fn chance(&mut self) -> f64 {
         f64::from(self.rng.next_u32()) / (f64::from(u32::MAX) + 1.0)
     }
@@ -112,7 +112,7 @@ mod tests {
     #[test]
     fn a_rate_spaces_frames_and_a_delay_adds_to_it() {
         let now = Instant::now();
-        // A thousand bytes take a millisecond.
+        // At this rate a thousand bytes take a millisecond.
         let mut line = line(Conditions {
             rate: Some(8_000_000),
             delay: 20 * MS,

@@ -1,10 +1,10 @@
-//! Quantities as people write them: a number, perhaps with a decimal point, and a unit.
+//! Quantities as people write them: a number, with or without a decimal point, and a unit.
 
-/// What is measured, and in which units.
+/// A quantity and its units.
 pub(super) struct Quantity {
-    /// What a text should have been, for errors.
+    /// What the text should have been, for errors.
     expected: &'static str,
-    /// The units, each with what one of it is worth; the first that leaves no remainder is written.
+    /// The units and the value of each. Amounts are written in the first unit that leaves no remainder.
     units: &'static [(&'static str, u64)],
 }
 
@@ -20,7 +20,7 @@ pub(super) const TIME: Quantity = Quantity {
     ],
 };
 
-/// Rates, in bits a second.
+/// Rates, in bits per second.
 pub(super) const RATE: Quantity = Quantity {
     expected: "a rate such as \"40 Mbit/s\" (Gbit/s, Mbit/s, kbit/s, bit/s)",
     units: &[
@@ -45,11 +45,11 @@ pub(super) const SIZE: Quantity = Quantity {
 };
 
 impl Quantity {
-    /// The amount that `text` says. Errors name the text and what it should have been.
+    /// Returns the amount in `text`. Errors contain the text and the expected format.
     pub(super) fn parse(&self, text: &str) -> Result<u64, String> {
         let text = text.trim();
         let number = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        // The unit is what follows the last digit; none has a digit in it.
+        // No unit contains a digit, so the unit is what follows the last digit.
         let unit = text[number.len()..].trim();
         self.units
             .iter()
@@ -58,7 +58,7 @@ impl Quantity {
             .ok_or_else(|| format!("{text:?} is not {}", self.expected))
     }
 
-    /// `amount` as [`Self::parse`] reads it.
+    /// Writes `amount` so that [`Self::parse`] can read it.
     pub(super) fn write(&self, amount: u64) -> String {
         let whole = |&&(_, worth): &&(&str, u64)| amount != 0 && amount.is_multiple_of(worth);
         match self.units.iter().find(whole).or(self.units.last()) {
@@ -68,7 +68,7 @@ impl Quantity {
     }
 }
 
-/// A decimal number times `worth`, if that is a whole number that fits.
+/// Returns a decimal number times `worth`, if that is a whole number in range.
 fn exactly(number: &str, worth: u64) -> Option<u64> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
     let digits = format!("{whole}{fraction}");
@@ -85,10 +85,10 @@ fn exactly(number: &str, worth: u64) -> Option<u64> {
         .then(|| u64::try_from(product / divisor).ok())?
 }
 
-/// The most decimals of a percentage that are written. More would show what is left of dividing by a hundred.
+/// Factor for rounding percentages to ten decimals. More would show rounding errors of the division by a hundred.
 const DECIMALS: f64 = 1e10;
 
-/// The share, 0 to 1, that a percentage such as `1.5 %` says.
+/// Returns the fraction, 0 to 1, of a percentage such as `1.5 %`.
 pub(super) fn parse_share(text: &str) -> Result<f64, String> {
     let number = text
         .trim()
@@ -103,7 +103,7 @@ pub(super) fn parse_share(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `share`, 0 to 1, as a percentage.
+/// Writes the fraction `share`, 0 to 1, as a percentage.
 pub(super) fn write_share(share: f64) -> String {
     format!("{} %", (share * 100.0 * DECIMALS).round() / DECIMALS)
 }

@@ -1,11 +1,11 @@
-//! A name server that knows a few names, as the room's resolver.
+//! A name server with a few names. It is the resolver of the tests' network.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, UdpSocket};
 
 use super::room;
 
-/// What a name stands for.
+/// A DNS record.
 #[derive(Debug, Clone)]
 pub enum Record {
     A(Ipv4Addr),
@@ -16,13 +16,13 @@ const A: u16 = 1;
 const TXT: u16 = 16;
 const HEADER: usize = 12;
 
-/// Answers for as long as the test's process runs.
+/// Answers queries for as long as the test's process runs.
 pub fn serve(records: BTreeMap<String, Record>) {
     let socket = UdpSocket::bind((room::RESOLVER, 53)).unwrap();
     std::thread::spawn(move || {
         let mut buffer = [0; 512];
         loop {
-            // An error is a word about an answer that did not arrive, or a signal.
+            // An error is an ICMP error about an earlier answer, or an interrupting signal.
             let Ok((length, from)) = socket.recv_from(&mut buffer) else {
                 continue;
             };
@@ -33,7 +33,7 @@ pub fn serve(records: BTreeMap<String, Record>) {
     });
 }
 
-/// The answer to a question; a name that is not known has no records.
+/// Returns the answer to a query. An unknown name has no records.
 fn answer(question: &[u8], records: &BTreeMap<String, Record>) -> Option<Vec<u8>> {
     let (name, end) = name(question)?;
     let kind = u16::from_be_bytes(question.get(end..end + 2)?.try_into().ok()?);
@@ -43,13 +43,13 @@ fn answer(question: &[u8], records: &BTreeMap<String, Record>) -> Option<Vec<u8>
         _ => Vec::new(),
     };
     let mut answer = question[..2].to_vec();
-    // An answer with authority, and with recursion.
+    // Flags: response, authoritative, recursion desired and available. Then the number of questions: 1.
     answer.extend([0x85, 0x80, 0, 1]);
     answer.extend(u16::try_from(data.len()).ok()?.to_be_bytes());
     answer.extend([0; 4]);
     answer.extend(&question[HEADER..end + 4]);
     for data in data {
-        // The question's name, the kind, the internet, a minute.
+        // A pointer to the name in the question, the type, the class IN, and a TTL of 60 seconds.
         answer.extend([0xc0, 12]);
         answer.extend(kind.to_be_bytes());
         answer.extend([0, 1, 0, 0, 0, 60]);
@@ -59,7 +59,7 @@ fn answer(question: &[u8], records: &BTreeMap<String, Record>) -> Option<Vec<u8>
     Some(answer)
 }
 
-/// The name that is asked for, and where it ends.
+/// Returns the queried name and the offset of its end.
 fn name(question: &[u8]) -> Option<(String, usize)> {
     let mut labels = Vec::new();
     let mut at = HEADER;
@@ -75,7 +75,7 @@ fn name(question: &[u8]) -> Option<(String, usize)> {
     }
 }
 
-/// A text in pieces of at most 255 bytes, each after its length.
+/// Splits a text into pieces of at most 255 bytes, each preceded by its length.
 fn strings(text: &str) -> Vec<u8> {
     let pieces = text.as_bytes().chunks(255);
     let piece = |piece: &[u8]| [&[u8::try_from(piece.len()).unwrap()], piece].concat();

@@ -1,4 +1,4 @@
-//! Foreign nodes, and peers of ours: programs that run for as long as they are kept.
+//! Foreign nodes and handover peers: programs that run for as long as they are kept.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, Ipv4Addr};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::room;
 
-/// A program, and what it prints.
+/// A running program and its output.
 pub struct Program {
     child: Child,
     lines: BufReader<ChildStdout>,
@@ -42,14 +42,14 @@ impl Program {
         }
     }
 
-    /// The next line; `None` when there are no more.
+    /// Returns the next line, or `None` at the end of the output.
     pub fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = self.lines.read_line(&mut line).unwrap();
         (read > 0).then_some(line)
     }
 
-    /// Its next line, or why there is none.
+    /// Returns the next line. Panics with the program's standard error if there is none.
     fn line_before(&mut self, awaited: &str) -> String {
         self.line().unwrap_or_else(|| {
             let words = self.words.take().map(|words| words.join().unwrap());
@@ -58,7 +58,7 @@ impl Program {
         })
     }
 
-    /// The next event of this name.
+    /// Returns the next event with this name.
     pub fn event(&mut self, name: &str) -> Value {
         loop {
             let line = self.line_before(name);
@@ -69,13 +69,13 @@ impl Program {
         }
     }
 
-    /// All that it has told and still tells, once it is killed.
+    /// Kills the program and returns the events that were not read yet.
     pub fn kill(mut self) -> Ended {
         let _ = self.child.kill();
         self.end()
     }
 
-    /// All that it still tells, once it has ended.
+    /// Waits until the program ends and returns the events that were not read yet.
     pub fn end(mut self) -> Ended {
         let mut events = Vec::new();
         while let Some(line) = self.line() {
@@ -120,7 +120,7 @@ impl Ended {
     }
 }
 
-/// A foreign node at an address of its own.
+/// A foreign node with its own address.
 pub struct Node {
     pub ip: Ipv4Addr,
     pub addresses: Vec<String>,
@@ -134,7 +134,7 @@ impl Node {
         Self::among(software, &[])
     }
 
-    /// One that begins with others.
+    /// Starts a node that bootstraps from others.
     pub fn among(software: Software, others: &[&Self]) -> Self {
         static TAKEN: AtomicU8 = AtomicU8::new(1);
         room::make();
@@ -162,14 +162,14 @@ impl Node {
         }
     }
 
-    /// Its address over TCP.
+    /// Returns its TCP address.
     pub fn tcp(&self) -> &str {
         let mut all = self.addresses.iter();
         all.find(|address| address.contains("/tcp/")).unwrap()
     }
 }
 
-/// A folder for a transfer, and what both of its sides are told.
+/// The folder of a transfer, and the options that both sides get.
 pub struct Transfer {
     files: TempDir,
     options: Vec<String>,
@@ -177,10 +177,10 @@ pub struct Transfer {
 }
 
 impl Transfer {
-    /// One by these bootstrap addresses.
+    /// Creates a transfer that uses these bootstrap addresses.
     pub fn by<'a>(addresses: impl IntoIterator<Item = &'a str>, bytes: usize) -> Self {
         let files = tempfile::tempdir().unwrap();
-        // A pattern that no piece of has at another place.
+        // A pattern in which no piece occurs twice.
         let content: Vec<u8> = (0..u64::try_from(bytes).unwrap().div_ceil(8))
             .flat_map(|number| number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes())
             .take(bytes)
@@ -213,7 +213,7 @@ impl Transfer {
         command
     }
 
-    /// A sharer that is announced, with more options for it alone, and its short code.
+    /// Starts a sharer with additional `options`. Returns it and its short code once it is announced.
     pub fn share_at(&self, options: &[&str]) -> (Program, String) {
         let mut command = self.handover("sender", "send");
         command.args(options);
@@ -228,7 +228,7 @@ impl Transfer {
         (sharer, code)
     }
 
-    /// What a receiver told, once the file is here whole.
+    /// Runs a receiver. Returns its events once the complete file has arrived.
     #[track_caller]
     pub fn fetch(&self, code: &str) -> Ended {
         let got = self.receiver(code).good();
@@ -248,7 +248,7 @@ impl Transfer {
         assert!(std::fs::read(self.path("got/sent")).unwrap() == self.content);
     }
 
-    /// Both sides. What either has told is shown where it comes to nothing.
+    /// Runs both sides. If the transfer fails, the panic shows the events of both.
     #[track_caller]
     pub fn make(&self) -> Ended {
         let (sharer, code) = self.share_at(&["-vv"]);
@@ -260,7 +260,7 @@ impl Transfer {
     }
 }
 
-/// The program under test: beside the lab's, unless another one is named.
+/// Returns the program under test: the one next to the lab's, unless another one is named.
 pub fn program() -> PathBuf {
     let named = std::env::var_os("HANDOVER_NAT_LAB_PROGRAM").map(PathBuf::from);
     named.unwrap_or_else(|| {
@@ -268,7 +268,7 @@ pub fn program() -> PathBuf {
     })
 }
 
-/// The program under test, with a data folder of its own.
+/// Returns the command of the program under test, with its own data folder.
 pub fn handover(data: &Path) -> Command {
     let mut command = Command::new(program());
     command.arg("--data-dir").arg(data);

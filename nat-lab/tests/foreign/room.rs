@@ -1,22 +1,22 @@
-//! The network that the tests run in: a bridge that has many addresses, all of which count as public, and a name server.
+//! The network that the tests run in: a bridge with many addresses, all of which count as public, and a name server.
 
 use std::net::Ipv4Addr;
 use std::process::Command;
 use std::sync::Once;
 
-/// Where the name server is to be.
+/// The address of the name server.
 pub const RESOLVER: &str = "11.7.0.53";
 
-/// Addresses beside the resolver's, which begin all alike.
+/// Number of addresses besides the resolver's. All have the same prefix.
 const ADDRESSES: u8 = 60;
 
-/// The address with this number.
+/// Returns the address with this number.
 pub fn address(number: u8) -> Ipv4Addr {
     assert!(number <= ADDRESSES);
     [11, 7, 1, number].into()
 }
 
-/// Makes the network, if it is not there yet. This process is in namespaces of its own.
+/// Creates the network, unless it exists already. This process has its own namespaces.
 pub fn make() {
     static MADE: Once = Once::new();
     MADE.call_once(|| {
@@ -33,13 +33,13 @@ pub fn make() {
     });
 }
 
-/// Rules for packets, as `nft` takes them.
+/// Loads packet filter rules in the syntax of `nft`.
 pub fn rules(rules: &str) {
     let loaded = Command::new("nft").arg(rules).status().unwrap();
     assert!(loaded.success(), "{rules}");
 }
 
-/// Addresses from which nothing comes back.
+/// Returns addresses that never answer.
 pub fn black_holes() -> [Ipv4Addr; 3] {
     let holes = [58, 57, 56].map(address);
     let [first, second, third] = holes;
@@ -50,8 +50,8 @@ pub fn black_holes() -> [Ipv4Addr; 3] {
     holes
 }
 
-/// Called with the resolver's address. The file that names it is mounted on what the machine's own may be a link to, and
-/// that may lead to `/run`, which is empty here.
+/// Shell script; `$0` is the resolver's address. The file that names the resolver is mounted over the target of the
+/// machine's `/etc/resolv.conf`, which may be a link into `/run`, and that is empty here.
 const FURNISH: &str = r#"
 ip link add name world type bridge
 ip link set world up

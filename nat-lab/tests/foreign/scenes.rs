@@ -1,4 +1,4 @@
-//! The tests.
+//! The tests with foreign nodes.
 
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -12,10 +12,10 @@ use super::dns::{self, Record};
 use super::peers::{Ended, Node, Program, Transfer, handover};
 use super::room;
 
-/// An id that no key belongs to.
+/// A peer ID without a key.
 const NOBODY: &str = "QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN";
 
-/// All of them.
+/// Returns all tests.
 pub fn all() -> Vec<Test> {
     tests![
         a_foreign_client_finds_us_by_the_protocol_alone_and_is_refused_politely,
@@ -55,7 +55,7 @@ fn a_node_with_an_ed25519_identity_is_reached() {
     reached(Software::JsEd25519);
 }
 
-/// `doctor` with this node alone.
+/// Runs `doctor` with this node only.
 fn reached(software: Software) {
     let node = Node::start(software);
     for address in &node.addresses {
@@ -75,7 +75,7 @@ fn doctor(address: &str) -> serde_json::Value {
     found.unwrap_or_else(|| panic!("{ended:#?}"))
 }
 
-/// A client by js-libp2p computes the meeting point from the number and the day, as PROTOCOL.md has it.
+/// A js-libp2p client computes the rendezvous point from the number and the day, as PROTOCOL.md specifies.
 fn a_foreign_client_finds_us_by_the_protocol_alone_and_is_refused_politely() {
     let node = Node::start(Software::JsRsa);
     let direct = "/ip4/11.7.1.60/tcp/4002";
@@ -122,12 +122,12 @@ fn a_foreign_client_finds_us_by_the_protocol_alone_and_is_refused_politely() {
         ],
         "{client:#?}"
     );
-    // One wrong guess is all that it has cost the share.
+    // The client cost the share no more than one wrong guess.
     transfer.fetch(&code);
     sharer.event("receiver_left");
 }
 
-/// Six servers of the DHT; two of them are relays with room.
+/// Six DHT servers, two of which are relays that accept reservations.
 fn a_short_code_works_over_js_alone() {
     let kinds = [
         Software::JsRsa,
@@ -145,7 +145,7 @@ fn a_short_code_works_over_js_alone() {
     Transfer::by(nodes.iter().map(Node::tcp), 1_000_000).make();
 }
 
-/// How many bytes this relay has carried, and over how many circuits.
+/// Returns how many bytes this relay carried, and how many of its circuits were cut.
 fn carried(got: &Ended, relay: &Node) -> (u64, u64) {
     let carried = got.named("carried");
     let by_it = carried
@@ -170,9 +170,9 @@ fn a_js_relay_of_128_kib_carries_a_file_by_many_circuits() {
     );
     let (bytes, cuts) = carried(&got, &relay);
     assert!(bytes >= BYTES as u64, "{got:#?}");
-    // The limit is told by the relay, and every circuit is left before it is cut: nothing has to be sent twice.
+    // The relay announces its limit, and every circuit is left before the relay cuts it, so nothing is sent twice.
     assert_eq!(cuts, 0, "{got:#?}");
-    // A part of it is for what stands around the link.
+    // Protocols around the link use part of the limit.
     let limit = CIRCUIT * 9 / 10..CIRCUIT;
     let circuits = got.named("circuits");
     assert!(
@@ -190,7 +190,7 @@ fn a_short_code_works_over_go_libp2p_daemon_by_tcp() {
     assert!(carried(&got, &relay).0 >= 20_000_000);
 }
 
-/// Both sides are connected to it over TCP and over QUIC, and it opens circuits on whichever it likes.
+/// Both sides connect to the relay over TCP and over QUIC. The relay opens circuits on either connection.
 fn a_short_code_works_over_go_libp2p_daemon_by_tcp_and_quic() {
     let relay = Node::start(Software::P2pd);
     let addresses = relay.addresses.iter().map(String::as_str);
@@ -199,7 +199,7 @@ fn a_short_code_works_over_go_libp2p_daemon_by_tcp_and_quic() {
     assert!(carried(&got, &relay).0 >= 1_000_000);
 }
 
-/// Three nodes from which nothing comes back, and one whose name nobody knows.
+/// Three nodes that never answer, and one with an unknown DNS name.
 fn bad_nodes_beside_a_good_one_are_no_reason_to_fail() {
     let good = Node::start(Software::JsRsa);
     let holes = room::black_holes();
@@ -239,7 +239,7 @@ fn names_and_nested_dnsaddr_lead_to_a_node() {
     }
 }
 
-/// What goes to and comes from the one relay loses every fifth packet.
+/// Every fifth packet to and from the only relay is lost.
 fn a_fifth_of_all_packets_lost_is_no_reason_to_fail() {
     let relay = Node::start(Software::JsRsa);
     let ip = relay.ip;
@@ -259,7 +259,7 @@ fn a_relay_that_is_full_and_a_dht_that_lies_are_passed_over() {
     let lying = Node::among(Software::Lying, &[&good, &full]);
     let nodes = [&lying, &full, &good].map(Node::tcp);
     let got = Transfer::by(nodes, 300_000).with(&["--no-direct"]).make();
-    // One that lies about others may be an honest relay.
+    // A node with a lying DHT may still be an honest relay.
     let carried = got.named("carried");
     assert!(
         carried

@@ -1,5 +1,5 @@
-//! A server with two addresses, gateways one behind the other, and hosts behind the last: network namespaces, by the
-//! programs `ip` and `nft`.
+//! A server with two addresses, nested gateways, and hosts behind the innermost one: network namespaces, created with
+//! `ip` and `nft`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
@@ -12,10 +12,10 @@ use handover_nat_lab::probe::Findings;
 const V4: [&str; 2] = ["11.0.0.1", "11.0.0.2"];
 const V6: [&str; 2] = ["fd11::1", "fd11::2"];
 const PORTS: [&str; 2] = ["3478", "3479"];
-/// How often a probe may ask whether anybody is there.
+/// Maximum number of attempts of a probe.
 const TRIES: u32 = 3;
 
-/// All of it goes when this does.
+/// Network namespaces with gateways, hosts and servers. Removed on drop.
 pub struct Topology {
     mark: String,
     places: Vec<String>,
@@ -24,7 +24,7 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// The gateway at the hosts comes first.
+    /// The first gateway is the one nearest to the hosts.
     pub fn new(gateways: &[(Kind, bool)], hosts: usize) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -59,11 +59,11 @@ impl Topology {
         topology
     }
 
-    /// What every host finds over IPv4 and over IPv6, all at the same time.
+    /// Returns the findings of every host over IPv4 and over IPv6, all measured at the same time.
     pub fn measure(&self) -> Vec<(Findings, Findings)> {
         let measure = |host: usize, addresses: [&str; 2]| {
             let mut probe = self.probe(&format!("h{host}"), "probe", addresses);
-            // A network that was made a moment ago may not answer yet: once in some thirty runs IPv6 did not.
+            // A newly created network may not answer yet. Over IPv6 that happened about once in thirty runs.
             for _ in 0..TRIES {
                 let output = probe.output().unwrap();
                 if output.status.success() {
@@ -88,7 +88,7 @@ impl Topology {
         })
     }
 
-    /// Loads rules at the outermost gateway.
+    /// Loads the rules of `gateway` at the outermost gateway.
     pub fn load(&self, gateway: &Gateway) {
         self.filter("g0", gateway);
     }
@@ -104,7 +104,7 @@ impl Topology {
             &name,
             &format!("addr add fd10:{inside}::1/64 dev lan nodad"),
         );
-        // What is further inside, for who is not translated.
+        // Routes to the next inner network, for hosts that are not translated.
         let further = inside + 1;
         let _ = self.try_ip(
             &name,
@@ -148,7 +148,7 @@ impl Topology {
         self.ip(name, "link set lan up");
     }
 
-    /// Puts a place into the network inside of another one.
+    /// Connects a namespace to the inner network of another one.
     fn connect(&self, name: &str, outer: &str, level: usize, number: usize) {
         let there = self.name(outer);
         self.ip(
@@ -230,7 +230,7 @@ impl Drop for Topology {
     }
 }
 
-/// Runs `ip` with arguments that have no spaces in them.
+/// Runs `ip` with arguments that contain no spaces.
 fn ip(arguments: &str) -> Result<(), String> {
     let output = Command::new("ip").args(arguments.split(' ')).output();
     let output = output.map_err(|error| error.to_string())?;
