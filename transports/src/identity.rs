@@ -1,4 +1,4 @@
-//! The key pair that a peer is known by, in a file of its data folder.
+//! The key pair that identifies a peer, stored in a file of its data folder.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Write};
@@ -6,18 +6,18 @@ use std::path::Path;
 
 use handover_core::Keypair;
 
-/// The file's name in the data folder.
+/// Name of the file in the data folder.
 pub const FILE_NAME: &str = "identity.key";
 
-/// An encoded ed25519 key pair is 68 bytes; a file beyond this is something else.
+/// Maximum size of the file, in bytes. An encoded ed25519 key pair is 68 bytes; a longer file is something else.
 const MAX_LEN: u64 = 1024;
 
-/// The identity in `dir`, made there if there is none yet.
+/// Loads the identity in `dir`, or creates it if the file does not exist.
 ///
-/// The file holds the key pair as libp2p encodes it (protobuf), readable by its owner alone. It appears whole or not at
-/// all, and never replaces another: of two processes that start at once, both get the same identity. A file that is
-/// damaged, readable by others, or not a plain file is an error, never replaced: the identity may be what others
-/// know this peer by.
+/// The file holds the key pair as libp2p encodes it (protobuf), readable by its owner only. It is created atomically
+/// and never replaces another file: two processes that start at the same time get the same identity. A file that is
+/// damaged, readable by others or not a plain file is an error and is never replaced, because other peers may know this
+/// peer by that identity.
 pub fn load_or_create(dir: &Path) -> io::Result<Keypair> {
     let path = dir.join(FILE_NAME);
     match load(&path) {
@@ -36,7 +36,7 @@ fn load(path: &Path) -> io::Result<Keypair> {
     keypair.map_err(|_| refused(path, "is damaged; move it away to get a new identity"))
 }
 
-/// Opens the file itself: what a symbolic link points to may be somebody else's.
+/// Opens the file without following a symbolic link, which may point to another user's file.
 fn open(path: &Path) -> io::Result<File> {
     let named = fs::symlink_metadata(path)?;
     if named.file_type().is_symlink() {
@@ -85,7 +85,7 @@ fn create(dir: &Path, path: &Path) -> io::Result<Keypair> {
     create_folder(dir)?;
     let keypair = Keypair::generate_ed25519();
     let mut bytes = keypair.to_protobuf_encoding().map_err(io::Error::other)?;
-    // Made with mode 0600, under a name that nobody can guess.
+    // Created with mode 0600 under an unpredictable name.
     let mut file = tempfile::Builder::new()
         .prefix(".identity-")
         .tempfile_in(dir)?;
@@ -98,14 +98,14 @@ fn create(dir: &Path, path: &Path) -> io::Result<Keypair> {
             sync_folder(dir)?;
             Ok(keypair)
         }
-        // Another process was first: its identity counts.
+        // Another process created the file first: use its identity.
         Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => load(path),
         Err(error) => Err(error.error),
     }
 }
 
-/// Makes a folder, and those above it that are missing, for their owner alone from the first instant. One that is there
-/// stays as it is.
+/// Creates a folder and its missing parents, accessible by the owner only from the start. An existing folder is left
+/// unchanged.
 pub fn create_folder(dir: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -117,7 +117,7 @@ pub fn create_folder(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-/// Makes the new name itself survive a crash; elsewhere than on Unix a folder can't be opened for that.
+/// Syncs the folder, so that the new file name survives a crash. Only Unix can open a folder for this.
 fn sync_folder(dir: &Path) -> io::Result<()> {
     if cfg!(unix) {
         File::open(dir)?.sync_all()?;

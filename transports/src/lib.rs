@@ -1,12 +1,12 @@
-//! Ways to reach a peer.
+//! Transports: the ways to reach a peer.
 //!
-//! A [`Transport`] turns "reach this peer at these addresses" into [`Link`]s: ordered, reliable streams of bytes in both
-//! directions, to a peer whose identity the transport's own encryption has proved. What is said over a link, and
-//! whether the peer may have anything, is none of its business.
+//! A [`Transport`] turns "reach this peer at these addresses" into [`Link`]s: ordered, reliable byte streams in both
+//! directions to a peer whose identity the transport's own encryption has proved. It knows neither the protocol spoken
+//! over a link nor whether the peer is authorized.
 //!
 //! - [`libp2p`]: TCP and QUIC on real networks.
 //! - [`memory`]: a simulated network in virtual time, and a transport over it.
-//! - [`identity`]: the key pair that a peer is known by, in a file.
+//! - [`identity`]: the key pair that identifies a peer, stored in a file.
 
 pub mod identity;
 pub mod libp2p;
@@ -22,41 +22,42 @@ use handover_core::engine::{Allowance, AnnounceReport, DialId, LinkId, LookUpId,
 use handover_core::secret::MeetingPoint;
 use handover_core::{Multiaddr, PeerId};
 
-/// How long a dial may take before it has failed, from the call to the negotiated stream.
+/// Timeout for a dial, from the call to the negotiated stream.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Addresses tried for one dial; what goes beyond them is left out.
+/// Maximum number of addresses tried for one dial; any further addresses are ignored.
 pub const MAX_DIAL_ADDRESSES: usize = 32;
 
-/// Dials under way at once; one more fails right away.
+/// Maximum number of concurrent dials. A dial beyond this fails at once.
 pub const MAX_DIALS: usize = 256;
 
-/// A link's bytes: ordered, reliable, in both directions.
+/// The bytes of a link: ordered, reliable, in both directions.
 ///
-/// Closing it closes the own direction: the other side reads an end of file and may go on writing. Dropping it without
-/// closing gives up both directions at once; the other side may read that as an end of file, so a protocol that must
-/// tell them apart says goodbye itself. Dropping it after closing loses nothing that was written.
+/// Closing the stream closes only the sending direction: the other side reads an end of file and may go on writing.
+/// Dropping it without closing abandons both directions at once. The other side may read that as an end of file too, so
+/// a protocol that must distinguish the two sends a closing message of its own. Dropping the stream after closing it
+/// loses nothing that was written.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
-/// A stream to a peer that has been proved to be itself.
+/// A stream to an authenticated peer.
 pub struct Link {
-    /// Unique in this process, whichever transport it came from.
+    /// Unique in this process, across all transports.
     pub id: LinkId,
-    /// Whom the transport's encryption proved at the other end.
+    /// The peer at the other end, as authenticated by the transport's encryption.
     pub peer: PeerId,
-    /// How the link gets there.
+    /// The kind of path that the link takes.
     pub path: PathKind,
-    /// The other end's address as this side sees it, without the peer's identity.
+    /// Address of the other end as seen from this side, without the peer id.
     pub remote: Multiaddr,
     /// The dial that this link answers; `None` if the other side dialled.
     pub dial: Option<DialId>,
-    /// The relay that carries it, if one does.
+    /// The relay that carries the link, if any.
     pub relay: Option<PeerId>,
-    /// What that relay lets the link carry, by its own word: what the transport needs for itself is taken off.
+    /// What the relay says the link may carry, minus what the transport needs for itself.
     pub allowance: Allowance,
-    /// Its bytes.
+    /// The link's byte stream.
     pub stream: Box<dyn Stream>,
 }
 
@@ -71,128 +72,129 @@ impl fmt::Debug for Link {
     }
 }
 
-/// What a transport tells.
+/// Events of a transport.
 #[derive(Debug)]
 pub enum TransportEvent {
-    /// This peer can be reached here: the whole list as it is now, without `/p2p`.
+    /// This peer can be reached at these addresses: the complete current list, without `/p2p`.
     Listening(Vec<Multiaddr>),
-    /// This peer is on the local network, at these addresses: all that are known of it now.
+    /// This peer is on the local network, at these addresses: the complete list known now.
     Nearby {
-        /// Who.
+        /// The neighbour.
         peer: PeerId,
-        /// Where, without `/p2p`.
+        /// Its addresses, without `/p2p`.
         addresses: Vec<Multiaddr>,
     },
-    /// It is not there any more.
+    /// The peer is no longer on the local network.
     NearbyGone {
-        /// Who.
+        /// The former neighbour.
         peer: PeerId,
     },
-    /// An announcement has gone round.
+    /// An announcement has finished.
     Announced {
-        /// Where.
+        /// The rendezvous point announced at.
         point: MeetingPoint,
-        /// What the nodes of the DHT made of it.
+        /// How the nodes of the DHT answered.
         report: AnnounceReport,
     },
-    /// Somebody announced themselves where a look-up looks. The same peer may be told again, with other
-    /// addresses or by another node.
+    /// A lookup found an announced peer. The same peer may be reported again, with other addresses or by another node.
     Found {
-        /// Which look-up.
+        /// The lookup.
         lookup: LookUpId,
-        /// Who.
+        /// The announced peer.
         peer: PeerId,
-        /// Where they are said to be, without their `/p2p`. May be empty.
+        /// Its announced addresses, without `/p2p`. May be empty.
         addresses: Vec<Multiaddr>,
-        /// The node that has named them.
+        /// The node that returned the record.
         by: PeerId,
     },
-    /// A look-up has ended; `reached` says whether any node of the DHT has answered it.
+    /// A lookup has ended.
     LookedUp {
-        /// Which look-up.
+        /// The lookup.
         lookup: LookUpId,
-        /// Whether there was anybody to ask.
+        /// True if any node of the DHT answered.
         reached: bool,
     },
-    /// A connection to this peer stands that no link was asked for: a dial of it without addresses would run over this.
+    /// A connection to a linked peer was established on a better path than that of its links, without a link having
+    /// been requested. A dial of this peer without addresses would use it.
     Path {
-        /// Who.
+        /// The peer.
         peer: PeerId,
-        /// How that gets there.
+        /// The kind of path that the connection takes.
         path: PathKind,
     },
-    /// A link stands.
+    /// A link was established.
     LinkUp(Link),
-    /// What carried a link is gone. Its stream tells too, by an error or an end of file; which of the two is seen first
-    /// is not defined. Does not follow if the link's stream was dropped before.
+    /// The connection under a link is gone. The link's stream also ends, with an error or an end of file; which of the
+    /// two is seen first is undefined. Not sent if the link's stream was dropped before.
     LinkDown {
-        /// Which link.
+        /// The link.
         link: LinkId,
-        /// Why, for people.
+        /// The reason, as text for the user.
         reason: String,
     },
-    /// A dial came to nothing.
+    /// A dial failed.
     DialFailed {
-        /// Which dial.
+        /// The dial.
         dial: DialId,
-        /// Why, for people.
+        /// The reason, as text for the user.
         reason: String,
     },
 }
 
-/// Something that makes links.
+/// Establishes links.
 ///
-/// Whoever owns it polls it: a transport that is not polled makes no progress with dials and listening, while links
-/// that stand carry bytes regardless. Dropping it without [`shutdown`](Transport::shutdown) ends its links when their
-/// streams are dropped too.
+/// The owner must poll it: without polling, dials and listeners make no progress, while established links still carry
+/// bytes. Dropping it without [`shutdown`](Transport::shutdown) ends its links once their streams are dropped too.
 pub trait Transport: Send {
-    /// Who this side is.
+    /// The peer id of this side.
     fn local_peer(&self) -> PeerId;
 
-    /// Reach a peer at any of these addresses, which are tried at once. Without `peer`, whoever answers is it. Is answered
-    /// exactly once, within [`DIAL_TIMEOUT`]: by [`TransportEvent::LinkUp`] or [`TransportEvent::DialFailed`]. Without
-    /// addresses, the link runs over the best connection to the peer that stands.
+    /// Dials a peer at these addresses, all at once. If `peer` is `None`, any peer that answers is accepted. Answered
+    /// exactly once, within [`DIAL_TIMEOUT`], by [`TransportEvent::LinkUp`] or [`TransportEvent::DialFailed`]. Without
+    /// addresses, the link uses the best existing connection to the peer.
     fn dial(&mut self, dial: DialId, peer: Option<PeerId>, addresses: Vec<Multiaddr>);
 
-    /// Be found at this meeting point by who looks there, and tell once how that went. Again, to announce again: what
-    /// nodes of the DHT know of it wears off, and has the addresses of the moment.
+    /// Announces this peer at a rendezvous point, with its current addresses, and reports the result once. Call it
+    /// again to announce again: records on the nodes of the DHT expire.
     fn announce(&mut self, point: MeetingPoint);
 
-    /// Don't be found there any more. What nodes of the DHT know already wears off.
+    /// Stops announcing this peer at a rendezvous point. Records already on nodes of the DHT expire by themselves.
     fn withdraw(&mut self, point: MeetingPoint);
 
-    /// Look who is at a meeting point. Is answered by any number of [`TransportEvent::Found`] and one
+    /// Looks up the peers at a rendezvous point. Answered by any number of [`TransportEvent::Found`] and one
     /// [`TransportEvent::LookedUp`].
     fn look_up(&mut self, lookup: LookUpId, point: MeetingPoint);
 
-    /// Nobody waits for this look-up any more; nothing more is told of it. An unknown one is ignored.
+    /// Cancels a lookup: no further events are sent for it. An unknown lookup is ignored.
     fn end_look_up(&mut self, lookup: LookUpId);
 
-    /// Make a connection to this peer at any of these addresses, without a link: the other side will open that. What
-    /// comes of it is only told as [`TransportEvent::Path`].
+    /// Connects to this peer at any of these addresses without opening a link: the other side opens it. Only success is
+    /// reported, as [`TransportEvent::Path`].
     fn reach(&mut self, peer: PeerId, addresses: Vec<Multiaddr>);
 
-    /// Be reachable through this relay too; its address ends in `/p2p/` and its identity. One without that is ignored.
+    /// Makes this peer reachable through this relay too. The address must end in `/p2p/` and the relay's peer id;
+    /// otherwise it is ignored.
     fn use_relay(&mut self, address: Multiaddr);
 
-    /// Give up what carries a link, if no other link uses it. Close the link's stream before (and await that): what was
-    /// written to it then still arrives, as it does if [`shutdown`](Transport::shutdown) follows. An unknown link is
-    /// ignored.
+    /// Closes the connection under a link unless another link uses it. Close the link's stream first, and await that:
+    /// everything written to it is then still delivered, even if [`shutdown`](Transport::shutdown) follows. An unknown
+    /// link is ignored.
     fn close(&mut self, link: LinkId);
 
-    /// The next event. `None` after [`shutdown`](Transport::shutdown) is through.
+    /// Returns the next event, or `None` once [`shutdown`](Transport::shutdown) has finished.
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<TransportEvent>>;
 
-    /// Stop listening and close everything. Goes on in [`poll_event`](Transport::poll_event), which ends with `None`.
+    /// Stops listening and closes everything. Continues in [`poll_event`](Transport::poll_event), which finally returns
+    /// `None`.
     fn shutdown(&mut self);
 }
 
-/// The next event as a future; dropping it loses nothing.
+/// Returns the next event. Cancel-safe.
 pub async fn next_event<T: Transport + ?Sized>(transport: &mut T) -> Option<TransportEvent> {
     std::future::poll_fn(|cx| transport.poll_event(cx)).await
 }
 
-/// A link id that nobody in this process has had.
+/// Returns a link id that is unique in this process.
 pub(crate) fn next_link_id() -> LinkId {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     LinkId(NEXT.fetch_add(1, Ordering::Relaxed))

@@ -1,4 +1,4 @@
-//! The libp2p adapter as a whole, between swarms in memory: no sockets, and nothing of the machine's network.
+//! Tests of the complete libp2p transport between swarms in memory: without sockets or the machine's network.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn address(transport: &mut Libp2pTransport) -> Multiaddr {
     }
 }
 
-/// Two adapters, and where the second is.
+/// Two transports, and the address of the second.
 async fn pair() -> (Libp2pTransport, Libp2pTransport, Multiaddr) {
     let (mut a, mut b) = (adapter(), adapter());
     address(&mut a).await;
@@ -61,7 +61,7 @@ fn up(event: TransportEvent) -> Link {
     }
 }
 
-/// One more link: its ends.
+/// Opens another link and returns its two ends.
 async fn connect(
     a: &mut Libp2pTransport,
     b: &mut Libp2pTransport,
@@ -76,7 +76,7 @@ async fn connect(
     (here, there)
 }
 
-/// Bytes go over a link both ways, while both sides are polled.
+/// Sends bytes over a link in both directions while polling both sides.
 async fn exchange(
     (a, here): (&mut Libp2pTransport, &mut Link),
     (b, there): (&mut Libp2pTransport, &mut Link),
@@ -168,7 +168,7 @@ async fn dials_to_nobody_and_to_somebody_else_fail_once() {
         ),
         "{failed:?}"
     );
-    // Neither is in the way of what comes after.
+    // Neither failure affects later dials.
     connect(&mut a, &mut b, &at, 3).await;
 }
 
@@ -205,7 +205,7 @@ async fn a_peer_has_so_many_connections_and_no_more() {
     exchange((&mut a, here), (&mut b, there), b"those that stand go on").await;
 }
 
-/// Somebody else's swarm that speaks the link protocol, driven by libp2p-swarm-test.
+/// A plain libp2p swarm that speaks the link protocol, driven by libp2p-swarm-test.
 async fn stranger() -> (Swarm<link::Behaviour>, Multiaddr) {
     let mut swarm = Swarm::new_ephemeral_tokio(|_| link::Behaviour::default());
     let (at, _) = swarm.listen().with_memory_addr_external().await;
@@ -248,7 +248,7 @@ async fn a_connection_that_another_program_drops_is_a_link_that_is_down() {
     driver.abort();
 }
 
-/// The next link that another program opens on its connection.
+/// The next link that the other program opens on its connection.
 async fn next_link(
     ours: &mut Libp2pTransport,
     other: &mut Swarm<link::Behaviour>,
@@ -271,7 +271,7 @@ async fn next_link(
     (here.unwrap(), there.unwrap())
 }
 
-/// A peer that was refused and knocked again at once had the connection closed under its second knock.
+/// Regression: if a refused peer sent another handshake request at once, the connection was closed under it.
 #[tokio::test]
 async fn a_connection_is_left_to_who_has_dialled_it() {
     let mut ours = adapter_over_plaintext();
@@ -298,7 +298,7 @@ async fn a_connection_is_left_to_who_has_dialled_it() {
     }
 }
 
-/// As libp2p-swarm-test's own swarms are made.
+/// Uses the same connections as libp2p-swarm-test's own swarms.
 fn adapter_over_plaintext() -> Libp2pTransport {
     let keypair = Keypair::generate_ed25519();
     let connections = |keypair: &Keypair| {

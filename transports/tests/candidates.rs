@@ -1,4 +1,4 @@
-//! The addresses that others observe, between swarms of libp2p-swarm-test.
+//! Tests of observed addresses between swarms of libp2p-swarm-test.
 
 use futures::future::{Either, select};
 use handover_core::Multiaddr;
@@ -8,7 +8,7 @@ use libp2p::swarm::dial_opts::DialOpts;
 use libp2p::swarm::{ConnectionId, Swarm, SwarmEvent};
 use libp2p_swarm_test::SwarmExt;
 
-/// What a router made of the port.
+/// The observed address, as mapped by a router.
 fn seen() -> Multiaddr {
     "/ip4/198.51.100.7/tcp/50123".parse().unwrap()
 }
@@ -19,7 +19,7 @@ async fn swarm() -> Swarm<Behaviour> {
     swarm
 }
 
-/// Both ends of a connection.
+/// Connects two swarms and returns the connection id at each end.
 async fn connect(
     from: &mut Swarm<Behaviour>,
     to: &mut Swarm<Behaviour>,
@@ -50,7 +50,7 @@ async fn connect(
     (here.unwrap(), there.unwrap())
 }
 
-/// The candidates among the events up to the next connection of `swarm`, which this makes.
+/// Connects `swarm` once more and returns the candidates reported up to that connection.
 async fn candidates(swarm: &mut Swarm<Behaviour>) -> Vec<Multiaddr> {
     let mut mark = self::swarm().await;
     let at = mark.external_addresses().next().unwrap().clone();

@@ -1,4 +1,4 @@
-//! What the fuzzer found worth keeping of strangers' messages, once more; and a good many random bytes beside it.
+//! Replays the fuzzer's corpus of messages from untrusted peers, plus random bytes.
 
 #![allow(clippy::print_stdout)]
 
@@ -18,7 +18,7 @@ fn strangers() {
     files.sort();
     assert!(!files.is_empty(), "there is a corpus");
     for file in files {
-        // Named first, so that a panic says which one it was.
+        // Printed first, so that a panic shows the file.
         println!("{}", file.display());
         read_all(&fs::read(&file).expect("a file of the corpus"));
     }

@@ -1,4 +1,4 @@
-//! A hundred nodes of a DHT in memory, of which a third leaves.
+//! A hundred nodes of a DHT in memory, a third of which leaves.
 
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 const NODES: usize = 100;
-/// How long a hundred nodes may take on a machine that does much else.
+/// Timeout for each step, sized for a hundred nodes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(5);
-/// Peers that announce themselves, each somewhere else.
+/// Number of announcing peers, each at its own rendezvous point.
 const SHARERS: usize = 8;
 
 struct Node {
@@ -31,7 +31,7 @@ type Command = Box<dyn FnOnce(&mut Libp2pTransport) + Send>;
 
 fn start(at: &Multiaddr, bootstrap: Vec<Multiaddr>) -> Node {
     let keypair = Keypair::generate_ed25519();
-    // Encryption is not what this is about, and a hundred nodes shake thousands of hands.
+    // No encryption: it is not tested here, and a hundred nodes do thousands of handshakes.
     let connections = |keypair: &Keypair| {
         let transport = MemoryTransport::default()
             .upgrade(Version::V1)
@@ -45,7 +45,7 @@ fn start(at: &Multiaddr, bootstrap: Vec<Multiaddr>) -> Node {
     config.serve = Serve::Always;
     config.reachable = Reachable::Listening;
     config.bootstrap = bootstrap;
-    // All of them are one process, whose memory each takes for its own.
+    // All nodes share one process, and each counts the memory of the whole process as its own.
     config.bounds.memory *= 100;
     let mut transport = Libp2pTransport::over(connections, &config).unwrap();
     let id = transport.local_peer();
@@ -79,7 +79,7 @@ impl Node {
         assert!(sent.is_ok(), "it runs");
     }
 
-    /// Until it knows so many nodes of the DHT.
+    /// Waits until the node knows at least this number of nodes of the DHT.
     async fn knows(&self, nodes: usize) {
         let known = async {
             loop {
@@ -122,7 +122,7 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
     let bootstrap = vec![place(0).with(Protocol::P2p(first.id))];
     let mut nodes = vec![first];
     nodes.extend((1..NODES).map(|number| start(&place(number), bootstrap.clone())));
-    // More than there are of those who keep a record, so that nobody is asked by default.
+    // More nodes than keep a record, so that lookups do not ask the right ones merely because they know no others.
     for node in &nodes {
         node.knows(30).await;
     }
@@ -133,7 +133,7 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
     }
     for (number, sharer) in sharers.iter_mut().enumerate() {
         let since = Instant::now();
-        // As shares do: on a busy machine nodes may be asked for the record before they have it.
+        // Repeats as shares do: on a busy machine nodes may be asked for the record before they have it.
         loop {
             let report = sharer.event(|event| match event {
                 TransportEvent::Announced { report, .. } => Some(report.found_at > 0),
@@ -146,7 +146,7 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
             sharer.tell(move |transport| transport.announce(point(number)));
         }
     }
-    // The node that all began with and every third other are gone, without a word.
+    // The first bootstrap node and every third other node vanish without closing connections.
     first.task.abort();
     for leaver in others.iter().skip(1).step_by(3) {
         leaver.task.abort();
@@ -155,8 +155,8 @@ async fn who_announced_before_a_third_of_all_nodes_left_is_found() {
         let (sought, at) = (sharers[number].id, place(number + 1));
         let mut found = false;
         let since = Instant::now();
-        // As downloads do: on a busy machine those who are there may answer later than a look-up waits. A record that went
-        // with its nodes stays away, however often it is looked for.
+        // Repeats as downloads do: on a busy machine the remaining nodes may answer after a lookup has timed out. A
+        // record lost with its nodes stays lost, however often it is looked up.
         for round in 0.. {
             seeker.tell(move |transport| transport.look_up(LookUpId(round), point(number)));
             let reached = seeker.event(|event| match event {

@@ -1,4 +1,4 @@
-//! The identity file.
+//! Tests of the identity file.
 
 #![cfg(unix)]
 

@@ -1,5 +1,5 @@
-//! Peers whose identity is of another kind than ours. The public network's bootstrap nodes have RSA keys, and so do many
-//! of its older nodes.
+//! Peers with other kinds of identity keys than ours. The public network's bootstrap nodes have RSA keys, and so do
+//! many of its older nodes.
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
@@ -14,7 +14,7 @@ use libp2p::multiaddr::Protocol;
 use libp2p::swarm::{Swarm, SwarmEvent};
 use libp2p::{SwarmBuilder, noise, tcp, tls, yamux};
 
-/// The kinds that the libp2p specification names.
+/// The key types of the libp2p specification.
 const KINDS: [KeyType; 4] = [
     KeyType::Ed25519,
     KeyType::RSA,
@@ -22,7 +22,7 @@ const KINDS: [KeyType; 4] = [
     KeyType::Ecdsa,
 ];
 
-/// Which connections a stock node takes.
+/// The connections that a stock node accepts.
 #[derive(Debug, Clone, Copy)]
 enum Connection {
     TcpNoise,
@@ -45,7 +45,7 @@ fn keypair(kind: &KeyType) -> Keypair {
     }
 }
 
-/// A node of libp2p's own parts.
+/// A node built from libp2p's own parts.
 fn stock_node(keypair: Keypair, connection: Connection) -> Swarm<link::Behaviour> {
     let builder = SwarmBuilder::with_existing_identity(keypair).with_tokio();
     let tcp = tcp::Config::default;
@@ -70,7 +70,7 @@ fn stock_node(keypair: Keypair, connection: Connection) -> Swarm<link::Behaviour
     }
 }
 
-/// Starts the node, which sends back what it is sent; its identity and address.
+/// Starts a node that echoes what it receives, and returns its identity and address.
 async fn echo_node(keypair: Keypair, connection: Connection) -> (PeerId, Multiaddr) {
     let mut swarm = stock_node(keypair, connection);
     let listen = match connection {
@@ -100,7 +100,7 @@ async fn echo_node(keypair: Keypair, connection: Connection) -> (PeerId, Multiad
     (peer, address)
 }
 
-/// Dials the node and has it send four bytes back.
+/// Dials the node and has four bytes echoed.
 async fn is_reached(peer: PeerId, address: Multiaddr) -> Result<(), String> {
     let mut config = Libp2pConfig::new(Keypair::generate_ed25519());
     config.listen = Listen::Nowhere;
@@ -140,8 +140,8 @@ async fn a_large_rsa_identity_is_no_obstacle() {
     }
 }
 
-/// The kinds of identity that this id may stand for: an id is the key itself where that is short, else its hash, which
-/// only keys of more than 42 encoded bytes have.
+/// The key types that a peer id may have. A short key is contained in the id itself; longer ones, of more than 42
+/// encoded bytes, are hashed.
 fn kinds_behind(peer: PeerId) -> Vec<KeyType> {
     const IDENTITY: u64 = 0x00;
     let id = peer.as_ref();

@@ -1,4 +1,4 @@
-//! What is particular to libp2p: several transports at once, bounds, and other programs of the libp2p network.
+//! Tests specific to libp2p: several transports at once, bounds, and interoperability with other libp2p programs.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ fn transport(listen: &[&str]) -> Libp2pTransport {
     Libp2pTransport::new(&config(listen)).unwrap()
 }
 
-/// Waits until it listens on so many addresses, then lets it run.
+/// Waits until the transport listens on `count` addresses, then runs it in a task.
 async fn serve(mut transport: Libp2pTransport, count: usize) -> (PeerId, Vec<Multiaddr>) {
     let addresses = loop {
         match next_event(&mut transport).await {
@@ -204,7 +204,7 @@ async fn closing_an_unknown_link_is_nothing() {
     transport(&[]).close(LinkId(u64::MAX));
 }
 
-/// A peer as others build it: Noise and Yamux from libp2p.
+/// A stock libp2p peer: Noise and Yamux.
 async fn stock<B: libp2p::swarm::NetworkBehaviour>(
     behaviour: impl FnOnce(&Keypair) -> B,
 ) -> (Swarm<B>, Multiaddr) {

@@ -1,4 +1,4 @@
-//! The link protocol between swarms in memory.
+//! Tests of the link protocol between swarms in memory.
 
 use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
 use handover_transports::libp2p::link::{Behaviour, LinkEvent, LinkStream, MAX_INBOUND, OpenError};
@@ -10,7 +10,7 @@ fn swarm() -> Swarm<Behaviour> {
     Swarm::new_ephemeral_tokio(|_| Behaviour::default())
 }
 
-/// One more connection: its id at the dialler's side.
+/// Opens another connection and returns its id at the dialler.
 async fn connect(a: &mut Swarm<Behaviour>, b: &mut Swarm<Behaviour>) -> ConnectionId {
     let opts = DialOpts::peer_id(*b.local_peer_id())
         .condition(PeerCondition::Always)
@@ -38,7 +38,7 @@ async fn pair() -> (Swarm<Behaviour>, Swarm<Behaviour>) {
     (a, b)
 }
 
-/// Opens a stream on this connection of `a`: the streams of both ends.
+/// Opens a stream on this connection of `a` and returns both ends.
 async fn open(
     a: &mut Swarm<Behaviour>,
     b: &mut Swarm<Behaviour>,
@@ -138,7 +138,7 @@ async fn a_connection_takes_so_many_streams_and_no_more() {
     let mut rest = Vec::new();
     let _ = excess.read_to_end(&mut rest).await;
     assert!(rest.is_empty(), "it was reset");
-    // One goes, and there is room again.
+    // Dropping one stream makes room for another.
     drop(held.pop());
     drop(excess);
     let (mut at_a, mut at_b) = open(&mut a, &mut b, connection).await;

@@ -1,4 +1,4 @@
-//! The transport in memory, and what a switchboard can do to its links.
+//! Tests of the transport in memory, and of a switchboard's control over links.
 
 use std::time::Duration;
 
@@ -78,7 +78,7 @@ async fn a_transfer_takes_as_long_as_its_bandwidth_says() {
     sent.unwrap();
     read.unwrap();
     assert!(got == bytes);
-    // 10 MB at 25 MB/s and 50 ms.
+    // 10 MB at 25 MB/s plus 50 ms of delay.
     let took = began.elapsed();
     let expected = Duration::from_millis(450)..Duration::from_millis(600);
     assert!(expected.contains(&took), "{took:?}");
@@ -156,7 +156,7 @@ async fn a_swarm_of_forty_peers_meets() {
             while links.len() < 78 || failed < 1 {
                 match next_event(&mut transport).await {
                     Some(TransportEvent::LinkUp(link)) => links.push(link),
-                    // The dial of itself.
+                    // The peer's dial of itself.
                     Some(TransportEvent::DialFailed { .. }) => failed += 1,
                     other => panic!("{other:?}"),
                 }

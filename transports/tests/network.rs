@@ -1,4 +1,4 @@
-//! The simulated network in virtual time.
+//! Tests of the simulated network in virtual time.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +12,7 @@ use handover_transports::memory::{
 };
 use proptest::prelude::*;
 
-/// Sends everything it can, consumes everything that comes, until nothing happens any more.
+/// Sends all queued bytes and consumes everything delivered until no event is left.
 struct Drive {
     network: Network,
     outgoing: BTreeMap<LinkId, VecDeque<Bytes>>,
@@ -36,7 +36,7 @@ impl Drive {
         }
     }
 
-    /// Queues writes at an end, after which it closes.
+    /// Queues writes at an end, which closes after them.
     fn send(&mut self, end: LinkId, writes: &[Bytes]) {
         self.outgoing.insert(end, writes.iter().cloned().collect());
         self.push(end);
@@ -97,7 +97,7 @@ fn connected(seed: u64, profile: LinkProfile) -> (Network, Ends) {
     (network, ends)
 }
 
-/// Bytes that no shift of themselves equals.
+/// Bytes that differ from every shifted copy of themselves.
 fn content(len: usize) -> Bytes {
     (0..len).map(|i| (i * i / 7 + i).to_le_bytes()[0]).collect()
 }
@@ -137,7 +137,7 @@ proptest! {
         there in writes(),
         back in writes(),
     ) {
-        // A tiny window over a long delay takes ages, if only virtual ones.
+        // A tiny window over a long delay needs a great many events.
         let profile = LinkProfile { window: profile.window.max(500), ..profile };
         let (network, ends) = connected(seed, profile);
         let mut drive = Drive::new(network);
@@ -270,7 +270,7 @@ fn bandwidth_and_delay_decide_when_the_last_byte_is_there() {
             last = at;
         }
     }
-    // 500 ms on the wire and 30 under way; each piece's time is rounded down to a nanosecond.
+    // 500 ms on the line and 30 ms of delay; the time of each piece is rounded down to a nanosecond.
     let took = last.since(Time::ZERO);
     assert!(took <= Duration::from_millis(530));
     assert!(took > Duration::from_micros(529_990));

@@ -1,4 +1,4 @@
-//! Addresses that never answer hold nobody up.
+//! Addresses that never answer must not delay other dials.
 
 use std::future::poll_fn;
 use std::io::{ErrorKind, Read};
@@ -10,10 +10,10 @@ use handover_transports::libp2p::{Libp2pConfig, Libp2pTransport, Listen};
 use libp2p::PeerId;
 use libp2p::identity::Keypair;
 
-/// How long anything may take before the test gives up on it.
+/// Timeout of the test.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Takes connections and says nothing on them.
+/// Accepts connections and sends nothing on them.
 struct Silent {
     listener: TcpListener,
     taken: Option<TcpStream>,
@@ -29,7 +29,7 @@ impl Silent {
         }
     }
 
-    /// Somebody has connected.
+    /// True once a peer has connected.
     fn is_dialled(&mut self) -> bool {
         if self.taken.is_none()
             && let Ok((stream, _)) = self.listener.accept()
@@ -40,7 +40,7 @@ impl Silent {
         self.taken.is_some()
     }
 
-    /// The other side has connected and still waits for an answer.
+    /// True while the other side is connected and waits for an answer.
     fn is_waited_for(&mut self) -> bool {
         let Some(stream) = &mut self.taken else {
             return false;

@@ -1,4 +1,4 @@
-//! TLS between this crate's upgrade and libp2p's own.
+//! Tests of TLS between this crate's upgrade and libp2p's own.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ where
     (a.unwrap(), b.unwrap())
 }
 
-/// Both know each other, the bytes get through, and AES-256 was agreed on.
+/// Checks that both sides identify each other, that bytes are transferred, and that AES-256 was negotiated.
 async fn check((a, mut at_a): Secured, (b, mut at_b): Secured, expected: (PeerId, PeerId)) {
     assert_eq!((b, a), expected);
     at_a.write_all(b"from the dialler").await.unwrap();
@@ -88,12 +88,12 @@ async fn whoever_shows_no_certificate_is_refused() {
     config.alpn_protocols = vec![b"libp2p".to_vec()];
     let name = ServerName::try_from("handover.invalid").unwrap();
     let connector = futures_rustls::TlsConnector::from(Arc::new(config));
-    // To the client the handshake may look complete: the refusal comes after its last message.
+    // The handshake may look complete to the client: the refusal comes after its last message.
     let (_client, outcome) = tokio::join!(connector.connect(name, a.compat()), listening);
     assert!(outcome.unwrap().is_err());
 }
 
-/// Believes every server.
+/// Accepts every server.
 #[derive(Debug)]
 struct Credulous;
 

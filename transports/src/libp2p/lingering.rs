@@ -1,6 +1,6 @@
-//! The close of a TCP connection. A kernel that closes a socket with unread bytes in it sends a reset and throws away what
-//! was still to be sent: a last message, such as a refusal, would be lost whenever the other side happened to say
-//! something at that moment. So this side stops writing first and reads on until the other side has closed too.
+//! Graceful close of a TCP connection. If a socket is closed with unread bytes in it, the kernel sends a reset and
+//! discards unsent data: a last message, such as a refusal, would be lost whenever the other side happened to send
+//! something at that moment. So this side first stops writing and then reads until the other side has closed too.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,25 +10,25 @@ use std::time::Duration;
 use futures::{AsyncRead, AsyncWrite};
 use tokio::time::Sleep;
 
-/// How long the other side has to close its end. It can't hold this side up by talking on.
+/// Timeout for the other side's close. It can't delay this side by continuing to send.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Bytes that are read, and thrown away, at once.
+/// Number of bytes read and discarded at once.
 const DISCARDED: usize = 4096;
 
-/// A socket that is closed once both sides have stopped writing.
+/// A socket that is closed only once both sides have stopped writing.
 #[derive(Debug)]
 pub(crate) struct Lingering<S> {
     inner: S,
     close: Close,
 }
 
-/// How far the close has come.
+/// Progress of the close.
 #[derive(Debug)]
 enum Close {
-    /// Nobody asked for it, or what was written is still on its way into the kernel.
+    /// Close was not requested, or written bytes are still on their way into the kernel.
     Open,
-    /// Nothing more is written; the other side has until then to do the same.
+    /// This side has stopped writing; the other side has until this deadline to do the same.
     HalfClosed(Pin<Box<Sleep>>),
     Closed,
 }
@@ -41,7 +41,7 @@ impl<S> Lingering<S> {
 }
 
 impl<S: AsyncRead + Unpin> Lingering<S> {
-    /// Reads up to the other side's close. Errors end it as well: there is nothing left to be sent for.
+    /// Reads until the other side closes. An error ends this too: the connection is gone.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut bytes = [0; DISCARDED];
         loop {
@@ -112,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Two sockets that are connected to each other; the first takes all the tests write without waiting.
+    /// Two connected sockets. The send buffer of the first takes everything the tests write without blocking.
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -131,7 +131,7 @@ mod tests {
         theirs.write_all(b"this is never read").await.unwrap();
         let closing = async move { ours.close().await.map(|()| drop(ours)) };
         let reading = async move {
-            // The other side has closed by now, if it does not wait.
+            // Without lingering, the other side would have closed by now.
             tokio::time::sleep(PATIENCE / 5).await;
             let mut got = Vec::new();
             theirs.read_to_end(&mut got).await.map(|_| got)

@@ -1,8 +1,8 @@
 //! The protocol that a link's stream is negotiated with: `/handover/link/1`.
 //!
-//! This behaviour opens a stream on a *named* connection and says of each stream which connection it came by and
-//! from where. (libp2p-stream picks any connection of the peer and hides which.) A connection stays open for as long
-//! as a stream on it lives.
+//! This behaviour opens a stream on a *given* connection and reports the connection and remote address of each stream.
+//! (libp2p-stream picks any connection of the peer and hides which.) A connection stays open while it has a live
+//! stream.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -26,35 +26,35 @@ use libp2p::swarm::{
     THandler, THandlerInEvent, THandlerOutEvent, ToSwarm,
 };
 
-/// What a link's stream is negotiated as.
+/// Protocol name of a link's stream.
 pub const PROTOCOL: StreamProtocol = StreamProtocol::new("/handover/link/1");
 
-/// Link streams that the other side may have open on one connection; one more is reset.
+/// Maximum number of link streams that the other side may have open on one connection. Any further stream is reset.
 pub const MAX_INBOUND: usize = 4;
 
-/// What became of streams.
+/// Events of link streams.
 #[derive(Debug)]
 pub enum LinkEvent {
-    /// A stream stands.
+    /// A stream was opened.
     Up {
-        /// Who is at the other end.
+        /// The peer at the other end.
         peer: PeerId,
-        /// The connection it runs over.
+        /// The connection that carries the stream.
         connection: ConnectionId,
-        /// Where that connection goes to.
+        /// Remote address of that connection.
         remote: Multiaddr,
-        /// This side asked for it, with [`Behaviour::open`].
+        /// True if this side opened it, with [`Behaviour::open`].
         ours: bool,
-        /// Its bytes.
+        /// The stream.
         stream: LinkStream,
     },
-    /// A stream that this side asked for could not be had.
+    /// A stream requested by this side could not be opened.
     OpenFailed {
-        /// Who is at the other end.
+        /// The peer at the other end.
         peer: PeerId,
-        /// The connection it was to run over.
+        /// The connection that the stream was requested on.
         connection: ConnectionId,
-        /// Why.
+        /// The reason.
         error: OpenError,
     },
 }
@@ -62,10 +62,10 @@ pub enum LinkEvent {
 /// Why a stream could not be opened.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
-    /// The peer knows no such protocol.
+    /// The peer does not support the protocol.
     #[error("the other side does not speak handover")]
     NotSpoken,
-    /// The peer did not answer.
+    /// The peer did not answer in time.
     #[error("the other side did not answer in time")]
     Timeout,
     /// The connection failed.
@@ -76,13 +76,13 @@ pub enum OpenError {
 /// Opens and accepts link streams.
 #[derive(Debug, Default)]
 pub struct Behaviour {
-    /// The swarm takes from it before it lets the next connection speak, so it holds one event of a peer at the most,
-    /// besides what was asked for here.
+    /// Besides requests made by this side, holds at most one event: the swarm takes it before the next connection can
+    /// report another.
     queue: VecDeque<ToSwarm<LinkEvent, Open>>,
 }
 
 impl Behaviour {
-    /// Open a stream on this connection. Ends in one [`LinkEvent`], unless the connection closes before.
+    /// Opens a stream on this connection. Results in one [`LinkEvent`], unless the connection closes first.
     pub fn open(&mut self, peer: PeerId, connection: ConnectionId) {
         self.queue.push_back(ToSwarm::NotifyHandler {
             peer_id: peer,
@@ -151,23 +151,23 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-/// The request of the behaviour to its handler: open a stream.
+/// Request to the handler: open a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct Open;
 
-/// What the handler of one connection tells.
+/// Events of the handler of one connection.
 #[derive(Debug)]
 pub enum FromHandler {
-    /// A stream stands.
+    /// A stream was opened.
     Up {
-        /// Where the connection goes to.
+        /// Remote address of the connection.
         remote: Multiaddr,
-        /// This side asked for it.
+        /// True if this side opened it.
         ours: bool,
-        /// Its bytes.
+        /// The stream.
         stream: LinkStream,
     },
-    /// A stream that was asked for could not be had.
+    /// A requested stream could not be opened.
     OpenFailed(OpenError),
 }
 
@@ -175,11 +175,11 @@ pub enum FromHandler {
 #[derive(Debug)]
 pub struct Handler {
     remote: Multiaddr,
-    /// Streams asked for that the connection has not been told of yet.
+    /// Number of requested streams not yet passed to the connection.
     to_open: usize,
-    /// At most [`MAX_INBOUND`] streams of the peer, and what was asked for here.
+    /// Events not yet taken: at most [`MAX_INBOUND`] streams of the peer, plus the results of this side's requests.
     told: VecDeque<FromHandler>,
-    /// Held by each stream of the peer that lives.
+    /// Cloned by each live stream that the peer opened: its reference count counts them.
     inbound: Arc<()>,
 }
 
@@ -273,12 +273,12 @@ impl From<StreamUpgradeError<Infallible>> for OpenError {
     }
 }
 
-/// The bytes of one link. While it lives, its connection is not idle.
+/// The byte stream of one link. While it exists, its connection is not idle.
 #[derive(Debug)]
 pub struct LinkStream {
     stream: Stream,
     fate: Arc<Fate>,
-    /// Its place among the streams that the other side may have open.
+    /// Counts the stream against [`MAX_INBOUND`].
     _slot: Option<Arc<()>>,
 }
 
@@ -291,7 +291,7 @@ impl LinkStream {
         }
     }
 
-    /// To see later what became of the stream, wherever it went.
+    /// Returns a handle that shows the stream's state wherever the stream has been moved.
     pub(crate) fn fate(&self) -> Arc<Fate> {
         Arc::clone(&self.fate)
     }
@@ -303,7 +303,7 @@ impl Drop for LinkStream {
     }
 }
 
-/// What has become of a stream.
+/// State of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Fate {
     closed: AtomicBool,
@@ -311,12 +311,12 @@ pub(crate) struct Fate {
 }
 
 impl Fate {
-    /// This side has closed its direction: what it wrote is still wanted at the other end.
+    /// True if this side has closed its direction. What it wrote must still reach the other end.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Nobody holds the stream any more.
+    /// True if the stream has been dropped.
     pub(crate) fn is_dropped(&self) -> bool {
         self.dropped.load(Ordering::Acquire)
     }

@@ -1,4 +1,4 @@
-//! What happens to connections and to the links on them.
+//! Handling of connections and of the links on them.
 
 use handover_core::dial::path_kind;
 use handover_core::engine::{DialId, PathKind};
@@ -15,7 +15,7 @@ use crate::{Link, TransportEvent, next_link_id};
 use handover_core::dial::is_relayed;
 
 impl Libp2pTransport {
-    /// Dials a peer at addresses, through relays that are got to know before.
+    /// Dials a peer at these addresses; relays on the way are approached first.
     pub(super) fn dial_addresses(
         &mut self,
         dial: DialId,
@@ -43,7 +43,7 @@ impl Libp2pTransport {
         self.perform(steps);
     }
 
-    /// The best connection to this peer that a link may be opened on.
+    /// The best connection to this peer on which a link may be opened.
     pub(super) fn best_connection(&self, peer: PeerId) -> Option<(PeerId, ConnectionId)> {
         let may = |id, carrier: &Carrier| {
             let allowed = self.setting.direct || carrier.is_relayed();
@@ -52,8 +52,8 @@ impl Libp2pTransport {
         Some((peer, self.connections.best(peer, may)?))
     }
 
-    /// Closes a connection unless somebody needs it. Who has dialled it may need it for something else: closing it here would
-    /// cut off what they open next. It goes when nothing has come on it for a while.
+    /// Closes a connection unless it is needed. A connection that the other side dialled is left open, because closing
+    /// it would break whatever the other side opens on it next; it closes after an idle timeout.
     pub(super) fn close_unused(&mut self, connection: ConnectionId) {
         let Some(carrier) = self.connections.0.get_mut(&connection) else {
             return;
@@ -69,13 +69,13 @@ impl Libp2pTransport {
         }
     }
 
-    /// Connections of this peer, or to it, go through its connections with that one.
+    /// True if this peer serves as this side's relay, has a reservation here, or relays one of the connections.
     fn relays_by(&self, peer: PeerId) -> bool {
         let reserved = self.reservations.held().any(|(relay, _)| relay == peer);
         reserved || self.seen.serves(peer) || self.connections.through(peer) > 0
     }
 
-    /// Relayed connections that nobody uses any more go, whatever hole punching would still like to do over them.
+    /// Closes unused relayed connections, whatever hole punching might still do on them, and relays being given up.
     pub(super) fn sweep(&mut self, now: Instant) {
         for connection in self.connections.stale(now) {
             if !self.dials.holds(connection) {
@@ -118,7 +118,7 @@ impl Libp2pTransport {
         self.perform(steps.unwrap_or_default());
     }
 
-    /// A connection that fails before anything was said on it is none.
+    /// Records the loss of a connection before identification as a failed dial.
     pub(super) fn note_loss(&mut self, connection: ConnectionId, cause: Option<&ConnectionError>) {
         if let Some(carrier) = self.connections.0.get(&connection)
             && carrier.dialled
@@ -128,7 +128,8 @@ impl Libp2pTransport {
         }
     }
 
-    /// Whoever comes while a relayed connection with them stands has been dialled from here too: by hole punching.
+    /// Records whether an incoming peer is a stranger. A peer with a relayed connection is none: hole punching has
+    /// dialled it from this side too.
     fn note_stranger(&mut self, carrier: &Carrier) {
         if carrier.is_relayed() {
             return;
@@ -142,7 +143,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// Tells of a better way to a peer, if there is one.
+    /// Reports a better path to a peer, if there is one.
     fn offer(&mut self, peer: PeerId) {
         if !self.setting.direct || self.ending.is_some() {
             return;
@@ -180,7 +181,7 @@ impl Libp2pTransport {
                     let (dial, steps) = self.dials.up(connection);
                     self.perform(steps);
                     if dial.is_none() {
-                        // Its dial was over before; nobody waits for this stream.
+                        // The dial ended earlier, so this stream is not wanted.
                         drop(stream);
                         return self.close_unused(connection);
                     }
@@ -207,13 +208,13 @@ impl Libp2pTransport {
         stream: LinkStream,
     ) {
         let Some(carrier) = self.connections.0.get_mut(&connection) else {
-            // It is gone again, and its stream with it.
+            // The connection is already gone, and its stream with it.
             let reason = "the connection was lost".into();
             let failed = dial.map(|dial| TransportEvent::DialFailed { dial, reason });
             return self.ready.extend(failed);
         };
         if !self.setting.direct && !carrier.is_relayed() {
-            // Only nodes of the DHT and relays may be connected straight, and there is nothing to say to them.
+            // Direct connections are allowed only to nodes of the DHT and to relays, which need no link.
             tracing::debug!(%peer, "a link that would show this peer's address is refused");
             return;
         }
@@ -232,7 +233,8 @@ impl Libp2pTransport {
         self.offer(peer);
     }
 
-    /// What an address means from here. One of this machine's own is on this machine, whichever network it belongs to.
+    /// The path kind of a remote address. An address of this machine counts as loopback, whichever network it belongs
+    /// to.
     fn path_to(&self, remote: &Multiaddr) -> PathKind {
         let host = remote.iter().next();
         let own = self

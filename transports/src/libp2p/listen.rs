@@ -1,4 +1,4 @@
-//! Where a peer listens.
+//! The addresses that a peer listens on.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
@@ -6,34 +6,34 @@ use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-/// How often a port is drawn in search of one that is free for everything.
+/// Maximum number of ports drawn in search of one that is free for all sockets.
 const DRAWS: u32 = 16;
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listen {
-    /// On this port of every address of the machine, TCP and QUIC alike. 0 draws one; the same number is used for all
-    /// where it is free.
+    /// On this port of every address of the machine, for both TCP and QUIC. 0 draws a port, the same for all sockets if
+    /// possible.
     Port(u16),
-    /// The same, or on any other port where this one is taken.
+    /// On this port if it is free, otherwise on a drawn one.
     Preferably(u16),
-    /// Exactly here.
+    /// On exactly these addresses.
     At(Vec<Multiaddr>),
     /// Nowhere: this peer only dials.
     Nowhere,
 }
 
-/// Something to listen on, and whether the transport can do without it.
+/// An address to listen on, and whether failing to do so is acceptable.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Wanted {
     pub(crate) address: Multiaddr,
     pub(crate) optional: bool,
 }
 
-/// The addresses to bind.
+/// Returns the addresses to bind.
 ///
 /// libp2p binds TCP sockets with `SO_REUSEPORT`, so a second process of the same user would silently share a port with
-/// the first: ports are probed without it before.
+/// the first. Ports are therefore probed without that option first.
 pub(crate) fn wanted(listen: &Listen, tcp: bool, quic: bool) -> io::Result<Vec<Wanted>> {
     match listen {
         Listen::Nowhere => Ok(Vec::new()),
@@ -55,7 +55,7 @@ pub(crate) fn wanted(listen: &Listen, tcp: bool, quic: bool) -> io::Result<Vec<W
     }
 }
 
-/// Both address families; a machine without IPv6 listens on IPv4 alone.
+/// The addresses of both families. IPv6 is optional: a machine without it listens on IPv4 only.
 fn everywhere(port: u16, tcp: bool, quic: bool) -> Vec<Wanted> {
     let families = [
         (Protocol::from(Ipv4Addr::UNSPECIFIED), false),
@@ -73,7 +73,7 @@ fn everywhere(port: u16, tcp: bool, quic: bool) -> Vec<Wanted> {
         if quic {
             wanted.push(Wanted {
                 address: ip.with(Protocol::Udp(port)).with(Protocol::QuicV1),
-                // UDP may be closed off where TCP is not.
+                // UDP may be blocked where TCP is not.
                 optional: optional || tcp,
             });
         }
@@ -81,7 +81,7 @@ fn everywhere(port: u16, tcp: bool, quic: bool) -> Vec<Wanted> {
     wanted
 }
 
-/// A port that is free for everything; 0, which lets each socket have its own, if none is found.
+/// Draws a port that is free for all sockets. Returns 0, which gives each socket a port of its own, if none is found.
 fn draw(tcp: bool, quic: bool) -> io::Result<u16> {
     for _ in 0..DRAWS {
         let port = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?
@@ -108,7 +108,7 @@ fn probe(port: u16, tcp: bool, quic: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Without IPv6 a bind fails in other ways, and that is fine.
+/// Ignores all errors except "address in use": on a machine without IPv6 a bind fails in other ways.
 fn unless_taken(bound: io::Result<()>) -> io::Result<()> {
     match bound {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => Err(error),

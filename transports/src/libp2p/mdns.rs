@@ -1,6 +1,6 @@
-//! mDNS with a bound on what it remembers. libp2p's own keeps whatever anybody on the local network says, for as long as they
-//! say, and looks through all of it at each packet. Here it forgets everything once that is too much, and asks again: those
-//! who are really there answer. It is off for a while then, so that a flood costs no more than that.
+//! mDNS with bounded memory. libp2p's implementation keeps every record announced on the local network until it
+//! expires, and scans all of them for each packet. This one discards all records once there are too many and queries
+//! again: the peers that are really present answer. It then pauses for a while, which bounds the cost of a flood.
 
 use std::fmt;
 use std::pin::Pin;
@@ -18,24 +18,25 @@ use libp2p::swarm::{
 use libp2p::{PeerId, mdns};
 use tokio::time::{Instant, Sleep};
 
-/// Addresses of neighbours that are remembered. A network of some hundred devices with several addresses each has less.
+/// Maximum number of remembered addresses of neighbours. A network of some hundred devices with several addresses each
+/// has fewer.
 const REMEMBERED: usize = 2048;
-/// From one time that everything is forgotten to the next.
+/// Minimum interval between discarding all records and the next time.
 const AGAIN: Duration = Duration::from_secs(30);
 
-/// What is heard of the local network.
+/// An event from the local network.
 #[derive(Debug)]
 pub(crate) enum Heard {
     Event(mdns::Event),
-    /// All that was told before counts no more.
+    /// All previous records have been discarded.
     Forgotten,
 }
 
-/// What listens and asks on the local network.
+/// An mDNS listener.
 pub(crate) trait Listener:
     NetworkBehaviour<ConnectionHandler = dummy::ConnectionHandler, ToSwarm = mdns::Event>
 {
-    /// Addresses of peers that it remembers.
+    /// Number of peer addresses that it remembers.
     fn remembered(&self) -> usize;
 }
 
@@ -45,11 +46,11 @@ impl Listener for mdns::tokio::Behaviour {
     }
 }
 
-/// A listener that forgets.
+/// A listener with bounded memory.
 pub(crate) struct Bounded<L> {
     make: Box<dyn Fn() -> Option<L> + Send>,
     state: State<L>,
-    /// Where this peer listens: what a new listener has to be told.
+    /// Listen addresses of this peer, passed to each new listener.
     own: Vec<(ListenerId, Multiaddr)>,
 }
 
@@ -58,9 +59,9 @@ enum State<L> {
         listener: L,
         since: Instant,
     },
-    /// Too much was heard; it listens again then.
+    /// Paused until this time because too many addresses were announced.
     Rests(Pin<Box<Sleep>>),
-    /// It can't be had.
+    /// No listener could be created.
     Off,
 }
 
@@ -71,7 +72,7 @@ impl<L> fmt::Debug for Bounded<L> {
 }
 
 impl<L: Listener> Bounded<L> {
-    /// `make`: a new listener, as often as one is needed.
+    /// `make` creates a new listener each time one is needed.
     pub(crate) fn new(make: impl Fn() -> Option<L> + Send + 'static) -> Self {
         let mut bounded = Self {
             make: Box::new(make),
@@ -170,7 +171,7 @@ impl<L: Listener + 'static> NetworkBehaviour for Bounded<L> {
                     return Poll::Ready(ToSwarm::GenerateEvent(Heard::Forgotten));
                 }
                 State::Listens { listener, .. } => match listener.poll(cx) {
-                    // Where neighbours are is told by who dials them; the swarm need not remember it too.
+                    // Callers pass neighbours' addresses with each dial, so the swarm need not remember them.
                     Poll::Ready(ToSwarm::NewExternalAddrOfPeer { .. }) => {}
                     Poll::Ready(event) => return Poll::Ready(event.map_out(Heard::Event)),
                     Poll::Pending => return Poll::Pending,
@@ -188,7 +189,7 @@ mod tests {
 
     use super::*;
 
-    /// It hears of one more peer each time that it is polled.
+    /// Discovers one more peer on every poll.
     #[derive(Default)]
     struct Flooded {
         heard: usize,

@@ -1,10 +1,10 @@
-//! Links over real networks, by libp2p: TCP with TLS 1.3 or Noise under Yamux, QUIC, and circuits through relays. Peers
-//! are found in the Kademlia DHT and on the local network, are reachable through relays where they are not otherwise,
-//! and get from there to something better by hole punching or by being dialled from the other side.
+//! Links over real networks with libp2p: TCP with TLS 1.3 or Noise under Yamux, QUIC, and circuits through relays.
+//! Peers are found in the Kademlia DHT and on the local network. Where nothing else works they are reachable through
+//! relays, and from there move to a better path by hole punching or by being dialled from the other side.
 //!
-//! The swarm is polled where the transport is, and every connection runs as a task of the tokio runtime that the
-//! transport was made in; so commands need no queue, and a stream's bytes never wait for the transport to be polled. A
-//! runtime of one thread is the fastest for it.
+//! The swarm is polled together with the transport, and every connection runs as a task of the tokio runtime in which
+//! the transport was created. Commands therefore need no queue, and a stream's bytes never wait for the transport to be
+//! polled. A single-threaded runtime is the fastest for it.
 
 mod allowance;
 mod approach;
@@ -107,93 +107,93 @@ pub use self::state::{
 /// How long a connection without a stream is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a QUIC connection is kept for what was written before its last link was closed, unless the other side
-/// closes it first: closing it at once would lose what has not arrived yet, and libp2p does not tell what has.
+/// How long a QUIC connection is kept after its last link was closed, unless the other side closes it first. Closing it
+/// at once would lose data that has not arrived yet, and libp2p does not report what has.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// How long connections may take to close on shutdown.
+/// Timeout for closing connections on shutdown.
 const SHUTDOWN_TIMEOUT: Duration = LINGER;
 
-/// Events that one connection may have for the swarm, and the swarm for it, before the sender waits.
+/// Maximum number of events queued from one connection to the swarm, and from the swarm to it, before the sender waits.
 const EVENT_BUFFER: usize = 16;
 
-/// Addresses of one node that are dialled at once.
+/// Maximum number of addresses of one node that are dialled at once.
 const AT_ONCE: NonZeroU8 = NonZeroU8::MIN.saturating_add(31);
 
-/// How often connections and reservations that nobody needs are looked for.
+/// Interval between sweeps for unneeded connections and reservations.
 const SWEEP: Duration = Duration::from_secs(5);
 
-/// Attempts at once to [reach](Transport::reach) peers; one more is not made.
+/// Maximum number of concurrent attempts to [reach](Transport::reach) peers. Further attempts are not made.
 const MAX_REACHES: usize = 64;
 
-/// Links by libp2p.
+/// Links over libp2p.
 pub struct Libp2pTransport {
-    /// Big, and moved about with all this.
+    /// Boxed because it is large and the transport is moved.
     swarm: Box<Swarm<Node>>,
-    /// What is listened on, but for relays.
+    /// All listeners except those at relays.
     listeners: Vec<ListenerId>,
     permits: Permits,
     outset: Outset,
     dials: Dials,
-    /// Attempts to reach a peer that the swarm has not answered.
+    /// Attempts to reach a peer that have not ended.
     reaches: BTreeSet<ConnectionId>,
     neighbours: Neighbours,
     connections: Connections,
     contacts: Contacts,
     setting: Setting,
     dht: Option<Dht>,
-    /// When that has something to do next.
+    /// When the DHT has something to do next.
     search_due: Option<Instant>,
-    /// Questions that nodes of the DHT have not answered.
+    /// Unanswered requests to nodes of the DHT.
     asked: HashMap<OutboundRequestId, (RunId, PeerId)>,
     witness: Option<Witness>,
     bootstrap: Bootstrap,
     reservations: Reservations,
     remembered: Remembered,
-    /// At which relay each of the other listeners is.
+    /// Listeners at relays, and the relay of each.
     relayed: HashMap<ListenerId, PeerId>,
-    /// Relays to reserve at once they are known, and where they are.
+    /// Relays to reserve at, with their addresses, once they have been approached.
     reserving: BTreeMap<PeerId, Vec<Multiaddr>>,
-    /// Relays that are let go when nobody's connection goes through them any more.
+    /// Relays to leave once no connection goes through them.
     letting_go: BTreeSet<PeerId>,
     approaches: Approaches,
     ports: Ports,
     seen: Seen,
     strangers: Strangers,
-    /// Answers of nodes that were asked to dial back; they prove nothing.
+    /// Answers of nodes that were asked to dial back; a hint, not a proof.
     hints: Hints,
-    /// Answers that were ready at once; each is owed to a call of the owner, or to one event of the swarm.
+    /// Events that are ready. Each results from one call of the owner or one event of the swarm.
     ready: VecDeque<TransportEvent>,
-    /// The list of addresses has changed since it was told.
+    /// True if the list of addresses has changed since it was last reported.
     listening_changed: bool,
     timer: Pin<Box<Sleep>>,
     next_sweep: Instant,
-    /// Set on shutdown: when it ends at the latest.
+    /// The shutdown deadline, once shutdown has begun.
     ending: Option<Instant>,
     waker: Option<Waker>,
 }
 
-/// What the configuration says and stays.
+/// Settings from the configuration, and state that follows from them.
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "as in the configuration")]
 struct Setting {
     direct: bool,
     punch: bool,
     serve: Serve,
-    /// What is listened on is reachable.
+    /// True if all listen addresses count as reachable.
     listening_is_reachable: bool,
-    /// Reachable addresses are only what others found out.
+    /// True if only addresses tested by other nodes count as reachable.
     asks: bool,
-    /// Relays are named: be reachable through them from the start.
+    /// True if the user has named relays: this peer is reachable through them from the start.
     relays_named: bool,
-    /// Others are being served.
+    /// True while this peer serves others.
     serves: bool,
-    /// Since when an address of this peer has been known to be reachable.
+    /// Since when this peer has known an address at which it is reachable.
     public_since: Option<Instant>,
 }
 
 impl Libp2pTransport {
-    /// Binds the sockets. To be called in the tokio runtime (with time and I/O) that is to run the connections.
+    /// Binds the sockets. Must be called in the tokio runtime (with time and I/O) that is to run the connections.
     pub fn new(config: &Libp2pConfig) -> Result<Self, Libp2pError> {
         let permits = Permits::of(config);
         let gated = permits.clone();
@@ -202,8 +202,8 @@ impl Libp2pTransport {
         Self::permitting(connections, config, permits)
     }
 
-    /// The same over connections of another kind, which the configuration's `tcp` and `quic` then say nothing of.
-    /// `connections` makes those that are secured with a key: this peer's, or one that nobody knows.
+    /// Creates a transport over other kinds of connections, for which the configuration's `tcp` and `quic` are ignored.
+    /// `connections` creates connections secured with the given key: this peer's, or a throw-away one.
     pub fn over(
         connections: impl Fn(&Keypair) -> Result<Boxed<(PeerId, StreamMuxerBox)>, Libp2pError>,
         config: &Libp2pConfig,
@@ -233,7 +233,7 @@ impl Libp2pTransport {
         let buffer = NonZeroUsize::new(EVENT_BUFFER).unwrap_or(NonZeroUsize::MIN);
         let swarm_config = swarm::Config::with_tokio_executor()
             .with_idle_connection_timeout(IDLE_TIMEOUT)
-            // All addresses of a node at once: eight that never answer would hold up the ninth.
+            // Dials all addresses of a node at once: otherwise eight that never answer would delay the ninth.
             .with_dial_concurrency_factor(AT_ONCE)
             .with_notify_handler_buffer_size(buffer)
             .with_per_connection_event_buffer_size(EVENT_BUFFER)
@@ -332,7 +332,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// Has the swarm dial, now or once it is known what is listened on.
+    /// Dials through the swarm, now or once the listen addresses are known.
     fn begin(&mut self, dial: DialOpts) -> Result<(), DialError> {
         match self.outset.hold(dial) {
             Some(dial) => self.swarm.dial(dial),
@@ -448,7 +448,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// Whether the witness has heard something.
+    /// Polls the witness. Returns true if it reported something.
     fn poll_witness(&mut self, cx: &mut Context<'_>) -> bool {
         let polled = self.witness.as_mut().map(|witness| witness.poll(cx));
         let Some(Poll::Ready((run, node, answer))) = polled else {
@@ -458,7 +458,7 @@ impl Libp2pTransport {
         true
     }
 
-    /// Whether a deadline has passed; asks to be woken at the next one.
+    /// Returns true if a deadline has passed; otherwise sets the timer to the next one.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let lingering = self.connections.0.values();
         let closing = lingering.filter_map(|carrier| carrier.lingers_until).min();
@@ -468,7 +468,7 @@ impl Libp2pTransport {
             closing,
             self.ending,
         ];
-        // What is not kept up any more is not woken up for.
+        // During shutdown these are no longer maintained.
         if self.ending.is_none() {
             let sweeps = self.connections.any_relayed() || !self.letting_go.is_empty();
             deadlines.extend([
@@ -489,7 +489,7 @@ impl Libp2pTransport {
         self.timer.poll_unpin(cx).is_ready()
     }
 
-    /// Does what is due.
+    /// Handles everything that is due.
     fn on_time(&mut self, now: Instant) {
         let mut through = Vec::new();
         for (connection, carrier) in &mut self.connections.0 {
@@ -518,7 +518,8 @@ impl Libp2pTransport {
         }
     }
 
-    /// Brings what this peer does for itself and for others in line with what it knows; whether that changed anything.
+    /// Updates serving, reservations, bootstrapping and searching to the current state. Returns true if anything
+    /// changed.
     fn keep_up(&mut self, now: Instant) -> bool {
         if self.ending.is_some() {
             return false;
@@ -550,7 +551,7 @@ impl Setting {
         }
     }
 
-    /// When others are served from, if that is known.
+    /// When this peer starts serving others, if that is known.
     fn serves_at(&self) -> Option<Instant> {
         match self.serve {
             Serve::WhenReachable(after) => self.public_since.map(|since| since + after),

@@ -1,7 +1,7 @@
 //! Streams over one connection: Yamux, with bounds that suit file transfer.
 //!
-//! libp2p-yamux offers no way to set the receive window's bound (1 GiB a connection by default, all of which an
-//! unread link could fill) nor the size of the frames that bulk data is cut into. The protocol on the wire is the same.
+//! libp2p-yamux can set neither the bound of the receive window (1 GiB per connection by default, all of which an
+//! unread link could fill) nor the size of the frames that bulk data is split into. The wire protocol is the same.
 
 use std::collections::VecDeque;
 use std::future::{Ready, ready};
@@ -15,17 +15,18 @@ use libp2p::core::muxing::{StreamMuxer, StreamMuxerEvent};
 use libp2p::core::upgrade::{InboundConnectionUpgrade, OutboundConnectionUpgrade};
 use yamux::{Connection, ConnectionError, Mode};
 
-/// Streams open at once on one connection.
+/// Maximum number of open streams on one connection.
 const MAX_STREAMS: usize = 64;
 
-/// Bytes that all streams of one connection may hold unread. Yamux gives each stream 256 KiB at once and widens the
-/// window of one that is read fast towards twice the bandwidth-delay product: 25 MB/s at 300 ms need 15 MB.
+/// Maximum number of unread bytes that all streams of one connection may hold. Yamux gives each stream 256 KiB at once
+/// and widens the window of one that is read fast towards twice the bandwidth-delay product: 25 MB/s at 300 ms need 15
+/// MB.
 const RECEIVE_WINDOW: usize = 24 << 20;
 
-/// Payload of one frame. Each costs a header that TLS seals as a record of its own.
+/// Payload of one frame, in bytes. Each frame has a header that TLS seals as a record of its own.
 const FRAME: usize = 64 << 10;
 
-/// Streams that the peer has opened and the swarm has not yet taken; one more is reset.
+/// Maximum number of streams opened by the peer that the swarm has not yet taken. Any further stream is reset.
 const MAX_UNTAKEN: usize = 16;
 
 /// The upgrade that multiplexes a secured connection.
@@ -80,9 +81,9 @@ where
 /// A Yamux connection as the swarm drives it.
 pub(crate) struct Muxer<C> {
     connection: Connection<C>,
-    /// Opened by the peer while the swarm was only driving the connection.
+    /// Streams opened by the peer while the swarm was only driving the connection.
     untaken: VecDeque<yamux::Stream>,
-    /// Who waits for `untaken`.
+    /// The task that waits for `untaken`.
     taker: Option<Waker>,
 }
 
@@ -143,7 +144,7 @@ impl<C: AsyncRead + AsyncWrite + Unpin> StreamMuxer for Muxer<C> {
                         taker.wake();
                     }
                 }
-                // There may be more; others get their turn first.
+                // There may be more; yield to other tasks first.
                 cx.waker().wake_by_ref();
                 Poll::Pending
             }

@@ -1,9 +1,9 @@
 //! Addresses with names in them: `/dns`, `/dns4`, `/dns6` and `/dnsaddr`.
 //!
-//! One name often stands for several addresses, of both families and some of them dead, and some only lead to
-//! further names. Nothing waits for anything else here: all names are looked up at once, and what is found is dialled
-//! as in Happy Eyeballs (RFC 8305), the families in turn, the next one when the last has failed or has not answered for a
-//! while. The first to answer counts.
+//! One name often resolves to several addresses, of both families and some of them dead, or only to further names. All
+//! names are looked up concurrently, and the results are dialled as in Happy Eyeballs (RFC 8305): the families
+//! alternate, and the next address is dialled when the last one has failed or has not answered for a while. The first
+//! connection wins.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -28,13 +28,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::outbound::Permits;
 
-/// How long an address has the field to itself before the next one is tried beside it.
+/// Delay before the next address is dialled alongside an unanswered one.
 const STAGGER: Duration = Duration::from_millis(250);
-/// Names that are looked up for one address.
+/// Maximum number of lookups for one address.
 const MAX_LOOK_UPS: usize = 32;
-/// Addresses that are dialled for one.
+/// Maximum number of addresses dialled for one address.
 const MAX_DIALS: usize = 16;
-/// Addresses that one name may stand for.
+/// Maximum number of addresses used from one answer.
 const MAX_FOUND: usize = 16;
 
 /// A question to the DNS.
@@ -46,28 +46,28 @@ enum Question {
     Addresses(String),
 }
 
-/// The addresses that a name stands for, or why there are none.
+/// The addresses that a name resolves to, or why there are none.
 type Answer = Result<Vec<Multiaddr>, String>;
 type LookUp = Arc<dyn Fn(Question) -> BoxFuture<'static, Answer> + Send + Sync>;
 
-/// No address behind a name could be reached.
+/// Why no address behind a name could be reached.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NameError {
-    /// The name stands for nothing.
+    /// A name could not be resolved.
     #[error("a name could not be resolved: {0}")]
     Unknown(String),
-    /// A transport said so.
+    /// The transport reported an error.
     #[error("{0}")]
     Dial(#[source] Box<dyn Error + Send + Sync>),
-    /// No transport takes it.
+    /// No transport supports the address.
     #[error("unsupported resolved address: {0}")]
     Unsupported(Multiaddr),
-    /// Each for its own reason.
+    /// Several failures.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     All(Vec<NameError>),
 }
 
-/// Connections, also to addresses with names in them.
+/// A transport that also dials addresses with names in them.
 pub(crate) struct Names<T> {
     inner: Arc<Mutex<T>>,
     look_up: LookUp,
@@ -75,7 +75,7 @@ pub(crate) struct Names<T> {
 }
 
 impl<T> Names<T> {
-    /// Names are looked up as the system is set up to.
+    /// Resolves names as the system is configured to.
     pub(crate) fn of_system(inner: T, system: System, permits: Permits) -> Self {
         Self::looked_up_by(inner, system.0, permits)
     }
@@ -160,7 +160,7 @@ fn of_transport(error: impl Error + Send + Sync + 'static) -> NameError {
     NameError::Dial(Box::new(error))
 }
 
-/// Dials all that an address stands for; the first connection.
+/// Dials everything that an address resolves to and returns the first connection.
 async fn first_to_answer<O>(
     address: Multiaddr,
     look_up: LookUp,
@@ -194,22 +194,22 @@ async fn first_to_answer<O>(
     }
 }
 
-/// The search for the addresses that one with a name in it stands for.
+/// The search for the addresses that an address with a name in it resolves to.
 struct Search {
     look_up: LookUp,
     looking: FuturesUnordered<BoxFuture<'static, Found>>,
     look_ups: usize,
-    /// Addresses without names, in the order in which they were found.
+    /// Resolved addresses not yet dialled, in the order in which they were found.
     waiting: VecDeque<Multiaddr>,
     dialled: Vec<Multiaddr>,
     failures: Vec<NameError>,
 }
 
-/// The answer for the name at this place of an address.
+/// The answer for the name at index `place` of an address.
 struct Found {
     address: Multiaddr,
     place: usize,
-    /// The answer holds the rest of the address too.
+    /// True if the answer includes the rest of the address.
     whole: bool,
     answer: Answer,
 }
@@ -226,7 +226,7 @@ impl Search {
         }
     }
 
-    /// Looks the first name of an address up, or has it dialled if it has none.
+    /// Looks up the first name of an address. An address without names is queued for dialling.
     fn add(&mut self, address: Multiaddr) {
         let Some((place, questions)) = first_name(&address) else {
             let known = self.waiting.contains(&address) || self.dialled.contains(&address);
@@ -268,7 +268,7 @@ impl Search {
         }
     }
 
-    /// The next address to dial: of the other family than the last one, if there is one.
+    /// Takes the next address to dial, preferably one of the other family than the last.
     fn next(&mut self) -> Option<Multiaddr> {
         let last = self.dialled.last().map(is_ipv6);
         let other = |address: &Multiaddr| Some(is_ipv6(address)) != last;
@@ -278,7 +278,8 @@ impl Search {
         Some(address)
     }
 
-    /// The reason to tell: that an address could not be reached tells more than that it has no sibling of the other family.
+    /// The error to report. An address that could not be reached matters more than a name without addresses of one
+    /// family.
     fn into_failure(mut self) -> NameError {
         let dialled = |failure: &NameError| matches!(failure, NameError::Dial(_));
         if self.failures.iter().any(dialled) {
@@ -296,7 +297,7 @@ fn is_ipv6(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(Protocol::Ip6(_)))
 }
 
-/// The place of the first name in an address, and what to ask for it.
+/// The index of the first name in an address, and the questions to ask for it.
 fn first_name(address: &Multiaddr) -> Option<(usize, Vec<Question>)> {
     let questions = |part| match part {
         Protocol::Dns(name) => Some(vec![
@@ -312,11 +313,11 @@ fn first_name(address: &Multiaddr) -> Option<(usize, Vec<Question>)> {
     parts.find_map(|(place, part)| Some((place, questions(part)?)))
 }
 
-/// The system's way to look names up.
+/// The system's resolver.
 pub(crate) struct System(LookUp);
 
 impl System {
-    /// As the system's configuration says.
+    /// Reads the system's configuration.
     pub(crate) fn new() -> io::Result<Self> {
         let (config, options) = read_system_conf().map_err(io::Error::other)?;
         let resolver = |strategy| {
@@ -372,7 +373,7 @@ mod tests {
         address.parse().unwrap()
     }
 
-    /// Names that stand for these; every other one is never answered.
+    /// Resolves these names; lookups of any other name never end.
     fn names(known: &'static [(&'static str, &'static [&'static str])]) -> LookUp {
         Arc::new(move |question| {
             let (Question::Ipv4(name) | Question::Ipv6(name) | Question::Addresses(name)) =
@@ -392,7 +393,7 @@ mod tests {
         })
     }
 
-    /// Dials that only reach this address, and fail with port 9; all others are never answered.
+    /// Dials that reach only this address. Those with a 9 as port fail, all others never answer.
     fn only(
         good: &'static str,
     ) -> impl Fn(Multiaddr) -> BoxFuture<'static, Result<Multiaddr, NameError>> {

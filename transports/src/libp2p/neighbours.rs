@@ -1,4 +1,4 @@
-//! Who is on the local network, as mDNS tells it: an address at a time, from whoever likes to say something.
+//! Peers on the local network, as reported by mDNS: one address at a time, and not authenticated.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,17 +10,17 @@ use super::dials::split;
 use super::mdns::Heard;
 use crate::TransportEvent;
 
-/// Peers that are remembered; what further ones say is not heard.
+/// Maximum number of remembered peers. Further peers are ignored.
 const PEERS: usize = 64;
-/// Addresses of one peer that are remembered.
+/// Maximum number of remembered addresses per peer.
 const ADDRESSES: usize = 16;
 
-/// Peers on the local network, and where each is.
+/// Peers on the local network, and their addresses.
 #[derive(Debug, Default)]
 pub(super) struct Neighbours(BTreeMap<PeerId, Vec<Multiaddr>>);
 
 impl Neighbours {
-    /// What changes with this, each peer once. `ipv6`: it was heard over that.
+    /// Applies an mDNS event and returns one event for each peer that has changed. `ipv6`: true if it came over IPv6.
     pub(super) fn heard(&mut self, heard: Heard, ipv6: bool) -> Vec<TransportEvent> {
         let mut changed = BTreeSet::new();
         match heard {
@@ -53,7 +53,7 @@ impl Neighbours {
         changed.into_iter().map(|peer| self.tell(peer)).collect()
     }
 
-    /// Whether that is new, and there was room for it.
+    /// Adds an address. Returns true if it was new and there was room for it.
     fn add(&mut self, peer: PeerId, address: Multiaddr) -> bool {
         if self.0.len() >= PEERS && !self.0.contains_key(&peer) {
             return false;
@@ -139,7 +139,7 @@ mod tests {
         );
     }
 
-    /// Row 17.
+    /// Row 17 of the table of threats.
     #[test]
     fn a_crowd_is_not_remembered() {
         let mut neighbours = Neighbours::default();

@@ -1,10 +1,10 @@
-//! The addresses that may be dialled, whoever asks for it: one gate in front of the sockets, behind the resolving of names.
+//! Restricts which addresses may be dialled: one filter between name resolution and the sockets, for all callers.
 //!
-//! Nodes of the DHT, strangers on circuits and those who want their addresses tested name addresses as they like. Were
-//! these dialled as they stand, anybody could have this peer knock at its router, at its neighbours and at services of
-//! its own machine. So addresses of private networks are dialled only where somebody may name them: the user, whose own
-//! nodes and relays are in such a network; and who deals with the engine, which holds addresses from codes, from the
-//! local network and over keyed links to rules of its own (`handover_core::dial`).
+//! Nodes of the DHT, peers on circuits and peers that want their addresses tested can name any address. If all of these
+//! were dialled, an attacker could direct this peer at its router, its neighbours or services of its own machine. So
+//! addresses of private networks are dialled only if they come from the user, whose own nodes and relays are in such a
+//! network, or from the engine, which applies its own rules (`handover_core::dial`) to addresses from codes, from the
+//! local network and over keyed links.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -22,41 +22,42 @@ use super::interfaces::Reach;
 use super::listen::Listen;
 use super::reason::{Caused, Reason};
 
-/// Addresses that were permitted one by one and are remembered; the ones named first are forgotten first.
+/// Maximum number of individually permitted addresses. The oldest are forgotten first.
 const REMEMBERED: usize = 1024;
 
-/// Addresses that may be dialled beside those of the public internet. Copies are of the same.
+/// Addresses that may be dialled in addition to those of the public internet. Clones share state.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Permits(Arc<Mutex<Permitted>>);
 
 #[derive(Debug, Default)]
 struct Permitted {
-    /// Every address of private networks: there is no other network than these.
+    /// True if all addresses of private networks may be dialled, because this peer is not on the internet.
     all_private: bool,
-    /// Private networks in which the user's own nodes are.
+    /// Private networks that contain nodes of the user.
     inside: BTreeSet<Inside>,
-    /// Addresses that hold on one cable only, and those of this machine.
+    /// Whether link-local and loopback addresses may be dialled.
     link: bool,
     loopback: bool,
-    /// Names of the user's nodes and relays: what they stand for is permitted.
+    /// Names of the user's nodes and relays: addresses they resolve to are permitted.
     names: BTreeSet<String>,
-    /// Names of nodes that everybody begins with: behind a NAT64 of the network's own they stand for addresses inside.
+    /// Names of the public bootstrap nodes. Behind a NAT64 with a network-specific prefix they resolve to private
+    /// addresses.
     public_names: BTreeSet<String>,
     one_by_one: BTreeSet<IpAddr>,
     order: VecDeque<IpAddr>,
 }
 
-/// A network that is not of the public internet.
+/// A private network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Inside {
-    /// So many first bits of an address of IPv4.
+    /// An IPv4 network: its address, and its prefix length in bits.
     V4(u32, u32),
-    /// The first 48 bits of one of IPv6.
+    /// An IPv6 network: its first 48 bits.
     V6([u16; 3]),
 }
 
 impl Inside {
-    /// Those that an address leads to that is not public: several where it carries addresses of IPv4.
+    /// The private networks that a non-public address belongs to: several if it carries several IPv4 addresses.
     fn of(ip: IpAddr) -> Vec<Self> {
         match ip.to_canonical() {
             IpAddr::V4(ip) => vec![Self::of_v4(ip)],
@@ -74,7 +75,8 @@ impl Inside {
         }
     }
 
-    /// A private block that one organization numbers (RFC 1918, RFC 6598), or else the /24 around.
+    /// The private block (RFC 1918, RFC 6598) that contains the address and is numbered by one organization, otherwise
+    /// its /24.
     fn of_v4(ip: Ipv4Addr) -> Self {
         let bits = match ip.octets() {
             [10, ..] => 8,
@@ -88,7 +90,7 @@ impl Inside {
 }
 
 impl Permits {
-    /// What follows from what the user has named.
+    /// Permits that follow from the configuration.
     pub(crate) fn of(config: &Libp2pConfig) -> Self {
         let permits = Self::default();
         let named = config.bootstrap.iter().chain(&config.relays);
@@ -123,7 +125,7 @@ impl Permits {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// These are dialled by choice.
+    /// Permits addresses that the engine has chosen to dial.
     pub(crate) fn permit<'a>(&self, addresses: impl IntoIterator<Item = &'a Multiaddr>) {
         let mut permitted = self.lock();
         for ip in addresses.into_iter().filter_map(ip_of) {
@@ -131,8 +133,8 @@ impl Permits {
         }
     }
 
-    /// A name of an address stands for another address. Whoever answers for a name may be a stranger: what is around is
-    /// permitted only if the name itself says that it is one of a private network.
+    /// Notes the address that the name in an address resolved to. An attacker may control the answer, so the network
+    /// around it is permitted only if the name itself belongs to a private network.
     pub(crate) fn resolved(&self, address: &Multiaddr, found: &Multiaddr) {
         let (Some(name), Some(ip)) = (name_of(address), ip_of(found)) else {
             return;
@@ -148,7 +150,7 @@ impl Permits {
         }
     }
 
-    /// The user names one more node or relay.
+    /// Adds a node or relay named by the user.
     pub(crate) fn name(&self, address: &Multiaddr) {
         let mut permitted = self.lock();
         if let Some(ip) = ip_of(address) {
@@ -157,8 +159,8 @@ impl Permits {
         permitted.names.extend(name_of(address));
     }
 
-    /// Whether an address may be dialled; one that begins with a name is asked about when it is known what that stands
-    /// for.
+    /// True if an address may be dialled. An address that begins with a name is checked again once the name is
+    /// resolved.
     pub(crate) fn may_dial(&self, address: &Multiaddr) -> bool {
         let Some(ip) = ip_of(address) else {
             return name_of(address).is_some() || is_memory(address);
@@ -172,7 +174,7 @@ impl Permits {
 }
 
 impl Permitted {
-    /// Whoever names an address may name this one.
+    /// True if the address may be dialled whoever named it.
     fn is_open(&self, ip: IpAddr) -> bool {
         let is_inside = |network: &Inside| self.inside.contains(network);
         match dialled_reach(ip) {
@@ -183,7 +185,7 @@ impl Permitted {
         }
     }
 
-    /// A node of the user's is there: what is around it may be dialled.
+    /// Permits the network around a node of the user.
     fn around(&mut self, ip: IpAddr) {
         match dialled_reach(ip) {
             Reach::Public => {}
@@ -198,7 +200,7 @@ impl Permitted {
 
     fn remember(&mut self, ip: IpAddr) {
         let ip = ip.to_canonical();
-        // Those of the internet need no place here.
+        // Public addresses need no permit.
         if dialled_reach(ip) == Reach::Public || !self.one_by_one.insert(ip) {
             return;
         }
@@ -211,7 +213,8 @@ impl Permitted {
     }
 }
 
-/// An address, and whatever it carries, is that of one machine: not nobody's, and not that of many.
+/// True if an address, and any IPv4 address it carries, belongs to a single machine: it is not unspecified, multicast
+/// or broadcast.
 fn is_one_machine(ip: IpAddr) -> bool {
     let ip = ip.to_canonical();
     let carried = match ip {
@@ -222,13 +225,14 @@ fn is_one_machine(ip: IpAddr) -> bool {
     all.all(|ip| no_machine(ip).is_none())
 }
 
-/// A network that has only IPv6 may have a prefix of its own for what is outside of it.
+/// True if the address may be a NAT64 translation: an IPv6-only network may use a private prefix of its own for
+/// addresses outside.
 fn is_translated(ip: IpAddr) -> bool {
     ip.to_canonical().is_ipv6() && dialled_reach(ip) == Reach::Private
 }
 
-/// The name is one of those that only networks of one's own give: without a dot, or under a domain that the internet has
-/// not (RFC 6762, appendix G; RFC 8375; ICANN's `internal`).
+/// True if only private networks define such a name: it has no dot, or is under a domain that does not exist on the
+/// internet (RFC 6762, appendix G; RFC 8375; ICANN's `internal`).
 fn is_name_inside(name: &str) -> bool {
     const OWN: &[&str] = &[
         "corp",
@@ -259,18 +263,18 @@ fn name_of(address: &Multiaddr) -> Option<String> {
     }
 }
 
-/// It leads to nothing but this process.
+/// True for in-process addresses.
 fn is_memory(address: &Multiaddr) -> bool {
     matches!(address.iter().next(), Some(Protocol::Memory(_)))
 }
 
-/// The node is one of those that are built in, and not the user's.
+/// True if the node is a built-in one and not the user's.
 fn is_built_in(node: &Multiaddr) -> bool {
     PUBLIC_BOOTSTRAP.contains(&node.to_string().as_str())
 }
 
-/// The end of a connection, and whether that is one of QUIC, of an address that is one IP address and one port. The
-/// transports below take the last ones that an address has, whatever stands before.
+/// The remote socket address, and whether it is QUIC, of an address with exactly one IP address and one port. The
+/// transports below use the last ones in an address, whatever precedes them.
 pub(super) fn end_of(address: &Multiaddr) -> Option<(SocketAddr, bool)> {
     let ip = ip_of(address)?;
     let mut parts = address.iter().skip(1);
@@ -287,7 +291,8 @@ fn reach_of(address: &Multiaddr) -> Option<Reach> {
     ip_of(address).map(dialled_reach)
 }
 
-/// From how far away an address can be reached at best. Addresses that carry one of IPv4 lead where that one does.
+/// The widest scope from which an address can be reached. An address that carries an IPv4 address has the scope of that
+/// one.
 fn dialled_reach(ip: IpAddr) -> Reach {
     match ip.to_canonical() {
         IpAddr::V4(ip) => Reach::of(ip.into()),
@@ -299,7 +304,7 @@ fn dialled_reach(ip: IpAddr) -> Reach {
     }
 }
 
-/// Connections to addresses that may be dialled.
+/// A transport that dials only permitted addresses.
 pub(crate) struct Gated<T> {
     inner: T,
     permits: Permits,
@@ -408,7 +413,7 @@ mod tests {
         "/ip6/64:ff9b::224.0.0.1/tcp/1",
     ];
 
-    /// `AutoNAT`'s server, Kademlia and hole punching dialled whatever a stranger named.
+    /// Regression: `AutoNAT`'s server, Kademlia and hole punching dialled any address that a remote peer named.
     #[test]
     fn strangers_name_no_addresses_of_private_networks() {
         let permits = permits(&[PUBLIC_BOOTSTRAP[0], "/ip4/8.8.4.4/tcp/4001"]);
@@ -424,7 +429,7 @@ mod tests {
         assert!(!permits.may_dial(&at("/ip4/0.0.0.0/tcp/1")));
     }
 
-    /// libp2p's TCP takes an address from its end.
+    /// libp2p's TCP transport parses an address from its end.
     #[test]
     fn what_stands_before_an_address_does_not_hide_it() {
         for plain in INSIDE.iter().chain(OUTSIDE) {
@@ -444,7 +449,7 @@ mod tests {
         assert!(!permits.may_dial(&at("/tcp/1/ip4/127.0.0.1/tcp/22")));
     }
 
-    /// One node in one private network opened all of them, and the metadata services of clouds.
+    /// Regression: one node in one private network permitted all of them, and the metadata services of clouds.
     #[test]
     fn whose_own_nodes_are_in_a_private_network_is_told_addresses_there_and_nowhere_else() {
         let inside = permits(&["/ip4/10.1.2.3/tcp/4001"]);
@@ -461,7 +466,7 @@ mod tests {
         assert!(!others.any(|address| here.may_dial(&at(address))));
     }
 
-    /// A stranger's name server answers with whatever it likes, and each time with something else.
+    /// An attacker's name server can return any address, and a different one each time.
     #[test]
     fn a_name_leads_into_a_private_network_only_if_the_user_has_named_it() {
         let permits = permits(&["/dns4/Nas.lan/tcp/4001", "/dns4/relay.example/tcp/4001"]);
@@ -476,7 +481,7 @@ mod tests {
         );
     }
 
-    /// One answer of a name server opened this machine and all networks around it to everybody.
+    /// Regression: one answer of a name server permitted this machine and all networks around it to everyone.
     #[test]
     fn a_name_of_the_internet_leads_inside_and_nothing_around_it_does() {
         let permits = permits(&["/dns4/relay.example/tcp/4001", PUBLIC_BOOTSTRAP[0]]);

@@ -1,22 +1,22 @@
-//! The first moments: dials wait until it is known what is listened on.
+//! Startup: dials wait until the listen addresses are known.
 //!
-//! TCP and QUIC dial from the listening port once they know the addresses that are listened on, which they learn a moment
-//! after they were told to listen. Who dials before that dials from a port of its own, and what others then see of it is
-//! no address that holes can be punched to.
+//! TCP and QUIC dial from the listening port once they know the listen addresses, which happens shortly after they were
+//! told to listen. A dial before that uses another port, and the address that remote nodes then observe is useless for
+//! hole punching.
 
 use std::time::Duration;
 
 use libp2p::swarm::dial_opts::DialOpts;
 use tokio::time::Instant;
 
-/// How long the first address is waited for.
+/// Timeout for the first listen address.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How long the next one is, after that: they come together.
+/// How long to wait for further addresses after the first: they arrive together.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Dials that wait; one more does not.
+/// Maximum number of delayed dials. Further dials start at once.
 const MAX_HELD: usize = 256;
 
-/// Dials from before the addresses were known.
+/// Dials delayed until the listen addresses are known.
 #[derive(Debug)]
 pub(crate) struct Outset {
     until: Option<Instant>,
@@ -24,7 +24,7 @@ pub(crate) struct Outset {
 }
 
 impl Outset {
-    /// `listens`: there is something to wait for.
+    /// `listens`: true if there are listen addresses to wait for.
     pub(crate) fn new(listens: bool, now: Instant) -> Self {
         Self {
             until: listens.then_some(now + PATIENCE),
@@ -32,14 +32,14 @@ impl Outset {
         }
     }
 
-    /// An address is listened on.
+    /// A listen address has become known.
     pub(crate) fn listening(&mut self, now: Instant) {
         if let Some(until) = &mut self.until {
             *until = (*until).min(now + SETTLE);
         }
     }
 
-    /// Keeps a dial for later, or gives it back to be begun now.
+    /// Delays a dial, or returns it to be started now.
     pub(crate) fn hold(&mut self, dial: DialOpts) -> Option<DialOpts> {
         if self.until.is_none() || self.held.len() >= MAX_HELD {
             return Some(dial);
@@ -48,12 +48,12 @@ impl Outset {
         None
     }
 
-    /// When [`over`](Self::over) has something to give.
+    /// When [`over`](Self::over) has dials to return.
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         self.until
     }
 
-    /// What was kept, if the wait is over.
+    /// Returns the delayed dials if the wait is over.
     pub(crate) fn over(&mut self, now: Instant) -> Vec<DialOpts> {
         match self.until.take_if(|until| *until <= now) {
             Some(_) => std::mem::take(&mut self.held),

@@ -1,7 +1,7 @@
-//! Ports that the router is asked for, by PCP, NAT-PMP or `UPnP`: one for TCP and one for QUIC, of those that are
-//! listened on over IPv4. What is spoken with the router is left to the `portmapper` crate, and so is renewing in time.
+//! Port mappings requested from the router by PCP, NAT-PMP or `UPnP`: one for TCP and one for QUIC, for the ports
+//! listened on over IPv4. The `portmapper` crate implements the protocols and the renewal.
 //!
-//! Everything that a router says is a claim. Only what can be an address of the public internet is passed on.
+//! A router's answers are not trusted: only addresses that can belong to the public internet are passed on.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::num::NonZeroU16;
@@ -21,49 +21,49 @@ use tokio::time::{sleep, timeout};
 use super::Libp2pTransport;
 use super::state::PortMapping;
 
-/// How long to wait before a router that gave no port is asked again; twice as long each time.
+/// Pause before a router that gave no port is asked again; doubled each time.
 const AGAIN: Duration = Duration::from_secs(30);
-/// The longest such wait.
+/// Maximum length of that pause.
 const AGAIN_AT_MOST: Duration = Duration::from_mins(15);
-/// How long giving a port back may take; the router forgets it by itself otherwise, some hours later.
+/// Timeout for giving a port back. Otherwise the router drops the mapping by itself some hours later.
 const GIVING_BACK: Duration = Duration::from_secs(1);
 
-/// What the port is for.
+/// The transport that a port serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Tcp,
     Quic,
 }
 
-/// What is known of the router.
+/// State of a port mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
-    /// Nothing yet, or that it is there and has given no port.
+    /// No answer yet, or the router is there and has given no port.
     Asked,
-    /// Nobody speaks any of the protocols.
+    /// No router supports any of the protocols.
     NoRouter,
-    /// This is forwarded.
+    /// The router forwards this address.
     Forwards(SocketAddrV4),
 }
 
-/// An address has come, gone or been replaced.
+/// An external address has been added, removed or replaced.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Change {
     gone: Option<Multiaddr>,
     new: Option<Multiaddr>,
 }
 
-/// The ports, and those that are being given back.
+/// The mapped ports, and those being given back.
 pub(super) struct Ports {
     asks: bool,
     held: Vec<Port>,
     giving_back: FuturesUnordered<BoxFuture<'static, ()>>,
 }
 
-/// One port.
+/// One mapped port.
 struct Port {
     kind: Kind,
-    /// The number that it has on this machine.
+    /// The port number on this machine.
     inside: NonZeroU16,
     client: Client,
     answers: BoxStream<'static, Answer>,
@@ -71,7 +71,7 @@ struct Port {
 }
 
 impl Ports {
-    /// Nothing is asked for unless `asks`.
+    /// Requests ports only if `asks` is true.
     pub(super) fn new(asks: bool) -> Self {
         Self {
             asks,
@@ -80,7 +80,7 @@ impl Ports {
         }
     }
 
-    /// An address is listened on, or not any more. Returns an address that can't be counted on from now.
+    /// Handles a new (`new`) or removed listen address. Returns an external address that is no longer valid.
     pub(super) fn listening(&mut self, address: &Multiaddr, new: bool) -> Option<Multiaddr> {
         let (kind, port) = inside(address).filter(|_| self.asks)?;
         let mut ports = self.held.iter_mut();
@@ -90,7 +90,7 @@ impl Ports {
             }
             return None;
         };
-        // This machine has moved, it may be to another router.
+        // The machine may have moved to another router.
         let moved = !new || held.last == Answer::NoRouter;
         if held.inside != port || !moved {
             return None;
@@ -100,7 +100,7 @@ impl Ports {
         gone
     }
 
-    /// The next change; also wakes up for ports that are being given back.
+    /// Returns the next change. Also polls ports that are being given back.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Change> {
         for port in &mut self.held {
             if let Poll::Ready(Some(answer)) = port.answers.poll_next_unpin(cx) {
@@ -120,7 +120,7 @@ impl Ports {
         }
     }
 
-    /// Gives all ports back and asks for none any more.
+    /// Gives all ports back and requests no more.
     pub(super) fn end(&mut self) {
         self.asks = false;
         for port in self.held.drain(..) {
@@ -130,23 +130,23 @@ impl Ports {
         }
     }
 
-    /// Nothing is being given back, or not any more.
+    /// True if no port is being given back.
     pub(super) fn are_given_back(&self) -> bool {
         self.giving_back.is_empty()
     }
 
-    /// The router forwards a port to this peer.
+    /// True if the router forwards a port to this peer.
     pub(super) fn any(&self) -> bool {
         self.held.iter().any(|port| port.external().is_some())
     }
 
-    /// The router forwards this address to this peer.
+    /// True if the router forwards this address to this peer.
     pub(super) fn forward(&self, address: &Multiaddr) -> bool {
         let mut ports = self.held.iter();
         ports.any(|port| port.external().as_ref() == Some(address))
     }
 
-    /// What came of asking.
+    /// The overall state of the port mappings.
     pub(super) fn state(&self) -> PortMapping {
         if !self.asks {
             return PortMapping::Off;
@@ -168,7 +168,8 @@ impl Ports {
 }
 
 impl Port {
-    /// Asks once what `before` has is given back: two that hold the same port would take it from each other.
+    /// Requests the port once `before` has given back its own: two clients with the same port would take it from each
+    /// other.
     fn new(kind: Kind, port: NonZeroU16, before: Option<Client>) -> Self {
         let client = Client::new(Config {
             protocol: match kind {
@@ -197,7 +198,7 @@ impl Port {
         }
     }
 
-    /// Where others reach the port, if anybody can.
+    /// The public address of the port, if it is reachable.
     fn external(&self) -> Option<Multiaddr> {
         let Answer::Forwards(external) = self.last else {
             return None;
@@ -212,7 +213,7 @@ impl Port {
     }
 }
 
-/// The talk with the router about one port.
+/// The exchange with the router about one port.
 struct Asking {
     client: Client,
     external: watch::Receiver<Option<SocketAddrV4>>,
@@ -223,7 +224,7 @@ struct Asking {
 }
 
 impl Asking {
-    /// What comes next of it. `None` if nothing ever will.
+    /// Returns the next answer, or `None` if there will be no more.
     async fn answer(&mut self) -> Option<Answer> {
         if let Some(before) = self.before.take() {
             give_back(before).await;
@@ -231,7 +232,7 @@ impl Asking {
         if !std::mem::replace(&mut self.asked, true) {
             return Some(self.ask().await);
         }
-        // portmapper renews what it has, and tries only once to get what it has not.
+        // portmapper renews a mapping it has, but tries only once to get a missing one.
         let missing = self.external.borrow().is_none();
         tokio::select! {
             changed = self.external.changed() => {
@@ -252,8 +253,8 @@ impl Asking {
         }
     }
 
-    /// Finds out what the router speaks, and asks for the port in the best of those. Without the first, portmapper would
-    /// try `UPnP` alone.
+    /// Probes which protocols the router supports, and requests the port with the best of them. Without the probe,
+    /// portmapper would try `UPnP` only.
     async fn ask(&mut self) -> Answer {
         match self.client.probe().await {
             Ok(Ok(spoken)) if spoken.upnp || spoken.pcp || spoken.nat_pmp => {
@@ -265,14 +266,14 @@ impl Asking {
     }
 }
 
-/// Ends a mapping. (Of those made over NAT-PMP, portmapper 0.20 ends only UDP ones; the others run out by themselves.)
+/// Ends a mapping. (Of NAT-PMP mappings, portmapper 0.20 ends only those for UDP; the others expire.)
 async fn give_back(client: Client) {
     client.deactivate();
-    // portmapper does not tell when that is done; but it takes what it is told in order, and this one has an answer.
+    // portmapper does not report completion, but it handles requests in order, and this one is answered.
     let _ = timeout(GIVING_BACK, client.probe()).await;
 }
 
-/// The port that is listened on, if a router may stand before it.
+/// The kind and port of a listen address, if a router may be in front of it.
 fn inside(address: &Multiaddr) -> Option<(Kind, NonZeroU16)> {
     let mut parts = address.iter();
     let Some(Protocol::Ip4(ip)) = parts.next() else {
@@ -287,7 +288,7 @@ fn inside(address: &Multiaddr) -> Option<(Kind, NonZeroU16)> {
     (!ip.is_loopback() && !is_global(ip)).then_some((found.0, port))
 }
 
-/// Whether an address can be one of the public internet (the IANA registry of special-purpose IPv4 addresses).
+/// True if an address can be on the public internet (the IANA registry of special-purpose IPv4 addresses).
 pub(super) fn is_global(ip: Ipv4Addr) -> bool {
     let [first, ..] = ip.octets();
     let is_special = first == 0 || first >= 224 || ip.is_documentation();
@@ -295,7 +296,7 @@ pub(super) fn is_global(ip: Ipv4Addr) -> bool {
 }
 
 impl Libp2pTransport {
-    /// Does what the router's next answer asks for; whether there was one.
+    /// Applies the next change of the port mappings. Returns true if there was one.
     pub(super) fn poll_ports(&mut self, cx: &mut Context<'_>) -> bool {
         let Poll::Ready(Change { gone, new }) = self.ports.poll(cx) else {
             return false;
@@ -310,7 +311,7 @@ impl Libp2pTransport {
         true
     }
 
-    /// The router does not forward this any more.
+    /// Removes an external address that the router no longer forwards.
     pub(super) fn not_forwarded(&mut self, address: Option<Multiaddr>) {
         if let Some(address) = address {
             self.swarm.remove_external_address(&address);
@@ -338,7 +339,7 @@ mod tests {
         parsed.collect()
     }
 
-    /// All that is ready: what came and what went.
+    /// Polls until nothing is ready and returns the addresses added and removed.
     fn changes(ports: &mut Ports) -> (Vec<Multiaddr>, Vec<Multiaddr>) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let (mut came, mut went) = (Vec::new(), Vec::new());

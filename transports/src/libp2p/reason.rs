@@ -1,4 +1,4 @@
-//! Why something failed, in a few words for people. libp2p's own messages name addresses and layers.
+//! Short reasons for failures, for the user. libp2p's own messages name addresses and layers.
 
 use std::error::Error;
 use std::io;
@@ -9,13 +9,13 @@ use libp2p::swarm::{ConnectionError, DialError};
 
 use super::names::NameError;
 
-/// Why an address could not be connected to; what says more of the other side comes first.
+/// Why a connection to an address failed. Ordered: reasons that reveal more about the other side come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum Reason {
-    /// A web server, or something on the way that answers like one.
+    /// The answer came from a web server, or from a middlebox that answers like one.
     #[error("HTTP was answered there, not libp2p")]
     Http,
-    /// Something that does not speak libp2p.
+    /// Something answered that does not speak libp2p.
     #[error("something was answered there that is not libp2p")]
     Foreign,
     /// No common multiplexer.
@@ -24,59 +24,60 @@ pub enum Reason {
     /// No common security protocol.
     #[error("it speaks no security protocol that is known here (TLS 1.3, Noise)")]
     NoSecurity,
-    /// Its public key can't be read.
+    /// The peer's public key can't be read.
     #[error("its identity is of a kind that is not known here")]
     UnknownKey,
-    /// The handshake failed, by an error without a name of its own.
+    /// The handshake failed with an error that has no reason of its own.
     #[error("no secure connection could be agreed on")]
     Insecure,
-    /// It knows nobody by that identity.
+    /// The relay has no reservation of the peer, or can't connect to it.
     #[error("the other side is not reachable through the relay")]
     UnknownThere,
-    /// The relay lets no more through.
+    /// The relay has no capacity left.
     #[error("the relay has no room")]
     Full,
-    /// The way to the relay failed.
+    /// The relay could not be reached.
     #[error("the relay could not be reached")]
     NoRelay,
-    /// The connection stood, and was closed during the handshake.
+    /// The connection was established, and closed during the handshake.
     #[error("the other side closed the connection")]
     Closed,
-    /// The connection stands, and nothing comes on it.
+    /// The connection was established, but nothing was received on it.
     #[error("it takes the connection and then says nothing")]
     Silent,
-    /// Nothing listens there, or a firewall says so.
+    /// Nothing listens at the address, or a firewall rejected the connection.
     #[error("connection refused")]
     Refused,
-    /// Nothing came back.
+    /// No answer arrived.
     #[error("timed out")]
     TimedOut,
-    /// There is no way there.
+    /// There is no route to the address.
     #[error("the network is unreachable from here")]
     Unreachable,
-    /// It is in a private network, and nobody has named it who may.
+    /// The address is in a private network, and was not named by anyone who may name such addresses.
     #[error("the address is in a private network, and a stranger has named it")]
     Forbidden,
-    /// A transport that this program does not have, or that is turned off.
+    /// The transport is not implemented or is turned off.
     #[error("the address is not supported")]
     Unsupported,
-    /// A name in the address has no records, or nobody says which.
+    /// A name in the address has no records, or its lookup failed.
     #[error("a name could not be resolved")]
     Unnamed,
 }
 
-/// A reason that is found as the cause of the errors around it: `Either` shows the causes of what it holds, and not that.
+/// A reason as the cause of an error, so that it is found in the chain of causes: `Either` exposes the causes of the
+/// error it contains, but not that error.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Caused(#[source] Reason);
 
 impl Reason {
-    /// Whether something came back from there, whatever it was.
+    /// True if the other side has answered in any way.
     pub fn has_answered(self) -> bool {
         self < Self::Refused
     }
 
-    /// Looks through an error and its causes for something that has a plain name.
+    /// Searches an error and its causes for a known reason.
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Self {
         let mut text = String::new();
         let mut cause = Some(error);
@@ -87,11 +88,11 @@ impl Reason {
             text.push_str(&error.to_string().to_lowercase());
             cause = error.source();
         }
-        // Some layers of libp2p hide the error below behind its text.
+        // Some layers of libp2p keep only the text of the error below.
         of_text(&text)
     }
 
-    /// As [`of`](Self::of), if it found anything.
+    /// Same as [`of`](Self::of), but `None` if no reason is known.
     fn found(error: &(dyn Error + 'static)) -> Option<Self> {
         Some(Self::of(error)).filter(|reason| *reason != Self::Insecure)
     }
@@ -103,7 +104,7 @@ impl From<Reason> for Caused {
     }
 }
 
-/// Of a transport that hides its errors.
+/// For transports that hide their errors.
 impl From<io::Error> for Caused {
     fn from(error: io::Error) -> Self {
         Self(Reason::of(&error))
@@ -115,7 +116,7 @@ fn of_type(error: &(dyn Error + 'static)) -> Option<Reason> {
         return Some(*reason);
     }
     if let Some(error) = error.downcast_ref::<io::Error>() {
-        // What an I/O error holds is not among its causes.
+        // The error inside an I/O error is not among its causes.
         let held = error.get_ref().and_then(|held| Reason::found(held));
         return held.or_else(|| of_kind(error.kind()));
     }
@@ -129,7 +130,7 @@ fn of_type(error: &(dyn Error + 'static)) -> Option<Reason> {
     }
 }
 
-/// An address with a name in it stands for several; the one that got furthest tells most.
+/// A name can resolve to several addresses: the reason that reveals most is returned.
 fn of_names(error: &NameError) -> Option<Reason> {
     match error {
         NameError::Dial(error) => Some(Reason::of(&**error)),
@@ -160,7 +161,7 @@ fn of_text(text: &str) -> Reason {
         ("no reservation for", Reason::UnknownThere),
         ("failed to connect to destination", Reason::UnknownThere),
         ("relay could not be reached", Reason::NoRelay),
-        // Of the layer around securing and multiplexing; that connections time out is told apart before.
+        // From the timeout around securing and multiplexing; connect timeouts are recognized before.
         ("timeout has been reached", Reason::Silent),
         ("unsupported resolved address", Reason::Unsupported),
         ("no records found", Reason::Unnamed),
@@ -182,16 +183,16 @@ fn of_text(text: &str) -> Reason {
     found.map_or(Reason::Insecure, |(_, reason)| *reason)
 }
 
-/// Why one address of a dial of the swarm failed.
+/// Why one address of a swarm dial failed.
 pub(crate) fn of_address(error: &TransportError<io::Error>) -> Reason {
     match error {
         TransportError::MultiaddrNotSupported(_) => Reason::Unsupported,
-        // It holds a `Reason`, as the stack made it.
+        // Contains a `Reason`, as built by the stack.
         TransportError::Other(error) => Reason::of(error),
     }
 }
 
-/// Why a dial of the swarm failed: one reason an address, or one for all.
+/// Why a swarm dial failed: one reason per address, or one for all.
 pub(crate) fn of_dial(error: &DialError) -> Vec<String> {
     match error {
         DialError::LocalPeerId { .. } => vec!["the address is this peer's own".into()],
@@ -208,19 +209,19 @@ pub(crate) fn of_dial(error: &DialError) -> Vec<String> {
     }
 }
 
-/// Why a connection ended that did not end properly, where that has a name.
+/// Why a connection was lost, if the reason is known. `None` for a proper close.
 pub(crate) fn of_loss(cause: Option<&ConnectionError>) -> Option<Reason> {
     let Some(ConnectionError::IO(error)) = cause else {
         return None;
     };
-    // A single multiplexer is spoken before the other side has agreed to it.
+    // With a single multiplexer, this side uses it before the other side has agreed, so a refusal shows up only here.
     match Reason::found(error)? {
         Reason::NoSecurity => Some(Reason::NoMuxer),
         reason => Some(reason),
     }
 }
 
-/// Why a connection ended; `None` is a proper close.
+/// Why a connection ended. `cause` is `None` for a proper close.
 pub(crate) fn of_close(cause: Option<&ConnectionError>) -> String {
     match cause {
         None => "the connection was closed".into(),
@@ -232,7 +233,7 @@ pub(crate) fn of_close(cause: Option<&ConnectionError>) -> String {
     }
 }
 
-/// One sentence for everything that went wrong in a dial, each thing once.
+/// Summarizes all failures of a dial in one sentence, without repetitions.
 pub(crate) fn summary(reasons: &[String]) -> String {
     let mut distinct: Vec<&str> = Vec::new();
     for reason in reasons {

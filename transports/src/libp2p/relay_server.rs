@@ -1,4 +1,4 @@
-//! Relaying for others, within quotas of which one address can have no more than a part.
+//! Relaying for others, within quotas, of which one address can use only a part.
 
 use std::collections::HashSet;
 use std::num::NonZeroU32;
@@ -19,24 +19,24 @@ use libp2p::swarm::{
 
 use super::config::RelayQuotas;
 
-/// Reservations that one peer may make in a row, and all of one IP address together; they are renewed twice an hour.
+/// Maximum burst of reservations of one peer, and of one IP address. Reservations are renewed twice an hour.
 const RESERVATIONS_OF_A_PEER: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 const RESERVATIONS_OF_AN_IP: NonZeroU32 = NonZeroU32::MIN.saturating_add(255);
 
-/// So many peers of one IP address count as one in what they may open.
+/// The circuit rate limit of one IP address is this many times that of one peer.
 const FOUR: NonZeroU32 = NonZeroU32::MIN.saturating_add(3);
 
-/// A circuit that does not stand after that long never will: libp2p waits a minute for the other side.
+/// A circuit not established after this time is forgotten: libp2p waits one minute for the other side.
 const OPENING: Duration = Duration::from_secs(90);
 
-/// The relay of a peer that serves others.
+/// The relay server.
 pub(crate) struct Behaviour {
     relay: relay::Behaviour,
     places: Arc<Mutex<Places>>,
 }
 
 impl Behaviour {
-    /// It relays nothing until it is told to serve.
+    /// Relays nothing until [`serve`](Self::serve) is called.
     pub(crate) fn new(peer: PeerId, quotas: &RelayQuotas) -> Self {
         let places = Arc::new(Mutex::new(Places::new(quotas)));
         let mut relay = relay::Behaviour::new(peer, config(quotas, &places));
@@ -44,7 +44,7 @@ impl Behaviour {
         Self { relay, places }
     }
 
-    /// Begins or ends to relay.
+    /// Starts or stops relaying.
     pub(crate) fn serve(&mut self, serve: bool) {
         let status = if serve {
             relay::Status::Enable
@@ -55,7 +55,7 @@ impl Behaviour {
     }
 }
 
-/// Quotas, and limits on how often one peer or address may ask.
+/// The quotas, and rate limits per peer and per address.
 fn config(quotas: &RelayQuotas, places: &Arc<Mutex<Places>>) -> relay::Config {
     let circuits = if quotas.circuits_per_peer == 0 {
         0
@@ -65,16 +65,18 @@ fn config(quotas: &RelayQuotas, places: &Arc<Mutex<Places>>) -> relay::Config {
     let config = relay::Config {
         max_reservations: quotas.reservations,
         max_circuits: circuits,
-        // libp2p refuses only what exceeds this by more than one.
+        // libp2p allows one circuit more than this.
         max_circuits_per_peer: quotas.circuits_per_peer.saturating_sub(1),
         max_circuit_bytes: quotas.bytes_per_circuit,
-        // The protocol has 32 bits for the seconds.
+        // The protocol encodes the seconds in 32 bits.
         max_circuit_duration: quotas
             .circuit_duration
             .min(Duration::from_secs(u32::MAX.into())),
-        // The stock ones let one circuit through in two minutes after the first thirty: too few for who has to go on.
+        // The default limiters allow one circuit per two minutes after the first thirty: too few for a peer that has to
+        // reconnect.
         circuit_src_rate_limiters: Vec::new(),
-        // And one reservation a minute after the first sixty of an IP address: a carrier's NAT has thousands behind it.
+        // The default limiters allow an IP address one reservation per minute after the first sixty: a carrier's NAT
+        // has thousands of peers behind it.
         reservation_rate_limiters: Vec::new(),
         ..relay::Config::default()
     };
@@ -85,7 +87,7 @@ fn config(quotas: &RelayQuotas, places: &Arc<Mutex<Places>>) -> relay::Config {
     let mut config = config
         .circuit_src_per_peer(in_a_row, interval)
         .circuit_src_per_ip(in_a_row.saturating_mul(FOUR), interval / 4);
-    // Last, because they are asked in turn until one refuses, and these note what they let through.
+    // Added last: limiters are called in order until one refuses, and these record what they allow.
     let noted = Arc::clone(places);
     config.reservation_rate_limiters.push(Box::new(
         move |peer: PeerId, remote: &Multiaddr, _: Instant| lock(&noted).reserve(peer, remote),
@@ -101,18 +103,18 @@ fn lock(places: &Mutex<Places>) -> MutexGuard<'_, Places> {
     places.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Which connections have a reservation here, and which circuits there are.
+/// Connections with a reservation here, and circuits.
 #[derive(Debug)]
 struct Places {
-    /// Reservations of one address: a quarter of all.
+    /// Maximum number of reservations of one address: a quarter of all.
     reservations_of_one: usize,
-    /// Circuits that one address has opened: three eighths of all, and as many as one peer may have.
+    /// Maximum number of circuits opened by one address: three eighths of all, but at least the quota of one peer.
     circuits_of_one: usize,
     reserved: HashSet<(PeerId, Multiaddr)>,
     circuits: Vec<Circuit>,
 }
 
-/// A circuit, by the connection of the peer that asked for it.
+/// A circuit, identified by the connection of the peer that requested it.
 #[derive(Debug)]
 struct Circuit {
     source: PeerId,
@@ -133,7 +135,7 @@ impl Places {
         }
     }
 
-    /// Takes a place for a reservation, or keeps the one that this connection has; false: there is none.
+    /// Records a reservation; an existing one of this connection is kept. Returns false if the address has too many.
     fn reserve(&mut self, peer: PeerId, remote: &Multiaddr) -> bool {
         let place = (peer, remote.clone());
         let reserved = self.reserved.iter().map(|(_, remote)| remote);
@@ -147,7 +149,7 @@ impl Places {
         true
     }
 
-    /// Takes a place for a circuit; false: there is none.
+    /// Records a circuit. Returns false if the address has too many.
     fn open(&mut self, source: PeerId, remote: &Multiaddr, now: Instant) -> bool {
         self.circuits
             .retain(|circuit| circuit.stands || circuit.asked + OPENING > now);
@@ -176,7 +178,7 @@ impl Places {
                     circuit.stands = true;
                 }
             }
-            // Nothing was noted of what a limit has refused.
+            // A circuit refused by a limit was not recorded.
             relay::Event::CircuitReqDenied {
                 status: StatusCode::ResourceLimitExceeded,
                 ..
@@ -187,7 +189,7 @@ impl Places {
         }
     }
 
-    /// One circuit of this peer is over, which stood or did not yet.
+    /// Removes one circuit of this peer; `stood` selects an established or a pending one.
     fn ended(&mut self, source: &PeerId, stood: bool) {
         let mut circuits = self.circuits.iter();
         let of = |it: &Circuit| it.source == *source && it.stands == stood;
@@ -196,7 +198,8 @@ impl Places {
         }
     }
 
-    /// A connection is closed. Of circuits that stood on it each is told to be over by itself.
+    /// Removes the reservation and the pending circuits of a closed connection. Each established circuit gets a closing
+    /// event of its own.
     fn closed(&mut self, peer: &PeerId, remote: &Multiaddr) {
         self.reserved.remove(&(*peer, remote.clone()));
         self.circuits
@@ -204,7 +207,7 @@ impl Places {
     }
 }
 
-/// Beside those who have a place already, there is one for somebody from here.
+/// True if one more entry of this address is allowed in addition to `taken`.
 fn has_room_for<'a>(
     remote: &Multiaddr,
     taken: impl Iterator<Item = &'a Multiaddr>,
@@ -324,7 +327,7 @@ mod tests {
             dst_peer_id: other,
         };
         places.on_event(&accepted);
-        // What a limit refuses had no place, and gives none back.
+        // A circuit refused by a limit was not recorded, so nothing is removed.
         places.on_event(&relay::Event::CircuitReqDenied {
             src_peer_id: one,
             dst_peer_id: other,
@@ -337,7 +340,7 @@ mod tests {
             status: StatusCode::NoReservation,
         });
         assert!(places.open(one, &at(1, 1), now));
-        // What stands stays; what never comes to stand is forgotten.
+        // Established circuits stay; those never established are forgotten.
         let later = now + OPENING;
         let opened: Vec<_> = (0..4).map(|_| places.open(one, &at(1, 1), later)).collect();
         assert_eq!(opened, [true, true, true, false]);

@@ -1,4 +1,4 @@
-//! Being reachable through relays, and getting to know those that lead to others.
+//! Being reachable through relays, and approaching relays on the way to other peers.
 
 use libp2p::core::transport::ListenerId;
 use libp2p::multiaddr::Protocol;
@@ -15,10 +15,10 @@ use super::reservations::Step;
 use handover_core::dial::{by_relay, is_relayed};
 
 impl Libp2pTransport {
-    /// Reserves and gives up what is due; whether anything was.
+    /// Makes and gives up reservations as due. Returns true if there was anything to do.
     pub(super) fn keep_reservations(&mut self, now: Instant) -> bool {
         let announces = self.dht.as_ref().is_some_and(super::Dht::announces);
-        // Whoever names a relay wants to be reachable there, whatever else leads here.
+        // A user who names a relay wants to be reachable there, even if there are other paths to this peer.
         let needed = self.setting.relays_named || (announces && !self.needs_no_relay());
         self.reservations.set_needed(needed);
         let steps = self.reservations.wake(now);
@@ -35,12 +35,12 @@ impl Libp2pTransport {
         any
     }
 
-    /// Everybody can reach this peer without a relay, as far as can be told.
+    /// True if, as far as is known, every peer can reach this one without a relay.
     fn needs_no_relay(&self) -> bool {
         if !self.setting.asks {
             return self.is_public();
         }
-        // Who has IPv4 alone can't come over IPv6, nor the other way round.
+        // A peer with only IPv4 can't connect over IPv6, nor the other way round.
         let over = |ipv6| {
             let mut external = self.swarm.external_addresses();
             external.any(|address| !is_relayed(address) && is_ipv6(address) == ipv6)
@@ -48,7 +48,7 @@ impl Libp2pTransport {
         over(false) && over(true) && (self.ports.any() || self.strangers.came())
     }
 
-    /// Somebody can reach this peer without a relay.
+    /// True if some peers can reach this one without a relay.
     pub(super) fn is_public(&self) -> bool {
         let mut external = self.swarm.external_addresses();
         external.any(|address| !is_relayed(address))
@@ -64,7 +64,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// What can be known of this relay is known.
+    /// Continues dials and reservations that waited for this relay to be approached.
     pub(super) fn relay_known(&mut self, relay: PeerId, now: Instant) {
         let steps = self.dials.approached(relay, now);
         self.perform(steps);
@@ -73,7 +73,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// A dial of a relay has come to an end, good or bad.
+    /// A dial of a relay has finished, successfully (`good`) or not.
     pub(super) fn settled(&mut self, connection: ConnectionId, good: bool) {
         let now = Instant::now();
         if let Some(relay) = self.approaches.settled(connection, good, now) {
@@ -81,13 +81,13 @@ impl Libp2pTransport {
         }
     }
 
-    /// Asks for the reservation. It is renewed for as long as the listener lives.
+    /// Requests a reservation, which is renewed as long as the listener exists.
     fn listen_at(&mut self, relay: PeerId, addresses: &[Multiaddr], now: Instant) {
         let standing = self.connections.0.values();
         let dialled = standing
             .filter(|carrier| carrier.peer == relay && carrier.dialled && !carrier.is_relayed())
             .map(|carrier| &carrier.remote);
-        // What others are told should mean something to them without looking names up.
+        // Prefer addresses without names: other peers should not have to resolve them.
         let ways: Vec<&Multiaddr> = dialled.chain(addresses).collect();
         let way = ways.iter().find(|way| !is_named(way)).or(ways.first());
         let Some(way) = way else {
@@ -108,12 +108,12 @@ impl Libp2pTransport {
         }
     }
 
-    /// A listener is gone: whether it was at a relay.
+    /// Handles a closed listener. Returns true if it was at a relay.
     pub(super) fn on_relay_gone(&mut self, listener: ListenerId) -> bool {
         let Some(relay) = self.relayed.remove(&listener) else {
             return false;
         };
-        // One that was asked for again has another listener.
+        // If the relay was asked again, it has another listener.
         if !self.relayed.values().any(|other| *other == relay) {
             tracing::debug!(%relay, "a relay is lost");
             self.reservations.failed(relay, Instant::now());
@@ -121,8 +121,8 @@ impl Libp2pTransport {
         true
     }
 
-    /// Ends a reservation: nobody comes by it any more from now on, and the connections that it lives on are closed when
-    /// nothing goes through them. (Most relays forget it then; there is no message to give it back.)
+    /// Ends a reservation: no more connections are accepted through this relay, and the connections to it are closed
+    /// once they carry no circuits. (Most relays then drop the reservation; the protocol has no message to return it.)
     pub(super) fn let_go(&mut self, relay: PeerId) {
         let at_relay = self.relayed.iter().filter(|(_, at)| **at == relay);
         for listener in at_relay.map(|(listener, _)| *listener).collect::<Vec<_>>() {
@@ -160,7 +160,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// For the next run.
+    /// Stores the current relays for the next run.
     fn remember_relays(&mut self) {
         let held: Vec<_> = self.reservations.held().collect();
         let relays = held.into_iter().map(|(relay, _)| {
@@ -180,7 +180,7 @@ impl Libp2pTransport {
             relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
                 self.seen.reserved(*src_peer_id);
             }
-            // Told for every connection that closes, also for those without a reservation.
+            // libp2p reports this for every closed connection, even one without a reservation.
             relay::Event::ReservationClosed { src_peer_id } if direct(src_peer_id) => {}
             relay::Event::ReservationClosed { src_peer_id }
             | relay::Event::ReservationTimedOut { src_peer_id } => {
@@ -192,7 +192,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// Gets to know the relays that these addresses lead through.
+    /// Approaches the relays in these addresses.
     pub(super) fn approach_relays_of(&mut self, addresses: &[Multiaddr], now: Instant) {
         for (relay, circuits) in by_relay(addresses.to_vec()) {
             let ways: Vec<_> = circuits.iter().map(way_to_relay).collect();
@@ -200,8 +200,8 @@ impl Libp2pTransport {
         }
     }
 
-    /// Dials a relay over TCP and over QUIC, each over IPv4 and IPv6, from the listening port, unless that was done;
-    /// whether to wait for it.
+    /// Dials a relay over TCP and QUIC, and over IPv4 and IPv6 each, from the listening port, unless such a connection
+    /// exists. Returns true if the caller should wait for the dials.
     fn approach(&mut self, relay: PeerId, addresses: &[Multiaddr], now: Instant) -> bool {
         if !self.setting.punch {
             return false;
@@ -243,13 +243,13 @@ impl Libp2pTransport {
     }
 }
 
-/// The address is, or is resolved to, one of IPv6.
+/// True if the address is, or resolves to, an IPv6 address.
 fn is_ipv6(address: &Multiaddr) -> bool {
     let host = address.iter().next();
     matches!(host, Some(Protocol::Ip6(_) | Protocol::Dns6(_)))
 }
 
-/// The address has a name in it that has to be resolved.
+/// True if the address contains a name to resolve.
 fn is_named(address: &Multiaddr) -> bool {
     address.iter().any(|part| {
         matches!(

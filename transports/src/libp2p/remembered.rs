@@ -1,5 +1,5 @@
-//! At which relays this device is reachable, run after run: relays keep a place for a peer that has left, some of them
-//! for hours, and who starts again should take up its own and not one more at another relay.
+//! The relays with reservations, kept across runs. Relays keep the reservation of a peer that has left, some of them
+//! for hours, so a restarted peer should take up its own instead of making another at a different relay.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -9,18 +9,18 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::config::{Libp2pError, nodes};
 
-/// Relays that are remembered.
+/// Maximum number of remembered relays.
 const RELAYS: usize = 4;
-/// Addresses of each.
+/// Maximum number of addresses per relay.
 const ADDRESSES: usize = 4;
-/// Nothing longer than this is read.
+/// Maximum number of bytes read from the file.
 const BYTES: u64 = 16 << 10;
 
-/// The file that remembers, if anything is to be remembered.
+/// The file of remembered relays; `file` is `None` if nothing is to be stored.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     file: Option<PathBuf>,
-    /// What is in it, as far as this side wrote it.
+    /// Content of the file as last written by this process.
     written: String,
 }
 
@@ -30,7 +30,7 @@ impl Remembered {
         Self { file, written }
     }
 
-    /// The relays of the last run. What can't be read is as good as nothing.
+    /// The relays of the last run. Unreadable lines are ignored.
     pub(crate) fn relays(&self) -> Vec<(PeerId, Vec<Multiaddr>)> {
         let text = self.file.as_deref().and_then(read).unwrap_or_default();
         let mut relays: Vec<(PeerId, Vec<Multiaddr>)> = Vec::new();
@@ -49,7 +49,7 @@ impl Remembered {
         relays
     }
 
-    /// These are the relays of this run.
+    /// Stores the relays of this run.
     pub(crate) fn remember(&mut self, relays: impl Iterator<Item = (PeerId, Vec<Multiaddr>)>) {
         let Some(file) = &self.file else {
             return;
@@ -64,7 +64,7 @@ impl Remembered {
         if text == self.written {
             return;
         }
-        // Half of it after a crash is half of it; the next run does without the rest.
+        // Not atomic: after a crash the file may be incomplete, and the next run uses what is there.
         if let Err(error) = std::fs::write(file, &text) {
             tracing::debug!(%error, "relays can't be remembered");
         }

@@ -1,7 +1,7 @@
-//! At which relays to be reachable: how many, which ones, and what to do when one goes.
+//! Decides at which relays to hold reservations: how many, which ones, and what to do when one is lost.
 //!
-//! Knows nothing of how a reservation is made or renewed. It is told which relays there are, what came of each attempt
-//! and how late it is, and says where to reserve and what to give up.
+//! Does not make or renew reservations itself. The caller reports the known relays, the result of each attempt and the
+//! time, and is told where to reserve and what to give up.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,44 +11,44 @@ use tokio::time::Instant;
 
 use super::circuit::Status;
 
-/// Relays that are remembered; the configured ones come first and stay.
+/// Maximum number of known relays. Configured ones come first and are never forgotten.
 const RELAYS: usize = 32;
-/// Addresses of one relay that are remembered.
+/// Maximum number of addresses per relay.
 const ADDRESSES: usize = 8;
-/// How long an attempt may take.
+/// Timeout for an attempt.
 const ATTEMPT: Duration = Duration::from_secs(20);
-/// How long one of the last run may take before others are asked in its place: it may be gone.
+/// Timeout for an attempt at a relay of the last run, before others are tried instead: it may be gone.
 const TAKE_UP: Duration = Duration::from_secs(3);
-/// How long a relay is left alone after its first failure; twice as long after each further one.
+/// Back-off after the first failure of a relay; doubled after each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-/// How long a relay is left alone after it has refused for the first time; twice as long after each further failure. Most
-/// are full, or count the reservations of a peer over half an hour, so there is no hurry.
+/// Back-off after a relay's first refusal; doubled after each further failure. Most relays that refuse are full or
+/// limit a peer's reservations per half hour, so there is no hurry.
 const FIRST_REFUSAL: Duration = Duration::from_secs(30);
-/// After so many failures in a row a relay that was only met is forgotten if there is no room.
+/// Number of consecutive failures after which a relay that is not configured may be forgotten to make room.
 const HOPELESS: u32 = 3;
 
-/// What is to be done.
+/// An action for the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Reserve at this relay, known to be at these addresses.
+    /// Reserve at this relay.
     Reserve {
-        /// Whose.
+        /// The relay.
         relay: PeerId,
-        /// Without `/p2p`.
+        /// Its known addresses, without `/p2p`.
         addresses: Vec<Multiaddr>,
     },
-    /// Let the reservation at this relay go.
+    /// Give up the reservation at this relay.
     GiveUp(PeerId),
 }
 
-/// The relays, and how it goes with each.
+/// The known relays and the state of each.
 #[derive(Debug)]
 pub(crate) struct Reservations {
     wanted: usize,
     needed: bool,
     relays: BTreeMap<PeerId, Relay>,
-    /// Counts the relays as they are met, so that the first is asked first.
+    /// Counter that orders the relays, so that the first one met is asked first.
     met: u32,
 }
 
@@ -56,27 +56,27 @@ pub(crate) struct Reservations {
 struct Relay {
     addresses: Vec<Multiaddr>,
     configured: bool,
-    /// It was of use in the last run, and nothing is known of it in this one.
+    /// True if it was used in the last run and has not been tried in this one.
     remembered: bool,
     order: u32,
     failures: u32,
-    /// Its reason, if it refused last time.
+    /// The status of its last answer, if that was a refusal.
     refusal: Option<Status>,
     state: State,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It may be asked from then on.
+    /// Not in use; may be asked from this time on.
     Free(Instant),
-    /// It is being asked; that has failed by then.
+    /// A request is pending and fails at this time.
     Asked(Instant),
-    /// It keeps a place for this peer, since then.
+    /// Holds a reservation for this peer since this time.
     Held(Instant),
 }
 
 impl Reservations {
-    /// Keeps `wanted` reservations while they are [needed](Self::set_needed).
+    /// Maintains `wanted` reservations while they are [needed](Self::set_needed).
     pub(crate) fn new(
         wanted: usize,
         configured: Vec<(PeerId, Vec<Multiaddr>)>,
@@ -94,12 +94,12 @@ impl Reservations {
         this
     }
 
-    /// Whether this peer has to be reachable through relays.
+    /// Sets whether this peer has to be reachable through relays.
     pub(crate) fn set_needed(&mut self, needed: bool) {
         self.needed = needed;
     }
 
-    /// The user names one more relay.
+    /// Adds a relay named by the user.
     pub(crate) fn add(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
         self.wanted = self.wanted.max(1);
         if let Some(known) = self.relays.get_mut(&relay) {
@@ -111,7 +111,7 @@ impl Reservations {
         }
     }
 
-    /// In the last run this device was reachable there.
+    /// Adds a relay of the last run.
     pub(crate) fn remembered(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
         if self.wanted == 0 || self.relays.contains_key(&relay) {
             return;
@@ -122,7 +122,7 @@ impl Reservations {
         }
     }
 
-    /// Somebody offers to relay.
+    /// Adds a node that offers to relay.
     pub(crate) fn met(&mut self, relay: PeerId, addresses: Vec<Multiaddr>, now: Instant) {
         if self.wanted == 0 || addresses.is_empty() {
             return;
@@ -161,7 +161,7 @@ impl Reservations {
         self.relays.insert(relay, relay_state);
     }
 
-    /// Makes room if a relay is known that has failed again and again.
+    /// Makes room by forgetting a relay that has failed repeatedly. Returns false if there is none.
     fn forget_one(&mut self) -> bool {
         let hopeless = |relay: &Relay| {
             !relay.configured && relay.failures >= HOPELESS && matches!(relay.state, State::Free(_))
@@ -173,7 +173,7 @@ impl Reservations {
         self.relays.remove(&peer).is_some()
     }
 
-    /// A relay has accepted. Again: it has renewed.
+    /// A relay has accepted or renewed a reservation.
     pub(crate) fn accepted(&mut self, relay: PeerId, now: Instant) {
         if let Some(relay) = self.relays.get_mut(&relay) {
             relay.failures = 0;
@@ -185,12 +185,12 @@ impl Reservations {
         }
     }
 
-    /// A relay could not be reached, made no sense, or is gone.
+    /// A relay could not be reached, gave an invalid answer, or is gone.
     pub(crate) fn failed(&mut self, relay: PeerId, now: Instant) {
         self.lost(relay, None, now);
     }
 
-    /// A relay has refused, and said why.
+    /// A relay has refused with this status.
     pub(crate) fn refused(&mut self, relay: PeerId, status: Status, now: Instant) {
         self.lost(relay, Some(status), now);
     }
@@ -206,7 +206,7 @@ impl Reservations {
         }
     }
 
-    /// Relays that refused when they were asked last, and their reasons.
+    /// Relays whose last answer was a refusal, with its status.
     pub(crate) fn refusals(&self) -> impl Iterator<Item = (PeerId, Status)> {
         let relays = self.relays.iter();
         relays.filter_map(|(peer, relay)| Some((*peer, relay.refusal?)))
@@ -223,7 +223,7 @@ impl Reservations {
         self.relays.values().filter_map(due).min()
     }
 
-    /// What is to be done now.
+    /// Returns the actions due now.
     pub(crate) fn wake(&mut self, now: Instant) -> Vec<Step> {
         let mut steps = Vec::new();
         if !self.needed {
@@ -260,7 +260,8 @@ impl Reservations {
         steps
     }
 
-    /// The best relay that may be asked: configured before met, fewer failures first, then who was met first.
+    /// The best relay that may be asked: configured ones first, then by number of failures, then in the order in which
+    /// they were met.
     fn next_free(&mut self, now: Instant) -> Option<(PeerId, &mut Relay)> {
         let free = |relay: &Relay| matches!(relay.state, State::Free(at) if at <= now);
         self.relays
@@ -275,13 +276,13 @@ impl Reservations {
         self.relays.len() - self.relays.values().filter(free).count()
     }
 
-    /// This relay is asked, or keeps a place for this peer.
+    /// True if this relay is being asked or holds a reservation for this peer.
     pub(crate) fn is_at(&self, relay: PeerId) -> bool {
         let relay = self.relays.get(&relay);
         relay.is_some_and(|relay| !matches!(relay.state, State::Free(_)))
     }
 
-    /// Where this peer is reachable through, and since when.
+    /// Relays that hold a reservation, and since when.
     pub(crate) fn held(&self) -> impl Iterator<Item = (PeerId, Instant)> {
         self.relays
             .iter()
@@ -294,7 +295,7 @@ impl Reservations {
 
 fn pause(refusal: Option<Status>, failures: u32) -> Duration {
     let first = match refusal {
-        // It will not let this peer in a minute later either.
+        // The relay will not accept this peer a minute later either.
         Some(Status::PermissionDenied) => LONGEST_PAUSE,
         Some(Status::ReservationRefused | Status::ResourceLimitExceeded) => FIRST_REFUSAL,
         _ => FIRST_PAUSE,

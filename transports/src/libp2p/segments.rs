@@ -1,10 +1,10 @@
-//! TCP in segments that get through every router on the way.
+//! TCP with segments that fit through every router on the way.
 //!
-//! Somewhere on a path the packets may have to be smaller than at both ends, and the message of the router that says so
-//! may be dropped by the next firewall. A connection then stands, and hangs with its first full segment. TCP has a cure
-//! for that, which is an administrator's to switch on and is off by default; but a program may ask for small segments,
-//! and the other side keeps to what it is told. So what leads through routers is dialled with segments that fit into
-//! the smallest packets that the internet has: 1,280 bytes (RFC 8200). On Ethernet that costs 1.1 % of the line.
+//! A link in the middle of a path may have a smaller MTU than both ends, and a firewall may drop the router's message
+//! that says so. A connection is then established, but hangs at its first full segment. TCP has a remedy (path MTU
+//! probing), but it is set by the administrator and off by default. A program can ask for small segments, however, and
+//! the other side respects that. So everything behind routers is dialled with segments that fit into the smallest
+//! packet that the internet must carry: 1,280 bytes (RFC 8200). On Ethernet this costs 1.1 % of the bandwidth.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -23,16 +23,16 @@ use tokio::net::TcpSocket;
 use super::interfaces::{OwnAddress, own_addresses};
 use super::outbound::end_of;
 
-/// The largest packet that every path carries, with its headers.
+/// The largest packet that every path carries, in bytes, with its headers.
 const SMALLEST_MTU: u32 = 1280;
-/// The headers of TCP and IP.
+/// Size of the TCP and IP headers, in bytes.
 const HEADERS_V4: u32 = 40;
 const HEADERS_V6: u32 = 60;
 
-/// TCP that dials what is behind routers in small segments.
+/// A TCP transport that dials addresses behind routers with small segments.
 pub(crate) struct SmallSegments {
     inner: tcp::tokio::Transport,
-    /// The addresses that are listened on, to dial from.
+    /// Listen addresses, whose ports are used for dialling.
     listening: Vec<SocketAddr>,
 }
 
@@ -44,7 +44,7 @@ impl SmallSegments {
         }
     }
 
-    /// Where to dial from so that it is the listening port, as libp2p chooses it.
+    /// The local address to dial from so that the listening port is reused, chosen as libp2p does.
     fn port_for(&self, remote: IpAddr) -> Option<SocketAddr> {
         let alike = |ip: IpAddr| {
             ip.is_ipv4() == remote.is_ipv4() && ip.is_loopback() == remote.is_loopback()
@@ -110,7 +110,7 @@ impl Transport for SmallSegments {
     }
 }
 
-/// Connects, from the listening port if it is given and can be had.
+/// Connects, from the listening port if one is given and available.
 async fn connect(
     remote: SocketAddr,
     local: Option<SocketAddr>,
@@ -118,7 +118,7 @@ async fn connect(
     let connected = match local {
         None => socket(remote, None)?.connect(remote).await,
         Some(_) => match socket(remote, local)?.connect(remote).await {
-            // From there a connection to this address stands already.
+            // A connection from that port to this address already exists.
             Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
                 socket(remote, None)?.connect(remote).await
             }
@@ -150,7 +150,7 @@ fn socket(remote: SocketAddr, local: Option<SocketAddr>) -> io::Result<TcpSocket
     Ok(socket)
 }
 
-/// Routers lead there, as far as is known: it is neither this machine nor in a network that this machine is in.
+/// True if the address seems to be behind a router: neither on this machine nor in a network that this machine is in.
 fn is_routed(own: io::Result<Vec<OwnAddress>>, remote: IpAddr) -> bool {
     match own {
         Ok(own) => !own
@@ -160,7 +160,7 @@ fn is_routed(own: io::Result<Vec<OwnAddress>>, remote: IpAddr) -> bool {
     }
 }
 
-/// The end of a connection, if it is one of TCP that can be dialled.
+/// The remote socket address, if the address is a TCP one that can be dialled.
 fn remote(address: &Multiaddr) -> Option<SocketAddr> {
     let (end, is_quic) = end_of(address)?;
     let is_there = end.port() != 0 && !end.ip().is_unspecified();

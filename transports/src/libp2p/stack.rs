@@ -1,5 +1,5 @@
-//! What a connection is made of: TCP secured by TLS or Noise and multiplexed by Yamux, QUIC, which is all in one, or a
-//! circuit through a relay, which is treated as TCP is.
+//! The layers of a connection: TCP secured by TLS or Noise and multiplexed by Yamux; QUIC, which includes all of that;
+//! or a circuit through a relay, which is secured and multiplexed like TCP.
 
 use std::io;
 use std::time::Duration;
@@ -28,20 +28,20 @@ use super::reason::{Caused, Reason};
 use super::segments::SmallSegments;
 use super::tls::{Tls, TlsError};
 
-/// How long connecting, securing and multiplexing may take.
+/// Timeout for connecting, securing and multiplexing together.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(8);
-/// How long connecting alone may: less, so that a node that takes connections and says nothing is told from one that
+/// Timeout for connecting alone. It is shorter, to tell a node that accepts connections and says nothing from one that
 /// does not answer at all.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(7);
 
-/// Bytes asked of a socket at once. TLS alone asks for one record of 16 KiB at a time, and each call has the kernel
-/// tell the other side of the room that it made. The memory is only touched as far as bytes come.
+/// Size of the read buffer, in bytes. TLS alone reads one record of 16 KiB at a time, and after each read the kernel
+/// tells the other side how much room was freed. Memory is only touched as far as it is filled.
 const READ_AHEAD: usize = 256 << 10;
 
-/// Connections, secured and multiplexed.
+/// Secured and multiplexed connections.
 pub(crate) type Connections = Boxed<(PeerId, StreamMuxerBox)>;
 
-/// The direct connections a swarm can make, to addresses that may be dialled. `names`: also to such with names in them.
+/// Builds the transport for direct connections to permitted addresses. `names`: true to resolve names in addresses.
 pub(crate) fn build(
     keypair: &Keypair,
     (with_tcp, with_quic): (bool, bool),
@@ -95,7 +95,7 @@ pub(crate) fn build(
     }
 }
 
-/// The same, and connections through relays, which are secured and multiplexed as TCP is.
+/// Adds connections through relays, which are secured and multiplexed like TCP.
 pub(crate) fn with_relays(
     keypair: &Keypair,
     relays: circuit::Transport,
@@ -108,7 +108,7 @@ pub(crate) fn with_relays(
         .timeout(HANDSHAKE_TIMEOUT)
         .map(|(peer, muxer), _| (peer, StreamMuxerBox::new(muxer)))
         .map_err(|error| Reason::of(&error));
-    // First: the others would take the way to the relay for the way to the peer.
+    // First, because the others would mistake the relay's address for the peer's.
     Ok(relayed
         .or_transport(direct)
         .map(|either, _| either.into_inner())
@@ -116,7 +116,7 @@ pub(crate) fn with_relays(
         .boxed())
 }
 
-/// Why a socket is not connected.
+/// Why a socket could not be connected.
 fn of_connecting(error: &TransportTimeoutError<io::Error>) -> Reason {
     match error {
         TransportTimeoutError::Timeout => Reason::TimedOut,
@@ -126,18 +126,18 @@ fn of_connecting(error: &TransportTimeoutError<io::Error>) -> Reason {
     }
 }
 
-/// A connection could not be secured.
+/// Securing connections could not be set up, or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SecurityError {
-    /// TLS.
+    /// A TLS error.
     #[error(transparent)]
     Tls(#[from] TlsError),
-    /// Noise.
+    /// A Noise error.
     #[error(transparent)]
     Noise(#[from] noise::Error),
 }
 
-/// TLS where the other side has it, else Noise.
+/// TLS if the other side supports it, otherwise Noise.
 #[derive(Clone)]
 struct Security {
     tls: Tls,
@@ -153,7 +153,7 @@ impl Security {
     }
 }
 
-/// Which of the two was agreed on.
+/// The security protocol that was negotiated.
 #[derive(Debug, Clone, Copy)]
 enum Agreed {
     Tls(&'static str),

@@ -1,4 +1,4 @@
-//! What this peer knows of its place in the network, for people and for counters.
+//! This peer's view of its place in the network, for the user and for metrics.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Instant;
@@ -13,62 +13,63 @@ use super::contacts::{BootstrapNode, Contact, QuicNode};
 use super::dials::split;
 use handover_core::dial::is_relayed;
 
-/// Observed addresses that are remembered, and as many verdicts on addresses.
+/// Maximum number of observed addresses, and of verdicts on addresses.
 const REMEMBERED: usize = 16;
-/// Peers whose reservations here are remembered, however many the quotas allow.
+/// Maximum number of peers whose reservations here are remembered, whatever the quotas allow.
 const SERVED: usize = 4096;
 
 /// A peer's place in the network at one moment.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NetworkState {
-    /// What it listens on, but for relays.
+    /// Listen addresses, except those at relays.
     pub listening: Vec<Multiaddr>,
-    /// Where it can be reached as far as it knows, relays included.
+    /// Addresses at which it is reachable as far as it knows, including those through relays.
     pub external: Vec<Multiaddr>,
-    /// Where other nodes saw it, or would have if its port were the one it listens on; the latest last.
+    /// Addresses at which other nodes saw it, or would have seen it with its listening port; the latest last.
     pub observed: Vec<Multiaddr>,
-    /// Where nodes that it dialled from the port it listens on saw it, unchanged: what its router makes of that port.
+    /// Unchanged addresses at which nodes that it dialled from the listening port saw it: how its router maps that
+    /// port.
     pub sightings: Vec<Sighting>,
-    /// What came of testing the observed addresses.
+    /// Results of testing the observed addresses.
     pub tested: Vec<TestedAddress>,
-    /// Answers of nodes that were asked to dial back (`AutoNAT` v1): a hint, and no proof.
+    /// Answers of nodes that were asked to dial back (`AutoNAT` v1): a hint, not a proof.
     pub hints: Vec<Hint>,
-    /// Somebody whom it had not dialled before has come through to it over the internet.
+    /// True if a peer that it had not dialled before has connected to it over the internet.
     pub strangers: bool,
-    /// What came of asking the router for a port.
+    /// State of the port mapping.
     pub port_mapping: PortMapping,
-    /// Relays that it is reachable through.
+    /// Relays at which it has a reservation.
     pub reservations: Vec<HeldReservation>,
-    /// Relays that refused when they were asked last, and why.
+    /// Relays whose last answer was a refusal, and the reason.
     pub refusals: Vec<(PeerId, Status)>,
-    /// Nodes of the DHT in its routing table.
+    /// Number of nodes in its DHT routing table.
     pub dht_nodes: usize,
-    /// Bootstrap nodes that it has.
+    /// Number of bootstrap nodes that it has.
     pub bootstrap_configured: usize,
-    /// Bootstrap nodes that it is connected to.
+    /// Number of bootstrap nodes that it is connected to.
     pub bootstrap_connected: usize,
-    /// The nodes that it begins with, and how each answered.
+    /// The bootstrap nodes, and how each answered.
     pub bootstrap: Vec<BootstrapNode>,
-    /// The addresses that it dialled lately, and what came of it; the latest last.
+    /// Addresses dialled recently, and the results; the latest last.
     pub contacts: Vec<Contact>,
-    /// Nodes that say that they speak QUIC.
+    /// Nodes that claim to speak QUIC.
     pub quic_nodes: Vec<QuicNode>,
     /// What it does for others.
     pub served: Served,
-    /// Its connections, by the way they go.
+    /// Number of connections by path.
     pub connections: ConnectionCounts,
 }
 
-/// An address of this peer, and how many nodes saw it there.
+/// An address of this peer, and the number of nodes that saw it there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
     /// The address.
     pub address: Multiaddr,
-    /// How many nodes; no more than 16 are counted.
+    /// Number of nodes; at most 16 are counted.
     pub by: usize,
 }
 
-/// An address of this peer, and whether others get through to it (`AutoNAT` v2).
+/// An address of this peer, and whether others can connect to it (`AutoNAT` v2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TestedAddress {
     /// The address.
@@ -77,80 +78,80 @@ pub struct TestedAddress {
     pub verdict: Verdict,
 }
 
-/// Whether others get through to an address.
+/// Whether others can connect to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// Somebody did.
+    /// A node has connected to it.
     Reachable,
-    /// Somebody tried in vain.
+    /// A node has tried and failed.
     Unreachable,
-    /// Nobody has told yet.
+    /// No node has reported yet.
     Unknown,
 }
 
-/// What came of asking the router for a port.
+/// State of the port mapping.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PortMapping {
-    /// It was not asked.
+    /// No mapping was requested.
     Off,
-    /// It has given no port so far.
+    /// The router has not given a port so far.
     Asked,
-    /// It forwards these addresses to this peer.
+    /// The router forwards these addresses to this peer.
     Mapped(Vec<Multiaddr>),
-    /// No router speaks PCP, NAT-PMP or `UPnP`.
+    /// No router supports PCP, NAT-PMP or `UPnP`.
     NoRouter,
-    /// The router itself is not on the public network.
+    /// The router itself has no public address.
     RouterNotPublic,
 }
 
-/// A relay that this peer is reachable through.
+/// A reservation at a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeldReservation {
     /// The relay.
     pub relay: PeerId,
-    /// Since when.
+    /// Since when it has been held.
     pub since: Instant,
-    /// What it lets each circuit carry, if it limits that.
+    /// The relay's limit per circuit, if any.
     pub limit: Option<CircuitLimit>,
 }
 
 /// What a peer does for others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Served {
-    /// It answers for the DHT, relays, and tests addresses.
+    /// True if it serves the DHT, relays, and tests addresses.
     pub serving: bool,
-    /// Peers that are reachable through it now.
+    /// Number of peers that have a reservation here now.
     pub reservations: usize,
-    /// Circuits through it now.
+    /// Number of circuits through it now.
     pub circuits: usize,
-    /// Circuits that have gone through it so far, those of now included.
+    /// Number of circuits through it so far, including the current ones.
     pub circuits_total: u64,
-    /// Keys of the DHT that it keeps for others.
+    /// Number of DHT keys that it keeps for others.
     pub dht_keys: usize,
 }
 
-/// Connections by the way they go.
+/// Number of connections by path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ConnectionCounts {
     /// On this machine.
     pub loopback: usize,
     /// On the local network.
     pub lan: usize,
-    /// Straight over the internet.
+    /// Directly over the internet.
     pub direct: usize,
     /// Through a relay.
     pub relayed: usize,
 }
 
-/// What was seen so far.
+/// Observations so far.
 #[derive(Debug)]
 pub(super) struct Seen {
     observed: VecDeque<Multiaddr>,
     sightings: VecDeque<(Multiaddr, BTreeSet<PeerId>)>,
     tested: VecDeque<(Multiaddr, bool)>,
-    /// Nodes of the DHT in the routing table.
+    /// Number of nodes in the DHT routing table.
     pub(super) dht_nodes: usize,
-    /// Keys that are kept for others.
+    /// Number of keys kept for others.
     pub(super) dht_keys: usize,
     reserved: BTreeSet<PeerId>,
     circuits: usize,
@@ -171,7 +172,7 @@ impl Seen {
         }
     }
 
-    /// Somebody sees this peer there.
+    /// A node has observed this peer at an address.
     pub(super) fn observed(&mut self, address: &Multiaddr) {
         let address = split(address).0;
         self.observed.retain(|known| *known != address);
@@ -181,7 +182,7 @@ impl Seen {
         }
     }
 
-    /// This node sees this peer there.
+    /// This node has observed this peer at an address.
     pub(super) fn sighted(&mut self, node: PeerId, address: &Multiaddr) {
         let address = split(address).0;
         let known = self
@@ -202,7 +203,7 @@ impl Seen {
         }
     }
 
-    /// Somebody tried to get through to an address.
+    /// A node has tested an address.
     pub(super) fn tested(&mut self, address: &Multiaddr, reachable: bool) {
         let address = split(address).0;
         self.tested.retain(|(known, _)| *known != address);
@@ -212,25 +213,25 @@ impl Seen {
         }
     }
 
-    /// Whether somebody tried in vain to get through to this address.
+    /// True if a node has tried and failed to connect to this address.
     pub(super) fn is_unreachable(&self, address: &Multiaddr) -> bool {
         let mut tested = self.tested.iter();
         tested.any(|(known, reachable)| known == address && !reachable)
     }
 
-    /// This peer is reachable through here now.
+    /// This peer now has a reservation here.
     pub(super) fn reserved(&mut self, peer: PeerId) {
         if self.reserved.len() < SERVED {
             self.reserved.insert(peer);
         }
     }
 
-    /// Not any more.
+    /// This peer no longer has a reservation here.
     pub(super) fn unreserved(&mut self, peer: PeerId) {
         self.reserved.remove(&peer);
     }
 
-    /// Whether this peer is reachable through here.
+    /// True if this peer has a reservation here.
     pub(super) fn serves(&self, peer: PeerId) -> bool {
         self.reserved.contains(&peer)
     }
@@ -252,7 +253,7 @@ impl Seen {
         self.sightings.iter().map(sighting).collect()
     }
 
-    /// The observed addresses and those that were tested, with the verdict on each.
+    /// The tested and the observed addresses, with the verdict on each.
     fn verdicts(&self) -> Vec<TestedAddress> {
         let tested = self
             .tested
@@ -278,7 +279,7 @@ impl Seen {
 }
 
 impl Libp2pTransport {
-    /// This peer's place in the network now.
+    /// This peer's current place in the network.
     pub fn network(&self) -> NetworkState {
         let listening = self.swarm.listeners();
         NetworkState {

@@ -1,8 +1,8 @@
-//! What a node of the DHT keeps for others: who provides what, for a while.
+//! Provider records that a node of the DHT keeps for others for a while.
 //!
-//! libp2p's own store keeps values too, has no bound on the addresses of a record, and never forgets what has expired
-//! unless its own announcements are repeated by libp2p. Nor does it ask where announcements come from: thousands are cheap,
-//! and one computer could have all others forgotten.
+//! libp2p's own store also keeps values, does not bound the addresses of a record, and does not drop expired records
+//! unless libp2p repeats this node's announcements. Nor does it check where announcements come from: they are cheap, so
+//! one computer could make it forget the records of all others.
 
 use std::borrow::Cow;
 use std::collections::hash_map::{Entry, Values};
@@ -15,35 +15,36 @@ use libp2p::PeerId;
 use libp2p::kad::store::{Error, RecordStore, Result};
 use libp2p::kad::{ProviderRecord, Record, RecordKey};
 
-/// Keys that are kept for others; one more takes the place of the one that was announced longest ago. Whoever still
-/// shares announces again, so that one is likely to be of a share that has ended. To refuse the new one would leave
-/// whoever came last unfound, for as long as records are kept: two days.
+/// Maximum number of keys kept for others. A new key replaces the one announced longest ago: active sharers announce
+/// again, so that one probably belongs to a share that has ended. Refusing the new key instead would make the latest
+/// sharer impossible to find for as long as records are kept, which is two days.
 const KEYS: usize = 8192;
-/// Records that one address may have here at once, an eighth of what there is room for.
+/// Maximum number of records from one address: an eighth of the capacity.
 const RECORDS_OF_ONE: usize = KEYS / 8;
-/// Providers of one key: what a look-up asks of one node, and the DHT's replication factor.
+/// Maximum number of providers per key: what a lookup requests from one node, and the DHT's replication factor.
 const PROVIDERS: usize = 20;
-/// Of those, providers from one address: a quarter. Anybody can tell where a short code's number will be announced.
+/// Maximum number of providers per key from one address: a quarter. The DHT key of a short code's number is predictable
+/// for everyone.
 const PROVIDERS_OF_ONE: usize = PROVIDERS / 4;
-/// Addresses of one record, and how long one may be.
+/// Maximum number of addresses per record, and maximum length of an address in bytes.
 const ADDRESSES: usize = 8;
 const ADDRESS_BYTES: usize = 256;
-/// The longest key that nodes of the public network take.
+/// Maximum length of a key in bytes that nodes of the public network accept.
 const KEY_BYTES: usize = 80;
 
-/// Provider records; values are refused.
+/// Stores provider records; values are refused.
 #[derive(Debug)]
 pub(crate) struct Store {
     local: PeerId,
     provided: HashMap<RecordKey, ProviderRecord>,
     others: HashMap<RecordKey, Vec<Kept>>,
-    /// Records of others, by where they came from.
+    /// Number of records of others from each network.
     from: HashMap<Network, usize>,
-    /// Which key is to be forgotten next, by when its newest record expires.
+    /// Keys by the time at which their newest record expires: the first is forgotten next.
     expiries: BTreeSet<(Instant, Vec<u8>)>,
 }
 
-/// A record of another peer, and where it came from.
+/// A record of another peer, and the networks it came from.
 #[derive(Debug)]
 struct Kept {
     record: ProviderRecord,
@@ -72,12 +73,12 @@ impl Store {
         }
     }
 
-    /// Keys that are kept for others.
+    /// Number of keys kept for others.
     pub(crate) fn len(&self) -> usize {
         self.others.len()
     }
 
-    /// Forgets keys of which nothing is valid any more.
+    /// Forgets keys whose records have all expired.
     fn purge(&mut self, now: Instant) {
         while let Some((at, key)) = self.expiries.first().cloned() {
             if at > now {
@@ -95,7 +96,7 @@ impl Store {
         }
     }
 
-    /// A record is here no longer.
+    /// Updates the counts of these networks after a record was removed.
     fn leaves(&mut self, networks: &[Network]) {
         for network in networks {
             if let Entry::Occupied(mut count) = self.from.entry(*network) {
@@ -107,14 +108,14 @@ impl Store {
         }
     }
 
-    /// Another peer announces that it provides something. `networks`: where that came from.
+    /// Stores another peer's announcement. `networks`: where it came from.
     pub(crate) fn announced(
         &mut self,
         mut record: ProviderRecord,
         networks: Vec<Network>,
     ) -> std::result::Result<(), NotKept> {
         let key = record.key.clone();
-        // Kademlia gives every record of another peer an expiry; one without could not be forgotten.
+        // Kademlia gives every record of another peer an expiry; one without would never be removed.
         if record.expires.is_none() || key.as_ref().len() > KEY_BYTES {
             return Err(NotKept::Malformed);
         }
@@ -122,7 +123,7 @@ impl Store {
         let before = self.others.get(&key).and_then(|kept| last_expiry(kept));
         let earlier = self.take(&key, &record.provider);
         if let Some(refusal) = self.refusal(&key, &networks) {
-            // What was announced before from elsewhere still holds.
+            // Keep the earlier announcement, which came from elsewhere.
             if let Some(earlier) = earlier {
                 self.keep(key.clone(), earlier);
             }
@@ -144,8 +145,8 @@ impl Store {
         Ok(())
     }
 
-    /// Why one more record of this key that comes from there is not kept, if it is not. Who came first stays: a flood of new
-    /// names does not wash the known ones out.
+    /// Why a further record of this key from these networks is refused; `None` if it is accepted. Existing records
+    /// stay: a flood of new peers does not displace them.
     fn refusal(&self, key: &RecordKey, networks: &[Network]) -> Option<NotKept> {
         let of_key = self.others.get(key).map_or(&[][..], Vec::as_slice);
         let is_full = |network: &Network| {
@@ -160,7 +161,7 @@ impl Store {
         }
     }
 
-    /// Takes out what a peer has announced of a key.
+    /// Removes and returns the record of a peer for a key.
     fn take(&mut self, key: &RecordKey, provider: &PeerId) -> Option<Kept> {
         let records = self.others.get_mut(key)?;
         let of = |kept: &Kept| kept.record.provider == *provider;
@@ -180,7 +181,7 @@ impl Store {
         self.others.entry(key).or_default().push(kept);
     }
 
-    /// Notes when a key's records end after they changed.
+    /// Updates the expiry of a key after its records changed.
     fn reschedule(&mut self, key: &RecordKey, before: Option<Instant>) {
         let now = self
             .others
@@ -223,7 +224,7 @@ impl RecordStore for Store {
         std::iter::empty()
     }
 
-    /// Only this peer's own: what others announce comes by [`Store::announced`].
+    /// Accepts only this peer's own records: those of others are stored by [`Store::announced`].
     fn add_provider(&mut self, record: ProviderRecord) -> Result<()> {
         if record.provider != self.local {
             return Err(Error::MaxProvidedKeys);
@@ -280,7 +281,8 @@ mod tests {
         assert_eq!((store.len(), store.expiries.len()), (0, 0));
     }
 
-    /// New announcements were refused: after some 1,400 shares in two days a node let nobody be found any more.
+    /// Regression: new announcements were refused, so after about 1,400 shares in two days a node made no further peer
+    /// findable.
     #[test]
     fn where_there_is_no_room_the_one_that_was_announced_longest_ago_goes() {
         let mut store = Store::new(PeerId::random());
@@ -289,14 +291,14 @@ mod tests {
             let record = record(key, HOUR + Duration::from_secs(key.into()));
             store.announced(record, Vec::new()).unwrap();
         }
-        // The first is announced again, so the second is the oldest.
+        // The first key is announced again, so the second is the oldest.
         store.announced(record(0, 2 * HOUR), Vec::new()).unwrap();
         store
             .announced(record(u32::MAX, 2 * HOUR), Vec::new())
             .unwrap();
         assert_eq!((store.len(), store.expiries.len()), (KEYS, KEYS));
         let kept = |key| store.providers(&record(key, HOUR).key).len();
-        // Two peers have announced the first.
+        // Two peers have announced the first key.
         assert_eq!([kept(0), kept(1), kept(2), kept(u32::MAX)], [2, 0, 1, 1]);
     }
 
@@ -332,7 +334,7 @@ mod tests {
         assert_eq!((store.len(), store.expiries.len()), (0, 0));
     }
 
-    /// 8,200 announcements of one computer made a node forget what all others had announced.
+    /// Regression: 8,200 announcements of one computer made a node forget those of all others.
     #[test]
     fn one_address_has_an_eighth_of_the_room_and_one_site_a_quarter() {
         let networks = |address: &str| Network::of(&address.parse().unwrap());
@@ -355,13 +357,13 @@ mod tests {
             assert_eq!(flood(&mut store, of, &address), kept, "{address}");
         }
         assert_eq!(store.providers(&record(u32::MAX, HOUR).key).len(), 1);
-        // Room that is left is had again.
+        // Expired records free their room.
         store.purge(Instant::now() + 3 * HOUR);
         assert!(store.from.is_empty() && store.len() == 0);
         assert_eq!(flood(&mut store, 1, "/ip4/203.0.113.9/tcp/1"), one);
     }
 
-    /// Twenty announcements of one computer filled a key for two days, before its sharer came.
+    /// Regression: twenty announcements of one computer filled a key for two days, before its sharer announced.
     #[test]
     fn one_address_has_a_quarter_of_a_key() {
         let networks = |address: &str| Network::of(&address.parse().unwrap());
@@ -372,7 +374,7 @@ mod tests {
         let honest = record(1, HOUR);
         let told = store.announced(honest.clone(), networks("/ip4/198.51.100.7/tcp/1"));
         assert_eq!(told, Ok(()));
-        // It comes again from an address that has enough: what it told before still holds.
+        // A second announcement, from an address that has too many records, is refused; the first one stays.
         assert_eq!(
             store.announced(honest.clone(), networks(greedy)),
             Err(NotKept::Address)

@@ -1,7 +1,8 @@
-//! Whether somebody got through to this peer whom it had sent nothing before.
+//! Detects whether a peer that this one had never sent anything has connected.
 //!
-//! `AutoNAT` calls an address reachable that lets in only those who were dialled before: the node that tests it was. Who
-//! gives its relays up for that is lost to everybody else. So a stranger has to come first.
+//! `AutoNAT` also calls an address reachable if only peers dialled before get through, because the testing node had
+//! been dialled. A peer that gave up its relays for such an address would be unreachable for all others. So a stranger,
+//! a peer not dialled before, has to connect first.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -9,10 +10,10 @@ use std::net::IpAddr;
 use libp2p::Multiaddr;
 use libp2p::multiaddr::Protocol;
 
-/// Hosts that are remembered as dialled; routers forget them sooner.
+/// Maximum number of hosts remembered as dialled; routers forget them sooner.
 const DIALLED: usize = 512;
 
-/// Who was dialled, and whether somebody else came.
+/// Hosts that were dialled, and whether a stranger has connected.
 #[derive(Debug, Default)]
 pub(super) struct Strangers {
     dialled: VecDeque<IpAddr>,
@@ -20,7 +21,7 @@ pub(super) struct Strangers {
 }
 
 impl Strangers {
-    /// This side has sent something there.
+    /// Records that this side has sent something to an address.
     pub(super) fn dialled(&mut self, address: &Multiaddr) {
         let Some(host) = host(address) else {
             return;
@@ -32,13 +33,13 @@ impl Strangers {
         }
     }
 
-    /// Somebody came from there, straight over the internet.
+    /// Records a direct connection over the internet from an address.
     pub(super) fn came_from(&mut self, address: &Multiaddr) {
         let stranger = host(address).is_some_and(|host| !self.dialled.contains(&host));
         self.came |= stranger;
     }
 
-    /// Whether a stranger has come.
+    /// True if a stranger has connected.
     pub(super) fn came(&self) -> bool {
         self.came
     }

@@ -1,5 +1,5 @@
-//! Testing for others whether they can be reached (`AutoNAT` v2), within bounds. libp2p's server dials whatever it is asked
-//! to, ten addresses at once for each connection; here each of those dials needs a place, of which one address has few.
+//! Tests the reachability of others (`AutoNAT` v2) within bounds. libp2p's server dials every address it is asked to
+//! test, up to ten at once per connection. Here the number of dials is limited, in total and per address.
 
 use std::collections::{BTreeMap, HashMap};
 use std::task::{Context, Poll};
@@ -17,23 +17,23 @@ use libp2p::{PeerId, autonat};
 
 use super::inbound::origin;
 
-/// Dials at once that others have asked for, and of those for one address.
+/// Maximum number of concurrent dials requested by others: in total, and from one address.
 const DIALS: usize = 32;
 const DIALS_OF_ONE: usize = 4;
 
 type Server = autonat::v2::server::Behaviour;
 
-/// Dials back to those who ask.
+/// Dials back the peers that ask for it.
 #[derive(Default)]
 pub(crate) struct Behaviour {
     server: Server,
     dials: Dials,
 }
 
-/// The dials that others have asked for.
+/// The dials that others have requested.
 #[derive(Debug, Default)]
 struct Dials {
-    /// Those who may ask, by their connections, and where they are.
+    /// Connected peers that may request dials, by connection, and their networks.
     askers: HashMap<ConnectionId, (PeerId, Vec<Network>)>,
     under_way: BTreeMap<ConnectionId, Vec<Network>>,
 }
@@ -50,7 +50,7 @@ impl Dials {
         }
     }
 
-    /// Takes a place for a dial that this peer has asked for; false: there is none.
+    /// Records a dial requested by this peer. Returns false if a limit is reached.
     fn begin(&mut self, id: ConnectionId, peer: Option<PeerId>) -> bool {
         let askers = self.askers.values();
         let of_peer = askers.filter(|(asker, _)| Some(*asker) == peer);
@@ -89,7 +89,7 @@ impl Dials {
 }
 
 impl Behaviour {
-    /// Tells the server that a dial which it wants has failed.
+    /// Reports to the server that a dial it requested has failed.
     fn refuse(&mut self, dial: &DialOpts) {
         tracing::debug!("too many addresses are being tested for others");
         self.server
@@ -168,7 +168,7 @@ mod tests {
         ConnectionId::new_unchecked(number)
     }
 
-    /// Somebody connects from this address.
+    /// A peer connects from this address.
     fn asker(dials: &mut Dials, number: usize, from: &str) -> PeerId {
         let peer = PeerId::random();
         let endpoint = ConnectedPoint::Listener {
@@ -193,7 +193,7 @@ mod tests {
         assert_eq!(began(&mut dials, 100), DIALS_OF_ONE);
         let honest = asker(&mut dials, 50, "/ip4/192.0.2.2/tcp/1");
         assert!(dials.begin(id(200), Some(honest)));
-        // As soon as one is over there is a place again.
+        // Once one dial is over, another may start.
         dials.on_swarm_event(&FromSwarm::DialFailure(DialFailure {
             peer_id: None,
             error: &DialError::Aborted,

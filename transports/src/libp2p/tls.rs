@@ -1,9 +1,9 @@
 //! TLS 1.3 between libp2p peers, with AES first.
 //!
-//! This is `/tls/1.0.0` of the libp2p specification: both sides show one self-signed certificate that carries the peer's
-//! public key and its signature. libp2p-tls makes and reads the certificates; what differs from its own upgrade is the
-//! order of the cipher suites (it puts `ChaCha20` first, which has less than half the throughput of AES-GCM on
-//! processors with AES instructions), that this side's order holds on both sides of a connection, and that sessions
+//! This is `/tls/1.0.0` of the libp2p specification: both sides present one self-signed certificate that contains the
+//! peer's public key and its signature. libp2p-tls generates and parses the certificates. Three things differ from its
+//! own upgrade: the order of the cipher suites (it prefers `ChaCha20`, which has less than half the throughput of
+//! AES-GCM on processors with AES instructions); this side's order applies on both sides of a connection; and sessions
 //! are never resumed, so that every connection proves its identity afresh.
 
 use std::io;
@@ -29,20 +29,20 @@ use rustls::{
     OtherError, ServerConfig, SignatureScheme, SupportedCipherSuite, version,
 };
 
-/// The protocol's name in negotiation.
+/// Protocol name in the negotiation.
 pub const PROTOCOL: &str = "/tls/1.0.0";
 
-/// What the specification wants negotiated inside TLS.
+/// The protocol that the specification requires in ALPN.
 const ALPN: &[u8] = b"libp2p";
 
-/// In the order in which they are preferred.
+/// Cipher suites in order of preference.
 const CIPHER_SUITES: [SupportedCipherSuite; 3] = [
     cipher_suite::TLS13_AES_256_GCM_SHA384,
     cipher_suite::TLS13_AES_128_GCM_SHA256,
     cipher_suite::TLS13_CHACHA20_POLY1305_SHA256,
 ];
 
-/// What the peers of the libp2p network sign handshakes with, elliptic curves first.
+/// Signature schemes that libp2p peers use in handshakes, elliptic curves first.
 const SIGNATURE_SCHEMES: [SignatureScheme; 9] = [
     SignatureScheme::ECDSA_NISTP256_SHA256,
     SignatureScheme::ECDSA_NISTP384_SHA384,
@@ -58,21 +58,21 @@ const SIGNATURE_SCHEMES: [SignatureScheme; 9] = [
 /// TLS could not be set up, or a handshake failed.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// No certificate could be made for the identity.
+    /// No certificate could be generated for the identity.
     #[error("can't make a certificate: {0}")]
     Certificate(#[from] certificate::GenError),
-    /// rustls refused the configuration.
+    /// rustls rejected the configuration.
     #[error("can't set TLS up: {0}")]
     Config(#[from] rustls::Error),
     /// The handshake failed.
     #[error("the TLS handshake failed: {0}")]
     Handshake(#[source] io::Error),
-    /// The handshake ended without the one certificate it needs.
+    /// The handshake ended without exactly one valid certificate.
     #[error("the peer showed no usable certificate")]
     NoCertificate,
 }
 
-/// Secures connections in the name of one identity.
+/// Secures connections with one identity.
 #[derive(Clone)]
 pub struct Tls {
     client: TlsConnector,
@@ -80,7 +80,7 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// TLS in the name of `keypair`, with a certificate made for it now.
+    /// Creates TLS for the identity `keypair`, with a new certificate.
     pub fn new(keypair: &Keypair) -> Result<Self, TlsError> {
         let (certificate, key) = certificate::generate(keypair)?;
         let key = aws_lc_rs::sign::any_ecdsa_type(&key)?;
@@ -158,7 +158,7 @@ where
 
     fn upgrade_outbound(self, socket: C, _: Self::Info) -> Self::Future {
         async move {
-            // The specification forbids a server name indication: an IP address sends none.
+            // The specification forbids server name indication; with an IP address none is sent.
             let name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
             let stream = self
                 .client
@@ -172,7 +172,7 @@ where
     }
 }
 
-/// Whom the certificate of a finished handshake names.
+/// The peer named by the certificate of a finished handshake.
 fn shown_peer(state: &CommonState) -> Result<PeerId, TlsError> {
     match state.peer_certificates() {
         Some([certificate]) => certificate::parse(certificate)
@@ -182,8 +182,8 @@ fn shown_peer(state: &CommonState) -> Result<PeerId, TlsError> {
     }
 }
 
-/// Accepts any peer that shows exactly one certificate, self-signed, whose libp2p extension names a public key and was
-/// signed by it. *Which* peer it is is compared with the one dialled by the swarm, after the handshake.
+/// Accepts any peer that presents exactly one self-signed certificate whose libp2p extension contains a public key and
+/// a signature made with it. The swarm compares the peer with the one dialled after the handshake.
 #[derive(Debug)]
 struct Libp2pVerifier;
 
@@ -197,7 +197,7 @@ impl Libp2pVerifier {
                 "more than one certificate was shown".into(),
             ));
         }
-        // `parse` checks the validity period and both signatures too.
+        // `parse` also checks the validity period and both signatures.
         certificate::parse(end_entity)
             .map(|_| ())
             .map_err(bad_certificate)

@@ -1,7 +1,7 @@
-//! Asks nodes of the DHT as somebody else would: under another name, over connections of its own, which end after that.
+//! Queries nodes of the DHT under another peer id, over short-lived connections of its own.
 //!
-//! Nodes of rust-libp2p leave a provider out of what they tell itself, so they can't be asked by it whether its record is
-//! there.
+//! rust-libp2p nodes leave a provider out of their answers to that provider, so it can't ask them itself whether they
+//! have its record.
 
 use std::collections::HashMap;
 use std::task::{Context, Poll};
@@ -17,22 +17,22 @@ use super::dht::RunId;
 use super::dht::wire::{self, Answer, PeerAt, Question};
 use super::stack::Connections;
 
-/// How long its connections are kept: one question each.
+/// Idle timeout of its connections, each used for one question.
 const IDLE: Duration = Duration::from_millis(500);
-/// Questions at once.
+/// Maximum number of concurrent questions.
 const QUESTIONS: usize = 64;
 
-/// The other name.
+/// The swarm with the other peer id.
 pub(super) struct Witness {
     swarm: Box<Swarm<wire::Behaviour>>,
     asked: HashMap<OutboundRequestId, (RunId, PeerId)>,
 }
 
-/// What a node has answered, or that it has not.
+/// A node's answer, or `None` if it did not answer.
 pub(super) type Told = (RunId, PeerId, Option<Answer>);
 
 impl Witness {
-    /// `transport` is secured with the keys.
+    /// `transport` must be secured with `keypair`.
     pub(super) fn new(keypair: &Keypair, transport: Connections) -> Self {
         let config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
         let peer = keypair.public().to_peer_id();
@@ -43,7 +43,8 @@ impl Witness {
         }
     }
 
-    /// Asks a node. Whether it will; if so, it ends in [`poll`](Self::poll).
+    /// Sends a question to a node. Returns false if there are too many; otherwise [`poll`](Self::poll) returns the
+    /// result.
     pub(super) fn ask(&mut self, run: RunId, node: PeerAt, question: Question) -> bool {
         let (node, addresses): (PeerId, Vec<Multiaddr>) = node;
         if self.asked.len() >= QUESTIONS {

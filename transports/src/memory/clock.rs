@@ -9,11 +9,11 @@ use tokio::time::Instant;
 
 use super::exchange::Exchange;
 
-/// What all parts of a switchboard hold.
+/// State shared by all parts of a switchboard.
 pub(super) struct Shared {
     exchange: Mutex<Exchange>,
     origin: Instant,
-    /// Something is due earlier than the clock thinks, or the switchboard is gone.
+    /// Notified when an event is due earlier than the clock expects, or when the switchboard is dropped.
     changed: Arc<Notify>,
 }
 
@@ -30,7 +30,8 @@ impl Shared {
         shared
     }
 
-    /// Brings the network up to the present, does something, lets what is due at once happen, and wakes whom it concerns.
+    /// Advances the network to the present, runs `act`, processes what is due immediately, and wakes the tasks
+    /// concerned.
     pub(super) fn with<R>(&self, act: impl FnOnce(&mut Exchange) -> R) -> R {
         let mut exchange = self.exchange.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Time::ZERO + self.origin.elapsed();
@@ -54,7 +55,7 @@ impl Drop for Shared {
     }
 }
 
-/// Wakes the network when something is due, for as long as anybody holds the switchboard.
+/// Wakes the network when an event is due, for as long as the switchboard exists.
 async fn run_clock(shared: Weak<Shared>, changed: Arc<Notify>) {
     let _guard = ClockGuard(shared.clone());
     loop {
@@ -80,7 +81,7 @@ async fn run_clock(shared: Weak<Shared>, changed: Arc<Notify>) {
     }
 }
 
-/// Without its clock a switchboard would hang in silence: everything on it fails instead.
+/// Fails everything on the switchboard when its clock stops; otherwise it would hang silently.
 struct ClockGuard(Weak<Shared>);
 
 impl Drop for ClockGuard {

@@ -1,4 +1,4 @@
-//! One direction of a simulated link: what it cuts bytes into, when each piece arrives, and how much it holds.
+//! One direction of a simulated link: how it splits bytes into pieces, when each piece arrives, and how much it holds.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,21 +15,21 @@ use super::profile::{LinkProfile, Pieces};
 pub(super) struct Direction {
     profile: LinkProfile,
     rng: ChaCha8Rng,
-    /// On its way, in order; one [`arrive`](Self::arrive) is due for each.
+    /// Items in flight, in order; one [`arrive`](Self::arrive) is due for each.
     items: VecDeque<Item>,
     /// Bytes sent and not yet credited.
     held: usize,
-    /// The sender wanted more room than there was.
+    /// True if the sender wanted to send more than the window allowed.
     starved: bool,
-    /// When the wire is free for the next byte.
+    /// When the line is free for the next byte.
     free_at: Time,
-    /// When the last item arrives: none overtakes another.
+    /// When the last item arrives: no item overtakes another.
     last_arrival: Time,
     stalled_until: Time,
     sending: Sending,
-    /// The receiver still wants to know.
+    /// True while the receiver wants events.
     heard: bool,
-    /// The end, or a reset, has arrived.
+    /// True once the end or a reset has arrived.
     over: bool,
 }
 
@@ -50,9 +50,9 @@ enum Sending {
 /// What has arrived.
 #[derive(Debug)]
 pub(super) enum Arrival {
-    /// Nothing that anybody sees.
+    /// Nothing visible to the receiver.
     Nothing,
-    /// The direction is stalled: look again then.
+    /// The direction is stalled: try again at this time.
     Later(Time),
     Bytes(Bytes),
     End,
@@ -60,7 +60,7 @@ pub(super) enum Arrival {
 }
 
 impl Direction {
-    /// `number` tells this direction's randomness from all others'. Nothing arrives before `up`.
+    /// `number` selects the random stream of this direction. Nothing arrives before `up`.
     pub(super) fn new(profile: LinkProfile, seed: u64, number: u64, up: Time) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(number);
@@ -90,8 +90,8 @@ impl Direction {
         }
     }
 
-    /// How many bytes were taken, and when their pieces arrive. `None` if it was closed. `uplink` is the sender's line, if
-    /// that is limited: its bytes a second, and when it is free.
+    /// Returns the number of bytes accepted and the arrival time of each piece, or `None` if the direction is closed.
+    /// `uplink` is the sender's line if it is limited: its bytes per second, and when it is free.
     pub(super) fn send(
         &mut self,
         now: Time,
@@ -119,7 +119,8 @@ impl Direction {
         Some((taken, arrivals))
     }
 
-    /// End it in order. When that arrives, unless it was ended before.
+    /// Ends the direction after everything already sent. Returns when the end arrives, or `None` if it was ended
+    /// before.
     pub(super) fn close(&mut self, now: Time) -> Option<Time> {
         if self.sending != Sending::Open {
             return None;
@@ -129,7 +130,8 @@ impl Direction {
         Some(self.put(now, 0))
     }
 
-    /// Give it up, in order. When that arrives, unless it was given up before.
+    /// Resets the direction after everything already sent. Returns when the reset arrives, or `None` if it was reset
+    /// before.
     pub(super) fn reset(&mut self, now: Time) -> Option<Time> {
         if self.sending == Sending::Reset {
             return None;
@@ -139,13 +141,13 @@ impl Direction {
         Some(self.put(now, 0))
     }
 
-    /// Lose everything that is on its way.
+    /// Drops everything in flight.
     pub(super) fn die(&mut self) {
         self.sending = Sending::Reset;
         self.items.clear();
     }
 
-    /// The receiver wants to hear no more.
+    /// The receiver wants no more events.
     pub(super) fn deafen(&mut self) {
         self.heard = false;
     }
@@ -162,13 +164,13 @@ impl Direction {
         self.stalled_until = self.stalled_until.max(until);
     }
 
-    /// So many bytes have left the receiver's buffer. Whether the sender waits for that.
+    /// Credits bytes that have left the receiver's buffer. Returns true if the sender is waiting for room.
     pub(super) fn credit(&mut self, bytes: usize) -> bool {
         self.held = self.held.saturating_sub(bytes);
         self.sending == Sending::Open && std::mem::take(&mut self.starved)
     }
 
-    /// The next item is due. At most `budget` bytes of it get through.
+    /// Takes the next item, which is due. At most `budget` bytes of it are delivered.
     pub(super) fn arrive(&mut self, now: Time, budget: Option<u64>) -> Arrival {
         if self.stalled_until > now {
             return Arrival::Later(self.stalled_until);
@@ -192,7 +194,7 @@ impl Direction {
             && matches!(self.profile.pieces, Pieces::Random { .. })
             && self.rng.next_u32().is_multiple_of(4)
         {
-            // Glued: this piece waits for the next one, which carries both.
+            // Glued: the next piece carries both.
             let mut glued = BytesMut::from(bytes);
             glued.extend_from_slice(next);
             *next = glued.freeze();
@@ -202,13 +204,13 @@ impl Direction {
             bytes.truncate(usize::try_from(budget).unwrap_or(usize::MAX));
         }
         if !self.heard {
-            // Nobody will consume it: it takes no room.
+            // No receiver will consume these bytes, so they are credited here.
             self.held = self.held.saturating_sub(bytes.len());
         }
         Arrival::Bytes(bytes)
     }
 
-    /// When something of `len` bytes that goes on the wire now arrives.
+    /// Returns the arrival time of an item of `len` bytes that is put on the line now.
     fn put(&mut self, now: Time, len: usize) -> Time {
         self.free_at = self.free_at.max(now) + self.time_on_wire(len);
         let jitter = self.draw_jitter();
@@ -232,7 +234,7 @@ impl Direction {
         }
     }
 
-    /// The length of the next piece: first its magnitude is drawn, then the length below it.
+    /// Draws the length of the next piece: first its magnitude, then a length below that.
     fn draw_piece(&mut self, left: usize) -> usize {
         let Pieces::Random { max } = self.profile.pieces else {
             return left;
@@ -247,7 +249,7 @@ impl Direction {
     }
 }
 
-/// How long so many bytes take at so many a second.
+/// The time that `len` bytes take at `rate` bytes per second.
 fn time_at(rate: u64, len: usize) -> Duration {
     let nanos = len as u128 * 1_000_000_000 / u128::from(rate.max(1));
     Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))

@@ -14,34 +14,34 @@ use super::Route;
 use super::network::{DownCause, HostId, Network, NetworkEvent};
 use crate::{DIAL_TIMEOUT, MAX_DIALS, TransportEvent, next_link_id};
 
-/// Notices that a peer has not taken; while there are so many, nobody can dial it.
+/// Maximum number of notices that a peer has not yet polled. At this limit, dials to it fail.
 const MAX_NOTICES: usize = 256;
 
-/// Two peers in the order in which routes are kept.
+/// Orders two peers as a key for routes.
 fn pair(a: PeerId, b: PeerId) -> (PeerId, PeerId) {
     if a <= b { (a, b) } else { (b, a) }
 }
 
-/// Peers, the links between them, and the network that carries those.
+/// Peers, the links between them, and the network that carries the links.
 pub(super) struct Exchange {
     pub(super) network: Network,
     route: Route,
     routes: BTreeMap<(PeerId, PeerId), Route>,
-    /// By port.
+    /// Stations by port.
     stations: BTreeMap<u64, Station>,
     next_port: u64,
-    /// Who is announced where.
+    /// Ports announced at each rendezvous point.
     places: BTreeMap<MeetingPoint, BTreeSet<u64>>,
-    /// By the network's id of the end.
+    /// Ends of links, by their id in the network.
     pub(super) ends: BTreeMap<LinkId, End>,
-    /// To be woken when the lock is open again.
+    /// Tasks to wake once the lock is released.
     wakers: Vec<Waker>,
-    /// When the clock will look next; it sets this itself.
+    /// When the clock wakes next; set by the clock itself.
     pub(super) clock_wakes_at: Time,
     stopped: bool,
 }
 
-/// A transport that is plugged in.
+/// A transport that has joined.
 struct Station {
     peer: PeerId,
     host: HostId,
@@ -50,13 +50,13 @@ struct Station {
     shut: bool,
 }
 
-/// What a transport is told.
+/// A message for a transport.
 pub(super) enum Notice {
     Event(Box<TransportEvent>),
     Up(Box<Up>),
 }
 
-/// A link that stands, but for its stream.
+/// A new link, without its stream.
 pub(super) struct Up {
     pub(super) id: LinkId,
     pub(super) peer: PeerId,
@@ -68,13 +68,13 @@ pub(super) struct Up {
 
 /// One end of a link.
 pub(super) struct End {
-    /// The station that it is at.
+    /// The port of the station at this end.
     port: u64,
     remote_port: u64,
     remote_peer: PeerId,
     path: PathKind,
     dial: Option<DialId>,
-    /// What the transport calls it, from when it is up.
+    /// The transport's id for the link; set once the link is up.
     id: Option<LinkId>,
     pub(super) received: VecDeque<Bytes>,
     pub(super) ended: bool,
@@ -100,12 +100,12 @@ impl Exchange {
         }
     }
 
-    /// When something happens next.
+    /// When the next event is due.
     pub(super) fn next_event_at(&self) -> Time {
         self.network.next_event_at().unwrap_or(Time::NEVER)
     }
 
-    /// Whom to wake when the lock is open again.
+    /// Takes the tasks to wake once the lock is released.
     pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.wakers)
     }
@@ -138,14 +138,14 @@ impl Exchange {
         }
         let station = self.stations.remove(&port);
         for notice in station.into_iter().flat_map(|station| station.notices) {
-            // Nobody has its stream, so nobody would drop it.
+            // The stream was never handed out, so dropping it can't remove the end.
             if let Notice::Up(up) = notice {
                 self.ends.remove(&up.end);
             }
         }
     }
 
-    /// Nothing comes to this station any more, and its links end.
+    /// Closes a station to new dials and ends its links.
     pub(super) fn shut(&mut self, port: u64) {
         match self.stations.get_mut(&port) {
             Some(station) if !station.shut => station.shut = true,
@@ -160,7 +160,7 @@ impl Exchange {
         self.notify(port);
     }
 
-    /// Nothing works any more.
+    /// Shuts down all stations.
     pub(super) fn stop(&mut self) {
         self.stopped = true;
         let ports: Vec<u64> = self.stations.keys().copied().collect();
@@ -274,7 +274,7 @@ impl Exchange {
         Ok(())
     }
 
-    /// The port of whom a dial means.
+    /// Returns the port that a dial refers to.
     fn resolve(&self, peer: Option<PeerId>, addresses: &[Multiaddr]) -> Result<u64, &'static str> {
         if addresses.is_empty() {
             let mut known = self.stations.iter();
@@ -306,7 +306,7 @@ impl Exchange {
         }
     }
 
-    /// Does something to the links between two peers; each end is named once.
+    /// Calls `act` for the links between two peers, once for each end.
     pub(super) fn each_link(&mut self, a: PeerId, b: PeerId, act: impl Fn(&mut Network, LinkId)) {
         let stations = &self.stations;
         let between = self.ends.iter().filter(|(_, end)| {
@@ -319,12 +319,12 @@ impl Exchange {
         }
     }
 
-    /// Lets happen what is due.
+    /// Processes everything that is due.
     pub(super) fn pump(&mut self, now: Time) {
         while let Some((_, event)) = self.network.step(now) {
             self.on_network_event(event);
         }
-        // Even if nothing happened, what is sent next is sent now.
+        // Advance even without events, so that bytes sent next are sent at `now`.
         self.network.advance_to(now);
     }
 
@@ -381,7 +381,7 @@ impl Exchange {
         self.notify(port);
     }
 
-    /// An end is dead. If it was never up, its dial has failed.
+    /// Handles the death of an end. If the link was never up there, its dial has failed.
     fn lose(&mut self, end: LinkId, reason: &str) {
         let Some(state) = self.ends.get_mut(&end) else {
             return;

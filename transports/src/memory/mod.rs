@@ -1,8 +1,8 @@
 //! Links without a real network.
 //!
-//! - [`Network`] is hosts and links in virtual time, deterministic from a seed: a simulator drives it by hand.
-//! - [`Switchboard`] runs a network on tokio's clock (a paused one too) and hands out [`MemoryTransport`]s, which are
-//!   [`Transport`]s like any other: whole programs meet in memory.
+//! - [`Network`]: hosts and links in virtual time, deterministic from a seed. A simulator drives it step by step.
+//! - [`Switchboard`]: runs a network on tokio's clock (which may be paused) and hands out [`MemoryTransport`]s, which
+//!   are ordinary [`Transport`]s: whole programs can connect in memory.
 
 mod clock;
 mod direction;
@@ -29,9 +29,8 @@ use self::clock::Shared;
 use self::exchange::Notice;
 use crate::{Link, Transport, TransportEvent};
 
-/// One peer's place at a [`Switchboard`]. It listens at `/memory/<port>`; a dial without addresses finds the peer by its
-/// identity. What is announced is known
-/// to all at the switchboard.
+/// The transport of one peer at a [`Switchboard`]. It listens at `/memory/<port>`; a dial without addresses finds the
+/// peer by its peer id. Announcements are visible to all peers at the switchboard.
 pub struct MemoryTransport {
     shared: Arc<Shared>,
     peer: PeerId,
@@ -39,7 +38,7 @@ pub struct MemoryTransport {
 }
 
 impl MemoryTransport {
-    /// The number that it listens at.
+    /// The port number that it listens at.
     pub fn port(&self) -> u64 {
         self.port
     }
@@ -70,13 +69,13 @@ impl Transport for MemoryTransport {
             .with(|exchange| exchange.look_up(self.port, lookup, point));
     }
 
-    /// A look-up is answered at once.
+    /// Does nothing: a lookup is answered at once.
     fn end_look_up(&mut self, _: LookUpId) {}
 
-    /// Every peer can dial every other one here: nobody needs to be called back.
+    /// Does nothing: every peer can dial every other one, so no peer needs to be dialled back.
     fn reach(&mut self, _: PeerId, _: Vec<Multiaddr>) {}
 
-    /// There are no relays here.
+    /// Does nothing: there are no relays.
     fn use_relay(&mut self, _: Multiaddr) {}
 
     fn close(&mut self, link: LinkId) {

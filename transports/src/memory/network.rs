@@ -1,10 +1,10 @@
 //! A network in virtual time: hosts, links between them, and what the links do to bytes.
 //!
-//! Nothing happens by itself. A driver [`send`](Network::send)s, asks [when the next thing happens](Network::next_event_at)
-//! and [`advance`](Network::advance_to)s to any moment up to it or past it; what happened on the way comes back in
-//! order. The same seed and the same calls give the same events, to the byte: the queue is ordered by time and then
-//! by sequence, and every direction of every link draws from a stream of randomness of its own, so that a draw on one
-//! leaves all others as they were.
+//! Nothing happens by itself. A driver [`send`](Network::send)s, asks [when the next event is
+//! due](Network::next_event_at) and [`advance`](Network::advance_to)s to any moment before or after it, which returns
+//! the events on the way in order. The same seed and the same calls give exactly the same events: the queue is ordered
+//! by time and then by sequence number, and each direction of each link has its own random stream, so a draw on one
+//! does not affect the others.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -16,77 +16,77 @@ use handover_core::time::Time;
 use super::direction::{Arrival, Direction};
 use super::profile::{Death, LinkProfile};
 
-/// A place on the network.
+/// A simulated machine on the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct HostId(pub u32);
 
-/// One end of a link; each end has an id of its own, unique in the network.
+/// The two ends of a link. Each end has its own id, unique in the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Ends {
-    /// The end of whoever connected.
+    /// The end of the host that connected.
     pub dialler: LinkId,
-    /// The other one.
+    /// The other end.
     pub listener: LinkId,
 }
 
-/// What happened at one end of a link.
+/// An event at one end of a link.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum NetworkEvent {
-    /// The link stands. Comes first, one delay after `connect` at the listener and two at the dialler.
+    /// The link is up. Always the first event: one delay after `connect` at the listener, two at the dialler.
     Up {
-        /// At which end.
+        /// The end.
         end: LinkId,
     },
-    /// Bytes came in. They take room in the window until they are [`consumed`](Network::consumed).
+    /// Bytes arrived. They occupy the window until they are [`consumed`](Network::consumed).
     Delivered {
-        /// At which end.
+        /// The end.
         end: LinkId,
-        /// What the other end sent.
+        /// The bytes that the other end sent.
         bytes: Bytes,
     },
-    /// There is room again at an end whose `send` did not take everything.
+    /// The window has room again at an end whose `send` did not accept everything.
     Writable {
-        /// At which end.
+        /// The end.
         end: LinkId,
     },
-    /// The other end has closed and all it sent was delivered.
+    /// The other end has closed, and everything it sent was delivered.
     Ended {
-        /// At which end.
+        /// The end.
         end: LinkId,
     },
-    /// The link is dead. Nothing comes from this end any more.
+    /// The link is dead. No further events occur at this end.
     Down {
-        /// At which end.
+        /// The end.
         end: LinkId,
-        /// Of what.
+        /// The cause.
         cause: DownCause,
     },
 }
 
-/// What a link died of.
+/// The cause of a link's death.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DownCause {
-    /// The other end gave it up.
+    /// The other end reset the link.
     Reset,
     /// The network failed: [`Network::kill_link`].
     Lost,
 }
 
-/// The link is dead, or this end has closed it.
+/// Error: the link is dead, or this end has closed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the link is closed")]
 pub struct LinkClosed;
 
-/// The whole network.
+/// A simulated network.
 #[derive(Debug)]
 pub struct Network {
     now: Time,
     seed: u64,
     hosts: u32,
     next_link: u64,
-    /// Links by half the id of their ends.
+    /// Links, by half the id of their ends.
     links: BTreeMap<u64, SimLink>,
-    /// Bytes a second that all links of a host send together, and when its line is free for the next one.
+    /// For each limited host: the bytes per second that all its links share for sending, and when its line is free.
     uplinks: BTreeMap<HostId, (u64, Time)>,
     queue: BinaryHeap<Reverse<(Time, u64, Due)>>,
     next_sequence: u64,
@@ -96,23 +96,23 @@ pub struct Network {
 struct SimLink {
     dialler: HostId,
     listener: HostId,
-    /// Bytes that may still be delivered before it dies.
+    /// Bytes that may still be delivered before the link dies.
     budget: Option<Budget>,
-    /// From the dialler's end, and from the listener's.
+    /// The direction from the dialler's end, and the one from the listener's.
     directions: [Direction; 2],
 }
 
-/// What a link may still deliver.
+/// Number of bytes that a link may still deliver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Budget {
-    /// In both directions together.
+    /// Both directions together.
     Summed(u64),
-    /// In each: from the dialler's end, and from the listener's.
+    /// Each direction: from the dialler's end, and from the listener's.
     EachWay([u64; 2]),
 }
 
 impl Budget {
-    /// What may still come in the direction that leaves from this side.
+    /// Bytes left for the direction that starts at this side.
     fn left(self, side: usize) -> u64 {
         match self {
             Self::Summed(left) => left,
@@ -133,28 +133,28 @@ impl Budget {
     }
 }
 
-/// Something that will happen. The order of variants plays no part: sequence numbers are unique.
+/// A scheduled event. The order of variants is irrelevant: sequence numbers are unique.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Due {
     Up(LinkId),
-    /// The oldest item on its way to this end arrives.
+    /// The oldest item in flight to this end arrives.
     Arrival(LinkId),
-    /// The sender at this end learns that so many bytes were consumed.
+    /// The sender at this end learns that this number of bytes was consumed.
     Credit(LinkId, usize),
     Death(u64),
 }
 
-/// The link that an end belongs to.
+/// The number of the link that an end belongs to.
 fn link_of(end: LinkId) -> u64 {
     end.0 / 2
 }
 
-/// Which direction leaves from an end.
+/// The index of the direction that starts at an end.
 fn side_of(end: LinkId) -> usize {
     usize::from(!end.0.is_multiple_of(2))
 }
 
-/// The end across.
+/// The opposite end of the link.
 fn across(end: LinkId) -> LinkId {
     LinkId(end.0 ^ 1)
 }
@@ -174,19 +174,19 @@ impl Network {
         }
     }
 
-    /// The time that has been advanced to.
+    /// The current virtual time.
     pub fn now(&self) -> Time {
         self.now
     }
 
-    /// One more host.
+    /// Adds a host.
     pub fn add_host(&mut self) -> HostId {
         let host = HostId(self.hosts);
         self.hosts += 1;
         host
     }
 
-    /// A link between two hosts, which may be the same. Bytes may be sent at once; nothing arrives before
+    /// Connects two hosts, which may be the same, by a link. Bytes may be sent at once; nothing arrives before
     /// [`NetworkEvent::Up`].
     pub fn connect(&mut self, dialler: HostId, listener: HostId, profile: LinkProfile) -> Ends {
         let number = self.next_link;
@@ -212,18 +212,18 @@ impl Network {
         ends
     }
 
-    /// All that a host sends from now on shares so many bytes a second, over whatever links.
+    /// Limits everything a host sends from now on, over all its links together, to this number of bytes per second.
     pub fn limit_uplink(&mut self, host: HostId, bytes: u64) {
         self.uplinks.insert(host, (bytes.max(1), self.now));
     }
 
-    /// What a link is like, while it stands.
+    /// The profile of a link; `None` if the link is gone.
     pub fn profile(&self, end: LinkId) -> Option<LinkProfile> {
         let link = self.links.get(&link_of(end))?;
         Some(*link.directions[side_of(end)].profile())
     }
 
-    /// The hosts of an end: its own, and the one across. `None` when the link is gone.
+    /// The host of this end and the host of the opposite end; `None` if the link is gone.
     pub fn hosts(&self, end: LinkId) -> Option<(HostId, HostId)> {
         let link = self.links.get(&link_of(end))?;
         Some(if side_of(end) == 0 {
@@ -233,7 +233,7 @@ impl Network {
         })
     }
 
-    /// Every link that is not gone, by the ends of it.
+    /// The ends of every existing link.
     pub fn links(&self) -> impl Iterator<Item = Ends> + '_ {
         self.links.keys().map(|number| Ends {
             dialler: LinkId(2 * number),
@@ -241,7 +241,7 @@ impl Network {
         })
     }
 
-    /// Send as many of these bytes as the window has room for: how many were taken. If not all, a
+    /// Sends as many of these bytes as the window allows and returns how many were accepted. If not all, a
     /// [`NetworkEvent::Writable`] follows.
     pub fn send(&mut self, from: LinkId, bytes: &Bytes) -> Result<usize, LinkClosed> {
         let now = self.now;
@@ -260,13 +260,13 @@ impl Network {
         Ok(taken)
     }
 
-    /// Room in the window of what this end sends, in bytes; 0 if it can't send any more.
+    /// Bytes that this end may send now; 0 if it can't send any more.
     pub fn room(&self, from: LinkId) -> usize {
         let link = self.links.get(&link_of(from));
         link.map_or(0, |link| link.directions[side_of(from)].room())
     }
 
-    /// So many of the bytes delivered at this end need no buffer any more. The sender learns of it a delay later.
+    /// Frees this number of delivered bytes in the window. The sender learns of it one delay later.
     pub fn consumed(&mut self, at: LinkId, bytes: usize) {
         let now = self.now;
         let sender = across(at);
@@ -278,13 +278,13 @@ impl Network {
         }
     }
 
-    /// End what this end sends. The other direction goes on; when both have ended, the link is gone.
+    /// Ends the direction from this end. The other direction continues; once both have ended, the link is gone.
     pub fn close(&mut self, end: LinkId) {
         self.finish(end, Direction::close);
     }
 
-    /// Give the link up at this end: nothing more is heard here. What was sent still arrives, then the other end is
-    /// [`Down`](NetworkEvent::Down).
+    /// Resets the link at this end, which gets no further events. Bytes already sent still arrive; then the other end
+    /// is [`Down`](NetworkEvent::Down).
     pub fn reset(&mut self, end: LinkId) {
         self.finish(end, Direction::reset);
         if let Some(incoming) = self.direction(across(end)) {
@@ -302,8 +302,8 @@ impl Network {
         }
     }
 
-    /// Let a link die: what is on its way then is lost, and both ends are [`Down`](NetworkEvent::Down) at once.
-    /// Either end names it.
+    /// Kills a link: bytes in flight at that moment are lost, and both ends are [`Down`](NetworkEvent::Down) at once.
+    /// Either end identifies the link.
     pub fn kill_link(&mut self, end: LinkId, death: Death) {
         let Some(link) = self.links.get_mut(&link_of(end)) else {
             return;
@@ -320,19 +320,19 @@ impl Network {
         }
     }
 
-    /// Let nothing arrive at this end before `until`; it all comes then.
+    /// Delays everything that would arrive at this end before `until` to that time.
     pub fn stall(&mut self, end: LinkId, until: Time) {
         if let Some(direction) = self.direction(across(end)) {
             direction.stall(until);
         }
     }
 
-    /// When something happens next. `None` if nothing will unless somebody does something.
+    /// When the next event is due; `None` if nothing is scheduled.
     pub fn next_event_at(&self) -> Option<Time> {
         self.queue.peek().map(|Reverse((at, _, _))| *at)
     }
 
-    /// Go on to `until`; what happened on the way, in order. A moment in the past is now.
+    /// Advances to `until` and returns the events on the way, in order. A time in the past counts as now.
     pub fn advance_to(&mut self, until: Time) -> Vec<NetworkEvent> {
         let mut events = Vec::new();
         while let Some((_, event)) = self.step(until) {
@@ -342,7 +342,7 @@ impl Network {
         events
     }
 
-    /// Go on to the next event, if it happens by `until`, and no further.
+    /// Advances to the next event if it is due by `until`, and no further.
     pub fn step(&mut self, until: Time) -> Option<(Time, NetworkEvent)> {
         loop {
             let Reverse((at, _, _)) = self.queue.peek()?;
@@ -378,7 +378,7 @@ impl Network {
         let number = link_of(end);
         let link = self.links.get_mut(&number)?;
         if link.budget.is_some_and(Budget::is_spent) {
-            // Its death is due in this very moment.
+            // The link's death is due at this very moment.
             return None;
         }
         let from = side_of(across(end));
@@ -410,7 +410,7 @@ impl Network {
         heard.then_some(event)
     }
 
-    /// So many bytes were delivered: has the link died of it?
+    /// Counts delivered bytes, and schedules the link's death if its budget is spent.
     fn count(&mut self, number: u64, from: usize, bytes: usize) {
         let budget = self
             .links
@@ -424,14 +424,14 @@ impl Network {
         }
     }
 
-    /// Tells one end now and leaves the other to a second turn.
+    /// Notifies one end, and schedules a second call for the other.
     fn on_death(&mut self, number: u64) -> Option<NetworkEvent> {
         let link = self.links.get_mut(&number)?;
         let ends = [LinkId(2 * number), LinkId(2 * number + 1)];
         for direction in &mut link.directions {
             direction.die();
         }
-        // An end hears by the direction that leaves from the other one.
+        // Events of an end belong to the direction that starts at the opposite end.
         for (end, incoming) in [(ends[0], 1), (ends[1], 0)] {
             if link.directions[incoming].is_heard() {
                 link.directions[incoming].deafen();

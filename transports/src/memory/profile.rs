@@ -1,31 +1,31 @@
-//! What a simulated link is like.
+//! Properties of a simulated link.
 
 use std::time::Duration;
 
 use handover_core::time::Time;
 
-/// What a link is like, the same in both directions.
+/// Properties of a link, the same in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkProfile {
-    /// How long a byte takes to the other side.
+    /// One-way delay.
     pub delay: Duration,
-    /// Up to so much more, drawn for each piece. Bytes stay in order.
+    /// Maximum additional delay, drawn for each piece. Bytes stay in order.
     pub jitter: Duration,
-    /// Bytes a second in each direction; `None` is as fast as they come.
+    /// Bandwidth of each direction, in bytes per second; `None` is unlimited.
     pub bandwidth: Option<u64>,
-    /// Bytes in one direction that were sent and not yet consumed, at the most. With the round trip this bounds the
-    /// rate, as a receive window does. At least 1.
+    /// Maximum number of bytes in one direction that were sent and not yet consumed. At least 1. Together with the
+    /// round trip this bounds the rate, as a receive window does.
     pub window: usize,
-    /// Where a sender's bytes are cut and glued on their way.
+    /// How the sender's bytes are split and glued in transit.
     pub pieces: Pieces,
 }
 
-/// Where a sender's bytes are cut and glued on their way.
+/// How the sender's bytes are split and glued in transit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pieces {
-    /// They arrive as they were sent.
+    /// Not at all: they arrive as they were sent.
     Whole,
-    /// Anywhere: pieces of 1 to `max` bytes, short ones as likely as long ones, some of them glued to the next.
+    /// Anywhere: into pieces of 1 to `max` bytes, short ones as likely as long ones, some of them glued to the next.
     Random {
         /// The longest piece that is cut, in bytes. At least 1.
         max: usize,
@@ -33,7 +33,7 @@ pub enum Pieces {
 }
 
 impl LinkProfile {
-    /// A link without delay or limits, but for a window of 1 MiB: what a benchmark wants.
+    /// A link without delay or limits except a window of 1 MiB, for benchmarks.
     pub const INSTANT: Self = Self {
         delay: Duration::ZERO,
         jitter: Duration::ZERO,
@@ -42,7 +42,7 @@ impl LinkProfile {
         pieces: Pieces::Whole,
     };
 
-    /// A local network: 1 Gbit/s, 0.2 ms.
+    /// A local network: 1 Gbit/s, 0.2 ms each way.
     pub const LAN: Self = Self {
         delay: Duration::from_micros(200),
         jitter: Duration::from_micros(50),
@@ -51,7 +51,7 @@ impl LinkProfile {
         pieces: Pieces::Random { max: 64 << 10 },
     };
 
-    /// Across a continent: 200 Mbit/s, 50 ms each way.
+    /// A link across a continent: 200 Mbit/s, 50 ms each way.
     pub const WAN: Self = Self {
         delay: Duration::from_millis(50),
         jitter: Duration::from_millis(5),
@@ -64,10 +64,10 @@ impl LinkProfile {
 /// When a link dies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
-    /// At this moment.
+    /// At this time.
     At(Time),
-    /// When so many bytes have been delivered over it, both directions summed, as some relays count them.
+    /// Once this number of bytes has been delivered, both directions summed, as some relays count.
     AfterBytes(u64),
-    /// When so many have been delivered in either direction, as others do.
+    /// Once this number of bytes has been delivered in either direction, as other relays count.
     AfterBytesEachWay(u64),
 }

@@ -1,4 +1,4 @@
-//! The bytes of a link in memory.
+//! The byte stream of a link in memory.
 
 use std::fmt;
 use std::io;
@@ -68,7 +68,7 @@ impl Drop for MemoryStream {
     }
 }
 
-/// What streams do to the ends that they stand for.
+/// Operations of streams on their ends.
 impl Exchange {
     fn poll_read(
         &mut self,
@@ -120,7 +120,7 @@ impl Exchange {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        // Asking for a byte more than there is room makes the network tell when there is.
+        // Offering at least one byte makes the network report when the window has room again.
         let wanted = buf.len().min(self.network.room(end).max(1));
         match self
             .network

@@ -1,4 +1,4 @@
-//! A [`Network`](super::Network) on tokio's clock, and the peers that are plugged into it.
+//! A [`Network`](super::Network) on tokio's clock, and the peers that have joined it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use super::profile::{Death, LinkProfile};
 /// How two peers reach each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// What links between them are like.
+    /// Properties of links between them.
     pub profile: LinkProfile,
-    /// What they call the path. It has no influence on the link.
+    /// The path kind that links report. It does not affect the link.
     pub path: PathKind,
 }
 
@@ -31,20 +31,21 @@ impl Default for Route {
 
 /// Connects [`MemoryTransport`]s through a simulated [`Network`](super::Network).
 ///
-/// Time is tokio's, so it can be paused; tokio's timers, and with them all delays, are exact to a millisecond.
+/// Time is tokio's, so it can be paused. Tokio's timers, and therefore all delays, have a resolution of one
+/// millisecond.
 #[derive(Clone)]
 pub struct Switchboard {
     shared: Arc<Shared>,
 }
 
 impl Switchboard {
-    /// A switchboard whose links are like `route` unless told otherwise. To be called in a tokio runtime with time.
+    /// A switchboard with `route` as the default for all links. Must be called in a tokio runtime with time enabled.
     pub fn new(seed: u64, route: Route) -> Self {
         let shared = Shared::start(Exchange::new(seed, route));
         Self { shared }
     }
 
-    /// A transport for this peer. Several may carry one identity.
+    /// A transport for this peer. Several transports may have the same identity.
     pub fn join(&self, peer: PeerId) -> MemoryTransport {
         let port = self.shared.with(|exchange| exchange.join(peer));
         MemoryTransport {
@@ -54,12 +55,12 @@ impl Switchboard {
         }
     }
 
-    /// From now on links between these two are like this.
+    /// Sets the route for future links between these two peers.
     pub fn set_route(&self, a: PeerId, b: PeerId, route: Route) {
         self.shared.with(|exchange| exchange.set_route(a, b, route));
     }
 
-    /// Let every link between these two die now.
+    /// Kills every link between these two peers now.
     pub fn kill_links(&self, a: PeerId, b: PeerId) {
         self.shared.with(|exchange| {
             let now = exchange.network.now();
@@ -67,7 +68,8 @@ impl Switchboard {
         });
     }
 
-    /// Let every link between these two die when it has delivered so many more bytes, both directions summed.
+    /// Kills every link between these two peers once it has delivered this number of further bytes, both directions
+    /// summed.
     pub fn kill_links_after(&self, a: PeerId, b: PeerId, bytes: u64) {
         self.shared.with(|exchange| {
             exchange.each_link(a, b, |network, end| {
@@ -76,7 +78,7 @@ impl Switchboard {
         });
     }
 
-    /// Let nothing arrive on any link between these two for so long.
+    /// Stalls every link between these two peers for this time: nothing arrives before it is over.
     pub fn stall_links(&self, a: PeerId, b: PeerId, how_long: Duration) {
         self.shared.with(|exchange| {
             let until = exchange.network.now() + how_long;

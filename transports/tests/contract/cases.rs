@@ -1,4 +1,4 @@
-//! One promise a function.
+//! One function per guarantee of a transport.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -20,7 +20,7 @@ async fn read(link: &mut Link, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// What comes until the end of the stream, and whether that was an error.
+/// Reads to the end of the stream. Returns the bytes and whether the stream ended with an error.
 async fn read_all(link: &mut Link) -> (Vec<u8>, io::Result<()>) {
     let mut bytes = Vec::new();
     let end = link.stream.read_to_end(&mut bytes).await;
@@ -117,7 +117,7 @@ pub(crate) async fn a_dropped_stream_is_noticed(world: World) {
     let (mut a, mut b) = (world.peer().await, world.peer().await);
     let (at_a, mut at_b) = connect(&mut a, &mut b, 0).await;
     drop(at_a);
-    // An error or an end of file, but not silence.
+    // The read ends with an error or an end of file, but does not hang.
     let (got, _) = read_all(&mut at_b).await;
     assert!(got.is_empty());
 }
@@ -152,7 +152,7 @@ pub(crate) async fn nobody_there_is_a_failed_dial(world: World) {
     let (mut a, b) = (world.peer().await, world.peer().await);
     a.dial(1, Some(b.id), &[world.nowhere()]).await;
     let reason = a.failure(1).await;
-    // A silent UDP port is not told from a silent host.
+    // A silent UDP port can't be distinguished from a silent host.
     let known = ["connection refused", "timed out"];
     assert!(known.contains(&reason.as_str()), "{reason}");
     a.is_quiet().await;
@@ -223,7 +223,7 @@ pub(crate) async fn two_links_to_one_peer_are_apart(world: World) {
     write(&mut first_a, b"first").await;
     assert_eq!(read(&mut first_b, 5).await, b"first");
     assert_eq!(read(&mut second_b, 6).await, b"second");
-    // The one outlives the other.
+    // Closing one link does not affect the other.
     a.close(first_a.id).await;
     read_all(&mut first_b).await.1.ok();
     write(&mut second_b, b"still here").await;

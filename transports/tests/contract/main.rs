@@ -1,4 +1,4 @@
-//! What every transport promises, checked on each of them.
+//! The guarantees of a transport, tested on each kind.
 
 mod cases;
 mod world;

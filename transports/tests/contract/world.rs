@@ -1,4 +1,4 @@
-//! Peers on one kind of transport, each driven by a task of its own.
+//! Peers on one kind of transport, each driven by its own task.
 
 use std::time::Duration;
 
@@ -10,10 +10,10 @@ use handover_transports::{Link, Transport, TransportEvent, next_event};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Longer than any dial may take.
+/// Timeout for an event, longer than a dial may take.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Where transports of one kind come from.
+/// Creates transports of one kind.
 pub(crate) enum World {
     Memory(Switchboard),
     Libp2p { listen: &'static str },
@@ -54,7 +54,7 @@ impl World {
         }
     }
 
-    /// An address of the right kind where nobody listens.
+    /// An address of the right kind where no peer listens.
     pub(crate) fn nowhere(&self) -> Multiaddr {
         let address = match self {
             Self::Memory(_) => "/memory/999999",
@@ -64,7 +64,7 @@ impl World {
         address.parse().unwrap()
     }
 
-    /// A peer that is listening.
+    /// Starts a peer and waits until it listens.
     pub(crate) async fn peer(&self) -> Peer {
         let mut transport = self.transport();
         let id = transport.local_peer();
@@ -102,7 +102,7 @@ async fn drive(
                 Some(Command::Dial(dial, peer, addresses)) => transport.dial(dial, peer, addresses),
                 Some(Command::Close(link)) => transport.close(link),
                 Some(Command::Shutdown) => transport.shutdown(),
-                // The peer vanishes.
+                // The peer was dropped.
                 None => return,
             },
             event = next_event(&mut *transport) => match event {
@@ -113,7 +113,7 @@ async fn drive(
     }
 }
 
-/// A transport that is being driven.
+/// A transport driven by a task.
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
     pub(crate) addresses: Vec<Multiaddr>,
@@ -136,7 +136,7 @@ impl Peer {
         self.commands.send(Command::Shutdown).await.ok().unwrap();
     }
 
-    /// The next event but for news of addresses; `None` when the transport has ended.
+    /// The next event other than a change of listen addresses; `None` once the transport has ended.
     pub(crate) async fn event(&mut self) -> Option<TransportEvent> {
         loop {
             let event = tokio::time::timeout(PATIENCE, self.events.recv()).await;
@@ -164,20 +164,20 @@ impl Peer {
         }
     }
 
-    /// Nothing comes for a while.
+    /// Asserts that no event arrives for 300 ms.
     pub(crate) async fn is_quiet(&mut self) {
         let event = tokio::time::timeout(Duration::from_millis(300), self.events.recv()).await;
         assert!(event.is_err(), "unexpected {event:?}");
     }
 
-    /// Stop driving it and drop it.
+    /// Stops driving the transport and drops it.
     pub(crate) async fn vanish(self) {
         self.task.abort();
         let _ = self.task.await;
     }
 }
 
-/// A link between two peers: the dialler's end first.
+/// Opens a link between two peers and returns the ends, the dialler's first.
 pub(crate) async fn connect(a: &mut Peer, b: &mut Peer, dial: u64) -> (Link, Link) {
     a.dial(dial, Some(b.id), &b.addresses).await;
     tokio::join!(a.link(), b.link())

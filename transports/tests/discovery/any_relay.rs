@@ -1,4 +1,4 @@
-//! Relays that open circuits as relays by others than rust-libp2p do, and relays that are out for harm.
+//! Relays that open circuits as implementations other than rust-libp2p do, and malicious relays.
 
 use handover_core::PeerId;
 use handover_core::engine::PathKind;
@@ -10,7 +10,7 @@ use crate::fake_relay::{Answers, FakeRelay, Picks};
 use crate::peers::{Peer, config, connect, exchange};
 use crate::search::POINT;
 
-/// A peer that wants to be reachable through this relay, which it dials on TCP and on QUIC.
+/// Configures a peer with a reservation at this relay, which it dials over TCP and QUIC.
 fn behind(relay: &FakeRelay) -> Libp2pConfig {
     let mut config = config();
     config.punch = true;
@@ -84,7 +84,7 @@ async fn a_circuit_that_nobody_reserved_for_is_refused() {
     let mut relay = FakeRelay::start(Picks::Other, Answers::Nonsense).await;
     let sharer = Peer::start(&behind(&relay));
     relay.until(|seen| seen.reserved > 0).await;
-    // The answer makes no sense: the reservation is not held.
+    // The answer is invalid, so no reservation is held.
     sharer.until(|state| state.connections.loopback > 0).await;
     let refused =
         |seen: &crate::fake_relay::Seen| seen.answers.contains(&Some(Status::NoReservation));

@@ -1,5 +1,5 @@
-//! Nodes of the DHT that hang, reset, talk rubbish or lie, beside a good one. In memory and in virtual time: what waits for
-//! a bad node is seen on the clock, however busy the machine is.
+//! Nodes of the DHT that hang, reset, send garbage or lie, beside a good one. The tests run in memory and in virtual
+//! time, so delays caused by a bad node show on the clock however busy the machine is.
 
 use std::io;
 use std::time::Duration;
@@ -19,18 +19,18 @@ use tokio::time::Instant;
 use crate::peers::{Peer, config, node};
 use crate::search::{announce, look_up};
 
-/// What the aims allow for announcing, and for looking up.
+/// Target for an announcement, and for a lookup.
 const AIM: Duration = Duration::from_secs(3);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// It reads questions and says nothing.
+    /// Reads questions and never answers.
     Hangs,
-    /// It ends each stream.
+    /// Resets each stream.
     Resets,
-    /// What it says means nothing.
+    /// Answers with garbage.
     TalksRubbish,
-    /// It names nodes that are closer than any other and providers, none of which is there.
+    /// Names closer nodes and providers that do not exist.
     Lies,
 }
 
@@ -61,7 +61,7 @@ struct Named {
     addresses: Vec<Vec<u8>>,
 }
 
-/// Reads questions as far as it has to, and writes what it is given.
+/// Codec that reads only part of each question and writes raw bytes.
 #[derive(Clone)]
 struct Raw(Fault);
 
@@ -114,7 +114,7 @@ struct Bad {
     identify: identify::Behaviour,
 }
 
-/// Peers that nobody is, where nobody answers.
+/// Random peers at an address where no peer listens.
 fn nobody(count: usize) -> Vec<Named> {
     let named = |_| {
         let address: Multiaddr = "/memory/77777".parse().unwrap();
@@ -142,7 +142,7 @@ fn answer(fault: Fault) -> Option<Vec<u8>> {
     }
 }
 
-/// A node with this fault; it runs from then on.
+/// Starts a node with this fault and returns its address.
 fn bad(fault: Fault, place: u64) -> Multiaddr {
     let key = Keypair::generate_ed25519();
     let id = key.public().to_peer_id();
@@ -184,12 +184,12 @@ fn bad(fault: Fault, place: u64) -> Multiaddr {
     at.with(Protocol::P2p(id))
 }
 
-/// A clock that is paused leaps ahead whenever everybody waits, also for libp2p's own timers: those are a thread of their
-/// own and take real time. From here on it goes 20 ms ahead at the most while a real millisecond passes.
+/// Limits the paused clock to 20 ms of virtual time per real millisecond. Otherwise it jumps ahead whenever all tasks
+/// wait, even for libp2p's own timers, which run on a thread of their own in real time.
 fn hold_the_clock() {
     tokio::spawn(async {
         loop {
-            // It stands still for as long as this takes.
+            // The clock is stopped while this runs.
             let real = || std::thread::sleep(Duration::from_millis(1));
             tokio::task::spawn_blocking(real).await.unwrap();
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -202,7 +202,7 @@ fn in_memory(mut config: Libp2pConfig, place: u64) -> Libp2pConfig {
     config
 }
 
-/// A sharer and a receiver that know a good node and bad ones, each of which they believe to be there.
+/// Starts a good node, and a sharer and a receiver that have it and the bad nodes in their routing tables.
 async fn among(bad_nodes: Vec<Multiaddr>, place: u64) -> (Peer, Peer, Peer) {
     let good = Peer::in_memory(&in_memory(node(), place));
     let at = Multiaddr::from(Protocol::Memory(place)).with(Protocol::P2p(good.id));
@@ -222,7 +222,7 @@ async fn among(bad_nodes: Vec<Multiaddr>, place: u64) -> (Peer, Peer, Peer) {
     (good, sharer, receiver)
 }
 
-/// It is announced, and found with its address, within the aims.
+/// Asserts that the sharer is announced, and found with its address, within the target times.
 async fn is_found_in_time(sharer: &mut Peer, receiver: &mut Peer, what: &str) {
     let began = Instant::now();
     assert!(announce(sharer).await, "{what}");
@@ -236,7 +236,7 @@ async fn is_found_in_time(sharer: &mut Peer, receiver: &mut Peer, what: &str) {
     assert!(took <= AIM, "{what}: looked up after {took:?}");
 }
 
-/// Each of them cost ten seconds.
+/// Regression: each of them cost ten seconds.
 #[tokio::test(start_paused = true)]
 async fn one_bad_node_holds_nobody_up() {
     hold_the_clock();

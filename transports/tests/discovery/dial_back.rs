@@ -1,5 +1,5 @@
-//! Dial-backs by nodes that speak `AutoNAT` v1 alone, libp2p's own as it comes: a hint that proves nothing, and a reason
-//! to announce an address no more.
+//! Dial-backs by stock libp2p nodes that support only `AutoNAT` v1. The result is a hint, not a proof, and a reason to
+//! stop announcing an address.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ struct Foreign {
     tester: Toggle<v2::server::Behaviour>,
 }
 
-/// A node that dials back, and how often it was asked to.
+/// A node that dials back, with a count of the requests it received.
 struct Node {
     at: Multiaddr,
     asked: watch::Receiver<usize>,
@@ -48,7 +48,7 @@ fn swarm(internet: &Internet, at: &Multiaddr, with_v2: bool) -> Swarm<Foreign> {
     let protocol = kad::Config::new(libp2p::StreamProtocol::new("/ipfs/kad/1.0.0"));
     let identify = identify::Config::new("/other/1".into(), keys.public());
     let asked = v1::Config {
-        // As a client it is of no interest.
+        // Its client is not used.
         boot_delay: Duration::from_hours(1),
         ..v1::Config::default()
     };
@@ -104,7 +104,7 @@ fn own() -> Multiaddr {
     "/ip4/11.0.0.1/tcp/4001".parse().unwrap()
 }
 
-/// A sharer with a public address, which begins with these nodes.
+/// Configures a sharer with a public address and these bootstrap nodes.
 fn sharing(nodes: &[Node]) -> Libp2pConfig {
     let mut config = in_dht(nodes.iter().map(|node| node.at.clone()).collect());
     config.listen = Listen::At(vec![own()]);
@@ -149,7 +149,7 @@ async fn dialling_back_that_works_is_a_hint_and_proves_nothing() {
     assert!(!state.served.serving && !state.strangers, "{state:#?}");
 }
 
-/// As many announce it as before, and those who look are led to a relay.
+/// The share is still announced, and lookups lead to a relay instead.
 #[tokio::test]
 async fn an_address_that_three_networks_deny_is_announced_no_more_and_two_are_not_enough() {
     for (networks, is_denied) in [(2, false), (3, true)] {
@@ -206,7 +206,7 @@ async fn a_peer_that_hides_asks_nobody() {
     config.direct = false;
     let sharer = start(&internet, &config, true);
     sharer.ask(|transport| transport.announce(POINT)).await;
-    // The relay was met by identify, which would have led to a question.
+    // Finding the relay required identify, after which the node would have been asked.
     sharer.circuits().await;
     assert_eq!(*nodes[0].asked.borrow(), 0);
     assert!(sharer.network().await.hints.is_empty());
@@ -225,7 +225,7 @@ async fn a_node_is_asked_once_however_often_it_is_connected() {
     };
     for _ in 0..3 {
         let to = nodes[0].at.clone();
-        // Not a peer of handover: the dial fails once identify has said so.
+        // The node does not speak handover, so the dial fails once identify has completed.
         sharer.dial(1, id, vec![to]).await;
         sharer
             .event(|event| match event.take() {

@@ -1,4 +1,4 @@
-//! From a relay to something better.
+//! Upgrades from a relay to a better path.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use handover_transports::{Transport, TransportEvent};
 
 use crate::peers::{Peer, config, connect, exchange, in_dht, node};
 
-/// A peer that listens on loopback and is reachable at a relay, for all it knows.
+/// Configures a peer that listens on loopback but knows only a relay as its reachable address.
 async fn at_relay(relay: &Peer) -> Libp2pConfig {
     let mut config = config();
     config.reachable = Reachable::At(Vec::new());
@@ -26,7 +26,7 @@ async fn hole_punching_gives_a_better_path_that_a_link_can_be_opened_on() {
     receiving.punch = true;
     let (mut sharer, mut receiver) = (Peer::start(&sharing), Peer::start(&receiving));
     let circuits = sharer.circuits().await;
-    // What it looks like over TCP and over QUIC is known before anybody comes.
+    // The observed addresses over TCP and QUIC are known before a peer connects.
     let observed = sharer.network().await.observed;
     let by_quic = observed
         .iter()
@@ -102,7 +102,7 @@ async fn an_address_that_others_get_through_to_is_confirmed_and_served_from() {
     assert!(state.tested.iter().any(reachable), "{state:#?}");
 }
 
-/// `AutoNAT`'s server dialled whatever a stranger named, this machine's own services among it.
+/// Regression: `AutoNAT`'s server dialled any address that a remote peer named, including services of this machine.
 #[tokio::test]
 async fn addresses_inside_are_not_dialled_for_strangers() {
     let mut public = node();
@@ -119,7 +119,8 @@ async fn addresses_inside_are_not_dialled_for_strangers() {
     assert!(state.external.is_empty(), "{state:#?}");
 }
 
-/// Others go on asking it when it is gone, and wait: whole DHTs of those who came for one file answered after minutes.
+/// Other peers keep asking a node that has left, and wait: whole DHTs of peers that stayed for one file only answered
+/// after minutes.
 #[tokio::test]
 async fn who_may_be_gone_soon_does_not_serve() {
     let tester = Peer::start(&node());

@@ -1,4 +1,4 @@
-//! A relay whose every word a test chooses. It opens circuits on whichever connection it is told to.
+//! A relay whose answers are scripted by the test. It opens circuits on whichever connection it is told to.
 
 use std::collections::{HashMap, VecDeque};
 use std::task::{Context, Poll};
@@ -25,38 +25,38 @@ use libp2p::swarm::{
 use libp2p::{SwarmBuilder, identify, noise, tcp, yamux};
 use tokio::sync::{mpsc, watch};
 
-/// On which connection a circuit is opened.
+/// The connection on which a circuit is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Picks {
-    /// On the one that the reservation was made on, as relays by rust-libp2p do.
+    /// The connection that the reservation was made on, as in rust-libp2p.
     Reserved,
-    /// On another one, as relays by go-libp2p do about every other time.
+    /// Another connection, as in go-libp2p about half of the time.
     Other,
 }
 
-/// How it answers who asks for a reservation.
+/// How the relay answers a reservation request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Answers {
     Well,
-    /// With a status that is none.
+    /// With an undefined status.
     Nonsense,
-    /// With a message that is longer than any may be.
+    /// With a message longer than the limit.
     AtLength,
-    /// With a message that ends early.
+    /// With a truncated message.
     Shortly,
-    /// Not at all.
+    /// Never.
     Never,
 }
 
-/// What it was asked, and for whom.
+/// What the relay has observed.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
-    /// Reservations that were asked for, renewals included, and on which connection the last one was.
+    /// Number of reservation requests, including renewals, and the connection of the last one.
     pub(crate) reserved: usize,
     pub(crate) on: Option<ConnectionId>,
-    /// Connections that stand.
+    /// Open connections.
     pub(crate) connections: HashMap<PeerId, Vec<ConnectionId>>,
-    /// What was said to circuits that it offered.
+    /// Answers to the circuits that it offered.
     pub(crate) answers: Vec<Option<Status>>,
 }
 
@@ -65,7 +65,7 @@ enum Order {
     Close(ConnectionId),
 }
 
-/// A relay that runs.
+/// A running relay.
 pub(crate) struct FakeRelay {
     pub(crate) id: PeerId,
     addresses: Vec<Multiaddr>,
@@ -74,7 +74,7 @@ pub(crate) struct FakeRelay {
 }
 
 impl FakeRelay {
-    /// On TCP and on QUIC.
+    /// Starts a relay on TCP and QUIC.
     pub(crate) async fn start(picks: Picks, answers: Answers) -> Self {
         let mut swarm = swarm();
         for at in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
@@ -107,7 +107,7 @@ impl FakeRelay {
         }
     }
 
-    /// Where it is, with its name.
+    /// Its addresses with its peer id.
     pub(crate) fn at(&self) -> Vec<Multiaddr> {
         let named = |address: &Multiaddr| address.clone().with(Protocol::P2p(self.id));
         self.addresses.iter().map(named).collect()
@@ -120,7 +120,7 @@ impl FakeRelay {
         seen.unwrap_or_else(|late| panic!("{late}: it stays {:?}", *self.seen.borrow()))
     }
 
-    /// Offers a circuit that nobody has asked for.
+    /// Offers a circuit that no peer has requested.
     pub(crate) fn offer(&self, to: PeerId, from: PeerId) {
         self.orders.send(Order::Offer(to, from)).unwrap();
     }
@@ -166,15 +166,15 @@ struct Run {
     answers: Answers,
     tell: watch::Sender<Seen>,
     seen: Seen,
-    /// Streams to peers at which circuits end: from whom, and that one's own stream.
+    /// Circuits being opened: the requesting peer, and its stream if it exists.
     open: HashMap<u64, (PeerId, Option<Stream>)>,
     opened: u64,
 }
 
-/// What a peer asks for, on its stream of this connection.
+/// A request of a peer: its connection, its stream and the message.
 type Request = (PeerId, ConnectionId, Stream, HopMessage);
 
-/// What a task has found out.
+/// Results of tasks.
 enum Found {
     Asked(Box<Request>),
     Answered(Option<Status>),
@@ -250,7 +250,7 @@ impl Run {
             tell.send(Found::Answered(answer)).ok();
             match theirs {
                 Some(theirs) => splice(stream, theirs, answer).await,
-                // Nobody is behind it, and the other side may wait for that.
+                // No peer is at the other end. Keep the stream open, because the other side may be waiting for that.
                 None => futures::future::pending().await,
             }
         });
@@ -286,7 +286,7 @@ impl Run {
     }
 }
 
-/// Answers who asks for a reservation.
+/// Answers a reservation request.
 async fn answer(mut stream: Stream, how: Answers, addresses: Vec<Multiaddr>) {
     let expire = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -325,13 +325,13 @@ async fn answer(mut stream: Stream, how: Answers, addresses: Vec<Multiaddr>) {
     stream.close().await.ok();
 }
 
-/// What it says that each circuit may carry.
+/// The limit of each circuit.
 const LIMIT: Limit = Limit {
     duration: Some(120),
     data: Some(1 << 17),
 };
 
-/// Offers a circuit; what is answered.
+/// Offers a circuit and returns the answer.
 async fn offer(stream: &mut Stream, from: PeerId) -> Option<Status> {
     let message = StopMessage {
         kind: Some(StopKind::Connect.into()),
@@ -344,7 +344,7 @@ async fn offer(stream: &mut Stream, from: PeerId) -> Option<Status> {
     Status::try_from(answer.status?).ok()
 }
 
-/// Answers who asked for the circuit, and passes on what both ends say.
+/// Answers the peer that requested the circuit, and forwards bytes between both ends.
 async fn splice(one: Stream, mut other: Stream, answer: Option<Status>) {
     let taken = answer == Some(Status::Ok);
     let status = if taken {
@@ -370,13 +370,13 @@ async fn splice(one: Stream, mut other: Stream, answer: Option<Status>) {
     futures::future::select(Box::pin(there), Box::pin(back)).await;
 }
 
-/// Streams of both protocols; those of this side by their number.
+/// Streams of both protocols. Those opened by this side are numbered.
 #[derive(Default)]
 struct Streams {
     queue: VecDeque<ToSwarm<StreamEvent, u64>>,
 }
 
-/// From whom, on which connection, the stream if it could be had, and which of this side's own it is.
+/// The peer, the connection, the stream if it could be opened, and its number if this side opened it.
 type StreamEvent = (PeerId, ConnectionId, Option<Stream>, Option<u64>);
 
 impl NetworkBehaviour for Streams {

@@ -1,4 +1,4 @@
-//! Nodes that know nothing of handover: libp2p's own behaviours as they come.
+//! Nodes that do not know handover: libp2p's own behaviours.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -25,12 +25,12 @@ struct Foreign {
     identify: identify::Behaviour,
 }
 
-/// It runs from then on; its address with its name.
+/// Starts a node and returns its address with its peer id.
 async fn foreign() -> Multiaddr {
     foreign_that_tells(relay::Config::default()).await.0
 }
 
-/// The same with these limits for relaying, and the addresses that peers have told it of themselves by identify.
+/// The same with these relay limits. Also returns the addresses that peers have sent it by identify.
 async fn foreign_that_tells(
     limits: relay::Config,
 ) -> (Multiaddr, mpsc::UnboundedReceiver<Vec<Multiaddr>>) {
@@ -84,7 +84,7 @@ async fn foreign_that_tells(
 async fn foreign_nodes_are_enough_to_be_found_and_reached() {
     let at = foreign().await;
     let mut sharing = in_dht(vec![at.clone()]);
-    // The relay is the node that was met in the DHT.
+    // The relay is the node found in the DHT.
     sharing.reservations = 1;
     sharing.reachable = Reachable::At(Vec::new());
     let mut sharer = Peer::start(&sharing);
@@ -101,8 +101,9 @@ async fn foreign_nodes_are_enough_to_be_found_and_reached() {
     exchange(&mut here, &mut there, b"through strangers").await;
 }
 
-/// Nodes of go-libp2p tell of a peer that they are connected to what identify said, and not what stands in its record: the
-/// circuit that came after the first identify was never told, and a sharer was not found through kubo alone.
+/// Regression: for a peer they are connected to, go-libp2p nodes return the addresses from identify instead of its
+/// record. A circuit that was added after the first identify was never sent to them, so a sharer was not found through
+/// kubo alone.
 #[tokio::test]
 async fn a_circuit_that_came_after_identify_was_not_told_to_nodes() {
     let (at, mut told) = foreign_that_tells(relay::Config::default()).await;
@@ -124,7 +125,7 @@ async fn a_circuit_that_came_after_identify_was_not_told_to_nodes() {
     heard.expect("the node hears of the circuit");
 }
 
-/// A relay that counts the reservations of a peer over half an hour, four at the most, also those that are long gone.
+/// A relay that allows a peer four reservations per half hour, including expired ones.
 #[tokio::test]
 async fn a_device_that_starts_for_the_fifth_time_is_refused_by_its_relay_and_takes_another() {
     let four = NonZeroU32::new(4).unwrap();

@@ -33,7 +33,7 @@ async fn who_hides_finds_and_reaches_others_through_relays_only() {
     let (mut here, mut there) = connect(&mut receiver, &mut sharer, 1, all).await;
     assert_eq!(here.path, PathKind::Relayed);
     exchange(&mut here, &mut there, b"who are you?").await;
-    // Kademlia did not take a circuit for itself, and nobody but the node is connected straight.
+    // Kademlia did not use a circuit, and only the node is connected directly.
     assert_eq!(node.network().await.served.circuits_total, 1);
     for peer in [&receiver, &sharer] {
         let connections = peer.network().await.connections;

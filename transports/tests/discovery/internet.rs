@@ -1,5 +1,5 @@
-//! A public internet in memory: hosts with public addresses, some of which let nobody in. Every connection is dialled
-//! from the port that is listened on, as those of handover over TCP are.
+//! A public internet in memory: hosts with public addresses, some of which accept no incoming connections. Every
+//! connection is dialled from the listening port, as handover does over TCP.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -21,28 +21,28 @@ use tokio::io::DuplexStream;
 use tokio::sync::mpsc;
 use tokio_util::compat::{Compat, TokioAsyncReadCompatExt};
 
-/// Bytes on their way in one direction.
+/// Buffer of each direction, in bytes.
 const ROOM: usize = 64 << 10;
 
 type Socket = Compat<DuplexStream>;
-/// A connection that comes in, and from where.
+/// An incoming connection, and its remote address.
 type Incoming = (Socket, Multiaddr);
 type Connecting = BoxFuture<'static, io::Result<Socket>>;
 
-/// All hosts that listen. Each test has one of its own.
+/// The listening hosts. Each test has its own internet.
 #[derive(Clone, Default)]
 pub(crate) struct Internet(Arc<Mutex<HashMap<Multiaddr, mpsc::UnboundedSender<Incoming>>>>);
 
-/// A host's address, and who gets in.
+/// The address of a host, and whether it accepts connections.
 #[derive(Clone)]
 pub(crate) struct Place {
     pub(crate) at: Multiaddr,
-    /// Without it a firewall lets out and nothing in.
+    /// If false, a firewall blocks all incoming connections.
     pub(crate) open: bool,
 }
 
 impl Internet {
-    /// The connections of a host.
+    /// The transport of a host.
     pub(crate) fn of(&self, place: &Place, keys: &Keypair) -> Boxed<(PeerId, StreamMuxerBox)> {
         let host = Host {
             internet: self.clone(),

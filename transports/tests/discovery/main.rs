@@ -1,5 +1,5 @@
-//! Peers that find each other in the DHT, meet at relays and get from there to something better: real sockets, on this
-//! machine only.
+//! Peers that find each other in the DHT, connect through relays and upgrade to better paths: on real sockets, but only
+//! on this machine.
 
 mod any_relay;
 mod bad_nodes;

@@ -1,4 +1,4 @@
-//! Bootstrap nodes that are none, or that speak something else: it is told why each was not reached.
+//! Addresses of bootstrap nodes with something else behind them: the reason of each failure is reported.
 
 use futures::StreamExt;
 use handover_core::{Multiaddr, PeerId};
@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 
 use crate::peers::{self, Peer};
 
-/// What the only address of the only bootstrap node came to.
+/// The outcome of dialling this address as the only one of the only bootstrap node.
 async fn outcome(node: PeerId, address: Multiaddr) -> Outcome {
     let at = address.with_p2p(node).unwrap();
     let peer = Peer::start(&peers::in_dht(vec![at]));
@@ -23,7 +23,7 @@ async fn outcome(node: PeerId, address: Multiaddr) -> Outcome {
     known(&state).unwrap()
 }
 
-/// Answers every connection with these bytes, and reads on.
+/// Answers every connection with these bytes, and continues reading.
 async fn answering(bytes: &'static [u8]) -> Multiaddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -78,7 +78,7 @@ async fn another_node_at_the_address_is_named() {
     assert_eq!(outcome, Outcome::OtherPeer(node.id));
 }
 
-/// Yamux under a name that nobody here knows.
+/// Yamux under a protocol name that handover does not support.
 #[derive(Clone)]
 struct Mplex(yamux::Config);
 
@@ -141,7 +141,8 @@ async fn a_node_without_a_common_multiplexer_is_named_as_such() {
             swarm.select_next_some().await;
         }
     });
-    // That it was refused and that the connection is closed come at the same time. It is dialled again until it is known.
+    // The refusal and the close of the connection arrive at the same time, so the dial is repeated until the refusal is
+    // seen.
     let at = address.with_p2p(node).unwrap();
     let peer = Peer::start(&peers::in_dht(vec![at]));
     let wanted = Some(Outcome::Failed(Reason::NoMuxer));

@@ -1,4 +1,4 @@
-//! Peers that run by themselves, and what a test says to them.
+//! Peers that run in tasks, and how tests control them.
 
 use std::time::Duration;
 
@@ -17,22 +17,22 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::internet::{Internet, Place};
 
-/// How long anything may take.
+/// Timeout for each step.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 type Command = Box<dyn FnOnce(&mut Libp2pTransport) + Send>;
 
-/// A transport in a task of its own.
+/// A transport in its own task.
 pub(crate) struct Peer {
     pub(crate) id: PeerId,
     commands: mpsc::UnboundedSender<Command>,
     events: mpsc::UnboundedReceiver<TransportEvent>,
-    /// Events that a test has not asked for yet.
+    /// Events that the test has not requested yet.
     seen: Vec<TransportEvent>,
     task: tokio::task::JoinHandle<()>,
 }
 
-/// TCP and QUIC on loopback, and nothing else of this machine.
+/// TCP and QUIC on loopback only.
 pub(crate) fn config() -> Libp2pConfig {
     let mut config = Libp2pConfig::new(Keypair::generate_ed25519());
     let addresses = ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"];
@@ -40,7 +40,7 @@ pub(crate) fn config() -> Libp2pConfig {
     config
 }
 
-/// The same in the DHT, beginning there.
+/// The same as a client of the DHT with these bootstrap nodes.
 pub(crate) fn in_dht(at: Vec<Multiaddr>) -> Libp2pConfig {
     let mut config = config();
     config.dht = true;
@@ -48,7 +48,7 @@ pub(crate) fn in_dht(at: Vec<Multiaddr>) -> Libp2pConfig {
     config
 }
 
-/// A node that serves everybody.
+/// A node that serves all peers.
 pub(crate) fn node() -> Libp2pConfig {
     let mut config = config();
     config.dht = true;
@@ -62,7 +62,7 @@ impl Peer {
         Self::run(Libp2pTransport::new(config).unwrap())
     }
 
-    /// Over connections in memory.
+    /// Starts a peer with connections in memory.
     pub(crate) fn in_memory(config: &Libp2pConfig) -> Self {
         let connections = |keypair: &Keypair| {
             let transport = MemoryTransport::default()
@@ -74,7 +74,7 @@ impl Peer {
         Self::run(Libp2pTransport::over(connections, config).unwrap())
     }
 
-    /// A host of this internet.
+    /// Starts a peer as a host of this internet.
     pub(crate) fn on(internet: &Internet, place: &Place, config: &Libp2pConfig) -> Self {
         let connections = |keypair: &Keypair| Ok(internet.of(place, keypair));
         Self::run(Libp2pTransport::over(connections, config).unwrap())
@@ -108,12 +108,12 @@ impl Peer {
         }
     }
 
-    /// It is gone from one moment to the next.
+    /// Stops the peer without shutting it down.
     pub(crate) fn kill(self) {
         self.task.abort();
     }
 
-    /// Until it has shut down.
+    /// Waits until the peer has shut down.
     pub(crate) async fn ended(self) {
         let ended = tokio::time::timeout(PATIENCE, self.task).await;
         ended.expect("in time").expect("no panic");
@@ -133,7 +133,7 @@ impl Peer {
         self.ask(|transport| transport.network()).await
     }
 
-    /// Until the state is as wished.
+    /// Waits until the state satisfies `wish`.
     pub(crate) async fn until(&self, wish: impl Fn(&NetworkState) -> bool) -> NetworkState {
         let met = async {
             loop {
@@ -150,7 +150,7 @@ impl Peer {
         }
     }
 
-    /// The first event of this kind, also of those that have passed.
+    /// Returns the first event that `pick` accepts, including earlier ones.
     pub(crate) async fn event<T>(
         &mut self,
         mut pick: impl FnMut(&mut Option<TransportEvent>) -> Option<T>,
@@ -178,7 +178,7 @@ impl Peer {
         }
     }
 
-    /// Whether such an event has passed.
+    /// True if such an event has occurred.
     pub(crate) fn has_seen(&mut self, wanted: impl Fn(&TransportEvent) -> bool) -> bool {
         while let Ok(event) = self.events.try_recv() {
             self.seen.push(event);
@@ -210,7 +210,7 @@ impl Peer {
             .await;
     }
 
-    /// Where it is, with its name.
+    /// Its listen addresses with its peer id.
     pub(crate) async fn at(&self) -> Vec<Multiaddr> {
         let state = self.until(|state| state.listening.len() >= 2).await;
         let id = self.id;
@@ -220,7 +220,7 @@ impl Peer {
             .collect()
     }
 
-    /// Where it is through relays, once it is anywhere.
+    /// Waits for a reservation and returns the circuit addresses.
     pub(crate) async fn circuits(&self) -> Vec<Multiaddr> {
         let reserved = |state: &NetworkState| !state.reservations.is_empty();
         let state = self.until(reserved).await;
@@ -229,7 +229,7 @@ impl Peer {
     }
 }
 
-/// Dials, and gives both ends.
+/// Dials, and returns both ends of the link.
 pub(crate) async fn connect(
     from: &mut Peer,
     to: &mut Peer,
@@ -254,7 +254,7 @@ pub(crate) async fn connect(
     (here, there)
 }
 
-/// Bytes go both ways.
+/// Sends bytes in both directions.
 pub(crate) async fn exchange(here: &mut Link, there: &mut Link, bytes: &[u8]) {
     let talk = async {
         for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Links through relays.
+//! Tests of links through relays.
 
 use futures::AsyncWriteExt;
 use handover_core::engine::PathKind;
@@ -8,7 +8,7 @@ use handover_transports::{Transport, TransportEvent};
 use crate::peers::{Peer, config, connect, exchange, in_dht, node};
 use crate::search::{POINT, announce};
 
-/// A peer that wants to be reachable through these.
+/// Configures a hidden peer with a reservation at one of these relays.
 pub(crate) async fn behind(relays: &[&Peer]) -> Libp2pConfig {
     let mut config = config();
     config.direct = false;
@@ -65,7 +65,7 @@ async fn a_peer_that_hides_is_reached_through_a_relay_and_only_there() {
 #[tokio::test]
 async fn a_circuit_that_is_cut_is_a_link_that_is_down_and_can_be_dialled_again() {
     let mut limited = node();
-    // What relays of the public network give.
+    // The usual limit of relays on the public network.
     limited.quotas = RelayQuotas {
         bytes_per_circuit: 128 << 10,
         ..RelayQuotas::default()
@@ -150,7 +150,7 @@ async fn a_relayed_connection_goes_when_its_link_is_closed() {
     sharing.punch = true;
     sharing.reservations = 1;
     sharing.relays = relay.at().await;
-    // Nothing to punch through to.
+    // Nothing to punch a hole to.
     sharing.listen = Listen::Nowhere;
     let mut sharer = Peer::start(&sharing);
     let mut receiver = Peer::start(&behind(&[]).await);
@@ -181,7 +181,7 @@ async fn a_link_with_the_relay_itself_can_be_closed_without_losing_the_reservati
     drop((here, there));
     sharer.ask(move |transport| transport.close(id)).await;
     relay.ask(move |transport| transport.close(id_there)).await;
-    // Had either side closed the connection, the relay would not know the sharer now.
+    // If either side had closed the connection, the relay would have lost the reservation.
     let mut receiver = Peer::start(&config());
     let (mut here, mut there) = connect(&mut receiver, &mut sharer, 2, circuits).await;
     exchange(&mut here, &mut there, b"still reachable").await;
@@ -253,7 +253,7 @@ async fn shutting_down_ends_in_time_whatever_is_kept_up() {
     let relay = Peer::start(&node());
     let mut sharing = behind(&[&relay]).await;
     sharing.dht = true;
-    // One that is never reached.
+    // A bootstrap node that is never reached.
     sharing.bootstrap = vec![
         format!(
             "/ip4/127.0.0.1/tcp/1/p2p/{}",

@@ -1,4 +1,4 @@
-//! Announcing and looking up.
+//! Tests of announcing and looking up.
 
 use handover_core::Multiaddr;
 use handover_core::engine::{LookUpId, PathKind};
@@ -25,7 +25,7 @@ pub(crate) async fn announced(peer: &mut Peer) -> bool {
     .await
 }
 
-/// Whether anybody was asked, and where the peer is said to be.
+/// Looks up a peer. Returns whether any node answered, and the addresses found.
 pub(crate) async fn look_up(peer: &mut Peer, sought: &Peer) -> (bool, Option<Vec<Multiaddr>>) {
     let lookup = LookUpId(1);
     peer.ask(move |transport| transport.look_up(lookup, POINT))
@@ -79,7 +79,7 @@ async fn a_provider_that_told_no_addresses_is_found_with_some() {
     let first = Peer::start(&node());
     let mut sharing = node();
     sharing.bootstrap = first.at().await;
-    // It serves the DHT, so nodes know where it is who have dialled it; its record says nothing.
+    // It serves the DHT, so nodes that dialled it know its addresses; its record contains none.
     sharing.reachable = Reachable::At(Vec::new());
     let mut sharer = Peer::start(&sharing);
     let at = sharer.at().await;
@@ -90,7 +90,7 @@ async fn a_provider_that_told_no_addresses_is_found_with_some() {
     second.until(|state| state.dht_nodes >= 2).await;
     first.until(|state| state.dht_nodes >= 1).await;
     let looking = in_dht(first.at().await);
-    // It looks before it has got to know more nodes than the first.
+    // It looks up before it knows more nodes than the first.
     let mut receiver = Peer::start(&looking);
     let (reached, found) = look_up(&mut receiver, &sharer).await;
     assert!(reached);
