@@ -12,8 +12,6 @@ use crate::message::{Announced, PeerAt};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
-/// Who may serve is remembered before the offer was taken, so many at the most.
-const MET: usize = 32;
 /// How often the DHT is asked for more sources, while there are few; and while what is missing is nowhere.
 const LOOK_EVERY: Duration = Duration::from_mins(2);
 const LOOK_IN_NEED: Duration = Duration::from_secs(10);
@@ -90,10 +88,7 @@ impl Download {
         }
         // The user still looks at the offer.
         if matches!(self.stage, Stage::Offer(_)) {
-            if self.met.len() < MET && !self.deputy.has_lied(peer) {
-                self.met.insert(peer, addresses);
-            }
-            return;
+            return self.deputy.meet(peer, addresses);
         }
         if let (Some(swarm), true) = (&mut self.swarm, fetches) {
             swarm.meet(peer, addresses, cx.now);

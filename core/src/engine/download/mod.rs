@@ -38,13 +38,13 @@ mod search;
 mod seed;
 mod sources;
 mod stall;
+mod standins;
 mod storing;
 mod swarm;
 mod transfer;
 mod upgrade;
 mod window;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use circuits::Circuits;
@@ -70,7 +70,7 @@ use crate::limits::Limits;
 use crate::message::{Message, SecretBytes};
 use crate::secret::ShareSecret;
 use crate::time::Time;
-use crate::{Multiaddr, PeerId};
+use crate::PeerId;
 
 /// A download, from its command to its end.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -85,8 +85,6 @@ pub(super) struct Download {
     /// Sources beside the sharer, and serving them; once it is accepted.
     swarm: Option<Box<Swarm>>,
     seed: Option<Box<Seed>>,
-    /// Who may serve, by what was heard before that.
-    met: BTreeMap<PeerId, Vec<Multiaddr>>,
     deputy: Deputy,
     /// All is here, and others are served up to this moment.
     seeding: Option<(DownloadSummary, Time)>,
@@ -163,7 +161,6 @@ impl Download {
             stage: Stage::Offer(Box::default()),
             swarm: None,
             seed: None,
-            met: BTreeMap::new(),
             deputy: Deputy::default(),
             seeding: None,
             gone: None,
@@ -214,7 +211,7 @@ impl Download {
                 search.over(dial, cx.now);
             }
             if !self.is_mate(peer) {
-                self.deputy_up(link);
+                self.deputy.up(link);
             }
             return self.mate_up(cx, link, peer, Fetching::new(path, relay));
         }
@@ -453,8 +450,11 @@ impl Download {
         };
         let waits = self.links.waits_since();
         let stalled = waits.map_or(Time::NEVER, |since| since + stalled);
+        let sharer = self.order.source.peer;
         let swarm = self.swarm_deadline(limits.search).min(self.seed_deadline());
-        let swarm = swarm.min(self.deputy_due()).min(circuits);
+        let swarm = swarm
+            .min(self.deputy.deadline(sharer, self.sought()))
+            .min(circuits);
         search.min(report).min(stalled).min(swarm)
     }
 
@@ -484,7 +484,8 @@ impl Download {
             transfer.keep(cx);
         }
         self.report_if_due(cx);
-        self.seek_deputy(cx);
+        let (id, sharer, sought) = (self.order.id, self.order.source.peer, self.sought());
+        self.deputy.tick(cx, id, sharer, sought);
         self.swarm_tick(cx);
         self.seed_tick(cx);
     }

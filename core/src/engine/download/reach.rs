@@ -78,7 +78,7 @@ impl Download {
         {
             return;
         }
-        if self.deputy_failed(cx, dial) {
+        if self.deputy.failed(dial, cx.now) {
             return;
         }
         if self.circuit_failed(cx, dial) {

@@ -38,7 +38,7 @@ impl Download {
         }
         self.swarm = Some(Box::new(swarm));
         self.say_seeds_everywhere(cx);
-        for (peer, addresses) in std::mem::take(&mut self.met) {
+        for (peer, addresses) in self.deputy.take_met() {
             self.meet_at(cx, peer, addresses);
         }
         self.meet_neighbours(cx);

@@ -17,7 +17,7 @@ impl Download {
     /// Bytes of an answer that is not whole yet came over a link.
     pub(in super::super) fn active(&mut self, link: LinkId, now: Time) {
         // A deputy may say for ever that something comes, where others have it at once.
-        let answered = (!self.is_deputy_of_several(link)).then_some(link);
+        let answered = (!self.deputy.is_one_of_several(link)).then_some(link);
         self.wait(now, answered);
     }
 
