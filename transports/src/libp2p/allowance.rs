@@ -1,7 +1,7 @@
-//! What is left for a link of what a relay lets a circuit carry.
+//! How much of a relay's circuit limit is left for the link on that circuit
 //!
-//! A circuit carries more than its link: TLS or Noise and the negotiations at its beginning, identify of both sides, messages
-//! of hole punching, and the headers of Yamux and TLS around each piece.
+//! A circuit also carries the TLS or Noise handshake and the negotiations at its beginning, identify of both sides,
+//! hole punching messages, and the Yamux and TLS headers around each frame.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use handover_core::engine::Allowance;
 
 use super::circuit::CircuitLimit;
 
-/// Bytes that both directions take before the link's own, and beside it while it stands.
+/// Bytes that other protocols take, in both directions, before the link starts and while it is up.
 const BESIDE: u64 = 10 * 1024;
-/// One byte in so many is a header.
+/// Overhead of headers: one byte in this many.
 const HEADERS: u64 = 256;
-/// A circuit is as old as this, at the most, when its link comes up.
+/// Maximum age of a circuit when its link comes up.
 const OPENING: Duration = Duration::from_secs(10);
 
-/// What a link may carry on a circuit with this limit.
+/// Returns what a link may carry on a circuit with this limit.
 pub(super) fn of(limit: Option<CircuitLimit>) -> Allowance {
     let Some(CircuitLimit { bytes, duration }) = limit else {
         return Allowance::default();
     };
     let bytes = bytes.map(|bytes| bytes.saturating_sub(BESIDE + bytes / HEADERS));
-    // One that does not outlive its opening is of no use; half of it may do.
+    // A circuit that ends before its link comes up is useless, so assume at most half of its time for that.
     let time = duration.map(|time| time.saturating_sub(OPENING.min(time / 2)));
     Allowance { bytes, time }
 }

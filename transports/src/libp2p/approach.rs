@@ -1,8 +1,8 @@
-//! Getting to know a relay before it is used.
+//! Learning this peer's observed addresses from a relay before using it
 //!
-//! Hole punching offers the addresses that were observed before a relayed connection opened, and a peer learns what it
-//! looks like over TCP and over QUIC, IPv4 and IPv6, only from somebody it dialled over that. So a relay is dialled over
-//! all of them, and a circuit or a reservation waits until it has said what it sees, or failed to.
+//! Hole punching offers the addresses that were observed before a relayed connection opened. A peer learns its observed
+//! address for TCP and QUIC, over IPv4 and IPv6, only from a node that it has dialled that way. So a relay is dialled
+//! in all of these ways, and a circuit or a reservation waits until each dial has brought an observation or failed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,11 +11,12 @@ use libp2p::PeerId;
 use libp2p::swarm::ConnectionId;
 use tokio::time::Instant;
 
-/// How long the first may take.
+/// Timeout for the first observation.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long the others may take beyond twice of what the first took: IPv6 may lead nowhere, without a word.
+/// How much longer than twice the time of the first observation the others may take: IPv6 packets may be dropped
+/// silently.
 const SLACK: Duration = Duration::from_millis(200);
-/// Relays approached at once; one more is used as it is.
+/// Maximum number of relays approached at once. Any further relay is used without waiting.
 const MAX_APPROACHES: usize = 32;
 
 /// The relays that are being approached.
@@ -24,14 +25,15 @@ pub(crate) struct Approaches(BTreeMap<PeerId, Approach>);
 
 #[derive(Debug)]
 struct Approach {
-    /// Dials that have neither failed nor been followed by an observation.
+    /// Dials that have neither failed nor brought an observation yet.
     open: BTreeSet<ConnectionId>,
     began: Instant,
     until: Instant,
 }
 
 impl Approaches {
-    /// These dials of a relay have begun. `false` if it is not worth waiting for them.
+    /// Starts the wait for these dials to a relay. Returns false if there is none to wait for, or too many relays are
+    /// approached.
     pub(crate) fn begin(
         &mut self,
         relay: PeerId,
@@ -51,12 +53,13 @@ impl Approaches {
         true
     }
 
-    /// Whether this relay is being approached.
+    /// True if this relay is being approached.
     pub(crate) fn under_way(&self, relay: PeerId) -> bool {
         self.0.contains_key(&relay)
     }
 
-    /// This dial has failed or, if it was `good`, what it looks like from there is known. Who is ready by that.
+    /// Handles the end of a dial: it failed or, if `good`, brought an observation. Returns the relay if it is now
+    /// ready.
     pub(crate) fn settled(
         &mut self,
         connection: ConnectionId,
@@ -78,12 +81,12 @@ impl Approaches {
         Some(ready)
     }
 
-    /// When [`wake`](Self::wake) has something to do.
+    /// Time of the next call to [`wake`](Self::wake).
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         self.0.values().map(|approach| approach.until).min()
     }
 
-    /// Who has been waited for long enough.
+    /// Removes and returns the relays whose wait has timed out.
     pub(crate) fn wake(&mut self, now: Instant) -> Vec<PeerId> {
         let late = |(_, approach): &(&PeerId, &Approach)| approach.until <= now;
         let late: Vec<PeerId> = self

@@ -1,4 +1,4 @@
-//! Everything that runs on a connection: the link protocol, and what keeps a peer of the libp2p network in order.
+//! All protocols on a connection: the link protocol and those of the libp2p network
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ use super::config::{Libp2pConfig, Reachable, Serve};
 use super::mdns::Bounded;
 use super::{candidates, circuit, dht, dial_back, gate, inbound, link, relay_server, tester};
 
-/// What identify names the protocol.
+/// Protocol version sent by identify.
 const PROTOCOL_VERSION: &str = "/handover/1.0.0";
 
-/// What identify names the program.
+/// Agent version sent by identify.
 const AGENT: &str = concat!("handover/", env!("CARGO_PKG_VERSION"));
 
-/// How often the local network is asked again who is there, beside the quick first times.
+/// Interval between mDNS queries, after the faster ones at the start.
 const ASK_AGAIN: Duration = Duration::from_secs(20);
 
-/// Bounds on what other peers can make this one hold.
+/// Limits on the resources that other peers can take from this one.
 #[derive(Debug, Clone)]
 pub struct ConnectionBounds {
-    /// Connections to one peer.
+    /// Maximum number of connections to one peer.
     pub per_peer: u32,
-    /// Connections that came in and whose handshake is under way, over TCP and as many over QUIC. One address (of IPv6: one
-    /// /64) has an eighth of them.
+    /// Maximum number of incoming connections whose handshake is under way, separately for TCP and for QUIC. One
+    /// address (for IPv6, one /64) may have an eighth of them.
     pub pending_incoming: u32,
-    /// Connections in all. A quarter of them is kept for those that this side dials, and a sixteenth for known peers; one
-    /// address has an eighth, and 16 at the least.
+    /// Maximum number of connections in total. A quarter is kept for outgoing connections and a sixteenth for known
+    /// peers; one address may have an eighth, and at least 16.
     pub total: u32,
-    /// No connection is taken while the process holds more bytes than this.
+    /// Memory use of the process, in bytes, above which no connection is accepted.
     pub memory: usize,
 }
 
@@ -51,7 +51,7 @@ impl ConnectionBounds {
 impl Default for ConnectionBounds {
     fn default() -> Self {
         Self {
-            // Twelve circuits, as many as four of them being closed, and what is straight.
+            // Twelve circuits (up to four of them closing) and the direct connections.
             per_peer: 20,
             pending_incoming: 64,
             total: 512,
@@ -60,10 +60,10 @@ impl Default for ConnectionBounds {
     }
 }
 
-/// The behaviour of a handover peer.
+/// The network behaviour of a handover peer.
 #[derive(NetworkBehaviour)]
 pub(crate) struct Node {
-    /// First, so that a refused connection costs nothing else.
+    /// First, so that a refused connection costs no work in the other behaviours.
     inbound: inbound::Behaviour,
     limits: connection_limits::Behaviour,
     memory: memory_connection_limits::Behaviour,
@@ -72,7 +72,7 @@ pub(crate) struct Node {
     pub(crate) identify: identify::Behaviour,
     ping: ping::Behaviour,
     mdns: Toggle<Bounded<mdns::tokio::Behaviour>>,
-    /// One behaviour speaks one family.
+    /// One mDNS behaviour handles one address family.
     mdns_v6: Toggle<Bounded<mdns::tokio::Behaviour>>,
     pub(crate) dht: Toggle<dht::Kad>,
     pub(crate) relays: circuit::Behaviour,
@@ -93,7 +93,7 @@ impl Node {
         let limits = ConnectionLimits::default()
             .with_max_established_per_peer(Some(bounds.per_peer))
             .with_max_established(Some(bounds.total));
-        // Addresses of this machine are told through codes, to those who have one; not to everybody who connects.
+        // Listen addresses are given only to peers that have a code, not to everyone who connects.
         let identify = identify::Config::new(PROTOCOL_VERSION.into(), key)
             .with_agent_version(AGENT.into())
             .with_hide_listen_addrs(true)
@@ -138,7 +138,7 @@ impl Node {
         }
     }
 
-    /// Begins or ends to do things for others.
+    /// Starts or stops serving others: DHT server mode, relaying and address tests.
     pub(crate) fn serve(&mut self, serve: bool) {
         if let Some(dht) = self.dht.as_mut() {
             let mode = if serve {
@@ -155,7 +155,7 @@ impl Node {
     }
 }
 
-/// What finds and is found on the local network. Where that can't be had, all else goes on without.
+/// Creates the mDNS behaviour. If that fails, everything else runs without it.
 fn neighbours(peer: PeerId, enable_ipv6: bool) -> Option<mdns::tokio::Behaviour> {
     let config = mdns::Config {
         query_interval: ASK_AGAIN,

@@ -1,5 +1,4 @@
-//! When to dial the nodes that this peer begins with: all at once at the start, and again, ever more seldom, for as long
-//! as it knows nobody.
+//! When to dial the bootstrap nodes: all at once at the start, then with growing pauses for as long as no node is known
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -7,22 +6,22 @@ use std::time::Duration;
 use libp2p::{Multiaddr, PeerId};
 use tokio::time::Instant;
 
-/// The first pause, and the longest; each is twice the one before.
+/// First and maximum pause. Each pause is twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
-/// How often it is seen to that somebody is still known.
+/// Interval between checks that nodes are still known.
 const LOOK: Duration = Duration::from_secs(30);
 
-/// The nodes, and how it goes with them.
+/// The bootstrap nodes and the state of their dials.
 #[derive(Debug)]
 pub(crate) struct Bootstrap {
     nodes: Vec<(PeerId, Vec<Multiaddr>)>,
     connected: BTreeSet<PeerId>,
-    /// Those whose dial of this round has not failed.
+    /// Nodes whose dial has not failed in this round.
     promising: BTreeSet<PeerId>,
-    /// Nobody of those that were known has answered.
+    /// True if none of the known DHT nodes has answered.
     lost: bool,
-    /// When to try next, and the pause after that.
+    /// Time of the next round, and the pause after it.
     next: Instant,
     pause: Duration,
 }
@@ -39,32 +38,32 @@ impl Bootstrap {
         }
     }
 
-    /// The nodes, and where they are.
+    /// The bootstrap nodes with their addresses.
     pub(crate) fn nodes(&self) -> &[(PeerId, Vec<Multiaddr>)] {
         &self.nodes
     }
 
-    /// How many nodes there are.
+    /// Number of bootstrap nodes.
     pub(crate) fn configured(&self) -> usize {
         self.nodes.len()
     }
 
-    /// How many of them are connected.
+    /// Number of connected bootstrap nodes.
     pub(crate) fn connected(&self) -> usize {
         self.connected.len()
     }
 
-    /// Whether one of them may still come up in this round.
+    /// True if a bootstrap node may still come up in this round.
     pub(crate) fn may_come(&self) -> bool {
         !self.promising.is_empty()
     }
 
-    /// This peer could not be dialled.
+    /// Records that a peer could not be dialled.
     pub(crate) fn failed(&mut self, peer: PeerId) {
         self.promising.remove(&peer);
     }
 
-    /// A connection to this peer stands, or none does any more.
+    /// Records that this peer has a connection, or none any more.
     pub(crate) fn set_connected(&mut self, peer: PeerId, connected: bool) {
         if !connected {
             self.connected.remove(&peer);
@@ -74,7 +73,7 @@ impl Bootstrap {
         }
     }
 
-    /// Of all nodes that are known not one has answered: they are not worth much.
+    /// Records that none of the known DHT nodes has answered, and makes a round due now.
     pub(crate) fn nobody_answered(&mut self, now: Instant) {
         if !self.lost {
             self.lost = true;
@@ -82,12 +81,12 @@ impl Bootstrap {
         }
     }
 
-    /// When [`wake`](Self::wake) may have something to do.
+    /// Time of the next call to [`wake`](Self::wake).
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         (!self.nodes.is_empty()).then_some(self.next)
     }
 
-    /// The nodes to dial now. `settled`: other nodes are known already, so these are not needed.
+    /// Returns the nodes to dial now. `settled`: other DHT nodes are known, so bootstrap nodes are not needed.
     pub(crate) fn wake(&mut self, settled: bool, now: Instant) -> Vec<(PeerId, Vec<Multiaddr>)> {
         if self.nodes.is_empty() || now < self.next {
             return Vec::new();

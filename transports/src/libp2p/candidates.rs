@@ -1,8 +1,8 @@
-//! Where this peer may be seen from outside: the address that others observed, as they observed it.
+//! External address candidates, exactly as other nodes observed them
 //!
-//! identify replaces an observed port that is not one that is listened on by the listening port. Behind a router that
-//! changes ports that makes a wrong address of a right one, and hole punching then fails where it would succeed. What
-//! others observe on a connection that was dialled from the listening port *is* the mapping that the router keeps.
+//! identify replaces an observed port that is not listened on by the listening port. Behind a NAT that changes ports,
+//! this turns a correct address into a wrong one, and hole punching fails where it would have succeeded. The address
+//! observed on a connection that was dialled from the listening port *is* the NAT's mapping.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::task::{Context, Poll};
@@ -19,20 +19,21 @@ use libp2p::swarm::{
 use super::dials::split;
 use handover_core::dial::is_relayed;
 
-/// Addresses that wait to be told; each connection adds one at the most.
+/// Maximum number of addresses waiting to be emitted. Each connection adds at most one.
 const WAITING: usize = 64;
 
-/// Emits the observed addresses of connections that say something about this peer.
+/// Emits the observed addresses of connections dialled from the listening port.
 #[derive(Debug, Default)]
 pub struct Behaviour {
-    /// Connections dialled from the listening port that nothing was observed on so far.
+    /// Connections dialled from the listening port that have brought no observation yet.
     telling: BTreeSet<ConnectionId>,
     queue: VecDeque<Multiaddr>,
 }
 
 impl Behaviour {
-    /// The other end of this connection sees this peer at this address. What inbound connections and those from ports
-    /// of their own show is not heard: nobody else can use it. Returns whether it is heard.
+    /// Takes the address at which the other end of this connection sees this peer. Returns true if others can use it.
+    /// Observations on incoming connections and on connections from ephemeral ports are ignored: nobody else can use
+    /// them.
     pub fn observed(&mut self, connection: ConnectionId, address: &Multiaddr) -> bool {
         if !self.telling.remove(&connection) || self.queue.len() >= WAITING {
             return false;

@@ -1,4 +1,4 @@
-//! How a transport is set up: where it listens, which parts of the libp2p network it uses, and what it does for others.
+//! Configuration of a transport: where it listens, which parts of the libp2p network it uses, and how it serves others
 
 use std::collections::HashSet;
 use std::io;
@@ -16,8 +16,8 @@ use super::dials::split;
 use super::listen::Listen;
 use super::stack::SecurityError;
 
-/// The nodes of the public libp2p network that every peer begins with. One of them is named by its address, so that a
-/// network whose name servers are dead is not a network without a DHT.
+/// Bootstrap nodes of the public libp2p network. One of them is given by IP address, so that the DHT can be reached
+/// without working name servers.
 pub const PUBLIC_BOOTSTRAP: &[&str] = &[
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmNnooDu7bfjPFoTZYxMNLWUQJyrVwtbZg5gBMjTezGAJN",
     "/dnsaddr/bootstrap.libp2p.io/p2p/QmbLHAnMoJPWSCR5Zhtx6BHJX9KiKNN6tpvbUcqanj75Nb",
@@ -27,19 +27,19 @@ pub const PUBLIC_BOOTSTRAP: &[&str] = &[
     "/ip4/104.131.131.82/udp/4001/quic-v1/p2p/QmaCpDMGvV2BGHeYERUEnRQAwe3N8SzbUtfsmvsqQLuvuJ",
 ];
 
-/// Those nodes, as a configuration takes them.
+/// Returns [`PUBLIC_BOOTSTRAP`] in the form that a configuration takes.
 pub fn public_bootstrap() -> Vec<Multiaddr> {
     let nodes = PUBLIC_BOOTSTRAP.iter();
     nodes.filter_map(|node| node.parse().ok()).collect()
 }
 
-/// How a [`Libp2pTransport`](super::Libp2pTransport) is set up.
+/// Configuration of a [`Libp2pTransport`](super::Libp2pTransport).
 #[derive(Debug, Clone)]
 #[expect(clippy::struct_excessive_bools, reason = "each turns one thing on")]
 pub struct Libp2pConfig {
-    /// Who this peer is.
+    /// This peer's identity.
     pub keypair: Keypair,
-    /// Where it listens.
+    /// The listen addresses.
     pub listen: Listen,
     /// Use TCP.
     pub tcp: bool,
@@ -47,40 +47,41 @@ pub struct Libp2pConfig {
     pub quic: bool,
     /// Find peers on the local network by mDNS, and be found.
     pub nearby: bool,
-    /// What other peers can make it hold.
+    /// Limits on the resources that other peers can take.
     pub bounds: ConnectionBounds,
-    /// Peers that are known: some of the connections are kept for them, and for the nodes and relays that are named.
+    /// Known peers. Some of the connections are kept for them, and for the configured bootstrap nodes and relays.
     pub known: Vec<PeerId>,
-    /// Nodes to begin with, each ending in `/p2p/ID`; names (`/dnsaddr`, `/dns4`, …) are resolved.
+    /// Bootstrap nodes, each ending in `/p2p/ID`. Names (`/dnsaddr`, `/dns4`, …) are resolved.
     pub bootstrap: Vec<Multiaddr>,
     /// Announce and look up in the DHT.
     pub dht: bool,
     /// When to serve the DHT, and to relay and test addresses for others.
     pub serve: Serve,
-    /// What others get of this peer's relaying.
+    /// Quotas of this peer as a relay.
     pub quotas: RelayQuotas,
-    /// Relays to be reachable through before any that are met, each ending in `/p2p/ID`.
+    /// Relays for reservations, preferred to those met on the network, each ending in `/p2p/ID`.
     pub relays: Vec<Multiaddr>,
-    /// Where the relays that this peer is reachable through are remembered for its next run, if they are: it takes up its
-    /// places there instead of taking others. Not used while it hides, because it would tell one run by the other.
+    /// File that stores the relays with reservations for the next run, if any: that run renews its reservations there
+    /// instead of taking places at other relays. Unused while this peer hides its address, because it would link one
+    /// run to the other.
     pub relay_memory: Option<PathBuf>,
-    /// How many relays to be reachable through at once while this peer is not publicly reachable: no address of it is
-    /// confirmed, or only by nodes that it had dialled before (see [`Reachable::Ask`]). 0: none.
+    /// Number of reservations while this peer is not publicly reachable: no address of it is confirmed, or only by
+    /// nodes that it had dialled before (see [`Reachable::Ask`]). 0: none.
     pub reservations: usize,
-    /// Talk to other peers of a share straight. If not, they only ever see a relay: nothing is listened on, and what
-    /// would tell them this peer's address (hole punching, port mapping, mDNS, serving) is off whatever else is set.
-    /// Nodes of the DHT and relays are connected to all the same.
+    /// Connect directly to other peers of a share. If false, they only ever see a relay: this peer does not listen, and
+    /// whatever would reveal its address (hole punching, port mapping, mDNS, serving) is off regardless of the other
+    /// fields. It still connects to DHT nodes and relays.
     pub direct: bool,
     /// Make relayed connections direct by hole punching (`DCUtR`).
     pub punch: bool,
-    /// Ask the router for a port (PCP, NAT-PMP or `UPnP`).
+    /// Ask the gateway for a port mapping (PCP, NAT-PMP or `UPnP`).
     pub port_mapping: bool,
     /// Which addresses others can reach this peer at.
     pub reachable: Reachable,
 }
 
 impl Libp2pConfig {
-    /// TCP and QUIC on every address, on a port that is free; nobody on the local network or elsewhere hears of it.
+    /// TCP and QUIC on every address, on a free port, and nothing that makes this peer known to others.
     pub fn new(keypair: Keypair) -> Self {
         Self {
             keypair,
@@ -104,7 +105,7 @@ impl Libp2pConfig {
         }
     }
 
-    /// The same with what `direct` forbids turned off.
+    /// Returns the configuration with everything turned off that `direct: false` forbids.
     pub(super) fn effective(&self) -> Self {
         let mut this = self.clone();
         if !this.direct {
@@ -119,50 +120,51 @@ impl Libp2pConfig {
         this
     }
 
-    /// Peers that are not strangers here.
+    /// Peers that are not treated as strangers.
     pub(super) fn known(&self) -> HashSet<PeerId> {
         let named = self.bootstrap.iter().chain(&self.relays);
         let named = named.filter_map(|address| split(address).1);
         named.chain(self.known.iter().copied()).collect()
     }
 
-    /// Whether names have to be resolved.
+    /// True if names have to be resolved.
     pub(super) fn names(&self) -> bool {
         self.dht || !self.bootstrap.is_empty() || !self.relays.is_empty()
     }
 }
 
-/// When to do something for others.
+/// When to serve others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Serve {
-    /// Not at all.
+    /// Never.
     Never,
-    /// While an address of this peer is known to be reachable, and has been for so long. Nodes of the DHT and relays that
-    /// leave soon do more harm than good: others go on asking them, and wait for answers.
+    /// While an address of this peer is known to be reachable, and has been for this long. DHT nodes and relays that
+    /// leave soon do more harm than good: others keep asking them and wait for answers.
     WhenReachable(Duration),
     /// From the start.
     Always,
 }
 
-/// What other peers get of this one as a relay.
+/// Quotas of this peer as a relay.
 ///
-/// The defaults carry the talk that precedes a direct connection and small files, and no more than 64 MiB at once.
+/// The defaults suffice for the exchange before a direct connection and for small files, and allow at most 64 MiB at
+/// once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RelayQuotas {
-    /// Peers that may be reachable through this one at once.
+    /// Maximum number of reservations.
     pub reservations: usize,
-    /// Circuits in all at once.
+    /// Maximum number of circuits at once.
     pub circuits: usize,
-    /// Circuits that one peer may open at once.
+    /// Maximum number of circuits that one peer may open at once.
     pub circuits_per_peer: usize,
-    /// Bytes that one circuit carries, both directions summed. 0: no limit.
+    /// Maximum number of bytes per circuit, both directions together. 0: no limit.
     pub bytes_per_circuit: u64,
-    /// How long one circuit lasts.
+    /// Maximum duration of a circuit.
     pub circuit_duration: Duration,
-    /// Circuits that one peer may open in a row; after those, one in each [`circuit_interval`](Self::circuit_interval).
-    /// Four times as many from one IP address.
+    /// Number of circuits that one peer may open in a row, followed by one per
+    /// [`circuit_interval`](Self::circuit_interval). Four times as many from one IP address.
     pub circuits_in_a_row: NonZeroU32,
-    /// See there.
+    /// Rate limit after [`circuits_in_a_row`](Self::circuits_in_a_row): one circuit per interval.
     pub circuit_interval: Duration,
 }
 
@@ -183,16 +185,16 @@ impl Default for RelayQuotas {
 /// Which addresses others can reach this peer at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reachable {
-    /// Those that other nodes have tested (`AutoNAT` v2). Routers that let in only who was dialled before pass that test
-    /// too, so relays are kept until a stranger has come.
+    /// Those that other nodes have tested (`AutoNAT` v2). NATs that only let in nodes that were dialled before pass
+    /// that test too, so reservations are kept until a stranger has connected.
     Ask,
-    /// All that it listens on: right in a private network, on one machine, and in tests.
+    /// All listen addresses: right in a private network, on one machine, and in tests.
     Listening,
-    /// These.
+    /// These addresses.
     At(Vec<Multiaddr>),
 }
 
-/// A [`Libp2pTransport`](super::Libp2pTransport) could not be set up.
+/// The reason why a [`Libp2pTransport`](super::Libp2pTransport) could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum Libp2pError {
     /// The identity can't secure connections.
@@ -201,18 +203,19 @@ pub enum Libp2pError {
     /// No port to listen on.
     #[error("can't listen: {0}")]
     Listen(#[from] io::Error),
-    /// An address to listen on that no transport here has.
+    /// A listen address that no transport supports.
     #[error("can't listen on {0}: not supported")]
     Address(Multiaddr),
-    /// An address of a bootstrap node that does not say who that is.
+    /// A bootstrap address without the node's peer id.
     #[error("the bootstrap address {0} does not end in /p2p/ and the node's identity")]
     Bootstrap(Multiaddr),
-    /// An address of a relay that does not say who that is.
+    /// A relay address without the relay's peer id.
     #[error("the relay address {0} does not end in /p2p/ and the relay's identity")]
     Relay(Multiaddr),
 }
 
-/// Nodes by who they are, in the order in which they were named; `wrong` makes the error for an address without one.
+/// Groups addresses by peer id, in the order of the first mention. `wrong` makes the error for an address without a
+/// peer id.
 pub(super) fn nodes(
     addresses: &[Multiaddr],
     wrong: impl Fn(Multiaddr) -> Libp2pError,
@@ -233,7 +236,7 @@ pub(super) fn nodes(
     Ok(nodes)
 }
 
-/// The part of a circuit address that leads to the relay, without its identity.
+/// The relay's part of a circuit address, without the relay's peer id.
 pub(super) fn way_to_relay(address: &Multiaddr) -> Multiaddr {
     let before = |part: &Protocol<'_>| !matches!(part, Protocol::P2p(_) | Protocol::P2pCircuit);
     address.iter().take_while(before).collect()

@@ -1,4 +1,4 @@
-//! The connections that stand: to whom, which way they go, and which links use them.
+//! The established connections: their peers, paths and links
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::dials::{is_quic, split};
 use super::link::Fate;
 use handover_core::dial::relay_of;
 
-/// How long a relayed connection without a link is kept: hole punching would keep it for ever, and it takes a place at
+/// How long a relayed connection without a link is kept. Hole punching would keep it for ever, and it takes a place at
 /// the relay.
 const RELAYED_IDLE: Duration = Duration::from_secs(30);
 
@@ -27,24 +27,24 @@ const RELAYED_IDLE: Duration = Duration::from_secs(30);
 pub(super) struct Carrier {
     pub(super) peer: PeerId,
     pub(super) path: PathKind,
-    /// Where it goes, without the peer.
+    /// The remote address without the peer id.
     pub(super) remote: Multiaddr,
-    /// The relay that it leads through.
+    /// The relay, if the connection is relayed.
     pub(super) relay: Option<PeerId>,
-    /// What the relay lets it carry; `None`: as much as it likes, or no relay is between.
+    /// The relay's limit. `None`: no limit, or not relayed.
     pub(super) limit: Option<CircuitLimit>,
-    /// By this side.
+    /// True if this side dialled.
     pub(super) dialled: bool,
-    /// The other side has said what it sees and what it speaks.
+    /// True once the other side has sent its identify message.
     pub(super) identified: bool,
-    /// Closing it loses what has not arrived.
+    /// QUIC: closing it loses data that has not arrived.
     pub(super) quic: bool,
     pub(super) links: Vec<Carried>,
-    /// It has no link any more and is closed then.
+    /// Set once there is no link any more: when to close the connection.
     pub(super) lingers_until: Option<Instant>,
-    /// It was told as a better way to its peer.
+    /// True if it was reported as a better path to its peer.
     offered: bool,
-    /// Since when no link uses it.
+    /// Start of the time without a link.
     unused_since: Option<Instant>,
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Carried {
 }
 
 impl Carrier {
-    /// `path`: what the remote address means if no relay is between; `limit`: what one that is between has told.
+    /// `path`: the kind of path to the remote address if no relay is in between. `limit`: the relay's limit if one is.
     pub(super) fn new(
         peer: PeerId,
         endpoint: &ConnectedPoint,
@@ -64,7 +64,7 @@ impl Carrier {
     ) -> Self {
         let relayed = endpoint.is_relayed();
         let remote = match endpoint {
-            // Of a peer that came through a relay only the relay can be seen.
+            // Of a peer that came through a relay, only the relay's address is visible.
             ConnectedPoint::Listener { local_addr, .. } if relayed => local_addr,
             _ => endpoint.get_remote_address(),
         };
@@ -84,7 +84,7 @@ impl Carrier {
         }
     }
 
-    /// A link uses it from now on.
+    /// Adds a link.
     pub(super) fn carry(&mut self, link: LinkId, fate: Arc<Fate>) {
         self.is_used();
         self.lingers_until = None;
@@ -92,45 +92,45 @@ impl Carrier {
         self.links.push(Carried { link, fate });
     }
 
-    /// Forgets links that nobody holds; whether any is left.
+    /// Removes links that were dropped. Returns true if any is left.
     pub(super) fn is_used(&mut self) -> bool {
         self.links.retain(|carried| !carried.fate.is_dropped());
         !self.links.is_empty()
     }
 
-    /// It leads through a relay.
+    /// True if it leads through a relay.
     pub(super) fn is_relayed(&self) -> bool {
         self.path == PathKind::Relayed
     }
 
-    /// It carries this link.
+    /// True if it carries this link.
     pub(super) fn holds(&self, link: LinkId) -> bool {
         self.links.iter().any(|carried| carried.link == link)
     }
 
-    /// Something that was written may still be on its way.
+    /// True if written data may still be in flight.
     pub(super) fn may_lose(&self) -> bool {
         let closed = |carried: &Carried| carried.fate.is_closed();
         self.lingers_until.is_some() || (self.quic && self.links.iter().any(closed))
     }
 
-    /// It may be about to carry a link, because its peer was told to be better reachable by it.
+    /// True if it may soon carry a link, because it was reported as a better path.
     pub(super) fn is_offered(&self) -> bool {
         self.offered
     }
 
-    /// Among those of one peer: which way is best, TCP before QUIC, for the reason that `dials` gives.
+    /// Order of preference among connections to one peer. TCP comes before QUIC, for the reason given in `dials`.
     fn rank(&self) -> (PathKind, bool) {
         (self.path, self.quic)
     }
 }
 
-/// All of them.
+/// All connections.
 #[derive(Default)]
 pub(super) struct Connections(pub(super) BTreeMap<ConnectionId, Carrier>);
 
 impl Connections {
-    /// The best connection to this peer of those that `may` be used.
+    /// Returns the best connection to this peer among those that `may` be used.
     pub(super) fn best(
         &self,
         peer: PeerId,
@@ -145,7 +145,8 @@ impl Connections {
             .map(|(id, _)| *id)
     }
 
-    /// A way to this peer that is better than those of its links and that was not told of before. It counts as told.
+    /// Returns a better path to this peer than those of its links, if it was not reported before, and marks it as
+    /// reported.
     pub(super) fn offer(
         &mut self,
         peer: PeerId,
@@ -172,13 +173,13 @@ impl Connections {
         Some(carrier.path)
     }
 
-    /// How many connections go through this relay.
+    /// Number of connections through this relay.
     pub(super) fn through(&self, relay: PeerId) -> usize {
         let by = |carrier: &&Carrier| carrier.relay == Some(relay);
         self.0.values().filter(by).count()
     }
 
-    /// Relayed connections that nobody has used for a while.
+    /// Relayed connections that have had no link for [`RELAYED_IDLE`].
     pub(super) fn stale(&mut self, now: Instant) -> Vec<ConnectionId> {
         let mut stale = Vec::new();
         for (id, carrier) in &mut self.0 {
@@ -194,7 +195,7 @@ impl Connections {
         stale
     }
 
-    /// Whether [`stale`](Self::stale) may ever have something to say.
+    /// True if [`stale`](Self::stale) may ever return a connection.
     pub(super) fn any_relayed(&self) -> bool {
         self.0.values().any(Carrier::is_relayed)
     }

@@ -1,4 +1,4 @@
-//! What came of dialling: which addresses answered, and why others did not.
+//! Results of dialling: which addresses answered, and why others did not
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,62 +11,63 @@ use super::bootstrap::Bootstrap;
 use super::dials::split;
 use super::reason::{self, Reason};
 
-/// Addresses that are remembered; those of bootstrap nodes are dialled first, and again when nobody else is known.
+/// Maximum number of addresses remembered. Those of bootstrap nodes are dialled first, and again when no other node is
+/// known.
 const REMEMBERED: usize = 256;
-/// Nodes that speak QUIC that are remembered.
+/// Maximum number of QUIC nodes remembered.
 const QUIC_NODES: usize = 16;
-/// Addresses of one of them.
+/// Maximum number of addresses per QUIC node.
 const QUIC_ADDRESSES: usize = 4;
 
 /// An address that was dialled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contact {
-    /// Who is said to be there.
+    /// The peer that was expected there.
     pub peer: Option<PeerId>,
-    /// The address, without the peer.
+    /// The address without the peer id.
     pub address: Multiaddr,
-    /// What came of the last dial that ended.
+    /// Outcome of the last dial that ended.
     pub outcome: Outcome,
 }
 
-/// What came of a dial.
+/// Outcome of a dial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// A connection.
+    /// Connected to the expected peer.
     Connected,
-    /// None.
+    /// No connection.
     Failed(Reason),
-    /// Another peer than the one that was dialled.
+    /// Another peer than the expected one answered.
     OtherPeer(PeerId),
 }
 
-/// A node to begin with, and how it answered.
+/// A bootstrap node and the outcome of its dials.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapNode {
-    /// The node.
+    /// The node's peer id.
     pub peer: PeerId,
-    /// Its addresses as they were configured, and what came of dialling each; `None` if that has not ended.
+    /// Its configured addresses, each with the outcome of the last dial, or `None` if none has ended.
     pub addresses: Vec<(Multiaddr, Option<Outcome>)>,
 }
 
 impl BootstrapNode {
-    /// Whether a connection to it stood that did not fail at once.
+    /// True if it was connected and that connection did not fail at once.
     pub fn is_reached(&self) -> bool {
         let mut outcomes = self.addresses.iter();
         outcomes.any(|(_, outcome)| *outcome == Some(Outcome::Connected))
     }
 }
 
-/// A node that speaks QUIC by its own word.
+/// A node that claims to speak QUIC.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QuicNode {
-    /// The node.
+    /// The node's peer id.
     pub peer: PeerId,
-    /// Where it speaks QUIC.
+    /// Its QUIC addresses.
     pub addresses: Vec<Multiaddr>,
 }
 
-/// The addresses that were dialled lately.
+/// The addresses dialled most recently.
 #[derive(Debug, Default)]
 pub(super) struct Contacts {
     dialled: VecDeque<Contact>,
@@ -74,7 +75,7 @@ pub(super) struct Contacts {
 }
 
 impl Contacts {
-    /// A dial has ended with this.
+    /// Records the outcome of a dial.
     fn ended(&mut self, peer: Option<PeerId>, address: &Multiaddr, outcome: Outcome) {
         let address = split(address).0;
         self.dialled
@@ -89,7 +90,7 @@ impl Contacts {
         }
     }
 
-    /// These addresses of a peer did not answer.
+    /// Records that these addresses of a peer did not answer.
     pub(super) fn failed(
         &mut self,
         peer: Option<PeerId>,
@@ -101,7 +102,7 @@ impl Contacts {
         }
     }
 
-    /// A dial has failed.
+    /// Records a failed dial.
     pub(super) fn not_connected(&mut self, peer: Option<PeerId>, error: &DialError) {
         match error {
             DialError::Transport(failures) => self.failed(peer, failures),
@@ -112,12 +113,12 @@ impl Contacts {
         }
     }
 
-    /// A dial has led to a connection.
+    /// Records a dial that led to a connection.
     pub(super) fn connected(&mut self, peer: PeerId, address: &Multiaddr) {
         self.ended(Some(peer), address, Outcome::Connected);
     }
 
-    /// A connection was lost before the other side said anything of itself.
+    /// Records a connection that was lost before the other side sent its identify message.
     pub(super) fn lost(
         &mut self,
         peer: PeerId,
@@ -129,7 +130,7 @@ impl Contacts {
         }
     }
 
-    /// A node says that it speaks QUIC at these addresses.
+    /// Records the QUIC addresses that a node claims to have.
     pub(super) fn speaks_quic(&mut self, peer: PeerId, mut addresses: Vec<Multiaddr>) {
         self.quic.retain(|node| node.peer != peer);
         addresses.truncate(QUIC_ADDRESSES);
@@ -142,17 +143,17 @@ impl Contacts {
         }
     }
 
-    /// All that is remembered, the latest last.
+    /// All remembered dials, the most recent last.
     pub(super) fn dialled(&self) -> Vec<Contact> {
         self.dialled.iter().cloned().collect()
     }
 
-    /// Nodes that speak QUIC.
+    /// Nodes that claim to speak QUIC.
     pub(super) fn quic(&self) -> Vec<QuicNode> {
         self.quic.iter().cloned().collect()
     }
 
-    /// The configured nodes, and how each answered.
+    /// The bootstrap nodes with the outcome for each address.
     pub(super) fn of_nodes(&self, bootstrap: &Bootstrap) -> Vec<BootstrapNode> {
         let outcome = |peer: PeerId, address: &Multiaddr| {
             let mut dialled = self.dialled.iter();

@@ -1,5 +1,5 @@
-//! All that reads what nodes of the DHT, relays and nodes that dial back have written, for fuzzers: none of them is known, and
-//! anybody may be one.
+//! Entry point for fuzzers: all code that parses messages from DHT nodes, relays and nodes that dial back. These are
+//! strangers, and anybody may be one.
 
 use futures::executor::block_on;
 use futures::io::Cursor;
@@ -18,14 +18,12 @@ use super::dial_back;
 use super::greeting::Greeted;
 use super::outbound::Permits;
 
-/// Peers that are taken over from one answer of a node: twenty of each kind; and addresses of each.
+/// Maximum number of peers used from one node's answer (twenty each of closer nodes and providers), and of addresses of
+/// each.
 const MAX_PEERS: usize = 2 * 20;
 const MAX_PEER_ADDRESSES: usize = 8;
 
-/// Reads bytes as each of the things that a stranger may say. Whatever they are, that ends, and what is taken over is bounded.
-///
-/// # Panics
-/// If a bound does not hold.
+/// Parses bytes as every message that a stranger may send, and checks that the results are bounded.
 pub fn read_all(bytes: &[u8]) {
     from_a_relay(bytes);
     from_a_node(bytes);
@@ -78,7 +76,7 @@ fn from_who_dials_back(bytes: &[u8]) {
     }
 }
 
-/// An address goes through all that looks at addresses before one is dialled.
+/// Runs the checks that an address passes before it is dialled.
 fn an_address(bytes: &[u8]) {
     let Ok(address) = Multiaddr::try_from(bytes.to_vec()) else {
         return;
@@ -97,7 +95,7 @@ fn an_address(bytes: &[u8]) {
     let _ = (relay_of(&address), Network::of(&address));
 }
 
-/// What is dialled says something before anything was negotiated.
+/// Checks the first byte that a dialled node sends, before any negotiation.
 fn a_first_word(bytes: &[u8]) {
     use futures::AsyncReadExt;
     let mut greeted = Greeted::new(Cursor::new(bytes.to_vec()), true);

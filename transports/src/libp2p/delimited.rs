@@ -1,24 +1,23 @@
-//! Protobuf messages on a stream, each behind its length: how relays, nodes of the DHT and nodes that are asked to dial back
-//! talk.
+//! Length-prefixed protobuf messages on a stream, as used by relays, DHT nodes and nodes that dial back
 
 use std::io;
 
 use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use prost::Message;
 
-/// Bytes of a message, where nothing else is said.
+/// Default maximum length of a message, in bytes.
 pub const MAX_MESSAGE: usize = 4096;
 
-/// A message could not be had.
+/// Why a message could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// The stream failed, or ended before the message did.
+    /// The stream failed, or ended in the middle of the message.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It says that it is longer than it may be.
+    /// The length prefix exceeds the maximum.
     #[error("the message is too long")]
     TooLong,
-    /// It is no message of this kind.
+    /// It can't be decoded.
     #[error("the message can't be read")]
     Malformed,
 }
@@ -34,7 +33,8 @@ impl From<WireError> for io::Error {
     }
 }
 
-/// Reads one message of at most [`MAX_MESSAGE`] bytes, and not a byte more: what follows may belong to somebody else.
+/// Reads one message of at most [`MAX_MESSAGE`] bytes, and not a byte more: what follows may belong to another
+/// protocol.
 pub async fn read<M: Message + Default>(
     stream: &mut (impl AsyncRead + Unpin),
 ) -> Result<M, WireError> {
@@ -42,8 +42,8 @@ pub async fn read<M: Message + Default>(
     M::decode(bytes.as_slice()).map_err(|_| WireError::Malformed)
 }
 
-/// Reads the bytes of one message of at most `most`. The other side may name a length and send nothing: room is made for
-/// what comes.
+/// Reads the bytes of one message of at most `most` bytes. The other side may announce a length and send nothing, so
+/// memory is allocated only for what arrives.
 pub(crate) async fn read_bytes(
     stream: &mut (impl AsyncRead + Unpin),
     most: usize,
@@ -58,13 +58,13 @@ pub(crate) async fn read_bytes(
     Ok(bytes)
 }
 
-/// The length comes byte by byte, the lowest seven bits first; all bytes but the last have the highest bit set.
+/// Reads the length, a varint: seven bits per byte, lowest first, with the highest bit set in all bytes but the last.
 async fn read_length(
     stream: &mut (impl AsyncRead + Unpin),
     most: usize,
 ) -> Result<usize, WireError> {
     let mut length = 0;
-    // As many bytes as `most` takes; more are no length that may be.
+    // At most as many bytes as `most` takes. A longer prefix is never valid.
     let shifts = (0..).step_by(7);
     for shift in shifts.take_while(|shift| most.checked_shr(*shift).is_some_and(|rest| rest > 0)) {
         let mut byte = [0];

@@ -1,8 +1,8 @@
-//! Announcing and looking up in the Kademlia DHT, by provider records.
+//! Announces and lookups in the Kademlia DHT, by provider records
 //!
-//! A meeting point is the SHA-256 multihash of the key, which is what nodes of the public network take. This module
-//! knows what is announced and looked up, and which questions that takes; [`walk`] knows the way to the closest nodes. The
-//! table of nodes, and the answers to others, are libp2p's.
+//! The DHT key of a rendezvous point is a SHA-256 multihash, as the nodes of the public network require. This module
+//! decides what to ask for each announce and lookup; [`walk`] finds the closest nodes. libp2p keeps the routing table
+//! and answers other nodes.
 
 mod announcement;
 mod look_up;
@@ -27,41 +27,41 @@ use self::wire::{Answer, PeerAt, Question};
 use super::store::Store;
 use crate::TransportEvent;
 
-/// What the public network speaks.
+/// The protocol of the public network.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/ipfs/kad/1.0.0");
 
-/// How long a first node is waited for, and one that answers.
+/// How long to wait for a first node, and for a first answer, while bootstrap nodes may still come up.
 const PATIENCE: Duration = Duration::from_secs(6);
 
-/// Look-ups at once; one more has reached nobody.
+/// Maximum number of lookups at once. Any further one ends at once as having reached no node.
 const LOOK_UPS: usize = 64;
-/// Announcements that are under way or waiting at once; one more has reached nobody.
+/// Maximum number of announces under way or queued. Any further one ends at once as having reached no node.
 const ANNOUNCEMENTS: usize = 256;
-/// Announcements that are under way at once.
+/// Maximum number of announces under way at once.
 const ANNOUNCING: usize = 16;
-/// Addresses of one node that go into the routing table.
+/// Maximum number of addresses of one node in the routing table.
 const NODE_ADDRESSES: usize = 8;
 
-/// The behaviour that keeps the table of nodes, and serves them.
+/// libp2p's Kademlia, which keeps the routing table and serves other nodes.
 pub(crate) type Kad = kad::Behaviour<Store>;
 
-/// Kademlia as this peer uses it; a client until told otherwise.
+/// Creates libp2p's Kademlia. It is a client until set to server mode.
 pub(crate) fn behaviour(local: PeerId) -> Kad {
     let mut config = kad::Config::new(PROTOCOL);
     config
         .set_caching(kad::Caching::Disabled)
-        // What others announce goes to the store with where it came from.
+        // Others' announces go to the store together with the network that they came from.
         .set_record_filtering(kad::StoreInserts::FilterBoth)
         .set_publication_interval(None)
         .set_replication_interval(None)
-        // What is announced is announced again from here, with the addresses of then.
+        // This side announces its own records again itself, with the addresses of that moment.
         .set_provider_publication_interval(None);
     let mut kad = Kad::with_config(local, Store::new(local), config);
     kad.set_mode(Some(kad::Mode::Client));
     kad
 }
 
-/// A node says that it serves the DHT, at these addresses.
+/// Adds a node that says it serves the DHT at these addresses.
 pub(crate) fn add_node(kad: &mut Kad, node: PeerId, addresses: &[Multiaddr]) {
     let room = NODE_ADDRESSES.saturating_sub(addresses_of(kad, node).unwrap_or(0));
     for address in addresses.iter().take(room) {
@@ -69,12 +69,12 @@ pub(crate) fn add_node(kad: &mut Kad, node: PeerId, addresses: &[Multiaddr]) {
     }
 }
 
-/// Whether this is a node of the DHT, as far as is known.
+/// True if the routing table has this peer.
 pub(crate) fn knows(kad: &mut Kad, peer: PeerId) -> bool {
     addresses_of(kad, peer).is_some()
 }
 
-/// How many addresses of this node the routing table has, if it has the node.
+/// Returns the number of this node's addresses in the routing table, or `None` if the node is not there.
 fn addresses_of(kad: &mut Kad, node: PeerId) -> Option<usize> {
     let bucket = kad.kbucket(node)?;
     let mut entries = bucket.iter();
@@ -82,28 +82,28 @@ fn addresses_of(kad: &mut Kad, node: PeerId) -> Option<usize> {
     Some(entry.node.value.len())
 }
 
-/// How many nodes are known.
+/// Number of nodes in the routing table.
 pub(crate) fn nodes(kad: &mut Kad) -> usize {
     kad.kbuckets().map(|bucket| bucket.num_entries()).sum()
 }
 
-/// What a record of the DHT is filed under.
+/// The DHT key of a rendezvous point.
 pub(crate) fn key(point: MeetingPoint) -> RecordKey {
     let mut bytes = vec![0x12, 0x20];
     bytes.extend(point.0);
     RecordKey::from(bytes)
 }
 
-/// Names one walk, or one announcement.
+/// Id of one walk or one announce.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct RunId(u64);
 
-/// Under which name a node is asked.
+/// The identity under which a node is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// This peer's own.
     Local,
-    /// One that tells the node nothing.
+    /// A second identity that tells the node nothing about this peer.
     Witness,
 }
 
@@ -115,36 +115,36 @@ pub(crate) struct Asking {
     pub(crate) asker: Asker,
 }
 
-/// Something to do.
+/// An action for the transport.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Ends in [`Dht::told`].
+    /// Ask a node. The answer goes to [`Dht::told`].
     Ask(RunId, Asking),
     Tell(TransportEvent),
 }
 
-/// What is known around it.
+/// Inputs from the rest of the transport.
 #[derive(Debug)]
 pub(crate) struct Around {
-    /// A first node may still turn up.
+    /// A bootstrap node may still come up.
     pub(crate) nodes_may_come: bool,
-    /// Where this peer can be reached, as far as it is known.
+    /// The addresses to announce.
     pub(crate) addresses: Vec<Multiaddr>,
 }
 
-/// What is announced and looked up.
+/// The announces and lookups of this peer.
 #[derive(Debug)]
 pub(crate) struct Dht {
     local: PeerId,
-    /// Nodes may be asked where peers are.
+    /// Nodes may be asked for the addresses of a provider.
     follow_up: bool,
-    /// To be announced when others are through.
+    /// Announces that wait until others are done.
     queue: VecDeque<MeetingPoint>,
     runs: BTreeMap<RunId, Running>,
     next_run: u64,
     look_ups: BTreeMap<LookUpId, LookUp>,
     points: BTreeSet<MeetingPoint>,
-    /// Something has happened since [`go_on`](Self::go_on).
+    /// Something has happened since the last [`go_on`](Self::go_on).
     has_changed: bool,
 }
 
@@ -162,7 +162,7 @@ enum Run {
         point: MeetingPoint,
         walk: Walk,
     },
-    /// Where a peer is that was found without an address.
+    /// Finds the addresses of a provider that was named without any.
     Addresses {
         lookup: LookUpId,
         peer: PeerId,
@@ -184,7 +184,7 @@ impl Dht {
         }
     }
 
-    /// Whether this peer is to be found anywhere.
+    /// True if anything is announced.
     pub(crate) fn announces(&self) -> bool {
         !self.points.is_empty()
     }
@@ -194,7 +194,7 @@ impl Dht {
         self.runs.values().filter(announces).count()
     }
 
-    /// What cannot be taken on is answered at once.
+    /// Starts an announce. Returns its result if it is refused.
     pub(crate) fn announce(
         &mut self,
         point: MeetingPoint,
@@ -207,7 +207,7 @@ impl Dht {
         self.points.insert(point);
         self.queue.push_back(point);
         self.has_changed = true;
-        // Nodes that ask this peer itself are told, with the addresses of then.
+        // This peer's own store answers others, with the addresses of that moment.
         let record = kad::ProviderRecord::new(key(point), self.local, vec![]);
         kad.store_mut().add_provider(record).ok();
         None
@@ -224,7 +224,7 @@ impl Dht {
         kad.stop_providing(&key(point));
     }
 
-    /// What cannot be taken on is answered at once.
+    /// Starts a lookup. Returns its result if it is refused.
     pub(crate) fn look_up(
         &mut self,
         lookup: LookUpId,
@@ -262,7 +262,7 @@ impl Dht {
         self.has_changed = true;
     }
 
-    /// A walk that begins at the nodes that are known.
+    /// Creates a walk that begins at the closest known nodes.
     fn walk(&self, key: Vec<u8>, kad: &mut Kad) -> Walk {
         let mut walk = Walk::new(self.local, key.clone());
         for node in kad.find_closest_local_peers(&KBucketKey::new(key), &self.local) {
@@ -279,7 +279,7 @@ impl Dht {
         })
     }
 
-    /// A node of the DHT has come up.
+    /// Handles a node that has come up: adds it to all walks.
     pub(crate) fn know(&mut self, node: PeerId, addresses: &[Multiaddr]) {
         for walk in self.walks() {
             walk.know((node, addresses.to_vec()));
@@ -287,7 +287,7 @@ impl Dht {
         self.has_changed = true;
     }
 
-    /// A connection to this peer stands.
+    /// Handles a new connection to this peer.
     pub(crate) fn connected(&mut self, peer: PeerId) {
         for walk in self.walks() {
             walk.connected(peer);
@@ -295,12 +295,12 @@ impl Dht {
         self.has_changed = true;
     }
 
-    /// A bootstrap node is there, or will not be.
+    /// Handles a bootstrap node that has come up or failed.
     pub(crate) fn nodes_have_changed(&mut self) {
         self.has_changed = true;
     }
 
-    /// When [`go_on`](Self::go_on) has something to do without anything else happening.
+    /// Time at which [`go_on`](Self::go_on) has something to do even if nothing else happens.
     pub(crate) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let wake = |running: &Running| {
             let walk = match &running.run {
@@ -313,7 +313,7 @@ impl Dht {
         self.runs.values().flat_map(wake).flatten().min()
     }
 
-    /// A node has answered, or it has not if there is no answer.
+    /// Handles a node's answer. `None`: it failed to answer.
     pub(crate) fn told(
         &mut self,
         run: RunId,
@@ -350,7 +350,7 @@ impl Dht {
         told.into_iter().map(Step::Tell).collect()
     }
 
-    /// A node has named a provider.
+    /// Handles a provider named by a node.
     fn found(
         &mut self,
         lookup: LookUpId,
@@ -373,7 +373,7 @@ impl Dht {
         told
     }
 
-    /// Goes on with everything that can go on.
+    /// Advances all runs.
     pub(crate) fn go_on(&mut self, around: &Around, kad: &mut Kad, now: Instant) -> Vec<Step> {
         self.has_changed = false;
         while self.announcing() < ANNOUNCING
@@ -399,13 +399,13 @@ impl Dht {
         steps
     }
 
-    /// Whether [`go_on`](Self::go_on) has something to do.
+    /// True if [`go_on`](Self::go_on) has something to do.
     pub(crate) fn has_changed(&self) -> bool {
         self.has_changed
     }
 
     fn ended(&mut self, end: End) -> Option<TransportEvent> {
-        // The next in the queue may begin.
+        // The next announce in the queue may begin.
         self.has_changed = true;
         let (lookup, reached) = match end {
             End::Announced(point, report) => {
@@ -425,16 +425,16 @@ impl Dht {
     }
 }
 
-/// How a run ended.
+/// The end of a run.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Announced(MeetingPoint, AnnounceReport),
-    /// Whether anybody has answered.
+    /// The flag is true if any node has answered.
     Walked(LookUpId, bool),
 }
 
 impl Running {
-    /// Whether a walk is through that has been under way since then.
+    /// True if a walk that began at `since` is complete.
     fn is_through(walk: &Walk, since: Instant, around: &Around, now: Instant) -> bool {
         let may_come = around.nodes_may_come && now.duration_since(since) < PATIENCE;
         walk.is_settled(now) && (walk.has_answer() || !may_come)
@@ -509,7 +509,7 @@ mod tests {
         }
     }
 
-    /// Whom it asks what.
+    /// The questions among the steps.
     fn asked(steps: &[Step]) -> Vec<(RunId, PeerId, Question)> {
         let asked = steps.iter().filter_map(|step| match step {
             Step::Ask(run, asking) => Some((*run, asking.node.0, asking.question.clone())),

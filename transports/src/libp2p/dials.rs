@@ -1,9 +1,9 @@
-//! Which attempts belong to which dial, and what comes of them.
+//! Which attempts belong to which dial, and how each dial ends
 //!
-//! TCP addresses are tried first, QUIC addresses a little later or when TCP has failed: QUIC's handshake is shorter, so
-//! it would win most races, while TCP carries bulk data faster on every kind of path that was measured (on loopback
-//! 1.4 against 0.6 GB/s, with 100 ms and 0.1 % of loss 15 against 1 MB/s). Ways through relays come last: a relay carries
-//! little, and what is straight is better by any measure.
+//! TCP addresses are tried first, QUIC addresses a little later or once TCP has failed. QUIC's handshake is shorter, so
+//! it would win most races, while TCP carries bulk data faster on every kind of path that was measured (on loopback 1.4
+//! against 0.6 GB/s, with 100 ms and 0.1 % of loss 15 against 1 MB/s). Circuits come last: a relay carries little, and
+//! a direct path is better in every respect.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU8;
@@ -21,25 +21,26 @@ use super::reason;
 use crate::{DIAL_TIMEOUT, MAX_DIAL_ADDRESSES, MAX_DIALS};
 use handover_core::dial::{is_relayed, relay_of};
 
-/// How long QUIC waits for TCP: enough for TCP, TLS and the negotiations of both at 100 ms there and back.
+/// How long QUIC waits for TCP: enough for the handshakes and negotiations of TCP and TLS at a round-trip time of 100
+/// ms.
 const HEAD_START: Duration = Duration::from_millis(500);
 
-/// How long relays wait for what is straight: enough for QUIC after TCP was silent.
+/// How long circuits wait for direct paths: enough for QUIC after TCP has not answered.
 const STRAIGHT_FIRST: Duration = Duration::from_millis(1500);
 
-/// What the transport has to do.
+/// An action for the transport.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Begin this attempt.
+    /// Start this attempt.
     Start(Box<DialOpts>),
     /// Open the link's stream on this connection.
     Open {
         peer: PeerId,
         connection: ConnectionId,
     },
-    /// This connection is of no use to its dial.
+    /// The dial does not need this connection.
     Discard(ConnectionId),
-    /// Answer the dial.
+    /// Report that the dial failed.
     Fail { dial: DialId, reason: String },
 }
 
@@ -47,7 +48,8 @@ pub(crate) enum Step {
 #[derive(Debug, Default)]
 pub(crate) struct Dials {
     open: BTreeMap<DialId, Dial>,
-    /// Every attempt that the swarm has not answered and every connection that a dial holds. The dial may be over.
+    /// Every attempt that the swarm has not answered, and every connection that a dial holds. The dial may have ended
+    /// already.
     attempts: HashMap<ConnectionId, DialId>,
 }
 
@@ -58,28 +60,28 @@ struct Dial {
     trying: BTreeMap<ConnectionId, Vec<Multiaddr>>,
     /// The connection on which a stream is being opened.
     opening: Option<ConnectionId>,
-    /// Connections in case that fails.
+    /// Further connections in case that fails.
     spare: Vec<(ConnectionId, PeerId)>,
-    /// Addresses not tried yet, and when it is their turn.
+    /// Addresses not tried yet, and when to try them.
     later: Vec<Multiaddr>,
     later_at: Instant,
-    /// Ways through relays not tried yet, and when it is their turn.
+    /// Circuits not tried yet, and when to try them.
     circuits: Vec<Circuit>,
     circuits_at: Instant,
     deadline: Instant,
     reasons: Vec<String>,
 }
 
-/// A way through a relay.
+/// A circuit address.
 #[derive(Debug)]
 struct Circuit {
     address: Multiaddr,
-    /// The relay has yet to be got to know.
+    /// The relay, while it is still being approached.
     waits_for: Option<PeerId>,
 }
 
 impl Dials {
-    /// `approached`: what is to be known of this relay before it is used is still being found out.
+    /// Starts a dial. `approached`: true for a relay that is still being approached.
     pub(crate) fn begin(
         &mut self,
         id: DialId,
@@ -107,7 +109,7 @@ impl Dials {
         steps
     }
 
-    /// A dial over a connection that stands.
+    /// Starts a dial over an established connection.
     pub(crate) fn begin_on(
         &mut self,
         id: DialId,
@@ -125,7 +127,7 @@ impl Dials {
         vec![Step::Open { peer, connection }]
     }
 
-    /// What to do instead of beginning one more dial, if that can't be.
+    /// Returns the steps to take instead of starting a dial, if it can't be started.
     fn refuse(&self, id: DialId) -> Option<Vec<Step>> {
         if self.open.contains_key(&id) {
             tracing::error!(%id, "a dial with this id is under way; ignored");
@@ -135,7 +137,7 @@ impl Dials {
         (self.open.len() >= MAX_DIALS).then(|| vec![Step::Fail { dial: id, reason }])
     }
 
-    /// What can be known of this relay is known.
+    /// Releases the circuits that waited for this relay: its approach is complete.
     pub(crate) fn approached(&mut self, relay: PeerId, now: Instant) -> Vec<Step> {
         let mut steps = Vec::new();
         let mut ready = Vec::new();
@@ -157,7 +159,7 @@ impl Dials {
         steps
     }
 
-    /// The swarm made a connection. `None` if no dial asked for it.
+    /// Handles a new connection. Returns `None` if no dial asked for it.
     pub(crate) fn established(
         &mut self,
         connection: ConnectionId,
@@ -175,7 +177,7 @@ impl Dials {
         Some(steps)
     }
 
-    /// The swarm made no connection.
+    /// Handles a failed attempt.
     pub(crate) fn failed(&mut self, connection: ConnectionId, error: &DialError) -> Vec<Step> {
         let mut steps = Vec::new();
         let Some((id, dial)) = self.leave(connection) else {
@@ -183,7 +185,7 @@ impl Dials {
         };
         dial.reasons.extend(reason::of_dial(error));
         let tried = dial.trying.remove(&connection).unwrap_or_default();
-        // The first address that answered settles an attempt of the swarm, even by the wrong peer: try the rest.
+        // The first address that answers ends an attempt of the swarm, even if it is the wrong peer, so try the rest.
         if let DialError::WrongPeerId { address, .. } = error {
             let (wrong, _) = split(address);
             let rest = tried.into_iter().filter(|address| *address != wrong);
@@ -196,7 +198,7 @@ impl Dials {
         steps
     }
 
-    /// A stream stands on this connection: whose dial is answered by it, if any, and what to do besides.
+    /// Handles a stream opened on this connection. Returns the dial that it completes, if any, and further steps.
     pub(crate) fn up(&mut self, connection: ConnectionId) -> (Option<DialId>, Vec<Step>) {
         let Some(id) = self.attempts.remove(&connection) else {
             return (None, Vec::new());
@@ -207,7 +209,7 @@ impl Dials {
         (Some(id), self.discard(dial, Some(connection)))
     }
 
-    /// No stream can be had on this connection.
+    /// Handles a stream that could not be opened on this connection.
     pub(crate) fn open_failed(&mut self, connection: ConnectionId, error: &OpenError) -> Vec<Step> {
         let mut steps = vec![Step::Discard(connection)];
         if let Some((id, dial)) = self.leave(connection) {
@@ -218,7 +220,7 @@ impl Dials {
         steps
     }
 
-    /// A connection is gone.
+    /// Handles a closed connection.
     pub(crate) fn closed(&mut self, connection: ConnectionId, reason: &str) -> Vec<Step> {
         let mut steps = Vec::new();
         if let Some((id, dial)) = self.leave(connection) {
@@ -232,19 +234,19 @@ impl Dials {
         steps
     }
 
-    /// A stream is being opened on this connection, or may come to be.
+    /// True if a dial that is under way uses this connection or may use it.
     pub(crate) fn holds(&self, connection: ConnectionId) -> bool {
         self.attempts
             .get(&connection)
             .is_some_and(|id| self.open.contains_key(id))
     }
 
-    /// When [`wake`](Self::wake) has something to do.
+    /// Time of the next call to [`wake`](Self::wake).
     pub(crate) fn next_wake(&self) -> Option<Instant> {
         self.open.values().map(Dial::next_wake).min()
     }
 
-    /// Time has passed.
+    /// Handles timeouts and starts the attempts that are due.
     pub(crate) fn wake(&mut self, now: Instant) -> Vec<Step> {
         let due = self.open.iter().filter(|(_, dial)| dial.next_wake() <= now);
         let due: Vec<DialId> = due.map(|(id, _)| *id).collect();
@@ -270,7 +272,7 @@ impl Dials {
         steps
     }
 
-    /// Fail every dial.
+    /// Fails every dial.
     pub(crate) fn give_all_up(&mut self, reason: &str) -> Vec<Step> {
         let mut steps = Vec::new();
         while let Some(mut entry) = self.open.first_entry() {
@@ -281,14 +283,14 @@ impl Dials {
         steps
     }
 
-    /// Forgets the attempt; its dial, if that is still open.
+    /// Removes the attempt and returns its dial, if that is still under way.
     fn leave(&mut self, connection: ConnectionId) -> Option<(DialId, &mut Dial)> {
         let id = self.attempts.remove(&connection)?;
         Some((id, self.open.get_mut(&id)?))
     }
 
-    /// A known peer's addresses make one attempt, in which the swarm keeps the first that answers; without a known peer
-    /// the swarm takes one address an attempt.
+    /// Starts attempts at these addresses. For a known peer they form one attempt, in which the swarm keeps the first
+    /// that answers. Without a known peer, the swarm takes one address per attempt.
     fn try_addresses(&mut self, id: DialId, addresses: Vec<Multiaddr>, steps: &mut Vec<Step>) {
         let Some(dial) = self.open.get_mut(&id) else {
             return;
@@ -308,7 +310,7 @@ impl Dials {
         }
     }
 
-    /// Tries the ways through relays that need not wait.
+    /// Tries the circuits that do not wait for a relay.
     fn try_circuits(&mut self, id: DialId, steps: &mut Vec<Step>) {
         let Some(dial) = self.open.get_mut(&id) else {
             return;
@@ -319,7 +321,7 @@ impl Dials {
         self.try_addresses(id, ready, steps);
     }
 
-    /// If nothing of a dial is under way, take the next thing up; if there is none, it has failed.
+    /// If nothing of this dial is under way, tries what is left. If nothing is left, the dial has failed.
     fn go_on(&mut self, id: DialId, steps: &mut Vec<Step>) {
         let Some(dial) = self.open.get_mut(&id) else {
             return;
@@ -351,7 +353,7 @@ impl Dials {
         }
     }
 
-    /// Lets go of what a finished dial holds, but for one connection. Attempts under way are left to end by themselves.
+    /// Releases the connections of a finished dial except `keep`. Attempts under way end by themselves.
     fn discard(&mut self, dial: Dial, keep: Option<ConnectionId>) -> Vec<Step> {
         let spare = dial.spare.into_iter().map(|(connection, _)| connection);
         let mut steps = Vec::new();
@@ -390,7 +392,7 @@ impl Dial {
     }
 }
 
-/// One way through each relay that is being approached: it will be connected by whatever address answers.
+/// Keeps one circuit per relay that is being approached: the relay will be connected by whichever address answers.
 fn in_turn(circuits: Vec<Multiaddr>, approached: impl Fn(PeerId) -> bool) -> Vec<Circuit> {
     let mut ways: Vec<Circuit> = Vec::new();
     for address in circuits {
@@ -403,7 +405,7 @@ fn in_turn(circuits: Vec<Multiaddr>, approached: impl Fn(PeerId) -> bool) -> Vec
     ways
 }
 
-/// What can be tried of these addresses, each once, and why the others can't.
+/// Returns the usable ones of these addresses without duplicates, and the reason why others are not.
 fn usable(peer: Option<PeerId>, addresses: Vec<Multiaddr>) -> (Vec<Multiaddr>, Vec<String>) {
     let (mut usable, mut reasons) = (Vec::new(), Vec::new());
     for address in addresses {
@@ -421,7 +423,7 @@ fn usable(peer: Option<PeerId>, addresses: Vec<Multiaddr>) -> (Vec<Multiaddr>, V
     (usable, reasons)
 }
 
-/// An address without the peer that it ends in, and that peer.
+/// Splits off the peer id at the end of an address.
 pub(crate) fn split(address: &Multiaddr) -> (Multiaddr, Option<PeerId>) {
     let mut plain = address.clone();
     match plain.pop() {
@@ -430,16 +432,16 @@ pub(crate) fn split(address: &Multiaddr) -> (Multiaddr, Option<PeerId>) {
     }
 }
 
-/// QUIC carries the connection, or the way to its relay.
+/// True if the connection, or the one to its relay, runs over QUIC.
 pub(crate) fn is_quic(address: &Multiaddr) -> bool {
     address
         .iter()
         .any(|part| matches!(part, Protocol::Quic | Protocol::QuicV1))
 }
 
-/// The attempt of the swarm at these addresses.
+/// Options for the swarm's attempt at these addresses.
 pub(crate) fn options(peer: Option<PeerId>, addresses: &[Multiaddr]) -> Option<DialOpts> {
-    // TCP from the listening port can't have two connections to one address. QUIC has one socket for all anyway.
+    // Two TCP connections to one address can't share the listening port. QUIC uses one socket for everything anyway.
     let new_port = !addresses.iter().any(is_quic);
     if let Some(peer) = peer {
         let at_once = u8::try_from(addresses.len()).unwrap_or(u8::MAX);

@@ -1,4 +1,4 @@
-//! What this peer learns of the network, and what it lets the network know.
+//! What this peer learns from the network, and what it reveals about itself
 
 use std::collections::BTreeSet;
 
@@ -19,20 +19,20 @@ use super::dials::{is_quic, split};
 use super::interfaces::farthest_first;
 use super::{Libp2pTransport, TransportEvent};
 
-/// Addresses that are told of this peer.
+/// Maximum number of addresses reported for this peer.
 const TOLD: usize = 32;
-/// So many of those are kept for addresses through relays.
+/// Number of those kept for circuit addresses.
 const TOLD_RELAYED: usize = 12;
-/// Addresses that count as confirmed, but for those through relays.
+/// Maximum number of confirmed addresses, not counting circuit addresses.
 const CONFIRMED: usize = 16;
-/// Addresses that are announced in the DHT.
+/// Maximum number of addresses announced in the DHT.
 const ANNOUNCED: usize = 16;
-/// Addresses of a node that are looked at.
+/// Maximum number of a node's own listen addresses that are used.
 const SHOWN: usize = 16;
 
 impl Libp2pTransport {
-    /// Everything this peer can be reached at, each address once: where it listens, where it is seen, and relays. Those that
-    /// several nodes could not get through to come last: they are of use where both sides dial at once.
+    /// All addresses of this peer without duplicates: listen addresses, external addresses and circuits. Those that
+    /// several nodes could not reach come last: they help when both sides dial at once.
     pub(super) fn addresses(&self) -> Vec<Multiaddr> {
         let mut addresses: Vec<Multiaddr> = Vec::new();
         let all = self
@@ -54,7 +54,7 @@ impl Libp2pTransport {
         addresses
     }
 
-    /// An address is listened on, or not any more.
+    /// Handles a listen address that was added (`new`) or removed.
     pub(super) fn on_address(&mut self, address: Multiaddr, new: bool) {
         self.listening_changed = true;
         if new && !is_relayed(&address) {
@@ -72,7 +72,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// An address is known to be reachable.
+    /// Handles an address that was confirmed as reachable.
     pub(super) fn on_confirmed(&mut self, address: &Multiaddr) {
         self.listening_changed = true;
         let direct = |address: &&Multiaddr| !is_relayed(address);
@@ -84,8 +84,8 @@ impl Libp2pTransport {
         self.identify_anew();
     }
 
-    /// Says to all peers where this one is now. Some nodes of the DHT (go-libp2p's) tell of a peer that they are connected
-    /// to what identify said, and not what stands in its record.
+    /// Sends identify with the current addresses to all peers. For a peer they are connected to, some DHT nodes
+    /// (go-libp2p) return the addresses from identify and not those of its record.
     fn identify_anew(&mut self) {
         let connections = self.connections.0.values();
         let direct = connections.filter(|carrier| !carrier.is_relayed());
@@ -93,7 +93,7 @@ impl Libp2pTransport {
         self.swarm.behaviour_mut().identify.push(peers);
     }
 
-    /// Serves others, or not any more; whether that changed.
+    /// Starts or stops serving others as needed. Returns true if that changed.
     pub(super) fn keep_serving(&mut self, now: Instant) -> bool {
         let since = self.setting.public_since;
         self.setting.public_since = self.is_public().then(|| since.unwrap_or(now));
@@ -110,7 +110,7 @@ impl Libp2pTransport {
         changed
     }
 
-    /// Dials the bootstrap nodes if it is time; whether it was.
+    /// Dials the bootstrap nodes if that is due. Returns true if it was.
     pub(super) fn keep_bootstrapped(&mut self, now: Instant) -> bool {
         let nodes = self.bootstrap.wake(self.seen.dht_nodes > 0, now);
         let any = !nodes.is_empty();
@@ -126,7 +126,7 @@ impl Libp2pTransport {
         any
     }
 
-    /// Goes on with what is announced and looked up; whether there was anything to do.
+    /// Advances announces and lookups. Returns true if there was anything to do.
     pub(super) fn keep_searching(&mut self, now: Instant) -> bool {
         let is_due =
             |dht: &dht::Dht| dht.has_changed() || self.search_due.is_some_and(|at| at <= now);
@@ -151,9 +151,9 @@ impl Libp2pTransport {
         self.dht.as_mut().zip(kad)
     }
 
-    /// Where this peer is announced: where it is known to be reachable, through relays, and at addresses of its own that
-    /// are public and that neither a test nor several nodes' word has called unreachable. The last may be wrong, so it keeps
-    /// its relays all the same.
+    /// The addresses to announce: confirmed ones, circuits, and public addresses of this machine that neither an
+    /// address test nor several nodes have found unreachable. The latter may still be wrong, so this peer keeps its
+    /// reservations all the same.
     fn announced_addresses(&self) -> Vec<Multiaddr> {
         let plain = |address: &Multiaddr| split(address).0;
         let confirmed = self.swarm.external_addresses().map(plain);
@@ -196,7 +196,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// Asks a node; not one that is a peer of a share, unless it is known to be a node too.
+    /// Asks a node, but not another peer of a share unless that is known to be a DHT node.
     fn ask_node(
         &mut self,
         run: RunId,
@@ -238,7 +238,7 @@ impl Libp2pTransport {
         }
     }
 
-    /// A public node has nothing to say of private networks; and nodes of the DHT are asked without relays.
+    /// Removes relayed addresses from an answer, and addresses of private networks that a public node names.
     fn usable(&self, connection: ConnectionId, mut answer: Answer) -> Answer {
         let carrier = self.connections.0.get(&connection);
         let path = carrier.map_or(PathKind::Loopback, |carrier| carrier.path);
@@ -248,7 +248,7 @@ impl Libp2pTransport {
         answer
     }
 
-    /// A node of the DHT is known.
+    /// Adds a DHT node to all walks.
     fn know(&mut self, node: PeerId, addresses: &[Multiaddr]) {
         if let Some(dht) = &mut self.dht {
             dht.know(node, addresses);
@@ -268,7 +268,7 @@ impl Libp2pTransport {
                     let mut own = connections.filter(|of| of.peer == record.provider);
                     own.next().map(|of| Network::of(&of.remote))
                 });
-                // Who is gone already announces nothing that anybody could fetch.
+                // A provider that has already disconnected has nothing to fetch from it.
                 if let (Some(record), Some(networks)) = (record, from)
                     && let Err(why) = kad.store_mut().announced(record, networks)
                 {
@@ -286,8 +286,8 @@ impl Libp2pTransport {
         }
     }
 
-    /// Tells the owner, and leaves it to that to dial peers that were found, where the DHT may name their addresses. Nodes
-    /// of the DHT go on being dialled by Kademlia, unless this peer hides.
+    /// Reports an event to the owner, which then dials found peers itself, at those addresses that the DHT may name.
+    /// Kademlia keeps dialling peers that are DHT nodes too, unless this peer hides.
     fn tell_found(&mut self, mut event: TransportEvent) {
         match &mut event {
             TransportEvent::Found {
@@ -315,14 +315,14 @@ impl Libp2pTransport {
         self.ready.push_back(event);
     }
 
-    /// This peer is dialled by choice only.
+    /// From now on, this peer is dialled only on purpose, not by Kademlia.
     pub(super) fn shut(&mut self, peer: PeerId) {
         if let Some(gate) = self.swarm.behaviour_mut().gate.as_mut() {
             gate.shut(peer);
         }
     }
 
-    /// A node has said who it is, what it speaks, where it is, and what it sees of this peer.
+    /// Handles an identify message: protocols and addresses of a node, and the address at which it sees this peer.
     pub(super) fn on_identified(&mut self, event: identify::Event) {
         let identify::Event::Received {
             connection_id,
@@ -339,7 +339,7 @@ impl Libp2pTransport {
         carrier.identified = true;
         if !carrier.is_relayed() {
             let path = carrier.path;
-            // A public node has nothing to say of private networks; one of a private network has.
+            // A public node can't know addresses in this peer's private network; a node of that network can.
             let usable = |address: &Multiaddr| {
                 !is_relayed(address) && path_kind(address) >= path && !address.is_empty()
             };
@@ -381,7 +381,7 @@ impl Libp2pTransport {
     }
 }
 
-/// Whether an address that this peer listens on is of the public network, as far as its numbers tell.
+/// True if this listen address is public, as far as the IP address shows.
 fn is_public(address: &Multiaddr) -> bool {
     path_kind(address) == PathKind::Direct && !ip_of(address).is_some_and(is_inside)
 }

@@ -1,8 +1,8 @@
-//! Keeps Kademlia from dialling other peers of a share.
+//! Keeps Kademlia from dialling other peers of a share
 //!
-//! Kademlia takes providers for nodes that it may ask, and dials them, directly or through their relays. That is of no
-//! use, takes circuits from those who need them, and shows this peer to others before it wants to. Providers are dialled
-//! by who looked for them. A peer that hides its address lets nothing but circuits through to them.
+//! Kademlia takes providers for nodes and dials them, directly or through their relays. That is useless, takes circuits
+//! from peers that need them, and reveals this peer to others too early. Providers are dialled by the code that looked
+//! them up. A peer that hides its address connects to them only over circuits.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::task::{Context, Poll};
@@ -17,19 +17,19 @@ use libp2p::swarm::{
 
 use handover_core::dial::is_relayed;
 
-/// Peers that are remembered; the ones named first are forgotten first.
+/// Maximum number of peers remembered. The oldest are forgotten first.
 const PEERS: usize = 1024;
 
-/// Denies connections to the peers that were named.
+/// Denies unwanted connections to the peers in its list.
 #[derive(Debug)]
 pub(crate) struct Behaviour {
-    /// This peer hides: only circuits pass, whoever asks for them.
+    /// This peer hides its address: connections to listed peers must be circuits, whichever code dials.
     hides: bool,
     shut: BTreeSet<PeerId>,
     order: VecDeque<PeerId>,
 }
 
-/// Not this way.
+/// The connection is denied.
 #[derive(Debug, thiserror::Error)]
 #[error("this peer is not to be dialled like that")]
 struct Shut;
@@ -43,7 +43,7 @@ impl Behaviour {
         }
     }
 
-    /// This is another peer of a share.
+    /// Adds another peer of a share to the list.
     pub(crate) fn shut(&mut self, peer: PeerId) {
         if !self.shut.insert(peer) {
             return;
@@ -56,7 +56,7 @@ impl Behaviour {
         }
     }
 
-    /// Whether this peer is dialled by choice only.
+    /// True if this peer is in the list.
     pub(crate) fn is_shut(&self, peer: PeerId) -> bool {
         self.shut.contains(&peer)
     }
@@ -81,7 +81,7 @@ impl NetworkBehaviour for Behaviour {
         addresses: &[Multiaddr],
         _: Endpoint,
     ) -> Result<Vec<Multiaddr>, ConnectionDenied> {
-        // Who dials by choice names addresses; Kademlia names none here, and adds what it knows afterwards.
+        // A deliberate dial gives addresses. Kademlia gives none here and adds the ones it knows later.
         let chosen = !addresses.is_empty() && (!self.hides || addresses.iter().all(is_relayed));
         if let Some(peer) = peer {
             self.pass(peer, chosen)?;

@@ -1,6 +1,5 @@
-//! The first bytes that come on a connection that was dialled. Every libp2p node begins with the name of
-//! multistream-select; a web server, and a network that wants people to log in before it lets them out, do not. The
-//! negotiation itself would take their bytes for a length, and wait for more.
+//! The first bytes received on an outgoing connection. Every libp2p node begins with the name of multistream-select. A
+//! web server or a captive portal does not, and the negotiation would take its bytes for a length and wait for more.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -13,16 +12,16 @@ use super::reason::Reason;
 /// The length of `/multistream/1.0.0` and a line feed.
 const FIRST: u8 = 19;
 
-/// A connection whose first bytes are looked at.
+/// A connection whose first bytes are checked.
 #[derive(Debug)]
 pub(crate) struct Greeted<S> {
     inner: S,
-    /// They have not come yet.
+    /// No bytes have arrived yet.
     waits: bool,
 }
 
 impl<S> Greeted<S> {
-    /// `dialled`: by this side; what others send who dial is for the negotiation to refuse.
+    /// `dialled`: by this side. On incoming connections, the negotiation itself refuses wrong bytes.
     pub(crate) fn new(inner: S, dialled: bool) -> Self {
         let waits = dialled;
         Self { inner, waits }
@@ -90,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// What reading everything comes to, if the other side says this.
+    /// Reads everything, if the other side sends this.
     fn read(said: &[u8], dialled: bool) -> Result<usize, Reason> {
         let mut greeted = Greeted::new(Cursor::new(said.to_vec()), dialled);
         let mut all = Vec::new();

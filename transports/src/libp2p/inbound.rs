@@ -1,9 +1,9 @@
-//! How many connections may come in: in all, and from one address, so that nobody alone can take the places of others.
+//! Limits on incoming connections, in total and per address, so that no single host can take the places of others
 //!
-//! A connection takes its place when its handshake begins and keeps it until it is closed. Handshakes over TCP and over
-//! QUIC have places of their own: a sender's address can be made up over UDP, and over TCP it can't. Handshakes through a
-//! relay are bounded where the relay's offers are; connections that stand there count as the relay's. This machine's own
-//! programs are not strangers.
+//! A connection takes its place when its handshake begins and keeps it until it closes. Handshakes over TCP and over
+//! QUIC are counted separately, because the sender's address can be forged over UDP and not over TCP. Handshakes over a
+//! circuit are limited together with the relay's offers; once established, a circuit counts for the relay's address.
+//! Connections from this machine count only towards the total.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::convert::Infallible;
@@ -22,26 +22,26 @@ use super::dials::is_quic;
 use handover_core::dial::is_relayed;
 use handover_core::network::Network;
 
-/// How many may come in.
+/// Limits on incoming connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    /// Handshakes under way over one transport, and of those from one address.
+    /// Maximum number of handshakes under way over one transport, in total and from one address.
     pub(crate) pending: usize,
     pub(crate) pending_of_one: usize,
-    /// Connections that stand, and of those from one address.
+    /// Maximum number of established connections, in total and from one address.
     pub(crate) standing: usize,
     pub(crate) standing_of_one: usize,
-    /// Of the connections that stand, so many are kept for known peers, who are not counted by their address either: the
-    /// handshake has proved who they are.
+    /// Number of established connections kept for known peers. These are not limited by address, because the handshake
+    /// has proved their identity.
     pub(crate) standing_of_known: usize,
 }
 
-/// From where a connection comes, as far as can be seen: of a peer behind a relay that is the relay.
+/// The address that a connection comes from, as far as it is visible: for a peer behind a relay, that of the relay.
 pub(super) fn origin<'a>(local: &'a Multiaddr, remote: &'a Multiaddr) -> &'a Multiaddr {
     if is_relayed(local) { local } else { remote }
 }
 
-/// There is no place for one more.
+/// There is no place for another connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Full {
     #[error("too many handshakes are under way")]
@@ -52,7 +52,7 @@ pub(crate) enum Full {
     Address,
 }
 
-/// A connection comes to a place of another kind when its handshake is over.
+/// The stage of a connection. Each stage has its own places.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     OverTcp,
@@ -63,7 +63,7 @@ enum Stage {
 const STAGES: usize = 3;
 
 impl Bounds {
-    /// Places for connections of strangers at this stage, and of those for one address.
+    /// Maximum number of strangers' connections at this stage, in total and from one address.
     fn of(self, stage: Stage) -> (usize, usize) {
         match stage {
             Stage::OverTcp | Stage::OverQuic => (self.pending, self.pending_of_one),
@@ -75,19 +75,19 @@ impl Bounds {
     }
 }
 
-/// A connection that came in.
+/// An incoming connection.
 #[derive(Debug)]
 struct Visitor {
     networks: Vec<Network>,
     stage: Stage,
 }
 
-/// The places, and who has them.
+/// The connections that hold a place.
 #[derive(Debug)]
 struct Places {
     bounds: Bounds,
     visitors: BTreeMap<ConnectionId, Visitor>,
-    /// Connections of each stage, in all and from each network.
+    /// Number of connections in each stage, in total and from each network.
     taken: [usize; STAGES],
     counts: HashMap<Network, [usize; STAGES]>,
 }
@@ -112,13 +112,13 @@ impl Places {
         self.take(id, remote, stage)
     }
 
-    /// It is over, and well.
+    /// The handshake has succeeded.
     fn stand(&mut self, id: ConnectionId, remote: &Multiaddr) -> Result<(), Full> {
         self.leave(id);
         self.take(id, remote, Stage::Stands)
     }
 
-    /// It is over, and has proved that somebody known has come.
+    /// The handshake has succeeded and proved that this is a known peer.
     fn stand_known(&mut self, id: ConnectionId) -> Result<(), Full> {
         self.leave(id);
         let stage = Stage::Stands;
@@ -157,7 +157,7 @@ impl Places {
         self.visitors.insert(id, Visitor { networks, stage });
     }
 
-    /// A handshake has failed, or a connection is closed.
+    /// Frees the place of a connection that was closed or whose handshake failed.
     fn leave(&mut self, id: ConnectionId) {
         let Some(visitor) = self.visitors.remove(&id) else {
             return;
@@ -175,7 +175,7 @@ impl Places {
     }
 }
 
-/// Denies connections for which there is no place.
+/// Denies connections that exceed the limits.
 #[derive(Debug)]
 pub(crate) struct Behaviour {
     places: Places,
@@ -183,7 +183,7 @@ pub(crate) struct Behaviour {
 }
 
 impl Behaviour {
-    /// `known`: peers that come from wherever they are, and for whom places are kept.
+    /// `known`: peers that are accepted from any address, and for which places are kept.
     pub(crate) fn new(bounds: Bounds, known: HashSet<PeerId>) -> Self {
         let places = Places::new(bounds);
         Self { places, known }
@@ -273,14 +273,14 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Comes from each of these addresses; which of them got a place.
+    /// Begins a handshake from each address. Returns which of them got a place.
     fn begin(places: &mut Places, from: usize, addresses: &[Multiaddr]) -> Vec<Result<(), Full>> {
         let ids = (from..).map(ConnectionId::new_unchecked);
         let come = ids.zip(addresses);
         come.map(|(id, remote)| places.begin(id, remote)).collect()
     }
 
-    /// 64 silent connections from one host kept everybody else out.
+    /// Regression test: 64 silent connections from one host kept everyone else out.
     #[test]
     fn one_address_has_few_places_and_leaves_the_others() {
         let mut places = Places::new(BOUNDS);
@@ -296,7 +296,7 @@ mod tests {
         let came = begin(&mut places, 1000, &others);
         assert_eq!(came.iter().filter(|came| came.is_ok()).count(), 14);
         assert_eq!(came.last(), Some(&Err(Full::Handshakes)));
-        // Addresses that are made up over UDP do not take the places of TCP, nor the other way round.
+        // Forged UDP addresses do not take the places of TCP, nor the other way round.
         let quic = [
             at("/ip4/192.0.2.77/udp/1/quic-v1"),
             at("/ip4/192.0.2.1/udp/1/quic-v1"),
@@ -346,7 +346,7 @@ mod tests {
         assert!(places.counts.is_empty() && places.visitors.is_empty());
     }
 
-    /// A relay made up peers, and had all connections.
+    /// Regression test: a relay made up peers and took all connections.
     #[test]
     fn what_comes_through_a_relay_counts_as_from_its_address() {
         let mut places = Places::new(BOUNDS);

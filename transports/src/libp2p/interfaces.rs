@@ -1,9 +1,9 @@
-//! The addresses that this machine has.
+//! The IP addresses of this machine
 //!
-//! libp2p's listeners on all interfaces tell what the kernel calls the address of an interface. On a point-to-point
-//! interface (`PPPoE`, many VPNs, a phone's uplink) that is the address of the other end, so a peer would tell others its
-//! provider's router. Here the addresses come from `getifaddrs`, which tells both ends apart, and libp2p's word only
-//! says that something has changed.
+//! libp2p's listeners on all interfaces report what the kernel calls the address of an interface. On a point-to-point
+//! interface (`PPPoE`, many VPNs, a phone's uplink), that is the address of the other end, so a peer would report its
+//! provider's router as itself. Here the addresses come from `getifaddrs`, which distinguishes both ends, and libp2p's
+//! events only show that something has changed.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
@@ -21,24 +21,24 @@ use tokio::time::Sleep;
 
 use super::ports::is_global;
 
-/// How often the interfaces are looked at without a reason: nobody tells that a cable was plugged in.
+/// Interval between checks without an event: there is none when a cable is plugged in.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
-/// From how far away an address can be reached at best.
+/// How far away a peer can be and still reach an address, at best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reach {
-    /// From this machine.
+    /// This machine.
     Loopback,
-    /// From the same cable.
+    /// The same link-layer network.
     Link,
-    /// From a private network, that of a carrier included.
+    /// A private network, including that of a carrier.
     Private,
-    /// From the internet, if nothing in between forbids it.
+    /// The internet, if no NAT or firewall prevents it.
     Public,
 }
 
 impl Reach {
-    /// That of an IP address.
+    /// The reach of an IP address.
     pub fn of(ip: IpAddr) -> Self {
         match ip {
             _ if ip.is_loopback() => Self::Loopback,
@@ -50,14 +50,14 @@ impl Reach {
         }
     }
 
-    /// That of an address, if it begins with an IP address.
+    /// The reach of an address, if it begins with an IP address.
     pub fn of_address(address: &Multiaddr) -> Option<Self> {
         ip_of(address).map(Self::of)
     }
 }
 
-/// An IPv6 address can be one of the public internet: `2000::/3` but for documentation, and for Teredo and 6to4,
-/// which stand for IPv4 addresses that tell for themselves.
+/// True if an IPv6 address can be one of the public internet: `2000::/3`, except for documentation, and for Teredo and
+/// 6to4, which only embed IPv4 addresses that are listed themselves.
 fn is_global_v6(segments: [u16; 8]) -> bool {
     let [a, b, ..] = segments;
     let documentation = (a, b) == (0x2001, 0xdb8) || (a == 0x3fff && b < 0x1000);
@@ -65,24 +65,24 @@ fn is_global_v6(segments: [u16; 8]) -> bool {
     a & 0xe000 == 0x2000 && !documentation && !tunnel
 }
 
-/// An address of this machine.
+/// An IP address of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnAddress {
     /// The address.
     pub ip: IpAddr,
-    /// From how far away it can be reached at best.
+    /// How far away a peer can be and still reach it, at best.
     pub reach: Reach,
-    /// Its interface is in use. Nobody else can reach the address of one that is not, such as a bridge for containers
+    /// The interface is running. No other machine can reach the address of one that is not, such as a container bridge
     /// while no container runs.
     pub running: bool,
-    /// Its interface leads to one other machine.
+    /// The interface connects to a single other machine.
     pub point_to_point: bool,
-    /// How many bits of the address are those of its network.
+    /// Length of the network prefix, in bits.
     pub prefix: u8,
 }
 
 impl OwnAddress {
-    /// No router is between this machine and that address.
+    /// True if there is no router between this machine and that address.
     pub fn shares_network_with(&self, other: IpAddr) -> bool {
         let prefix = u32::from(self.prefix);
         match (self.ip, other) {
@@ -99,7 +99,7 @@ impl OwnAddress {
     }
 }
 
-/// The addresses of this machine, in the order of its interfaces.
+/// Lists the addresses of this machine, in the order of its interfaces.
 pub fn own_addresses() -> io::Result<Vec<OwnAddress>> {
     let interfaces = if_addrs::get_if_addrs()?;
     let own = interfaces.into_iter().map(|interface| OwnAddress {
@@ -115,15 +115,14 @@ pub fn own_addresses() -> io::Result<Vec<OwnAddress>> {
     Ok(own.collect())
 }
 
-/// Puts those first that can be reached from farthest away: there is room for so many, and bridges for containers have
-/// many.
+/// Puts the addresses with the farthest reach first: there is a limit on their number, and container bridges have many.
 pub(crate) fn farthest_first(addresses: &mut [&Multiaddr]) {
     addresses.sort_by_key(|address| Reverse(Reach::of_address(address)));
 }
 
 type List = Box<dyn FnMut() -> io::Result<Vec<OwnAddress>> + Send>;
 
-/// Connections whose listeners on all interfaces tell the addresses of this machine.
+/// A transport whose listeners on all interfaces report the addresses of this machine.
 pub(crate) struct OnOwnAddresses<T: Transport> {
     inner: T,
     list: List,
@@ -136,13 +135,13 @@ pub(crate) struct OnOwnAddresses<T: Transport> {
 #[derive(Debug)]
 struct Everywhere {
     ipv4: bool,
-    /// The rest of an address after the IP address, once the port is known.
+    /// The part after the IP address, once the port is known.
     rest: Option<Multiaddr>,
-    /// The addresses that were told, in their order.
+    /// Addresses that were reported, in that order.
     told: Vec<IpAddr>,
 }
 
-/// An address has come or gone.
+/// An address was added or removed.
 #[derive(Debug, PartialEq, Eq)]
 enum Change {
     New(Multiaddr),
@@ -150,9 +149,9 @@ enum Change {
 }
 
 impl Everywhere {
-    /// The changes to tell, given the addresses that there are. An interface that is not in use is not told of until it
-    /// is; one that falls idle keeps its address, for as long as it has it: nothing is gained by forgetting and telling it
-    /// with every container that starts.
+    /// Returns the changes to report for these addresses of the machine. An interface is not reported until it is
+    /// running. When it stops, its address stays reported until it is removed: nothing is gained by reporting it again
+    /// for every container that starts.
     fn update(&mut self, own: &[OwnAddress]) -> Vec<Change> {
         let Some(rest) = &self.rest else {
             return Vec::new();
@@ -187,7 +186,7 @@ impl<T: Transport> OnOwnAddresses<T> {
         }
     }
 
-    /// Tells what has changed. Returns whether the addresses could be had.
+    /// Reports what has changed. Returns false if the addresses can't be listed.
     fn look(&mut self) -> bool {
         self.look_again = Some(Box::pin(tokio::time::sleep(LOOK_AGAIN)));
         let own = match (self.list)() {
@@ -217,7 +216,9 @@ impl<T: Transport> OnOwnAddresses<T> {
         true
     }
 
-    /// libp2p tells of an address; what of that is to be passed on, if what there is can't be told instead.
+    /// Handles an event of libp2p. For a listener on all interfaces, reports the machine's addresses instead of
+    /// libp2p's. Returns the event if it is to be passed on: if it is about anything else, or the addresses can't be
+    /// listed.
     fn told(
         &mut self,
         event: TransportEvent<T::ListenerUpgrade, T::Error>,
@@ -245,7 +246,7 @@ impl<T: Transport> OnOwnAddresses<T> {
         if self.look() {
             return None;
         }
-        // Better one that may be the other end's than none.
+        // An address that may be that of the other end is better than none.
         if let Some(listener) = self.everywhere.get_mut(&id) {
             listener.told.retain(|told| Some(*told) != ip);
             listener.told.extend(ip.filter(|_| new));
@@ -327,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    /// Listeners that tell what they are made to tell.
+    /// Listeners that emit the events they are given.
     #[derive(Default)]
     struct Telling(VecDeque<TransportEvent<Pending<Result<(), io::Error>>, io::Error>>);
 
@@ -380,10 +381,10 @@ mod tests {
         address.parse().unwrap()
     }
 
-    /// The addresses that this machine has, if they can be listed.
+    /// The addresses of this machine, or `None` if they can't be listed.
     type Has = Arc<Mutex<Option<Vec<OwnAddress>>>>;
 
-    /// A listener, and the addresses that this machine has from now on.
+    /// A listener, and a handle to set the addresses of this machine.
     fn listening(everywhere: &str) -> (OnOwnAddresses<Telling>, ListenerId, Has) {
         let has = Arc::new(Mutex::new(None));
         let listed = Arc::clone(&has);
@@ -404,7 +405,7 @@ mod tests {
         });
     }
 
-    /// The changes that are told at once.
+    /// The changes that are reported immediately.
     fn changes(transport: &mut OnOwnAddresses<Telling>) -> Vec<Change> {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let mut changes = Vec::new();

@@ -1,4 +1,4 @@
-//! Addresses that lead through a relay.
+//! Addresses through a relay
 
 use libp2p::core::transport::TransportError;
 use libp2p::multiaddr::Protocol;
@@ -8,19 +8,19 @@ use handover_core::dial::is_relayed;
 
 use super::Error;
 
-/// `/…/p2p/RELAY/p2p-circuit/p2p/PEER`, taken apart.
+/// The parts of `/…/p2p/RELAY/p2p-circuit/p2p/PEER`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct CircuitAddress {
     pub(super) relay: PeerId,
-    /// Where the relay is, without its identity.
+    /// The relay's address, without its peer id.
     pub(super) way: Multiaddr,
-    /// The peer behind it.
+    /// The peer at the other end of the circuit.
     pub(super) peer: Option<PeerId>,
 }
 
 impl CircuitAddress {
-    /// An address without a relay is left to other transports. One that does not lead through exactly one relay, or
-    /// does not name it, is not: they would take the way to the relay for the way to the peer.
+    /// Leaves an address without a relay to other transports. An address with more than one relay, or without the
+    /// relay's peer id, is an error: other transports would take the address of the relay for that of the peer.
     pub(super) fn parse(address: Multiaddr) -> Result<Self, TransportError<Error>> {
         if !is_relayed(&address) {
             return Err(TransportError::MultiaddrNotSupported(address));
@@ -48,7 +48,7 @@ impl CircuitAddress {
     }
 }
 
-/// The address of what is reachable through a relay.
+/// Builds the circuit address through this relay, without the peer at the other end.
 pub(super) fn circuit(way: Multiaddr, relay: PeerId) -> Multiaddr {
     way.with(Protocol::P2p(relay)).with(Protocol::P2pCircuit)
 }

@@ -1,4 +1,4 @@
-//! Has the connections to relays: asks on them for reservations and circuits, and takes the circuits that relays offer.
+//! Requests reservations and circuits on the connections to relays, and accepts the circuits that relays offer
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -29,19 +29,19 @@ use super::told::{Limits, Opening};
 use super::{Dial, Error, MAX_OFFERED, MAX_WAITING, News, Order};
 use crate::libp2p::dials::{is_quic, split};
 
-/// What became of reservations.
+/// The outcome of a reservation request.
 #[derive(Debug)]
 pub enum Event {
-    /// A relay makes this peer reachable, or goes on to.
+    /// A relay granted or renewed a reservation.
     Reserved {
-        /// Which one.
+        /// The relay.
         relay: PeerId,
     },
-    /// A relay does not make this peer reachable, or not any more, because it refused.
+    /// A relay refused a reservation or its renewal, and none is held any more.
     Refused {
-        /// Which one.
+        /// The relay.
         relay: PeerId,
-        /// Its reason.
+        /// The reason it gave.
         status: Status,
     },
 }
@@ -51,17 +51,17 @@ pub struct Behaviour {
     local: PeerId,
     from_transport: mpsc::Receiver<Order>,
     to_transport: mpsc::Sender<News>,
-    /// What the transport has no room for yet: circuits that came in, at most [`MAX_WAITING`], and what is said of this
-    /// side's own listeners.
+    /// Messages that do not fit into the channel to the transport yet: incoming circuits, at most [`MAX_WAITING`], and
+    /// changes of this side's own listeners.
     news: VecDeque<News>,
-    /// Direct connections to any peer; each may turn out to be a relay.
+    /// Direct connections to every peer: each may turn out to be a relay.
     standing: BTreeMap<PeerId, Vec<Standing>>,
     reservations: BTreeMap<PeerId, Reservation>,
     /// Circuits that wait for a connection to their relay.
     waiting: Vec<Waiting>,
     limits: Limits,
     actions: VecDeque<ToSwarm<Event, THandlerInEvent<Self>>>,
-    /// When the next reservation is to be renewed.
+    /// Time of the next renewal of a reservation.
     timer: Pin<Box<Sleep>>,
 }
 
@@ -69,7 +69,7 @@ pub struct Behaviour {
 #[derive(Debug)]
 struct Standing {
     id: ConnectionId,
-    /// Where it goes, if this side dialled it: then others can go there too.
+    /// The remote address if this side dialled it, in which case others can dial it too.
     way: Option<Multiaddr>,
     quic: bool,
 }
@@ -78,7 +78,7 @@ struct Standing {
 #[derive(Debug)]
 struct Waiting {
     circuit: Dial,
-    /// The attempt of the swarm at that connection.
+    /// The swarm's dial for that connection.
     attempt: ConnectionId,
 }
 
@@ -102,13 +102,13 @@ impl Behaviour {
         }
     }
 
-    /// What the circuit under this connection may carry by what its relay told; `None`: as much as it likes.
+    /// Returns the limit that the relay set for the circuit under this connection. `None`: no limit.
     pub fn limit_of(&self, connection: ConnectionId) -> Option<CircuitLimit> {
         self.limits.of(connection)
     }
 
-    /// What each circuit through this relay may carry, by which this peer is reachable; `None`: as much as it likes, or
-    /// there is no reservation.
+    /// Returns the limit of each circuit through this peer's reservation at this relay. `None`: no limit, or no
+    /// reservation.
     pub fn promised_by(&self, relay: PeerId) -> Option<CircuitLimit> {
         self.reservations.get(&relay)?.held.as_ref()?.limit
     }
@@ -148,13 +148,13 @@ impl Behaviour {
         }
     }
 
-    /// The reservation is not there, or not any more.
+    /// Drops a reservation, wanted or held, and closes its listener.
     fn lose(&mut self, relay: PeerId, error: Error) {
         if let Some(reservation) = self.reservations.remove(&relay) {
             self.forget(relay, &reservation);
             self.keep(relay, None);
             tracing::debug!(%relay, %error, "a relay does not make this peer reachable");
-            // First, so that it is known when the listener is gone.
+            // Before the listener closes, so that the reason is known by then.
             if let Error::Refused(status) = error {
                 let event = Event::Refused { relay, status };
                 self.actions.push_back(ToSwarm::GenerateEvent(event));
@@ -164,7 +164,7 @@ impl Behaviour {
         }
     }
 
-    /// Nobody is to come by it any more.
+    /// Stops using a removed reservation: forgets its offered circuits and its external address.
     fn forget(&mut self, relay: PeerId, reservation: &Reservation) {
         self.limits.forget(relay);
         if reservation.held.is_some() {
@@ -179,14 +179,14 @@ impl Behaviour {
         circuit(way, relay).with(Protocol::P2p(self.local))
     }
 
-    /// Asks for a reservation, or for a connection to ask on.
+    /// Requests a reservation, or dials the relay first if it has no direct connection.
     fn ask(&mut self, relay: PeerId) {
         let Some(reservation) = self.reservations.get_mut(&relay) else {
             return;
         };
         let standing = self.standing.get(&relay).map_or(&[][..], Vec::as_slice);
         let before = reservation.held.as_ref().map(|held| held.on);
-        // TCP before QUIC: some relays open circuits on the connection that was asked on, and it carries more.
+        // Prefer TCP to QUIC: some relays open circuits on the connection of the request, and TCP carries more.
         let best = standing
             .iter()
             .min_by_key(|it| (Some(it.id) != before, it.way.is_none(), it.quic, it.id));
@@ -202,7 +202,7 @@ impl Behaviour {
         }
     }
 
-    /// Has this one of the connections to a relay stay, unused as it may be.
+    /// Keeps this one of the connections to a relay alive even while it is unused, and no other.
     fn keep(&mut self, relay: PeerId, kept: Option<ConnectionId>) {
         let standing = self.standing.get(&relay).map_or(&[][..], Vec::as_slice);
         let ids: Vec<ConnectionId> = standing.iter().map(|standing| standing.id).collect();
@@ -255,7 +255,7 @@ impl Behaviour {
         };
         let mut ways = promise.reservation.ways(relay);
         if ways.is_empty() {
-            // It knows of no public address of its own; in a private network this one is as good.
+            // The relay names no public address of its own. In a private network the dialled one does as well.
             ways.push(reservation.way.clone());
         }
         let behind = |way: Multiaddr| circuit(way, relay).with(Protocol::P2p(local));
@@ -283,8 +283,8 @@ impl Behaviour {
             .push_back(ToSwarm::GenerateEvent(Event::Reserved { relay }));
     }
 
-    /// A relay offers a circuit. Whichever connection it chose for that, it is taken if this peer wants to be reachable
-    /// through that relay.
+    /// Handles a circuit offered by a relay. It is accepted on any direct connection to a relay at which this peer
+    /// wants a reservation.
     fn on_offer(&mut self, relay: PeerId, connection: ConnectionId, offer: Offer<Stream>) {
         let Offer {
             stream,
@@ -292,7 +292,7 @@ impl Behaviour {
             limit,
         } = offer;
         let mut standing = self.standing.get(&relay).into_iter().flatten();
-        // One that comes by a circuit is not among them.
+        // A connection over a circuit is not among them.
         let standing = standing.find(|standing| standing.id == connection);
         let (Some(reservation), Some(standing)) = (self.reservations.get(&relay), standing) else {
             let refusal = handler::Order::Refuse(stream, Status::NoReservation);
@@ -318,7 +318,7 @@ impl Behaviour {
         });
     }
 
-    /// Asks for a circuit, or for a connection to ask on.
+    /// Requests a circuit, or dials the relay first if it has no direct connection.
     fn dial(&mut self, circuit: Dial) {
         let (relay, quic) = (circuit.relay, is_quic(&circuit.way));
         let standing = self.standing.get(&relay).into_iter().flatten();
@@ -364,7 +364,7 @@ impl Behaviour {
             peer: connect.to,
             dialled: true,
         };
-        // Nobody may wait for it any more.
+        // The dial may have been given up.
         if connect.answer.send(Ok(stream)).is_ok() {
             self.limits.told(opening, limit);
         }
@@ -446,7 +446,7 @@ impl Behaviour {
         }
     }
 
-    /// Renews what is due; whether anything was. Asks to be woken when something will be.
+    /// Renews one reservation that is due and returns true, or registers the timer and returns false.
     fn renew(&mut self, cx: &mut Context<'_>) -> bool {
         while self.next_renewal().is_some() && self.timer.poll_unpin(cx).is_ready() {
             let now = Instant::now();
@@ -469,7 +469,7 @@ impl Behaviour {
             match self.to_transport.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     if let Some(news) = self.news.pop_front() {
-                        // There is room, as was just seen; without a transport there is nobody to tell.
+                        // The channel was just found to have room. A closed channel means that the transport is gone.
                         self.to_transport.start_send(news).ok();
                     }
                 }
@@ -567,7 +567,7 @@ impl NetworkBehaviour for Behaviour {
     }
 }
 
-/// The attempt of the swarm at a connection to a relay.
+/// The swarm's dial to a relay.
 fn to_relay(relay: PeerId, way: Multiaddr) -> DialOpts {
     DialOpts::peer_id(relay)
         .condition(PeerCondition::Always)
@@ -576,7 +576,7 @@ fn to_relay(relay: PeerId, way: Multiaddr) -> DialOpts {
         .build()
 }
 
-/// The circuit under a connection.
+/// The circuit under a relayed connection.
 fn opening(peer: PeerId, endpoint: &ConnectedPoint) -> Option<Opening> {
     match endpoint {
         ConnectedPoint::Dialer { address, .. } => Some(Opening {
@@ -591,7 +591,7 @@ fn opening(peer: PeerId, endpoint: &ConnectedPoint) -> Option<Opening> {
     }
 }
 
-/// The circuit that was offered under these addresses, from whom the relay says that it is.
+/// The incoming circuit with these addresses. Its peer is what the relay claims.
 fn offered(local: &Multiaddr, from: &Multiaddr) -> Option<Opening> {
     Some(Opening {
         relay: relay_of(local)?,

@@ -1,4 +1,4 @@
-//! The conversations of the protocol: what is said on one stream, and in which order.
+//! The message exchanges of circuit relay v2 on one stream
 
 use futures::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use libp2p::PeerId;
@@ -7,22 +7,22 @@ use super::Error;
 use super::messages::{CircuitLimit, HopMessage, Reservation, Status, StopMessage};
 use crate::libp2p::delimited::{self, WireError};
 
-/// What a relay has promised.
+/// A reservation as granted by a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Promise {
     pub(super) reservation: Reservation,
-    /// What each circuit may carry.
+    /// The limit of each circuit.
     pub(super) limit: Option<CircuitLimit>,
 }
 
-/// Asks a relay for a reservation.
+/// Requests a reservation.
 pub(super) async fn reserve<S>(mut stream: S) -> Result<Promise, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     delimited::write(&mut stream, &HopMessage::reserve()).await?;
     let answer: HopMessage = delimited::read(&mut stream).await?;
-    // What was to be had from this stream was had, however it ends.
+    // The reply is complete, however the stream ends.
     stream.close().await.ok();
     granted(&answer)?;
     let reservation = answer.reservation.ok_or(WireError::Malformed)?;
@@ -30,7 +30,7 @@ where
     Ok(Promise { reservation, limit })
 }
 
-/// Asks a relay for a circuit. The stream is the circuit then.
+/// Requests a circuit. On success, the returned stream is the circuit.
 pub(super) async fn connect<S>(
     mut stream: S,
     to: PeerId,
@@ -56,12 +56,12 @@ fn granted(answer: &HopMessage) -> Result<(), Error> {
 #[derive(Debug)]
 pub(super) struct Offer<S> {
     pub(super) stream: S,
-    /// From whom it comes, by what the relay says; the handshake on the circuit proves it or does not.
+    /// The peer at the other end, as claimed by the relay. The handshake on the circuit verifies it.
     pub(super) from: PeerId,
     pub(super) limit: Option<CircuitLimit>,
 }
 
-/// Hears what a relay offers.
+/// Reads a relay's offer of a circuit.
 pub(super) async fn hear<S>(mut stream: S) -> Result<Offer<S>, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -79,7 +79,7 @@ where
     })
 }
 
-/// Takes a circuit. The stream is the circuit then.
+/// Accepts a circuit. The returned stream is the circuit.
 pub(super) async fn accept<S>(mut stream: S) -> Result<S, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -88,7 +88,7 @@ where
     Ok(stream)
 }
 
-/// Does not take a circuit.
+/// Refuses a circuit.
 pub(super) async fn refuse<S>(mut stream: S, status: Status) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,

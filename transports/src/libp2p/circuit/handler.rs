@@ -1,4 +1,4 @@
-//! The protocol's streams on one connection to what may be a relay.
+//! The circuit relay streams on one connection to a possible relay
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -20,53 +20,53 @@ use super::exchange::{self, Offer, Promise};
 use super::messages::{CircuitLimit, Status};
 use super::{ANSWER_TIMEOUT, CONNECT_TIMEOUT, Error, HOP, STOP};
 
-/// Circuits that the other side may be about to offer on one connection; one more is reset.
+/// Maximum number of incoming streams per connection on which an offer is awaited. Any further stream is reset.
 pub(super) const MAX_OFFERS: usize = 16;
 
-/// Circuits that are being refused on one connection; one more is reset without a word.
+/// Maximum number of circuits being refused per connection. Any further circuit is reset without an answer.
 const MAX_REFUSALS: usize = 8;
 
-/// Circuits that this side may be asking for on one connection; one more fails.
+/// Maximum number of circuit requests under way per connection. Any further request fails.
 const MAX_CONNECTS: usize = 32;
 
-/// Questions about a reservation: there is one at a time, and one that was given up may still be on its way.
+/// Maximum number of reservation requests per connection: the current one, and one that was given up but has not ended.
 const MAX_RESERVES: usize = 2;
 
-/// Where a circuit goes to that was asked for.
+/// Receives the requested circuit.
 type Answer = oneshot::Sender<Result<Stream, Error>>;
 
-/// From the behaviour.
+/// An order from the behaviour.
 #[derive(Debug)]
 pub enum Order {
-    /// Ask for a reservation.
+    /// Request a reservation.
     Reserve,
-    /// Ask for a circuit.
+    /// Request a circuit.
     Connect(Connect),
-    /// Don't take this circuit.
+    /// Refuse this circuit.
     Refuse(Stream, Status),
-    /// A reservation depends on this connection, or none does any more.
+    /// Keep this connection alive for a reservation, or stop doing so.
     Keep(bool),
 }
 
-/// A circuit to be asked for.
+/// A circuit to be requested.
 #[derive(Debug)]
 pub struct Connect {
     pub(super) to: PeerId,
     pub(super) answer: Answer,
 }
 
-/// To the behaviour.
+/// An event for the behaviour.
 #[derive(Debug)]
 pub enum Told {
-    /// What came of asking for a reservation.
+    /// The outcome of a reservation request.
     Reserved(Result<TheirPromise, Error>),
-    /// A circuit that was asked for stands.
+    /// A requested circuit is open.
     Connected {
-        /// How it was asked for.
+        /// The request.
         connect: Connect,
         /// The circuit.
         stream: Stream,
-        /// What it may carry.
+        /// The circuit's limit.
         limit: Option<CircuitLimit>,
     },
     /// The other side offers a circuit.
@@ -81,18 +81,18 @@ pub struct TheirPromise(pub(super) Promise);
 #[derive(Debug)]
 pub struct TheirOffer(pub(super) Offer<Stream>);
 
-/// What a stream is for that this side opens.
+/// The purpose of an outgoing stream.
 #[derive(Debug)]
 pub enum Purpose {
-    /// A reservation.
+    /// Request a reservation.
     Reserve,
-    /// A circuit.
+    /// Request a circuit.
     Connect(Connect),
 }
 
-/// The streams of one connection.
+/// The circuit relay streams of one connection.
 pub struct Handler {
-    /// Streams asked for that the connection has not been told of yet.
+    /// Streams to open that were not yet requested from the connection.
     to_open: VecDeque<Purpose>,
     told: VecDeque<Told>,
     reserves: FuturesSet<Result<Promise, Error>>,
@@ -116,7 +116,7 @@ impl Handler {
         }
     }
 
-    /// A relay has opened a stream on which it will say for whom a circuit is.
+    /// Awaits the offer on a stream that a relay has opened.
     fn on_offered(&mut self, stream: Stream) {
         if self.offers.try_push(exchange::hear(stream)).is_err() {
             tracing::debug!("a relay offers too many circuits at once");
@@ -150,7 +150,7 @@ impl Handler {
         }
     }
 
-    /// What has come of the conversations.
+    /// Polls the exchanges and returns the next event.
     fn poll_told(&mut self, cx: &mut Context<'_>) -> Poll<Told> {
         if let Some(told) = self.told.pop_front() {
             return Poll::Ready(told);

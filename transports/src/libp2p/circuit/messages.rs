@@ -1,7 +1,6 @@
-//! The messages of circuit relay v2 on the wire, and what they mean.
+//! The wire messages of circuit relay v2 and their meaning
 //!
-//! Everything in them was written by a relay that may be anybody: what is missing, unknown or too long is an error or is left
-//! out, and nothing here trusts it further.
+//! All of them come from an untrusted relay. Fields that are missing, unknown or too long are an error or ignored.
 
 use std::time::Duration;
 
@@ -11,22 +10,22 @@ use prost::Message;
 
 use handover_core::dial::is_relayed;
 
-/// Addresses of a relay that are taken over from its answer.
+/// Maximum number of relay addresses used from one reply.
 pub const MAX_ADDRESSES: usize = 16;
 
-/// What a client and a relay say to each other.
+/// A message between a client and a relay.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct HopMessage {
     /// See [`HopKind`].
     #[prost(enumeration = "HopKind", optional, tag = "1")]
     pub kind: Option<i32>,
-    /// To whom, if a circuit is asked for.
+    /// The target, in a request for a circuit.
     #[prost(message, optional, tag = "2")]
     pub peer: Option<Peer>,
-    /// In the answer to a client that asked for a reservation.
+    /// In the reply to a reservation request.
     #[prost(message, optional, tag = "3")]
     pub reservation: Option<Reservation>,
-    /// What one circuit may carry; none: as much as it likes.
+    /// The limit of one circuit. `None`: no limit.
     #[prost(message, optional, tag = "4")]
     pub limit: Option<Limit>,
     /// See [`Status`].
@@ -34,16 +33,16 @@ pub struct HopMessage {
     pub status: Option<i32>,
 }
 
-/// What a relay and the peer at which a circuit ends say to each other.
+/// A message between a relay and the peer that a circuit leads to.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct StopMessage {
     /// See [`StopKind`].
     #[prost(enumeration = "StopKind", optional, tag = "1")]
     pub kind: Option<i32>,
-    /// From whom the circuit comes.
+    /// The peer that opens the circuit.
     #[prost(message, optional, tag = "2")]
     pub peer: Option<Peer>,
-    /// What the circuit may carry; none: as much as it likes.
+    /// The circuit's limit. `None`: no limit.
     #[prost(message, optional, tag = "3")]
     pub limit: Option<Limit>,
     /// See [`Status`].
@@ -54,35 +53,35 @@ pub struct StopMessage {
 /// A peer.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Peer {
-    /// Its identity.
+    /// Its peer id.
     #[prost(bytes = "vec", optional, tag = "1")]
     pub id: Option<Vec<u8>>,
-    /// Where it is; not used.
+    /// Its addresses. Unused.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub addrs: Vec<Vec<u8>>,
 }
 
-/// A relay's promise.
+/// A reservation.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Reservation {
-    /// Until when, in seconds since 1970 by the relay's clock.
+    /// Expiry, in seconds since 1970 by the relay's clock.
     #[prost(uint64, optional, tag = "1")]
     pub expire: Option<u64>,
-    /// Where the relay is.
+    /// The relay's addresses.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub addrs: Vec<Vec<u8>>,
-    /// The relay's signature under it; not used.
+    /// The relay's signed voucher. Unused.
     #[prost(bytes = "vec", optional, tag = "3")]
     pub voucher: Option<Vec<u8>>,
 }
 
-/// What one circuit may carry.
+/// The limit of one circuit.
 #[derive(Clone, Copy, PartialEq, Eq, Message)]
 pub struct Limit {
-    /// Seconds; 0: any number.
+    /// In seconds. 0: no limit.
     #[prost(uint32, optional, tag = "1")]
     pub duration: Option<u32>,
-    /// Bytes in each direction; 0: any number.
+    /// In bytes for each direction. 0: no limit.
     #[prost(uint64, optional, tag = "2")]
     pub data: Option<u64>,
 }
@@ -91,11 +90,11 @@ pub struct Limit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum HopKind {
-    /// A client asks for a reservation.
+    /// Request for a reservation.
     Reserve = 0,
-    /// A client asks for a circuit.
+    /// Request for a circuit.
     Connect = 1,
-    /// The relay answers.
+    /// The relay's reply.
     Status = 2,
 }
 
@@ -103,38 +102,38 @@ pub enum HopKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum StopKind {
-    /// The relay has a circuit.
+    /// The relay offers a circuit.
     Connect = 0,
-    /// The peer takes it or does not.
+    /// The peer accepts or refuses it.
     Status = 1,
 }
 
-/// An answer.
+/// The status in a reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub enum Status {
-    /// None at all: the number is not among those below.
+    /// Missing, or a number that is not listed below.
     Unknown = 0,
-    /// Yes.
+    /// Success.
     Ok = 100,
-    /// No reservation, for reasons of the relay's own.
+    /// The relay refuses the reservation for reasons of its own.
     ReservationRefused = 200,
-    /// No room.
+    /// The relay has reached a resource limit.
     ResourceLimitExceeded = 201,
-    /// Not for this peer.
+    /// The relay does not serve this peer.
     PermissionDenied = 202,
-    /// The other peer can't be reached or does not take the circuit.
+    /// The other peer can't be reached or does not accept the circuit.
     ConnectionFailed = 203,
     /// The other peer has no reservation.
     NoReservation = 204,
-    /// The request makes no sense.
+    /// The request is malformed.
     MalformedMessage = 400,
-    /// The request is not one that is answered here.
+    /// The request is not of a kind that is answered here.
     UnexpectedMessage = 401,
 }
 
 impl Status {
-    /// Its name in the specification.
+    /// The name in the specification.
     pub fn name(self) -> &'static str {
         match self {
             Self::Unknown => "UNKNOWN",
@@ -150,17 +149,17 @@ impl Status {
     }
 }
 
-/// What a relay lets one circuit carry. It resets the circuit when either is used up.
+/// The limit of one circuit. The relay resets the circuit when either value is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CircuitLimit {
-    /// Bytes, in each direction by the specification; some relays count both together. `None`: no limit.
+    /// In bytes, for each direction by the specification; some relays count both together. `None`: no limit.
     pub bytes: Option<u64>,
-    /// From when it is opened. `None`: no limit.
+    /// Counted from the opening of the circuit. `None`: no limit.
     pub duration: Option<Duration>,
 }
 
 impl CircuitLimit {
-    /// `None`: nothing is limited.
+    /// Returns `None` if nothing is limited.
     pub fn of(told: Option<Limit>) -> Option<Self> {
         let told = told?;
         let this = Self {
@@ -175,7 +174,7 @@ impl CircuitLimit {
 }
 
 impl HopMessage {
-    /// Asks for a reservation.
+    /// Creates a request for a reservation.
     pub fn reserve() -> Self {
         Self {
             kind: Some(HopKind::Reserve.into()),
@@ -183,7 +182,7 @@ impl HopMessage {
         }
     }
 
-    /// Asks for a circuit.
+    /// Creates a request for a circuit to this peer.
     pub fn connect(to: PeerId) -> Self {
         Self {
             kind: Some(HopKind::Connect.into()),
@@ -192,7 +191,7 @@ impl HopMessage {
         }
     }
 
-    /// The answer that this is; `None` if it is none.
+    /// Returns the status if this is a reply.
     pub fn answer(&self) -> Option<Status> {
         let is_answer = self.kind == Some(HopKind::Status.into());
         is_answer.then(|| status(self.status))
@@ -200,7 +199,7 @@ impl HopMessage {
 }
 
 impl StopMessage {
-    /// Answers a relay.
+    /// Creates a reply to a relay.
     pub fn answering(status: Status) -> Self {
         Self {
             kind: Some(StopKind::Status.into()),
@@ -209,7 +208,7 @@ impl StopMessage {
         }
     }
 
-    /// From whom the circuit comes that this offers; `None` if it offers none.
+    /// Returns the peer that opens the offered circuit, or `None` if this is no offer.
     pub fn source(&self) -> Option<PeerId> {
         let offers = self.kind == Some(StopKind::Connect.into());
         self.peer.as_ref().filter(|_| offers)?.identity()
@@ -222,7 +221,7 @@ fn status(number: Option<i32>) -> Status {
 }
 
 impl Peer {
-    /// By its identity alone.
+    /// Creates a peer without addresses.
     pub fn of(peer: PeerId) -> Self {
         Self {
             id: Some(peer.to_bytes()),
@@ -230,15 +229,15 @@ impl Peer {
         }
     }
 
-    /// Its identity, if it is one.
+    /// Returns the peer id if it is valid.
     pub fn identity(&self) -> Option<PeerId> {
         PeerId::from_bytes(self.id.as_deref()?).ok()
     }
 }
 
 impl Reservation {
-    /// Where the relay says that it is, without its identity. What is no address, an address of somebody else, or the
-    /// relay's own way through a relay is left out.
+    /// Returns the relay's addresses without its peer id. Leaves out what is no address, what names another peer, and
+    /// addresses through a relay.
     pub fn ways(&self, relay: PeerId) -> Vec<Multiaddr> {
         let mut ways: Vec<Multiaddr> = Vec::new();
         for bytes in &self.addrs {

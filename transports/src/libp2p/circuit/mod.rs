@@ -1,15 +1,14 @@
-//! Circuits through relays: the client's part of circuit relay v2, at both ends of a circuit.
+//! Circuits through relays: the client side of circuit relay v2, at both ends of a circuit
 //!
-//! libp2p's own client takes a circuit only on the connection on which the reservation was made. Relays by go-libp2p
-//! and js-libp2p reserve for a *peer* and open a circuit on whichever connection of that peer they like, and this side
-//! has several to each relay so that hole punching has candidates for each transport. So here a reservation is with the
-//! relay: it is asked for on one connection, circuits are taken on every one, and when the connection goes on which it
-//! was made it is asked for again on another (relays by rust-libp2p forget it with that connection, those by go-libp2p
-//! with the last one, those by js-libp2p not before it expires).
+//! libp2p's own client accepts a circuit only on the connection on which it made the reservation. Relays by go-libp2p
+//! and js-libp2p reserve for a *peer* and open a circuit on any connection of that peer, and this side has several
+//! connections to each relay so that hole punching has candidates for every transport. So here a reservation belongs to
+//! the relay: it is requested on one connection, circuits are accepted on all of them, and when the connection of the
+//! request closes, the reservation is requested again on another one. (Relays by rust-libp2p drop a reservation with
+//! that connection, go-libp2p with the last one, js-libp2p only when it expires.)
 //!
-//! The [`Transport`] dials and listens at addresses with `/p2p-circuit` in them, the [`Behaviour`] has the connections
-//! to relays, and both speak over channels of bounded length. The protocol has no message that gives a reservation
-//! back.
+//! The [`Transport`] dials and listens on addresses with `/p2p-circuit`, the [`Behaviour`] owns the connections to
+//! relays, and the two talk over bounded channels. The protocol has no message to give a reservation back.
 
 mod address;
 mod behaviour;
@@ -36,53 +35,54 @@ pub use self::behaviour::{Behaviour, Event};
 pub use self::messages::{CircuitLimit, Status};
 pub use self::transport::Transport;
 
-/// What a client speaks with a relay.
+/// The protocol between a client and a relay.
 pub const HOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/hop");
 
-/// What a relay speaks with the peer at which a circuit ends.
+/// The protocol between a relay and the peer that a circuit leads to.
 pub const STOP: StreamProtocol = StreamProtocol::new("/libp2p/circuit/relay/0.2.0/stop");
 
-/// How long a relay may take for a reservation, and to say which circuit a stream of its own is for.
+/// Timeout for the reply to a reservation request, and for the offer on a stream that a relay has opened.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a relay may take to open a circuit: it has to ask the other side.
+/// Timeout for opening a circuit: the relay has to ask the other peer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Circuits that wait to be taken, or for their relay to be connected; one more is refused.
+/// Maximum number of incoming circuits waiting for the transport, and of outgoing circuits waiting for a connection to
+/// their relay. Any further circuit is refused.
 const MAX_WAITING: usize = 64;
 
-/// Circuits that one relay has offered and that no connection stands on yet; one more is refused. A relay that offers
-/// circuits from nobody takes no more places than this from those who are about to connect some other way.
+/// Maximum number of circuits offered by one relay that have no connection yet; any further offer is refused. A relay
+/// that offers circuits from made-up peers leaves the other places to peers that come some other way.
 const MAX_OFFERED: usize = 16;
 
-/// Messages between the transport and the behaviour before the sender waits.
+/// Capacity of the channels between transport and behaviour, in messages.
 const CHANNEL: usize = 16;
 
 /// Why there is no circuit or no reservation.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The relay says so.
+    /// The relay refused with this status.
     #[error("{} ({})", in_words(*.0), .0.name())]
     Refused(Status),
-    /// It is no relay.
+    /// The other side is no relay.
     #[error("the other side does not relay")]
     NotSpoken,
-    /// It did not answer in time.
+    /// The relay did not answer in time.
     #[error("the relay did not answer: timed out")]
     Timeout,
-    /// It said something that makes no sense, or nothing.
+    /// The relay's answer is malformed or missing.
     #[error("the relay's answer makes no sense: {0}")]
     Wire(#[from] WireError),
-    /// There is no connection to it, or it was lost.
+    /// There is no connection to the relay, or it was lost.
     #[error("the relay could not be reached")]
     NotReached,
     /// Too many circuits are being opened.
     #[error("resource limit: too many circuits are being opened")]
     Busy,
-    /// Another listener has taken its place.
+    /// A newer listener uses this relay.
     #[error("the relay is listened at anew")]
     Replaced,
-    /// The address does not say which relay, which peer, or how to get there.
+    /// The address names no relay, no peer, or no address of the relay.
     #[error("the circuit address {0} is not supported")]
     Address(Multiaddr),
 }
@@ -106,7 +106,7 @@ fn in_words(status: Status) -> &'static str {
     }
 }
 
-/// The two halves, for the peer of this identity.
+/// Creates the transport and the behaviour for the peer with this id.
 pub fn new(peer: PeerId) -> (Transport, Behaviour) {
     let (to_behaviour, from_transport) = mpsc::channel(CHANNEL);
     let (to_transport, from_behaviour) = mpsc::channel(CHANNEL);
@@ -115,38 +115,38 @@ pub fn new(peer: PeerId) -> (Transport, Behaviour) {
     (transport, behaviour)
 }
 
-/// From the transport to the behaviour.
+/// An order from the transport to the behaviour.
 enum Order {
-    /// Be reachable through this relay.
+    /// Request a reservation at this relay.
     Listen {
         listener: ListenerId,
         relay: PeerId,
-        /// Where it is, without its identity.
+        /// The relay's address, without its peer id.
         way: Multiaddr,
     },
-    /// Don't any more.
+    /// Drop the reservation of this listener.
     Unlisten(ListenerId),
     /// Open a circuit.
     Dial(Dial),
 }
 
-/// A circuit that this side asks for.
+/// A circuit requested by this side.
 #[derive(Debug)]
 struct Dial {
     relay: PeerId,
-    /// Where it is, without its identity.
+    /// The relay's address, without its peer id.
     way: Multiaddr,
     to: PeerId,
     answer: oneshot::Sender<Result<Stream, Error>>,
 }
 
-/// From the behaviour to the transport.
+/// A message from the behaviour to the transport.
 enum News {
     /// This peer is reachable at this address.
     Address(ListenerId, Multiaddr),
-    /// Or not any more.
+    /// This peer is no longer reachable at this address.
     AddressGone(ListenerId, Multiaddr),
-    /// A circuit comes in.
+    /// An incoming circuit.
     Incoming {
         listener: ListenerId,
         stream: Box<Stream>,
@@ -154,6 +154,6 @@ enum News {
         at: Multiaddr,
         from: PeerId,
     },
-    /// The relay does not make this peer reachable, or not any longer.
+    /// The reservation was refused or lost.
     Closed(ListenerId, Error),
 }

@@ -1,5 +1,5 @@
-//! One reservation: on which connection it was asked for and made, until when it stands, and what it makes this peer
-//! reachable at. Does nothing by itself, and is told how late it is.
+//! One reservation: the connection of its request, its lifetime, and the addresses it makes this peer reachable at.
+//! Pure state: the caller passes the time.
 
 use std::time::Duration;
 
@@ -10,45 +10,44 @@ use tokio::time::Instant;
 
 use super::messages::CircuitLimit;
 
-/// A promise is renewed after this time at the latest, which is half of what the shortest of the known relays keep one
-/// for: clocks differ, and the end is told by the relay's.
+/// Maximum time until renewal: half of the shortest lifetime that known relays give. Clocks differ, and the expiry is
+/// by the relay's clock.
 const RENEW: Duration = Duration::from_mins(30);
 
-/// And not earlier than after this time, whatever the relay says.
+/// Minimum time until renewal, whatever the relay says.
 const SOONEST: Duration = Duration::from_mins(1);
 
-/// How long a promise is taken to hold if its end makes no sense by this side's clock: as long as relays by go-libp2p
-/// and rust-libp2p keep one.
+/// Assumed lifetime if the expiry is implausible by this side's clock: what relays by go-libp2p and rust-libp2p give.
 const USUAL: Duration = Duration::from_hours(1);
 
-/// No relay keeps one for longer.
+/// Maximum plausible lifetime. No relay gives more.
 const LONGEST: Duration = Duration::from_hours(24);
 
 /// A reservation, wanted or held.
 #[derive(Debug)]
 pub(super) struct Reservation {
-    /// Who wants it.
+    /// The listener that wants it.
     pub(super) listener: ListenerId,
-    /// Where the relay is, without its identity.
+    /// The relay's address, without its peer id.
     pub(super) way: Multiaddr,
-    /// The connection on its way that it is to be asked for on.
+    /// The dial whose connection will carry the request.
     pub(super) dialling: Option<ConnectionId>,
-    /// The connection that it is being asked for on.
+    /// The connection with a request under way.
     pub(super) asking: Option<ConnectionId>,
     pub(super) held: Option<Held>,
 }
 
-/// The relay's promise.
+/// A granted reservation.
 #[derive(Debug)]
 pub(super) struct Held {
-    /// The connection on which it was made.
+    /// The connection on which it was granted.
     pub(super) on: ConnectionId,
     until: Instant,
-    /// When to ask for it again.
+    /// Time of the next renewal.
     pub(super) renew_at: Instant,
-    /// Where this peer listens by it.
+    /// The listen addresses it provides.
     pub(super) addresses: Vec<Multiaddr>,
-    /// What each circuit may carry.
+    /// The limit of each circuit.
     pub(super) limit: Option<CircuitLimit>,
 }
 
@@ -81,46 +80,46 @@ impl Reservation {
         }
     }
 
-    /// It is being asked for there.
+    /// Records a request on this connection.
     pub(super) fn asked(&mut self, on: ConnectionId) {
         self.dialling = None;
         self.asking = Some(on);
     }
 
-    /// The relay has promised it; what this peer listened at by the promise before.
+    /// Records a grant. Returns the listen addresses of the previous one.
     pub(super) fn promised(&mut self, held: Held) -> Vec<Multiaddr> {
         self.asking = None;
         let before = self.held.replace(held);
         before.map(|held| held.addresses).unwrap_or_default()
     }
 
-    /// The relay did not promise it; whether an earlier promise stands. That one is asked for again later.
+    /// Records a refusal. Returns true if an earlier grant is still valid, which is then renewed later.
     pub(super) fn denied(&mut self, on: ConnectionId, now: Instant) -> bool {
         self.asking = None;
         let Some(held) = self.held.as_mut() else {
             return false;
         };
-        // A relay may forget with a connection what was promised on it, so one that refuses on another has promised
-        // nothing.
+        // A relay may drop a reservation together with its connection, so a refusal on another connection means that
+        // none is left.
         let stands = held.on == on && held.until > now;
         held.renew_at = now + SOONEST.max(held.until.saturating_duration_since(now) / 4);
         stands
     }
 
-    /// It depends on this connection.
+    /// True if it depends on this connection.
     pub(super) fn is_on(&self, connection: ConnectionId) -> bool {
         let made = self.held.as_ref().map(|held| held.on);
         [self.dialling, self.asking, made].contains(&Some(connection))
     }
 
-    /// When to ask for it again.
+    /// Time of the next renewal.
     pub(super) fn renews_at(&self) -> Option<Instant> {
         let held = self.held.as_ref().filter(|_| self.asking.is_none());
         held.map(|held| held.renew_at)
     }
 }
 
-/// For how long a promise stands that ends at this second, by clocks that may not agree.
+/// Returns the lifetime of a reservation with this expiry in seconds since 1970, allowing for clocks that differ.
 pub(super) fn lasts(expire: Option<u64>, now: Duration) -> Duration {
     let end = expire.map(Duration::from_secs);
     let left = end.and_then(|end| end.checked_sub(now));

@@ -1,4 +1,4 @@
-//! The client without a network: what it asks of the swarm, and what it makes of what it is told.
+//! Tests of the client without a network: the requests it makes of the swarm, and its reaction to events
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -35,7 +35,7 @@ impl Client {
         }
     }
 
-    /// One that waits for an answer on its first connection.
+    /// A client that waits for an answer on its first connection.
     fn asking() -> Self {
         let mut this = Self::new();
         this.connected(1, TCP);
@@ -58,7 +58,7 @@ impl Client {
         listener
     }
 
-    /// What the transport tells the swarm.
+    /// The events that the transport emits to the swarm.
     fn told(&mut self) -> Vec<TransportEvent<(), Error>> {
         let mut cx = Context::from_waker(Waker::noop());
         let mut told = Vec::new();
@@ -77,7 +77,7 @@ impl Client {
         actions
     }
 
-    /// On which connections it asks for a reservation.
+    /// The connections on which it requests a reservation.
     fn asked(&mut self) -> Vec<ConnectionId> {
         let asks = |action| match action {
             ToSwarm::NotifyHandler {
@@ -251,7 +251,7 @@ async fn circuits_through_one_relay_wait_for_one_connection() {
         };
         assert!(matches!(event, handler::Order::Connect(_)), "{event:?}");
     }
-    // The connection is lost, and nobody answers any more.
+    // As when the connection is lost: nobody will answer the requests.
     drop(asked);
     for dial in dials {
         assert!(matches!(dial.await, Err(Error::NotReached)));

@@ -1,4 +1,4 @@
-//! What relays told of circuits before the connections on them stood.
+//! Limits of circuits, which relays state before there is a connection on the circuit
 
 use std::collections::{HashMap, VecDeque};
 
@@ -7,15 +7,15 @@ use libp2p::swarm::ConnectionId;
 
 use super::messages::CircuitLimit;
 
-/// Circuits that no connection stands on yet; of more than these the oldest are forgotten.
+/// Maximum number of circuits without a connection. The oldest are forgotten first.
 const OPENING: usize = 64;
 
-/// A circuit whose two ends have yet to agree on a connection.
+/// A circuit on which no connection is established yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Opening {
     pub(super) relay: PeerId,
     pub(super) peer: PeerId,
-    /// By this side.
+    /// True if this side dialled it.
     pub(super) dialled: bool,
 }
 
@@ -23,12 +23,12 @@ pub(super) struct Opening {
 #[derive(Debug, Default)]
 pub(super) struct Limits {
     opening: VecDeque<(Opening, Option<CircuitLimit>)>,
-    /// Those of the connections that stand.
+    /// Limits of established connections.
     standing: HashMap<ConnectionId, CircuitLimit>,
 }
 
 impl Limits {
-    /// The relay has told.
+    /// Records the limit that the relay stated for this circuit.
     pub(super) fn told(&mut self, circuit: Opening, limit: Option<CircuitLimit>) {
         if self.opening.len() >= OPENING {
             self.opening.pop_front();
@@ -36,8 +36,9 @@ impl Limits {
         self.opening.push_back((circuit, limit));
     }
 
-    /// A connection stands on such a circuit. (Of several between the same peers through the same relay it is not known
-    /// which one; they are opened in the order in which they were told.)
+    /// Assigns the limit to a connection established on such a circuit. Several circuits between the same peers through
+    /// the same relay can't be told apart; their connections are assumed to come up in the order in which the limits
+    /// were stated.
     pub(super) fn established(&mut self, connection: ConnectionId, circuit: Opening) {
         let mut opening = self.opening.iter();
         let found = opening.position(|(opening, _)| *opening == circuit);
@@ -47,7 +48,7 @@ impl Limits {
         }
     }
 
-    /// No connection came to stand on such a circuit.
+    /// Forgets a circuit on which no connection could be established.
     pub(super) fn failed(&mut self, circuit: Opening) {
         let mut opening = self.opening.iter();
         if let Some(at) = opening.position(|(opening, _)| *opening == circuit) {
@@ -55,25 +56,25 @@ impl Limits {
         }
     }
 
-    /// No circuit that this relay has offered is waited for any more.
+    /// Forgets the circuits offered by this relay.
     pub(super) fn forget(&mut self, relay: PeerId) {
         self.opening
             .retain(|(opening, _)| opening.relay != relay || opening.dialled);
     }
 
-    /// Circuits that this relay has offered and that no connection stands on yet.
+    /// Returns the number of circuits offered by this relay that have no connection yet.
     pub(super) fn offered_by(&self, relay: PeerId) -> usize {
         let offered = |opening: &Opening| opening.relay == relay && !opening.dialled;
         let opening = self.opening.iter();
         opening.filter(|(opening, _)| offered(opening)).count()
     }
 
-    /// That connection is gone.
+    /// Forgets a closed connection.
     pub(super) fn closed(&mut self, connection: ConnectionId) {
         self.standing.remove(&connection);
     }
 
-    /// What the circuit under this connection may carry; `None`: as much as it likes, or it is none.
+    /// Returns the limit of the circuit under this connection. `None`: no limit, or not relayed.
     pub(super) fn of(&self, connection: ConnectionId) -> Option<CircuitLimit> {
         self.standing.get(&connection).copied()
     }

@@ -1,4 +1,4 @@
-//! Dials and listens at circuit addresses. The work is done by the behaviour, which has the connections to relays.
+//! Dials and listens on circuit addresses. The work is done by the behaviour, which owns the connections to relays.
 
 use std::collections::{HashSet, VecDeque};
 use std::pin::Pin;
@@ -18,14 +18,14 @@ use super::{Dial, Error, News, Order};
 
 type Event = transport::TransportEvent<BoxFuture<'static, Result<Stream, Error>>, Error>;
 
-/// The transport of circuits.
+/// The transport for circuits.
 pub struct Transport {
     to_behaviour: mpsc::Sender<Order>,
     from_behaviour: mpsc::Receiver<News>,
     listeners: HashSet<ListenerId>,
-    /// Orders of this side's own that the behaviour has no room for yet.
+    /// Orders that do not fit into the channel to the behaviour yet.
     orders: VecDeque<Order>,
-    /// Listeners that were removed and not reported yet.
+    /// Listeners that were removed, but whose close is not reported yet.
     removed: VecDeque<ListenerId>,
 }
 
@@ -48,7 +48,7 @@ impl Transport {
             match self.to_behaviour.poll_ready(cx) {
                 Poll::Ready(Ok(())) => {
                     if let Some(order) = self.orders.pop_front() {
-                        // There is room, as was just seen; without a behaviour there is nobody to tell.
+                        // The channel was just found to have room. A closed channel means that the behaviour is gone.
                         self.to_behaviour.start_send(order).ok();
                     }
                 }
@@ -135,7 +135,7 @@ impl transport::Transport for Transport {
     ) -> Result<Self::Dial, TransportError<Error>> {
         let CircuitAddress { relay, way, peer } = CircuitAddress::parse(address.clone())?;
         if opts.role.is_listener() {
-            // Such dials are for hole punching, and there is no hole to punch through a relay.
+            // Such dials are for hole punching, which makes no sense through a relay.
             return Err(TransportError::Other(Error::Address(address)));
         }
         let to = peer.ok_or(TransportError::Other(Error::Address(address)))?;
@@ -150,7 +150,7 @@ impl transport::Transport for Transport {
             };
             let sent = behaviour.send(Order::Dial(dial)).await;
             sent.map_err(|_| Error::NotReached)?;
-            // Nobody answers if the connection to the relay is lost.
+            // The sender is dropped if the connection to the relay is lost.
             opened.await.unwrap_or(Err(Error::NotReached))
         };
         Ok(opened.boxed())

@@ -1,8 +1,9 @@
-//! One announcement: the way to the closest nodes, the record for each of them, and the question what they tell of it.
+//! One announce: the walk to the closest nodes, the record sent to each, and the check that they return it
 //!
-//! A node that keeps a record is asked for it, for some keep none: those without addresses, and those from peers that they
-//! don't like. Nodes of rust-libp2p never tell a provider of itself, so where a node leaves this peer out it is asked
-//! again by a [witness](super::super::witness), which has another name.
+//! Some nodes do not store a record: because it has no addresses, or because they do not like the peer it came from. So
+//! each node is asked for the record afterwards. Nodes of rust-libp2p never return a provider's record to the provider
+//! itself, so a node that leaves this peer out is asked again by a [witness](super::super::witness), which has another
+//! identity.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,16 +17,16 @@ use super::walk::Walk;
 use super::wire::{Answer, PeerAt, Question};
 use super::{Asker, Asking, key};
 
-/// How long a node may take to keep a record before it is asked for it all the same.
+/// Timeout for a node to confirm a record, after which it is asked for the record anyway.
 const KEEP_PATIENCE: Duration = Duration::from_millis(800);
-/// How long other nodes are waited for once the record was found at one.
+/// How long to wait for other nodes after one has returned the record.
 const SETTLE: Duration = Duration::from_millis(300);
-/// How long all of them may take.
+/// Timeout for all of them.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// Nodes that a witness asks at once.
+/// Maximum number of nodes that the witness asks at once.
 const WITNESSED: usize = 4;
 
-/// How far it is.
+/// An announce under way.
 #[derive(Debug)]
 pub(super) struct Announcement {
     pub(super) point: MeetingPoint,
@@ -44,7 +45,7 @@ struct Keeping {
     since: Instant,
     addresses: usize,
     nodes: BTreeMap<PeerId, Keeper>,
-    /// When the record was found at the first of them.
+    /// When a node first returned the record.
     found: Option<Instant>,
 }
 
@@ -54,22 +55,22 @@ struct Keeper {
     stage: Stage,
 }
 
-/// What is known of a node that was given the record.
+/// The state of a node that was sent the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// It has been given the record.
+    /// The record was sent.
     Given,
-    /// It can be asked for it.
+    /// The node has read the record and can be asked for it.
     Kept,
-    /// This peer has asked it for it.
+    /// This peer has asked for the record.
     Asked,
-    /// It has left this peer out: a witness asks it.
+    /// The answer left this peer out, so a witness should ask.
     LeftOut,
-    /// A witness has asked it.
+    /// A witness has asked for the record.
     Witnessed,
-    /// It tells of the record, with an address.
+    /// It returned the record with an address.
     Tells,
-    /// It does not.
+    /// It did not return the record, or did not answer.
     Silent,
 }
 
@@ -89,7 +90,7 @@ impl Announcement {
         }
     }
 
-    /// The way has been gone: the closest nodes are given the record, with these addresses.
+    /// Called at the end of the walk: the record with these addresses goes to the closest nodes.
     pub(super) fn keep(&mut self, addresses: &[Multiaddr], now: Instant) -> Vec<Asking> {
         let Phase::Walking(walk) = &self.phase else {
             return Vec::new();
@@ -118,7 +119,7 @@ impl Announcement {
         asked
     }
 
-    /// A node has answered, or it has not if there is no answer.
+    /// Handles a node's answer. `None`: it failed to answer.
     pub(super) fn told(
         &mut self,
         (node, asker): (PeerId, Asker),
@@ -135,7 +136,7 @@ impl Announcement {
         }
     }
 
-    /// Whom to ask now.
+    /// The questions to ask now.
     pub(super) fn next(&mut self, now: Instant) -> Vec<Asking> {
         match &mut self.phase {
             Phase::Walking(walk) => {
@@ -151,7 +152,7 @@ impl Announcement {
         }
     }
 
-    /// What came of it, if it is through.
+    /// Returns the result, if the announce is complete.
     pub(super) fn report(&self, now: Instant) -> Option<AnnounceReport> {
         match &self.phase {
             Phase::Walking(_) => None,
@@ -173,7 +174,7 @@ impl Announcement {
 }
 
 impl Keeping {
-    /// `tells`: whether it tells of this peer's record with an address in it, if it has said anything.
+    /// `tells`: whether the answer contains this peer's record with an address. `None`: no answer.
     fn told(&mut self, node: PeerId, asker: Asker, tells: Option<bool>, now: Instant) {
         let Some(keeper) = self.nodes.get_mut(&node) else {
             return;
@@ -185,7 +186,7 @@ impl Keeping {
             | (Stage::Witnessed, Asker::Witness, Some(true)) => Stage::Tells,
             (Stage::Given | Stage::Asked, Asker::Local, None)
             | (Stage::Witnessed, Asker::Witness, None | Some(false)) => Stage::Silent,
-            // The answer to the record itself, which came late.
+            // A late confirmation of the record itself.
             (stage, _, _) => stage,
         };
         if keeper.stage == Stage::Tells {
@@ -232,7 +233,7 @@ impl Keeping {
     fn all_have_answered(&self) -> bool {
         self.nodes.values().all(|keeper| match keeper.stage {
             Stage::Tells | Stage::Silent => true,
-            // Nobody needs to know any more.
+            // The record was found elsewhere, so no witness is needed.
             Stage::LeftOut | Stage::Witnessed => self.found.is_some(),
             Stage::Given | Stage::Kept | Stage::Asked => false,
         })
@@ -258,7 +259,7 @@ mod tests {
         "/ip4/192.0.2.1/tcp/1".parse().unwrap()
     }
 
-    /// An announcement whose record so many nodes have been given.
+    /// An announce whose record was sent to this many nodes.
     fn given(nodes: usize, now: Instant) -> (Announcement, Vec<PeerId>) {
         let local = PeerId::random();
         let mut walk = Walk::new(local, vec![7; 34]);
@@ -283,7 +284,7 @@ mod tests {
         }
     }
 
-    /// It was enough that the record had been sent.
+    /// Regression test: a record counted as found once it had been sent.
     #[test]
     fn a_record_that_a_node_was_given_and_does_not_tell_of_is_not_found_there() {
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! One look-up: who is announced at a meeting point, and where, as nodes tell it on the way to the closest of them.
+//! One lookup: the peers announced at a rendezvous point and their addresses, as named by the nodes on the walk to it
 
 use std::collections::BTreeMap;
 
@@ -9,32 +9,33 @@ use super::super::dials::split;
 use super::wire::PeerAt;
 use crate::TransportEvent;
 
-/// Peers that one look-up tells of.
+/// Maximum number of peers that one lookup reports.
 const FOUND: usize = 64;
-/// After so many, each node may add so many more: a node that makes peers up leaves room for what others know.
+/// Beyond [`FREE`] peers, a node may add one only while it was the first to name fewer than [`FROM_ONE`]: a node that
+/// makes peers up leaves room for what others know.
 const FREE: usize = 20;
 const FROM_ONE: usize = 2;
-/// Addresses that are told of one peer, and of those that one node knows.
+/// Maximum number of addresses reported for one peer, and of those from one node.
 const ADDRESSES: usize = 16;
 const ADDRESSES_FROM_ONE: usize = 8;
-/// Nodes that are told to have named one peer.
+/// Maximum number of nodes reported as having named a peer.
 const NAMED_BY: usize = 4;
-/// Peers without addresses that one look-up asks for.
+/// Maximum number of peers without addresses whose addresses one lookup asks for.
 const FOLLOW_UPS: usize = 8;
 
-/// What was found.
+/// The state of a lookup.
 #[derive(Debug, Default)]
 pub(super) struct LookUp {
     pub(super) reached: bool,
-    /// Walks that run for it.
+    /// Number of its walks under way.
     pub(super) open: usize,
     follow_ups: usize,
     found: BTreeMap<PeerId, Found>,
-    /// How many of them each node was the first to name.
+    /// Number of found peers that each node was the first to name.
     named: BTreeMap<PeerId, usize>,
 }
 
-/// A peer that was told.
+/// A peer that was reported.
 #[derive(Debug, Default)]
 struct Found {
     addresses: Vec<Multiaddr>,
@@ -43,7 +44,7 @@ struct Found {
 }
 
 impl LookUp {
-    /// One walk begins.
+    /// Creates a lookup with one walk.
     pub(super) fn new() -> Self {
         Self {
             open: 1,
@@ -51,7 +52,7 @@ impl LookUp {
         }
     }
 
-    /// A node has named a peer; what is new about it. `by` is the node.
+    /// Handles a peer named by the node `by`. Returns an event if there is anything new about the peer.
     pub(super) fn tell(
         &mut self,
         lookup: LookUpId,
@@ -96,7 +97,7 @@ impl LookUp {
         self.found.len() < FREE || (self.found.len() < FOUND && named < FROM_ONE)
     }
 
-    /// Whether nodes are to be asked where this peer is; they are asked once.
+    /// True if nodes should be asked for this peer's addresses. The caller then asks them, once.
     pub(super) fn begin_follow_up(&mut self, peer: PeerId) -> bool {
         let found = self.found.get(&peer);
         let is_unknown = found.is_some_and(|found| found.addresses.is_empty());
@@ -141,7 +142,7 @@ mod tests {
         assert_eq!(told.count(), FOUND - 1);
     }
 
-    /// The first nodes to answer could use up all the room there was.
+    /// Regression test: the first nodes to answer could use up all places.
     #[test]
     fn peers_that_nodes_make_up_leave_room_for_the_one_that_is_there() {
         let mut look_up = LookUp::default();

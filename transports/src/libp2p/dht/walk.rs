@@ -1,8 +1,8 @@
-//! The way to the nodes of the DHT that are closest to a key: whom to ask next, and when those that count have answered.
+//! A walk to the DHT nodes closest to a key: which node to ask next, and when enough of them have answered
 //!
-//! Nobody slow holds it up. Several are asked at once, and one that takes much longer than others is not waited for; its
-//! answer counts all the same if it comes in time. Nobody's word is taken for much either: nodes that one node has named
-//! have their turn beside those that others have named, and if they are silent, no more of that node's are asked.
+//! Slow nodes do not hold it up: several are asked at once, and one that takes much longer than the others is not
+//! waited for, though its answer still counts if it comes in time. Nor can one node mislead it: nodes named by one node
+//! take turns with those named by others, and once too many of them are silent, no more of that node's are asked.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -13,22 +13,22 @@ use tokio::time::Instant;
 
 use super::wire::PeerAt;
 
-/// Nodes that are asked at once.
+/// Maximum number of nodes asked at once.
 const PARALLEL: usize = 8;
-/// Nodes that keep a record, and that have to have answered: the DHT's replication factor.
+/// Number of closest nodes that must answer and that store a record: the DHT's replication factor.
 const CLOSEST: usize = 20;
-/// A node is slow that takes so long, and so many times as long as the quickest one.
+/// A node is slow after this time or [`SLOWER`] times that of the quickest answer, whichever is longer.
 const SLOW: Duration = Duration::from_secs(1);
 const SLOWER: u32 = 6;
-/// A node that takes so long is not there.
+/// A node is unreachable after this time.
 const GONE: Duration = Duration::from_secs(6);
-/// Nodes that one walk asks, and those that it remembers.
+/// Maximum number of nodes that a walk asks and remembers.
 const MAX_ASKED: usize = 96;
 const MAX_NODES: usize = 384;
-/// Nodes that have named a node, as far as they are remembered.
+/// Maximum number of nodes remembered as having named a node.
 const NAMED_BY: usize = 4;
-/// So many nodes of those that one node has named may be late before no more of them are asked; each that answers makes up
-/// for two.
+/// Number of late nodes among those named by one node after which no more of them are asked. Each one that answers
+/// makes up for two.
 const LATE: usize = 3;
 
 /// One walk.
@@ -45,7 +45,7 @@ pub(crate) struct Walk {
 struct Node {
     peer: PeerId,
     addresses: Vec<Multiaddr>,
-    /// Empty if this side knew it before.
+    /// Nodes that named it. Empty if this side knew it before.
     named_by: Vec<PeerId>,
     state: State,
 }
@@ -58,13 +58,13 @@ enum State {
     Failed,
 }
 
-/// How the nodes have done that one node has named.
+/// How the nodes named by one node have answered.
 #[derive(Debug, Clone, Copy, Default)]
 struct Word {
     answered: usize,
     /// Asked, and not late yet.
     open: usize,
-    /// Slow, or failed.
+    /// Slow or failed.
     late: usize,
 }
 
@@ -73,17 +73,17 @@ impl Word {
         self.late >= LATE + 2 * self.answered
     }
 
-    /// Less is asked sooner.
+    /// Priority: nodes with a lower value are asked sooner.
     fn turn(self) -> usize {
         (self.open + self.late).saturating_sub(self.answered)
     }
 }
 
-/// What the nodes are worth at one moment.
+/// A summary of all nodes at one moment.
 struct View {
     words: BTreeMap<PeerId, Word>,
     open: usize,
-    /// Nodes at this distance or farther don't count: so many have answered that are closer.
+    /// Nodes at this distance or farther do not count: enough closer ones have answered.
     reach: Option<KBucketDistance>,
 }
 
@@ -98,12 +98,12 @@ impl Walk {
         }
     }
 
-    /// This side knows a node.
+    /// Adds a node known to this side.
     pub(crate) fn know(&mut self, node: PeerAt) {
         self.hear(node, None);
     }
 
-    /// Nodes are connected, or can be, that could not be reached before.
+    /// Makes a node that failed eligible again, now that it is connected.
     pub(crate) fn connected(&mut self, peer: PeerId) {
         if let Some(node) = self.node(peer)
             && node.state == State::Failed
@@ -134,7 +134,7 @@ impl Walk {
             state: State::Heard,
         });
         match named_by {
-            // What this side knows is nobody's word.
+            // This side knows the node itself, so it depends on no other node's word.
             None => node.named_by.clear(),
             Some(by) if !node.named_by.is_empty() && node.named_by.len() < NAMED_BY => {
                 if !node.named_by.contains(&by) {
@@ -148,7 +148,7 @@ impl Walk {
         }
     }
 
-    /// A node has answered.
+    /// Handles a node's answer.
     pub(crate) fn answered(&mut self, peer: PeerId, closer: Vec<PeerAt>, now: Instant) {
         let Some(node) = self.node(peer) else {
             return;
@@ -162,7 +162,7 @@ impl Walk {
         }
     }
 
-    /// A node could not be reached, or made no sense.
+    /// Handles a node that could not be reached or sent an invalid answer.
     pub(crate) fn failed(&mut self, peer: PeerId) {
         if let Some(node) = self.node(peer)
             && node.state != State::Answered
@@ -207,7 +207,7 @@ impl Walk {
         view
     }
 
-    /// The node to ask next, if one should be asked now.
+    /// Returns the node to ask next, if one should be asked now.
     pub(crate) fn next(&mut self, now: Instant) -> Option<PeerAt> {
         let view = self.view(now);
         if view.open >= PARALLEL || self.asked >= MAX_ASKED {
@@ -223,14 +223,14 @@ impl Walk {
         Some((node.peer, node.addresses.clone()))
     }
 
-    /// Whether nobody is left who is worth waiting for.
+    /// True if no node is left that is worth asking or waiting for.
     pub(crate) fn is_settled(&self, now: Instant) -> bool {
         let view = self.view(now);
         let has_answer = self.has_answer();
         let may_ask = self.asked < MAX_ASKED;
         !self.nodes.iter().any(|(distance, node)| match node.state {
             State::Heard => may_ask && view.counts(*distance, node),
-            // While nobody has answered, nobody is slower than others.
+            // Before the first answer, there is nothing to be slower than.
             State::Asked(since) if !has_answer => now.duration_since(since) < GONE,
             State::Asked(since) => {
                 now.duration_since(since) < self.slow_after() && view.counts(*distance, node)
@@ -239,13 +239,13 @@ impl Walk {
         })
     }
 
-    /// Whether any node has answered.
+    /// True if any node has answered.
     pub(crate) fn has_answer(&self) -> bool {
         let mut nodes = self.nodes.values();
         nodes.any(|node| node.state == State::Answered)
     }
 
-    /// When one that is waited for is late.
+    /// Time at which the next awaited node becomes late.
     pub(crate) fn next_wake(&self, now: Instant) -> Option<Instant> {
         let ends = [self.slow_after(), GONE];
         let asked = self.nodes.values().filter_map(|node| match node.state {
@@ -256,7 +256,7 @@ impl Walk {
         ends.filter(|at| *at > now).min()
     }
 
-    /// The closest of those that have answered.
+    /// The closest nodes that have answered.
     pub(crate) fn closest(&self) -> Vec<PeerAt> {
         let answered = self.nodes.values();
         let answered = answered.filter(|node| node.state == State::Answered);
@@ -264,7 +264,7 @@ impl Walk {
         at.take(CLOSEST).collect()
     }
 
-    /// Where nodes are said to be that this one is said to be.
+    /// The addresses of this node, as named by other nodes or known before. `None` if the walk has not heard of it.
     pub(crate) fn addresses_of(&self, peer: PeerId) -> Option<&[Multiaddr]> {
         let node = self.nodes.get(&self.distance(peer))?;
         Some(&node.addresses)
@@ -272,7 +272,7 @@ impl Walk {
 }
 
 impl View {
-    /// Whether it matters what this node says.
+    /// True if this node's answer matters.
     fn counts(&self, distance: KBucketDistance, node: &Node) -> bool {
         let in_reach = self.reach.is_none_or(|reach| distance < reach);
         in_reach && (node.named_by.is_empty() || !self.words_for(node).all(Word::is_doubted))
@@ -283,7 +283,7 @@ impl View {
         node.named_by.iter().map(word)
     }
 
-    /// Less is asked sooner.
+    /// Priority: nodes with a lower value are asked sooner.
     fn turn(&self, node: &Node) -> usize {
         self.words_for(node).map(Word::turn).min().unwrap_or(0)
     }
@@ -307,7 +307,7 @@ mod tests {
         peers.iter().map(|peer| (*peer, Vec::new())).collect()
     }
 
-    /// Everybody who is asked now.
+    /// All nodes that are asked now.
     fn ask(walk: &mut Walk, now: Instant) -> Vec<PeerId> {
         std::iter::from_fn(|| walk.next(now))
             .map(|(peer, _)| peer)
@@ -329,7 +329,7 @@ mod tests {
             for peer in ask(&mut walk, now) {
                 asked.insert(peer);
                 now += MS;
-                // It knows those half as far from the key, as a node does.
+                // Like a real node, it knows nodes half as far from the key.
                 let at = by_distance.iter().position(|known| *known == peer).unwrap();
                 let closer = &by_distance[at / 2..(at / 2 + 20).min(200)];
                 walk.answered(peer, named(closer), now);
@@ -340,7 +340,7 @@ mod tests {
         assert!(asked.len() < 100, "{}", asked.len());
     }
 
-    /// Each of them held everything up for ten seconds.
+    /// Regression test: each of them delayed everything by ten seconds.
     #[test]
     fn nodes_that_hang_are_not_waited_for_once_another_has_answered() {
         let mut walk = walk();
@@ -358,7 +358,7 @@ mod tests {
         let late = walk.next_wake(now + 20 * MS).unwrap();
         assert_eq!(late, now + SLOW);
         assert!(walk.is_settled(late));
-        // One of them had only been slow.
+        // One of them was only slow.
         walk.answered(nodes[1], Vec::new(), late + MS);
         assert_eq!(walk.closest().len(), 2);
     }
@@ -396,7 +396,7 @@ mod tests {
         assert_eq!(ask(&mut walk, now), [nodes[1]]);
     }
 
-    /// A liar's nodes are closer to the key than any real one, and none of them exists.
+    /// The liar's nodes are closer to the key than any real one, and none of them exists.
     #[test]
     fn a_liar_costs_no_more_than_a_few_of_its_nodes() {
         let mut walk = walk();

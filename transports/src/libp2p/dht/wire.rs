@@ -1,7 +1,8 @@
-//! What is asked of a node of the DHT and what it answers, as Kademlia's messages of the public network put it.
+//! Questions to DHT nodes and their answers, as Kademlia messages of the public network
 //!
-//! libp2p's Kademlia serves others here. Its own queries wait ten seconds for each node that is silent, and don't say
-//! which node named a provider, nor where that is; so this side's questions are asked one by one, and [`walk`](super::walk) decides whom to ask.
+//! libp2p's Kademlia serves others here. Its own queries wait ten seconds for each silent node and tell neither which
+//! node named a provider nor the provider's addresses. So this side sends its questions one by one, and
+//! [`walk`](super::walk) decides which node to ask.
 
 use std::io;
 use std::time::Duration;
@@ -15,22 +16,22 @@ use prost::Message as _;
 
 use crate::libp2p::delimited::{read_bytes, write};
 
-/// The behaviour that asks.
+/// The behaviour that asks nodes.
 pub(crate) type Behaviour = request_response::Behaviour<Wire>;
 
-/// How long a node may take to answer once it is connected.
+/// Timeout for an answer once the node is connected.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Questions that one connection carries at once.
+/// Maximum number of questions at once on one connection.
 const STREAMS: usize = 32;
-/// Bytes of one answer: 40 peers with ten addresses each take about 20 KiB.
+/// Maximum length of an answer, in bytes: 40 peers with ten addresses each take about 20 KiB.
 const MAX_MESSAGE: usize = 128 * 1024;
-/// Peers of one answer that are looked at, of each kind.
+/// Maximum number of peers used from one answer: closer nodes and providers each.
 const PEERS: usize = 20;
-/// Addresses of one of them that are looked at, and that are kept.
+/// Maximum number of addresses of one peer that are read, and that are kept.
 const ADDRESSES_READ: usize = 64;
 const ADDRESSES: usize = 8;
 
-/// The behaviour that asks, and answers nothing.
+/// Creates the behaviour, which asks and never answers.
 pub(crate) fn behaviour() -> Behaviour {
     let config = request_response::Config::default()
         .with_request_timeout(ANSWER_TIMEOUT)
@@ -38,7 +39,7 @@ pub(crate) fn behaviour() -> Behaviour {
     Behaviour::new([(super::PROTOCOL, ProtocolSupport::Outbound)], config)
 }
 
-/// The end of a question: its answer and the connection that it came on, or nothing if there is none.
+/// Returns the question that this event ends, with its connection and answer, or without them if it failed.
 pub(crate) fn ended(
     event: request_response::Event<Question, Answer>,
 ) -> Option<(OutboundRequestId, Option<(ConnectionId, Answer)>)> {
@@ -65,17 +66,17 @@ pub(crate) fn ended(
     }
 }
 
-/// Where a peer is said to be.
+/// A peer and its claimed addresses.
 pub(crate) type PeerAt = (PeerId, Vec<Multiaddr>);
 
-/// What a node is asked.
+/// A question to a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Question {
-    /// Which nodes are closest to this key.
+    /// Which nodes are closest to this key?
     Closest(Vec<u8>),
-    /// Who is announced there.
+    /// Which peers are announced at this key?
     Providers(Vec<u8>),
-    /// To keep this record. That has no answer: the node ends the stream when it has read it.
+    /// Store this record. There is no answer: the node closes the stream once it has read it.
     Keep {
         key: Vec<u8>,
         provider: PeerId,
@@ -83,16 +84,16 @@ pub(crate) enum Question {
     },
 }
 
-/// What it says.
+/// A node's answer.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Answer {
-    /// Nodes that are closer to the key.
+    /// Nodes closer to the key.
     pub(crate) closer: Vec<PeerAt>,
-    /// Peers that were announced there.
+    /// Peers announced at the key.
     pub(crate) providers: Vec<PeerAt>,
 }
 
-/// A message of Kademlia, as far as it is of use here.
+/// The fields of a Kademlia message that are used here.
 #[derive(Clone, PartialEq, prost::Message)]
 struct Message {
     #[prost(enumeration = "Kind", tag = "1")]
@@ -152,7 +153,7 @@ impl Question {
 }
 
 impl Answer {
-    /// Whether this peer is among the providers, with an address.
+    /// True if this peer is among the providers, with an address.
     pub(crate) fn tells_of(&self, peer: PeerId) -> bool {
         let mut providers = self.providers.iter();
         providers.any(|(provider, addresses)| *provider == peer && !addresses.is_empty())
@@ -168,7 +169,7 @@ impl From<Message> for Answer {
     }
 }
 
-/// What can't be read of them is left out.
+/// Parses peers, leaving out what is invalid.
 fn peers(peers: Vec<Peer>) -> Vec<PeerAt> {
     let read = |peer: Peer| {
         let id = PeerId::from_bytes(&peer.id).ok()?;
@@ -179,10 +180,10 @@ fn peers(peers: Vec<Peer>) -> Vec<PeerAt> {
     peers.into_iter().filter_map(read).take(PEERS).collect()
 }
 
-/// Writes one question and reads its answer: each stream has its own.
+/// Writes one question and reads its answer. Each stream has its own.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Wire {
-    /// What was asked has no answer.
+    /// The question has no answer.
     is_mute: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Puts questions on connections that stand. It dials nobody, serves nobody, and confirms no address.
+//! Sends questions on existing connections. Does not dial, does not serve others, and does not confirm addresses.
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -15,12 +15,12 @@ use libp2p::{Multiaddr, PeerId};
 
 use super::handler::{Handler, Question, Told};
 
-/// A question has ended; each does once.
+/// The end of a question. Each question ends exactly once.
 #[derive(Debug)]
 pub(crate) struct Event {
     /// The node that was asked.
     pub(crate) node: PeerId,
-    /// The address that it was asked about.
+    /// The address that it was asked to dial.
     pub(crate) address: Multiaddr,
     /// Its answer.
     pub(crate) answer: Answer,
@@ -29,13 +29,13 @@ pub(crate) struct Event {
 /// The client of all nodes.
 pub(crate) struct Behaviour {
     local: PeerId,
-    /// Questions without an answer so far. Who asks keeps them few.
+    /// Questions without an answer yet. The caller keeps them few.
     awaited: Vec<(ConnectionId, PeerId, Multiaddr)>,
     actions: VecDeque<ToSwarm<Event, Question>>,
 }
 
 impl Behaviour {
-    /// For the peer of this identity.
+    /// Creates the behaviour for the peer with this id.
     pub(crate) fn new(local: PeerId) -> Self {
         Self {
             local,

@@ -1,4 +1,4 @@
-//! The questions on one connection, each on a stream of its own.
+//! The questions on one connection, each on its own stream
 
 use std::collections::VecDeque;
 use std::task::{Context, Poll};
@@ -18,12 +18,12 @@ use super::PROTOCOL;
 use super::messages::Message;
 use crate::libp2p::delimited::{WireError, read, write};
 
-/// How long a node may take: go-libp2p gives its dials 15 seconds.
+/// Timeout for an answer. go-libp2p gives its dials 15 seconds.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Questions on one connection; one more is answered with nothing.
+/// Maximum number of questions at once on one connection. Any further one ends without an answer.
 const QUESTIONS: usize = 2;
 
-/// Asks to be dialled at this address.
+/// A request to be dialled at this address.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
     pub(super) local: PeerId,
@@ -37,7 +37,7 @@ pub(crate) struct Told {
     pub(super) answer: Answer,
 }
 
-/// The streams of one connection. It takes none: this peer dials nobody back by this protocol.
+/// The streams of one connection. It accepts none: this peer dials no peer back by this protocol.
 pub(crate) struct Handler {
     to_open: VecDeque<Question>,
     told: VecDeque<Told>,
@@ -70,7 +70,7 @@ async fn ask(mut stream: Stream, question: Question) -> Result<Message, WireErro
     let message = Message::asking(question.local, &question.address);
     write(&mut stream, &message).await?;
     let answer = read(&mut stream).await?;
-    // The answer is here, however the stream ends.
+    // The answer is complete, however the stream ends.
     stream.close().await.ok();
     Ok(answer)
 }

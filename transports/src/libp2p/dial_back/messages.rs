@@ -1,5 +1,5 @@
-//! The messages of `AutoNAT` v1 on the wire, and what an answer means. Each is a protobuf behind its length, as those of
-//! circuit relays are, and read as they are: 4 KiB at the most, and nothing in it is trusted further.
+//! The wire messages of `AutoNAT` v1 and the meaning of an answer. Like those of circuit relays, each is a
+//! length-prefixed protobuf of at most 4 KiB from an untrusted node.
 
 use handover_core::dial_back::Answer;
 use libp2p::{Multiaddr, PeerId};
@@ -31,10 +31,10 @@ pub(crate) struct Dial {
 /// A peer and its addresses.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
 pub(crate) struct Peer {
-    /// Its identity.
+    /// Its peer id.
     #[prost(bytes = "vec", optional, tag = "1")]
     pub(crate) id: Option<Vec<u8>>,
-    /// Where to dial it.
+    /// Its addresses.
     #[prost(bytes = "vec", repeated, tag = "2")]
     pub(crate) addrs: Vec<Vec<u8>>,
 }
@@ -45,10 +45,10 @@ pub(crate) struct Response {
     /// See [`Status`].
     #[prost(enumeration = "Status", optional, tag = "1")]
     pub(crate) status: Option<i32>,
-    /// Words for people; not used.
+    /// Text for humans. Unused.
     #[prost(string, optional, tag = "2")]
     pub(crate) text: Option<String>,
-    /// The address that was got through to.
+    /// The address that the node could reach.
     #[prost(bytes = "vec", optional, tag = "3")]
     pub(crate) addr: Option<Vec<u8>>,
 }
@@ -67,20 +67,20 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, prost::Enumeration)]
 #[repr(i32)]
 pub(crate) enum Status {
-    /// The node got through.
+    /// The node reached the peer.
     Ok = 0,
-    /// It did not.
+    /// The node tried and could not reach the peer.
     DialError = 100,
-    /// It did not try.
+    /// The node did not try.
     DialRefused = 101,
-    /// The question makes no sense to it.
+    /// The node rejects the question as malformed.
     BadRequest = 200,
-    /// It failed itself.
+    /// An internal error of the node.
     InternalError = 300,
 }
 
 impl Message {
-    /// Asks to dial this peer at this address, and at no other: of several a node would not say which ones failed.
+    /// Asks to dial this peer at a single address. Given several, a node would not say which ones failed.
     pub(crate) fn asking(peer: PeerId, address: &Multiaddr) -> Self {
         let peer = Peer {
             id: Some(peer.to_bytes()),
@@ -93,7 +93,7 @@ impl Message {
         }
     }
 
-    /// Its meaning as an answer.
+    /// Returns the meaning of this message as an answer.
     pub(crate) fn answer(self) -> Answer {
         let is_answer = self.kind == Some(Kind::Response.into());
         let Some(response) = self.response.filter(|_| is_answer) else {

@@ -1,7 +1,7 @@
-//! `AutoNAT` v1 as a client: nodes that do not speak v2 are asked to dial this peer back, for a hint.
+//! `AutoNAT` v1 as a client: nodes that do not speak v2 are asked to dial this peer back, as a hint
 //!
-//! libp2p's own behaviour serves others whether that is wanted or not, dials nodes to ask them, and confirms addresses by
-//! their answers. This one asks on connections that stand, and its answers go to [`DialBacks`], where the rules are.
+//! libp2p's own behaviour always serves others, dials nodes to ask them, and confirms addresses by their answers. This
+//! one asks on existing connections only and passes the answers to [`DialBacks`], which has the rules.
 
 mod behaviour;
 mod handler;
@@ -23,17 +23,17 @@ use super::interfaces::Reach;
 /// The protocol of `AutoNAT` v1.
 pub(crate) const PROTOCOL: StreamProtocol = StreamProtocol::new("/libp2p/autonat/1.0.0");
 
-/// Nodes that speak this are asked by it.
+/// Nodes that speak this are asked by v2 instead.
 const V2: StreamProtocol = StreamProtocol::new("/libp2p/autonat/2/dial-request");
 
-/// The name with which js-libp2p begins its own. Asked to dial a peer that it is connected to, it takes that connection for
-/// the new one, closes it and does not answer (seen with its autonat 3.0.28).
+/// How js-libp2p's agent version begins. Asked to dial a peer that it is connected to, it takes that connection for the
+/// new one, closes it and does not answer (seen with its autonat 3.0.28).
 const CLOSES: &str = "js-libp2p";
 
-/// The questions to nodes and their answers.
+/// Questions to nodes, and their answers.
 pub(super) struct Hints {
     dial_backs: DialBacks,
-    /// The origin of their clock.
+    /// Zero point of the clock of `dial_backs`.
     began: Instant,
 }
 
@@ -49,7 +49,7 @@ impl Hints {
         Time::ZERO + now.saturating_duration_since(self.began)
     }
 
-    /// Asks if nodes of several networks could not get through to this address of this peer, and none could.
+    /// True if nodes of several networks could not reach this address of this peer, and none could.
     pub(super) fn are_against(&self, address: &Multiaddr, now: Instant) -> bool {
         self.dial_backs.is_denied(address, self.time(now))
     }
@@ -61,7 +61,8 @@ impl Hints {
 }
 
 impl Libp2pTransport {
-    /// A node has said what it speaks, and where it sees this peer. `heard`: that address is one that others can use.
+    /// Asks a node that has sent its identify message to dial back, if that is useful and safe. `heard`: others can use
+    /// the address that the node observed.
     pub(super) fn ask_to_dial_back(
         &mut self,
         connection: ConnectionId,
@@ -76,9 +77,9 @@ impl Libp2pTransport {
             return;
         };
         let peer = carrier.peer;
-        // A node may do as it likes on being asked, so nothing may depend on this connection.
+        // The node may close the connection when asked, so nothing may depend on it.
         let is_needed = !carrier.links.is_empty() || self.reservations.is_at(peer);
-        // On a connection that a node has dialled, it does not say all that it speaks: rust-libp2p leaves v2 out.
+        // On a connection dialled by the node, identify lists only some of its protocols: rust-libp2p leaves v2 out.
         if !carrier.dialled || carrier.path != PathKind::Direct || is_needed {
             return;
         }
@@ -99,8 +100,8 @@ impl Libp2pTransport {
         }
     }
 
-    /// Where a node may be asked to dial, that sees this peer there. Nodes dial no other host than the one they see. Where
-    /// that is this machine itself, the port is the one that is listened on; else what the router made of it.
+    /// Returns the address to ask a node about that sees this peer at `seen`. Nodes only dial the host that they see.
+    /// If that is an address of this machine, the port is the one listened on, otherwise the one of the NAT's mapping.
     fn to_be_dialled(&self, seen: &Multiaddr, quic: bool, heard: bool) -> Option<Multiaddr> {
         if Reach::of_address(seen) != Some(Reach::Public) {
             return None;
@@ -112,7 +113,7 @@ impl Libp2pTransport {
         own.or_else(|| heard.then(|| seen.clone()))
     }
 
-    /// Several nodes say that they can't get through to this address, and nobody has proved that others can.
+    /// True if several nodes could not reach this address and nothing has proved that others can.
     pub(super) fn is_doubtful(&self, address: &Multiaddr, now: Instant) -> bool {
         let mut proved = self.swarm.external_addresses();
         self.hints.are_against(address, now) && !proved.any(|it| split(it).0 == *address)
@@ -131,7 +132,7 @@ impl Libp2pTransport {
         let denied = self.hints.are_against(address, now);
         if denied != before {
             tracing::debug!(%address, denied, "nodes were asked to dial back");
-            // It has another place among those that are told, and is announced or is not.
+            // Its order among the reported addresses changes, and whether it is announced.
             self.listening_changed = true;
         }
     }
