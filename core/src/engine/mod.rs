@@ -156,7 +156,11 @@ impl Engine {
                 }
                 Some(Role::Seeding(id)) => {
                     let id = *id;
-                    self.download(id, |download, cx| download.seed_sent(cx, link, seq));
+                    self.download(id, |download, cx| {
+                        if let Some((seed, transfer)) = download.serving() {
+                            seed.sent(cx, link, seq, transfer);
+                        }
+                    });
                 }
                 _ => {}
             },
@@ -170,7 +174,9 @@ impl Engine {
                     share.announced(&mut self.cx, place, &report);
                 }
                 for download in self.downloads.values_mut() {
-                    download.announced(&self.cx, place, &report);
+                    if let Some((seed, _)) = download.serving() {
+                        seed.announced(&self.cx, place, &report);
+                    }
                 }
             }
             Input::Found {
@@ -490,7 +496,11 @@ impl Engine {
             Role::Fetching(id) => {
                 self.download(id, |download, cx| download.link_down(cx, link, reason));
             }
-            Role::Seeding(id) => self.download(id, |download, cx| download.seed_down(cx, link)),
+            Role::Seeding(id) => self.download(id, |download, cx| {
+                if let Some((seed, _)) = download.serving() {
+                    seed.link_down(cx, link);
+                }
+            }),
             Role::Asking(id, dial, _)
             | Role::Counting(id, dial, _)
             | Role::Knocking(id, dial, _) => {

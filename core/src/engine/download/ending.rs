@@ -72,7 +72,9 @@ impl Download {
             cx.close(link);
         }
         self.finding.end(cx);
-        self.end_swarm(cx);
+        if let Some(swarm) = &mut self.swarm {
+            swarm.end(cx);
+        }
     }
 
     /// Ends it, after what was staged is removed, or left for another run.

@@ -1,14 +1,25 @@
 //! How a download passes on what it has: what goes to its [serving side](super::seed), and what it hears there.
 
 use super::super::context::Context;
-use super::super::{AnnounceReport, DiskDone, LinkId, PathKind, Place, Violation};
-use super::seed::AlsoServes;
+use super::super::{LinkId, PathKind, Violation};
+use super::seed::{AlsoServes, Seed};
+use super::transfer::Transfer;
 use super::{Download, Stage};
 use crate::PeerId;
 use crate::frame::Frame;
 use crate::time::Time;
 
 impl Download {
+    /// Its serving side, and what there is to serve.
+    pub(in super::super) fn serving(&mut self) -> Option<(&mut Seed, &mut Transfer)> {
+        Some((self.seed.as_deref_mut()?, self.stage.transfer_mut()?))
+    }
+
+    /// Whether it serves, and one more link would be served.
+    pub(in super::super) fn has_room(&self) -> bool {
+        self.seed.as_ref().is_some_and(|seed| seed.has_room())
+    }
+
     /// Whether somebody who knows the share's secret may have what is here.
     pub(in super::super) fn serves(&self, peer: PeerId, path: PathKind) -> bool {
         let shunned = self
@@ -18,11 +29,6 @@ impl Download {
         let may = path == PathKind::Relayed || !self.order.options.relayed_only;
         let stands = matches!(self.stage, Stage::Transfer(_) | Stage::Seeding(_));
         self.seed.is_some() && stands && !self.is_ending() && !shunned && may
-    }
-
-    /// Whether one more link would be served.
-    pub(in super::super) fn has_room(&self) -> bool {
-        self.seed.as_ref().is_some_and(|seed| seed.has_room())
     }
 
     /// Says over a link to a source that this side serves too, and where it can be dialled.
@@ -50,16 +56,11 @@ impl Download {
         }
     }
 
-    /// A link that was served is gone.
-    pub(in super::super) fn seed_down(&mut self, cx: &mut Context, link: LinkId) {
-        if let Some(seed) = &mut self.seed {
-            seed.link_down(cx, link);
-        }
-    }
-
     /// A peer broke the protocol on a link that was served: it is no source either.
     pub(in super::super) fn seed_blamed(&mut self, cx: &mut Context, link: LinkId, peer: PeerId) {
-        self.seed_down(cx, link);
+        if let Some((seed, _)) = self.serving() {
+            seed.link_down(cx, link);
+        }
         self.shun(cx, peer);
     }
 
@@ -78,27 +79,6 @@ impl Download {
             self.meet(cx, peer, &addresses);
         }
         Ok(())
-    }
-
-    /// A link that is served has written a frame.
-    pub(in super::super) fn seed_sent(&mut self, cx: &mut Context, link: LinkId, seq: u64) {
-        if let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) {
-            seed.sent(cx, link, seq, transfer);
-        }
-    }
-
-    /// Starts what reads there is room for.
-    pub(super) fn seed_pump(&mut self, cx: &mut Context) {
-        if let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) {
-            seed.pump(cx, transfer);
-        }
-    }
-
-    /// Bytes were read back.
-    pub(super) fn read_back(&mut self, cx: &mut Context, of: (LinkId, u64), done: DiskDone) {
-        if let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer_mut()) {
-            seed.read_back(cx, of, done, transfer);
-        }
     }
 
     pub(super) fn seed_deadline(&self) -> Time {
@@ -124,18 +104,6 @@ impl Download {
             .is_some_and(|(_, until)| *until <= cx.now)
         {
             self.end_seeding(cx);
-        }
-    }
-
-    /// An announcement has gone round.
-    pub(in super::super) fn announced(
-        &mut self,
-        cx: &Context,
-        place: Place,
-        report: &AnnounceReport,
-    ) {
-        if let Some(seed) = &mut self.seed {
-            seed.announced(cx, place, report);
         }
     }
 

@@ -57,7 +57,9 @@ impl Download {
     /// Nothing here holds it back any more.
     pub(in super::super) fn go_on(&mut self, cx: &mut Context) {
         self.pump(cx);
-        self.seed_pump(cx);
+        if let Some((seed, transfer)) = self.serving() {
+            seed.pump(cx, transfer);
+        }
         self.note_room(cx);
     }
 }

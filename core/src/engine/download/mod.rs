@@ -25,6 +25,7 @@ mod mates;
 mod offer;
 mod offering;
 mod order;
+mod others;
 mod parts;
 mod proofs;
 mod publishing;
@@ -65,12 +66,12 @@ use super::{
     DialId, DiskDone, DownloadError, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchKey,
     FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
 };
+use crate::PeerId;
 use crate::frame::Frame;
 use crate::limits::Limits;
 use crate::message::{Message, SecretBytes};
 use crate::secret::ShareSecret;
 use crate::time::Time;
-use crate::PeerId;
 
 /// A download, from its command to its end.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -393,7 +394,11 @@ impl Download {
         }
         match job {
             DownloadJob::Inspect => self.offered(cx, done),
-            DownloadJob::ReadBack { link, id } => self.read_back(cx, (link, id), done),
+            DownloadJob::ReadBack { link, id } => {
+                if let Some((seed, transfer)) = self.serving() {
+                    seed.read_back(cx, (link, id), done, transfer);
+                }
+            }
             DownloadJob::Finish => self.finished(cx, done),
             DownloadJob::Discard
             | DownloadJob::CountProof(_)
@@ -451,7 +456,7 @@ impl Download {
         let waits = self.links.waits_since();
         let stalled = waits.map_or(Time::NEVER, |since| since + stalled);
         let sharer = self.order.source.peer;
-        let swarm = self.swarm_deadline(limits.search).min(self.seed_deadline());
+        let swarm = self.swarm_deadline(limits).min(self.seed_deadline());
         let swarm = swarm
             .min(self.deputy.deadline(sharer, self.sought()))
             .min(circuits);

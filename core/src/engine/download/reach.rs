@@ -7,7 +7,7 @@ use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{DialId, DiskWork, DownloadError, Event, LinkId, LookUpId, PathKind};
 use super::Download;
 use super::finding::Finding;
-use super::mates::SEEK_AGAIN;
+use super::others::SEEK_AGAIN;
 use super::search::Step;
 use crate::message::Refusal;
 use crate::{Multiaddr, PeerId};
@@ -189,7 +189,9 @@ impl Download {
         lookup: LookUpId,
         reached: bool,
     ) {
-        if self.looked_for_mates(lookup) {
+        if let Some(swarm) = &mut self.swarm
+            && swarm.looked_up(lookup)
+        {
             return;
         }
         if let Some(round) = self.finding.looked_up(cx, lookup, reached) {

@@ -38,7 +38,7 @@ const LAST_PAUSE: Duration = Duration::from_mins(1);
 const SETTLED: Duration = Duration::from_secs(10);
 
 /// The serving side of a download.
-pub(super) struct Seed {
+pub(in super::super) struct Seed {
     id: DownloadId,
     reach: Reach,
     links: BTreeMap<LinkId, Seeded>,
@@ -160,7 +160,7 @@ impl Seed {
     }
 
     /// A link that was served is gone, or its peer broke the protocol.
-    pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
+    pub(in super::super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
         self.links.remove(&link);
         self.turns.leave(link);
         self.note_buffered(cx);
@@ -384,7 +384,13 @@ impl Seed {
     }
 
     /// A link that is served has written a frame.
-    pub(super) fn sent(&mut self, cx: &mut Context, link: LinkId, seq: u64, transfer: &Transfer) {
+    pub(in super::super) fn sent(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        seq: u64,
+        transfer: &Transfer,
+    ) {
         if let Some(seeded) = self.links.get_mut(&link) {
             seeded.serving.sent(cx, link, seq);
         }
@@ -443,7 +449,12 @@ impl Seed {
     }
 
     /// An announcement has gone round.
-    pub(super) fn announced(&mut self, cx: &Context, place: Place, report: &AnnounceReport) {
+    pub(in super::super) fn announced(
+        &mut self,
+        cx: &Context,
+        place: Place,
+        report: &AnnounceReport,
+    ) {
         if self.place != Some(place) {
             return;
         }

@@ -59,7 +59,9 @@ impl Download {
         for link in mates {
             self.ask(cx, link);
         }
-        self.release_mates(cx);
+        if let Some(swarm) = &mut self.swarm {
+            swarm.release(cx, &mut self.links);
+        }
         self.release_worn_mates(cx);
     }
 

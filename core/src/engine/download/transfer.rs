@@ -23,7 +23,7 @@ use crate::message::Failure;
 use crate::time::Time;
 
 /// An accepted download.
-pub(super) struct Transfer {
+pub(in super::super) struct Transfer {
     pub(super) id: DownloadId,
     pub(super) signed: SignedManifest,
     pub(super) files: Files,
