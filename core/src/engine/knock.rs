@@ -5,7 +5,7 @@
 //! proofs that fail: each is one guess at the words.
 
 use super::context::{Context, Dialled};
-use super::download::Download;
+use super::download::{Download, Finding};
 use super::links::{Origin, Role};
 use super::share::Share;
 use super::{
@@ -103,7 +103,7 @@ impl Engine {
         let Some(download) = self.downloads.get(&id).filter(short) else {
             return true;
         };
-        !self.cx.links.knocks_at(id, peer) && download.may_prove(peer, dial)
+        !self.cx.links.knocks_at(id, peer) && download.finding.may_prove(peer, dial)
     }
 
     pub(super) fn dial_failed(&mut self, download: DownloadId, dial: DialId, reason: &str) {
@@ -129,7 +129,7 @@ impl Engine {
             Role::Counting(download, dial, _) => {
                 self.cx.close(link);
                 self.download(download, |download, _| {
-                    download.finding().proofs.answered(peer)
+                    download.finding.proofs.answered(peer)
                 });
                 self.dial_failed(download, dial, "the other side said what was not due");
             }
@@ -300,7 +300,7 @@ impl Engine {
         };
         let (tag, may) = (
             short_tag(code.number()),
-            download.is_some_and(|it| it.may_prove(peer, dial)),
+            download.is_some_and(|it| it.finding.may_prove(peer, dial)),
         );
         if !may {
             self.cx.close(link);
@@ -313,7 +313,7 @@ impl Engine {
             state.role = Role::Counting(id, dial, Box::new((initiator, proof)));
         }
         self.download(id, |download, cx| {
-            download.finding().prove(cx, id, (link, peer, dial))
+            download.finding.prove(cx, id, (link, peer, dial))
         });
     }
 
@@ -326,7 +326,7 @@ impl Engine {
         };
         let is_noted = (1..=self.cx.limits.guesses).contains(&sent);
         let download = self.downloads.get_mut(&id);
-        let may = download.is_some_and(|download| download.finding().proofs.counted(sent));
+        let may = download.is_some_and(|download| download.finding.proofs.counted(sent));
         let state = self.cx.links.get(link);
         let waits = state.and_then(|state| match state.role {
             Role::Counting(_, dial, _) => Some((state.peer, dial)),
@@ -336,11 +336,11 @@ impl Engine {
             return self.send_proof(link);
         }
         if is_noted {
-            self.download(id, Download::proof_not_sent);
+            Finding::not_proved(&mut self.cx, id);
         }
         if let Some((peer, dial)) = waits {
             self.cx.close(link);
-            self.download(id, |download, _| download.finding().proofs.broke(peer));
+            self.download(id, |download, _| download.finding.proofs.broke(peer));
             self.dial_failed(id, dial, "no more proofs of this code may be sent");
         }
     }
@@ -379,7 +379,7 @@ impl Engine {
         };
         let Some(keys) = keys else {
             self.cx.close(link);
-            self.download(id, |download, _| download.finding().proofs.answered(peer));
+            self.download(id, |download, _| download.finding.proofs.answered(peer));
             return self.dial_failed(
                 id,
                 dial,
@@ -389,7 +389,7 @@ impl Engine {
         if let Some(state) = self.cx.links.get_mut(link) {
             state.role = Role::Fetching(id);
         }
-        self.download(id, |download, cx| download.finding().proved(cx, id, peer));
+        self.download(id, |download, cx| download.finding.proved(cx, id, peer));
         let wanted = self
             .downloads
             .get(&id)

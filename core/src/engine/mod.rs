@@ -472,7 +472,7 @@ impl Engine {
             | Role::Counting(id, dial, _)
             | Role::Knocking(id, dial, _) => {
                 self.download(id, |download, _| {
-                    download.finding().proofs.answered(state.peer)
+                    download.finding.proofs.answered(state.peer)
                 });
                 self.dial_failed(id, dial, "the other side does not speak this protocol");
             }
@@ -505,7 +505,7 @@ impl Engine {
             | Role::Counting(id, dial, _)
             | Role::Knocking(id, dial, _) => {
                 self.download(id, |download, cx| {
-                    download.finding().proofs.broke(state.peer);
+                    download.finding.proofs.broke(state.peer);
                     download.dial_failed(cx, dial, reason);
                 });
             }

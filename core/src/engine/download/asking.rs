@@ -25,11 +25,18 @@ impl Download {
         if is_best {
             self.ask_what_is_here(cx, link);
         }
+        // Several sources or circuits together hold no more than one would.
+        let several = self
+            .stage
+            .under_way()
+            .is_some_and(|transfer| transfer.several);
+        let shares = several || self.links.uses_circuits(cx);
+        let others = shares.then(|| self.links.asked_of_others(link));
         let asker = Asker {
             id: self.order.id,
             of: self.order.transfer(),
             piece: self.links.piece(cx, self.order.transfer(), link),
-            others: self.asked_of_others(cx, link),
+            others: others.unwrap_or_default(),
         };
         let (mut held, has_sharer) = (self.held(), self.links.best.is_some());
         let Stage::Transfer(transfer) = &mut self.stage else {

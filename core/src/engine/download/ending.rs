@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
+use super::super::remember::Remembering;
 use super::super::{DiskDone, DiskWork, DownloadError, DownloadOutcome, Event};
 use super::publishing::Connected;
 use super::{Download, REPORT_EVERY, Stage};
@@ -203,5 +204,17 @@ impl Download {
                 total,
             },
         );
+    }
+
+    /// All is here: what was agreed on counts.
+    pub(super) fn tell_agreed(&mut self, cx: &mut Context) {
+        let agreed = self.remembering.take().and_then(Remembering::agreed);
+        let Stage::Transfer(transfer) = &self.stage else {
+            return;
+        };
+        if let (Some(secret), Some(peer)) = (agreed, self.order.source.peer) {
+            let name = transfer.signed.manifest().author().to_string();
+            cx.event(Event::Paired { peer, name, secret });
+        }
     }
 }

@@ -199,7 +199,7 @@ impl Finding {
     }
 
     /// Whether the words of a short code may be proved to this peer, over what this dial led to.
-    pub(super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
+    pub(in super::super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
         let search = self.search.as_ref();
         let alone = search.is_some_and(|search| search.is_alone(peer, &self.proofs));
         self.proofs.may_send(peer, self.way(dial), alone)
@@ -221,6 +221,12 @@ impl Finding {
         let owner = JobOwner::Download(download, DownloadJob::CountProof(link));
         let most = cx.limits.guesses;
         cx.disk(owner, DiskWork::CountProof { download, most });
+    }
+
+    /// A proof that was counted does not go out.
+    pub(in super::super) fn not_proved(cx: &mut Context, download: DownloadId) {
+        let owner = JobOwner::Download(download, DownloadJob::ProofNotSent);
+        cx.disk(owner, DiskWork::ProofNotSent { download });
     }
 
     /// The peer knows the words too.

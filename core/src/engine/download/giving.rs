@@ -38,13 +38,6 @@ impl Download {
         }
     }
 
-    /// Says so over all links, once it is true.
-    pub(super) fn say_seeds_everywhere(&self, cx: &mut Context) {
-        for link in self.links.ids() {
-            self.say_seeds(cx, link);
-        }
-    }
-
     /// A link proved the share's key, to be served.
     pub(in super::super) fn seed_up(&mut self, cx: &mut Context, link: LinkId) {
         let (Some(seed), Some(transfer)) = (&mut self.seed, self.stage.transfer()) else {

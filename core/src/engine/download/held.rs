@@ -1,7 +1,7 @@
 //! A download that is held back: by its user, by limits here, by the memory that all downloads have in common, or by its sharer.
 
+use super::super::Event;
 use super::super::context::Context;
-use super::super::{Event, LinkId};
 use super::{Download, Stage};
 
 impl Download {
@@ -13,12 +13,6 @@ impl Download {
         self.paused = paused;
         self.report(cx);
         self.pump(cx);
-    }
-
-    /// The sharer says how it holds back.
-    pub(super) fn told_pace(&mut self, cx: &mut Context, link: LinkId, piece: u32, paused: bool) {
-        self.links.told_pace(link, piece, paused);
-        self.tell_sharer_paused(cx);
     }
 
     /// Tells the user whether the sharer has paused, if that is new.

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::gate::TransferId;
-use super::super::remember::Said;
-use super::super::{LinkId, PathKind};
+use super::super::remember::{Remembering, Said};
+use super::super::{LinkId, PathKind, Violation};
 use super::carries::{is_limited, is_worn};
 use super::requests::Flow;
 use super::transfer::Transfer;
@@ -216,6 +216,18 @@ impl FetchLinks {
         relayed && self.uses_circuits(cx) && is_limited(cx, link) && !is_worn()
     }
 
+    /// Removes a link: what was asked for on it is to be asked for again.
+    pub(super) fn give_back(&mut self, link: LinkId, transfer: Option<&mut Transfer>) {
+        if let (Some(fetching), Some(transfer)) = (self.remove(link), transfer) {
+            transfer.lost(fetching.flow);
+        }
+    }
+
+    /// To whom a link leads, if that is not the sharer.
+    pub(super) fn mate_of(&self, link: LinkId) -> Option<PeerId> {
+        self.get(link).and_then(|fetching| fetching.mate)
+    }
+
     /// Links to the sharer that another one is better than, and on which nothing is asked for any more.
     pub(super) fn superseded(&self, cx: &Context, transfer: Option<&Transfer>) -> Vec<LinkId> {
         let idle = |(id, fetching): (LinkId, &Fetching)| {
@@ -261,6 +273,33 @@ impl FetchLinks {
         let limit = cx.down.piece(of);
         let room = cx.room.piece(cx.limits.window_total);
         sharer.min(limit).min(room)
+    }
+
+    /// A link is welcome: the sharer is told on it that it would be remembered.
+    pub(super) fn offer_to_remember(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        ours: &Remembering,
+    ) -> Result<(), Violation> {
+        if let Some(fetching) = self.get_mut(link) {
+            fetching.said.ask()?;
+            cx.send(link, ours.message());
+        }
+        Ok(())
+    }
+
+    /// The sharer would remember this side. Who it is, if the link stands.
+    pub(super) fn remembered(
+        &mut self,
+        cx: &Context,
+        link: LinkId,
+    ) -> Result<Option<PeerId>, Violation> {
+        let Some(fetching) = self.get_mut(link) else {
+            return Ok(None);
+        };
+        fetching.said.answer()?;
+        Ok(cx.links.get(link).map(|link| link.peer))
     }
 
     /// The sharer says how it holds back.

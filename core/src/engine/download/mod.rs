@@ -32,7 +32,6 @@ mod publishing;
 mod reach;
 mod relay_choice;
 mod relayed;
-mod remember;
 mod requests;
 mod reuse;
 mod search;
@@ -51,7 +50,7 @@ use std::time::Duration;
 use circuits::Circuits;
 use delivered::Delivered;
 use deputy::Deputy;
-use finding::Finding;
+pub(super) use finding::Finding;
 use links::{FetchLinks, Fetching};
 use offer::Offer;
 use order::Order;
@@ -78,7 +77,7 @@ use crate::time::Time;
 pub(super) struct Download {
     order: Order,
     /// The way to the sharer.
-    finding: Finding,
+    pub(super) finding: Finding,
     links: FetchLinks,
     /// Ways through relays that end each circuit.
     circuits: Circuits,
@@ -129,6 +128,13 @@ impl Stage {
 
     /// What was accepted, while some of it is still to come.
     fn under_way(&self) -> Option<&Transfer> {
+        match self {
+            Self::Transfer(transfer) => Some(transfer),
+            Self::Offer(_) | Self::Seeding(_) | Self::Ending => None,
+        }
+    }
+
+    fn under_way_mut(&mut self) -> Option<&mut Transfer> {
         match self {
             Self::Transfer(transfer) => Some(transfer),
             Self::Offer(_) | Self::Seeding(_) | Self::Ending => None,
@@ -345,20 +351,40 @@ impl Download {
                 entry,
                 first,
                 total,
-            } if !is_mate => self.chunks(cx, link, (entry, first, total), &payload)?,
-            Message::Pace { piece, paused } => self.told_pace(cx, link, piece, paused),
+            } if !is_mate => {
+                let Some(transfer) = self.stage.under_way_mut() else {
+                    return Err(Violation::new("chunks that were not asked for"));
+                };
+                transfer.chunks(cx, link, (entry, first, total), &payload)?;
+            }
+            Message::Pace { piece, paused } => {
+                self.links.told_pace(link, piece, paused);
+                self.tell_sharer_paused(cx);
+            }
             Message::Failed { entry, reason } if !is_mate => {
                 if let Stage::Transfer(transfer) = &mut self.stage {
                     transfer.entry_failed(cx, entry, reason);
                 }
             }
-            Message::Withdrawn if is_mate => self.mate_leaves(cx, link),
+            Message::Withdrawn if is_mate => {
+                cx.close(link);
+                self.link_down(cx, link, "it has stopped to serve".to_string());
+            }
             Message::Withdrawn => self.sharer_gone(cx, DownloadError::Withdrawn),
             Message::Seeder { manifest } => self.seeder(cx, link, manifest)?,
-            Message::Parts { ranges } if is_mate => self.told_parts(link, &ranges)?,
+            Message::Parts { ranges } if is_mate => {
+                if let (Some(peer), Some(swarm)) = (self.links.mate_of(link), &mut self.swarm) {
+                    swarm.told_parts(peer, &ranges)?;
+                }
+            }
             Message::Peers { peers } => self.told_peers(cx, &peers),
             Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
-            Message::Remember { half } if !is_mate => self.remembered(cx, link, &half)?,
+            Message::Remember { half } if !is_mate => {
+                let sharer = self.links.remembered(cx, link)?;
+                if let (Some(ours), Some(sharer)) = (&mut self.remembering, sharer) {
+                    ours.told(&cx.peer, &sharer, &half);
+                }
+            }
             _ => return Err(Violation::new("a receiver's message from a sharer")),
         }
         self.wait(cx.now, answers.then_some(link));
@@ -498,11 +524,19 @@ impl Download {
     /// Does what can be done now: asks for the manifest or for ranges, writes, publishes, finishes.
     fn pump(&mut self, cx: &mut Context) {
         self.go_as_far(cx);
-        self.wait_for_relays(cx);
+        // What waits for a relay goes on then.
+        let goes_on = !self.paused && !self.is_ending();
+        let mut circuits = std::mem::take(&mut self.circuits);
+        circuits.wait(cx, self.circuit_view().filter(|_| goes_on).as_ref());
+        self.circuits = circuits;
     }
 
     fn go_as_far(&mut self, cx: &mut Context) {
-        self.leave_worn(cx);
+        let transfer = self.stage.under_way();
+        let is_worn = |best| self.links.is_worn(cx, best, transfer);
+        if self.links.best.is_some_and(is_worn) {
+            self.choose(cx);
+        }
         self.ask_mates(cx);
         let Some(best) = self.links.best else {
             self.ask_deputy(cx);
@@ -520,14 +554,7 @@ impl Download {
             self.ask(cx, best);
             self.ask_circuits(cx);
         }
-        self.release_others(cx);
-        self.wait(cx.now, None);
-        self.pump_disk(cx);
-        self.look_at_supply(cx.now);
-    }
-
-    /// Closes links that another one is better than, once nothing is asked for on them any more.
-    fn release_others(&mut self, cx: &mut Context) {
+        // Another link is better than these, and nothing is asked for on them any more.
         for link in self.links.superseded(cx, self.stage.under_way()) {
             let circuit = self.links.remove(link).and_then(|link| link.circuit);
             if let Some(circuit) = circuit {
@@ -535,6 +562,9 @@ impl Download {
             }
             cx.close(link);
         }
+        self.wait(cx.now, None);
+        self.pump_disk(cx);
+        self.look_at_supply(cx.now);
     }
 }
 

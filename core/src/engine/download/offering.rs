@@ -37,7 +37,9 @@ impl Download {
         fetching.manifest = Some(announced.len);
         fetching.flow.start(&cx.limits, fetching.path, cx.now);
         self.release_deputy(cx);
-        self.offer_to_remember(cx, link)?;
+        if let Some(ours) = &self.remembering {
+            self.links.offer_to_remember(cx, link, ours)?;
+        }
         self.choose(cx);
         self.circuit_welcomed(cx, link);
         self.tell_sharer_paused(cx);

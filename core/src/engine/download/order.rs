@@ -81,6 +81,11 @@ impl Order {
         matches!(self.source.key, FetchKey::Secret(_))
     }
 
+    /// Whether the DHT is asked for other sources: only by who gives.
+    pub(super) fn looks_for_others(&self) -> bool {
+        self.options.dht && self.has_secret()
+    }
+
     /// How long anybody is looked for.
     pub(super) fn patience(&self, limits: &Limits) -> Duration {
         self.options.search.unwrap_or(limits.search)

@@ -145,7 +145,7 @@ impl Download {
 
     /// The other side of a link is not whom it was taken for: that is nobody's fault.
     pub(super) fn not_it(&mut self, cx: &mut Context, link: LinkId) {
-        let mate = self.links.get(link).and_then(|fetching| fetching.mate);
+        let mate = self.links.mate_of(link);
         cx.close(link);
         self.link_down(cx, link, "it is not who has this".to_string());
         match (mate, &mut self.swarm) {
@@ -165,7 +165,7 @@ impl Download {
         };
         let served = swarm.links(peer).1.is_some();
         for link in swarm.shun(peer) {
-            self.give_back(link);
+            self.links.give_back(link, self.stage.under_way_mut());
             cx.close(link);
         }
         if let Some(seed) = &mut self.seed {
@@ -186,15 +186,6 @@ impl Download {
         }
     }
 
-    /// What was asked for on a link is to be asked for again.
-    pub(super) fn give_back(&mut self, link: LinkId) {
-        if let (Some(fetching), Stage::Transfer(transfer)) =
-            (self.links.remove(link), &mut self.stage)
-        {
-            transfer.lost(fetching.flow);
-        }
-    }
-
     /// There is nothing more to be had of the sharer. If others serve, they may have it all; else that is the end.
     pub(super) fn sharer_gone(&mut self, cx: &mut Context, why: DownloadError) {
         let others = self.swarm.as_ref().is_some_and(|swarm| !swarm.is_empty());
@@ -202,7 +193,7 @@ impl Download {
             return self.fail(cx, why);
         }
         for link in self.links.to_sharer() {
-            self.give_back(link);
+            self.links.give_back(link, self.stage.under_way_mut());
             cx.close(link);
         }
         self.links.best = None;
@@ -255,17 +246,13 @@ impl Download {
             return Time::NEVER;
         };
         let seek = self.seek_due.unwrap_or(Time::NEVER);
-        let (patience, looks) = (self.order.patience(limits), self.looks());
+        let looks = self.seed.is_some() && self.order.looks_for_others();
+        let patience = self.order.patience(limits);
         let may_dial = self.order.has_secret();
         let swarm = self.swarm.as_ref();
         swarm.map_or(seek, |swarm| {
             swarm.deadline(patience, looks, may_dial).min(seek)
         })
-    }
-
-    /// Whether the DHT is asked for other sources: only by who gives.
-    fn looks(&self) -> bool {
-        self.seed.is_some() && self.order.options.dht && self.order.has_secret()
     }
 
     /// Does what is due about other sources.
@@ -274,7 +261,7 @@ impl Download {
             return;
         }
         self.end_if_starved(cx);
-        let looks = self.looks();
+        let looks = self.seed.is_some() && self.order.looks_for_others();
         if let Some(swarm) = &mut self.swarm {
             swarm.tick(cx, &self.order, looks);
         }
@@ -301,40 +288,25 @@ impl Download {
         self.fail(cx, why);
     }
 
-    /// A mate says over a relay where it can be dialled without one.
-    pub(super) fn mate_told(&mut self, cx: &mut Context, peer: PeerId, told: Vec<Multiaddr>) {
-        let wanted = !told.is_empty() && self.wants_mate(cx, peer, PathKind::Direct);
-        if let Some(swarm) = self.swarm.as_mut().filter(|_| wanted) {
-            swarm.dial(cx, self.order.id, peer, told);
-        }
-    }
-
-    /// A connection to a mate came up by itself.
-    pub(super) fn mate_path(&mut self, cx: &mut Context, peer: PeerId, path: PathKind) {
-        let wanted = self.is_mate(peer) && self.wants_mate(cx, peer, path);
-        if let Some(swarm) = self.swarm.as_mut().filter(|_| wanted)
-            && swarm.may_follow(peer, cx.now)
-        {
-            swarm.dial(cx, self.order.id, peer, Vec::new());
-        }
-    }
-
-    /// A mate stops to serve.
-    pub(super) fn mate_leaves(&mut self, cx: &mut Context, link: LinkId) {
-        cx.close(link);
-        self.link_down(cx, link, "it has stopped to serve".to_string());
-    }
-
-    /// A mate says what it has.
-    pub(super) fn told_parts(
+    /// A better way to a mate may be there: told over a relay, or, without addresses, a connection that came up by itself.
+    pub(super) fn better_way(
         &mut self,
-        link: LinkId,
-        ranges: &[(u64, u64)],
-    ) -> Result<(), Violation> {
-        let mate = self.links.get(link).and_then(|fetching| fetching.mate);
-        match (mate, &mut self.swarm) {
-            (Some(peer), Some(swarm)) => swarm.told_parts(peer, ranges),
-            _ => Ok(()),
+        cx: &mut Context,
+        peer: PeerId,
+        path: PathKind,
+        at: Option<Vec<Multiaddr>>,
+    ) {
+        let wanted = self.is_mate(peer) && self.wants_mate(cx, peer, path);
+        let Some(swarm) = self.swarm.as_mut().filter(|_| wanted) else {
+            return;
+        };
+        match at {
+            Some(at) if !at.is_empty() => swarm.dial(cx, self.order.id, peer, at),
+            Some(_) => {}
+            None if swarm.may_follow(peer, cx.now) => {
+                swarm.dial(cx, self.order.id, peer, Vec::new());
+            }
+            None => {}
         }
     }
 }

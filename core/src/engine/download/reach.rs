@@ -3,26 +3,15 @@
 
 use serde_bytes::ByteBuf;
 
-use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{DialId, DiskWork, DownloadError, Event, LinkId, LookUpId, PathKind};
+use super::super::context::Context;
+use super::super::{DialId, DownloadError, Event, LinkId, LookUpId, PathKind};
 use super::Download;
-use super::finding::Finding;
 use super::others::SEEK_AGAIN;
 use super::search::Step;
 use crate::message::Refusal;
 use crate::{Multiaddr, PeerId};
 
 impl Download {
-    /// Where the sharer is looked for, and how its code is proved.
-    pub(in super::super) fn finding(&mut self) -> &mut Finding {
-        &mut self.finding
-    }
-
-    /// Whether the words of a short code may be proved to this peer, over what this dial led to.
-    pub(in super::super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
-        self.finding.may_prove(peer, dial)
-    }
-
     /// Looks for the peer: from the beginning, or on if the last link brought nothing.
     pub(super) fn look(&mut self, cx: &mut Context) {
         let last_path = self.links.last_path;
@@ -175,13 +164,6 @@ impl Download {
         self.meet_at(cx, peer, vetted);
     }
 
-    /// A proof that was counted does not go out.
-    pub(in super::super) fn proof_not_sent(&mut self, cx: &mut Context) {
-        let download = self.order.id;
-        let owner = JobOwner::Download(download, DownloadJob::ProofNotSent);
-        cx.disk(owner, DiskWork::ProofNotSent { download });
-    }
-
     /// A look-up has ended.
     pub(in super::super) fn looked_up(
         &mut self,
@@ -221,7 +203,7 @@ impl Download {
         };
         let told = cx.vet_told(told, self.order.options.loopback);
         if self.links.is_to_mate(link) {
-            return self.mate_told(cx, peer, told);
+            return self.better_way(cx, peer, PathKind::Direct, Some(told));
         }
         if self.wants_link(cx, PathKind::Direct) {
             self.finding.upgrade.told(cx, self.order.id, peer, told);
@@ -231,7 +213,7 @@ impl Download {
     /// A connection to the peer came up by itself: this side was called back, or a hole was punched. If that is better
     /// than what is in use, a link is opened over it.
     pub(in super::super) fn path(&mut self, cx: &mut Context, peer: PeerId, path: PathKind) {
-        self.mate_path(cx, peer, path);
+        self.better_way(cx, peer, path, None);
         let ours = self.order.source.peer == Some(peer) && self.links.has_sharer();
         if ours && self.wants_link(cx, path) {
             self.finding.upgrade.path(cx, self.order.id, peer);

@@ -8,7 +8,7 @@ use super::{Download, Stage};
 
 impl Download {
     /// What decides about circuits, while a transfer is under way.
-    fn circuit_view(&self) -> Option<View<'_>> {
+    pub(super) fn circuit_view(&self) -> Option<View<'_>> {
         let Stage::Transfer(transfer) = &self.stage else {
             return None;
         };
@@ -29,15 +29,6 @@ impl Download {
         let best = self.links.best.and_then(|best| cx.links.get(best));
         let relayed = best.is_none_or(|best| best.path == PathKind::Relayed);
         self.circuits.dialled(dial) && path == PathKind::Relayed && relayed && !self.is_ending()
-    }
-
-    /// The link in use can't carry more: another one is picked.
-    pub(super) fn leave_worn(&mut self, cx: &mut Context) {
-        let transfer = self.stage.under_way();
-        let is_worn = |best| self.links.is_worn(cx, best, transfer);
-        if self.links.best.is_some_and(is_worn) {
-            self.choose(cx);
-        }
     }
 
     /// Closes links to other sources that can't carry more, once nothing is asked for on them: they are dialled again.
@@ -100,13 +91,5 @@ impl Download {
         {
             self.circuits.open(cx, self.order.id, next);
         }
-    }
-
-    /// Takes note of when something that waits for a relay may go on.
-    pub(super) fn wait_for_relays(&mut self, cx: &Context) {
-        let goes_on = !self.paused && !self.is_ending();
-        let mut circuits = std::mem::take(&mut self.circuits);
-        circuits.wait(cx, self.circuit_view().filter(|_| goes_on).as_ref());
-        self.circuits = circuits;
     }
 }

@@ -37,7 +37,9 @@ impl Download {
             swarm.shun(liar);
         }
         self.swarm = Some(Box::new(swarm));
-        self.say_seeds_everywhere(cx);
+        for link in self.links.ids() {
+            self.say_seeds(cx, link);
+        }
         for (peer, addresses) in self.deputy.take_met() {
             self.meet_at(cx, peer, addresses);
         }
@@ -65,16 +67,6 @@ impl Download {
         self.release_worn_mates(cx);
     }
 
-    /// Bytes that were asked for on other links than this one, while there are several sources or circuits: all of them
-    /// together hold no more than one would.
-    pub(super) fn asked_of_others(&self, cx: &Context, link: LinkId) -> u64 {
-        let several = matches!(&self.stage, Stage::Transfer(transfer) if transfer.several);
-        if !several && !self.links.uses_circuits(cx) {
-            return 0;
-        }
-        self.links.asked_of_others(link)
-    }
-
     /// A source broke the protocol. If it was the sharer, others may still have all of it.
     pub(in super::super) fn blamed(
         &mut self,
@@ -86,7 +78,7 @@ impl Download {
             return;
         };
         self.deputy_down(cx, link, true);
-        self.give_back(link);
+        self.links.give_back(link, self.stage.under_way_mut());
         match mate {
             Some(peer) => self.shun(cx, peer),
             None => self.sharer_lied(cx, violation),
@@ -203,25 +195,6 @@ impl Download {
             return Ok(());
         }
         settled
-    }
-
-    /// Chunks of a file came.
-    pub(super) fn chunks(
-        &mut self,
-        cx: &mut Context,
-        link: LinkId,
-        part: (u32, u32, u32),
-        payload: &[u8],
-    ) -> Result<(), Violation> {
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return Err(Violation::new("chunks that were not asked for"));
-        };
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
-        let taken = known.reusing.part(files, link, part, payload)?;
-        if let Some(state) = cx.links.get_mut(link).filter(|_| taken) {
-            state.progressed(&cx.limits);
-        }
-        Ok(())
     }
 }
 

@@ -221,6 +221,22 @@ impl Transfer {
         self.files.learn(learnt)
     }
 
+    /// Chunks of a file came: `part` is the entry, the first chunk's number, and how many there are in all.
+    pub(super) fn chunks(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        part: (u32, u32, u32),
+        payload: &[u8],
+    ) -> Result<(), Violation> {
+        let (known, files) = (&mut self.known, &mut self.files);
+        let taken = known.reusing.part(files, link, part, payload)?;
+        if let Some(state) = cx.links.get_mut(link).filter(|_| taken) {
+            state.progressed(&cx.limits);
+        }
+        Ok(())
+    }
+
     /// A stream can become whole by its end alone, with nothing more to write.
     pub(super) fn settle_stream(
         &mut self,
