@@ -95,7 +95,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "cancel-goes-on",
         mistake: "a cancelled download says that it has ended, and goes on",
-        file: "engine/download/ending.rs",
+        file: "engine/download/mod.rs",
         stands: "self.end(cx, DownloadOutcome::Cancelled);",
         instead: "cx.event(Event::DownloadEnded { download: self.order.id, outcome: DownloadOutcome::Cancelled });",
         within: 100,
@@ -255,7 +255,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "other-files-unnoticed",
         mistake: "a sharer that came back with other files is taken for the same",
-        file: "engine/download/offering.rs",
+        file: "engine/download/sharer.rs",
         stands: "transfer.signed.id() == announced.id",
         instead: "true",
         within: 6000,

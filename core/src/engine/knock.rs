@@ -66,7 +66,7 @@ impl Engine {
                 "another peer than the one that was called answered",
             );
         };
-        let (role, knock) = match download.key() {
+        let (role, knock) = match &download.order.source.key {
             FetchKey::Secret(secret) => {
                 let (tag, seed) = (secret.tag(), cx.draw());
                 let (initiator, noise) = Initiator::new(&secret.psk(), &tag, &cx.peer, &peer, seed);
@@ -99,7 +99,7 @@ impl Engine {
     /// Whether a download may knock at this peer. With a short code that is over one link at a time, and only while its
     /// words may be proved there.
     fn may_knock(&self, id: DownloadId, peer: PeerId, dial: DialId) -> bool {
-        let short = |download: &&Download| matches!(download.key(), FetchKey::Short(_));
+        let short = |download: &&Download| matches!(&download.order.source.key, FetchKey::Short(_));
         let Some(download) = self.downloads.get(&id).filter(short) else {
             return true;
         };
@@ -185,7 +185,7 @@ impl Engine {
     /// Whether a knock opens what one of our downloads has.
     fn admit_to_seed(&mut self, link: LinkId, knock: &Knock) -> Result<(), Refusal> {
         let (peer, path) = end_of(&self.cx, link)?;
-        let opens = |(id, download): (&DownloadId, &Download)| match download.key() {
+        let opens = |(id, download): (&DownloadId, &Download)| match &download.order.source.key {
             FetchKey::Secret(secret) if download.serves(peer, path) => {
                 let is_named = is_named(secret, &self.cx.peer, &peer, knock);
                 is_named.then(|| (*id, secret.clone(), download.has_room()))
@@ -289,7 +289,7 @@ impl Engine {
             _ => None,
         };
         let download = self.downloads.get(&id);
-        let code = download.and_then(|download| match download.key() {
+        let code = download.and_then(|download| match &download.order.source.key {
             FetchKey::Short(code) => Some(code),
             // Another link was quicker, and the secret has come over it.
             FetchKey::Secret(_) => None,

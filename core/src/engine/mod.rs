@@ -421,7 +421,11 @@ impl Engine {
     }
 
     fn blame_sharer(&mut self, id: DownloadId, violation: &Violation) {
-        match self.downloads.get(&id).and_then(Download::best) {
+        match self
+            .downloads
+            .get(&id)
+            .and_then(|download| download.links.best)
+        {
             Some(link) => self.blame(link, violation),
             None => self.download(id, |download, cx| download.sharer_lied(cx, violation)),
         }

@@ -1,7 +1,7 @@
 //! What is asked for next on a link, and how much ahead.
 
 use super::super::context::Context;
-use super::super::gate::{self, TransferId};
+use super::super::gate::TransferId;
 use super::super::{DownloadId, LinkId, Segment};
 use super::carries::Carries;
 use super::files::{self, Files, Size};
@@ -9,101 +9,26 @@ use super::requests::Flow;
 use super::swarm::Swarm;
 use super::transfer::Transfer;
 use super::window::Window;
-use super::{Download, Stage};
 use crate::PeerId;
 use crate::limits::GROUP;
-use crate::message::{MAX_SEGMENTS, Message};
+use crate::message::MAX_SEGMENTS;
 
 /// Requests that are outstanding on one link at the most, whatever room the window has.
 const REQUESTS: usize = 64;
 
-impl Download {
-    /// Asks for as much as the window has room for.
-    pub(super) fn ask(&mut self, cx: &mut Context, link: LinkId) {
-        // Only the sharer is asked for these, on one link.
-        let is_best = self.links.best == Some(link);
-        if is_best {
-            self.ask_what_is_here(cx, link);
-        }
-        // Several sources or circuits together hold no more than one would.
-        let several = self
-            .stage
-            .under_way()
-            .is_some_and(|transfer| transfer.several);
-        let shares = several || self.links.uses_circuits(cx);
-        let others = shares.then(|| self.links.asked_of_others(link));
-        let asker = Asker {
-            id: self.order.id,
-            of: self.order.transfer(),
-            piece: self.links.piece(cx, self.order.transfer(), link),
-            others: others.unwrap_or_default(),
-        };
-        let (mut held, has_sharer) = (self.held(), self.links.best.is_some());
-        let Stage::Transfer(transfer) = &mut self.stage else {
-            return;
-        };
-        let carries = Carries::of(cx, link, transfer);
-        let Some(fetching) = self.links.get_mut(link) else {
-            return;
-        };
-        let (mate, flow) = (fetching.mate, &mut fetching.flow);
-        if flow.window.is_none() || !transfer.staged || transfer.known.is_looking() {
-            return;
-        }
-        if is_best || !has_sharer {
-            // Whoever serves lets only so many wait.
-            let most = (cx.limits.requests / 2).max(1);
-            let asked_of_mate = mate.is_some().then_some(&mut flow.asked_roots);
-            for entry in transfer.roots_to_ask(link, asked_of_mate, most) {
-                cx.send(link, Message::GetRoot { entry });
-            }
-        }
-        let fresh = flow.is_fresh();
-        while let Some(size) = asker.may(cx, transfer, (link, flow), (carries, held)) {
-            let swarm = self.swarm.as_mut().filter(|_| transfer.several);
-            let Some((segments, cost)) = next(&mut transfer.files, swarm, mate, size, cx) else {
-                break;
-            };
-            cx.down.went(asker.of, gate::cost(&segments), cx.now);
-            held += cost;
-            let most = carries.asks(cx, &segments);
-            let id = flow.asks(segments.clone(), (cost, most), cx.now);
-            let segments = segments.into();
-            cx.send(link, Message::Request { id, segments });
-        }
-        if fresh && !flow.is_fresh() {
-            // From its first request on it is measured how fast a circuit is used up.
-            if let Some(circuit) = &mut fetching.circuit {
-                circuit.asked.get_or_insert(cx.now);
-            }
-        }
-    }
-
-    /// Asks the sharer for what tells which bytes are here already: roots, and lists of chunks.
-    fn ask_what_is_here(&mut self, cx: &mut Context, link: LinkId) {
-        let (links, Stage::Transfer(transfer)) = (&self.links, &mut self.stage) else {
-            return;
-        };
-        let (known, files) = (&mut transfer.known, &transfer.files);
-        known.ask_roots(cx, link, files);
-        let is_up = |link: &LinkId| links.get(*link).is_some();
-        known.reusing.ask(cx, link, files, is_up);
-    }
-}
-
 /// Who asks on a link, and what holds for each request.
-struct Asker {
-    id: DownloadId,
-    of: TransferId,
+pub(super) struct Asker {
+    pub(super) id: DownloadId,
+    pub(super) of: TransferId,
     /// Bytes that one request asks for at the most.
-    piece: u32,
+    pub(super) piece: u32,
     /// Bytes that other sources are asked for.
-    others: u64,
+    pub(super) others: u64,
 }
 
 impl Asker {
     /// What one more request may ask for, if one may be made. `held` is what the download holds in memory.
-    fn may(
+    pub(super) fn may(
         &self,
         cx: &mut Context,
         transfer: &Transfer,
@@ -158,7 +83,7 @@ impl Asker {
 }
 
 /// What is asked for next: what comes next in order, or what a source of several has.
-fn next(
+pub(super) fn next(
     files: &mut Files,
     swarm: Option<&mut Box<Swarm>>,
     mate: Option<PeerId>,

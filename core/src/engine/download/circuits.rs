@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::links::Link;
-use super::super::{DialId, DownloadId, FetchKey, FetchOptions, FetchSource, LinkId};
+use super::super::{DialId, DownloadId, FetchKey, FetchOptions, FetchSource, LinkId, PathKind};
 use super::carries::{Carries, is_limited};
 use super::links::{Circuit, FetchLinks, Fetching};
 use super::relay_choice::RelayChoice;
@@ -102,8 +102,7 @@ impl View<'_> {
     fn left(&self) -> u64 {
         let count = self.transfer.files.count;
         count.bytes.map_or(u64::MAX, |all| {
-            let ahead = self.links.ahead();
-            let held = ahead.fold(self.transfer.writes.cost(), u64::saturating_add);
+            let held = self.links.held(Some(self.transfer));
             all.saturating_sub(count.here).saturating_sub(held)
         })
     }
@@ -134,9 +133,17 @@ impl Circuits {
         })
     }
 
-    /// Whether a dial is for one more circuit.
-    pub(super) fn dialled(&self, dial: DialId) -> bool {
-        self.dials.contains_key(&dial)
+    /// Whether a link is of use that comes up over one more circuit, as this dial was for one.
+    pub(super) fn wants(
+        &self,
+        cx: &Context,
+        dial: DialId,
+        path: PathKind,
+        links: &FetchLinks,
+    ) -> bool {
+        let best = links.best.and_then(|best| cx.links.get(best));
+        let relayed = best.is_none_or(|best| best.path == PathKind::Relayed);
+        self.dials.contains_key(&dial) && path == PathKind::Relayed && relayed
     }
 
     /// A circuit to the sharer is welcome. Says whether its relay is a new one.

@@ -79,10 +79,10 @@ impl Default for SharerPace {
 }
 
 /// All links of a download.
-pub(super) struct FetchLinks {
+pub(in super::super) struct FetchLinks {
     all: BTreeMap<LinkId, Fetching>,
     /// The link to the sharer that is in use.
-    pub(super) best: Option<LinkId>,
+    pub(in super::super) best: Option<LinkId>,
     /// What it goes over, or the last one went.
     pub(super) last_path: PathKind,
     /// The sharer has paused, as was seen last on the link in use.
@@ -253,7 +253,15 @@ impl FetchLinks {
         self.all.values().map(|fetching| fetching.flow.ahead())
     }
 
-    /// The same of all links but this one.
+    /// Bytes asked for ahead, and here but not on disk.
+    pub(super) fn held(&self, transfer: Option<&Transfer>) -> u64 {
+        transfer.map_or(0, |transfer| {
+            let here = transfer.writes.cost();
+            self.ahead().fold(here, u64::saturating_add)
+        })
+    }
+
+    /// Bytes asked for of all links but this one.
     pub(super) fn asked_of_others(&self, link: LinkId) -> u64 {
         let others = self.iter().filter(|(other, _)| *other != link);
         others

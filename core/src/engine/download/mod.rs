@@ -11,11 +11,8 @@ mod circuits;
 mod delivered;
 mod deputy;
 mod earlier;
-mod ending;
 mod files;
 mod finding;
-mod giving;
-mod held;
 mod holdings;
 mod journal;
 mod known;
@@ -23,62 +20,62 @@ mod links;
 mod lookups;
 mod mates;
 mod offer;
-mod offering;
 mod order;
-mod others;
 mod parts;
 mod proofs;
 mod publishing;
-mod reach;
 mod relay_choice;
-mod relayed;
 mod requests;
 mod reuse;
 mod search;
 mod seed;
+mod sharer;
 mod sources;
-mod stall;
-mod standins;
 mod storing;
 mod swarm;
 mod transfer;
 mod upgrade;
 mod window;
 
+pub(super) use finding::Finding;
+
 use std::time::Duration;
 
 use circuits::Circuits;
 use delivered::Delivered;
 use deputy::Deputy;
-pub(super) use finding::Finding;
 use links::{FetchLinks, Fetching};
 use offer::Offer;
 use order::Order;
+use publishing::Connected;
 use search::Search;
 use seed::Seed;
 use swarm::Swarm;
 use transfer::{Stop, Transfer};
 
-use super::context::{Context, DownloadJob};
+use super::context::{Context, DownloadJob, JobOwner};
 use super::remember::Remembering;
 use super::{
-    DialId, DiskDone, DownloadError, DownloadId, DownloadOutcome, DownloadSummary, Event, FetchKey,
+    DialId, DiskDone, DiskWork, DownloadError, DownloadId, DownloadOutcome, DownloadSummary, Event,
     FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
 };
 use crate::PeerId;
 use crate::frame::Frame;
 use crate::limits::Limits;
-use crate::message::{Message, SecretBytes};
-use crate::secret::ShareSecret;
+use crate::message::{Leave, Message};
 use crate::time::Time;
+
+/// How long a download goes between reports of its progress, and how often the sharer is told how far it is.
+const REPORT_EVERY: Duration = Duration::from_millis(200);
+const HAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// A download, from its command to its end.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Download {
-    order: Order,
+    pub(super) order: Order,
     /// The way to the sharer.
     pub(super) finding: Finding,
-    links: FetchLinks,
+    pub(super) links: FetchLinks,
     /// Ways through relays that end each circuit.
     circuits: Circuits,
     stage: Stage,
@@ -132,6 +129,12 @@ impl Stage {
             Self::Transfer(transfer) => Some(transfer),
             Self::Offer(_) | Self::Seeding(_) | Self::Ending => None,
         }
+    }
+
+    /// Whether another run can go on with what is there.
+    fn is_kept(&self) -> bool {
+        self.under_way()
+            .is_some_and(|transfer| transfer.journal.is_kept())
     }
 
     fn under_way_mut(&mut self) -> Option<&mut Transfer> {
@@ -188,15 +191,6 @@ impl Download {
         download.meet_neighbours(cx);
         download.look(cx);
         download
-    }
-
-    pub(super) fn key(&self) -> &FetchKey {
-        &self.order.source.key
-    }
-
-    /// The link in use.
-    pub(super) fn best(&self) -> Option<LinkId> {
-        self.links.best
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -317,7 +311,9 @@ impl Download {
             hashes,
         } = frame;
         if let Message::Secret { secret } = message {
-            return self.told_secret(&secret);
+            self.order.told_secret(&secret)?;
+            self.finding.proofs.end();
+            return Ok(());
         }
         // Who asks for patience has not gone dumb.
         let answers = matches!(
@@ -389,18 +385,6 @@ impl Download {
         }
         self.wait(cx.now, answers.then_some(link));
         self.pump(cx);
-        Ok(())
-    }
-
-    /// The sharer trusts us with the share's secret: from now on that opens links.
-    fn told_secret(&mut self, secret: &SecretBytes) -> Result<(), Violation> {
-        let told = ShareSecret::from_bytes(secret.0);
-        // Two links may have been opened with the code at once.
-        if matches!(&self.order.source.key, FetchKey::Secret(known) if *known != told) {
-            return Err(Violation::new("another secret than the share's"));
-        }
-        self.order.source.key = FetchKey::Secret(told);
-        self.finding.proofs.end();
         Ok(())
     }
 
@@ -514,7 +498,16 @@ impl Download {
         if let Stage::Transfer(transfer) = &mut self.stage {
             transfer.keep(cx);
         }
-        self.report_if_due(cx);
+        let is_due = |due: Option<Time>| due.is_some_and(|due| due <= cx.now);
+        let transfer = self.stage.under_way();
+        let report = is_due(transfer.map(|transfer| transfer.report_due));
+        let have = is_due(transfer.map(|transfer| transfer.have_due));
+        if report {
+            self.report(cx);
+        }
+        if have {
+            self.have(cx);
+        }
         let (id, sharer, sought) = (self.order.id, self.order.source.peer, self.sought());
         self.deputy.tick(cx, id, sharer, sought);
         self.swarm_tick(cx);
@@ -566,7 +559,230 @@ impl Download {
         self.pump_disk(cx);
         self.look_at_supply(cx.now);
     }
-}
 
-/// How long a download goes between reports of its progress.
-const REPORT_EVERY: Duration = Duration::from_millis(200);
+    /// Stops asking for more, or goes on.
+    pub(in super::super) fn pause(&mut self, cx: &mut Context, paused: bool) {
+        if self.is_ending() || self.paused == paused {
+            return;
+        }
+        self.paused = paused;
+        self.report(cx);
+        self.pump(cx);
+    }
+
+    /// Tells the user whether the sharer has paused, if that is new.
+    pub(super) fn tell_sharer_paused(&mut self, cx: &mut Context) {
+        if let Some(paused) = self.links.pause_changed() {
+            let download = self.order.id;
+            cx.event(Event::SharerPaused { download, paused });
+        }
+    }
+
+    /// Takes note of what it holds, for the sake of the others.
+    pub(super) fn note_room(&self, cx: &mut Context) {
+        let has_source = self.links.best.is_some() || self.has_mates();
+        let asks = match &self.stage {
+            Stage::Transfer(transfer) => transfer.staged && !self.paused && has_source,
+            _ => false,
+        };
+        if self.is_ending() {
+            cx.room.leave(self.order.id);
+        } else {
+            let held = self.links.held(self.stage.under_way());
+            cx.room.holds(self.order.id, held, asks);
+        }
+    }
+
+    /// Nothing here holds it back any more.
+    pub(in super::super) fn go_on(&mut self, cx: &mut Context) {
+        self.pump(cx);
+        if let Some((seed, transfer)) = self.serving() {
+            seed.pump(cx, transfer);
+        }
+        self.note_room(cx);
+    }
+
+    /// The user refuses it.
+    pub(in super::super) fn decline(&mut self, cx: &mut Context) {
+        if matches!(self.stage, Stage::Offer(_)) && !self.is_ending() {
+            self.leave(cx, Leave::Declined);
+            self.end(cx, DownloadOutcome::Declined);
+        }
+    }
+
+    pub(in super::super) fn cancel(&mut self, cx: &mut Context) {
+        if self.seeding.is_some() {
+            return self.end_seeding(cx);
+        }
+        if !self.is_ending() {
+            self.leave(cx, Leave::Cancelled);
+            self.end(cx, DownloadOutcome::Cancelled);
+        }
+    }
+
+    /// Ends it for this run.
+    pub(in super::super) fn suspend(&mut self, cx: &mut Context) {
+        if self.seeding.is_some() || !self.stage.is_kept() {
+            return self.cancel(cx);
+        }
+        if !self.is_ending() {
+            self.leave(cx, Leave::Cancelled);
+            self.end(cx, DownloadOutcome::Suspended);
+        }
+    }
+
+    /// Ends it for a reason that is not the user's.
+    pub(in super::super) fn fail(&mut self, cx: &mut Context, error: DownloadError) {
+        if !self.is_ending() {
+            self.leave(cx, Leave::Cancelled);
+            self.end(cx, DownloadOutcome::Failed(error));
+        }
+    }
+
+    /// All is here, and others were served for long enough.
+    pub(super) fn end_seeding(&mut self, cx: &mut Context) {
+        if let Some((summary, _)) = self.seeding.take() {
+            self.end(cx, DownloadOutcome::Completed(summary));
+        }
+    }
+
+    /// Tells the sharer on the link in use that nothing more is wanted, and closes all links.
+    pub(super) fn leave(&mut self, cx: &mut Context, outcome: Leave) {
+        let to_sharer = self.links.to_sharer();
+        if let Some(link) = self.links.best.or_else(|| to_sharer.first().copied()) {
+            cx.send(link, Message::Leave { outcome });
+        }
+        for link in self.links.take_all() {
+            cx.close(link);
+        }
+        self.finding.end(cx);
+        if let Some(swarm) = &mut self.swarm {
+            swarm.end(cx);
+        }
+    }
+
+    /// Ends it, after what was staged is removed, or left for another run.
+    fn end(&mut self, cx: &mut Context, outcome: DownloadOutcome) {
+        let download = self.order.id;
+        let work = match &outcome {
+            DownloadOutcome::Suspended | DownloadOutcome::Failed(_) if self.stage.is_kept() => {
+                DiskWork::Close { download }
+            }
+            _ => DiskWork::Discard { download },
+        };
+        self.ending = Some(outcome);
+        self.stage = Stage::Ending;
+        self.end_seed(cx);
+        cx.disk(JobOwner::Download(download, DownloadJob::Discard), work);
+    }
+
+    pub(super) fn ended(&mut self, cx: &mut Context) {
+        if let Some(outcome) = self.ending.take() {
+            self.over = true;
+            self.delivered.tell(cx, self.order.id);
+            cx.event(Event::DownloadEnded {
+                download: self.order.id,
+                outcome,
+            });
+        }
+    }
+
+    /// Everything is in its place.
+    pub(super) fn finished(&mut self, cx: &mut Context, done: DiskDone) {
+        let failed = match done {
+            DiskDone::Finished { failed } => failed,
+            DiskDone::Failed(error) => return self.fail(cx, error.into()),
+            _ => Vec::new(),
+        };
+        let mut paths = Vec::with_capacity(failed.len());
+        for (path, error) in failed {
+            paths.push(path.clone());
+            cx.event(Event::FileFailed {
+                download: self.order.id,
+                path,
+                reason: error.to_string(),
+            });
+        }
+        self.report(cx);
+        let path = self
+            .links
+            .best
+            .and_then(|link| cx.links.get(link))
+            .map(|link| link.path);
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        let summary = transfer.summary(&paths, path, cx.now);
+        self.have(cx);
+        self.tell_agreed(cx);
+        self.leave(cx, Leave::Completed);
+        let stage = std::mem::replace(&mut self.stage, Stage::Ending);
+        if let (Some(time), Some(seed), Stage::Transfer(transfer)) =
+            (self.order.options.seed_for, &mut self.seed, stage)
+        {
+            seed.stays(cx.now);
+            self.stage = Stage::Seeding(transfer);
+            self.seeding = Some((summary, cx.now + time));
+            cx.event(Event::Seeding {
+                download: self.order.id,
+                summary,
+                time,
+            });
+            return;
+        }
+        self.end_seed(cx);
+        self.ending = Some(DownloadOutcome::Completed(summary));
+        self.ended(cx);
+    }
+
+    pub(super) fn report(&mut self, cx: &mut Context) {
+        let link = self.links.best.and_then(|link| cx.links.get(link));
+        let (path, rtt) = match link {
+            Some(link) => (link.path, link.rtt),
+            None => (self.links.last_path, None),
+        };
+        let mates = self.swarm.as_ref().map_or(0, |swarm| swarm.sources());
+        let over = Connected {
+            path,
+            rtt,
+            sources: mates + usize::from(self.links.best.is_some()),
+        };
+        let Stage::Transfer(transfer) = &mut self.stage else {
+            return;
+        };
+        transfer.report_due = cx.now + REPORT_EVERY;
+        let progress = transfer.progress(over, self.paused, cx.now);
+        cx.event(Event::Progress {
+            download: self.order.id,
+            progress,
+        });
+    }
+
+    pub(super) fn have(&mut self, cx: &mut Context) {
+        let (Some(best), Stage::Transfer(transfer)) = (self.links.best, &mut self.stage) else {
+            return;
+        };
+        transfer.have_due = cx.now + HAVE_EVERY;
+        let count = transfer.files.count;
+        let total = count.bytes.unwrap_or(0);
+        cx.send(
+            best,
+            Message::Have {
+                done: count.here,
+                total,
+            },
+        );
+    }
+
+    /// All is here: what was agreed on counts.
+    pub(super) fn tell_agreed(&mut self, cx: &mut Context) {
+        let agreed = self.remembering.take().and_then(Remembering::agreed);
+        let Stage::Transfer(transfer) = &self.stage else {
+            return;
+        };
+        if let (Some(secret), Some(peer)) = (agreed, self.order.source.peer) {
+            let name = transfer.signed.manifest().author().to_string();
+            cx.event(Event::Paired { peer, name, secret });
+        }
+    }
+}

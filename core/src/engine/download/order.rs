@@ -4,16 +4,19 @@ use std::time::Duration;
 
 use super::super::context::Context;
 use super::super::gate::TransferId;
-use super::super::{DownloadId, FetchKey, FetchOptions, FetchSource, LinkId, PathKind, SinkKind};
+use super::super::{
+    DownloadId, FetchKey, FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
+};
 use crate::dial;
 use crate::limits::Limits;
-use crate::message::{MAX_TEXT, Message};
+use crate::message::{MAX_TEXT, Message, SecretBytes};
+use crate::secret::ShareSecret;
 use crate::{Multiaddr, PeerId};
 
 /// A user's order. What is learnt of its source on the way is added: who the sharer is, and its secret.
-pub(super) struct Order {
+pub(in super::super) struct Order {
     pub(super) id: DownloadId,
-    pub(super) source: FetchSource,
+    pub(in super::super) source: FetchSource,
     /// The code names the sharer.
     named: bool,
     pub(super) sink: SinkKind,
@@ -79,6 +82,17 @@ impl Order {
     /// Whether this side knows the share's secret, which all do who serve each other.
     pub(super) fn has_secret(&self) -> bool {
         matches!(self.source.key, FetchKey::Secret(_))
+    }
+
+    /// The sharer trusts this side with the share's secret: from now on that opens links.
+    pub(super) fn told_secret(&mut self, secret: &SecretBytes) -> Result<(), Violation> {
+        let told = ShareSecret::from_bytes(secret.0);
+        // Two links may have been opened with the code at once.
+        if matches!(&self.source.key, FetchKey::Secret(known) if *known != told) {
+            return Err(Violation::new("another secret than the share's"));
+        }
+        self.source.key = FetchKey::Secret(told);
+        Ok(())
     }
 
     /// Whether the DHT is asked for other sources: only by who gives.
