@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{DownloadId, Kept, OnConflict, Origin, Record, ShareId};
+use super::{DownloadId, Kept, OnConflict, Origin, Record, Segment, ShareId};
 use crate::PeerId;
 use crate::chunk::Chunk;
 use crate::code::ShortCode;
@@ -11,20 +11,6 @@ use crate::manifest::Entry;
 use crate::merkle::{Hash, RangeHash};
 use crate::path::SafePath;
 use crate::time::Timestamp;
-
-/// A range of one entry's bytes: whole leaves of one group, but for the end of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Segment {
-    /// Index of the entry in the manifest.
-    #[serde(rename = "e")]
-    pub entry: u32,
-    /// Byte offset in the entry: a multiple of [`LEAF`](crate::limits::LEAF).
-    #[serde(rename = "o")]
-    pub offset: u64,
-    /// Bytes, at the most [`GROUP`](crate::limits::GROUP).
-    #[serde(rename = "l")]
-    pub len: u32,
-}
 
 /// Work for the driver's disk side.
 // Each variant's sentence tells of its fields.

@@ -1,8 +1,9 @@
 //! Limits, priorities and pauses of shares as they are commanded, and who goes on when they let somebody.
 
 use super::download::Download;
-use super::gate::{Gate, Limited, Priority, TransferId};
+use super::gate::Gate;
 use super::{Engine, ShareId};
+use super::{Limited, Priority, TransferId};
 use crate::time::Time;
 
 /// How often somebody goes on because of one thing that happened: far more often than there are requests to make.

@@ -7,10 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
-
 use super::pace::{Bucket, piece};
-use super::{DownloadId, Segment, ShareId};
+use super::{Priority, Segment, TransferId};
 use crate::limits::{GROUP, LEAF};
 use crate::time::Time;
 
@@ -18,43 +16,6 @@ use crate::time::Time;
 const LEAST: u32 = LEAF / 32;
 /// Turns are counted in bytes for the weight of [`Priority::High`], which all weights divide.
 const SCALE: u64 = 16;
-
-/// One of our transfers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TransferId {
-    /// What one share sends, to all its receivers.
-    Share(ShareId),
-    /// What one download fetches.
-    Download(DownloadId),
-}
-
-/// What a limit is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Limited {
-    /// All that is sent.
-    Up,
-    /// All that is fetched.
-    Down,
-    /// What one share sends, or one download fetches.
-    One(TransferId),
-}
-
-/// How much of what all have in common a transfer gets, beside others that want some too.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub enum Priority {
-    /// A quarter of what others get.
-    Low,
-    /// As much as others.
-    #[default]
-    Normal,
-    /// Four times as much.
-    High,
-}
 
 impl Priority {
     fn weight(self) -> u64 {
@@ -207,6 +168,7 @@ pub(super) fn cost(segments: &[Segment]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::DownloadId;
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;

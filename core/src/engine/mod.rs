@@ -26,6 +26,7 @@ mod download;
 mod event;
 mod flow;
 mod gate;
+mod ids;
 mod io;
 mod journal;
 mod knock;
@@ -40,15 +41,16 @@ mod serving;
 mod share;
 mod standing;
 mod turns;
+mod violation;
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 pub use disk_work::*;
 pub use event::*;
-pub use gate::{Limited, Priority, TransferId};
+pub use ids::*;
 pub use io::*;
 pub use journal::*;
+pub use violation::Violation;
 
 use context::{Context, DownloadJob, JobOwner, LookUpOwner, ShareJob};
 use download::Download;
@@ -64,22 +66,6 @@ use crate::{Keypair, Multiaddr, PeerId};
 
 /// The protocol's version in a knock.
 pub const VERSION: u32 = 1;
-
-/// What a peer did wrong. The link is closed; others go on.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation(String);
-
-impl Violation {
-    fn new(what: impl Into<String>) -> Self {
-        Self(what.into())
-    }
-}
-
-impl fmt::Display for Violation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// Many shares, many downloads, many links, and one owner of them all. See the [module](self) for how it is driven.
 pub struct Engine {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::gate::TransferId;
+use super::TransferId;
 
 /// What all that serve hold.
 #[derive(Debug, Default)]

@@ -9,8 +9,6 @@ use bytes::Bytes;
 
 use super::bits::Bits;
 use super::context::Context;
-use super::remember::Said;
-use super::share::{Ahead, Pace};
 use super::{LinkId, Output, PathKind, Segment, Violation};
 use crate::bounded::Bounded;
 use crate::limits::{GROUP, LEAF, Limits, RELAYED_PIECE};
@@ -44,14 +42,8 @@ pub(super) struct Serving {
     pub(super) told: Bits,
     /// Entries whose root was asked for before it was known.
     pub(super) owed: Vec<u32>,
-    /// Roots that were asked for in bulk.
-    pub(super) ahead: Ahead,
-    /// How this share holds back, as was said on this link last.
-    pub(super) told_pace: Pace,
     /// How often the other side has asked to be called back.
     calls: u32,
-    /// What was said on it of remembering.
-    pub(super) said: Said,
 }
 
 /// A request whose bytes are being read.

@@ -1,7 +1,7 @@
 //! What is asked for next on a link, and how much ahead.
 
+use super::super::TransferId;
 use super::super::context::Context;
-use super::super::gate::TransferId;
 use super::super::{DownloadId, LinkId, Segment};
 use super::carries::Carries;
 use super::files::{self, Files, Size};

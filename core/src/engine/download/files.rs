@@ -1,7 +1,8 @@
 //! The files of one download: what is wanted, asked for, here, checked and published.
 
-pub(super) mod apart;
+mod apart;
 mod pick;
+mod shown;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -12,12 +13,12 @@ use super::super::{PublishFile, Segment, Violation};
 use super::arrival::Arrival;
 use super::earlier::Earlier;
 use super::holdings::Holdings;
-use super::offer::place_of;
 use crate::limits::{GROUP, LEAF};
 use crate::manifest::{Entry, EntryKind, Manifest, SignedRoots};
 use crate::merkle::{Hash, RangeHash, file_root, group_count, group_len, verify_range};
 use crate::path::SafePath;
-use apart::ToBeShown;
+use shown::ToBeShown;
+pub(super) use shown::is_shown;
 
 /// What a segment costs in a window beside its bytes: a kilobyte. So much a small file on its way takes to keep track of,
 /// however little is in it; by bytes alone a window of them would fill the memory.
@@ -759,6 +760,11 @@ impl Files {
         }
         true
     }
+}
+
+/// Where an entry lands.
+pub(super) fn place_of(folder: Option<&SafePath>, path: &SafePath) -> SafePath {
+    folder.map_or_else(|| path.clone(), |folder| path.below(folder))
 }
 
 /// What an earlier run has left of a manifest's files, for people.

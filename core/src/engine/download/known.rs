@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{Adopt, Adopted, DiskDone, DiskWork, DownloadId, LinkId, Twin};
-use super::files::Files;
-use super::files::apart::is_shown;
+use super::files::{Files, is_shown};
 use super::reuse::{REUSED, Reusing};
 use crate::limits::LEAF;
 use crate::merkle::Hash;

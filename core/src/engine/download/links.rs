@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::TransferId;
 use super::super::context::Context;
-use super::super::gate::TransferId;
 use super::super::remember::{Remembering, Said};
 use super::super::{LinkId, PathKind, Violation};
 use super::carries::{is_limited, is_worn};

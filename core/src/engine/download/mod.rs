@@ -70,7 +70,6 @@ const REPORT_EVERY: Duration = Duration::from_millis(200);
 const HAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// A download, from its command to its end.
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Download {
     pub(super) order: Order,
     /// The way to the sharer.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::super::{Kept, KeptSummary, LinkId, Violation};
-use super::files::summary;
+use super::files::{place_of, summary};
 use crate::limits::Limits;
 use crate::manifest::{EntryKind, Manifest, SignedManifest};
 use crate::message::Announced;
@@ -178,9 +178,4 @@ impl Offer {
         let signed = self.signed.take()?;
         Some((signed, taken, std::mem::take(&mut self.kept)))
     }
-}
-
-/// Where an entry lands.
-pub(super) fn place_of(folder: Option<&SafePath>, path: &SafePath) -> SafePath {
-    folder.map_or_else(|| path.clone(), |folder| path.below(folder))
 }

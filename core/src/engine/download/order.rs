@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use super::super::TransferId;
 use super::super::context::Context;
-use super::super::gate::TransferId;
 use super::super::{
     DownloadId, FetchKey, FetchOptions, FetchSource, LinkId, PathKind, SinkKind, Violation,
 };

@@ -291,14 +291,14 @@ impl Transfer {
     }
 
     fn finish_if_complete(&mut self, cx: &mut Context, stays: bool) {
-        let busy = self.finishing || self.publishing || !self.staged || !self.writes.is_idle();
+        let busy =
+            self.finishing.is_some() || self.publishing || !self.staged || !self.writes.is_idle();
         let busy = busy || self.journal.is_busy() || self.known.is_busy();
         if busy || self.earlier.is_busy() || !self.files.is_complete() {
             return;
         }
-        self.finishing = true;
         let (folders, symlinks) = rest_of(&self.files);
-        self.symlinks = symlinks.len() as u64;
+        self.finishing = Some(symlinks.len() as u64);
         let download = self.id;
         cx.disk(
             JobOwner::Download(download, DownloadJob::Finish),
@@ -319,9 +319,10 @@ impl Transfer {
         now: Time,
     ) -> DownloadSummary {
         let count = self.files.count;
+        let symlinks = self.finishing.unwrap_or_default();
         let unlinked = failed.iter().filter(|path| self.is_symlink(path)).count() as u64;
         DownloadSummary {
-            files: count.done + self.symlinks.saturating_sub(unlinked),
+            files: count.done + symlinks.saturating_sub(unlinked),
             bytes: count.published,
             skipped: count.skipped,
             failed: count.failed + failed.len() as u64,

@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::super::TransferId;
 use super::super::bits::Bits;
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::gate::{TransferId, cost};
+use super::super::gate::cost;
 use super::super::seeders::Seeders;
 use super::super::serving::{Carries, Reading, Serving, answer, check};
 use super::super::turns::Turns;

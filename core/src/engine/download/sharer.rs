@@ -15,7 +15,7 @@ use super::circuits::View;
 use super::files::Files;
 use super::journal::Journal;
 use super::links::Fetching;
-use super::search::Step;
+use super::search::{Search, Step};
 use super::transfer::Transfer;
 use super::{Download, Stage, search};
 use crate::code::{MAX_ADDRESSES, Ticket};
@@ -448,9 +448,7 @@ impl Download {
     /// Since when the sharer is looked for, if somebody else may be asked.
     pub(super) fn sought(&self) -> Option<Time> {
         let search = self.finding.search.as_ref();
-        search
-            .filter(|_| self.needs_deputy())
-            .map(|search| search.began())
+        search.filter(|_| self.needs_deputy()).map(Search::began)
     }
 
     /// A link is gone, and what it brought of the manifest with it.

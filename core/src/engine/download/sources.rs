@@ -493,11 +493,10 @@ impl Download {
         };
         match at {
             Some(at) if !at.is_empty() => swarm.dial(cx, self.order.id, peer, at),
-            Some(_) => {}
             None if swarm.may_follow(peer, cx.now) => {
                 swarm.dial(cx, self.order.id, peer, Vec::new());
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 

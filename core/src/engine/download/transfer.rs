@@ -36,10 +36,8 @@ pub(in super::super) struct Transfer {
     pub(super) staged: bool,
     /// Files are being given their names.
     pub(super) publishing: bool,
-    /// The last job of all is under way.
-    pub(super) finishing: bool,
-    /// Symlinks that were to be made at the end.
-    pub(super) symlinks: u64,
+    /// The last job of all is under way, or done: so many symlinks it makes.
+    pub(super) finishing: Option<u64>,
     /// Roots that were asked for, with the link that was asked.
     asked_roots: BTreeMap<u32, LinkId>,
     /// Several sources serve: ranges are asked for as they have them, and not in order.
@@ -99,8 +97,7 @@ impl Transfer {
             sink,
             staged: sink == SinkKind::Pipe,
             publishing: false,
-            finishing: false,
-            symlinks: 0,
+            finishing: None,
             asked_roots: BTreeMap::new(),
             several: false,
             bad: 0,

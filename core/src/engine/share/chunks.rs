@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::super::context::{Context, JobOwner, ShareJob};
+use super::super::context::Context;
 use super::super::serving::Carries;
-use super::super::{DiskDone, DiskWork, LinkId, PathKind, Violation};
-use super::Share;
-use super::content::EntryState;
+use super::super::{DiskDone, LinkId, PathKind, Violation};
+use super::content::{Content, EntryState};
+use super::receiver::ReceiverLink;
 use crate::chunk::{Chunk, ENCODED, MAX_CHUNKS, encode};
 use crate::limits::{MAX_PAYLOAD, RELAYED_PIECE};
 use crate::message::Message;
@@ -43,73 +43,63 @@ impl Chunks {
             self.lists.pop_front();
         }
     }
-}
 
-impl Share {
     /// A receiver would know how a file is cut.
-    pub(super) fn get_chunks(
+    pub(super) fn want(
         &mut self,
-        cx: &mut Context,
         link: LinkId,
-        entry: u32,
-        first: u32,
+        (entry, first): (u32, u32),
+        content: Option<&Content>,
     ) -> Result<(), Violation> {
-        let entry_state = self
-            .content
-            .as_ref()
-            .and_then(|content| content.entry(entry));
+        let state = content.and_then(|content| content.entry(entry));
         if !matches!(
-            entry_state,
+            state,
             Some(EntryState::File { .. } | EntryState::Failed { .. })
         ) {
             return Err(Violation::new("the chunks of what has none"));
         }
-        if self.chunks.waiting.insert(link, (entry, first)).is_some() {
+        if self.waiting.insert(link, (entry, first)).is_some() {
             return Err(Violation::new("asks for chunks before the last ones came"));
         }
-        self.pay_chunks(cx, entry)
+        Ok(())
     }
 
-    /// Cuts the next file that somebody waits for, one at a time. Who has paused reads for nobody.
-    pub(super) fn start_chunking(&mut self, cx: &mut Context) {
-        self.chunks
-            .waiting
-            .retain(|link, _| self.serving.contains_key(link));
-        let busy = self.chunks.cutting.is_some() || self.jobs >= cx.limits.disk_jobs;
-        if busy || self.paused {
-            return;
+    /// The next file to be cut that somebody waits for, one at a time; `is_up`: whether a link still stands.
+    pub(super) fn next(&mut self, is_up: impl Fn(LinkId) -> bool) -> Option<u32> {
+        self.waiting.retain(|link, _| is_up(*link));
+        if self.cutting.is_some() {
+            return None;
         }
-        let Some((entry, _)) = self.chunks.waiting.values().next().copied() else {
-            return;
-        };
-        self.chunks.cutting = Some(entry);
-        self.jobs += 1;
-        let share = self.id;
-        cx.disk(
-            JobOwner::Share(share, ShareJob::Chunk { entry }),
-            DiskWork::Chunk { share, entry },
-        );
+        self.waiting.values().next().map(|(entry, _)| *entry)
+    }
+
+    /// A file is being cut.
+    pub(super) fn cuts(&mut self, entry: u32) {
+        self.cutting = Some(entry);
     }
 
     /// A file is cut. Where that failed there is no list; what it means for the file is seen when it is read.
-    pub(super) fn chunked(&mut self, cx: &mut Context, entry: u32, done: DiskDone) {
-        self.chunks.cutting = None;
+    pub(super) fn cut(&mut self, entry: u32, done: DiskDone) {
+        self.cutting = None;
         let list = match done {
             DiskDone::Chunked(list) if list.len() <= MAX_CHUNKS as usize => list,
             _ => Vec::new(),
         };
-        self.chunks.keep(entry, list);
-        // Whoever asked for chunks behind the end of the list was told how many there are, or guesses.
-        let _ = self.pay_chunks(cx, entry);
+        self.keep(entry, list);
     }
 
     /// Answers who waits for an entry's list, if it is here.
-    fn pay_chunks(&mut self, cx: &mut Context, entry: u32) -> Result<(), Violation> {
-        let Some(list) = self.chunks.of(entry) else {
+    pub(super) fn pay(
+        &mut self,
+        cx: &mut Context,
+        entry: u32,
+        links: &mut BTreeMap<LinkId, ReceiverLink>,
+    ) -> Result<(), Violation> {
+        let Some(list) = self.of(entry) else {
             return Ok(());
         };
         let total = u32::try_from(list.len()).unwrap_or(u32::MAX);
-        let waiting = self.chunks.waiting.iter();
+        let waiting = self.waiting.iter();
         let due: Vec<_> = waiting
             .filter(|(_, (of, _))| *of == entry)
             .map(|(link, (_, first))| (*link, *first))
@@ -125,7 +115,7 @@ impl Share {
             answers.push((link, first, part));
         }
         for (link, first, part) in answers {
-            self.chunks.waiting.remove(&link);
+            self.waiting.remove(&link);
             let bytes = part.len() as u64;
             let message = Message::Chunks {
                 entry,
@@ -133,8 +123,8 @@ impl Share {
                 total,
             };
             let seq = cx.send_with(link, message, part.into());
-            if let Some(serving) = self.serving.get_mut(&link) {
-                serving.sends(seq, bytes, Carries::Chunks);
+            if let Some(receiver) = links.get_mut(&link) {
+                receiver.serving.sends(seq, bytes, Carries::Chunks);
             }
         }
         if beyond {

@@ -9,6 +9,7 @@ mod chunks;
 mod content;
 mod hashing;
 mod patience;
+mod receiver;
 mod request;
 mod serve;
 mod sessions;
@@ -16,19 +17,16 @@ mod sessions;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-pub(super) use ahead::Ahead;
-pub(super) use patience::Pace;
-
 use announce::{Announcing, Number};
 use chunks::Chunks;
 use content::Content;
+use receiver::ReceiverLink;
 use serde_bytes::ByteBuf;
 use sessions::Sessions;
 
 use super::Violation;
 use super::context::{Context, JobOwner, ShareJob};
 use super::seeders::Seeders;
-use super::serving::Serving;
 use super::turns::Turns;
 use super::{
     AnnounceReport, DiskDone, DiskWork, Event, LinkId, LookUpId, PathKind, Place, ReceiverOutcome,
@@ -60,7 +58,7 @@ pub(super) struct Share {
     announcing: Announcing,
     /// What is shared; nothing before it is listed.
     content: Option<Content>,
-    serving: BTreeMap<LinkId, Serving>,
+    links: BTreeMap<LinkId, ReceiverLink>,
     sessions: Sessions,
     /// Receivers that serve others.
     seeders: Seeders,
@@ -121,7 +119,7 @@ impl Share {
             told: None,
             announcing: Announcing::new(id),
             content: None,
-            serving: BTreeMap::new(),
+            links: BTreeMap::new(),
             sessions: Sessions::default(),
             seeders: Seeders::default(),
             jobs: 1,
@@ -245,7 +243,7 @@ impl Share {
     pub(super) fn reachable(&mut self, cx: &mut Context) {
         self.announcing.moved(cx.now);
         self.tell(cx);
-        let links: Vec<_> = self.serving.keys().copied().collect();
+        let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
             self.tell_addresses(cx, link);
         }
@@ -296,14 +294,14 @@ impl Share {
             return;
         };
         let addresses = cx.vet_told(addresses, self.options.loopback);
-        if let (Some(serving), false) = (self.serving.get_mut(&link), self.options.relayed_only) {
-            serving.call(cx, peer, addresses);
+        if let (Some(receiver), false) = (self.links.get_mut(&link), self.options.relayed_only) {
+            receiver.serving.call(cx, peer, addresses);
         }
     }
 
     /// A link proved this share's key, or its short code: who did that is given the key.
     pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, short: bool) {
-        self.serving.insert(link, Serving::default());
+        self.links.insert(link, ReceiverLink::default());
         self.seeders.link_up(cx, link);
         if short {
             let secret = SecretBytes(*self.secret.as_bytes());
@@ -321,7 +319,7 @@ impl Share {
 
     /// A link is gone.
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
-        if self.serving.remove(&link).is_some() {
+        if self.links.remove(&link).is_some() {
             self.sessions.link_down(cx, link);
             self.turns.leave(link);
             self.note_buffered(cx);
@@ -344,13 +342,13 @@ impl Share {
                 self.request(cx, link, id, segments.into_inner())?;
             }
             Message::Forget { ids } => {
-                if let Some(serving) = self.serving.get_mut(&link) {
-                    serving.forget(&ids);
+                if let Some(receiver) = self.links.get_mut(&link) {
+                    receiver.serving.forget(&ids);
                 }
             }
             Message::GetRoot { entry } => self.get_root(cx, link, entry)?,
-            Message::GetRoots { first, count } => self.get_roots(cx, link, first, count)?,
-            Message::GetChunks { entry, first } => self.get_chunks(cx, link, entry, first)?,
+            Message::GetRoots { first, count } => self.get_roots(cx, link, (first, count))?,
+            Message::GetChunks { entry, first } => self.get_chunks(cx, link, (entry, first))?,
             Message::Have { done, total } => self.sessions.have(cx, link, done, total),
             Message::Leave { outcome } => self.leave(cx, link, outcome),
             Message::Addresses { addresses } => self.call(cx, link, &addresses),
@@ -372,8 +370,8 @@ impl Share {
         link: LinkId,
         half: &SecretBytes,
     ) -> Result<(), Violation> {
-        if let Some(serving) = self.serving.get_mut(&link) {
-            serving.said.ask()?;
+        if let Some(receiver) = self.links.get_mut(&link) {
+            receiver.said.ask()?;
         }
         let would = self.options.remember;
         self.sessions.remember(cx, link, half, would)
@@ -386,7 +384,7 @@ impl Share {
             Leave::Cancelled => ReceiverOutcome::Cancelled,
         };
         for link in self.sessions.end(cx, link, outcome) {
-            self.serving.remove(&link);
+            self.links.remove(&link);
             cx.close(link);
         }
         if leave == Leave::Completed {
@@ -399,10 +397,10 @@ impl Share {
 
     /// A peer on this link broke the protocol; the link is closed by the engine.
     pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId) {
-        self.serving.remove(&link);
+        self.links.remove(&link);
         self.seeders.blamed(link);
         for other in self.sessions.end(cx, link, ReceiverOutcome::Violation) {
-            self.serving.remove(&other);
+            self.links.remove(&other);
             cx.close(other);
         }
     }
@@ -448,7 +446,7 @@ impl Share {
             skipped,
         });
         self.content = Some(Content::new(signed));
-        let links: Vec<_> = self.serving.keys().copied().collect();
+        let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
             self.welcome(cx, link);
             self.tell_pace_to(cx, link);
@@ -484,7 +482,7 @@ impl Share {
         if self.ended.is_some() {
             return;
         }
-        for link in std::mem::take(&mut self.serving).into_keys() {
+        for link in std::mem::take(&mut self.links).into_keys() {
             cx.send(link, Message::Withdrawn);
             cx.close(link);
         }
@@ -536,8 +534,10 @@ impl Share {
         // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them. But
         // who waits for roots may have the files already, and receivers can only help each other with what there are
         // roots for.
-        let idle = self.serving.values().all(Serving::is_idle);
-        if idle || self.owes_roots() || self.seeders.count() > 1 {
+        let mut links = self.links.values();
+        let idle = links.all(|link| link.serving.is_idle());
+        if idle || self.links.values().any(|link| link.ahead.is_owed()) || self.seeders.count() > 1
+        {
             self.start_hashing(cx);
         }
         self.note_roots(cx);

@@ -2,17 +2,21 @@
 
 use bytes::Bytes;
 
+use super::super::TransferId;
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
-use super::super::gate::{TransferId, cost};
+use super::super::gate::cost;
 use super::super::serving::{Carries, Reading, Serving, answer, check};
 use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, Segment, Violation};
 use super::Share;
 use super::content::{Content, EntryState};
+use super::patience::{Pace, every, say};
+use super::receiver::ReceiverLink;
 use super::request::{Plan, is_servable, may_read, plan_read, served_bytes};
 use crate::limits::GROUP;
 use crate::manifest::SignedRoots;
 use crate::message::{Failure, Message, Served};
+use crate::time::Time;
 
 impl Share {
     pub(super) fn send_manifest(
@@ -21,7 +25,10 @@ impl Share {
         link: LinkId,
         offset: u64,
     ) -> Result<(), Violation> {
-        let (Some(content), Some(serving)) = (&self.content, self.serving.get_mut(&link)) else {
+        let (Some(content), Some(serving)) = (
+            &self.content,
+            self.links.get_mut(&link).map(|link| &mut link.serving),
+        ) else {
             return Err(Violation::new(
                 "asked for a manifest that was not announced",
             ));
@@ -37,7 +44,10 @@ impl Share {
         id: u64,
         segments: Vec<Segment>,
     ) -> Result<(), Violation> {
-        let (Some(content), Some(serving)) = (&self.content, self.serving.get_mut(&link)) else {
+        let (Some(content), Some(serving)) = (
+            &self.content,
+            self.links.get_mut(&link).map(|link| &mut link.serving),
+        ) else {
             return Err(Violation::new("a request before there is a manifest"));
         };
         check(
@@ -55,7 +65,10 @@ impl Share {
         link: LinkId,
         entry: u32,
     ) -> Result<(), Violation> {
-        let (Some(content), Some(serving)) = (&self.content, self.serving.get_mut(&link)) else {
+        let (Some(content), Some(serving)) = (
+            &self.content,
+            self.links.get_mut(&link).map(|link| &mut link.serving),
+        ) else {
             return Err(Violation::new("a root before there is a manifest"));
         };
         match content.entry(entry) {
@@ -84,7 +97,7 @@ impl Share {
         let Some(content) = &self.content else {
             return;
         };
-        for (link, serving) in &mut self.serving {
+        for (link, ReceiverLink { serving, .. }) in &mut self.links {
             let owed = std::mem::take(&mut serving.owed);
             for entry in owed {
                 if let Some(EntryState::Failed { failure, .. }) = content.entry(entry) {
@@ -105,7 +118,7 @@ impl Share {
     pub(super) fn start_reads(&mut self, cx: &mut Context) {
         self.note_buffered(cx);
         while self.jobs < cx.limits.disk_jobs {
-            let mut links = self.turns.order(self.serving.keys().copied()).into_iter();
+            let mut links = self.turns.order(self.links.keys().copied()).into_iter();
             if !links.any(|link| self.start_read(cx, link)) {
                 return;
             }
@@ -114,15 +127,17 @@ impl Share {
 
     /// Takes note of what its links hold, for the sake of all else that is served.
     pub(super) fn note_buffered(&self, cx: &mut Context) {
-        let buffered = self.serving.values().map(|serving| serving.buffered).sum();
+        let buffered = self.links.values().map(|link| link.serving.buffered).sum();
         cx.outgoing.holds(TransferId::Share(self.id), buffered);
     }
 
     /// Starts the read for the first of a link's waiting requests that can be, if its buffer has room; says whether it
     /// got anywhere.
     fn start_read(&mut self, cx: &mut Context, link: LinkId) -> bool {
-        let (Some(content), Some(serving)) = (&mut self.content, self.serving.get_mut(&link))
-        else {
+        let (Some(content), Some(serving)) = (
+            &mut self.content,
+            self.links.get_mut(&link).map(|link| &mut link.serving),
+        ) else {
             return false;
         };
         let peer = cx.links.get(link).map(|link| link.peer);
@@ -164,7 +179,7 @@ impl Share {
         let Some(content) = &mut self.content else {
             return;
         };
-        let serving = self.serving.get_mut(&link);
+        let serving = self.links.get_mut(&link).map(|link| &mut link.serving);
         let Some(reading) = serving.and_then(|serving| serving.reading.remove(&id)) else {
             return; // The link went while its bytes were read.
         };
@@ -208,7 +223,7 @@ impl Share {
         let Some(content) = &mut self.content else {
             return;
         };
-        let serving = self.serving.get_mut(&link);
+        let serving = self.links.get_mut(&link).map(|link| &mut link.serving);
         let reading = serving.and_then(|serving| serving.reading.remove(&id));
         let mut failed = Vec::new();
         let (served, payload) = match (content.entry_mut(0), done) {
@@ -252,7 +267,10 @@ impl Share {
         served: Vec<Served>,
         payload: Bytes,
     ) {
-        let (Some(content), Some(serving)) = (&self.content, self.serving.get_mut(&link)) else {
+        let (Some(content), Some(serving)) = (
+            &self.content,
+            self.links.get_mut(&link).map(|link| &mut link.serving),
+        ) else {
             return;
         };
         let roots = untold_roots(cx, content, serving, segments);
@@ -280,14 +298,152 @@ impl Share {
 
     /// The link has written a frame.
     pub(in super::super) fn sent(&mut self, cx: &mut Context, link: LinkId, seq: u64) {
-        let Some(serving) = self.serving.get_mut(&link) else {
+        let Some(receiver) = self.links.get_mut(&link) else {
             return;
         };
-        let gone = serving.sent(cx, link, seq);
-        serving.ahead.sent(seq);
+        let gone = receiver.serving.sent(cx, link, seq);
+        receiver.ahead.sent(seq);
         self.sessions.sent(link, gone);
-        self.pay_ahead(cx, link);
+        if let Some(content) = &self.content {
+            receiver.pay_ahead(cx, link, content);
+        }
         self.pump(cx);
+    }
+
+    /// Roots are wanted before bytes are.
+    pub(super) fn get_roots(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        range: (u32, u32),
+    ) -> Result<(), Violation> {
+        let (Some(content), Some(receiver)) = (&self.content, self.links.get_mut(&link)) else {
+            return Err(Violation::new("roots before there is a manifest"));
+        };
+        receiver.want_roots(cx, link, range, content)
+    }
+
+    /// Files have come to be hashed: links that wait for their roots get them.
+    pub(super) fn tell_fresh(&mut self, cx: &mut Context) {
+        let Some(content) = &mut self.content else {
+            return;
+        };
+        let fresh = std::mem::take(&mut content.fresh);
+        for (link, receiver) in &mut self.links {
+            receiver.ahead.pay_owed(cx, *link, content, &fresh);
+        }
+        self.unnoted.extend(fresh);
+    }
+
+    /// Has this device note which of its files are what.
+    pub(super) fn note_roots(&mut self, cx: &mut Context) {
+        let Some(content) = &self.content else {
+            return;
+        };
+        if self.noting || self.unnoted.is_empty() || self.jobs >= cx.limits.disk_jobs {
+            return;
+        }
+        let entries = std::mem::take(&mut self.unnoted);
+        let roots = entries
+            .into_iter()
+            .filter_map(|entry| Some((entry, content.root(entry)?)))
+            .collect();
+        self.noting = true;
+        self.jobs += 1;
+        let share = self.id;
+        cx.disk(
+            JobOwner::Share(share, ShareJob::Note),
+            DiskWork::Known { share, roots },
+        );
+    }
+
+    /// A receiver would know how a file is cut.
+    pub(super) fn get_chunks(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        wanted: (u32, u32),
+    ) -> Result<(), Violation> {
+        self.chunks.want(link, wanted, self.content.as_ref())?;
+        self.chunks.pay(cx, wanted.0, &mut self.links)
+    }
+
+    /// Cuts the next file that somebody waits for. Who has paused reads for nobody.
+    pub(super) fn start_chunking(&mut self, cx: &mut Context) {
+        let links = &self.links;
+        let next = self.chunks.next(|link| links.contains_key(&link));
+        let busy = self.jobs >= cx.limits.disk_jobs || self.paused;
+        let Some(entry) = next.filter(|_| !busy) else {
+            return;
+        };
+        self.chunks.cuts(entry);
+        self.jobs += 1;
+        let share = self.id;
+        cx.disk(
+            JobOwner::Share(share, ShareJob::Chunk { entry }),
+            DiskWork::Chunk { share, entry },
+        );
+    }
+
+    /// A file is cut.
+    pub(super) fn chunked(&mut self, cx: &mut Context, entry: u32, done: DiskDone) {
+        self.chunks.cut(entry, done);
+        // Whoever asked for chunks behind the end of the list was told how many there are, or guesses.
+        let _ = self.chunks.pay(cx, entry, &mut self.links);
+    }
+
+    /// Stops answering requests, or goes on. What is being read is still sent.
+    pub(in super::super) fn pause(&mut self, cx: &mut Context, paused: bool) {
+        if self.ended.is_none() && self.paused != paused {
+            self.paused = paused;
+            self.tell_pace(cx);
+            self.pump(cx);
+        }
+    }
+
+    fn pace(&self, cx: &Context) -> Pace {
+        Pace {
+            piece: cx.up.piece(TransferId::Share(self.id)),
+            paused: self.paused,
+        }
+    }
+
+    /// Tells all receivers what is new about it.
+    pub(in super::super) fn tell_pace(&mut self, cx: &mut Context) {
+        let links: Vec<_> = self.links.keys().copied().collect();
+        for link in links {
+            self.tell_pace_to(cx, link);
+        }
+    }
+
+    /// Tells one, once it has been welcomed.
+    pub(super) fn tell_pace_to(&mut self, cx: &mut Context, link: LinkId) {
+        let pace = self.pace(cx);
+        if self.content.is_some()
+            && let Some(receiver) = self.links.get_mut(&link)
+            && receiver.told_pace != pace
+        {
+            receiver.told_pace = pace;
+            say(cx, link, pace);
+        }
+    }
+
+    /// Asks for more patience, now and then, where requests wait.
+    pub(super) fn ask_for_patience(&mut self, cx: &mut Context) {
+        let pace = self.pace(cx);
+        let holds = self.paused || cx.up.rate(TransferId::Share(self.id)).is_some();
+        let waiting = self.links.iter().filter(|(_, link)| link.serving.waits());
+        let waiting: Vec<_> = waiting.map(|(link, _)| *link).collect();
+        if !holds || waiting.is_empty() {
+            self.patience_due = Time::NEVER;
+        } else if self.patience_due == Time::NEVER {
+            self.patience_due = cx.now + every(cx);
+        } else if self.patience_due <= cx.now {
+            self.patience_due = cx.now + every(cx);
+            for link in waiting {
+                say(cx, link, pace);
+            }
+        }
     }
 }
 

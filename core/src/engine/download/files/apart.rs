@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::super::super::{Segment, Sought};
+use super::shown::{ToBeShown, is_shown, to_show};
 use super::{Files, State, Taken};
 use crate::limits::{GROUP, LEAF};
 use crate::manifest::EntryKind;
@@ -178,31 +179,6 @@ impl Files {
     }
 }
 
-/// A file that is staged, and that the sharer has yet to show.
-pub(super) struct ToBeShown {
-    root: Hash,
-    /// Bytes that were asked for, and those of them that have not come.
-    asked: u32,
-    left: u32,
-}
-
-/// Whether bytes from elsewhere on the device may make up a file of this size: of one leaf all would be asked for.
-pub(in super::super) fn is_shown(size: u64) -> bool {
-    size > u64::from(LEAF)
-}
-
-/// The part of a file that the sharer is asked for, to show that it has it: a group, or a leaf where there is only one. The
-/// end of a file is no such part if it is less than half of one: a byte or two could be guessed.
-fn to_show(entry: u32, size: u64, draw: u64) -> Segment {
-    let unit = if group_count(size) > 1 { GROUP } else { LEAF };
-    let wide = u64::from(unit);
-    let end = size % wide;
-    let parts = size / wide + u64::from(end >= wide / 2);
-    let offset = draw % parts.max(1) * wide;
-    let len = u32::try_from(size - offset).unwrap_or(unit).min(unit);
-    Segment { entry, offset, len }
-}
-
 /// The range of a file that these leaves are, if it has such a range: whole leaves of one group.
 fn segment_of(entry: u32, size: u64, offset: u64, range: &RangeHash) -> Option<Segment> {
     let within = u32::try_from(offset % u64::from(GROUP)).ok()?;
@@ -282,25 +258,6 @@ mod tests {
         );
         let whole = BTreeMap::from([(0, 0xffff), (1, 0xffff), (2, 0b1111)]);
         assert_eq!(missing(4, size, &whole), []);
-    }
-
-    #[test]
-    fn a_group_is_to_be_shown_or_a_leaf_of_the_only_one() {
-        let (leaf, group) = (u64::from(LEAF), u64::from(GROUP));
-        let shown = |size, draw| {
-            let segment = to_show(1, size, draw);
-            (segment.offset, u64::from(segment.len))
-        };
-        assert!(!is_shown(leaf) && is_shown(leaf + 1));
-        assert_eq!(shown(leaf + 1, 0), (0, leaf));
-        // A byte or two of an end show nothing.
-        assert_eq!(shown(leaf + 1, 7), (0, leaf));
-        assert_eq!(shown(group, 17), (leaf, leaf));
-        assert_eq!(shown(3 * group + 5, 3), (0, group));
-        let half = group / 2;
-        assert_eq!(shown(3 * group + half, 3), (3 * group, half));
-        assert_eq!(shown(3 * group + half, u64::MAX), (3 * group, half));
-        assert_eq!(shown(1 << 62, 6), (6 * group, group));
     }
 
     #[test]

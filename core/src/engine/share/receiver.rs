@@ -1,0 +1,41 @@
+//! One link of a receiver: what is served on it, and what was said there.
+
+use super::super::context::Context;
+use super::super::remember::Said;
+use super::super::serving::Serving;
+use super::super::{LinkId, Violation};
+use super::ahead::Ahead;
+use super::content::Content;
+use super::patience::Pace;
+
+/// One link of a receiver.
+#[derive(Default)]
+pub(super) struct ReceiverLink {
+    pub(super) serving: Serving,
+    /// Roots that were asked for in bulk.
+    pub(super) ahead: Ahead,
+    /// How the share holds back, as was said on this link last.
+    pub(super) told_pace: Pace,
+    /// What was said on it of remembering.
+    pub(super) said: Said,
+}
+
+impl ReceiverLink {
+    /// Roots are wanted before bytes are.
+    pub(super) fn want_roots(
+        &mut self,
+        cx: &mut Context,
+        link: LinkId,
+        range: (u32, u32),
+        content: &Content,
+    ) -> Result<(), Violation> {
+        self.ahead.want(range, content, &cx.limits)?;
+        self.pay_ahead(cx, link, content);
+        Ok(())
+    }
+
+    /// Sends what is known of the roots that were asked for in bulk.
+    pub(super) fn pay_ahead(&mut self, cx: &mut Context, link: LinkId, content: &Content) {
+        self.ahead.pay(cx, link, content, &mut self.serving.told);
+    }
+}
