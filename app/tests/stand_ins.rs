@@ -11,7 +11,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use handover_core::PeerId;
 use handover_core::code::{ShareCode, ShortCode, short};
 use handover_core::frame;
-use handover_core::message::{self, KnockReply, Opening, Refusal};
+use handover_core::message::{self, HandshakeReply, Opening, Refusal};
 use handover_core::pake::Pake;
 use handover_transports::libp2p::Libp2pTransport;
 use handover_transports::{Link, Stream, Transport, TransportEvent, identity, next_event};
@@ -130,14 +130,14 @@ async fn answer(link: Link, own: PeerId, number: usize, proofs: Arc<AtomicU32>) 
     };
     let seed = [u8::try_from(number).unwrap(); 32];
     let (_, point) = Pake::sharer(&short_code(GUESS), &receiver, &own, seed);
-    write(&mut stream, &KnockReply::Point(point)).await?;
+    write(&mut stream, &HandshakeReply::Point(point)).await?;
     read(&mut stream).await?;
     proofs.fetch_add(1, Ordering::Relaxed);
     match number % 4 {
         // Nothing more: the stream is dropped.
         0 => {}
-        1 => write(&mut stream, &KnockReply::Refused(Refusal::Busy)).await?,
-        2 => write(&mut stream, &KnockReply::Refused(Refusal::WrongWords)).await?,
+        1 => write(&mut stream, &HandshakeReply::Refused(Refusal::Busy)).await?,
+        2 => write(&mut stream, &HandshakeReply::Refused(Refusal::WrongWords)).await?,
         _ => tokio::time::sleep(Duration::from_mins(1)).await,
     }
     Some(())
@@ -151,7 +151,7 @@ async fn read(stream: &mut Box<dyn Stream>) -> Option<Vec<u8>> {
     Some(body)
 }
 
-async fn write(stream: &mut Box<dyn Stream>, reply: &KnockReply) -> Option<()> {
+async fn write(stream: &mut Box<dyn Stream>, reply: &HandshakeReply) -> Option<()> {
     let frame = frame::plain(&message::encode(reply));
     stream.write_all(&frame).await.ok()?;
     stream.flush().await.ok()

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! frame            = length of the body, u32 big-endian || body
-//! body, unsealed   = CBOR: Knock, ShortKnock, Proof or KnockReply     up to MAX_PLAIN_FRAME bytes
+//! body, unsealed   = CBOR: HandshakeRequest, ShortCodeRequest, Proof or HandshakeReply     up to MAX_PLAIN_FRAME bytes
 //! body, sealed     = AES-256-GCM(text) || tag of 16 bytes             up to MAX_SEALED_FRAME bytes
 //! text             = length of the header, u32 big-endian || header || payload
 //! header           = the CBOR of a Message                            up to MAX_HEADER bytes

@@ -118,7 +118,7 @@ pub fn respond(
 /// Returns the name of the share with this tag in one handshake request. Every request has a different name, so that
 /// anyone without the secret cannot tell whether two requests are for the same share. `first` is the request's Noise
 /// message.
-pub fn name_in_knock(
+pub fn name_in_request(
     tag: &[u8; 16],
     initiator: &PeerId,
     responder: &PeerId,
@@ -265,12 +265,12 @@ mod tests {
     #[test]
     fn a_share_has_another_name_in_each_knock() {
         let (_, first) = initiate();
-        let name = name_in_knock(&TAG, &alice(), &bob(), &first);
+        let name = name_in_request(&TAG, &alice(), &bob(), &first);
         insta::assert_snapshot!(HEXLOWER.encode(&name), @"371383989cda4f6b54a9aa2ce758ef66");
-        assert_ne!(name, name_in_knock(&[3; 16], &alice(), &bob(), &first));
-        assert_ne!(name, name_in_knock(&TAG, &bob(), &alice(), &first));
+        assert_ne!(name, name_in_request(&[3; 16], &alice(), &bob(), &first));
+        assert_ne!(name, name_in_request(&TAG, &bob(), &alice(), &first));
         let (_, other) = Initiator::new(&PSK, &TAG, &alice(), &bob(), [5; 32]);
-        assert_ne!(name, name_in_knock(&TAG, &alice(), &bob(), &other));
+        assert_ne!(name, name_in_request(&TAG, &alice(), &bob(), &other));
     }
 
     fn agree() -> (Vec<u8>, Vec<u8>, LinkKeys, LinkKeys) {

@@ -29,11 +29,11 @@ pub const MAX_PEER_ADDRESSES: usize = 8;
 
 /// The handshake request: the first, unsealed frame of a link, from the initiator. Names the share.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Knock {
+pub struct HandshakeRequest {
     /// Version of the protocol: 1.
     #[serde(rename = "v")]
     pub version: u32,
-    /// [`crate::handshake::name_in_knock`]: identifies the share to peers that know its secret, in this request only.
+    /// [`crate::handshake::name_in_request`]: identifies the share to peers that know its secret, in this request only.
     #[serde(rename = "t", with = "serde_bytes")]
     pub name: [u8; 16],
     /// First message of the Noise handshake.
@@ -43,7 +43,7 @@ pub struct Knock {
 
 /// The first frame of a link by a receiver with a short code. Names the share by the code's public number.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShortKnock {
+pub struct ShortCodeRequest {
     /// Version of the protocol: 1.
     #[serde(rename = "v")]
     pub version: u32,
@@ -60,12 +60,12 @@ pub struct ShortKnock {
 #[serde(untagged)]
 pub enum Opening {
     /// From a peer with the share's secret.
-    Secret(Knock),
+    Secret(HandshakeRequest),
     /// From a receiver with a short code.
-    Short(ShortKnock),
+    Short(ShortCodeRequest),
 }
 
-/// The password proof that follows [`KnockReply::Point`]: the handshake's first message, keyed by the points and the
+/// The password proof that follows [`HandshakeReply::Point`]: the handshake's first message, keyed by the points and the
 /// words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Proof {
@@ -74,10 +74,10 @@ pub struct Proof {
     pub noise: Vec<u8>,
 }
 
-/// The handshake reply: the answer to a [`Knock`], a [`ShortKnock`] or a [`Proof`].
+/// The handshake reply: the answer to a [`HandshakeRequest`], a [`ShortCodeRequest`] or a [`Proof`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum KnockReply {
+pub enum HandshakeReply {
     /// Second message of the Noise handshake. All following frames are sealed.
     Noise(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The sharer's point: see [`crate::pake`]. The receiver answers with a [`Proof`].
@@ -523,7 +523,7 @@ mod tests {
 
     #[test]
     fn knocks_and_replies_on_the_wire() {
-        let knock = Knock {
+        let knock = HandshakeRequest {
             version: 1,
             name: [3; 16],
             noise: vec![4; 48],
@@ -534,20 +534,20 @@ mod tests {
             Refusal::Busy,
             Refusal::WrongWords,
         ]
-        .map(KnockReply::Refused);
+        .map(HandshakeReply::Refused);
         let mut lines = vec![
             HEXLOWER.encode(&encode(&knock)),
-            HEXLOWER.encode(&encode(&KnockReply::Noise(vec![4; 48]))),
+            HEXLOWER.encode(&encode(&HandshakeReply::Noise(vec![4; 48]))),
         ];
         lines.extend(refusals.iter().map(|reply| HEXLOWER.encode(&encode(reply))));
-        let short = ShortKnock {
+        let short = ShortCodeRequest {
             version: 1,
             number: 4_827_193,
             point: vec![5; 33],
         };
         let proof = Proof { noise: vec![4; 48] };
         lines.push(HEXLOWER.encode(&encode(&short)));
-        lines.push(HEXLOWER.encode(&encode(&KnockReply::Point(vec![6; 33]))));
+        lines.push(HEXLOWER.encode(&encode(&HandshakeReply::Point(vec![6; 33]))));
         lines.push(HEXLOWER.encode(&encode(&proof)));
         insta::assert_snapshot!(lines.join("\n"));
         // The kind is recognised by its fields.
@@ -618,7 +618,7 @@ mod tests {
             let _ = decode::<Message>(&bytes);
             let _ = decode::<Opening>(&bytes);
             let _ = decode::<Proof>(&bytes);
-            let _ = decode::<KnockReply>(&bytes);
+            let _ = decode::<HandshakeReply>(&bytes);
         }
 
         #[test]

@@ -10,7 +10,7 @@ use handover_core::code::ShareCode;
 use handover_core::frame::{self, Decoder, LinkKeys};
 use handover_core::limits::{Limits, MAX_SEALED_FRAME};
 use handover_core::manifest::SignedManifest;
-use handover_core::message::{self, Knock, KnockReply, Message};
+use handover_core::message::{self, HandshakeReply, HandshakeRequest, Message};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -95,9 +95,11 @@ fn nothing_is_set_aside_for_what_is_only_promised() {
         costs("a message", bytes.len(), || {
             message::decode::<Message>(&bytes)
         });
-        costs("a knock", bytes.len(), || message::decode::<Knock>(&bytes));
+        costs("a knock", bytes.len(), || {
+            message::decode::<HandshakeRequest>(&bytes)
+        });
         costs("a reply", bytes.len(), || {
-            message::decode::<KnockReply>(&bytes)
+            message::decode::<HandshakeReply>(&bytes)
         });
         let encoded = Bytes::from(bytes.clone());
         costs("a manifest", bytes.len(), || {

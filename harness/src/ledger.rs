@@ -91,7 +91,7 @@ counted!(
     /// A remembered file had changed since.
     KnownChanged = "known file changed",
     /// A file was copied from an identical one of the same download.
-    Twin = "equal files",
+    Duplicate = "equal files",
     /// Some bytes of a file were taken from an older version of it.
     Reused = "older version",
     /// A chunk of an older version has the same hash as a different chunk.

@@ -53,14 +53,14 @@ impl FolderSink {
     /// Copies files to staging that are on this device and match their roots.
     pub(super) fn adopt(&self, files: &[Adopt], noted: &Noted) -> Result<Vec<Adopted>, DiskError> {
         let (root, staging) = self.staged()?;
-        let elsewhere = files.iter().filter(|adopt| adopt.twin.is_none());
+        let elsewhere = files.iter().filter(|adopt| adopt.duplicate.is_none());
         let roots: Vec<_> = elsewhere.map(|adopt| adopt.root.0).collect();
         let known = noted.find(&roots);
         let mut walker = Walker::new(&root);
         let mut adopt_one = |adopt: &Adopt| {
             let file = &adopt.file;
-            let (from, adopted) = if let Some(twin) = &adopt.twin {
-                (open_below(&mut walker, &twin.path), Adopted::Staged)
+            let (from, adopted) = if let Some(duplicate) = &adopt.duplicate {
+                (open_below(&mut walker, &duplicate.path), Adopted::Staged)
             } else {
                 let own = open_below(&mut walker, &file.path);
                 if own.is_some_and(|own| root_of(&own, file.size) == Some(adopt.root)) {
@@ -80,8 +80,8 @@ impl FolderSink {
                 if right {
                     let original = from.metadata()?;
                     // A duplicate's mode belongs to another file, so only what was withheld from it since counts.
-                    let bits = match &adopt.twin {
-                        Some(twin) => attributes::withheld_since(&original, twin.mode),
+                    let bits = match &adopt.duplicate {
+                        Some(duplicate) => attributes::withheld_since(&original, duplicate.mode),
                         None => attributes::kept_from_others(original.mode()),
                     };
                     staging.withhold(file.entry, bits)?;

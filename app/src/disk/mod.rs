@@ -294,7 +294,7 @@ impl Disk {
                 let share = self.shares.get(share)?;
                 DiskDone::Chunked(share.files()?.chunk(entry)?)
             }
-            DiskWork::Known { share, roots } => {
+            DiskWork::NoteRoots { share, roots } => {
                 let share = self.shares.get(share)?;
                 for (path, root) in share.files()?.places(&roots) {
                     self.noted.note(path, root);

@@ -17,7 +17,7 @@ use handover_core::handshake::{self, Initiator};
 use handover_core::limits::{GROUP, LEAF, Limits};
 use handover_core::manifest::{Entry, EntryKind, ManifestParts, SignedManifest};
 use handover_core::merkle::{self, Hash, RangeHash};
-use handover_core::message::{self, Knock, KnockReply, Message, Served};
+use handover_core::message::{self, HandshakeReply, HandshakeRequest, Message, Served};
 use handover_core::path::SafePath;
 use handover_core::secret::ShareSecret;
 use handover_core::time::{Time, Timestamp};
@@ -251,9 +251,9 @@ impl Play {
             Initiator::new(&psk, &tag, &self.peer, &self.engine.peer(), [3; 32]);
         if let Some(puppet) = self.links.get_mut(&link) {
             puppet.initiator = Some(initiator);
-            let knock = message::encode(&Knock {
+            let knock = message::encode(&HandshakeRequest {
                 version: 1,
-                name: handshake::name_in_knock(&tag, &self.peer, &self.engine.peer(), &noise),
+                name: handshake::name_in_request(&tag, &self.peer, &self.engine.peer(), &noise),
                 noise,
             });
             self.input(Input::Plain {
@@ -287,7 +287,7 @@ impl Play {
             .links
             .get_mut(&link)
             .and_then(|puppet| puppet.knock.take());
-        let Some(Ok(knock)) = knock.map(|knock| message::decode::<Knock>(&knock)) else {
+        let Some(Ok(knock)) = knock.map(|knock| message::decode::<HandshakeRequest>(&knock)) else {
             return;
         };
         let psk = secret().psk();
@@ -300,7 +300,7 @@ impl Play {
             [4; 32],
         );
         if let Ok((noise, _)) = reply {
-            let bytes = message::encode(&KnockReply::Noise(noise)).into();
+            let bytes = message::encode(&HandshakeReply::Noise(noise)).into();
             self.input(Input::Plain { link, bytes });
         }
     }
@@ -691,7 +691,7 @@ fn well(work: &DiskWork, arg: u8) -> DiskDone {
         DiskWork::Finish { .. } => DiskDone::Finished { failed: Vec::new() },
         DiskWork::Stage { .. }
         | DiskWork::Write { .. }
-        | DiskWork::Known { .. }
+        | DiskWork::NoteRoots { .. }
         | DiskWork::ProofSucceeded { .. }
         | DiskWork::ProofNotSent { .. }
         | DiskWork::CountGuess { .. }

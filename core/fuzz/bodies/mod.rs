@@ -11,7 +11,7 @@ use handover_core::code::ShareCode;
 use handover_core::frame::{self, Decoder, LinkKeys};
 use handover_core::limits::{Limits, MAX_PLAIN_FRAME, MAX_SEALED_FRAME};
 use handover_core::manifest::SignedManifest;
-use handover_core::message::{self, Knock, KnockReply, Message};
+use handover_core::message::{self, HandshakeReply, HandshakeRequest, Message};
 use handover_core::path::SafePath;
 use handover_core::{Keypair, dial};
 
@@ -76,8 +76,8 @@ fn sign_body(body: &[u8], keys: &Keypair) -> Bytes {
 
 /// Decodes frames from a stream, unsealed and sealed, and the messages in them.
 pub(crate) fn frames(data: &[u8]) {
-    let _ = message::decode::<Knock>(data);
-    let _ = message::decode::<KnockReply>(data);
+    let _ = message::decode::<HandshakeRequest>(data);
+    let _ = message::decode::<HandshakeReply>(data);
     if let Ok(message) = message::decode::<Message>(data) {
         let again = message::decode::<Message>(&message::encode(&message));
         assert_eq!(again.as_ref(), Ok(&message));

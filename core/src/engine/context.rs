@@ -6,12 +6,12 @@ use rand_chacha::ChaCha20Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_bytes::ByteBuf;
 
-use super::gate::Gate;
 use super::links::Links;
-use super::outgoing::Outgoing;
+use super::memory_budget::MemoryBudget;
+use super::rate_limiter::RateLimiter;
 use super::relays::Relays;
-use super::room::Room;
-use super::standing::Standings;
+use super::reputation::Reputations;
+use super::send_budget::SendBudget;
 use super::{
     Allowance, DialId, DiskWork, DownloadId, Event, JobId, LinkId, LookUpId, Output, PathKind,
     Place, Segment, SessionId, ShareId,
@@ -39,12 +39,12 @@ pub(super) struct Context {
     pub(super) peer: PeerId,
     pub(super) links: Links,
     /// What may go up and come down, and when.
-    pub(super) up: Gate,
-    pub(super) down: Gate,
+    pub(super) up: RateLimiter,
+    pub(super) down: RateLimiter,
     /// What all downloads hold in memory.
-    pub(super) room: Room,
+    pub(super) memory: MemoryBudget,
     /// What all that is served holds there.
-    pub(super) outgoing: Outgoing,
+    pub(super) send_budget: SendBudget,
     /// The date, once it was told.
     pub(super) day: Option<u32>,
     /// Where this side can be reached.
@@ -52,7 +52,7 @@ pub(super) struct Context {
     /// Peers on the local network, and where they are.
     pub(super) nearby: BTreeMap<PeerId, Vec<Multiaddr>>,
     /// Who has done well before.
-    pub(super) standings: Standings,
+    pub(super) reputations: Reputations,
     /// What relays let this side carry.
     pub(super) relays: Relays,
     rng: ChaCha20Rng,
@@ -159,14 +159,14 @@ impl Context {
             peer: identity.public().to_peer_id(),
             identity,
             links: Links::default(),
-            up: Gate::default(),
-            down: Gate::default(),
-            room: Room::default(),
-            outgoing: Outgoing::default(),
+            up: RateLimiter::default(),
+            down: RateLimiter::default(),
+            memory: MemoryBudget::default(),
+            send_budget: SendBudget::default(),
             day: None,
             addresses: Vec::new(),
             nearby: BTreeMap::new(),
-            standings: Standings::default(),
+            reputations: Reputations::default(),
             rng: ChaCha20Rng::from_seed(seed),
             outputs: VecDeque::new(),
             jobs: BTreeMap::new(),

@@ -45,7 +45,7 @@ pub enum DiskWork {
     Chunk { share: ShareId, entry: u32 },
     /// These files of a share hash to these roots: worth noting, so that whoever is offered the same bytes here finds
     /// them. Nothing depends on it.
-    Known {
+    NoteRoots {
         share: ShareId,
         roots: Vec<(u32, Hash)>,
     },
@@ -173,12 +173,12 @@ pub struct Adopt {
     pub root: Hash,
     /// A file of the same download that has the same root. Where it is not set, the file may stand under its own name, or
     /// anywhere else that is known.
-    pub twin: Option<Twin>,
+    pub duplicate: Option<Duplicate>,
 }
 
 /// A file of a download that another one is a copy of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Twin {
+pub struct Duplicate {
     /// Its final name.
     pub path: SafePath,
     /// The permission bits that it was published with, before the disk withheld any.
@@ -209,7 +209,7 @@ pub struct PublishFile {
     pub modified: Timestamp,
     /// What to do if the name is taken by now.
     pub on_conflict: OnConflict,
-    /// What it hashes to, where that is known: worth noting, as in [`DiskWork::Known`].
+    /// What it hashes to, where that is known: worth noting, as in [`DiskWork::NoteRoots`].
     pub root: Option<Hash>,
 }
 
@@ -266,7 +266,7 @@ pub enum DiskDone {
         free: Option<u64>,
         kept: Kept,
     },
-    /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::Known`],
+    /// [`DiskWork::Stage`], [`DiskWork::Write`], [`DiskWork::Sync`], [`DiskWork::Journal`], [`DiskWork::NoteRoots`],
     /// [`DiskWork::CountGuess`], [`DiskWork::ProofSucceeded`], [`DiskWork::ProofNotSent`], [`DiskWork::Forget`],
     /// [`DiskWork::Discard`], [`DiskWork::Close`].
     Ok,

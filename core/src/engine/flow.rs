@@ -1,7 +1,7 @@
 //! Limits, priorities and pauses of shares as they are commanded, and who goes on when they let somebody.
 
 use super::download::Download;
-use super::gate::Gate;
+use super::rate_limiter::RateLimiter;
 use super::{Engine, ShareId};
 use super::{Limited, Priority, TransferId};
 use crate::time::Time;
@@ -19,7 +19,7 @@ impl Engine {
     }
 
     /// What its bytes go through.
-    fn gate(&mut self, of: TransferId) -> &mut Gate {
+    fn gate(&mut self, of: TransferId) -> &mut RateLimiter {
         match of {
             TransferId::Share(_) => &mut self.cx.up,
             TransferId::Download(_) => &mut self.cx.down,
@@ -78,7 +78,7 @@ impl Engine {
         let cx = &mut self.cx;
         let limited = cx.up.next(cx.now).or_else(|| cx.down.next(cx.now));
         limited.or_else(|| {
-            let roomless = cx.room.next(cx.limits.window_total);
+            let roomless = cx.memory.next(cx.limits.window_total);
             roomless.map(TransferId::Download)
         })
     }
@@ -97,6 +97,6 @@ impl Engine {
         };
         self.cx.up.keep(is_there);
         self.cx.down.keep(is_there);
-        self.cx.outgoing.keep(is_there);
+        self.cx.send_budget.keep(is_there);
     }
 }

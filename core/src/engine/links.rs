@@ -28,15 +28,15 @@ const PEERS_OF_A_RELAY: usize = 2;
 /// What a link is for.
 pub(super) enum Role {
     /// The other side dialled; its knock is awaited.
-    Awaiting,
+    AwaitingRequest,
     /// The other side knocked with a short code and was told our point; its proof is awaited, under this key.
-    Pairing(ShareId, PakeKey),
+    AwaitingProof(ShareId, PakeKey),
     /// We dialled for a download and knocked with a short code; the sharer's point is awaited.
-    Asking(DownloadId, DialId, Box<Pake>),
+    AwaitingPoint(DownloadId, DialId, Box<Pake>),
     /// The sharer's point has come, and with it the proof that is to go out, once it is counted.
-    Counting(DownloadId, DialId, Box<(Initiator, Vec<u8>)>),
+    CountingProof(DownloadId, DialId, Box<(Initiator, Vec<u8>)>),
     /// We dialled for a download and knocked; the reply is awaited.
-    Knocking(DownloadId, DialId, Box<Initiator>),
+    AwaitingReply(DownloadId, DialId, Box<Initiator>),
     /// Keyed: the other side fetches from this share.
     Serving(ShareId),
     /// Keyed: this download fetches from the other side.
@@ -198,12 +198,12 @@ impl Links {
     }
 
     /// Whether a download has knocked at this peer and waits for what comes of it.
-    pub(super) fn knocks_at(&self, download: DownloadId, peer: PeerId) -> bool {
+    pub(super) fn has_handshake_with(&self, download: DownloadId, peer: PeerId) -> bool {
         self.links.values().any(|link| {
             let ours = match &link.role {
-                Role::Asking(id, ..) | Role::Counting(id, ..) | Role::Knocking(id, ..) => {
-                    *id == download
-                }
+                Role::AwaitingPoint(id, ..)
+                | Role::CountingProof(id, ..)
+                | Role::AwaitingReply(id, ..) => *id == download,
                 _ => false,
             };
             ours && link.peer == peer
@@ -231,7 +231,7 @@ impl Links {
             return Some(Care::HandshakeOver);
         }
         let dead = link.last_in + limits.dead_after;
-        if now >= dead && !link.is_excused(now.since(dead)) {
+        if now >= dead && !link.excuse(now.since(dead)) {
             return Some(Care::Dead);
         }
         if now >= dead {
@@ -264,7 +264,7 @@ impl Link {
 
     /// It came in and has not proved a key.
     fn is_awaited(&self) -> bool {
-        matches!(self.role, Role::Awaiting | Role::Pairing(..))
+        matches!(self.role, Role::AwaitingRequest | Role::AwaitingProof(..))
     }
 
     /// A frame has come over it, or is about to go.
@@ -284,7 +284,7 @@ impl Link {
     }
 
     /// When nothing more should be asked for on it: what is on its way then still comes.
-    pub(super) fn wears_out(&self) -> Time {
+    pub(super) fn usable_until(&self) -> Time {
         let Some(time) = self.allowance.time else {
             return Time::NEVER;
         };
@@ -304,7 +304,7 @@ impl Link {
     }
 
     /// Whether its silence may be this side's own: it is looked at so much too late. That goes once.
-    fn is_excused(&mut self, late: Duration) -> bool {
+    fn excuse(&mut self, late: Duration) -> bool {
         late > SLEPT && !std::mem::replace(&mut self.excused, true)
     }
 

@@ -25,22 +25,22 @@ mod disk_work;
 mod download;
 mod event;
 mod flow;
-mod gate;
+mod handshakes;
 mod ids;
 mod io;
 mod journal;
-mod knock;
 mod links;
-mod outgoing;
-mod pace;
+mod memory_budget;
+mod rate_limiter;
 mod relays;
 mod remember;
-mod room;
+mod reputation;
+mod round_robin;
 mod seeders;
+mod send_budget;
 mod serving;
 mod share;
-mod standing;
-mod turns;
+mod token_bucket;
 mod violation;
 
 use std::collections::BTreeMap;
@@ -105,7 +105,7 @@ impl Engine {
                 remote,
                 dial: None,
                 ..
-            } => self.link_came((link, peer, path), &remote),
+            } => self.on_link_in((link, peer, path), &remote),
             Input::LinkUp {
                 link,
                 peer,
@@ -114,7 +114,7 @@ impl Engine {
                 relay,
                 allowance,
                 ..
-            } => self.link_up((link, peer, path), dial, (relay, allowance)),
+            } => self.on_link_out((link, peer, path), dial, (relay, allowance)),
             Input::LinkDown { link, reason } => self.link_down(link, reason),
             Input::DialFailed { dial, reason } => {
                 let dialled = self.cx.dial_done(dial);
@@ -123,7 +123,7 @@ impl Engine {
                     download.dial_failed(&mut self.cx, dial, reason);
                 }
             }
-            Input::Plain { link, bytes } => self.plain(link, &bytes),
+            Input::Plain { link, bytes } => self.on_plain(link, &bytes),
             Input::Frame { link, frame } => self.frame(link, frame),
             Input::BadFrame { link, reason } => self.blame(link, &Violation::new(reason)),
             Input::Activity { link } => {
@@ -179,7 +179,7 @@ impl Engine {
                 }
             }
             Input::Date { day } => self.date(day),
-            Input::Standing { peer, standing } => self.cx.standings.set(peer, standing),
+            Input::Standing { peer, standing } => self.cx.reputations.set(peer, standing),
             Input::Tick => {}
         }
         self.tick();
@@ -383,11 +383,11 @@ impl Engine {
                 Some(download) => download.seed_message(&mut self.cx, link, frame),
                 None => Ok(()),
             },
-            Role::Awaiting
-            | Role::Pairing(..)
-            | Role::Asking(..)
-            | Role::Counting(..)
-            | Role::Knocking(..) => Err(Violation::new("a sealed frame before the keys")),
+            Role::AwaitingRequest
+            | Role::AwaitingProof(..)
+            | Role::AwaitingPoint(..)
+            | Role::CountingProof(..)
+            | Role::AwaitingReply(..) => Err(Violation::new("a sealed frame before the keys")),
         };
         if let Err(violation) = outcome {
             self.blame(link, &violation);
@@ -439,7 +439,7 @@ impl Engine {
             return;
         };
         self.cx.push(Output::Close { link });
-        self.cx.standings.blamed(state.peer);
+        self.cx.reputations.blamed(state.peer);
         self.cx.event(Event::PeerBlamed {
             peer: state.peer,
             violation: violation.to_string(),
@@ -458,15 +458,15 @@ impl Engine {
                     download.seed_blamed(cx, link, state.peer)
                 });
             }
-            Role::Asking(id, dial, _)
-            | Role::Counting(id, dial, _)
-            | Role::Knocking(id, dial, _) => {
+            Role::AwaitingPoint(id, dial, _)
+            | Role::CountingProof(id, dial, _)
+            | Role::AwaitingReply(id, dial, _) => {
                 self.download(id, |download, _| {
                     download.finding.proofs.answered(state.peer)
                 });
                 self.dial_failed(id, dial, "the other side does not speak this protocol");
             }
-            Role::Awaiting | Role::Pairing(..) => {}
+            Role::AwaitingRequest | Role::AwaitingProof(..) => {}
         }
     }
 
@@ -491,15 +491,15 @@ impl Engine {
                     seed.link_down(cx, link);
                 }
             }),
-            Role::Asking(id, dial, _)
-            | Role::Counting(id, dial, _)
-            | Role::Knocking(id, dial, _) => {
+            Role::AwaitingPoint(id, dial, _)
+            | Role::CountingProof(id, dial, _)
+            | Role::AwaitingReply(id, dial, _) => {
                 self.download(id, |download, cx| {
                     download.finding.proofs.broke(state.peer);
                     download.dial_failed(cx, dial, reason);
                 });
             }
-            Role::Awaiting | Role::Pairing(..) => {}
+            Role::AwaitingRequest | Role::AwaitingProof(..) => {}
         }
     }
 
@@ -507,14 +507,14 @@ impl Engine {
         match self.cx.job_done(job) {
             Some(JobOwner::Share(id, job)) => {
                 if let ShareJob::CountGuess(link) = job {
-                    self.guess_counted(link);
+                    self.on_guess_counted(link);
                 }
                 if let Some(share) = self.shares.get_mut(&id) {
                     share.disk_done(&mut self.cx, job, done);
                 }
             }
             Some(JobOwner::Download(id, DownloadJob::CountProof(link))) => {
-                self.proof_counted(id, link, &done);
+                self.on_proof_counted(id, link, &done);
             }
             Some(JobOwner::Download(id, job)) => {
                 let Some(download) = self.downloads.get_mut(&id) else {

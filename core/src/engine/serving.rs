@@ -57,12 +57,12 @@ pub(super) struct Reading {
 struct Sending {
     seq: u64,
     bytes: u64,
-    carries: Carries,
+    carries: FrameKind,
 }
 
 /// What a frame carries beside its message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carries {
+pub(super) enum FrameKind {
     Content,
     Manifest {
         /// All of it went out on this link before.
@@ -107,7 +107,7 @@ impl Serving {
         let parts = self
             .sending
             .iter()
-            .filter(|sending| matches!(sending.carries, Carries::Manifest { .. }));
+            .filter(|sending| matches!(sending.carries, FrameKind::Manifest { .. }));
         if parts.count() > MANIFEST_PARTS {
             return Err(Violation::new(
                 "asks for the manifest faster than it takes it",
@@ -127,7 +127,7 @@ impl Serving {
         let again = end as u64 <= self.manifest_sent;
         self.manifest_sent = self.manifest_sent.max(end as u64);
         let seq = cx.send_with(link, Message::Manifest { offset, total }, part);
-        self.sends(seq, bytes, Carries::Manifest { again });
+        self.sends(seq, bytes, FrameKind::Manifest { again });
         Ok(())
     }
 
@@ -193,7 +193,7 @@ impl Serving {
     }
 
     /// A frame was given to the link, if it still has one.
-    pub(super) fn sends(&mut self, seq: Option<u64>, bytes: u64, carries: Carries) {
+    pub(super) fn sends(&mut self, seq: Option<u64>, bytes: u64, carries: FrameKind) {
         if let Some(seq) = seq {
             self.sending.push_back(Sending {
                 seq,
@@ -209,11 +209,11 @@ impl Serving {
         let (mut gone, mut is_of_use) = (0, false);
         while let Some(first) = self.sending.pop_front_if(|first| first.seq <= seq) {
             self.buffered = self.buffered.saturating_sub(first.bytes);
-            if first.carries == Carries::Content {
+            if first.carries == FrameKind::Content {
                 gone += first.bytes;
             }
             // Lists and manifests are long where pieces are short, and who wants them has nothing else for a while.
-            is_of_use |= first.bytes > 0 && first.carries != Carries::Manifest { again: true };
+            is_of_use |= first.bytes > 0 && first.carries != FrameKind::Manifest { again: true };
         }
         if is_of_use && let Some(state) = cx.links.get_mut(link) {
             state.progressed(&cx.limits);

@@ -74,7 +74,7 @@ impl Landing {
 
     fn adopt_one(&mut self, adopt: &Adopt, disk: &mut Disk) -> Result<Adopted, DiskError> {
         let is_right = |bytes: &&Bytes| file_root(bytes) == adopt.root;
-        if adopt.twin.is_none()
+        if adopt.duplicate.is_none()
             && self
                 .stands(&adopt.file)
                 .is_some_and(|bytes| is_right(&bytes))
@@ -82,8 +82,8 @@ impl Landing {
             happened(Fault::Stood);
             return Ok(Adopted::Stands);
         }
-        let found = match &adopt.twin {
-            Some(twin) => self.folder.bytes(twin.path.as_str()),
+        let found = match &adopt.duplicate {
+            Some(duplicate) => self.folder.bytes(duplicate.path.as_str()),
             None => disk.known.get(&adopt.root),
         };
         let Some(bytes) = found.filter(is_right).cloned() else {
@@ -91,8 +91,8 @@ impl Landing {
         };
         disk.take_room(bytes.len() as u64)?;
         let staging = self.staging.as_mut().ok_or(DiskError::NotFound)?;
-        happened(if adopt.twin.is_some() {
-            Fault::Twin
+        happened(if adopt.duplicate.is_some() {
+            Fault::Duplicate
         } else {
             Fault::Adopted
         });
@@ -102,7 +102,7 @@ impl Landing {
             offset: 0,
             data: bytes,
         });
-        Ok(if adopt.twin.is_some() {
+        Ok(if adopt.duplicate.is_some() {
             Adopted::Staged
         } else {
             Adopted::StagedFromElsewhere

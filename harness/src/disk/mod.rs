@@ -111,7 +111,7 @@ pub enum JobKind {
     Publish,
     /// [`DiskWork::Finish`].
     Finish,
-    /// [`DiskWork::Known`], [`DiskWork::CountProof`], [`DiskWork::ProofSucceeded`], [`DiskWork::ProofNotSent`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
+    /// [`DiskWork::NoteRoots`], [`DiskWork::CountProof`], [`DiskWork::ProofSucceeded`], [`DiskWork::ProofNotSent`], [`DiskWork::Forget`], [`DiskWork::Discard`] and [`DiskWork::Close`].
     Forget,
 }
 
@@ -133,7 +133,7 @@ impl JobKind {
             DiskWork::Journal { .. } => Self::Journal,
             DiskWork::Publish { .. } => Self::Publish,
             DiskWork::Finish { .. } => Self::Finish,
-            DiskWork::Known { .. }
+            DiskWork::NoteRoots { .. }
             | DiskWork::CountGuess { .. }
             | DiskWork::CountProof { .. }
             | DiskWork::ProofSucceeded { .. }
@@ -484,7 +484,7 @@ impl Disk {
             | DiskWork::Chunk { .. } => {
                 unreachable!("it was looked at when it began")
             }
-            DiskWork::Known { share, roots } => {
+            DiskWork::NoteRoots { share, roots } => {
                 self.note_shared(share, &roots);
                 Ok(DiskDone::Ok)
             }

@@ -8,7 +8,9 @@ use handover_core::engine::{LinkId, Segment, VERSION};
 use handover_core::frame::plain;
 use handover_core::handshake::{self, Initiator};
 use handover_core::limits::{GROUP, LEAF, MAX_SEALED_FRAME};
-use handover_core::message::{self, Knock, KnockReply, Leave, Message, Proof, ShortKnock};
+use handover_core::message::{
+    self, HandshakeReply, HandshakeRequest, Leave, Message, Proof, ShortCodeRequest,
+};
 use handover_core::pake::Pake;
 use handover_core::secret::ShareSecret;
 use handover_transports::memory::HostId;
@@ -166,7 +168,7 @@ impl World {
                 return;
             };
             let (pake, point) = Pake::receiver(guess, &local, &peer, seed);
-            let knock = ShortKnock {
+            let knock = ShortCodeRequest {
                 version: VERSION,
                 number: guess.number(),
                 point,
@@ -182,9 +184,9 @@ impl World {
         };
         let (initiator, noise) = Initiator::new(&psk, &tag, &local, &peer, seed);
         attacker.knocking.insert(link, initiator);
-        let knock = Knock {
+        let knock = HandshakeRequest {
             version: VERSION,
-            name: handshake::name_in_knock(&tag, &local, &peer, &noise),
+            name: handshake::name_in_request(&tag, &local, &peer, &noise),
             noise,
         };
         self.say_raw(link, plain(&message::encode(&knock)));
@@ -202,12 +204,12 @@ impl World {
         };
         let (attack, initiator) = (attacker.attack, attacker.knocking.remove(&link));
         let asking = attacker.asking.remove(&link);
-        let reply = message::decode::<KnockReply>(body);
-        if let (Some(pake), Ok(KnockReply::Point(point))) = (asking, &reply) {
+        let reply = message::decode::<HandshakeReply>(body);
+        if let (Some(pake), Ok(HandshakeReply::Point(point))) = (asking, &reply) {
             self.guess(place, link, pake, point);
             return false;
         }
-        let (Some(initiator), Ok(KnockReply::Noise(noise))) = (initiator, reply) else {
+        let (Some(initiator), Ok(HandshakeReply::Noise(noise))) = (initiator, reply) else {
             return false;
         };
         let keys = initiator.finish(&noise);

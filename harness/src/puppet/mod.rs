@@ -15,7 +15,7 @@ use handover_core::engine::{LinkId, VERSION};
 use handover_core::frame::{Frame, plain};
 use handover_core::handshake::{self, Initiator};
 use handover_core::limits::MAX_SEALED_FRAME;
-use handover_core::message::{self, Knock, KnockReply, Message};
+use handover_core::message::{self, HandshakeReply, HandshakeRequest, Message};
 use handover_core::secret::ShareSecret;
 use handover_core::{Keypair, PeerId};
 use handover_transports::memory::HostId;
@@ -142,17 +142,17 @@ impl World {
         let state = &self.puppet(puppet).links[&link];
         let (psk, tag, local) = (secret.psk(), secret.tag(), self.peer(puppet));
         let (initiator, noise) = Initiator::new(&psk, &tag, &local, &state.peer, seed);
-        let knock = Knock {
+        let knock = HandshakeRequest {
             version: VERSION,
-            name: handshake::name_in_knock(&tag, &local, &state.peer, &noise),
+            name: handshake::name_in_request(&tag, &local, &state.peer, &noise),
             noise,
         };
         self.say_raw(link, plain(&message::encode(&knock)));
         let answered = |world: &Self| !world.puppet_link(link).plain.is_empty();
         assert!(self.run_until(answered, PATIENCE), "no reply to a knock");
-        let reply: KnockReply =
+        let reply: HandshakeReply =
             message::decode(&self.puppet_link(link).plain[0]).expect("a reply to a knock");
-        let KnockReply::Noise(noise) = reply else {
+        let HandshakeReply::Noise(noise) = reply else {
             panic!("a puppet with the secret is refused: {reply:?}");
         };
         let keys = initiator.finish(&noise).expect("the sharer has the secret");

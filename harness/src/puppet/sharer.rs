@@ -12,7 +12,7 @@ use handover_core::limits::{GROUP, Limits, MAX_PAYLOAD, MAX_SEALED_FRAME};
 use handover_core::manifest::{MAX_ROOTS, ManifestId, ManifestParts, SignedManifest, SignedRoots};
 use handover_core::merkle::{GroupTree, Hash, file_root, group_proof, hash_group};
 use handover_core::message::{
-    self, Announced, Failure, KnockReply, Message, Opening, Refusal, Served,
+    self, Announced, Failure, HandshakeReply, Message, Opening, Refusal, Served,
 };
 use handover_core::secret::{ShareCodeLabel, ShareSecret};
 use handover_core::{Keypair, Multiaddr};
@@ -274,10 +274,10 @@ impl World {
         let answered = handshake::respond(&psk, &secret.tag(), &local, &peer, &knock.noise, seed);
         // Seeders also contact neighbours that have other shares.
         let Ok((noise, keys)) = answered else {
-            let refused = KnockReply::Refused(Refusal::NoSuchShare);
+            let refused = HandshakeReply::Refused(Refusal::NoSuchShare);
             return self.say_raw(link, plain(&message::encode(&refused)));
         };
-        self.say_raw(link, plain(&message::encode(&KnockReply::Noise(noise))));
+        self.say_raw(link, plain(&message::encode(&HandshakeReply::Noise(noise))));
         let end = self.ends.get_mut(&link).expect("it stands");
         end.wire.key(keys, MAX_SEALED_FRAME, &mut self.nonces);
         let manifest = Some(Announced { len: total, id });

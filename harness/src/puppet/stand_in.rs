@@ -7,7 +7,7 @@ use bytes::Bytes;
 use handover_core::code::ShareCode;
 use handover_core::engine::LinkId;
 use handover_core::frame::plain;
-use handover_core::message::{self, KnockReply, Refusal, ShortKnock};
+use handover_core::message::{self, HandshakeReply, Refusal, ShortCodeRequest};
 use handover_core::pake::Pake;
 use handover_transports::memory::HostId;
 use serde::{Deserialize, Serialize};
@@ -85,7 +85,7 @@ impl World {
     }
 
     /// Answers a handshake request with a code's number, by guessing the words.
-    pub(super) fn guess_words(&mut self, place: HostId, link: LinkId, knock: &ShortKnock) {
+    pub(super) fn guess_words(&mut self, place: HostId, link: LinkId, knock: &ShortCodeRequest) {
         let how = self.puppet(place).stand_in;
         if how == StandIn::Mute {
             return happened(how.fault());
@@ -97,7 +97,7 @@ impl World {
         let (seed, local) = (self.draw(), self.peer(place));
         let peer = self.puppet(place).links[&link].peer;
         let (_, point) = Pake::sharer(&code, &peer, &local, seed);
-        self.reply(link, &KnockReply::Point(point));
+        self.reply(link, &HandshakeReply::Point(point));
     }
 
     /// Answers the password proof that follows.
@@ -105,10 +105,10 @@ impl World {
         let how = self.puppet(place).stand_in;
         happened(how.fault());
         match how {
-            StandIn::Refuses => self.reply(link, &KnockReply::Refused(Refusal::WrongWords)),
+            StandIn::Refuses => self.reply(link, &HandshakeReply::Refused(Refusal::WrongWords)),
             StandIn::Silent | StandIn::Mute => {}
-            StandIn::Busy => self.reply(link, &KnockReply::Refused(Refusal::Busy)),
-            StandIn::Forgets => self.reply(link, &KnockReply::Refused(Refusal::NoSuchShare)),
+            StandIn::Busy => self.reply(link, &HandshakeReply::Refused(Refusal::Busy)),
+            StandIn::Forgets => self.reply(link, &HandshakeReply::Refused(Refusal::NoSuchShare)),
             StandIn::HangsUp => self.give_up(link),
             StandIn::Drips => {
                 let whole = plain(&[0; DRIPS]);
@@ -117,7 +117,7 @@ impl World {
             StandIn::Rubbish => self.say_raw(link, plain(b"rubbish")),
             StandIn::Guesses => {
                 let noise = self.draw();
-                self.reply(link, &KnockReply::Noise(noise.to_vec()));
+                self.reply(link, &HandshakeReply::Noise(noise.to_vec()));
             }
         }
     }
@@ -131,7 +131,7 @@ impl World {
         self.after(DRIP_EVERY, move |world| world.drip(link, left));
     }
 
-    fn reply(&mut self, link: LinkId, reply: &KnockReply) {
+    fn reply(&mut self, link: LinkId, reply: &HandshakeReply) {
         self.say_raw(link, plain(&message::encode(reply)));
     }
 }

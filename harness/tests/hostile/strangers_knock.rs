@@ -3,8 +3,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use handover_core::engine::{DownloadError, DownloadOutcome, LinkId};
 use handover_core::frame::plain;
-use handover_core::handshake::{Initiator, name_in_knock};
-use handover_core::message::{self, Knock, KnockReply, Refusal};
+use handover_core::handshake::{Initiator, name_in_request};
+use handover_core::message::{self, HandshakeReply, HandshakeRequest, Refusal};
 use handover_core::secret::ShareSecret;
 use handover_harness::{HostId, Tree, World, content, small_limits};
 
@@ -34,18 +34,18 @@ fn scene() -> Scene {
 
 impl Scene {
     /// A well-formed handshake request with one secret's key under the other's tag.
-    fn knock(&self, link: LinkId, key: &ShareSecret, tag: [u8; 16]) -> Knock {
+    fn knock(&self, link: LinkId, key: &ShareSecret, tag: [u8; 16]) -> HandshakeRequest {
         let seed = [u8::try_from(link.0 % 256).unwrap(); 32];
         let (local, remote) = (self.world.peer(self.mallory), self.world.peer(self.alice));
         let (_, noise) = Initiator::new(&key.psk(), &tag, &local, &remote, seed);
-        Knock {
+        HandshakeRequest {
             version: 1,
-            name: name_in_knock(&tag, &local, &remote, &noise),
+            name: name_in_request(&tag, &local, &remote, &noise),
             noise,
         }
     }
 
-    fn replies(&mut self, link: LinkId, bytes: Bytes) -> Vec<KnockReply> {
+    fn replies(&mut self, link: LinkId, bytes: Bytes) -> Vec<HandshakeReply> {
         self.world.say_raw(link, bytes);
         self.world.run_for(SECOND);
         // A reply with keys is followed by frames that this scripted peer can't read.
@@ -56,7 +56,7 @@ impl Scene {
 
     fn assert_refused(&mut self, link: LinkId, knock: &[u8], refusal: Refusal) {
         let replies = self.replies(link, plain(knock));
-        assert_eq!(replies, [KnockReply::Refused(refusal)]);
+        assert_eq!(replies, [HandshakeReply::Refused(refusal)]);
         assert!(self.world.puppet_link(link).is_over);
     }
 
@@ -79,7 +79,7 @@ fn a_bad_knock_is_refused() {
     scene.assert_refused(link, b"garbage", none);
 
     let link = scene.world.puppet_dials(scene.mallory, scene.alice);
-    let knock = Knock {
+    let knock = HandshakeRequest {
         version: 2,
         ..scene.knock(link, &secret, secret.tag())
     };
@@ -107,7 +107,7 @@ fn a_bad_knock_is_refused() {
 fn a_knock_does_not_tell_what_it_is_for() {
     let mut scene = scene();
     let secret = scene.secret.clone();
-    let knocks: Vec<Knock> = (0..2)
+    let knocks: Vec<HandshakeRequest> = (0..2)
         .map(|_| {
             let link = scene.world.puppet_dials(scene.mallory, scene.alice);
             scene.knock(link, &secret, secret.tag())
@@ -118,7 +118,7 @@ fn a_knock_does_not_tell_what_it_is_for() {
     assert!(knocks.iter().all(|knock| knock.name != secret.tag()));
     // A name is valid only for its own handshake request.
     let link = scene.world.puppet_dials(scene.mallory, scene.alice);
-    let knock = Knock {
+    let knock = HandshakeRequest {
         name: knocks[0].name,
         ..scene.knock(link, &secret, secret.tag())
     };
@@ -134,7 +134,7 @@ fn a_knock_that_was_overheard_opens_nothing() {
     let link = scene.world.puppet_dials(scene.mallory, scene.alice);
     let knock = message::encode(&scene.knock(link, &secret, secret.tag()));
     let replies = scene.replies(link, plain(&knock));
-    assert!(matches!(replies[..], [KnockReply::Noise(_)]));
+    assert!(matches!(replies[..], [HandshakeReply::Noise(_)]));
     // Another peer sends the same.
     let eve = scene.world.add_puppet();
     let link = scene.world.puppet_dials(eve, scene.alice);

@@ -1,7 +1,7 @@
 use std::os::unix::fs::symlink;
 
 use handover_core::chunk::Chunk;
-use handover_core::engine::{Adopt, Adopted, Candidate, Sought, Twin};
+use handover_core::engine::{Adopt, Adopted, Candidate, Duplicate, Sought};
 use handover_core::limits::GROUP;
 use handover_core::merkle::{Hash, RangeHash, file_root};
 
@@ -16,12 +16,12 @@ fn sought(entry: u32, name: &str, size: usize) -> Sought {
     }
 }
 
-fn adopt(entry: u32, name: &str, bytes: &[u8], twin: Option<&str>) -> Adopt {
+fn adopt(entry: u32, name: &str, bytes: &[u8], duplicate: Option<&str>) -> Adopt {
     Adopt {
         file: sought(entry, name, bytes.len()),
         root: file_root(bytes),
-        twin: twin.map(|twin| Twin {
-            path: path(twin),
+        duplicate: duplicate.map(|duplicate| Duplicate {
+            path: path(duplicate),
             mode: 0o600,
         }),
     }
@@ -102,7 +102,7 @@ fn only_files_in_the_folder_are_looked_at() {
 }
 
 #[test]
-fn a_twin_is_copied_and_a_wrong_one_leaves_nothing() {
+fn a_duplicate_is_copied_and_a_wrong_one_leaves_nothing() {
     let receiver = Receiver::staged();
     let content = bytes(3 * GROUP as usize + 5);
     receiver.put("first", &content);
@@ -164,7 +164,7 @@ fn what_is_noted_is_found_in_another_folder_unless_it_has_changed() {
 
 /// Of two equal files of a share the second may be a program: it gets the mode that it was sent with.
 #[test]
-fn a_twin_has_the_mode_that_it_was_sent_with() {
+fn a_duplicate_has_the_mode_that_it_was_sent_with() {
     use std::os::unix::fs::PermissionsExt;
     let receiver = Receiver::staged();
     let content = bytes(5000);
@@ -184,7 +184,7 @@ fn a_twin_has_the_mode_that_it_was_sent_with() {
 
 /// If the first of two equal files is a copy of a private one elsewhere, the second must not be readable by everybody.
 #[test]
-fn a_twin_of_a_private_copy_is_private() {
+fn a_duplicate_of_a_private_copy_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let receiver = Receiver::staged();
     let content = bytes(5000);
@@ -192,7 +192,7 @@ fn a_twin_of_a_private_copy_is_private() {
     let first = receiver.root.join("first");
     fs::set_permissions(first, fs::Permissions::from_mode(0o600)).unwrap();
     let mut adopt = adopt(1, "second", &content, Some("first"));
-    adopt.twin = Some(Twin {
+    adopt.duplicate = Some(Duplicate {
         path: path("first"),
         mode: 0o644,
     });

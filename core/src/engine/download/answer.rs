@@ -29,7 +29,7 @@ pub(super) struct Sorted {
     pub(super) bad: u32,
     /// What was here already, and that a source has shown to have.
     pub(super) shown: Shown,
-    /// What a mate does not have.
+    /// What a seeder does not have.
     pub(super) missing: Vec<Segment>,
 }
 

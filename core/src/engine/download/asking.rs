@@ -3,7 +3,7 @@
 use super::super::TransferId;
 use super::super::context::Context;
 use super::super::{DownloadId, LinkId, Segment};
-use super::carries::Carries;
+use super::circuit_limit::CircuitLimit;
 use super::files::{self, Files, Size};
 use super::requests::Flow;
 use super::swarm::Swarm;
@@ -33,7 +33,7 @@ impl Asker {
         cx: &mut Context,
         transfer: &Transfer,
         (link, flow): (LinkId, &Flow),
-        (carries, held): (Carries, u64),
+        (carries, held): (CircuitLimit, u64),
     ) -> Option<Size> {
         let window = flow.window.as_ref()?;
         // One is kept back for what all the others wait for.
@@ -48,7 +48,7 @@ impl Asker {
             batch: window.piece().min(self.piece),
             segments: cx.limits.segments.min(MAX_SEGMENTS),
         };
-        let size = Carries::size(cx, link, size);
+        let size = CircuitLimit::size(cx, link, size);
         let (fresh, awaited) = (flow.is_fresh(), flow.awaited());
         if !carries.may(cx, link, fresh, awaited, size) {
             return None;
@@ -60,14 +60,14 @@ impl Asker {
         if room < u64::from(size.range) && !is_stuck {
             return None;
         }
-        cx.room.holds(self.id, held, true);
+        cx.memory.holds(self.id, held, true);
         // Whole files may be more than a range, and a stream goes by whole groups.
         let at_most = if transfer.is_stream() {
             GROUP
         } else {
             size.range.max(size.batch)
         };
-        let fits = cx.room.may(self.id, at_most, cx.limits.window_total);
+        let fits = cx.memory.may(self.id, at_most, cx.limits.window_total);
         ((fits || is_stuck) && cx.down.may(self.of, cx.now)).then_some(size)
     }
 
@@ -86,14 +86,14 @@ impl Asker {
 pub(super) fn next(
     files: &mut Files,
     swarm: Option<&mut Box<Swarm>>,
-    mate: Option<PeerId>,
+    seeder: Option<PeerId>,
     size: Size,
     cx: &mut Context,
 ) -> Option<(Vec<Segment>, u64)> {
     let Some(swarm) = swarm else {
         return files.next(size);
     };
-    let segments = swarm.next(files, mate, size, cx.rng())?;
+    let segments = swarm.next(files, seeder, size, cx.rng())?;
     let cost = files::cost_of(&segments);
     Some((segments, cost))
 }

@@ -1,7 +1,7 @@
 //! A download whose sharer is only reached through relays that end each circuit after some bytes or some time: when the next
 //! circuit is opened, how many are in use at once, and through which relays.
 //!
-//! Nothing is asked for on a circuit that it can't [carry](super::carries), so nothing is sent twice; and the next one is
+//! Nothing is asked for on a circuit that it can't [carry](super::circuit_limit), so nothing is sent twice; and the next one is
 //! opened while the last answers are on their way. How much goes through one relay, over all downloads, is in
 //! [`relays`](super::super::relays).
 
@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::super::context::Context;
 use super::super::links::Link;
 use super::super::{DialId, DownloadId, FetchKey, FetchOptions, FetchSource, LinkId, PathKind};
-use super::carries::{Carries, is_limited};
+use super::circuit_limit::{CircuitLimit, is_limited};
 use super::links::{Circuit, FetchLinks, Fetching};
 use super::relay_choice::RelayChoice;
 use super::transfer::Transfer;
@@ -86,15 +86,15 @@ pub(super) struct Next {
 }
 
 impl View<'_> {
-    fn is_worn(&self, cx: &Context, link: LinkId) -> bool {
-        self.links.is_worn(cx, link, Some(self.transfer))
+    fn is_exhausted(&self, cx: &Context, link: LinkId) -> bool {
+        self.links.is_exhausted(cx, link, Some(self.transfer))
     }
 
     /// Circuits on which more can be asked for.
     fn fresh(&self, cx: &Context) -> usize {
         let circuits = self.links.circuits();
         circuits
-            .filter(|(link, _)| !self.is_worn(cx, *link))
+            .filter(|(link, _)| !self.is_exhausted(cx, *link))
             .count()
     }
 
@@ -187,7 +187,7 @@ impl Circuits {
     pub(super) fn must_tell_spared(&self, cx: &Context, view: &View) -> bool {
         let idle = |(_, fetching): (LinkId, &Fetching)| fetching.flow.is_idle();
         let waits = view.links.circuits().all(idle) && view.transfer.is_waiting();
-        let closed = |(link, _)| Carries::of(cx, link, view.transfer).opens_at(cx) > cx.now;
+        let closed = |(link, _)| CircuitLimit::of(cx, link, view.transfer).opens_at(cx) > cx.now;
         let spared = view.links.circuits().all(closed);
         !self.told_spared && waits && spared && !view.transfer.files.is_complete()
     }
@@ -239,7 +239,7 @@ impl Circuits {
     /// `alone`: it has none that is of use.
     fn next_relay(&self, cx: &Context, view: &View, alone: bool) -> Option<(PeerId, Multiaddr)> {
         let mut relays = view.relays(cx);
-        cx.standings.sort(&mut relays, |(relay, _)| *relay);
+        cx.reputations.sort(&mut relays, |(relay, _)| *relay);
         let takes = |relay: PeerId| {
             let through = cx.circuits_through(relay);
             let most = cx
@@ -272,7 +272,7 @@ impl Circuits {
     fn next_wake(&self, cx: &Context, view: &View) -> Time {
         let links = view.links.iter().map(|(link, _)| link);
         let limited = links.filter(|link| is_limited(cx, *link));
-        let open = limited.map(|link| Carries::of(cx, link, view.transfer).opens_at(cx));
+        let open = limited.map(|link| CircuitLimit::of(cx, link, view.transfer).opens_at(cx));
         let open = open.filter(|at| *at > cx.now).min();
         let next = open.unwrap_or(Time::NEVER);
         if !view.links.uses_circuits(cx) {
@@ -280,11 +280,11 @@ impl Circuits {
         }
         let standing = view.links.circuits();
         let standing = standing.filter_map(|(link, _)| cx.links.get(link));
-        let worn = standing
-            .map(Link::wears_out)
+        let exhausted = standing
+            .map(Link::usable_until)
             .filter(|at| *at > cx.now)
             .min();
-        next.min(worn.unwrap_or(Time::NEVER))
+        next.min(exhausted.unwrap_or(Time::NEVER))
             .min(self.next_relay_at(cx, view))
     }
 

@@ -1,6 +1,6 @@
 //! The files of one download: what is wanted, asked for, here, checked and published.
 
-mod apart;
+mod deferred;
 mod pick;
 mod shown;
 
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use super::super::{AcceptTerms, Kept, KeptSummary, OnConflict};
 use super::super::{PublishFile, Segment, Violation};
 use super::arrival::Arrival;
-use super::earlier::Earlier;
-use super::holdings::Holdings;
+use super::inventory::Inventory;
+use super::recheck::Recheck;
 use crate::limits::{GROUP, LEAF};
 use crate::manifest::{Entry, EntryKind, Manifest, SignedRoots};
 use crate::merkle::{Hash, RangeHash, file_root, group_count, group_len, verify_range};
@@ -32,7 +32,7 @@ enum State {
     /// Nothing was asked for yet.
     Waiting,
     /// Not asked for either: it may be here already, and that is being seen to.
-    Apart,
+    Deferred,
     /// Some of it was asked for.
     Arriving,
     /// Whole and checked; on its way to its final name.
@@ -91,7 +91,7 @@ pub(super) struct Files {
     /// Whole, but their root is not known.
     rootless: BTreeSet<u32>,
     /// What may be served of it, where it is.
-    pub(super) held: Option<Holdings>,
+    pub(super) held: Option<Inventory>,
     /// What files hash to that are about to get their names.
     checked: BTreeMap<u32, Hash>,
     pub(super) count: Count,
@@ -203,8 +203,8 @@ impl Files {
 
     /// Takes in what an earlier run has left, as far as it is wanted.
     /// What is staged counts when it was read.
-    pub(super) fn keep(&mut self, kept: Kept) -> Earlier {
-        let mut earlier = Earlier::default();
+    pub(super) fn keep(&mut self, kept: Kept) -> Recheck {
+        let mut earlier = Recheck::default();
         for entry in &kept.published {
             if let Some(size) = self.keep_file(*entry, State::Done) {
                 self.count.here += size;
@@ -732,7 +732,7 @@ impl Files {
     pub(super) fn fail(&mut self, index: u32) -> bool {
         let open = [
             State::Waiting,
-            State::Apart,
+            State::Deferred,
             State::Arriving,
             State::Publishing,
         ];

@@ -23,7 +23,7 @@ pub(in super::super) struct Finding {
     /// Through which relays it may go.
     pub(super) relays: RelayChoice,
     /// Where the sharer was found, beside what the code says.
-    pub(super) known: Vec<Multiaddr>,
+    pub(super) addresses: Vec<Multiaddr>,
     /// Which relay comes first next time.
     pub(super) turn: usize,
     /// Ways to a better path than the one in use.
@@ -43,7 +43,7 @@ impl Finding {
             search: None,
             proofs,
             relays: RelayChoice::new(options.only_relays.as_deref()),
-            known: Vec::new(),
+            addresses: Vec::new(),
             turn: 0,
             upgrade: Upgrade::default(),
             lost: None,
@@ -62,7 +62,7 @@ impl Finding {
             return Ok(false);
         }
         let options = &order.options;
-        let known = order.source.addresses.iter().chain(&self.known);
+        let known = order.source.addresses.iter().chain(&self.addresses);
         let known: Vec<_> = known.cloned().collect();
         let vetted = dial::vet(&known, options.loopback, &cx.limits);
         // Without any address there are other ways to find the peer; what the code has must not be all refused.
@@ -133,7 +133,7 @@ impl Finding {
             search.rest(cx, dial);
             let known = search.addresses_of(sharer);
             if !known.is_empty() {
-                self.known = known;
+                self.addresses = known;
             }
         }
     }

@@ -7,7 +7,7 @@ use super::super::TransferId;
 use super::super::context::Context;
 use super::super::remember::{Remembering, Said};
 use super::super::{LinkId, PathKind, Violation};
-use super::carries::{is_limited, is_worn};
+use super::circuit_limit::{is_exhausted, is_limited};
 use super::requests::Flow;
 use super::transfer::Transfer;
 use super::window::Window;
@@ -23,7 +23,7 @@ pub(super) struct Fetching {
     /// It is one of several circuits.
     pub(super) circuit: Option<Circuit>,
     /// To whom it leads, if that is not the sharer.
-    pub(super) mate: Option<PeerId>,
+    pub(super) seeder: Option<PeerId>,
     /// Bytes of the manifest that was announced on this link.
     pub(super) manifest: Option<u64>,
     /// Ranges asked for on this link.
@@ -42,7 +42,7 @@ impl Fetching {
             path,
             relay,
             circuit: None,
-            mate: None,
+            seeder: None,
             manifest: None,
             flow: Flow::default(),
             pace: SharerPace::default(),
@@ -137,19 +137,21 @@ impl FetchLinks {
 
     /// Links to the sharer.
     pub(super) fn to_sharer(&self) -> Vec<LinkId> {
-        let own = self.iter().filter(|(_, fetching)| fetching.mate.is_none());
+        let own = self
+            .iter()
+            .filter(|(_, fetching)| fetching.seeder.is_none());
         own.map(|(link, _)| link).collect()
     }
 
     /// Whether a link to the sharer stands.
     pub(super) fn has_sharer(&self) -> bool {
-        self.all.values().any(|fetching| fetching.mate.is_none())
+        self.all.values().any(|fetching| fetching.seeder.is_none())
     }
 
     /// Whether a link leads to somebody else than the sharer.
-    pub(super) fn is_to_mate(&self, link: LinkId) -> bool {
+    pub(super) fn is_to_seeder(&self, link: LinkId) -> bool {
         self.get(link)
-            .is_some_and(|fetching| fetching.mate.is_some())
+            .is_some_and(|fetching| fetching.seeder.is_some())
     }
 
     /// Picks the link to use: the best path, then one that can carry more, then the shortest round trip; the one in use
@@ -157,11 +159,11 @@ impl FetchLinks {
     pub(super) fn choose(&mut self, cx: &Context, transfer: Option<&Transfer>) -> Option<PathKind> {
         let welcomed = self
             .iter()
-            .filter(|(_, fetching)| fetching.manifest.is_some() && fetching.mate.is_none());
+            .filter(|(_, fetching)| fetching.manifest.is_some() && fetching.seeder.is_none());
         let best = welcomed
             .filter_map(|(id, _)| {
                 let link = cx.links.get(id)?;
-                let wear = (self.is_worn(cx, id, transfer), is_limited(cx, id));
+                let wear = (self.is_exhausted(cx, id, transfer), is_limited(cx, id));
                 let rank = (link.path, wear);
                 Some((rank, Some(id) != self.best, link.rtt, id))
             })
@@ -179,9 +181,14 @@ impl FetchLinks {
     }
 
     /// Whether nothing more can be asked for on a link, as the relay ends it.
-    pub(super) fn is_worn(&self, cx: &Context, link: LinkId, transfer: Option<&Transfer>) -> bool {
+    pub(super) fn is_exhausted(
+        &self,
+        cx: &Context,
+        link: LinkId,
+        transfer: Option<&Transfer>,
+    ) -> bool {
         let both = self.get(link).zip(transfer);
-        both.is_some_and(|(fetching, transfer)| is_worn(cx, link, &fetching.flow, transfer))
+        both.is_some_and(|(fetching, transfer)| is_exhausted(cx, link, &fetching.flow, transfer))
     }
 
     /// Whether the sharer is fetched from over circuits that its relays end.
@@ -193,7 +200,7 @@ impl FetchLinks {
     /// Links to the sharer through relays.
     pub(super) fn circuits(&self) -> impl Iterator<Item = (LinkId, &Fetching)> {
         let own =
-            |fetching: &Fetching| fetching.mate.is_none() && fetching.path == PathKind::Relayed;
+            |fetching: &Fetching| fetching.seeder.is_none() && fetching.path == PathKind::Relayed;
         self.iter().filter(move |(_, fetching)| own(fetching))
     }
 
@@ -212,8 +219,8 @@ impl FetchLinks {
     /// Whether a link that is not the best is kept, as more can be asked for on it.
     fn keeps(&self, cx: &Context, link: LinkId, transfer: Option<&Transfer>) -> bool {
         let relayed = self.get(link).map(|link| link.path) == Some(PathKind::Relayed);
-        let is_worn = || self.is_worn(cx, link, transfer);
-        relayed && self.uses_circuits(cx) && is_limited(cx, link) && !is_worn()
+        let is_exhausted = || self.is_exhausted(cx, link, transfer);
+        relayed && self.uses_circuits(cx) && is_limited(cx, link) && !is_exhausted()
     }
 
     /// Removes a link: what was asked for on it is to be asked for again.
@@ -224,14 +231,14 @@ impl FetchLinks {
     }
 
     /// To whom a link leads, if that is not the sharer.
-    pub(super) fn mate_of(&self, link: LinkId) -> Option<PeerId> {
-        self.get(link).and_then(|fetching| fetching.mate)
+    pub(super) fn seeder_of(&self, link: LinkId) -> Option<PeerId> {
+        self.get(link).and_then(|fetching| fetching.seeder)
     }
 
     /// Links to the sharer that another one is better than, and on which nothing is asked for any more.
     pub(super) fn superseded(&self, cx: &Context, transfer: Option<&Transfer>) -> Vec<LinkId> {
         let idle = |(id, fetching): (LinkId, &Fetching)| {
-            let own = Some(id) != self.best && fetching.mate.is_none();
+            let own = Some(id) != self.best && fetching.seeder.is_none();
             let over = fetching.manifest.is_some() && fetching.flow.is_idle();
             (own && over && !self.keeps(cx, id, transfer)).then_some(id)
         };
@@ -239,11 +246,15 @@ impl FetchLinks {
     }
 
     /// Links to other sources that can't carry more, and on which nothing is asked for any more.
-    pub(super) fn worn_mates(&self, cx: &Context, transfer: Option<&Transfer>) -> Vec<LinkId> {
+    pub(super) fn exhausted_seeders(
+        &self,
+        cx: &Context,
+        transfer: Option<&Transfer>,
+    ) -> Vec<LinkId> {
         let over = |(link, fetching): (LinkId, &Fetching)| {
-            let idle = fetching.mate.is_some() && fetching.flow.is_idle();
-            let is_worn = || self.is_worn(cx, link, transfer);
-            (idle && fetching.manifest.is_some() && is_worn()).then_some(link)
+            let idle = fetching.seeder.is_some() && fetching.flow.is_idle();
+            let is_exhausted = || self.is_exhausted(cx, link, transfer);
+            (idle && fetching.manifest.is_some() && is_exhausted()).then_some(link)
         };
         self.iter().filter_map(over).collect()
     }
@@ -279,7 +290,7 @@ impl FetchLinks {
     pub(super) fn piece(&self, cx: &Context, of: TransferId, link: LinkId) -> u32 {
         let sharer = self.get(link).map_or(GROUP, |link| link.pace.piece);
         let limit = cx.down.piece(of);
-        let room = cx.room.piece(cx.limits.window_total);
+        let room = cx.memory.piece(cx.limits.window_total);
         sharer.min(limit).min(room)
     }
 

@@ -6,29 +6,29 @@
 mod answer;
 mod arrival;
 mod asking;
-mod carries;
+mod circuit_limit;
 mod circuits;
 mod delivered;
-mod deputy;
-mod earlier;
 mod files;
 mod finding;
-mod holdings;
+mod inventory;
 mod journal;
-mod known;
 mod links;
+mod local;
 mod lookups;
-mod mates;
+mod manifest_source;
 mod offer;
 mod order;
 mod parts;
 mod proofs;
 mod publishing;
+mod recheck;
 mod relay_choice;
 mod requests;
 mod reuse;
 mod search;
 mod seed;
+mod seeder_links;
 mod sharer;
 mod sources;
 mod storing;
@@ -43,8 +43,8 @@ use std::time::Duration;
 
 use circuits::Circuits;
 use delivered::Delivered;
-use deputy::Deputy;
 use links::{FetchLinks, Fetching};
+use manifest_source::ManifestSource;
 use offer::Offer;
 use order::Order;
 use publishing::Connected;
@@ -81,7 +81,7 @@ pub(super) struct Download {
     /// Sources beside the sharer, and serving them; once it is accepted.
     swarm: Option<Box<Swarm>>,
     seed: Option<Box<Seed>>,
-    deputy: Deputy,
+    manifest_source: ManifestSource,
     /// All is here, and others are served up to this moment.
     seeding: Option<(DownloadSummary, Time)>,
     /// Why nothing more is to be had of the sharer, while others may have it.
@@ -170,7 +170,7 @@ impl Download {
             stage: Stage::Offer(Box::default()),
             swarm: None,
             seed: None,
-            deputy: Deputy::default(),
+            manifest_source: ManifestSource::default(),
             seeding: None,
             gone: None,
             seek_due: None,
@@ -206,14 +206,14 @@ impl Download {
             return;
         };
         let (path, better, relay) = (state.path, state.better, state.relay);
-        if self.is_mate(peer) || self.deputy.is(peer) {
+        if self.is_seeder(peer) || self.manifest_source.is(peer) {
             if let Some(search) = &mut self.finding.search {
                 search.over(dial, cx.now);
             }
-            if !self.is_mate(peer) {
-                self.deputy.up(link);
+            if !self.is_seeder(peer) {
+                self.manifest_source.up(link);
             }
-            return self.mate_up(cx, link, peer, Fetching::new(path, relay));
+            return self.seeder_up(cx, link, peer, Fetching::new(path, relay));
         }
         self.finding.reached(cx, dial, peer, path);
         self.order.source.peer = Some(peer);
@@ -262,9 +262,9 @@ impl Download {
         if let Stage::Offer(offer) = &mut self.stage {
             offer.lost(link);
         }
-        if let Some(peer) = fetching.mate {
-            self.deputy_down(cx, link, false);
-            return self.mate_down(cx, peer, link);
+        if let Some(peer) = fetching.seeder {
+            self.manifest_source_down(cx, link, false);
+            return self.seeder_down(cx, peer, link);
         }
         if self.is_ending() {
             return;
@@ -274,7 +274,7 @@ impl Download {
             return self.pump(cx);
         }
         // While others serve, that is no news to anybody.
-        if !self.has_mates() {
+        if !self.has_seeders() {
             cx.event(Event::ConnectionLost {
                 download: self.order.id,
                 path,
@@ -319,10 +319,10 @@ impl Download {
             message,
             Message::Data { .. } | Message::Manifest { .. } | Message::Pace { .. }
         );
-        let is_mate = self.links.is_to_mate(link);
+        let is_seeder = self.links.is_to_seeder(link);
         match message {
             // It shares something under the same secret, and is not the sharer of this.
-            Message::Welcome { .. } if is_mate => self.not_it(cx, link),
+            Message::Welcome { .. } if is_seeder => self.not_it(cx, link),
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
                 self.manifest_part(cx, link, (offset, total), &payload)?;
@@ -341,12 +341,12 @@ impl Download {
                 };
                 self.data(cx, link, data)?;
             }
-            Message::Roots(roots) => self.roots(cx, link, is_mate, &roots)?,
+            Message::Roots(roots) => self.roots(cx, link, is_seeder, &roots)?,
             Message::Chunks {
                 entry,
                 first,
                 total,
-            } if !is_mate => {
+            } if !is_seeder => {
                 let Some(transfer) = self.stage.under_way_mut() else {
                     return Err(Violation::new("chunks that were not asked for"));
                 };
@@ -356,25 +356,25 @@ impl Download {
                 self.links.told_pace(link, piece, paused);
                 self.tell_sharer_paused(cx);
             }
-            Message::Failed { entry, reason } if !is_mate => {
+            Message::Failed { entry, reason } if !is_seeder => {
                 if let Stage::Transfer(transfer) = &mut self.stage {
                     transfer.entry_failed(cx, entry, reason);
                 }
             }
-            Message::Withdrawn if is_mate => {
+            Message::Withdrawn if is_seeder => {
                 cx.close(link);
                 self.link_down(cx, link, "it has stopped to serve".to_string());
             }
             Message::Withdrawn => self.sharer_gone(cx, DownloadError::Withdrawn),
             Message::Seeder { manifest } => self.seeder(cx, link, manifest)?,
-            Message::Parts { ranges } if is_mate => {
-                if let (Some(peer), Some(swarm)) = (self.links.mate_of(link), &mut self.swarm) {
+            Message::Parts { ranges } if is_seeder => {
+                if let (Some(peer), Some(swarm)) = (self.links.seeder_of(link), &mut self.swarm) {
                     swarm.told_parts(peer, &ranges)?;
                 }
             }
             Message::Peers { peers } => self.told_peers(cx, &peers),
             Message::Addresses { addresses } => self.told_addresses(cx, link, &addresses),
-            Message::Remember { half } if !is_mate => {
+            Message::Remember { half } if !is_seeder => {
                 let sharer = self.links.remembered(cx, link)?;
                 if let (Some(ours), Some(sharer)) = (&mut self.remembering, sharer) {
                     ours.told(&cx.peer, &sharer, &half);
@@ -467,7 +467,7 @@ impl Download {
         let sharer = self.order.source.peer;
         let swarm = self.swarm_deadline(limits).min(self.seed_deadline());
         let swarm = swarm
-            .min(self.deputy.deadline(sharer, self.sought()))
+            .min(self.manifest_source.deadline(sharer, self.sought()))
             .min(circuits);
         search.min(report).min(stalled).min(swarm)
     }
@@ -488,7 +488,7 @@ impl Download {
             self.search_on(cx);
         }
         let goes_on = match &mut self.stage {
-            Stage::Transfer(transfer) => transfer.known.tick(&mut transfer.files, cx.now),
+            Stage::Transfer(transfer) => transfer.local.tick(&mut transfer.files, cx.now),
             _ => false,
         };
         if goes_on || self.circuits.wake() <= cx.now {
@@ -508,7 +508,7 @@ impl Download {
             self.have(cx);
         }
         let (id, sharer, sought) = (self.order.id, self.order.source.peer, self.sought());
-        self.deputy.tick(cx, id, sharer, sought);
+        self.manifest_source.tick(cx, id, sharer, sought);
         self.swarm_tick(cx);
         self.seed_tick(cx);
     }
@@ -525,13 +525,13 @@ impl Download {
 
     fn go_as_far(&mut self, cx: &mut Context) {
         let transfer = self.stage.under_way();
-        let is_worn = |best| self.links.is_worn(cx, best, transfer);
-        if self.links.best.is_some_and(is_worn) {
+        let is_exhausted = |best| self.links.is_exhausted(cx, best, transfer);
+        if self.links.best.is_some_and(is_exhausted) {
             self.choose(cx);
         }
-        self.ask_mates(cx);
+        self.ask_seeders(cx);
         let Some(best) = self.links.best else {
-            self.ask_deputy(cx);
+            self.ask_manifest_source(cx);
             self.wait(cx.now, None);
             self.pump_disk(cx);
             return self.look_at_supply(cx.now);
@@ -579,16 +579,16 @@ impl Download {
 
     /// Takes note of what it holds, for the sake of the others.
     pub(super) fn note_room(&self, cx: &mut Context) {
-        let has_source = self.links.best.is_some() || self.has_mates();
+        let has_source = self.links.best.is_some() || self.has_seeders();
         let asks = match &self.stage {
             Stage::Transfer(transfer) => transfer.staged && !self.paused && has_source,
             _ => false,
         };
         if self.is_ending() {
-            cx.room.leave(self.order.id);
+            cx.memory.leave(self.order.id);
         } else {
             let held = self.links.held(self.stage.under_way());
-            cx.room.holds(self.order.id, held, asks);
+            cx.memory.holds(self.order.id, held, asks);
         }
     }
 
@@ -740,11 +740,11 @@ impl Download {
             Some(link) => (link.path, link.rtt),
             None => (self.links.last_path, None),
         };
-        let mates = self.swarm.as_ref().map_or(0, |swarm| swarm.sources());
+        let seeders = self.swarm.as_ref().map_or(0, |swarm| swarm.sources());
         let over = Connected {
             path,
             rtt,
-            sources: mates + usize::from(self.links.best.is_some()),
+            sources: seeders + usize::from(self.links.best.is_some()),
         };
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;

@@ -8,9 +8,9 @@ use super::super::{
     Adopted, DiskDone, DiskError, DiskWork, DownloadError, DownloadSummary, Event, PathKind,
     Progress, PublishFolder, PublishSymlink, Published, Segment, SinkKind, Violation,
 };
-use super::earlier::Found;
 use super::files::Files;
 use super::journal::FILES;
+use super::recheck::Found;
 use super::transfer::{Stop, Transfer};
 use crate::limits::Limits;
 use crate::manifest::EntryKind;
@@ -41,10 +41,10 @@ impl Transfer {
             DownloadJob::HashStaged { entry, first } => {
                 self.on_read_again(&cx.limits, (entry, first), done, may_blame)?;
             }
-            DownloadJob::Look => self.known.looked(&mut self.files, done, cx.now),
+            DownloadJob::Look => self.local.looked(&mut self.files, done, cx.now),
             DownloadJob::Adopt { entries } => self.on_adopted(cx, &entries, done),
             DownloadJob::Reuse { entry } => {
-                let groups = self.known.reusing.matched(&mut self.files, entry, done);
+                let groups = self.local.reusing.matched(&mut self.files, entry, done);
                 for (group, node) in groups {
                     self.journal.wrote(&self.files, entry, group, node);
                 }
@@ -84,7 +84,7 @@ impl Transfer {
         let begun = self.files.begun();
         self.settle(&cx.limits, &begun, may_blame)?;
         if self.sink == SinkKind::Folder {
-            self.known.look(cx, self.id, &self.files);
+            self.local.look(cx, self.id, &self.files);
         }
         Ok(())
     }
@@ -102,7 +102,7 @@ impl Transfer {
             _ => Vec::new(),
         };
         let (entry, files) = (place.0, &mut self.files);
-        match self.earlier.came(place, &hashes) {
+        match self.recheck.came(place, &hashes) {
             None => {}
             Some(Found::Groups { read, right }) => {
                 files.kept(entry, read, &right);
@@ -119,17 +119,17 @@ impl Transfer {
 
     /// Files were copied, if they were here.
     fn on_adopted(&mut self, cx: &mut Context, entries: &[u32], done: DiskDone) {
-        for (entry, outcome) in self.known.adoption_done(entries, done) {
-            self.known.adopted(entry);
+        for (entry, outcome) in self.local.adoption_done(entries, done) {
+            self.local.adopted(entry);
             match outcome {
                 Adopted::Stands => self.on_found_in_place(cx, entry),
-                Adopted::Staged => self.known.staged_whole(&mut self.files, entry),
+                Adopted::Staged => self.local.staged_whole(&mut self.files, entry),
                 Adopted::StagedFromElsewhere => {
                     let draw = cx.draw_number();
                     let files = &mut self.files;
-                    self.known.staged_from_elsewhere(files, entry, draw);
+                    self.local.staged_from_elsewhere(files, entry, draw);
                 }
-                Adopted::No => self.known.not_here(&mut self.files, entry),
+                Adopted::No => self.local.not_here(&mut self.files, entry),
             }
         }
     }
@@ -140,9 +140,9 @@ impl Transfer {
         let (Some(size), Some(path)) = (self.files.stands(entry), path) else {
             return;
         };
-        self.known.stands(entry, size);
+        self.local.stands(entry, size);
         self.journal.published(&self.files, entry, &path);
-        self.known.in_place(&self.files, entry, &path);
+        self.local.in_place(&self.files, entry, &path);
         cx.event(Event::FileDone {
             download: self.id,
             path,
@@ -194,7 +194,7 @@ impl Transfer {
                     let size = self.files.published(*entry);
                     self.journal.published(&self.files, *entry, &path);
                     self.files.stands_at(*entry, &path);
-                    self.known.in_place(&self.files, *entry, &path);
+                    self.local.in_place(&self.files, *entry, &path);
                     cx.event(Event::FileDone {
                         download: self.id,
                         path,
@@ -203,7 +203,7 @@ impl Transfer {
                 }
                 Ok(Published::Skipped) => {
                     self.files.skip(*entry);
-                    self.known.out_of_place(&mut self.files, *entry);
+                    self.local.out_of_place(&mut self.files, *entry);
                     if let Some(path) = self.files.place(*entry) {
                         cx.event(Event::FileSkipped {
                             download: self.id,
@@ -226,11 +226,11 @@ impl Transfer {
             self.writes.start(cx, self.id);
         }
         if self.staged {
-            self.earlier.start(cx, self.id);
+            self.recheck.start(cx, self.id);
         }
-        self.known.reusing.match_chunks(cx, self.id, &self.files);
+        self.local.reusing.match_chunks(cx, self.id, &self.files);
         if !begins_anew {
-            self.known.adopt(cx, self.id);
+            self.local.adopt(cx, self.id);
         }
         self.keep(cx);
         self.publish(cx);
@@ -293,8 +293,8 @@ impl Transfer {
     fn finish_if_complete(&mut self, cx: &mut Context, stays: bool) {
         let busy =
             self.finishing.is_some() || self.publishing || !self.staged || !self.writes.is_idle();
-        let busy = busy || self.journal.is_busy() || self.known.is_busy();
-        if busy || self.earlier.is_busy() || !self.files.is_complete() {
+        let busy = busy || self.journal.is_busy() || self.local.is_busy();
+        if busy || self.recheck.is_busy() || !self.files.is_complete() {
             return;
         }
         let (folders, symlinks) = rest_of(&self.files);
@@ -327,8 +327,8 @@ impl Transfer {
             skipped: count.skipped,
             failed: count.failed + failed.len() as u64,
             executables_stripped: count.stripped,
-            spared: self.known.spared,
-            untouched: self.known.untouched,
+            spared: self.local.spared,
+            untouched: self.local.untouched,
             took: now.since(self.started),
             path,
         }
@@ -344,7 +344,7 @@ impl Transfer {
     /// How far it is, for people.
     pub(super) fn progress(&mut self, over: Connected, paused: bool, now: Time) -> Progress {
         let count = self.files.count;
-        let local = self.known.local() + self.earlier.right();
+        let local = self.local.local() + self.recheck.right();
         let fetched = count.here.saturating_sub(local);
         self.rate.sample(now, fetched);
         Progress {
@@ -356,7 +356,7 @@ impl Transfer {
             rtt: over.rtt,
             path: over.path,
             sources: over.sources,
-            checking: self.earlier.progress(),
+            checking: self.recheck.progress(),
             paused,
         }
     }

@@ -14,7 +14,7 @@ pub(super) struct Flow {
     /// Requests that are not answered, by number.
     pub(super) outstanding: BTreeMap<u64, Asked>,
     next_id: u64,
-    /// Roots that a mate was asked for.
+    /// Roots that a seeder was asked for.
     pub(super) asked_roots: BTreeSet<u32>,
 }
 

@@ -161,7 +161,7 @@ impl Reusing {
         while self.list.is_none()
             && let Some(entry) = self.queue.pop_first()
         {
-            if !files.is_apart(entry) {
+            if !files.is_deferred(entry) {
                 continue;
             }
             let reading = files.size(entry).unwrap_or_default() / LIST_RATE;
@@ -199,7 +199,7 @@ impl Reusing {
         };
         let entry = list.entry;
         let file = files.seek(entry);
-        let Some(file) = file.filter(|_| files.is_apart(entry)) else {
+        let Some(file) = file.filter(|_| files.is_deferred(entry)) else {
             self.list = None;
             return;
         };

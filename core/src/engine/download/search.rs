@@ -260,7 +260,7 @@ impl Search {
         self.near_left = NEARBY;
         self.try_target(cx, download, (self.peer, self.known.clone()), Way::Code);
         let mut found: Vec<_> = self.found.keys().copied().collect();
-        cx.standings.sort(&mut found, |peer| *peer);
+        cx.reputations.sort(&mut found, |peer| *peer);
         for peer in found {
             if !proofs.is_answered(peer) {
                 self.try_found(cx, download, peer);
@@ -283,7 +283,7 @@ impl Search {
     /// Everybody on the local network, in the order in which they have their turns.
     fn neighbours(&mut self, cx: &Context) -> Vec<PeerId> {
         let mut near: Vec<_> = cx.nearby.keys().copied().collect();
-        cx.standings.sort(&mut near, |peer| *peer);
+        cx.reputations.sort(&mut near, |peer| *peer);
         self.near_dialled
             .retain(|peer| cx.nearby.contains_key(peer));
         if near.iter().all(|peer| self.near_dialled.contains(peer)) {
@@ -297,7 +297,7 @@ impl Search {
     fn try_target(&mut self, cx: &mut Context, download: DownloadId, (peer, at): Target, way: Way) {
         let ways = ways(&at);
         let mut relays = by_relay(ways.relayed);
-        cx.standings.sort(&mut relays, |(relay, _)| *relay);
+        cx.reputations.sort(&mut relays, |(relay, _)| *relay);
         let turn = self.turn.checked_rem(relays.len()).unwrap_or_default();
         relays.rotate_left(turn);
         let straight = [(ways.tcp, QUIC_AFTER), (ways.quic, RELAYED_AFTER_QUIC)];
@@ -472,10 +472,10 @@ mod tests {
             let address = format!("/ip4/192.0.2.{number}/tcp/1").parse().unwrap();
             search.found(&mut cx, ID, peer(number), &[address]);
             if standing != 0 {
-                cx.standings.set(peer(number), standing);
+                cx.reputations.set(peer(number), standing);
             }
         }
-        cx.standings.blamed(peer(3));
+        cx.reputations.blamed(peer(3));
         let order: Vec<_> = dials(&mut cx, &mut search)
             .into_iter()
             .filter_map(|(peer, _)| peer)
@@ -514,8 +514,8 @@ mod tests {
             address.parse().unwrap()
         };
         let mut cx = context();
-        cx.standings.set(peer(3), 5);
-        cx.standings.set(peer(1), -5);
+        cx.reputations.set(peer(3), 5);
+        cx.reputations.set(peer(1), -5);
         let mut search = search([1, 2, 3].map(at).to_vec());
         let order: Vec<_> = dials(&mut cx, &mut search)
             .into_iter()

@@ -1,6 +1,6 @@
 //! Serving what a download has to others who fetch the same share, while it goes on and, if that is wanted, after.
 //!
-//! What may be served is in [`holdings`](super::holdings). Nothing is read back that is not hashed again: a file that was
+//! What may be served is in [`inventory`](super::inventory). Nothing is read back that is not hashed again: a file that was
 //! changed here is not served, and nobody is to blame for it.
 
 use std::collections::BTreeMap;
@@ -11,15 +11,15 @@ use bytes::Bytes;
 use super::super::TransferId;
 use super::super::bits::Bits;
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::gate::cost;
+use super::super::rate_limiter::cost;
+use super::super::round_robin::RoundRobin;
 use super::super::seeders::Seeders;
-use super::super::serving::{Carries, Reading, Serving, answer, check};
-use super::super::turns::Turns;
+use super::super::serving::{FrameKind, Reading, Serving, answer, check};
 use super::super::{
     AnnounceReport, DiskDone, DiskWork, DownloadId, Findable, LinkId, Located, Output, Place,
     Segment, Violation,
 };
-use super::holdings::Holdings;
+use super::inventory::Inventory;
 use super::transfer::Transfer;
 use crate::frame::Frame;
 use crate::manifest::Entry;
@@ -44,7 +44,7 @@ pub(in super::super) struct Seed {
     reach: Reach,
     links: BTreeMap<LinkId, Seeded>,
     seeders: Seeders,
-    turns: Turns,
+    round_robin: RoundRobin,
     /// Reads under way.
     jobs: usize,
     /// When what came may be told again.
@@ -87,7 +87,7 @@ impl Seed {
             reach,
             links: BTreeMap::new(),
             seeders: Seeders::default(),
-            turns: Turns::default(),
+            round_robin: RoundRobin::default(),
             jobs: 0,
             tell_due: now,
             place: None,
@@ -104,12 +104,12 @@ impl Seed {
     }
 
     /// A peer has lied: it is not served either.
-    pub(super) fn shun(&mut self, cx: &mut Context, peer: PeerId) {
+    pub(super) fn ban(&mut self, cx: &mut Context, peer: PeerId) {
         let own = |(link, seeded): (&LinkId, &Seeded)| (seeded.peer == peer).then_some(*link);
         let links: Vec<_> = self.links.iter().filter_map(own).collect();
         for link in links {
             self.links.remove(&link);
-            self.turns.leave(link);
+            self.round_robin.leave(link);
             cx.close(link);
         }
         self.seeders.forget(peer);
@@ -163,7 +163,7 @@ impl Seed {
     /// A link that was served is gone, or its peer broke the protocol.
     pub(in super::super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
         self.links.remove(&link);
-        self.turns.leave(link);
+        self.round_robin.leave(link);
         self.note_buffered(cx);
     }
 
@@ -271,7 +271,10 @@ impl Seed {
         }
         self.note_buffered(cx);
         loop {
-            let mut links = self.turns.order(self.links.keys().copied()).into_iter();
+            let mut links = self
+                .round_robin
+                .order(self.links.keys().copied())
+                .into_iter();
             if !links.any(|link| self.start_read(cx, link, transfer)) {
                 return;
             }
@@ -294,15 +297,15 @@ impl Seed {
             let forgotten = segments.iter().all(|segment| segment.len == 0);
             !forgotten && !cx.up.may(of, cx.now)
         };
-        let room = cx.outgoing.room(of, cx.limits.send_buffer_total);
+        let room = cx.send_budget.room(of, cx.limits.send_buffer_total);
         let Some((id, segments)) = seeded.serving.next(&cx.limits, room, may, held_back) else {
             return false;
         };
-        self.turns.took(link, cost(&segments));
+        self.round_robin.took(link, cost(&segments));
         if segments.iter().any(|segment| segment.len == 0) {
             let served = vec![Served::Forgotten; segments.len()];
             let seq = answer(cx, link, id, served, None, Bytes::new());
-            seeded.serving.sends(seq, 0, Carries::Content);
+            seeded.serving.sends(seq, 0, FrameKind::Content);
             return true;
         }
         let kept: Vec<_> = segments
@@ -314,7 +317,7 @@ impl Seed {
         if segments_back.is_empty() {
             let served = vec![Served::Missing; segments.len()];
             let seq = answer(cx, link, id, served, None, Bytes::new());
-            seeded.serving.sends(seq, 0, Carries::Content);
+            seeded.serving.sends(seq, 0, FrameKind::Content);
             return true;
         }
         cx.up.went(of, cost(&segments), cx.now);
@@ -335,7 +338,7 @@ impl Seed {
     fn note_buffered(&self, cx: &mut Context) {
         let buffered = self.links.values().map(|seeded| seeded.serving.buffered);
         let of = TransferId::Download(self.id);
-        cx.outgoing.holds(of, buffered.sum());
+        cx.send_budget.holds(of, buffered.sum());
     }
 
     /// Bytes were read back: what is as it came goes out, with its proof.
@@ -380,7 +383,7 @@ impl Seed {
         let payload = join(back.bytes);
         let len = payload.len() as u64;
         let seq = answer(cx, link, id, back.served, None, payload);
-        seeded.serving.sends(seq, len, Carries::Content);
+        seeded.serving.sends(seq, len, FrameKind::Content);
         self.pump(cx, transfer);
     }
 
@@ -409,7 +412,7 @@ impl Seed {
             }
             let (ranges, told) = held.news(seeded.told);
             seeded.told = told;
-            for ranges in Holdings::messages(&ranges) {
+            for ranges in Inventory::messages(&ranges) {
                 cx.send(*link, Message::Parts { ranges });
             }
         }
@@ -417,7 +420,7 @@ impl Seed {
 
     /// When something is due about serving. `announces`: it may be announced in the DHT.
     pub(super) fn deadline(&self, transfer: &Transfer, announces: bool) -> Time {
-        let came = held(transfer).map_or(0, Holdings::count);
+        let came = held(transfer).map_or(0, Inventory::count);
         let news = self.links.values().any(|seeded| seeded.told < came);
         let tell = if news { self.tell_due } else { Time::NEVER };
         let announce = if announces {
@@ -536,7 +539,7 @@ impl Back {
 }
 
 /// What a transfer may serve.
-fn held(transfer: &Transfer) -> Option<&Holdings> {
+fn held(transfer: &Transfer) -> Option<&Inventory> {
     transfer.files.held.as_ref()
 }
 

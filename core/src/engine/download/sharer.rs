@@ -10,7 +10,7 @@ use super::super::{
     AcceptTerms, DialId, DiskDone, DiskWork, DownloadError, Event, FetchKey, Kept, LinkId,
     LookUpId, Origin, PathKind, SinkKind, Violation,
 };
-use super::carries::is_limited;
+use super::circuit_limit::is_limited;
 use super::circuits::View;
 use super::files::Files;
 use super::journal::Journal;
@@ -45,7 +45,7 @@ impl Download {
         let Some((step, reason)) = self.finding.step(cx, download) else {
             return;
         };
-        if self.finding.asks_about_relays() && !self.has_mates() {
+        if self.finding.asks_about_relays() && !self.has_seeders() {
             // The search goes on when the user agrees to them.
             self.finding.end(cx);
             let relays = self.finding.relays.ask();
@@ -54,8 +54,8 @@ impl Download {
         match step {
             Step::Wait => {}
             // While others serve, the sharer is looked for quietly, and again after a while.
-            Step::Attempt(_) if self.has_mates() => {}
-            Step::GiveUp(_) if self.has_mates() => {
+            Step::Attempt(_) if self.has_seeders() => {}
+            Step::GiveUp(_) if self.has_seeders() => {
                 self.finding.end(cx);
                 self.seek_due = Some(cx.now + SEEK_AGAIN);
             }
@@ -85,7 +85,7 @@ impl Download {
         {
             return;
         }
-        if self.deputy.failed(dial, cx.now) {
+        if self.manifest_source.failed(dial, cx.now) {
             return;
         }
         if self.circuit_failed(cx, dial) {
@@ -123,10 +123,10 @@ impl Download {
             _ => {}
         }
         let swarm = self.swarm.as_ref();
-        let mate = swarm.is_some_and(|swarm| swarm.dialled(dial).is_some());
+        let seeder = swarm.is_some_and(|swarm| swarm.dialled(dial).is_some());
         // Who is near was asked before it was known who the sharer is, and answers after.
         let other = self.order.is_other(peer);
-        if mate || other || self.deputy.dialled(dial).is_some() {
+        if seeder || other || self.manifest_source.dialled(dial).is_some() {
             return self.dial_failed(cx, dial, "it does not serve this".into());
         }
         // Whoever is near is asked: most of them have something else, or nothing.
@@ -220,7 +220,7 @@ impl Download {
             return;
         };
         let told = cx.vet_told(told, self.order.options.loopback);
-        if self.links.is_to_mate(link) {
+        if self.links.is_to_seeder(link) {
             return self.better_way(cx, peer, PathKind::Direct, Some(told));
         }
         if self.wants_link(cx, PathKind::Direct) {
@@ -258,7 +258,7 @@ impl Download {
         };
         fetching.manifest = Some(announced.len);
         fetching.flow.start(&cx.limits, fetching.path, cx.now);
-        self.release_deputy(cx);
+        self.release_manifest_source(cx);
         if let Some(ours) = &self.remembering {
             self.links.offer_to_remember(cx, link, ours)?;
         }
@@ -291,7 +291,10 @@ impl Download {
             state.progressed(&cx.limits);
         }
         // As long as somebody else tells what the sharer shares, the sharer is looked for.
-        let by_sharer = self.links.get(link).is_none_or(|link| link.mate.is_none());
+        let by_sharer = self
+            .links
+            .get(link)
+            .is_none_or(|link| link.seeder.is_none());
         if by_sharer {
             self.finding.end(cx);
         }
@@ -306,7 +309,7 @@ impl Download {
         let origin = Origin::of(&signed);
         let own_folder = self.order.options.own_folder && self.order.sink == SinkKind::Folder;
         let paths = offer.decoded(signed, own_folder)?;
-        self.release_deputy(cx);
+        self.release_manifest_source(cx);
         if self.order.sink == SinkKind::Pipe {
             self.offered(
                 cx,
@@ -423,7 +426,7 @@ impl Download {
             .source
             .addresses
             .iter()
-            .chain(&self.finding.known);
+            .chain(&self.finding.addresses);
         let ticket = Ticket {
             peer,
             addresses: known.take(MAX_ADDRESSES).cloned().collect(),
@@ -438,7 +441,7 @@ impl Download {
     }
 
     /// Whether somebody else may be asked for the manifest.
-    pub(super) fn needs_deputy(&self) -> bool {
+    pub(super) fn needs_manifest_source(&self) -> bool {
         let missing = matches!(&self.stage, Stage::Offer(offer) if !offer.is_here());
         let knows_whose = self.order.source.peer.is_some();
         let may_ask = self.order.has_secret() && self.order.sink == SinkKind::Folder;
@@ -448,27 +451,29 @@ impl Download {
     /// Since when the sharer is looked for, if somebody else may be asked.
     pub(super) fn sought(&self) -> Option<Time> {
         let search = self.finding.search.as_ref();
-        search.filter(|_| self.needs_deputy()).map(Search::began)
+        search
+            .filter(|_| self.needs_manifest_source())
+            .map(Search::began)
     }
 
     /// A link is gone, and what it brought of the manifest with it.
-    pub(super) fn deputy_down(&mut self, cx: &Context, link: LinkId, lied: bool) {
-        if self.deputy.down(link, lied, cx.now)
+    pub(super) fn manifest_source_down(&mut self, cx: &Context, link: LinkId, lied: bool) {
+        if self.manifest_source.down(link, lied, cx.now)
             && let Stage::Offer(offer) = &mut self.stage
         {
             offer.begin_anew();
         }
     }
 
-    /// A deputy says which manifest it has. Whether it is of use.
-    pub(super) fn deputy_welcomes(
+    /// A manifest source says which manifest it has. Whether it is of use.
+    pub(super) fn manifest_source_welcomes(
         &mut self,
         limits: &Limits,
         link: LinkId,
         manifest: Announced,
     ) -> Result<bool, Violation> {
-        let needed = self.needs_deputy();
-        let own = self.deputy.has(link);
+        let needed = self.needs_manifest_source();
+        let own = self.manifest_source.has(link);
         let fetching = self.links.get_mut(link).filter(|_| own && needed);
         let (Stage::Offer(offer), Some(fetching)) = (&mut self.stage, fetching) else {
             return Ok(false);
@@ -479,9 +484,9 @@ impl Download {
         Ok(true)
     }
 
-    /// Asks a deputy for the next part of the manifest.
-    pub(super) fn ask_deputy(&mut self, cx: &mut Context) {
-        if let (Some(link), Stage::Offer(offer)) = (self.deputy.link(), &mut self.stage)
+    /// Asks a manifest source for the next part of the manifest.
+    pub(super) fn ask_manifest_source(&mut self, cx: &mut Context) {
+        if let (Some(link), Stage::Offer(offer)) = (self.manifest_source.link(), &mut self.stage)
             && let Some(offset) = offer.wants(link)
         {
             cx.send(link, Message::GetManifest { offset });
@@ -490,8 +495,8 @@ impl Download {
 
     /// The sharer is here, or what was asked for: nobody stands in any more. The sharer is looked for again once the offer
     /// is taken.
-    pub(super) fn release_deputy(&mut self, cx: &mut Context) {
-        let Some((peer, link)) = self.deputy.release() else {
+    pub(super) fn release_manifest_source(&mut self, cx: &mut Context) {
+        let Some((peer, link)) = self.manifest_source.release() else {
             return;
         };
         let fetching = link.and_then(|link| self.links.remove(link));
@@ -524,7 +529,7 @@ impl Download {
             links: &self.links,
             transfer,
             source: &self.order.source,
-            known: &self.finding.known,
+            known: &self.finding.addresses,
             options: &self.order.options,
             choice: &self.finding.relays,
             turn: self.finding.turn,
@@ -533,8 +538,8 @@ impl Download {
     }
 
     /// Closes links to other sources that can't carry more, once nothing is asked for on them: they are dialled again.
-    pub(super) fn release_worn_mates(&mut self, cx: &mut Context) {
-        for link in self.links.worn_mates(cx, self.stage.under_way()) {
+    pub(super) fn release_exhausted_seeders(&mut self, cx: &mut Context) {
+        for link in self.links.exhausted_seeders(cx, self.stage.under_way()) {
             cx.close(link);
             self.link_down(cx, link, "its relay would have ended it".to_string());
         }
@@ -603,8 +608,8 @@ impl Download {
 
     /// Bytes of an answer that is not whole yet came over a link.
     pub(in super::super) fn active(&mut self, link: LinkId, now: Time) {
-        // A deputy may say for ever that something comes, where others have it at once.
-        let answered = (!self.deputy.is_one_of_several(link)).then_some(link);
+        // A manifest source may say for ever that something comes, where others have it at once.
+        let answered = (!self.manifest_source.is_one_of_several(link)).then_some(link);
         self.wait(now, answered);
     }
 

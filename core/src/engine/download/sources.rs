@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use super::super::context::Context;
-use super::super::{DownloadError, Event, LinkId, PathKind, SinkKind, Violation, gate};
+use super::super::{DownloadError, Event, LinkId, PathKind, SinkKind, Violation, rate_limiter};
 use super::answer::{Data, Sorted, check, sort};
 use super::asking::{Asker, next};
-use super::carries::Carries;
-use super::holdings::Holdings;
+use super::circuit_limit::CircuitLimit;
+use super::inventory::Inventory;
 use super::links::Fetching;
 use super::parts::Parts;
 use super::seed::{AlsoServes, Reach, Seed};
@@ -35,7 +35,7 @@ impl Download {
         };
         if self.order.options.seed {
             let entries = manifest.entries().len();
-            transfer.files.held = Some(Holdings::new(Arc::clone(&parts), entries));
+            transfer.files.held = Some(Inventory::new(Arc::clone(&parts), entries));
             let reach = Reach {
                 loopback: self.order.options.loopback,
                 relayed_only: self.order.options.relayed_only,
@@ -43,24 +43,24 @@ impl Download {
             self.seed = Some(Box::new(Seed::new(self.order.id, reach, cx.now)));
         }
         let mut swarm = Swarm::new(parts, transfer.files.wanted(), cx.now);
-        for liar in self.deputy.liars() {
-            swarm.shun(liar);
+        for liar in self.manifest_source.liars() {
+            swarm.ban(liar);
         }
         self.swarm = Some(Box::new(swarm));
         for link in self.links.ids() {
             self.say_seeds(cx, link);
         }
-        for (peer, addresses) in self.deputy.take_met() {
+        for (peer, addresses) in self.manifest_source.take_met() {
             self.meet_at(cx, peer, addresses);
         }
         self.meet_neighbours(cx);
     }
 
     /// Asks the other sources. While there are any, the sharer too is asked for what is rare, and not for what comes next.
-    pub(super) fn ask_mates(&mut self, cx: &mut Context) {
-        let mates: Vec<_> = self.swarm.iter().flat_map(|swarm| swarm.bests()).collect();
+    pub(super) fn ask_seeders(&mut self, cx: &mut Context) {
+        let seeders: Vec<_> = self.swarm.iter().flat_map(|swarm| swarm.bests()).collect();
         if let Stage::Transfer(transfer) = &mut self.stage {
-            transfer.several = !mates.is_empty();
+            transfer.several = !seeders.is_empty();
             if transfer.several {
                 transfer.files.begin_empty();
             }
@@ -68,13 +68,13 @@ impl Download {
         if self.paused {
             return;
         }
-        for link in mates {
+        for link in seeders {
             self.ask(cx, link);
         }
         if let Some(swarm) = &mut self.swarm {
             swarm.release(cx, &mut self.links);
         }
-        self.release_worn_mates(cx);
+        self.release_exhausted_seeders(cx);
     }
 
     /// A source broke the protocol. If it was the sharer, others may still have all of it.
@@ -84,13 +84,13 @@ impl Download {
         link: LinkId,
         violation: &Violation,
     ) {
-        let Some(mate) = self.links.get(link).map(|fetching| fetching.mate) else {
+        let Some(seeder) = self.links.get(link).map(|fetching| fetching.seeder) else {
             return;
         };
-        self.deputy_down(cx, link, true);
+        self.manifest_source_down(cx, link, true);
         self.links.give_back(link, self.stage.under_way_mut());
-        match mate {
-            Some(peer) => self.shun(cx, peer),
+        match seeder {
+            Some(peer) => self.ban(cx, peer),
             None => self.sharer_lied(cx, violation),
         }
     }
@@ -113,7 +113,7 @@ impl Download {
         let Some(fetching) = self.links.get_mut(link) else {
             return Ok(());
         };
-        let (mate, flow) = (fetching.mate, &mut fetching.flow);
+        let (seeder, flow) = (fetching.seeder, &mut fetching.flow);
         let Some(asked) = flow.outstanding.remove(&data.id) else {
             return Err(Violation::new("bytes that were not asked for"));
         };
@@ -130,7 +130,7 @@ impl Download {
             state.progressed(&cx.limits);
         }
         // What can't be taken at all is asked for again, wherever it is to be had.
-        let checked = check(transfer, &asked.segments, &data, mate.is_some());
+        let checked = check(transfer, &asked.segments, &data, seeder.is_some());
         if let Err(violation) = checked {
             transfer.files.lost(asked.segments);
             return Err(violation);
@@ -152,21 +152,21 @@ impl Download {
                 self.delivered.carried(relay, bytes);
             }
         }
-        transfer.known.spared += shown.spared;
+        transfer.local.spared += shown.spared;
         let brings = !pieces.is_empty() || shown.bytes > 0;
         if !pieces.is_empty() {
             transfer.writes.queue(pieces);
         }
-        if brings && mate.is_none() {
+        if brings && seeder.is_none() {
             self.finding.end(cx);
         }
-        if let (Some(peer), Some(swarm)) = (mate, &mut self.swarm) {
+        if let (Some(peer), Some(swarm)) = (seeder, &mut self.swarm) {
             swarm.lacks(peer, &missing);
-            let bad = swarm.is_bad(peer, bad);
-            return judge_mate(bad, cx.limits.bad_leaves);
+            let bad = swarm.add_bad(peer, bad);
+            return judge_seeder(bad, cx.limits.bad_leaves);
         }
         let may_blame = self.gone.is_none();
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        let (known, files) = (&mut transfer.local, &mut transfer.files);
         known.learned(cx, link, files, &learned);
         transfer.mismatched(bad, &cx.limits)?;
         for (entry, reason) in failed {
@@ -175,12 +175,12 @@ impl Download {
         transfer.settle_stream(&cx.limits, may_blame)
     }
 
-    /// Signed roots came, from the sharer or passed on by a mate.
+    /// Signed roots came, from the sharer or passed on by a seeder.
     pub(super) fn roots(
         &mut self,
         cx: &mut Context,
         link: LinkId,
-        is_mate: bool,
+        is_seeder: bool,
         roots: &SignedRoots,
     ) -> Result<(), Violation> {
         let Stage::Transfer(transfer) = &mut self.stage else {
@@ -189,17 +189,17 @@ impl Download {
         let learnt = transfer.verified(roots)?;
         let entries: Vec<u32> = learnt.iter().map(|(entry, _)| *entry).collect();
         let two_faced = transfer.learn(roots, learnt);
-        if is_mate && two_faced.is_err() {
+        if is_seeder && two_faced.is_err() {
             // The sharer has signed one thing for us and another for others: what it shares is not to be had of anybody.
             self.hopeless = true;
             self.accused = two_faced.err();
             return Ok(());
         }
         two_faced?;
-        let (known, files) = (&mut transfer.known, &mut transfer.files);
+        let (known, files) = (&mut transfer.local, &mut transfer.files);
         known.learned(cx, link, files, &entries);
         let settled = transfer.settle(&cx.limits, &entries, self.gone.is_none());
-        if is_mate {
+        if is_seeder {
             // What does not match came from the sharer, without a proof.
             self.accused = settled.err();
             return Ok(());
@@ -215,15 +215,15 @@ impl Download {
         peer: PeerId,
         path: PathKind,
     ) -> bool {
-        if let Some(asked) = self.deputy.dialled(dial) {
-            return asked == peer && self.order.may_use(path) && self.needs_deputy();
+        if let Some(asked) = self.manifest_source.dialled(dial) {
+            return asked == peer && self.order.may_use(path) && self.needs_manifest_source();
         }
         if !self.is_ending() && self.circuits.wants(cx, dial, path, &self.links) {
             return self.order.source.peer == Some(peer);
         }
-        let mate = self.swarm.as_ref().and_then(|swarm| swarm.dialled(dial));
-        match mate {
-            Some(mate) => mate == peer && self.wants_mate(cx, peer, path),
+        let seeder = self.swarm.as_ref().and_then(|swarm| swarm.dialled(dial));
+        match seeder {
+            Some(seeder) => seeder == peer && self.wants_seeder(cx, peer, path),
             None => {
                 self.wants_link(cx, path) && self.order.source.peer.is_none_or(|own| own == peer)
             }
@@ -231,13 +231,13 @@ impl Download {
     }
 
     /// Whether anybody but the sharer serves now.
-    pub(super) fn has_mates(&self) -> bool {
+    pub(super) fn has_seeders(&self) -> bool {
         self.swarm.as_ref().is_some_and(|swarm| swarm.sources() > 0)
     }
 
-    pub(super) fn is_mate(&self, peer: PeerId) -> bool {
+    pub(super) fn is_seeder(&self, peer: PeerId) -> bool {
         let swarm = self.swarm.as_ref();
-        self.order.source.peer != Some(peer) && swarm.is_some_and(|swarm| swarm.is_mate(peer))
+        self.order.source.peer != Some(peer) && swarm.is_some_and(|swarm| swarm.is_seeder(peer))
     }
 
     /// Somebody may serve, at these addresses, as far as they may be dialled.
@@ -263,7 +263,7 @@ impl Download {
         }
         // The user still looks at the offer.
         if matches!(self.stage, Stage::Offer(_)) {
-            return self.deputy.meet(peer, addresses);
+            return self.manifest_source.meet(peer, addresses);
         }
         if let (Some(swarm), true) = (&mut self.swarm, fetches) {
             swarm.meet(peer, addresses, cx.now);
@@ -282,15 +282,15 @@ impl Download {
         }
     }
 
-    /// A link to a mate proved the key.
-    pub(super) fn mate_up(
+    /// A link to a seeder proved the key.
+    pub(super) fn seeder_up(
         &mut self,
         cx: &mut Context,
         link: LinkId,
         peer: PeerId,
         mut fetching: Fetching,
     ) {
-        fetching.mate = Some(peer);
+        fetching.seeder = Some(peer);
         self.links.insert(link, fetching);
         if let Some(swarm) = &mut self.swarm {
             swarm.link_up(peer, link);
@@ -307,17 +307,18 @@ impl Download {
         link: LinkId,
         manifest: Announced,
     ) -> Result<(), Violation> {
-        let welcomed = |fetching: &Fetching| fetching.mate.is_some() && fetching.manifest.is_some();
+        let welcomed =
+            |fetching: &Fetching| fetching.seeder.is_some() && fetching.manifest.is_some();
         if self.links.get(link).is_some_and(welcomed) {
             return Err(Violation::new("a second welcome on one link"));
         }
-        if self.deputy_welcomes(&cx.limits, link, manifest)? {
+        if self.manifest_source_welcomes(&cx.limits, link, manifest)? {
             return Ok(());
         }
         let Some(fetching) = self.links.get_mut(link) else {
             return Ok(());
         };
-        let (Some(peer), Stage::Transfer(transfer)) = (fetching.mate, &self.stage) else {
+        let (Some(peer), Stage::Transfer(transfer)) = (fetching.seeder, &self.stage) else {
             self.not_it(cx, link);
             return Ok(());
         };
@@ -336,10 +337,10 @@ impl Download {
 
     /// The other side of a link is not whom it was taken for: that is nobody's fault.
     pub(super) fn not_it(&mut self, cx: &mut Context, link: LinkId) {
-        let mate = self.links.mate_of(link);
+        let seeder = self.links.seeder_of(link);
         cx.close(link);
         self.link_down(cx, link, "it is not who has this".to_string());
-        match (mate, &mut self.swarm) {
+        match (seeder, &mut self.swarm) {
             (Some(peer), Some(swarm)) => {
                 swarm.pause(peer, cx.now);
             }
@@ -349,18 +350,18 @@ impl Download {
         }
     }
 
-    /// A mate broke the protocol: its links are closed, and it is not dealt with again. The others go on.
-    pub(super) fn shun(&mut self, cx: &mut Context, peer: PeerId) {
+    /// A seeder broke the protocol: its links are closed, and it is not dealt with again. The others go on.
+    pub(super) fn ban(&mut self, cx: &mut Context, peer: PeerId) {
         let Some(swarm) = &mut self.swarm else {
             return;
         };
         let served = swarm.links(peer).1.is_some();
-        for link in swarm.shun(peer) {
+        for link in swarm.ban(peer) {
             self.links.give_back(link, self.stage.under_way_mut());
             cx.close(link);
         }
         if let Some(seed) = &mut self.seed {
-            seed.shun(cx, peer);
+            seed.ban(cx, peer);
         }
         if served {
             self.source_left(cx, peer);
@@ -372,7 +373,7 @@ impl Download {
         let download = self.order.id;
         cx.event(Event::SourceLeft { download, peer });
         // Nobody serves any more: a sharer that was given up meanwhile is looked for at once.
-        if !self.has_mates() {
+        if !self.has_seeders() {
             self.seek_due = self.seek_due.map(|due| due.min(cx.now));
         }
     }
@@ -393,8 +394,8 @@ impl Download {
         self.pump(cx);
     }
 
-    /// A link to a mate is gone.
-    pub(super) fn mate_down(&mut self, cx: &mut Context, peer: PeerId, link: LinkId) {
+    /// A link to a seeder is gone.
+    pub(super) fn seeder_down(&mut self, cx: &mut Context, peer: PeerId, link: LinkId) {
         let is_ending = self.is_ending();
         let Some(swarm) = &mut self.swarm else {
             return;
@@ -412,8 +413,8 @@ impl Download {
         self.pump(cx);
     }
 
-    /// Whether a link to a mate over this path is better than what there is.
-    fn wants_mate(&self, cx: &Context, peer: PeerId, path: PathKind) -> bool {
+    /// Whether a link to a seeder over this path is better than what there is.
+    fn wants_seeder(&self, cx: &Context, peer: PeerId, path: PathKind) -> bool {
         let fetches = matches!(self.stage, Stage::Transfer(_)) && !self.is_ending();
         let swarm = self.swarm.as_ref();
         let wants = || swarm.is_some_and(|swarm| swarm.wants(cx, peer, path));
@@ -479,7 +480,7 @@ impl Download {
         self.fail(cx, why);
     }
 
-    /// A better way to a mate may be there: told over a relay, or, without addresses, a connection that came up by itself.
+    /// A better way to a seeder may be there: told over a relay, or, without addresses, a connection that came up by itself.
     pub(super) fn better_way(
         &mut self,
         cx: &mut Context,
@@ -487,13 +488,13 @@ impl Download {
         path: PathKind,
         at: Option<Vec<Multiaddr>>,
     ) {
-        let wanted = self.is_mate(peer) && self.wants_mate(cx, peer, path);
+        let wanted = self.is_seeder(peer) && self.wants_seeder(cx, peer, path);
         let Some(swarm) = self.swarm.as_mut().filter(|_| wanted) else {
             return;
         };
         match at {
             Some(at) if !at.is_empty() => swarm.dial(cx, self.order.id, peer, at),
-            None if swarm.may_follow(peer, cx.now) => {
+            None if swarm.follow(peer, cx.now) => {
                 swarm.dial(cx, self.order.id, peer, Vec::new());
             }
             Some(_) | None => {}
@@ -527,29 +528,30 @@ impl Download {
         let Stage::Transfer(transfer) = &mut self.stage else {
             return;
         };
-        let carries = Carries::of(cx, link, transfer);
+        let carries = CircuitLimit::of(cx, link, transfer);
         let Some(fetching) = self.links.get_mut(link) else {
             return;
         };
-        let (mate, flow) = (fetching.mate, &mut fetching.flow);
-        if flow.window.is_none() || !transfer.staged || transfer.known.is_looking() {
+        let (seeder, flow) = (fetching.seeder, &mut fetching.flow);
+        if flow.window.is_none() || !transfer.staged || transfer.local.is_looking() {
             return;
         }
         if is_best || !has_sharer {
             // Whoever serves lets only so many wait.
             let most = (cx.limits.requests / 2).max(1);
-            let asked_of_mate = mate.is_some().then_some(&mut flow.asked_roots);
-            for entry in transfer.roots_to_ask(link, asked_of_mate, most) {
+            let asked_of_seeder = seeder.is_some().then_some(&mut flow.asked_roots);
+            for entry in transfer.roots_to_ask(link, asked_of_seeder, most) {
                 cx.send(link, Message::GetRoot { entry });
             }
         }
         let fresh = flow.is_fresh();
         while let Some(size) = asker.may(cx, transfer, (link, flow), (carries, held)) {
             let swarm = self.swarm.as_mut().filter(|_| transfer.several);
-            let Some((segments, cost)) = next(&mut transfer.files, swarm, mate, size, cx) else {
+            let Some((segments, cost)) = next(&mut transfer.files, swarm, seeder, size, cx) else {
                 break;
             };
-            cx.down.went(asker.of, gate::cost(&segments), cx.now);
+            cx.down
+                .went(asker.of, rate_limiter::cost(&segments), cx.now);
             held += cost;
             let most = carries.asks(cx, &segments);
             let id = flow.asks(segments.clone(), (cost, most), cx.now);
@@ -569,7 +571,7 @@ impl Download {
         let (links, Stage::Transfer(transfer)) = (&self.links, &mut self.stage) else {
             return;
         };
-        let (known, files) = (&mut transfer.known, &transfer.files);
+        let (known, files) = (&mut transfer.local, &transfer.files);
         known.ask_roots(cx, link, files);
         let is_up = |link: &LinkId| links.get(*link).is_some();
         known.reusing.ask(cx, link, files, is_up);
@@ -587,13 +589,13 @@ impl Download {
 
     /// Whether somebody who knows the share's secret may have what is here.
     pub(in super::super) fn serves(&self, peer: PeerId, path: PathKind) -> bool {
-        let shunned = self
+        let banned = self
             .swarm
             .as_ref()
-            .is_some_and(|swarm| swarm.is_shunned(peer));
+            .is_some_and(|swarm| swarm.is_banned(peer));
         let may = path == PathKind::Relayed || !self.order.options.relayed_only;
         let stands = matches!(self.stage, Stage::Transfer(_) | Stage::Seeding(_));
-        self.seed.is_some() && stands && !self.is_ending() && !shunned && may
+        self.seed.is_some() && stands && !self.is_ending() && !banned && may
     }
 
     /// Says over a link to a source that this side serves too, and where it can be dialled.
@@ -619,7 +621,7 @@ impl Download {
         if let Some((seed, _)) = self.serving() {
             seed.link_down(cx, link);
         }
-        self.shun(cx, peer);
+        self.ban(cx, peer);
     }
 
     /// Something came over a link that is served.
@@ -673,7 +675,7 @@ impl Download {
     }
 }
 
-fn judge_mate(bad: u32, most: u32) -> Result<(), Violation> {
+fn judge_seeder(bad: u32, most: u32) -> Result<(), Violation> {
     if bad < most {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //! whom.
 //!
 //! It decides by what peers say they have; what they send is checked like everything else. How they are reached is in
-//! [`mates`](super::mates).
+//! [`seeders`](super::seeders).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use crate::{Multiaddr, PeerId};
 const KNOWN: usize = 64;
 /// With whom links are kept or tried at once.
 pub(super) const AT_ONCE: usize = 8;
-/// The pause after a mate could not be had, doubling with each time; and after how many it is forgotten.
+/// The pause after a seeder could not be had, doubling with each time; and after how many it is forgotten.
 const FIRST_PAUSE: Duration = Duration::from_secs(3);
 const TRIES: u32 = 5;
 /// How long a peer is not dialled that serves other files with the same secret. It dials too, and each dial brings it back
@@ -39,9 +39,9 @@ pub(super) struct Swarm {
     pub(super) parts: Arc<Parts>,
     /// Parts of which nothing was asked for; some that were may still be in.
     open: Bits,
-    mates: BTreeMap<PeerId, Mate>,
+    seeders: BTreeMap<PeerId, Seeder>,
     /// Who has lied, and is not dealt with again.
-    shunned: BTreeSet<PeerId>,
+    banned: BTreeSet<PeerId>,
     /// Peers that serve other files with the same secret, and until when each is not dialled.
     paused: BTreeMap<PeerId, Time>,
     dials: BTreeMap<DialId, PeerId>,
@@ -52,7 +52,7 @@ pub(super) struct Swarm {
 }
 
 /// Somebody who serves what it has, or may.
-struct Mate {
+struct Seeder {
     addresses: Vec<Multiaddr>,
     /// Keyed links to it, and the one in use.
     links: BTreeSet<LinkId>,
@@ -77,8 +77,8 @@ impl Swarm {
         Self {
             parts,
             open,
-            mates: BTreeMap::new(),
-            shunned: BTreeSet::new(),
+            seeders: BTreeMap::new(),
+            banned: BTreeSet::new(),
             paused: BTreeMap::new(),
             dials: BTreeMap::new(),
             lookup: None,
@@ -90,18 +90,18 @@ impl Swarm {
     /// Somebody may serve: told, found or near.
     pub(super) fn meet(&mut self, peer: PeerId, addresses: Vec<Multiaddr>, now: Time) {
         self.paused.retain(|_, until| *until > now);
-        if self.shunned.contains(&peer) || self.paused.contains_key(&peer) {
+        if self.banned.contains(&peer) || self.paused.contains_key(&peer) {
             return;
         }
-        if let Some(mate) = self.mates.get_mut(&peer) {
-            if !addresses.is_empty() && mate.addresses != addresses {
-                mate.addresses = addresses;
-                mate.due = mate.due.min(now);
+        if let Some(seeder) = self.seeders.get_mut(&peer) {
+            if !addresses.is_empty() && seeder.addresses != addresses {
+                seeder.addresses = addresses;
+                seeder.due = seeder.due.min(now);
             }
             return;
         }
-        if self.mates.len() < KNOWN {
-            let mate = Mate {
+        if self.seeders.len() < KNOWN {
+            let seeder = Seeder {
                 addresses,
                 links: BTreeSet::new(),
                 best: None,
@@ -111,17 +111,17 @@ impl Swarm {
                 followed: Followed::default(),
                 due: now,
             };
-            self.mates.insert(peer, mate);
+            self.seeders.insert(peer, seeder);
         }
     }
 
-    pub(super) fn is_mate(&self, peer: PeerId) -> bool {
-        self.mates.contains_key(&peer)
+    pub(super) fn is_seeder(&self, peer: PeerId) -> bool {
+        self.seeders.contains_key(&peer)
     }
 
     /// Whether anybody is left who serves, or may.
     pub(super) fn is_empty(&self) -> bool {
-        self.mates.is_empty()
+        self.seeders.is_empty()
     }
 
     /// How many serve now.
@@ -131,7 +131,7 @@ impl Swarm {
 
     /// The links in use.
     pub(super) fn bests(&self) -> impl Iterator<Item = LinkId> {
-        self.mates.values().filter_map(|mate| mate.best)
+        self.seeders.values().filter_map(|seeder| seeder.best)
     }
 
     /// Takes note of a dial.
@@ -149,11 +149,11 @@ impl Swarm {
         self.dials.values().any(|dialled| *dialled == peer)
     }
 
-    /// Whether a connection to a mate that came up by itself is to be followed.
-    pub(super) fn may_follow(&mut self, peer: PeerId, now: Time) -> bool {
+    /// Whether a connection to a seeder that came up by itself is to be followed.
+    pub(super) fn follow(&mut self, peer: PeerId, now: Time) -> bool {
         let dialled = self.is_dialled(peer);
-        let mate = self.mates.get_mut(&peer).filter(|_| !dialled);
-        mate.is_some_and(|mate| mate.followed.may(now))
+        let seeder = self.seeders.get_mut(&peer).filter(|_| !dialled);
+        seeder.is_some_and(|seeder| seeder.followed.follow(now))
     }
 
     /// A dial came to nothing; whether it was one of these.
@@ -167,16 +167,16 @@ impl Swarm {
 
     /// Somebody could not be had: later, if there have not been too many tries.
     fn missed(&mut self, peer: PeerId, now: Time) {
-        let Some(mate) = self.mates.get_mut(&peer) else {
+        let Some(seeder) = self.seeders.get_mut(&peer) else {
             return;
         };
-        if !mate.links.is_empty() {
+        if !seeder.links.is_empty() {
             return;
         }
-        mate.tries += 1;
-        mate.due = now + FIRST_PAUSE * (1 << mate.tries.min(TRIES));
-        if mate.tries >= TRIES {
-            self.mates.remove(&peer);
+        seeder.tries += 1;
+        seeder.due = now + FIRST_PAUSE * (1 << seeder.tries.min(TRIES));
+        if seeder.tries >= TRIES {
+            self.seeders.remove(&peer);
         }
     }
 
@@ -186,79 +186,80 @@ impl Swarm {
         now: Time,
         rng: &mut ChaCha20Rng,
     ) -> Option<(PeerId, Vec<Multiaddr>)> {
-        let busy =
-            |(peer, mate): &(&PeerId, &Mate)| !mate.links.is_empty() || self.is_dialled(**peer);
-        if self.mates.iter().filter(busy).count() >= AT_ONCE {
+        let busy = |(peer, seeder): &(&PeerId, &Seeder)| {
+            !seeder.links.is_empty() || self.is_dialled(**peer)
+        };
+        if self.seeders.iter().filter(busy).count() >= AT_ONCE {
             return None;
         }
-        let due = |item: &(&PeerId, &Mate)| item.1.due <= now && !busy(item);
-        let due: Vec<_> = self.mates.iter().filter(due).collect();
+        let due = |item: &(&PeerId, &Seeder)| item.1.due <= now && !busy(item);
+        let due: Vec<_> = self.seeders.iter().filter(due).collect();
         let at = usize::try_from(rng.next_u64())
             .unwrap_or(0)
             .checked_rem(due.len())?;
-        let (peer, mate) = due.get(at)?;
-        Some((**peer, mate.addresses.clone()))
+        let (peer, seeder) = due.get(at)?;
+        Some((**peer, seeder.addresses.clone()))
     }
 
     /// When somebody may be dialled next.
     pub(super) fn dial_due(&self) -> Time {
         let waiting = self
-            .mates
+            .seeders
             .iter()
-            .filter(|(peer, mate)| mate.links.is_empty() && !self.is_dialled(**peer));
-        let busy = self.mates.len() - waiting.clone().count();
-        let due = waiting.map(|(_, mate)| mate.due).min();
+            .filter(|(peer, seeder)| seeder.links.is_empty() && !self.is_dialled(**peer));
+        let busy = self.seeders.len() - waiting.clone().count();
+        let due = waiting.map(|(_, seeder)| seeder.due).min();
         due.filter(|_| busy < AT_ONCE).unwrap_or(Time::NEVER)
     }
 
-    /// A link to a mate proved the key.
+    /// A link to a seeder proved the key.
     pub(super) fn link_up(&mut self, peer: PeerId, link: LinkId) {
         self.dials.retain(|_, dialled| *dialled != peer);
-        if let Some(mate) = self.mates.get_mut(&peer) {
-            mate.links.insert(link);
-            mate.due = Time::NEVER;
+        if let Some(seeder) = self.seeders.get_mut(&peer) {
+            seeder.links.insert(link);
+            seeder.due = Time::NEVER;
         }
     }
 
-    /// A link to a mate is gone. Whether it was the last that served.
+    /// A link to a seeder is gone. Whether it was the last that served.
     pub(super) fn link_down(&mut self, peer: PeerId, link: LinkId, now: Time) -> bool {
-        let Some(mate) = self.mates.get_mut(&peer) else {
+        let Some(seeder) = self.seeders.get_mut(&peer) else {
             return false;
         };
-        mate.links.remove(&link);
-        let served = mate.best.take_if(|best| *best == link).is_some();
-        if mate.links.is_empty() {
+        seeder.links.remove(&link);
+        let served = seeder.best.take_if(|best| *best == link).is_some();
+        if seeder.links.is_empty() {
             self.missed(peer, now);
         }
         served
     }
 
-    /// The links of a mate, and the one in use.
+    /// The links of a seeder, and the one in use.
     pub(super) fn links(&self, peer: PeerId) -> (Vec<LinkId>, Option<LinkId>) {
-        let mate = self.mates.get(&peer);
-        mate.map_or((Vec::new(), None), |mate| {
-            (mate.links.iter().copied().collect(), mate.best)
+        let seeder = self.seeders.get(&peer);
+        seeder.map_or((Vec::new(), None), |seeder| {
+            (seeder.links.iter().copied().collect(), seeder.best)
         })
     }
 
-    /// A mate is to be asked over this link from now on. Whether it was not asked at all before.
+    /// A seeder is to be asked over this link from now on. Whether it was not asked at all before.
     pub(super) fn choose(&mut self, peer: PeerId, best: Option<LinkId>) -> bool {
-        let Some(mate) = self.mates.get_mut(&peer) else {
+        let Some(seeder) = self.seeders.get_mut(&peer) else {
             return false;
         };
-        mate.tries = 0;
-        std::mem::replace(&mut mate.best, best).is_none() && best.is_some()
+        seeder.tries = 0;
+        std::mem::replace(&mut seeder.best, best).is_none() && best.is_some()
     }
 
-    /// A mate has lied: it is forgotten, and not dealt with again. Its links.
-    pub(super) fn shun(&mut self, peer: PeerId) -> BTreeSet<LinkId> {
-        if self.shunned.len() < KNOWN * 4 {
-            self.shunned.insert(peer);
+    /// A seeder has lied: it is forgotten, and not dealt with again. Its links.
+    pub(super) fn ban(&mut self, peer: PeerId) -> BTreeSet<LinkId> {
+        if self.banned.len() < KNOWN * 4 {
+            self.banned.insert(peer);
         }
         self.forget(peer)
     }
 
-    /// A mate serves other files: it is forgotten, and not dialled for some time. Its links.
+    /// A seeder serves other files: it is forgotten, and not dialled for some time. Its links.
     pub(super) fn pause(&mut self, peer: PeerId, now: Time) -> BTreeSet<LinkId> {
         if self.paused.len() < KNOWN * 4 {
             self.paused.insert(peer, now + OTHER_FILES_PAUSE);
@@ -267,31 +268,31 @@ impl Swarm {
     }
 
     fn forget(&mut self, peer: PeerId) -> BTreeSet<LinkId> {
-        let mate = self.mates.remove(&peer);
-        mate.map(|mate| mate.links).unwrap_or_default()
+        let seeder = self.seeders.remove(&peer);
+        seeder.map(|seeder| seeder.links).unwrap_or_default()
     }
 
     /// Whether a peer has lied here.
-    pub(super) fn is_shunned(&self, peer: PeerId) -> bool {
-        self.shunned.contains(&peer)
+    pub(super) fn is_banned(&self, peer: PeerId) -> bool {
+        self.banned.contains(&peer)
     }
 
-    /// Pieces of a mate did not match their root; how many that makes.
-    pub(super) fn is_bad(&mut self, peer: PeerId, pieces: u32) -> u32 {
-        let mate = self.mates.get_mut(&peer);
-        mate.map_or(0, |mate| {
-            mate.bad += pieces;
-            mate.bad
+    /// Pieces of a seeder did not match their root; how many that makes.
+    pub(super) fn add_bad(&mut self, peer: PeerId, pieces: u32) -> u32 {
+        let seeder = self.seeders.get_mut(&peer);
+        seeder.map_or(0, |seeder| {
+            seeder.bad += pieces;
+            seeder.bad
         })
     }
 
-    /// A mate says what it has.
+    /// A seeder says what it has.
     pub(super) fn told_parts(
         &mut self,
         peer: PeerId,
         ranges: &[(u64, u64)],
     ) -> Result<(), Violation> {
-        let Some(mate) = self.mates.get_mut(&peer) else {
+        let Some(seeder) = self.seeders.get_mut(&peer) else {
             return Ok(());
         };
         let total = self.parts.total() as u64;
@@ -303,29 +304,29 @@ impl Swarm {
             };
             free = end + 1;
             let at = |part: u64| usize::try_from(part).unwrap_or(usize::MAX);
-            mate.has.insert_all(at(*first)..at(end));
+            seeder.has.insert_all(at(*first)..at(end));
         }
         Ok(())
     }
 
-    /// A mate does not have these after all.
+    /// A seeder does not have these after all.
     pub(super) fn lacks(&mut self, peer: PeerId, segments: &[Segment]) {
-        let Some(mate) = self.mates.get_mut(&peer) else {
+        let Some(seeder) = self.seeders.get_mut(&peer) else {
             return;
         };
         for segment in segments {
             let group = segment.offset / u64::from(GROUP);
             if let Some(part) = self.parts.part(segment.entry, group) {
-                mate.has.remove(part);
+                seeder.has.remove(part);
             }
         }
     }
 
-    /// What is asked next of a mate, or of the sharer, who has everything.
+    /// What is asked next of a seeder, or of the sharer, who has everything.
     pub(super) fn next(
         &mut self,
         files: &mut Files,
-        mate: Option<PeerId>,
+        seeder: Option<PeerId>,
         size: Size,
         rng: &mut ChaCha20Rng,
     ) -> Option<Vec<Segment>> {
@@ -333,8 +334,8 @@ impl Swarm {
         for entry in files.take_reopened() {
             self.open.insert_all(self.parts.of_entry(entry));
         }
-        let (parts, mates) = (&self.parts, &self.mates);
-        let has = mate.map(|peer| mates.get(&peer).map(|mate| &mate.has));
+        let (parts, seeders) = (&self.parts, &self.seeders);
+        let has = seeder.map(|peer| seeders.get(&peer).map(|seeder| &seeder.has));
         let has = match has {
             Some(None) => return None,
             Some(Some(has)) => Some(has),
@@ -347,7 +348,7 @@ impl Swarm {
         if let Some(segment) = files.again_from(size, has_part) {
             return Some(vec![segment]);
         }
-        let part = rarest(&mut self.open, has, parts, mates, files, rng)?;
+        let part = rarest(&mut self.open, has, parts, seeders, files, rng)?;
         let segments = files.take_part(parts.place(part)?, size, has_part);
         (!segments.is_empty()).then_some(segments)
     }
@@ -358,7 +359,7 @@ fn rarest(
     open: &mut Bits,
     has: Option<&Bits>,
     parts: &Parts,
-    mates: &BTreeMap<PeerId, Mate>,
+    seeders: &BTreeMap<PeerId, Seeder>,
     files: &Files,
     rng: &mut ChaCha20Rng,
 ) -> Option<usize> {
@@ -372,8 +373,8 @@ fn rarest(
             let next = next.or_else(|| next_open(open, has, parts, files, 0));
             // Nothing at all: another draw finds nothing either.
             let part = next?;
-            let serves = |mate: &&Mate| mate.best.is_some() && mate.has.contains(part);
-            let rank = mates.values().filter(serves).count();
+            let serves = |seeder: &&Seeder| seeder.best.is_some() && seeder.has.contains(part);
+            let rank = seeders.values().filter(serves).count();
             if best.is_none_or(|(least, _)| rank < least) {
                 best = Some((rank, part));
             }

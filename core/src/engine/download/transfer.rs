@@ -2,17 +2,17 @@
 //!
 //! It decides what is asked for next, checks and stores what comes, and gives files their names. Over which links the bytes
 //! come, and from whom, is not known here. Its parts: [`files`](super::files) (what is wanted and here),
-//! [`storing`](super::storing), [`journal`](super::journal), [`earlier`](super::earlier) and [`known`](super::known) (what is
+//! [`storing`](super::storing), [`journal`](super::journal), [`earlier`](super::recheck) and [`known`](super::local) (what is
 //! here already). What the disk answers is in [`publishing`](super::publishing).
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::context::Context;
 use super::super::{DownloadError, DownloadId, Event, LinkId, SinkKind, Violation};
-use super::earlier::Earlier;
 use super::files::{Files, Settled};
 use super::journal::Journal;
-use super::known::Known;
+use super::local::LocalFiles;
+use super::recheck::Recheck;
 use super::requests::{Asked, Flow};
 use super::storing::Writes;
 use super::window::Rate;
@@ -28,8 +28,8 @@ pub(in super::super) struct Transfer {
     pub(super) signed: SignedManifest,
     pub(super) files: Files,
     pub(super) journal: Journal,
-    pub(super) known: Known,
-    pub(super) earlier: Earlier,
+    pub(super) local: LocalFiles,
+    pub(super) recheck: Recheck,
     pub(super) writes: Writes,
     pub(super) sink: SinkKind,
     /// The staging folder stands.
@@ -77,7 +77,7 @@ impl Transfer {
     pub(super) fn new(
         id: DownloadId,
         signed: SignedManifest,
-        (files, earlier): (Files, Earlier),
+        (files, earlier): (Files, Recheck),
         journal: Journal,
         sink: SinkKind,
         now: Time,
@@ -91,8 +91,8 @@ impl Transfer {
             signed,
             files,
             journal,
-            known: Known::default(),
-            earlier,
+            local: LocalFiles::default(),
+            recheck: earlier,
             writes: Writes::new(sink),
             sink,
             staged: sink == SinkKind::Pipe,
@@ -118,12 +118,12 @@ impl Transfer {
     /// When something is due here.
     pub(super) fn deadline(&self) -> Time {
         let journal = self.journal.deadline();
-        self.report_due.min(journal).min(self.known.deadline())
+        self.report_due.min(journal).min(self.local.deadline())
     }
 
     /// Whether nothing is on its way to the disk.
     pub(super) fn is_waiting(&self) -> bool {
-        self.writes.is_idle() && !self.publishing && !self.earlier.is_busy()
+        self.writes.is_idle() && !self.publishing && !self.recheck.is_busy()
     }
 
     /// Whether it is a stream.
@@ -161,15 +161,15 @@ impl Transfer {
     }
 
     /// Whole files whose root is to be asked for on this link now, so that no more than `most` are awaited there.
-    /// `asked_of_mate`: what was asked for there, if it does not lead to the sharer.
+    /// `asked_of_seeder`: what was asked for there, if it does not lead to the sharer.
     pub(super) fn roots_to_ask(
         &mut self,
         link: LinkId,
-        mut asked_of_mate: Option<&mut BTreeSet<u32>>,
+        mut asked_of_seeder: Option<&mut BTreeSet<u32>>,
         most: usize,
     ) -> Vec<u32> {
         let rootless = self.files.rootless();
-        let asked = |entry: &u32| match &asked_of_mate {
+        let asked = |entry: &u32| match &asked_of_seeder {
             Some(asked) => asked.contains(entry),
             None => self.asked_roots.get(entry) == Some(&link),
         };
@@ -177,7 +177,7 @@ impl Transfer {
         let room = most.saturating_sub(awaited.len());
         let new: Vec<u32> = new.into_iter().take(room).collect();
         for entry in &new {
-            match &mut asked_of_mate {
+            match &mut asked_of_seeder {
                 Some(asked) => {
                     asked.insert(*entry);
                 }
@@ -226,7 +226,7 @@ impl Transfer {
         part: (u32, u32, u32),
         payload: &[u8],
     ) -> Result<(), Violation> {
-        let (known, files) = (&mut self.known, &mut self.files);
+        let (known, files) = (&mut self.local, &mut self.files);
         let taken = known.reusing.part(files, link, part, payload)?;
         if let Some(state) = cx.links.get_mut(link).filter(|_| taken) {
             state.progressed(&cx.limits);
@@ -260,7 +260,7 @@ impl Transfer {
                 continue;
             }
             self.journal.dropped(&self.files, *entry);
-            self.known.reusing.taken(*entry);
+            self.local.reusing.taken(*entry);
             if settled == Settled::Stale {
                 continue;
             }
@@ -279,7 +279,7 @@ impl Transfer {
     /// The sharer can't serve an entry. It has no say any more in one that is whole and checked.
     pub(super) fn entry_failed(&mut self, cx: &mut Context, entry: u32, reason: Failure) {
         // Nor yet in one that was not asked for, and may be here already.
-        if self.files.is_whole(entry) || self.files.is_apart(entry) {
+        if self.files.is_whole(entry) || self.files.is_deferred(entry) {
             return;
         }
         let reason = match reason {
@@ -297,7 +297,7 @@ impl Transfer {
             return;
         }
         self.journal.dropped(&self.files, entry);
-        self.known.out_of_place(&mut self.files, entry);
+        self.local.out_of_place(&mut self.files, entry);
         if let Some(path) = self.files.place(entry) {
             cx.event(Event::FileFailed {
                 download: self.id,

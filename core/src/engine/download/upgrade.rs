@@ -22,7 +22,7 @@ pub(super) struct Followed {
 impl Followed {
     /// Whether one more may be. Without a bound a link over a worse connection, closed as it is of no use, leads to the next
     /// connection and the next link.
-    pub(super) fn may(&mut self, now: Time) -> bool {
+    pub(super) fn follow(&mut self, now: Time) -> bool {
         if self.times >= IN_VAIN && now < self.last + REST {
             return false;
         }
@@ -52,7 +52,7 @@ struct Attempt {
 
 impl Attempt {
     /// Whether it may begin now; if not, it is begun again after.
-    fn begins(&mut self) -> bool {
+    fn begin(&mut self) -> bool {
         self.again = self.dial.is_some();
         !self.again
     }
@@ -88,7 +88,7 @@ impl Upgrade {
 
     /// A connection to the sharer came up by itself, and is better than what is in use: a link is opened over it.
     pub(super) fn path(&mut self, cx: &mut Context, of: DownloadId, sharer: PeerId) {
-        if self.paths.begins() && self.followed.may(cx.now) {
+        if self.paths.begin() && self.followed.follow(cx.now) {
             self.paths.dial = Some(cx.dial(of, Some(sharer), Vec::new()));
         }
     }
@@ -115,7 +115,7 @@ impl Upgrade {
     }
 
     fn dial_told(&mut self, cx: &mut Context, of: DownloadId, sharer: PeerId) {
-        if self.dials.begins() {
+        if self.dials.begin() {
             self.dials.dial = Some(cx.dial(of, Some(sharer), self.told.clone()));
         }
     }

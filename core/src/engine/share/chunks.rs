@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::super::context::Context;
-use super::super::serving::Carries;
+use super::super::serving::FrameKind;
 use super::super::{DiskDone, LinkId, PathKind, Violation};
 use super::content::{Content, EntryState};
 use super::receiver::ReceiverLink;
@@ -124,7 +124,7 @@ impl Chunks {
             };
             let seq = cx.send_with(link, message, part.into());
             if let Some(receiver) = links.get_mut(&link) {
-                receiver.serving.sends(seq, bytes, Carries::Chunks);
+                receiver.serving.sends(seq, bytes, FrameKind::Chunks);
             }
         }
         if beyond {

@@ -26,8 +26,8 @@ use sessions::Sessions;
 
 use super::Violation;
 use super::context::{Context, JobOwner, ShareJob};
+use super::round_robin::RoundRobin;
 use super::seeders::Seeders;
-use super::turns::Turns;
 use super::{
     AnnounceReport, DiskDone, DiskWork, Event, LinkId, LookUpId, PathKind, Place, ReceiverOutcome,
     Scanned, ShareEnd, ShareId, ShareLabel, ShareOptions, Short,
@@ -77,7 +77,7 @@ pub(super) struct Share {
     paused: bool,
     /// When receivers whose requests wait are asked for more patience.
     patience_due: Time,
-    turns: Turns,
+    round_robin: RoundRobin,
     /// When it is withdrawn.
     expires: Time,
     /// Receivers that have it all.
@@ -131,7 +131,7 @@ impl Share {
             report_due: Time::ZERO,
             paused: false,
             patience_due: Time::NEVER,
-            turns: Turns::default(),
+            round_robin: RoundRobin::default(),
             expires: expires.map_or(Time::NEVER, |after| cx.now + after),
             completed: 0,
             ended: None,
@@ -321,7 +321,7 @@ impl Share {
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
         if self.links.remove(&link).is_some() {
             self.sessions.link_down(cx, link);
-            self.turns.leave(link);
+            self.round_robin.leave(link);
             self.note_buffered(cx);
         }
     }

@@ -5,8 +5,8 @@ use bytes::Bytes;
 use super::super::TransferId;
 use super::super::bits::Bits;
 use super::super::context::{Context, JobOwner, ShareJob};
-use super::super::gate::cost;
-use super::super::serving::{Carries, Reading, Serving, answer, check};
+use super::super::rate_limiter::cost;
+use super::super::serving::{FrameKind, Reading, Serving, answer, check};
 use super::super::{DiskDone, DiskError, DiskWork, Event, LinkId, Segment, Violation};
 use super::Share;
 use super::content::{Content, EntryState};
@@ -118,7 +118,10 @@ impl Share {
     pub(super) fn start_reads(&mut self, cx: &mut Context) {
         self.note_buffered(cx);
         while self.jobs < cx.limits.disk_jobs {
-            let mut links = self.turns.order(self.links.keys().copied()).into_iter();
+            let mut links = self
+                .round_robin
+                .order(self.links.keys().copied())
+                .into_iter();
             if !links.any(|link| self.start_read(cx, link)) {
                 return;
             }
@@ -128,7 +131,7 @@ impl Share {
     /// Takes note of what its links hold, for the sake of all else that is served.
     pub(super) fn note_buffered(&self, cx: &mut Context) {
         let buffered = self.links.values().map(|link| link.serving.buffered).sum();
-        cx.outgoing.holds(TransferId::Share(self.id), buffered);
+        cx.send_budget.holds(TransferId::Share(self.id), buffered);
     }
 
     /// Starts the read for the first of a link's waiting requests that can be, if its buffer has room; says whether it
@@ -147,15 +150,15 @@ impl Share {
             !forgotten && (self.paused || !cx.up.may(of, cx.now))
         };
         let may = |segments: &[Segment]| may_read(content, segments, peer);
-        let room = cx.outgoing.room(of, cx.limits.send_buffer_total);
+        let room = cx.send_budget.room(of, cx.limits.send_buffer_total);
         let Some((id, segments)) = serving.next(&cx.limits, room, may, held_back) else {
             return false;
         };
-        self.turns.took(link, cost(&segments));
+        self.round_robin.took(link, cost(&segments));
         let work = match plan_read(content, self.id, &segments, peer) {
             Plan::Answer(served) => {
                 let seq = answer(cx, link, id, served, None, Bytes::new());
-                serving.sends(seq, 0, Carries::Content);
+                serving.sends(seq, 0, FrameKind::Content);
                 return true;
             }
             Plan::Read(work) => work,
@@ -277,7 +280,7 @@ impl Share {
         serving.was_read(segments);
         let bytes = payload.len() as u64;
         let seq = answer(cx, link, id, served, roots, payload);
-        serving.sends(seq, bytes, Carries::Content);
+        serving.sends(seq, bytes, FrameKind::Content);
     }
 
     pub(super) fn report_failed(&self, cx: &mut Context, failed: Vec<(u32, DiskError)>) {
@@ -353,7 +356,7 @@ impl Share {
         let share = self.id;
         cx.disk(
             JobOwner::Share(share, ShareJob::Note),
-            DiskWork::Known { share, roots },
+            DiskWork::NoteRoots { share, roots },
         );
     }
 

@@ -17,7 +17,7 @@ const JOBS: usize = 2;
 
 /// The groups that are read again, and how far that is.
 #[derive(Default)]
-pub(super) struct Earlier {
+pub(super) struct Recheck {
     waiting: VecDeque<Run>,
     /// Files that are noted as whole: what was read of them.
     whole: BTreeMap<u32, Whole>,
@@ -105,7 +105,7 @@ impl Run {
     }
 }
 
-impl Earlier {
+impl Recheck {
     /// A group of a file of `size` bytes is to be read.
     pub(super) fn add_group(&mut self, entry: u32, size: u64, group: u64, node: Hash) {
         self.total += u64::from(group_len(size, group));
@@ -212,7 +212,7 @@ impl Earlier {
     }
 }
 
-impl Earlier {
+impl Recheck {
     /// Has the disk read what an earlier run has left.
     pub(super) fn start(&mut self, cx: &mut Context, download: DownloadId) {
         while let Some(run) = self.next() {
@@ -240,21 +240,21 @@ mod tests {
         Hash([of; 32])
     }
 
-    fn read(earlier: &mut Earlier, hashes: &[Hash]) -> Option<Found> {
-        let place = earlier.next().map(|run| (run.entry, run.first));
-        earlier.came(place.unwrap(), hashes)
+    fn read(recheck: &mut Recheck, hashes: &[Hash]) -> Option<Found> {
+        let place = recheck.next().map(|run| (run.entry, run.first));
+        recheck.came(place.unwrap(), hashes)
     }
 
     #[test]
     fn groups_are_here_as_far_as_they_are_what_was_noted() {
-        let mut earlier = Earlier::default();
+        let mut recheck = Recheck::default();
         for group in [0, 1, 3] {
-            earlier.add_group(7, SIZE, group, node(9));
+            recheck.add_group(7, SIZE, group, node(9));
         }
         let total = 2 * u64::from(GROUP) + 5;
         let progress = |done| Some(Checking { done, total });
-        assert_eq!(earlier.progress(), progress(0));
-        let found = read(&mut earlier, &[node(9), node(8)]);
+        assert_eq!(recheck.progress(), progress(0));
+        let found = read(&mut recheck, &[node(9), node(8)]);
         assert_eq!(
             found,
             Some(Found::Groups {
@@ -262,15 +262,15 @@ mod tests {
                 right: vec![(0, node(9))]
             })
         );
-        assert_eq!(earlier.progress(), progress(2 * u64::from(GROUP)));
-        assert_eq!(earlier.right(), u64::from(GROUP));
+        assert_eq!(recheck.progress(), progress(2 * u64::from(GROUP)));
+        assert_eq!(recheck.right(), u64::from(GROUP));
         // It could not be read.
         let nothing = Found::Groups {
             read: 3..4,
             right: Vec::new(),
         };
-        assert_eq!(read(&mut earlier, &[]), Some(nothing));
-        assert!(!earlier.is_busy() && earlier.progress().is_none());
+        assert_eq!(read(&mut recheck, &[]), Some(nothing));
+        assert!(!recheck.is_busy() && recheck.progress().is_none());
     }
 
     #[test]
@@ -278,32 +278,32 @@ mod tests {
         let bytes = vec![3; usize::try_from(SIZE).unwrap()];
         let root = file_root(&bytes);
         let hashes: Vec<Hash> = bytes.chunks(GROUP as usize).map(hash_group).collect();
-        let mut earlier = Earlier::default();
-        earlier.add_whole(1, SIZE, root);
-        assert_eq!(read(&mut earlier, &hashes), Some(Found::Whole));
-        assert_eq!(earlier.right(), SIZE);
+        let mut recheck = Recheck::default();
+        recheck.add_whole(1, SIZE, root);
+        assert_eq!(read(&mut recheck, &hashes), Some(Found::Whole));
+        assert_eq!(recheck.right(), SIZE);
         let mut rotten = hashes.clone();
         rotten[2] = node(1);
         for bad in [rotten.as_slice(), &hashes[..3], &[]] {
-            earlier.add_whole(1, SIZE, root);
-            assert_eq!(read(&mut earlier, bad), Some(Found::NotWhole));
+            recheck.add_whole(1, SIZE, root);
+            assert_eq!(read(&mut recheck, bad), Some(Found::NotWhole));
         }
-        assert_eq!(earlier.right(), SIZE);
+        assert_eq!(recheck.right(), SIZE);
     }
 
     #[test]
     fn one_job_reads_so_many_groups_and_so_many_jobs_run_at_once() {
-        let mut earlier = Earlier::default();
+        let mut recheck = Recheck::default();
         let groups = GROUPS * 2 + 1;
-        earlier.add_whole(1, groups * u64::from(GROUP), node(1));
-        let next = |earlier: &mut Earlier| earlier.next().map(|run| (run.first, run.len()));
-        assert_eq!(next(&mut earlier), Some((0, GROUPS)));
-        assert_eq!(next(&mut earlier), Some((GROUPS, GROUPS)));
-        assert_eq!(next(&mut earlier), None);
-        assert_eq!(earlier.came((1, GROUPS), &[]), None);
-        assert_eq!(earlier.came((1, 0), &[]), None);
-        assert_eq!(next(&mut earlier), Some((2 * GROUPS, 1)));
-        assert_eq!(earlier.came((1, 2 * GROUPS), &[]), Some(Found::NotWhole));
-        assert!(!earlier.is_busy());
+        recheck.add_whole(1, groups * u64::from(GROUP), node(1));
+        let next = |recheck: &mut Recheck| recheck.next().map(|run| (run.first, run.len()));
+        assert_eq!(next(&mut recheck), Some((0, GROUPS)));
+        assert_eq!(next(&mut recheck), Some((GROUPS, GROUPS)));
+        assert_eq!(next(&mut recheck), None);
+        assert_eq!(recheck.came((1, GROUPS), &[]), None);
+        assert_eq!(recheck.came((1, 0), &[]), None);
+        assert_eq!(next(&mut recheck), Some((2 * GROUPS, 1)));
+        assert_eq!(recheck.came((1, 2 * GROUPS), &[]), Some(Found::NotWhole));
+        assert!(!recheck.is_busy());
     }
 }

@@ -10,7 +10,7 @@ use super::LinkId;
 
 /// The accounts of all links of one share, or of one download that serves.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
+pub(super) struct RoundRobin {
     /// Up to where each link has had bytes.
     had: BTreeMap<LinkId, u64>,
     /// Where that stood with the link that had the last turn, before it.
@@ -18,7 +18,7 @@ pub(super) struct Turns {
     last: Option<LinkId>,
 }
 
-impl Turns {
+impl RoundRobin {
     /// These links, in the order in which they have their turns.
     pub(super) fn order(&self, links: impl Iterator<Item = LinkId>) -> Vec<LinkId> {
         let mut links: Vec<_> = links.collect();
@@ -50,13 +50,13 @@ mod tests {
 
     const LINKS: [LinkId; 3] = [LinkId(1), LinkId(2), LinkId(3)];
 
-    fn next(turns: &Turns, links: &[LinkId]) -> LinkId {
+    fn next(turns: &RoundRobin, links: &[LinkId]) -> LinkId {
         turns.order(links.iter().copied())[0]
     }
 
     #[test]
     fn who_asks_for_more_at_once_gets_no_more_of_it() {
-        let mut turns = Turns::default();
+        let mut turns = RoundRobin::default();
         let mut got = [0; 3];
         for _ in 0..300 {
             let link = next(&turns, &LINKS);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn who_comes_late_or_had_nothing_to_ask_for_has_no_credit() {
-        let mut turns = Turns::default();
+        let mut turns = RoundRobin::default();
         let two = &LINKS[..2];
         for _ in 0..10 {
             turns.took(next(&turns, two), 100);

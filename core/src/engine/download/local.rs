@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use super::super::context::{Context, DownloadJob, JobOwner};
-use super::super::{Adopt, Adopted, DiskDone, DiskWork, DownloadId, LinkId, Twin};
+use super::super::{Adopt, Adopted, DiskDone, DiskWork, DownloadId, Duplicate, LinkId};
 use super::files::{Files, is_shown};
 use super::reuse::{REUSED, Reusing};
 use crate::limits::LEAF;
@@ -29,7 +29,7 @@ const ROOTS_IN_ALL: Duration = Duration::from_secs(10);
 /// Questions for roots on one link: what lies between two ranges is asked for too, where there would be more.
 const RANGES: usize = 64;
 /// Files of the same size are taken for the same from here on: 4 KiB. Below it costs more to find out than to fetch.
-const TWINS: u64 = LEAF as u64 / 4;
+const DUPLICATES: u64 = LEAF as u64 / 4;
 /// Adoptions at once, and what one has to do at the most: files, and bytes unless it is one file.
 const ADOPTIONS: usize = 2;
 const ADOPTED: usize = 64;
@@ -37,7 +37,7 @@ const ADOPTED_BYTES: u64 = 1024 * LEAF as u64;
 
 /// What is known of a download's files beside what comes over links.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct LocalFiles {
     /// The disk looks what is here; until then at the most.
     looking: Option<Time>,
     /// Files of whose size something is here.
@@ -50,7 +50,7 @@ pub(super) struct Known {
     asked: BTreeSet<LinkId>,
     until: Time,
     until_at_last: Time,
-    twins: Twins,
+    duplicates: Duplicates,
     to_adopt: VecDeque<Adopt>,
     /// Files that wait to be adopted, or are being: each once, however often its root comes. What comes of a file is
     /// decided when the disk has answered, and something else may be done to it from then on.
@@ -65,7 +65,7 @@ pub(super) struct Known {
 
 /// Files of one download that have the same root: the first that is had serves the others.
 #[derive(Default)]
-struct Twins {
+struct Duplicates {
     /// Who comes first, by root.
     first: BTreeMap<Hash, u32>,
     /// The others, by who comes first.
@@ -82,7 +82,7 @@ enum Step {
     Fetch,
 }
 
-impl Known {
+impl LocalFiles {
     /// Whether nothing may be asked for yet.
     pub(super) fn is_looking(&self) -> bool {
         self.looking.is_some()
@@ -135,13 +135,17 @@ impl Known {
     }
 
     /// Files that share their size with another one, all but the first of each size apart from it.
-    fn find_twins(&mut self, files: &mut Files) {
+    fn find_duplicates(&mut self, files: &mut Files) {
         let mut sizes: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
-        for sought in files.sought().iter().filter(|sought| sought.size >= TWINS) {
+        for sought in files
+            .sought()
+            .iter()
+            .filter(|sought| sought.size >= DUPLICATES)
+        {
             sizes.entry(sought.size).or_default().push(sought.entry);
         }
         for entry in &self.candidates {
-            let size = files.size(*entry).filter(|size| *size >= TWINS);
+            let size = files.size(*entry).filter(|size| *size >= DUPLICATES);
             if let Some(size) = size {
                 sizes.entry(size).or_default().push(*entry);
             }
@@ -149,7 +153,7 @@ impl Known {
         for same in sizes.into_values().filter(|same| same.len() > 1) {
             for (at, entry) in same.iter().enumerate() {
                 if at > 0 {
-                    files.set_apart(*entry);
+                    files.defer(*entry);
                 }
                 self.wanted.insert(*entry);
                 self.repeated.insert(*entry);
@@ -162,28 +166,36 @@ impl Known {
         self.wanted.remove(&entry);
         if self.candidates.contains(&entry) {
             let file = files.seek(entry)?;
-            let twin = None;
-            return Some(Step::Adopt(Adopt { file, root, twin }));
+            let duplicate = None;
+            return Some(Step::Adopt(Adopt {
+                file,
+                root,
+                duplicate,
+            }));
         }
         if !self.repeated.contains(&entry) {
             return Some(Step::Fetch);
         }
-        let first = self.twins.first.get(&root).copied();
+        let first = self.duplicates.first.get(&root).copied();
         match first.filter(|first| *first != entry) {
             Some(first) if files.is_done(first) => {
                 let file = files.seek(entry)?;
-                let path = self.twins.at.get(&first).cloned();
+                let path = self.duplicates.at.get(&first).cloned();
                 let path = path.or_else(|| Some(files.seek(first)?.path));
                 let mode = files.mode(first);
-                let twin = path.map(|path| Twin { path, mode });
-                Some(Step::Adopt(Adopt { file, root, twin }))
+                let duplicate = path.map(|path| Duplicate { path, mode });
+                Some(Step::Adopt(Adopt {
+                    file,
+                    root,
+                    duplicate,
+                }))
             }
             Some(first) if files.is_coming(first) => {
-                self.twins.others.entry(first).or_default().push(entry);
+                self.duplicates.others.entry(first).or_default().push(entry);
                 Some(Step::Wait)
             }
             _ => {
-                self.twins.first.insert(root, entry);
+                self.duplicates.first.insert(root, entry);
                 Some(Step::Fetch)
             }
         }
@@ -211,7 +223,7 @@ impl Known {
     }
 }
 
-impl Known {
+impl LocalFiles {
     /// The download may begin: the disk looks first which of its files could be here.
     pub(super) fn look(&mut self, cx: &mut Context, download: DownloadId, files: &Files) {
         let files = files.sought();
@@ -239,7 +251,7 @@ impl Known {
             };
             let elsewhere = candidate.elsewhere && is_shown(size);
             let same_size = elsewhere || candidate.stands == Some(size);
-            if !(same_size || size >= REUSED) || !files.set_apart(entry) {
+            if !(same_size || size >= REUSED) || !files.defer(entry) {
                 continue;
             }
             if candidate.stands.is_some() {
@@ -252,7 +264,7 @@ impl Known {
                 self.reusing.queue(entry);
             }
         }
-        self.find_twins(files);
+        self.find_duplicates(files);
         self.until = now + ROOTS;
         self.until_at_last = now + ROOTS_IN_ALL;
     }
@@ -292,11 +304,11 @@ impl Known {
                 continue;
             }
             match self.next_step(files, *entry, root) {
-                Some(Step::Adopt(adopt)) if files.set_apart(*entry) => {
+                Some(Step::Adopt(adopt)) if files.defer(*entry) => {
                     self.adopt_later(adopt);
                 }
                 Some(Step::Wait) => {
-                    files.set_apart(*entry);
+                    files.defer(*entry);
                 }
                 _ => fetch.push(*entry),
             }
@@ -377,7 +389,7 @@ impl Known {
         }
     }
 
-    /// A file is not what it was taken for. It may still be the twin of another one.
+    /// A file is not what it was taken for. It may still be the duplicate of another one.
     pub(super) fn not_here(&mut self, files: &mut Files, entry: u32) {
         let was_candidate = self.candidates.remove(&entry);
         let root = files.root(entry).filter(|_| was_candidate);
@@ -392,15 +404,19 @@ impl Known {
     pub(super) fn in_place(&mut self, files: &Files, entry: u32, path: &SafePath) {
         self.spared += self.reusing.taken(entry);
         if self.repeated.contains(&entry) {
-            self.twins.at.insert(entry, path.clone());
+            self.duplicates.at.insert(entry, path.clone());
         }
-        let waiting = self.twins.others.remove(&entry);
+        let waiting = self.duplicates.others.remove(&entry);
         for other in waiting.unwrap_or_default() {
             let found = files.seek(other).zip(files.root(other));
-            if let Some((file, root)) = found.filter(|_| files.is_apart(other)) {
+            if let Some((file, root)) = found.filter(|_| files.is_deferred(other)) {
                 let (path, mode) = (path.clone(), files.mode(entry));
-                let twin = Some(Twin { path, mode });
-                self.adopt_later(Adopt { file, root, twin });
+                let duplicate = Some(Duplicate { path, mode });
+                self.adopt_later(Adopt {
+                    file,
+                    root,
+                    duplicate,
+                });
             }
         }
     }
@@ -410,7 +426,7 @@ impl Known {
         self.wanted.remove(&entry);
         self.candidates.remove(&entry);
         self.reusing.taken(entry);
-        let others = self.twins.others.remove(&entry).unwrap_or_default();
+        let others = self.duplicates.others.remove(&entry).unwrap_or_default();
         let mut fetch = Vec::new();
         for other in others {
             let root = files.root(other);
@@ -448,7 +464,7 @@ impl Known {
     /// A root did not come in time. If it comes before anything was asked for, the file may still be adopted.
     fn late(&mut self, files: &mut Files, entry: u32) {
         let large = files.size(entry).is_some_and(|size| size >= REUSED);
-        if !(large && files.is_apart(entry) && self.reusing.queue(entry)) {
+        if !(large && files.is_deferred(entry) && self.reusing.queue(entry)) {
             files.release(entry);
         }
     }
@@ -489,11 +505,11 @@ mod tests {
 
     #[test]
     fn many_ranges_are_joined_over_what_lies_between() {
-        let sizes = vec![TWINS; 1000];
+        let sizes = vec![DUPLICATES; 1000];
         let files = files(&sizes);
-        let mut known = Known {
+        let mut known = LocalFiles {
             wanted: [1, 2, 3, 9].into(),
-            ..Known::default()
+            ..LocalFiles::default()
         };
         assert_eq!(known.ranges(&files, RANGES), [(1, 4), (9, 10)]);
         known.wanted = (0..500).map(|at| 2 * at).collect();
@@ -502,10 +518,17 @@ mod tests {
 
     #[test]
     fn the_first_of_each_size_is_asked_for_and_the_others_wait() {
-        let mut files = files(&[TWINS, TWINS + 1, TWINS, TWINS - 1, TWINS - 1, TWINS]);
-        let mut known = Known::default();
-        known.find_twins(&mut files);
-        let apart: Vec<u32> = (0..6).filter(|entry| files.is_apart(*entry)).collect();
+        let mut files = files(&[
+            DUPLICATES,
+            DUPLICATES + 1,
+            DUPLICATES,
+            DUPLICATES - 1,
+            DUPLICATES - 1,
+            DUPLICATES,
+        ]);
+        let mut known = LocalFiles::default();
+        known.find_duplicates(&mut files);
+        let apart: Vec<u32> = (0..6).filter(|entry| files.is_deferred(*entry)).collect();
         assert_eq!(apart, [2, 5]);
         assert_eq!(known.wanted, [0, 2, 5].into());
     }

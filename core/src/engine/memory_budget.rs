@@ -9,7 +9,7 @@ use crate::limits::{GROUP, LEAF};
 
 /// What all downloads hold.
 #[derive(Debug, Default)]
-pub(super) struct Room {
+pub(super) struct MemoryBudget {
     held: BTreeMap<DownloadId, Held>,
 }
 
@@ -23,7 +23,7 @@ struct Held {
     waits: Option<u32>,
 }
 
-impl Room {
+impl MemoryBudget {
     /// A download holds so much now.
     pub(super) fn holds(&mut self, id: DownloadId, bytes: u64, asks: bool) {
         let held = self.held.entry(id).or_default();
@@ -85,7 +85,7 @@ mod tests {
 
     #[test]
     fn one_alone_has_all_of_it_and_two_have_half_each() {
-        let mut room = Room::default();
+        let mut room = MemoryBudget::default();
         room.holds(ONE, 700, true);
         assert!(room.may(ONE, 300, 1000));
         assert!(!room.may(ONE, 301, 1000));
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn who_has_nothing_may_ask_for_something_and_who_asks_for_nothing_has_no_part() {
-        let mut room = Room::default();
+        let mut room = MemoryBudget::default();
         room.holds(ONE, 1000, false);
         room.holds(TWO, 0, true);
         assert!(room.may(TWO, 100, 1000));
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_named_once_when_there_is_room() {
-        let mut room = Room::default();
+        let mut room = MemoryBudget::default();
         room.holds(ONE, 900, true);
         room.holds(TWO, 100, true);
         assert!(!room.may(TWO, 100, 1000));
@@ -121,11 +121,11 @@ mod tests {
 
     #[test]
     fn with_many_downloads_requests_get_small() {
-        let mut room = Room::default();
+        let mut room = MemoryBudget::default();
         for id in 0..256 {
             room.holds(DownloadId(id), 0, true);
         }
         assert_eq!(room.piece(32 << 20), 2 * LEAF);
-        assert_eq!(Room::default().piece(32 << 20), GROUP);
+        assert_eq!(MemoryBudget::default().piece(32 << 20), GROUP);
     }
 }

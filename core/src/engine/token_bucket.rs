@@ -1,6 +1,6 @@
 //! How fast bytes may go: a token bucket on the engine's clock, in whole numbers that lose nothing.
 //!
-//! It knows one rate and what has gone under it. Who shares it with whom is left to [`gate`](super::gate).
+//! It knows one rate and what has gone under it. Who shares it with whom is left to [`gate`](super::rate_limiter).
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use super::pace::{Bucket, piece};
+use super::token_bucket::{Bucket, piece};
 use super::{Priority, Segment, TransferId};
 use crate::limits::{GROUP, LEAF};
 use crate::time::Time;
@@ -29,7 +29,7 @@ impl Priority {
 
 /// What goes one way, up or down.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(super) struct RateLimiter {
     common: Option<Bucket>,
     flows: BTreeMap<TransferId, Flow>,
     /// The turn of who went last.
@@ -53,7 +53,7 @@ impl Flow {
     }
 }
 
-impl Gate {
+impl RateLimiter {
     /// A limit on all together; `None` takes it away.
     pub(super) fn limit(&mut self, rate: Option<u64>, now: Time) {
         set(&mut self.common, rate, now);
@@ -70,7 +70,7 @@ impl Gate {
     }
 
     /// Whether something of this transfer may go now: both buckets are open, and it is nobody else's turn. Who may not
-    /// is noted as waiting: [`Gate::next`] names it when its time has come.
+    /// is noted as waiting: [`RateLimiter::next`] names it when its time has come.
     pub(super) fn may(&mut self, of: TransferId, now: Time) -> bool {
         let common = self.common.as_ref();
         let open = common.is_none_or(|common| common.is_open(now));
@@ -182,10 +182,10 @@ mod tests {
     }
 
     /// Lets all who want something go for ten seconds, in pieces of these sizes; what each got.
-    fn share_out(gate: &mut Gate, wants: &[(TransferId, u64)]) -> Vec<u64> {
+    fn share_out(gate: &mut RateLimiter, wants: &[(TransferId, u64)]) -> Vec<u64> {
         let mut got = vec![0; wants.len()];
         let mut now = Time::ZERO;
-        let mut go = |gate: &mut Gate, of: TransferId, now: Time| {
+        let mut go = |gate: &mut RateLimiter, of: TransferId, now: Time| {
             let Some(at) = wants.iter().position(|(other, _)| *other == of) else {
                 return;
             };
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn equals_get_equal_parts_whatever_the_size_of_their_requests() {
-        let mut gate = Gate::default();
+        let mut gate = RateLimiter::default();
         gate.limit(Some(1_000_000), Time::ZERO);
         let got = share_out(&mut gate, &[(download(1), 5000), (download(2), 20_000)]);
         assert!(got.iter().all(|bytes| near(*bytes, 5_000_000)), "{got:?}");
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn weights_are_one_four_sixteen_and_nobody_starves() {
-        let mut gate = Gate::default();
+        let mut gate = RateLimiter::default();
         gate.limit(Some(2_100_000), Time::ZERO);
         gate.weigh(download(1), Priority::Low);
         gate.weigh(download(3), Priority::High);
@@ -236,7 +236,7 @@ mod tests {
 
     #[test]
     fn what_one_may_not_take_goes_to_the_others() {
-        let mut gate = Gate::default();
+        let mut gate = RateLimiter::default();
         gate.limit(Some(1_000_000), Time::ZERO);
         gate.limit_one(download(1), Some(100_000), Time::ZERO);
         gate.weigh(download(1), Priority::High);
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn who_wanted_nothing_for_long_has_no_arrears() {
-        let mut gate = Gate::default();
+        let mut gate = RateLimiter::default();
         gate.limit(Some(1_000_000), Time::ZERO);
         share_out(&mut gate, &[(download(2), 5000)]);
         // The clock begins anew, and so must the bucket.
@@ -261,7 +261,7 @@ mod tests {
 
     #[test]
     fn without_a_limit_nobody_waits() {
-        let mut gate = Gate::default();
+        let mut gate = RateLimiter::default();
         for id in 1..3 {
             gate.went(download(id), 1 << 40, Time::ZERO);
             assert!(gate.may(download(id), Time::ZERO));
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_lifted_holds_nobody_back() {
-        let mut gate = Gate::default();
+        let mut gate = RateLimiter::default();
         gate.limit_one(download(1), Some(1), Time::ZERO);
         gate.went(download(1), 1000, Time::ZERO);
         assert!(!gate.may(download(1), Time::ZERO));

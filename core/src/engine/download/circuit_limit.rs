@@ -37,7 +37,7 @@ fn most_of_any(size: Size, hashes: u64) -> u64 {
 
 /// What holds for requests on a link that a relay ends.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Carries {
+pub(super) struct CircuitLimit {
     /// Hashes of the longest proof.
     hashes: u64,
     /// What is fetched is a stream.
@@ -46,7 +46,7 @@ pub(super) struct Carries {
     spared: Option<PeerId>,
 }
 
-impl Carries {
+impl CircuitLimit {
     /// What holds for requests on a link.
     pub(super) fn of(cx: &Context, link: LinkId, transfer: &Transfer) -> Self {
         // A relay that lets each circuit carry whole files means to.
@@ -116,11 +116,11 @@ fn fits(cx: &Context, link: LinkId, awaited: u64, size: Size, hashes: u64) -> bo
     };
     let left = state.left().unwrap_or(u64::MAX);
     let most = awaited.saturating_add(most_of_any(size, hashes));
-    cx.now < state.wears_out() && most <= left
+    cx.now < state.usable_until() && most <= left
 }
 
 /// Whether nothing more can be asked for on a link, as the relay ends it.
-pub(super) fn is_worn(cx: &Context, link: LinkId, flow: &Flow, transfer: &Transfer) -> bool {
+pub(super) fn is_exhausted(cx: &Context, link: LinkId, flow: &Flow, transfer: &Transfer) -> bool {
     // A stream goes by whole groups, which is more than such a circuit carries: it is tried.
     if !is_limited(cx, link) || transfer.is_stream() {
         return false;
@@ -132,6 +132,6 @@ pub(super) fn is_worn(cx: &Context, link: LinkId, flow: &Flow, transfer: &Transf
     };
     let fits = fits(cx, link, flow.awaited(), size, transfer.proof_hashes);
     let state = cx.links.get(link);
-    let expired = state.is_none_or(|state| state.wears_out() <= cx.now);
+    let expired = state.is_none_or(|state| state.usable_until() <= cx.now);
     expired || !(fits || flow.is_fresh())
 }

@@ -16,14 +16,16 @@ use crate::code::ShortCode;
 use crate::frame::{self, LinkKeys};
 use crate::handshake::{self, Initiator};
 use crate::limits::{MAX_PAYLOAD, MAX_SEALED_FRAME};
-use crate::message::{self, Knock, KnockReply, Opening, Proof, Refusal, ShortKnock};
+use crate::message::{
+    self, HandshakeReply, HandshakeRequest, Opening, Proof, Refusal, ShortCodeRequest,
+};
 use crate::pake::{Pake, PakeKey};
 use crate::secret::ShareSecret;
 use crate::{Multiaddr, PeerId};
 
 impl Engine {
     /// The other side has dialled: it may knock, if there is anything to knock for and a place for it.
-    pub(super) fn link_came(
+    pub(super) fn on_link_in(
         &mut self,
         (link, peer, path): (LinkId, PeerId, PathKind),
         remote: &Multiaddr,
@@ -35,13 +37,13 @@ impl Engine {
             return cx.push(Output::Close { link });
         }
         cx.links
-            .insert(link, peer, path, Role::Awaiting, cx.now, &cx.limits);
+            .insert(link, peer, path, Role::AwaitingRequest, cx.now, &cx.limits);
         cx.links.comes_from(link, origin);
         cx.push(Output::AwaitPlain { link });
     }
 
     /// One of our dials has led to a link.
-    pub(super) fn link_up(
+    pub(super) fn on_link_out(
         &mut self,
         (link, peer, path): (LinkId, PeerId, PathKind),
         dial: DialId,
@@ -51,7 +53,7 @@ impl Engine {
         let Some(Dialled { download: id, .. }) = cx.dial_done(dial) else {
             return cx.push(Output::Close { link });
         };
-        if !self.may_knock(id, peer, dial) {
+        if !self.may_handshake(id, peer, dial) {
             self.cx.push(Output::Close { link });
             return self.dial_failed(id, dial, "this peer was tried with the code already");
         }
@@ -70,22 +72,22 @@ impl Engine {
             FetchKey::Secret(secret) => {
                 let (tag, seed) = (secret.tag(), cx.draw());
                 let (initiator, noise) = Initiator::new(&secret.psk(), &tag, &cx.peer, &peer, seed);
-                let knock = message::encode(&Knock {
+                let knock = message::encode(&HandshakeRequest {
                     version: VERSION,
-                    name: handshake::name_in_knock(&tag, &cx.peer, &peer, &noise),
+                    name: handshake::name_in_request(&tag, &cx.peer, &peer, &noise),
                     noise,
                 });
-                (Role::Knocking(id, dial, Box::new(initiator)), knock)
+                (Role::AwaitingReply(id, dial, Box::new(initiator)), knock)
             }
             FetchKey::Short(code) => {
                 let seed = cx.draw();
                 let (pake, point) = Pake::receiver(code, &cx.peer, &peer, seed);
-                let knock = message::encode(&ShortKnock {
+                let knock = message::encode(&ShortCodeRequest {
                     version: VERSION,
                     number: code.number(),
                     point,
                 });
-                (Role::Asking(id, dial, Box::new(pake)), knock)
+                (Role::AwaitingPoint(id, dial, Box::new(pake)), knock)
             }
         };
         cx.links.insert(link, peer, path, role, cx.now, &cx.limits);
@@ -98,12 +100,12 @@ impl Engine {
 
     /// Whether a download may knock at this peer. With a short code that is over one link at a time, and only while its
     /// words may be proved there.
-    fn may_knock(&self, id: DownloadId, peer: PeerId, dial: DialId) -> bool {
+    fn may_handshake(&self, id: DownloadId, peer: PeerId, dial: DialId) -> bool {
         let short = |download: &&Download| matches!(&download.order.source.key, FetchKey::Short(_));
         let Some(download) = self.downloads.get(&id).filter(short) else {
             return true;
         };
-        !self.cx.links.knocks_at(id, peer) && download.finding.may_prove(peer, dial)
+        !self.cx.links.has_handshake_with(id, peer) && download.finding.may_prove(peer, dial)
     }
 
     pub(super) fn dial_failed(&mut self, download: DownloadId, dial: DialId, reason: &str) {
@@ -113,28 +115,28 @@ impl Engine {
     }
 
     /// A frame came on a link without keys: a knock, or the reply to ours.
-    pub(super) fn plain(&mut self, link: LinkId, bytes: &[u8]) {
+    pub(super) fn on_plain(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(state) = self.cx.links.get_mut(link) else {
             return;
         };
         state.heard(self.cx.now);
         state.passed(frame::plain_len(bytes.len()));
         let peer = state.peer;
-        match std::mem::replace(&mut state.role, Role::Awaiting) {
-            Role::Awaiting => self.knocked(link, bytes),
-            Role::Pairing(share, key) => self.proved(link, share, &key, bytes),
-            Role::Asking(download, dial, pake) => {
-                self.pointed(link, download, dial, *pake, bytes);
+        match std::mem::replace(&mut state.role, Role::AwaitingRequest) {
+            Role::AwaitingRequest => self.on_request(link, bytes),
+            Role::AwaitingProof(share, key) => self.on_proof(link, share, &key, bytes),
+            Role::AwaitingPoint(download, dial, pake) => {
+                self.on_point(link, download, dial, *pake, bytes);
             }
-            Role::Counting(download, dial, _) => {
+            Role::CountingProof(download, dial, _) => {
                 self.cx.close(link);
                 self.download(download, |download, _| {
                     download.finding.proofs.answered(peer)
                 });
                 self.dial_failed(download, dial, "the other side said what was not due");
             }
-            Role::Knocking(download, dial, initiator) => {
-                self.replied(link, download, dial, *initiator, bytes);
+            Role::AwaitingReply(download, dial, initiator) => {
+                self.on_reply(link, download, dial, *initiator, bytes);
             }
             keyed @ (Role::Serving(_) | Role::Fetching(_) | Role::Seeding(_)) => {
                 state.role = keyed;
@@ -144,10 +146,10 @@ impl Engine {
     }
 
     /// Somebody dialled us and says which share they want.
-    fn knocked(&mut self, link: LinkId, bytes: &[u8]) {
+    fn on_request(&mut self, link: LinkId, bytes: &[u8]) {
         let outcome = match message::decode(bytes) {
             Ok(Opening::Secret(knock)) => self.admit(link, &knock),
-            Ok(Opening::Short(knock)) => self.pair(link, &knock),
+            Ok(Opening::Short(knock)) => self.on_short_code_request(link, &knock),
             Err(_) => Err(Refusal::NoSuchShare),
         };
         if let Err(refusal) = outcome {
@@ -155,17 +157,17 @@ impl Engine {
         }
     }
 
-    fn send_reply(&mut self, link: LinkId, reply: &KnockReply) {
+    fn send_reply(&mut self, link: LinkId, reply: &HandshakeReply) {
         self.cx.send_plain(link, message::encode(reply));
     }
 
     fn refuse(&mut self, link: LinkId, refusal: Refusal) {
-        self.send_reply(link, &KnockReply::Refused(refusal));
+        self.send_reply(link, &HandshakeReply::Refused(refusal));
         self.cx.close(link);
     }
 
     /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
-    fn admit(&mut self, link: LinkId, knock: &Knock) -> Result<(), Refusal> {
+    fn admit(&mut self, link: LinkId, knock: &HandshakeRequest) -> Result<(), Refusal> {
         check_version(knock.version)?;
         let (peer, path) = end_of(&self.cx, link)?;
         let open = |share: &Share| {
@@ -183,7 +185,7 @@ impl Engine {
     }
 
     /// Whether a knock opens what one of our downloads has.
-    fn admit_to_seed(&mut self, link: LinkId, knock: &Knock) -> Result<(), Refusal> {
+    fn admit_to_seed(&mut self, link: LinkId, knock: &HandshakeRequest) -> Result<(), Refusal> {
         let (peer, path) = end_of(&self.cx, link)?;
         let opens = |(id, download): (&DownloadId, &Download)| match &download.order.source.key {
             FetchKey::Secret(secret) if download.serves(peer, path) => {
@@ -204,13 +206,17 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether anything here may be knocked for.
+    /// Whether anything here may be asked for.
     fn serves_anything(&self) -> bool {
         !self.shares.is_empty() || self.downloads.values().any(Download::has_room)
     }
 
     /// Somebody knocks with a short code: they get our point, and have to prove that they know the words.
-    fn pair(&mut self, link: LinkId, knock: &ShortKnock) -> Result<(), Refusal> {
+    fn on_short_code_request(
+        &mut self,
+        link: LinkId,
+        knock: &ShortCodeRequest,
+    ) -> Result<(), Refusal> {
         check_version(knock.version)?;
         let (peer, path) = end_of(&self.cx, link)?;
         let open = |share: &Share| {
@@ -227,15 +233,15 @@ impl Engine {
             .map_err(|_| Refusal::NoSuchShare)?;
         let id = *id;
         if let Some(state) = self.cx.links.get_mut(link) {
-            state.role = Role::Pairing(id, key);
+            state.role = Role::AwaitingProof(id, key);
         }
-        self.send_reply(link, &KnockReply::Point(point));
+        self.send_reply(link, &HandshakeReply::Point(point));
         self.cx.push(Output::AwaitPlain { link });
         Ok(())
     }
 
     /// Somebody who knows our number proves that they know the words too; or that was a guess.
-    fn proved(&mut self, link: LinkId, id: ShareId, key: &PakeKey, bytes: &[u8]) {
+    fn on_proof(&mut self, link: LinkId, id: ShareId, key: &PakeKey, bytes: &[u8]) {
         // However many tries are under way at once: those that end after the code is dead prove nothing.
         let share = self.shares.get_mut(&id);
         let Some(code) = share.as_ref().and_then(|share| share.short().cloned()) else {
@@ -253,7 +259,7 @@ impl Engine {
     }
 
     /// A wrong guess that came over a link has been counted: now it is answered.
-    pub(super) fn guess_counted(&mut self, link: LinkId) {
+    pub(super) fn on_guess_counted(&mut self, link: LinkId) {
         if self.cx.links.get(link).is_some() {
             self.refuse(link, Refusal::WrongWords);
         }
@@ -269,7 +275,7 @@ impl Engine {
 
     /// A link that the other side has opened has keys from now on.
     fn key(&mut self, link: LinkId, role: Role, reply: Vec<u8>, keys: LinkKeys) {
-        self.send_reply(link, &KnockReply::Noise(reply));
+        self.send_reply(link, &HandshakeReply::Noise(reply));
         let largest = MAX_SEALED_FRAME - MAX_PAYLOAD;
         self.cx.push(Output::Keys {
             link,
@@ -282,10 +288,12 @@ impl Engine {
     }
 
     /// The sharer's point: with it the words become a key, which is proved.
-    fn pointed(&mut self, link: LinkId, id: DownloadId, dial: DialId, pake: Pake, bytes: &[u8]) {
+    fn on_point(&mut self, link: LinkId, id: DownloadId, dial: DialId, pake: Pake, bytes: &[u8]) {
         let key = match message::decode(bytes) {
-            Ok(KnockReply::Point(point)) => pake.finish(&point).ok(),
-            Ok(KnockReply::Refused(refusal)) => return self.turned_away(link, id, dial, refusal),
+            Ok(HandshakeReply::Point(point)) => pake.finish(&point).ok(),
+            Ok(HandshakeReply::Refused(refusal)) => {
+                return self.on_refused(link, id, dial, refusal);
+            }
             _ => None,
         };
         let download = self.downloads.get(&id);
@@ -310,7 +318,7 @@ impl Engine {
         let (initiator, noise) = Initiator::new(&key, &tag, &self.cx.peer, &peer, seed);
         let proof = message::encode(&Proof { noise });
         if let Some(state) = self.cx.links.get_mut(link) {
-            state.role = Role::Counting(id, dial, Box::new((initiator, proof)));
+            state.role = Role::CountingProof(id, dial, Box::new((initiator, proof)));
         }
         self.download(id, |download, cx| {
             download.finding.prove(cx, id, (link, peer, dial))
@@ -319,7 +327,7 @@ impl Engine {
 
     /// The proof that is to go out on a link has been counted: now it does, unless it is one too many, or of no use any
     /// more. Where it can't be counted for later runs it is in this one.
-    pub(super) fn proof_counted(&mut self, id: DownloadId, link: LinkId, done: &DiskDone) {
+    pub(super) fn on_proof_counted(&mut self, id: DownloadId, link: LinkId, done: &DiskDone) {
         let sent = match done {
             DiskDone::ProofCounted { sent } => *sent,
             _ => 0,
@@ -329,7 +337,7 @@ impl Engine {
         let may = download.is_some_and(|download| download.finding.proofs.counted(sent));
         let state = self.cx.links.get(link);
         let waits = state.and_then(|state| match state.role {
-            Role::Counting(_, dial, _) => Some((state.peer, dial)),
+            Role::CountingProof(_, dial, _) => Some((state.peer, dial)),
             _ => None,
         });
         if may && waits.is_some() {
@@ -349,10 +357,10 @@ impl Engine {
         let Some(state) = self.cx.links.get_mut(link) else {
             return;
         };
-        match std::mem::replace(&mut state.role, Role::Awaiting) {
-            Role::Counting(id, dial, noted) => {
+        match std::mem::replace(&mut state.role, Role::AwaitingRequest) {
+            Role::CountingProof(id, dial, noted) => {
                 let (initiator, proof) = *noted;
-                state.role = Role::Knocking(id, dial, Box::new(initiator));
+                state.role = Role::AwaitingReply(id, dial, Box::new(initiator));
                 self.cx.send_plain(link, proof);
                 self.cx.push(Output::AwaitPlain { link });
             }
@@ -361,7 +369,7 @@ impl Engine {
     }
 
     /// The reply to our knock.
-    fn replied(
+    fn on_reply(
         &mut self,
         link: LinkId,
         id: DownloadId,
@@ -370,8 +378,10 @@ impl Engine {
         bytes: &[u8],
     ) {
         let keys = match message::decode(bytes) {
-            Ok(KnockReply::Noise(noise)) => initiator.finish(&noise).ok(),
-            Ok(KnockReply::Refused(refusal)) => return self.turned_away(link, id, dial, refusal),
+            Ok(HandshakeReply::Noise(noise)) => initiator.finish(&noise).ok(),
+            Ok(HandshakeReply::Refused(refusal)) => {
+                return self.on_refused(link, id, dial, refusal);
+            }
             _ => None,
         };
         let Ok((peer, path)) = end_of(&self.cx, link) else {
@@ -407,7 +417,7 @@ impl Engine {
         self.download(id, |download, cx| download.link_up(cx, link, peer, dial));
     }
 
-    fn turned_away(&mut self, link: LinkId, id: DownloadId, dial: DialId, refusal: Refusal) {
+    fn on_refused(&mut self, link: LinkId, id: DownloadId, dial: DialId, refusal: Refusal) {
         let Ok((peer, _)) = end_of(&self.cx, link) else {
             return;
         };
@@ -417,8 +427,8 @@ impl Engine {
 }
 
 /// Whether a knock of this peer is for the share that has this secret.
-fn is_named(secret: &ShareSecret, local: &PeerId, peer: &PeerId, knock: &Knock) -> bool {
-    handshake::name_in_knock(&secret.tag(), peer, local, &knock.noise) == knock.name
+fn is_named(secret: &ShareSecret, local: &PeerId, peer: &PeerId, knock: &HandshakeRequest) -> bool {
+    handshake::name_in_request(&secret.tag(), peer, local, &knock.noise) == knock.name
 }
 
 fn check_version(version: u32) -> Result<(), Refusal> {

@@ -2,7 +2,7 @@
 //! manifest as the sharer has signed it.
 //!
 //! One after the other is asked, of those who were found or heard of, until the manifest is here. After that they are
-//! sources like all others; see [`mates`](super::mates).
+//! sources like all others; see [`seeders`](super::seeders).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const MET: usize = 32;
 
 /// The one who is asked, those who were, and those who may be.
 #[derive(Debug, Default)]
-pub(super) struct Deputy {
+pub(super) struct ManifestSource {
     asked: Option<Asked>,
     /// When others may be asked at the earliest.
     due: BTreeMap<PeerId, Time>,
@@ -39,7 +39,7 @@ struct Asked {
     link: Option<LinkId>,
 }
 
-impl Deputy {
+impl ManifestSource {
     /// Whether this dial is for one; for whom.
     pub(super) fn dialled(&self, dial: DialId) -> Option<PeerId> {
         let asked = self.asked.as_ref()?;
@@ -111,7 +111,7 @@ impl Deputy {
     ) {
         let due = self.next(sharer, sought).filter(|(_, due)| *due <= cx.now);
         let mut due: Vec<_> = due.map(|(peer, _)| peer).collect();
-        cx.standings.sort(&mut due, |peer| *peer);
+        cx.reputations.sort(&mut due, |peer| *peer);
         let Some(peer) = due.first().copied() else {
             return;
         };
@@ -137,14 +137,14 @@ impl Deputy {
         }
     }
 
-    /// A link is gone; whether it was one to the deputy. What it brought of the manifest goes with it then: others may be told
+    /// A link is gone; whether it was one to the manifest source. What it brought of the manifest goes with it then: others may be told
     /// another one.
     pub(super) fn down(&mut self, link: LinkId, lied: bool, now: Time) -> bool {
         let again = if lied { Time::NEVER } else { now + AGAIN };
         self.end(|asked| asked.link == Some(link), again)
     }
 
-    /// Whether a deputy is at the other end of this link, and others could be asked.
+    /// Whether a manifest source is at the other end of this link, and others could be asked.
     pub(super) fn is_one_of_several(&self, link: LinkId) -> bool {
         self.has(link) && self.met.len() > 1
     }

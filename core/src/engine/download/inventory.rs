@@ -21,7 +21,7 @@ const NONE: u32 = u32::MAX;
 const PARTS_AT_ONCE: usize = 1 << 14;
 
 /// What may be served.
-pub(super) struct Holdings {
+pub(super) struct Inventory {
     parts: Arc<Parts>,
     /// Of files with several groups. Those with one are many, and their signed root proves all of them.
     trees: BTreeMap<u32, ProofTree>,
@@ -39,7 +39,7 @@ pub(super) struct Holdings {
     renamed: BTreeMap<u32, SafePath>,
 }
 
-impl Holdings {
+impl Inventory {
     /// Nothing, of a manifest with so many entries.
     pub(super) fn new(parts: Arc<Parts>, entries: usize) -> Self {
         Self {

@@ -15,11 +15,11 @@ const BLAMED: i32 = i32::MIN;
 
 /// What is known of peers. Who is not in it has a standing of 0.
 #[derive(Debug, Default)]
-pub(super) struct Standings {
+pub(super) struct Reputations {
     known: BTreeMap<PeerId, i32>,
 }
 
-impl Standings {
+impl Reputations {
     pub(super) fn set(&mut self, peer: PeerId, standing: i32) {
         if self.known.len() < PEERS || self.known.contains_key(&peer) {
             self.known.insert(peer, standing);
@@ -51,33 +51,33 @@ mod tests {
         PeerId::from_bytes(&[0, 2, high, low]).unwrap()
     }
 
-    fn sorted(standings: &Standings, numbers: &[u16]) -> Vec<PeerId> {
+    fn sorted(reputations: &Reputations, numbers: &[u16]) -> Vec<PeerId> {
         let mut peers: Vec<_> = numbers.iter().copied().map(peer).collect();
-        standings.sort(&mut peers, |peer| *peer);
+        reputations.sort(&mut peers, |peer| *peer);
         peers
     }
 
     #[test]
     fn better_ones_come_first_strangers_between_and_who_was_blamed_last() {
-        let mut standings = Standings::default();
-        standings.set(peer(1), -5);
-        standings.set(peer(2), 7);
-        standings.set(peer(3), 100);
-        standings.blamed(peer(3));
+        let mut reputations = Reputations::default();
+        reputations.set(peer(1), -5);
+        reputations.set(peer(2), 7);
+        reputations.set(peer(3), 100);
+        reputations.blamed(peer(3));
         let wanted = [2, 8, 9, 1, 3].map(peer);
-        assert_eq!(sorted(&standings, &[3, 8, 1, 9, 2]), wanted);
+        assert_eq!(sorted(&reputations, &[3, 8, 1, 9, 2]), wanted);
     }
 
     /// Row 14.
     #[test]
     fn only_so_many_are_kept() {
-        let mut standings = Standings::default();
+        let mut reputations = Reputations::default();
         for number in 0..=1024 {
-            standings.set(peer(number), 1);
+            reputations.set(peer(number), 1);
         }
-        assert_eq!(standings.known.len(), 1024);
-        assert_eq!(sorted(&standings, &[1024, 1023]), [1023, 1024].map(peer));
-        standings.set(peer(7), 2);
-        assert_eq!(sorted(&standings, &[1, 7]), [7, 1].map(peer));
+        assert_eq!(reputations.known.len(), 1024);
+        assert_eq!(sorted(&reputations, &[1024, 1023]), [1023, 1024].map(peer));
+        reputations.set(peer(7), 2);
+        assert_eq!(sorted(&reputations, &[1, 7]), [7, 1].map(peer));
     }
 }

@@ -16,15 +16,15 @@ const LOOK_EVERY: Duration = Duration::from_mins(2);
 const LOOK_IN_NEED: Duration = Duration::from_secs(10);
 
 impl Swarm {
-    /// Whether a link to a mate over this path is better than what there is.
+    /// Whether a link to a seeder over this path is better than what there is.
     pub(super) fn wants(&self, cx: &Context, peer: PeerId, path: PathKind) -> bool {
         let (links, _) = self.links(peer);
         let links = links.iter().filter_map(|link| cx.links.get(*link));
         let best = links.map(|link| link.path).min();
-        self.is_mate(peer) && best.is_none_or(|best| path < best)
+        self.is_seeder(peer) && best.is_none_or(|best| path < best)
     }
 
-    /// Picks the link to a mate that is to be used: the best path.
+    /// Picks the link to a seeder that is to be used: the best path.
     pub(super) fn choose_link(
         &mut self,
         cx: &mut Context,
@@ -50,11 +50,11 @@ impl Swarm {
         }
     }
 
-    /// Closes links to mates that have a better one, once nothing is asked for on them any more.
+    /// Closes links to seeders that have a better one, once nothing is asked for on them any more.
     pub(super) fn release(&mut self, cx: &mut Context, links: &mut FetchLinks) {
         let used: Vec<_> = self.bests().collect();
         let idle = |(link, fetching): (LinkId, &Fetching)| {
-            let peer = fetching.mate?;
+            let peer = fetching.seeder?;
             let done = fetching.manifest.is_some() && fetching.flow.is_idle();
             (done && !used.contains(&link)).then_some((link, peer))
         };
@@ -92,7 +92,7 @@ impl Swarm {
         dial.unwrap_or(Time::NEVER).min(starved).min(look)
     }
 
-    /// Looks for mates, and dials those who are to be dialled.
+    /// Looks for seeders, and dials those who are to be dialled.
     pub(super) fn tick(&mut self, cx: &mut Context, order: &Order, looks: bool) {
         let FetchKey::Secret(secret) = &order.source.key else {
             return;
@@ -123,7 +123,7 @@ impl Swarm {
         }
     }
 
-    /// One more dial of a mate, if there is none under way.
+    /// One more dial of a seeder, if there is none under way.
     pub(super) fn dial(
         &mut self,
         cx: &mut Context,

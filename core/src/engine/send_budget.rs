@@ -8,11 +8,11 @@ use super::TransferId;
 
 /// What all that serve hold.
 #[derive(Debug, Default)]
-pub(super) struct Outgoing {
+pub(super) struct SendBudget {
     held: BTreeMap<TransferId, u64>,
 }
 
-impl Outgoing {
+impl SendBudget {
     /// One of them holds so many bytes now.
     pub(super) fn holds(&mut self, of: TransferId, bytes: u64) {
         if bytes == 0 {
@@ -47,7 +47,7 @@ mod tests {
 
     #[test]
     fn one_alone_has_all_of_it_and_two_have_half_each() {
-        let mut outgoing = Outgoing::default();
+        let mut outgoing = SendBudget::default();
         assert_eq!(outgoing.room(ONE, 1000), 1000);
         outgoing.holds(ONE, 700);
         assert_eq!(outgoing.room(ONE, 1000), 300);

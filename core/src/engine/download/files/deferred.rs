@@ -1,5 +1,5 @@
-//! Files that are set apart, because all or some of their bytes may be here already: nothing is asked for of them until
-//! that is seen to. Why one is set apart, and for how long, is for [`known`](super::super::known) to know.
+//! Files that are deferred, because all or some of their bytes may be here already: nothing is asked for of them until
+//! that is seen to. Why one is deferred, and for how long, is for [`known`](super::super::local) to know.
 
 use std::collections::BTreeMap;
 
@@ -32,33 +32,33 @@ impl Files {
     }
 
     /// Sets a file apart; says whether it is, by now or before.
-    pub(in super::super) fn set_apart(&mut self, entry: u32) -> bool {
+    pub(in super::super) fn defer(&mut self, entry: u32) -> bool {
         if self.is(entry, State::Waiting) {
-            self.set(entry, State::Apart);
+            self.set(entry, State::Deferred);
         }
-        self.is_apart(entry)
+        self.is_deferred(entry)
     }
 
-    pub(in super::super) fn is_apart(&self, entry: u32) -> bool {
-        self.is(entry, State::Apart)
+    pub(in super::super) fn is_deferred(&self, entry: u32) -> bool {
+        self.is(entry, State::Deferred)
     }
 
     /// Whether a file is in its place, or on its way there.
     pub(in super::super) fn is_coming(&self, entry: u32) -> bool {
-        let coming = [State::Apart, State::Waiting, State::Arriving];
+        let coming = [State::Deferred, State::Waiting, State::Arriving];
         coming.iter().any(|state| self.is(entry, *state)) || self.is_whole(entry)
     }
 
     /// It is not here after all: it is asked for like any other.
     pub(in super::super) fn release(&mut self, entry: u32) {
-        if self.is_apart(entry) {
+        if self.is_deferred(entry) {
             self.wait_again(entry);
         }
     }
 
     /// Whether a root of this entry is of use.
     pub(super) fn wants_root(&self, entry: u32) -> bool {
-        self.is_apart(entry) || self.is(entry, State::Arriving) || self.is(entry, State::Waiting)
+        self.is_deferred(entry) || self.is(entry, State::Arriving) || self.is(entry, State::Waiting)
     }
 
     /// What is known of an entry's root.
@@ -68,7 +68,7 @@ impl Files {
 
     /// A file stands under its final name already. Its size.
     pub(in super::super) fn stands(&mut self, entry: u32) -> Option<u64> {
-        let size = self.size(entry).filter(|_| self.is_apart(entry))?;
+        let size = self.size(entry).filter(|_| self.is_deferred(entry))?;
         self.roots.remove(&entry);
         self.count.here += size;
         Some(self.published(entry))
@@ -76,7 +76,7 @@ impl Files {
 
     /// A file is staged, whole and checked. Its size.
     pub(in super::super) fn adopted(&mut self, entry: u32) -> Option<u64> {
-        let size = self.size(entry).filter(|_| self.is_apart(entry))?;
+        let size = self.size(entry).filter(|_| self.is_deferred(entry))?;
         let root = self.roots.remove(&entry)?;
         self.set(entry, State::Publishing);
         self.ready.push_back((entry, Some(root)));
@@ -87,7 +87,7 @@ impl Files {
     /// A file is staged, whole and checked, by bytes from elsewhere on the device. It counts when the sharer has shown
     /// that it has them too: a part of it is asked for. `false`: it has no more than that, and is fetched.
     pub(in super::super) fn adopted_from_elsewhere(&mut self, entry: u32, draw: u64) -> bool {
-        let size = self.size(entry).filter(|_| self.is_apart(entry));
+        let size = self.size(entry).filter(|_| self.is_deferred(entry));
         let (Some(size), Some(root)) = (size.filter(|size| is_shown(*size)), self.root(entry))
         else {
             return false;
@@ -149,7 +149,7 @@ impl Files {
         entry: u32,
         parts: &[(u64, RangeHash)],
     ) -> (Vec<(u64, Hash)>, u64) {
-        let Some(size) = self.size(entry).filter(|_| self.is_apart(entry)) else {
+        let Some(size) = self.size(entry).filter(|_| self.is_deferred(entry)) else {
             return (Vec::new(), 0);
         };
         self.begin(entry, Some(size), true);
