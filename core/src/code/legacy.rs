@@ -94,10 +94,12 @@ fn tcp_socket(address: &Multiaddr) -> Option<(IpAddr, NonZeroU16)> {
         Protocol::Ip6(ip) => IpAddr::V6(ip),
         _ => return None,
     };
-    match parts.next()? {
-        Protocol::Tcp(port) => Some((ip, NonZeroU16::new(port)?)),
-        _ => None,
-    }
+    let Protocol::Tcp(port) = parts.next()? else {
+        return None;
+    };
+    // What follows may lead elsewhere: over a relay, or over another protocol than plain TCP.
+    let is_own = parts.all(|part| matches!(part, Protocol::P2p(_)));
+    Some((ip, NonZeroU16::new(port)?)).filter(|_| is_own)
 }
 
 fn parse_ip(text: &str) -> Option<IpAddr> {
@@ -113,6 +115,7 @@ mod tests {
 
     use super::super::tests::LEGACY;
     use super::*;
+    use crate::PeerId;
 
     fn code(ip: &str) -> LegacyCode {
         LegacyCode {
@@ -128,6 +131,24 @@ mod tests {
         let [v4, v6] = ["10.148.96.12", "fd00::12"].map(code);
         let dial: Vec<_> = v6.addresses().iter().map(ToString::to_string).collect();
         insta::assert_snapshot!([v4.encode(), v6.encode(), dial.join(" ")].join("\n"));
+    }
+
+    /// A legacy code named the relay's address, where the sharer does not answer.
+    #[test]
+    fn the_address_of_a_relay_is_not_taken_for_the_sharer_s() {
+        let peer = PeerId::from_bytes(&[0, 1, 7]).unwrap();
+        let through = format!("/ip4/192.0.2.1/tcp/4001/p2p/{peer}/p2p-circuit");
+        let ticket = |addresses: &[&str]| Ticket {
+            peer,
+            addresses: addresses.iter().map(|at| at.parse().unwrap()).collect(),
+            secret: ShareSecret::from_bytes([7; 32]),
+            share_code: ShareCodeLabel::parse("GAZ3-VTDS-YQP7").unwrap(),
+        };
+        let own = ticket(&[&through, "/ip4/192.0.2.9/tcp/4001"]);
+        let ip = LegacyCode::of(&own).map(|code| code.ip.to_string());
+        assert_eq!(ip.as_deref(), Some("192.0.2.9"));
+        let relayed = ticket(&[&through, "/ip4/192.0.2.1/tcp/443/tls/ws"]);
+        assert_eq!(LegacyCode::of(&relayed), None);
     }
 
     #[test]
