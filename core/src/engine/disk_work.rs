@@ -1,4 +1,4 @@
-//! Disk work: what the engine asks of its driver's disk side, and how that ends.
+//! Disk jobs: what the engine asks of the driver's disk side, and the results.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -12,85 +12,86 @@ use crate::merkle::{Hash, RangeHash};
 use crate::path::SafePath;
 use crate::time::Timestamp;
 
-/// Work for the driver's disk side.
-// Each variant's sentence tells of its fields.
+/// A job for the driver's disk side.
+// The doc comment of each variant describes its fields.
 #[allow(missing_docs)]
 #[derive(Debug)]
 pub enum DiskWork {
-    /// Walk what `share` means and list it. Does not open files.
+    /// List the files that `share` stands for, without opening any.
     Scan { share: ShareId },
-    /// Read these segments of a share, in order, into one payload. With `hash`, hash each segment's group too.
-    /// A file whose size or modification time is no longer what the scan saw fails with [`DiskError::Changed`].
+    /// Read these segments of a share, in order, into one payload. With `hash`, also hash the group of each segment.
+    /// A file whose size or modification time has changed since the scan fails with [`DiskError::Changed`].
     Read {
         share: ShareId,
         segments: Vec<Segment>,
         hash: bool,
     },
-    /// Hash whole groups of one file of a share: `count` of them from group `first` on.
+    /// Hash `count` whole groups of one file of a share, starting at group `first`.
     HashGroups {
         share: ShareId,
         entry: u32,
         first: u64,
         count: u32,
     },
-    /// Read the next bytes of a share's pipe: up to `len`, fewer only at its end. `offset` is where they stand in the
-    /// stream. What lies below `keep_from` will never be asked for again; what lies above may be asked for once more.
+    /// Read the next bytes of a share's pipe: up to `len`, fewer only at the end of the stream. `offset` is their
+    /// position in the stream. Bytes below `keep_from` are never requested again; bytes above it may be requested once
+    /// more.
     ReadPipe {
         share: ShareId,
         offset: u64,
         len: u32,
         keep_from: u64,
     },
-    /// Cut a file of a share into chunks, as [`crate::chunk`] says.
+    /// Cut a file of a share into chunks, as described in [`crate::chunk`].
     Chunk { share: ShareId, entry: u32 },
-    /// These files of a share hash to these roots: worth noting, so that whoever is offered the same bytes here finds
-    /// them. Nothing depends on it.
+    /// Record the roots of these files of a share, so that a download of the same bytes on this device can find them.
+    /// An optimisation only.
     NoteRoots {
         share: ShareId,
         roots: Vec<(u32, Hash)>,
     },
-    /// Forget a share: close its files.
+    /// Forget a share and close its files.
     Forget { share: ShareId },
-    /// Look which of these paths exist below the download's folder, how much room there is, and what an earlier run has
-    /// left there of the same `origin` that no other process goes on with. For a pipe: nothing.
+    /// Check which of these paths exist below the download's folder, how much space is free, and what an earlier run of
+    /// the same `origin` has left there that no other process is resuming. Does nothing for a pipe.
     Inspect {
         download: DownloadId,
         paths: Vec<SafePath>,
         origin: Origin,
     },
-    /// Make the download's staging folder, next to where its files will be; or take the one over that an earlier run of
-    /// the same `origin` has left.
+    /// Create the download's staging folder next to the files' destination, or take over the one left by an earlier run
+    /// of the same `origin`.
     Stage {
         download: DownloadId,
         origin: Origin,
     },
-    /// Hash whole groups of a staged file, `count` of them from group `first` on: an earlier run has written them.
+    /// Hash `count` whole groups of a staged file that an earlier run has written, starting at group `first`.
     HashStaged {
         download: DownloadId,
         entry: u32,
         first: u64,
         count: u32,
     },
-    /// Look which of these files could be here already: by what stands under their names, and by what is known of other
-    /// files. A cheap look, by size; nothing is read.
+    /// Find out which of these files could be on this device already: staged by an earlier run, under their final
+    /// names, or known elsewhere. Compares sizes only and reads no content.
     Candidates {
         download: DownloadId,
         files: Vec<Sought>,
     },
-    /// Bring files that are here already to staging, each only if it really has its root: copied, and hashed on the way or
-    /// behind it. What stands under its own final name already, and is right, stays where it is.
+    /// Copy files that are on this device already to staging, each only if it has the given root, which is checked
+    /// during or after the copy. A file under its own final name with the right root stays where it is.
     Adopt {
         download: DownloadId,
         files: Vec<Adopt>,
     },
-    /// Cut what stands under a file's final name into chunks, and bring to staging what the new version, which is made of
-    /// these, has of it.
+    /// Cut the older versions of a file (under its final name, or staged by an earlier run) into chunks, and copy to
+    /// staging those that also occur in `chunks`, the chunks of the new version.
     Reuse {
         download: DownloadId,
         file: Sought,
         chunks: Vec<Chunk>,
     },
-    /// Write pieces to staging (or to the pipe, where pieces come in order).
+    /// Write pieces to staging, or to the pipe. Pieces for a pipe come in order.
     Write {
         download: DownloadId,
         pieces: Vec<Piece>,
@@ -100,8 +101,8 @@ pub enum DiskWork {
         download: DownloadId,
         entries: Vec<u32>,
     },
-    /// Note this in the download's journal: durably, and all of it or nothing. Without a staging folder to keep it in
-    /// it fails.
+    /// Append this record to the download's journal, durably and atomically. Fails without a staging folder, as the
+    /// journal is kept there.
     Journal {
         download: DownloadId,
         record: Record,
@@ -112,133 +113,134 @@ pub enum DiskWork {
         files: Vec<PublishFile>,
         synced: bool,
     },
-    /// Read these back of what a download has written, in order, into one payload, and hash each one's group.
+    /// Read back segments that a download has written, in order, into one payload, and hash the group of each.
     ReadBack {
         download: DownloadId,
         segments: Vec<Located>,
     },
-    /// Make folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder. If
-    /// `keep`, what is there may still be read back until the download is discarded; else it is forgotten.
+    /// Create folders and symlinks, then set the folders' attributes (deepest first), then remove the staging folder.
+    /// With `keep`, the files may still be read back until the download is discarded; without it, the download is
+    /// forgotten.
     Finish {
         download: DownloadId,
         folders: Vec<PublishFolder>,
         symlinks: Vec<PublishSymlink>,
         keep: bool,
     },
-    /// Count one more wrong guess at the words of a share's short code, durably, before it is answered.
+    /// Count one more wrong guess at the words of a share's short code, durably. The guess is answered after that.
     CountGuess { share: ShareId, code: ShortCode },
-    /// Count one more proof of the words of the download's short code, before it is sent: durably, and together with those
-    /// of all other downloads and runs of this device. One beyond `most` will not be sent, and is not noted. Where nothing is
-    /// kept, 0 is the count.
+    /// Count one more password proof for the download's short code, durably and across all downloads and runs of this
+    /// device. The proof is sent after that. A proof beyond `most` is not sent and not stored. The count is 0 if this
+    /// device stores none.
     CountProof { download: DownloadId, most: u32 },
-    /// A proof was counted, and is not sent after all: it does not count.
+    /// Uncount a password proof that was not sent after all.
     ProofNotSent { download: DownloadId },
-    /// A counted proof went to the peer that knows the words: it does not count, and later runs go to this peer.
+    /// Uncount a password proof that has succeeded, and record the peer that knows the words: later runs go to it.
     ProofSucceeded {
         download: DownloadId,
         sharer: PeerId,
     },
-    /// Remove the download's staging folder, if it was not finished, and forget the download.
+    /// Remove the download's staging folder, unless it was finished, and forget the download.
     Discard { download: DownloadId },
-    /// Forget the download; what is staged and in its journal stays for another run.
+    /// Forget the download, but keep its staging folder and journal for another run.
     Close { download: DownloadId },
 }
 
 /// A range of a file that a download has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Located {
-    /// Which range.
+    /// The range.
     pub segment: Segment,
-    /// Where the file stands below the download's folder; `None` while it is staged.
+    /// The file's path below the download's folder; `None` while it is staged.
     pub path: Option<SafePath>,
 }
 
-/// A file that could be here already.
+/// A file that may be on this device already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sought {
-    /// The entry's index.
+    /// Index of the entry in the manifest.
     pub entry: u32,
-    /// Its bytes.
+    /// Size, in bytes.
     pub size: u64,
-    /// Its final name.
+    /// Final name.
     pub path: SafePath,
 }
 
-/// A file that is here already, if the root is right.
+/// A file that is on this device already, provided that its root matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Adopt {
-    /// Which.
+    /// The file.
     pub file: Sought,
-    /// What its bytes must hash to.
+    /// The root that its content must have.
     pub root: Hash,
-    /// A file of the same download that has the same root. Where it is not set, the file may stand under its own name, or
-    /// anywhere else that is known.
+    /// A file of the same download that has the same root. If `None`, the driver looks under the file's own final name,
+    /// in the staging of an earlier run, and at any other place it knows of.
     pub duplicate: Option<Duplicate>,
 }
 
-/// A file of a download that another one is a copy of.
+/// A file of a download that another file is a copy of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Duplicate {
-    /// Its final name.
+    /// Final name.
     pub path: SafePath,
-    /// The permission bits that it was published with, before the disk withheld any.
+    /// Permission bits that the file was published with, before the disk side withheld any.
     pub mode: u32,
 }
 
-/// Verified or provisional bytes on their way to staging.
+/// Verified or provisional bytes to be written to staging.
 #[derive(Debug, Clone)]
 pub struct Piece {
-    /// The entry's index in the manifest; also names its staging file.
+    /// Index of the entry in the manifest; also names its staging file.
     pub entry: u32,
-    /// Where the bytes stand in the file.
+    /// Byte offset in the file.
     pub offset: u64,
-    /// The bytes.
+    /// The bytes to write.
     pub data: Bytes,
 }
 
-/// A staged file that is whole and checked.
+/// A complete and verified staged file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishFile {
-    /// The entry's index; names the staging file. An empty file may have none yet: it is made.
+    /// Index of the entry; also names the staging file. An empty file may have none yet: it is created.
     pub entry: u32,
-    /// Its final name below the download's folder; parents are made as needed.
+    /// Final name below the download's folder. Missing parents are created.
     pub path: SafePath,
-    /// Permission bits, already masked by what the user agreed to: `0o777` at the most.
+    /// Permission bits, already masked by what the user agreed to: at most `0o777`.
     pub mode: u32,
-    /// Its modification time.
+    /// Modification time.
     pub modified: Timestamp,
     /// What to do if the name is taken by now.
     pub on_conflict: OnConflict,
-    /// What it hashes to, where that is known: worth noting, as in [`DiskWork::NoteRoots`].
+    /// The file's root, if known. It is recorded, as by [`DiskWork::NoteRoots`].
     pub root: Option<Hash>,
 }
 
 /// A folder with its attributes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishFolder {
-    /// Below the download's folder.
+    /// Path below the download's folder.
     pub path: SafePath,
     /// Permission bits.
     pub mode: u32,
-    /// Its modification time.
+    /// Modification time.
     pub modified: Timestamp,
 }
 
 /// A symlink whose target was checked to stay inside the share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PublishSymlink {
-    /// The entry's index.
+    /// Index of the entry in the manifest.
     pub entry: u32,
-    /// Where the link stands.
+    /// Path of the symlink.
     pub path: SafePath,
-    /// What it holds, relative to its own folder.
+    /// Target, relative to the folder of the symlink.
     pub target: String,
     /// What to do if the name is taken by now.
     pub on_conflict: OnConflict,
 }
 
-/// How a disk job ended.
-// Each variant's sentence tells of its fields.
+/// The result of a disk job.
+// The doc comment of each variant describes its fields.
 #[allow(missing_docs)]
 #[derive(Debug)]
 pub enum DiskDone {
@@ -246,21 +248,24 @@ pub enum DiskDone {
     Failed(DiskError),
     /// [`DiskWork::Scan`].
     Scanned(Scanned),
-    /// [`DiskWork::Read`], [`DiskWork::ReadBack`]: the payload is that of the segments that are `Ok`, in order. With `hash`, each is hashed.
+    /// [`DiskWork::Read`], [`DiskWork::ReadBack`]: the payload holds the segments that are `Ok`, in order. With `hash`,
+    /// each has its group's hash.
     Read {
         payload: Bytes,
         segments: Vec<Result<Option<GroupHash>, DiskError>>,
     },
-    /// [`DiskWork::HashGroups`], [`DiskWork::HashStaged`]: one hash a group; of staged ones fewer, if the file ends before.
+    /// [`DiskWork::HashGroups`], [`DiskWork::HashStaged`]: one hash per group; fewer for a staged file that ends
+    /// earlier.
     Hashed { hashes: Vec<Hash> },
-    /// [`DiskWork::ReadPipe`]: fewer bytes than asked for are the last ones.
-    /// `hash` is the node of the group that the bytes are; `end` says that nothing follows them.
+    /// [`DiskWork::ReadPipe`]: fewer bytes than requested are the last of the stream.
+    /// `hash` is the Merkle node of the group made of these bytes; `end` is true if the stream ends after them.
     PipeRead {
         payload: Bytes,
         hash: Hash,
         end: bool,
     },
-    /// [`DiskWork::Inspect`]: indexes into `paths` that exist; `free` bytes of room, if known; what an earlier run left.
+    /// [`DiskWork::Inspect`]: indexes into `paths` of those that exist, `free` space in bytes if known, and what an
+    /// earlier run has left.
     Inspected {
         taken: Vec<usize>,
         free: Option<u64>,
@@ -270,103 +275,104 @@ pub enum DiskDone {
     /// [`DiskWork::CountGuess`], [`DiskWork::ProofSucceeded`], [`DiskWork::ProofNotSent`], [`DiskWork::Forget`],
     /// [`DiskWork::Discard`], [`DiskWork::Close`].
     Ok,
-    /// [`DiskWork::CountProof`]: how many were sent by now that have not succeeded, with this one.
+    /// [`DiskWork::CountProof`]: the number of proofs sent so far that have not succeeded, including this one.
     ProofCounted { sent: u32 },
-    /// [`DiskWork::Chunk`]: all of the file's chunks, in order.
+    /// [`DiskWork::Chunk`]: all chunks of the file, in order.
     Chunked(Vec<Chunk>),
-    /// [`DiskWork::Candidates`]: the files of which something is here.
+    /// [`DiskWork::Candidates`]: the files that may be on this device.
     Candidates(Vec<Candidate>),
-    /// [`DiskWork::Adopt`]: one outcome a file, in order.
+    /// [`DiskWork::Adopt`]: one result per file, in order.
     Adopted(Vec<Adopted>),
-    /// [`DiskWork::Reuse`]: leaves of the new version that are staged, as ranges that each lie in one group: where each
-    /// starts, and what its leaves hash to. They rise.
+    /// [`DiskWork::Reuse`]: the leaves of the new version that are staged, as ranges within one group each, in
+    /// ascending order: the offset of each range and the hash of its leaves.
     Reused(Vec<(u64, RangeHash)>),
-    /// [`DiskWork::Publish`]: one outcome a file, in order.
+    /// [`DiskWork::Publish`]: one result per file, in order.
     Published(Vec<Result<Published, DiskError>>),
-    /// [`DiskWork::Finish`]: what could not be done, by path; the rest is done.
+    /// [`DiskWork::Finish`]: the paths that failed; all others succeeded.
     Finished { failed: Vec<(SafePath, DiskError)> },
 }
 
-/// The hash of the group a segment stands in, and what a proof of the segment inside its group needs.
+/// The hash of a segment's group, and the siblings that prove the segment inside the group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupHash {
-    /// The whole group's node.
+    /// Merkle node of the whole group.
     pub hash: Hash,
     /// Siblings from the segment's leaves up to the group's node; empty if the segment is the whole group.
     pub inner: Vec<Hash>,
 }
 
-/// What could be a file's bytes.
+/// Where the bytes of a file may be found on this device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// The entry's index.
+    /// Index of the entry in the manifest.
     pub entry: u32,
-    /// Bytes of the file that stands under its final name.
+    /// Size, in bytes, of the file under its final name, or of the one that an earlier run has staged.
     pub stands: Option<u64>,
-    /// A file of its size is known elsewhere.
+    /// True if a file of the same size is known elsewhere.
     pub elsewhere: bool,
 }
 
-/// What became of a file that was to be adopted.
+/// The result of adopting a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Adopted {
-    /// It stands under its final name already, and was not touched.
+    /// The file is under its final name already, and was not touched.
     Stands,
-    /// It is staged, whole and checked: it was left by an earlier run, or is in the download's folder under another name.
+    /// The file is staged, complete and verified. It was left by an earlier run, or copied from another name in the
+    /// download's folder.
     Staged,
-    /// The same, and its bytes are from somewhere else on the device.
+    /// The same, but copied from elsewhere on the device.
     StagedFromElsewhere,
-    /// It is not here after all.
+    /// The file was not found, or its root does not match.
     No,
 }
 
-/// What became of a file that was to be published.
+/// The result of publishing a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
-    /// It stands at this path (which is another than asked for if the name was taken and [`OnConflict::Rename`] held).
+    /// The file has this path. It differs from the requested one if that was taken and [`OnConflict::Rename`] applied.
     At(SafePath),
-    /// The name was taken and [`OnConflict::Skip`] held.
+    /// The name was taken and [`OnConflict::Skip`] applied.
     Skipped,
 }
 
-/// What a scan found. `entries` are in the order in which they will be fetched; the driver remembers which local file
-/// each index means.
+/// The result of a scan. `entries` are in the order in which they are fetched; the driver remembers the local file of
+/// each index.
 #[derive(Debug, Clone, Default)]
 pub struct Scanned {
     /// Everything that can be shared.
     pub entries: Vec<Entry>,
-    /// What can't be, and why: name (as the file system has it, lossy) and reason, for people.
+    /// What can't be shared: name (as in the file system, lossy) and reason, for people.
     pub skipped: Vec<(String, String)>,
-    /// The wall clock at the end of the scan.
+    /// Wall-clock time at the end of the scan.
     pub at: Timestamp,
 }
 
-/// What can go wrong with files here, on this machine.
+/// An error of the file system on this device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[serde(rename_all = "snake_case")]
 pub enum DiskError {
-    /// There is no room.
+    /// No space is left.
     #[error("no space left on the disk")]
     Full,
     /// Permission denied, or a read-only file system.
     #[error("permission denied: {0}")]
     Denied(String),
-    /// It is not there (any more).
+    /// The file does not exist, or no longer.
     #[error("not found")]
     NotFound,
-    /// A shared file is not what it was when the share was made.
+    /// A shared file has changed since the share was created.
     #[error("the file changed while it was being sent")]
     Changed,
-    /// A name is too long for the file system here.
+    /// A name is too long for this file system.
     #[error("the name is too long for this file system")]
     NameTooLong,
-    /// The other end of a pipe is gone.
+    /// The other end of a pipe was closed.
     #[error("the pipe was closed")]
     PipeClosed,
-    /// A symlink or other thing in the way would lead out of the folder.
+    /// A symlink or other object in the path would lead out of the folder.
     #[error("refused: {0}")]
     Escape(String),
-    /// Anything else, in the system's words.
+    /// Any other error, in the system's words.
     #[error("{0}")]
     Other(String),
 }

@@ -1,4 +1,4 @@
-//! Events: what users are told.
+//! Events: the engine's reports to users.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,38 +15,39 @@ use crate::pair::PairSecret;
 use crate::path::SafePath;
 use crate::{Multiaddr, PeerId};
 
-/// What users are told. Names and texts in it come from peers: whoever prints them escapes them.
-// Each variant's sentence tells of its fields.
+/// A report to the user. Names and texts in it come from peers and must be escaped for display.
+// The doc comment of each variant describes its fields.
 #[allow(missing_docs)]
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// A share can be reached: this is its ticket (again, when its addresses change), and its short code, if it has one
-    /// and that is known to be free.
+    /// A share can be reached. Gives its ticket (repeated whenever its addresses change), and its short code, if it has
+    /// one, once that is known to be free.
     ShareOpen {
         share: ShareId,
         ticket: Ticket,
         short: Option<ShortCode>,
     },
-    /// Whether a share can be found in the DHT, and if not, why: told when that changes.
+    /// Whether a share can be found in the DHT, and if not, why. Repeated whenever that changes.
     Announced { share: ShareId, findable: Findable },
-    /// Somebody tried a share's short code with other words; so many more guesses, and it is dead.
+    /// A peer tried a share's short code with wrong words. The code dies when no more guesses are `left`.
     WrongWords { share: ShareId, left: u32 },
-    /// A share's short code is dead, after too many wrong guesses. Who has been let in stays; the ticket still opens it.
+    /// A share's short code is dead after too many wrong guesses. Receivers that were admitted stay; the ticket still
+    /// opens the share.
     CodeBurnt { share: ShareId },
-    /// A share's files are listed.
+    /// The files of a share are listed.
     ShareScanned {
         share: ShareId,
         summary: ManifestSummary,
         manifest: Arc<Manifest>,
         skipped: Vec<(String, String)>,
     },
-    /// Hashing went on; `done == total` once.
+    /// Progress of hashing, in bytes. `done == total` is reported once.
     ShareHashed {
         share: ShareId,
         done: u64,
         total: u64,
     },
-    /// A share could not be made, or was withdrawn.
+    /// A share could not be created, or was withdrawn.
     ShareEnded { share: ShareId, reason: ShareEnd },
     /// A receiver proved the share's key.
     ReceiverJoined {
@@ -56,7 +57,7 @@ pub enum Event {
         name: String,
         path: PathKind,
     },
-    /// A receiver has so much (by its own account; `total` is what it selected).
+    /// Bytes that a receiver has, and the total that it selected, as reported by the receiver itself.
     ReceiverProgress {
         share: ShareId,
         session: SessionId,
@@ -65,7 +66,7 @@ pub enum Event {
         done: u64,
         total: u64,
     },
-    /// A receiver is through, gave up or was lost.
+    /// A receiver completed, gave up or was lost.
     ReceiverLeft {
         share: ShareId,
         session: SessionId,
@@ -80,28 +81,30 @@ pub enum Event {
         error: DiskError,
     },
 
-    /// A download looks for its peer: attempt 1, 2, ….
+    /// A download starts an attempt to reach its peer, numbered from 1.
     Connecting {
         download: DownloadId,
         attempt: u32,
-        /// Why the attempt before failed.
+        /// Why the previous attempt failed.
         reason: Option<String>,
     },
-    /// A round of look-ups in the DHT has ended without the peer; `reached` says whether any node of it has answered. `day`
-    /// is the date on this side (days since 1970, UTC), where that may be why: all days around it were looked under.
+    /// A round of DHT lookups ended without finding the peer; `reached` is true if any node answered. `day` is the date
+    /// on this side (days since 1970, UTC) if a wrong date may be the cause: the lookups have covered all days around
+    /// it.
     NotFound {
         download: DownloadId,
         reached: bool,
         day: Option<u32>,
     },
-    /// The peer was found under a day that is not this side's: its date is ahead by so many days at the least, or behind if
-    /// they are negative. One of the two clocks is wrong.
+    /// The peer was found under the key of another day: its date is at least this many days ahead, or behind if
+    /// negative. One of the two clocks is wrong.
     OtherDate { download: DownloadId, days: i32 },
-    /// The other side was found, and nobody but the other side has named the relays that lead to it: whoever runs one of
-    /// them sees where this side is. Answer with [`Command::UseRelays`](super::Command::UseRelays), or end the download.
+    /// The sharer was found, but only the sharer itself has named the relays that lead to it. The operator of such a
+    /// relay learns this side's address. Answer with [`Command::UseRelays`](super::Command::UseRelays), or end the
+    /// download.
     RelaysInQuestion {
         download: DownloadId,
-        /// Who they are, and an address of each.
+        /// The relays, with one address of each.
         relays: Vec<(PeerId, Multiaddr)>,
     },
     /// A link proved the key.
@@ -112,28 +115,28 @@ pub enum Event {
     },
     /// The sharer is still listing its files.
     SharerPreparing { download: DownloadId },
-    /// The sharer has paused and answers no requests, or has gone on.
+    /// The sharer has paused and answers no requests, or has resumed.
     SharerPaused { download: DownloadId, paused: bool },
-    /// This is on offer; answer with [`Command::Accept`] or [`Command::Decline`].
+    /// The offer. Answer with [`Command::Accept`] or [`Command::Decline`].
     Offer {
         download: DownloadId,
         manifest: Arc<Manifest>,
-        /// The folder of its own in which all of it lands.
+        /// The folder created for the share, which will hold all of it.
         folder: Option<SafePath>,
-        /// Indexes of entries whose name is taken here.
+        /// Indexes of entries whose names are taken here.
         taken: Vec<u32>,
-        /// Room on the disk, if known.
+        /// Free disk space in bytes, if known.
         free: Option<u64>,
-        /// What an earlier run has left of it.
+        /// What an earlier run has left of this download.
         kept: KeptSummary,
     },
-    /// Another run could go on with this download: by this ticket, which leads to the same whatever the code was.
+    /// Another run could resume this download with this ticket, whichever code it was started with.
     Resumable {
         download: DownloadId,
         ticket: Ticket,
         origin: Origin,
     },
-    /// The transfer goes on.
+    /// Progress of a download.
     Progress {
         download: DownloadId,
         progress: Progress,
@@ -143,66 +146,66 @@ pub enum Event {
         download: DownloadId,
         path: PathKind,
     },
-    /// The sharer is fetched from through relays that end each connection after some bytes or some time: through so many by
-    /// now, since that is so. Told again when there are more.
+    /// The sharer is reached through relays that end each circuit after some bytes or some time. Gives the number of
+    /// relays used since that began, and is repeated when it grows.
     Circuits {
         download: DownloadId,
         relays: usize,
-        /// What one of them lets each carry.
+        /// What one of these relays allows per circuit.
         allowance: Allowance,
     },
-    /// What may go through such relays in an hour is used up: from now on a download goes on as slowly as that allows.
+    /// The hourly budget of such relays is used up: from now on, the download goes on as slowly as that budget allows.
     RelaysSpared {
         download: DownloadId,
-        /// Bytes an hour, through each.
+        /// Bytes per hour through each relay.
         an_hour: u64,
     },
-    /// The last link was lost; the download looks for the peer again.
+    /// The last link was lost; the download searches for the peer again.
     ConnectionLost {
         download: DownloadId,
-        /// What the lost link went over. Relays end links on purpose, after so many bytes or so much time.
+        /// Path of the lost link. Relays end links on purpose, after some bytes or some time.
         path: PathKind,
         reason: String,
     },
-    /// The sharer is not to be had; somebody who has some of what it shares shows what that is, as the sharer has signed it.
+    /// The sharer is unreachable. A manifest source has supplied the manifest, signed by the sharer.
     Deputy {
         download: DownloadId,
         peer: PeerId,
         path: PathKind,
     },
-    /// Somebody who has some of it serves us, beside the sharer.
+    /// A seeder now serves this download, in addition to the sharer.
     SourceJoined {
         download: DownloadId,
         peer: PeerId,
         path: PathKind,
     },
-    /// It does not any more.
+    /// A seeder no longer serves this download.
     SourceLeft { download: DownloadId, peer: PeerId },
-    /// All of a download is here, and others are served for so long. It ends after that.
+    /// A download is complete, and serves others for this `time` before it ends.
     Seeding {
         download: DownloadId,
         summary: DownloadSummary,
         time: Duration,
     },
-    /// A file stands under its final name.
+    /// A file has its final name.
     FileDone {
         download: DownloadId,
         path: SafePath,
         size: u64,
     },
-    /// A file was not taken because its name is taken.
+    /// A file was not fetched because its name is taken.
     FileSkipped {
         download: DownloadId,
         path: SafePath,
     },
-    /// A file can't be had, or can't be stored; the others go on.
+    /// A file can't be fetched or stored; the others go on.
     FileFailed {
         download: DownloadId,
         path: SafePath,
         reason: String,
     },
-    /// This side and a peer that calls itself so have agreed to remember each other: a transfer between them is complete
-    /// for which both had set it. The secret opens what they share with each other from now on, in place of any before.
+    /// This side and a peer that calls itself `name` are now paired: both had asked for it, and a transfer between them
+    /// is complete. The secret opens what they share with each other from now on, and replaces any earlier one.
     Paired {
         peer: PeerId,
         name: String,
@@ -210,16 +213,16 @@ pub enum Event {
     },
     /// A peer broke the protocol and was dropped.
     PeerBlamed { peer: PeerId, violation: String },
-    /// What one relay carried of a download, at its end: good bytes, and links that were lost while they were
-    /// in use.
+    /// Sent at the end of a download: the good bytes that one relay carried, and the number of links through it that
+    /// were lost while in use.
     Carried {
         download: DownloadId,
         relay: PeerId,
         bytes: u64,
         cuts: u32,
     },
-    /// What one peer brought of a download, at its end: bytes that were good, pieces that were not, and how long from the
-    /// first question to the last answer.
+    /// Sent at the end of a download: the good bytes that one peer delivered, the number of pieces that did not verify,
+    /// and the time from the first request to the last answer.
     Delivered {
         download: DownloadId,
         peer: PeerId,
@@ -227,7 +230,7 @@ pub enum Event {
         bad: u32,
         took: Duration,
     },
-    /// A download has ended. Nothing about it comes after this.
+    /// A download has ended. No further event refers to it.
     DownloadEnded {
         download: DownloadId,
         outcome: DownloadOutcome,
@@ -236,73 +239,74 @@ pub enum Event {
     ShutDown,
 }
 
-/// What a manifest amounts to.
+/// Totals of a manifest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestSummary {
-    /// Files, with symlinks.
+    /// Number of files, including symlinks.
     pub files: u64,
-    /// Folders.
+    /// Number of folders.
     pub folders: u64,
-    /// Bytes of all files whose size is known.
+    /// Bytes of all files of known size.
     pub bytes: u64,
-    /// Files with an executable bit.
+    /// Number of files with an executable bit.
     pub executables: u64,
-    /// There is an entry whose size is not known before its end.
+    /// True if an entry's size is unknown until its end.
     pub stream: bool,
 }
 
-/// How far a download is.
+/// Progress of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes here.
+    /// Bytes present.
     pub done: u64,
-    /// Bytes wanted; `None` if that is not known before the end.
+    /// Bytes wanted; `None` if unknown until the end.
     pub total: Option<u64>,
-    /// Files under their final names.
+    /// Number of files under their final names.
     pub files_done: u64,
-    /// Files wanted.
+    /// Number of files wanted.
     pub files_total: u64,
-    /// Bytes a second over the last few seconds.
+    /// Bytes per second over the last few seconds.
     pub rate: u64,
     /// Round-trip time of the link, once measured.
     pub rtt: Option<Duration>,
     /// The path in use.
     pub path: PathKind,
-    /// How many sources there are, the sharer one of them.
+    /// Number of sources, including the sharer while there is a link to it.
     pub sources: usize,
-    /// The bytes of an earlier run are being read, to see whether they are still right.
+    /// Progress of verifying the bytes that an earlier run has written, while that is under way.
     pub checking: Option<Checking>,
-    /// Paused by the user.
+    /// True if the user has paused the download.
     pub paused: bool,
 }
 
-/// How far the reading of what an earlier run has left is.
+/// Progress of verifying what an earlier run has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checking {
-    /// Bytes that were read.
+    /// Bytes read.
     pub done: u64,
-    /// Bytes that are to be read.
+    /// Bytes to read in total.
     pub total: u64,
 }
 
-/// Whether a share can be found in the DHT by somebody who looks for it there. The best comes last.
+/// Whether a lookup in the DHT finds a share. Ordered from worst to best.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Findable {
     /// No node of the DHT answers.
     NoNode,
-    /// There is no address to announce yet: none of this computer is known to be reachable, and no relay has a place.
+    /// There is no address to announce yet: no address of this device is known to be reachable, and no relay has a free
+    /// reservation.
     NoAddress,
-    /// Nodes of the DHT answer, but none of them tells of the share.
+    /// Nodes of the DHT answer, but none of them returns the share's record.
     NotKept,
-    /// A node of the DHT tells others of it, and where it is.
+    /// A node of the DHT returns the share's record, with an address.
     Found,
 }
 
 impl Findable {
-    /// What an announcement came to. That nodes were told is not enough: some keep no record without addresses, and
-    /// others none of peers that they don't like. A record counts that a node gives to those who ask for it, with an
-    /// address, as a receiver will.
+    /// Judges the result of an announcement. Sending the record to nodes is not enough: some keep no record without
+    /// addresses, and others none of peers that they don't like. Only a record counts that a node returns, with an
+    /// address, to a peer that asks for it, as a receiver will.
     pub(super) fn of(report: &AnnounceReport) -> Self {
         match report {
             AnnounceReport { nodes: 0, .. } => Self::NoNode,
@@ -312,7 +316,7 @@ impl Findable {
         }
     }
 
-    /// Whether it is found.
+    /// True if the share can be found.
     pub fn is_found(self) -> bool {
         self == Self::Found
     }
@@ -321,9 +325,9 @@ impl Findable {
 /// Why a share ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShareEnd {
-    /// As commanded.
+    /// A command ended it.
     Stopped,
-    /// As many receivers as were asked for have completed it.
+    /// The requested number of receivers have completed it.
     UsedUp,
     /// Its time is over.
     Expired,
@@ -335,13 +339,13 @@ pub enum ShareEnd {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReceiverOutcome {
-    /// It has all it wanted.
+    /// It has everything that it wanted.
     Completed,
-    /// It said no to the offer.
+    /// It declined the offer.
     Declined,
     /// It gave up.
     Cancelled,
-    /// Its links are gone and it did not come back in time.
+    /// Its links were lost and it did not return in time.
     Lost,
     /// It broke the protocol.
     Violation,
@@ -350,72 +354,72 @@ pub enum ReceiverOutcome {
 /// How a download ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DownloadOutcome {
-    /// All that was wanted is here, but for `failed` and `skipped` files.
+    /// Everything wanted is here, except `failed` and `skipped` files.
     Completed(DownloadSummary),
-    /// The user said no.
+    /// The user declined the offer.
     Declined,
-    /// The user gave up.
+    /// The user cancelled it.
     Cancelled,
-    /// It ended for this run, and another one can go on.
+    /// It ended for this run, and another run can resume it.
     Suspended,
-    /// It could not be done. Another run can go on with what its journal names.
+    /// It failed. Another run can resume from what its journal lists.
     Failed(DownloadError),
 }
 
-/// What came in.
+/// Totals of a completed download.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DownloadSummary {
-    /// Files and symlinks in place.
+    /// Number of files and symlinks in place.
     pub files: u64,
-    /// Their bytes.
+    /// Bytes of these files.
     pub bytes: u64,
-    /// Files left as they were because their name was taken.
+    /// Number of files left as they were because their names were taken.
     pub skipped: u64,
-    /// Files that could not be had or stored; an event named each.
+    /// Number of files that could not be fetched or stored; an event named each.
     pub failed: u64,
-    /// Executable files whose bit was left off because the user had not agreed to it.
+    /// Number of executable files stored without that bit because the user had not agreed to it.
     pub executables_stripped: u64,
-    /// Bytes that were here already, and were not fetched.
+    /// Bytes that were on this device already and were not fetched.
     pub spared: u64,
-    /// Files that stood in their places already, and were not touched.
+    /// Number of files that were in place already and were not touched.
     pub untouched: u64,
-    /// From acceptance to the end.
+    /// Time from acceptance to the end.
     pub took: Duration,
-    /// The path that brought the last byte.
+    /// The path that delivered the last byte.
     pub path: Option<PathKind>,
 }
 
 /// Why a download failed as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DownloadError {
-    /// Nobody answered, or the peer was lost and not found again.
+    /// No peer answered, or the peer was lost and not found again.
     #[error("the other side could not be reached: {0}")]
     Unreachable(String),
-    /// A peer answered, but it does not know this code (any more).
+    /// A peer answered, but does not know this code (any more).
     #[error("the other side no longer offers this; ask for a new code")]
     NoSuchShare,
-    /// The words of the short code are not the sharer's.
+    /// The words of the short code differ from the sharer's.
     #[error("the words of this code are not the ones that the other side has")]
     WrongWords,
-    /// The words of the short code were proved to as many peers as they may be, on this device, and none of them knew them.
-    /// Each may have checked a guess: somebody may be standing in for the sharer.
+    /// This device has sent as many password proofs for this short code as it may, and no peer knew the words. Each
+    /// peer may have checked a guess: one of them may be an impostor.
     #[error(
         "nobody of those who were found for this code knows its words, and no more may be asked"
     )]
     NoMoreProofs,
-    /// The sharer stopped offering it.
+    /// The sharer withdrew the share.
     #[error("the other side stopped sharing")]
     Withdrawn,
-    /// The sharer was started again over other files than were on offer.
+    /// The sharer was restarted with other files than those offered.
     #[error("the other side now offers other files than before")]
     OtherFiles,
     /// The peer broke the protocol.
     #[error("the other side broke the protocol and was dropped: {0}")]
     Violation(String),
-    /// Nothing in the offer can go where it should.
+    /// The download goes to a pipe, and the selection is not exactly one file.
     #[error("{0}")]
     Unsuitable(String),
-    /// The disk here.
+    /// An error of the local disk.
     #[error("{0}")]
     Disk(#[from] DiskError),
 }

@@ -1,4 +1,4 @@
-//! Limits, priorities and pauses of shares as they are commanded, and who goes on when they let somebody.
+//! Rate limits, priorities and pauses of shares as set by commands, and continuing transfers that no longer have to wait.
 
 use super::download::Download;
 use super::rate_limiter::RateLimiter;
@@ -6,11 +6,11 @@ use super::{Engine, ShareId};
 use super::{Limited, Priority, TransferId};
 use crate::time::Time;
 
-/// How often somebody goes on because of one thing that happened: far more often than there are requests to make.
+/// Maximum number of times that waiting transfers continue after one input: far more than there are requests to make.
 const ROUNDS: u32 = 100_000;
 
 impl Engine {
-    /// Whether such a transfer is there: what is not has no limits, nor anything else that would stay.
+    /// True if this transfer exists. No limits or other state are kept for one that does not.
     fn has(&self, of: TransferId) -> bool {
         match of {
             TransferId::Share(id) => self.shares.contains_key(&id),
@@ -18,7 +18,7 @@ impl Engine {
         }
     }
 
-    /// What its bytes go through.
+    /// The rate limiter for this transfer's direction.
     fn gate(&mut self, of: TransferId) -> &mut RateLimiter {
         match of {
             TransferId::Share(_) => &mut self.cx.up,
@@ -26,7 +26,7 @@ impl Engine {
         }
     }
 
-    /// A limit is set, changed or taken away. Receivers whose requests wait for it are told.
+    /// Sets, changes or removes a rate limit. Receivers whose pace changes are told.
     pub(super) fn limit(&mut self, limited: Limited, rate: Option<u64>) {
         let now = self.cx.now;
         match limited {
@@ -54,11 +54,11 @@ impl Engine {
         }
     }
 
-    /// Lets those go on who waited for a limit or for room and need not any more, each in its turn.
+    /// Continues transfers that no longer have to wait for a rate limit or for the memory budget, each in its turn.
     pub(super) fn go_on(&mut self) {
         let mut rounds = 0;
         while let Some(of) = self.next_to_go_on() {
-            // A crash is better than to be at it for ever: what is on the disk goes on after it.
+            // Crashing is better than looping forever: a download can resume from the disk after it.
             assert!(rounds < ROUNDS, "{of:?} may go on and goes nowhere");
             rounds += 1;
             match of {
@@ -83,12 +83,12 @@ impl Engine {
         })
     }
 
-    /// When the first of those who wait for a limit may go on.
+    /// The earliest time at which a transfer that waits for a rate limit may continue.
     pub(super) fn flow_deadline(&self) -> Time {
         self.cx.up.deadline().min(self.cx.down.deadline())
     }
 
-    /// Forgets limits and priorities of transfers that are over, and what they held.
+    /// Removes limits, priorities and the accounting of transfers that are over.
     pub(super) fn forget_flows(&mut self) {
         let (shares, downloads) = (&self.shares, &self.downloads);
         let is_there = |of| match of {

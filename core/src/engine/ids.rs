@@ -1,5 +1,5 @@
-//! What the engine's parts and its driver call things: numbers of links, shares and jobs, ranges of files, paths, places in
-//! the DHT, what limits are on.
+//! Identifiers and small types used by the engine's parts and its driver: ids of links, shares and jobs, ranges of
+//! files, paths, DHT keys, rate limits.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,7 +25,7 @@ macro_rules! id {
 }
 
 id!(
-    /// One connection to one peer. The transport picks it; no two links of a process ever share one.
+    /// One handover stream to one peer. Chosen by the transport; unique within a process.
     LinkId
 );
 id!(
@@ -33,23 +33,23 @@ id!(
     DialId
 );
 id!(
-    /// One look-up in the DHT.
+    /// One lookup in the DHT.
     LookUpId
 );
 id!(
-    /// One share that this engine offers. Whoever gives the command picks it.
+    /// One share that this engine offers. Chosen by the issuer of the command.
     ShareId
 );
 id!(
-    /// One download that this engine makes. Whoever gives the command picks it.
+    /// One download of this engine. Chosen by the issuer of the command.
     DownloadId
 );
 id!(
-    /// One receiver at one of our shares, over however many links.
+    /// One receiver of one of this engine's shares, over any number of links.
     SessionId
 );
 id!(
-    /// One piece of disk work.
+    /// One disk job.
     JobId
 );
 
@@ -57,33 +57,33 @@ id!(
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathKind {
-    /// Both ends are on one machine.
+    /// Both ends are on the same machine.
     Loopback,
-    /// Both ends are on one local network.
+    /// Both ends are on the same local network.
     Lan,
-    /// Straight over the internet.
+    /// Over the internet, without a relay.
     Direct,
     /// Through a relay.
     Relayed,
 }
 
-/// What a relay lets one circuit carry, by its own word. Nothing is stated of a path without a relay, nor by a relay that
-/// has no such limits.
+/// The limits that a relay states for one circuit. Empty for a path without a relay, and for a relay without such
+/// limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
 pub struct Allowance {
-    /// Bytes that a link may carry before the relay ends it. Both directions count together: where a relay counts each
-    /// alone, that is less than it would carry, by the few bytes that go up.
+    /// Maximum number of bytes on a link before the relay ends it, both directions together. A relay that counts each
+    /// direction separately would carry slightly more: the few bytes that go up.
     pub bytes: Option<u64>,
-    /// How long it may stand.
+    /// Maximum lifetime of the circuit.
     pub time: Option<Duration>,
 }
 
-/// A place in the DHT where peers find each other.
+/// A DHT key under which peers find each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Place {
-    /// Where those meet who know a share's secret.
+    /// Rendezvous point of peers that know a share's secret.
     Share(MeetingPoint),
-    /// Where those meet on one day who know a short code's number. Which point that is takes a slow hash to tell.
+    /// Rendezvous point, for one day, of peers that know a short code's number. Computing it takes a slow hash.
     Number {
         /// The public part of the code.
         number: u32,
@@ -93,7 +93,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The point in the DHT. Slow for a number, on purpose: some 50 ms, and 32 MiB of memory.
+    /// The rendezvous point in the DHT. Slow for a number, on purpose: some 50 ms, and 32 MiB of memory.
     pub fn point(&self) -> MeetingPoint {
         match *self {
             Self::Share(point) => point,
@@ -102,14 +102,14 @@ impl Place {
     }
 }
 
-/// What an announcement came to, as the transport saw it.
+/// The result of an announcement, as seen by the transport.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct AnnounceReport {
-    /// Addresses that the record had.
+    /// Number of addresses in the record.
     pub addresses: usize,
-    /// Nodes of the DHT that were given the record.
+    /// Number of DHT nodes that were given the record.
     pub nodes: usize,
-    /// Nodes that told of the record, with an address in it, when they were asked afterwards.
+    /// Number of nodes that returned the record, with an address in it, when asked afterwards.
     pub found_at: usize,
 }
 
@@ -117,15 +117,15 @@ pub struct AnnounceReport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnConflict {
-    /// Leave the existing file, do not fetch the new one.
+    /// Keep the existing file and do not fetch the new one.
     Skip,
-    /// Keep both; the new one gets a free name.
+    /// Keep both; the new file gets a free name.
     Rename,
-    /// Replace the existing file when the new one is whole and checked.
+    /// Replace the existing file once the new one is complete and verified.
     Overwrite,
 }
 
-/// A range of one entry's bytes: whole leaves of one group, but for the end of the file.
+/// A range of one entry's bytes: whole leaves of one group, except at the end of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Segment {
     /// Index of the entry in the manifest.
@@ -134,12 +134,12 @@ pub struct Segment {
     /// Byte offset in the entry: a multiple of [`LEAF`](crate::limits::LEAF).
     #[serde(rename = "o")]
     pub offset: u64,
-    /// Bytes, at the most [`GROUP`](crate::limits::GROUP).
+    /// Length in bytes, at most [`GROUP`](crate::limits::GROUP).
     #[serde(rename = "l")]
     pub len: u32,
 }
 
-/// One of our transfers.
+/// One transfer of this engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TransferId {
@@ -149,29 +149,29 @@ pub enum TransferId {
     Download(DownloadId),
 }
 
-/// What a limit is on.
+/// What a rate limit applies to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limited {
-    /// All that is sent.
+    /// Everything sent.
     Up,
-    /// All that is fetched.
+    /// Everything fetched.
     Down,
     /// What one share sends, or one download fetches.
     One(TransferId),
 }
 
-/// How much of what all have in common a transfer gets, beside others that want some too.
+/// The weight of a transfer when it competes with others for a shared rate limit.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
-    /// A quarter of what others get.
+    /// A quarter of the normal weight.
     Low,
-    /// As much as others.
+    /// The normal weight.
     #[default]
     Normal,
-    /// Four times as much.
+    /// Four times the normal weight.
     High,
 }

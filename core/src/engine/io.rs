@@ -1,4 +1,4 @@
-//! What goes into the engine and what comes out of it.
+//! Inputs, commands and outputs of the engine.
 
 use std::time::Duration;
 
@@ -16,141 +16,141 @@ use crate::secret::ShareSecret;
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
-/// What the engine is told.
-// Each variant's sentence tells of its fields.
+/// An input of the engine.
+// The doc comment of each variant describes its fields.
 #[allow(missing_docs)]
 #[derive(Debug)]
 pub enum Input {
-    /// Somebody wants something.
+    /// A user or a program issues a command.
     Command(Command),
-    /// The transport can be reached here; addresses come and go.
+    /// All addresses at which the transport can be reached now. Repeated whenever they change.
     Listening { addresses: Vec<Multiaddr> },
-    /// A link to a peer stands. `peer` is whom the transport's own encryption proved.
+    /// A link to a peer is up. `peer` is the identity proved by the transport's own encryption.
     LinkUp {
         link: LinkId,
         peer: PeerId,
         path: PathKind,
-        /// Where it leads: the peer's address, or that of the relay between.
+        /// The remote address: the peer's, or that of the relay in between.
         remote: Multiaddr,
-        /// The dial that this link answers; `None` if the other side dialled.
+        /// The dial that led to this link; `None` if the other side dialled.
         dial: Option<DialId>,
-        /// The relay that carries it, if one does.
+        /// The relay that carries the link, if any.
         relay: Option<PeerId>,
-        /// What that relay lets it carry. What the transport needs of that for itself is taken off.
+        /// What that relay allows, less what the transport itself needs of it.
         allowance: Allowance,
     },
-    /// A link is gone; nothing more comes from it, and nothing more may be sent on it.
+    /// A link is gone: nothing more is received from it, and nothing may be sent on it.
     LinkDown { link: LinkId, reason: String },
-    /// A dial came to nothing. `reason` is for people.
+    /// A dial failed. `reason` is for people.
     DialFailed { dial: DialId, reason: String },
-    /// A frame came on a link that has no keys yet.
+    /// A frame was received on a link that is not keyed yet.
     Plain { link: LinkId, bytes: Bytes },
-    /// A frame came, was opened with the link's keys, decoded and its groups hashed.
+    /// A frame was received, opened with the link's keys and decoded, and its groups were hashed.
     Frame { link: LinkId, frame: Frame },
-    /// A frame came that could not be opened or decoded, or its length is over the limit. `reason` is for people.
+    /// A frame was received that could not be opened or decoded, or that is too long. `reason` is for people.
     BadFrame { link: LinkId, reason: String },
-    /// Bytes came on a link, of a frame that is not whole yet. At most one a second is needed: it keeps a link that
-    /// is slow from being taken for dead.
+    /// Bytes of an incomplete frame were received on a link. Needed once per second at most: it keeps a slow link from
+    /// being considered dead.
     Activity { link: LinkId },
-    /// The frame with this sequence number has gone to the transport; its bytes are no longer held.
+    /// The frame with this sequence number was passed to the transport; its bytes are no longer held.
     Sent { link: LinkId, seq: u64 },
     /// A disk job has ended.
     Disk { job: JobId, done: DiskDone },
-    /// A peer is on the local network, at these addresses. Again, when they change.
+    /// A neighbour was found, with these addresses. Repeated whenever they change.
     Nearby {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
     },
-    /// It is not there any more.
+    /// A neighbour has left the local network.
     NearbyGone { peer: PeerId },
-    /// An announcement has gone round; `report` says what the nodes of the DHT made of it.
+    /// An announcement is complete; `report` gives the answers of the DHT's nodes.
     Announced {
         place: Place,
         report: AnnounceReport,
     },
-    /// A look-up has found this peer, said to be at these addresses. They may be none, and may be anybody's word.
+    /// A lookup found this peer, reported at these addresses. There may be none, and they are not verified.
     Found {
         lookup: LookUpId,
         peer: PeerId,
         addresses: Vec<Multiaddr>,
-        /// The node that has named it.
+        /// The node that named the peer.
         by: PeerId,
     },
-    /// A look-up has ended; `reached` says whether any node of the DHT has answered it.
+    /// A lookup has ended; `reached` is true if any node of the DHT answered.
     LookedUp { lookup: LookUpId, reached: bool },
-    /// A connection to this peer stands that no link was asked for: a dial of it without addresses would run over it.
+    /// A connection to this peer came up that no dial had asked for. A dial without addresses would use it.
     Path { peer: PeerId, path: PathKind },
-    /// The date, as days since 1970 in UTC: at the start, and when it has changed.
+    /// The date, as days since 1970 in UTC. Sent at the start, and whenever it changes.
     Date { day: u32 },
-    /// How a peer has done so far, by what is remembered of it: more is better, 0 is a stranger. It says who is tried
-    /// first, and never whom to trust.
+    /// Reputation of a peer, from what the driver remembers: higher is better, 0 is unknown. It affects only the order
+    /// in which peers are tried, never trust.
     Standing { peer: PeerId, standing: i32 },
-    /// Time has passed: [`Output::Timeout`]'s moment is here.
+    /// The time of the last [`Output::Timeout`] has come.
     Tick,
 }
 
-/// What a user, or a program in their name, wants of the engine.
-// Each variant's sentence tells of its fields.
+/// An order that a user, or a program on their behalf, gives the engine.
+// The doc comment of each variant describes its fields.
 #[allow(missing_docs)]
 #[derive(Debug, Clone)]
 pub enum Command {
-    /// Offer something. The driver knows which local files `share` means and is asked to scan them.
+    /// Offer a share. The driver knows which local files `share` stands for, and is asked to scan them.
     Share {
         share: ShareId,
         label: ShareLabel,
-        /// The secret of a share that was offered before; a new one is drawn if there is none.
+        /// The secret of a share that was offered before. If `None`, a new one is drawn.
         secret: Option<ShareSecret>,
         options: ShareOptions,
     },
-    /// Stop offering it; receivers are told.
+    /// Withdraw a share and tell its receivers.
     Unshare { share: ShareId },
-    /// Fetch what a ticket points to. The driver knows which folder or pipe `download` means.
+    /// Fetch what a code points to. The driver knows which folder or pipe `download` stands for.
     Fetch {
         download: DownloadId,
         source: FetchSource,
         sink: SinkKind,
         options: Box<FetchOptions>,
     },
-    /// Take what was offered.
+    /// Accept the offer.
     Accept {
         download: DownloadId,
         terms: AcceptTerms,
     },
-    /// Refuse what was offered.
+    /// Decline the offer.
     Decline { download: DownloadId },
-    /// Go through these relays too: the answer to [`Event::RelaysInQuestion`].
+    /// Use these relays too: the answer to [`Event::RelaysInQuestion`].
     UseRelays {
         download: DownloadId,
         relays: Vec<PeerId>,
     },
-    /// Stop asking for more, keep what is there.
+    /// Stop requesting more, and keep what is there.
     Pause { download: DownloadId },
-    /// Go on after a pause.
+    /// Continue after a pause.
     Resume { download: DownloadId },
-    /// End a download for this run; another one can go on with what its journal names. Without a journal it is cancelled.
+    /// End a download for this run; another run can resume what its journal lists. Without a journal it is cancelled.
     Suspend { download: DownloadId },
-    /// Give up a download; what was not published is removed.
+    /// Cancel a download and remove everything not published.
     Cancel { download: DownloadId },
-    /// From now on let no more than so many bytes of content a second go; `None` takes the limit away.
+    /// Limit content to this `rate`, in bytes per second. `None` removes the limit.
     Limit { limited: Limited, rate: Option<u64> },
-    /// Give a transfer more or less of what all have in common, beside others.
+    /// Set the weight of a transfer when it competes with others for a shared rate limit.
     Priority { of: TransferId, priority: Priority },
-    /// Answer no more requests for now. Receivers are told, and wait.
+    /// Stop answering requests. Receivers are told, and wait.
     PauseShare { share: ShareId },
-    /// Answer them again.
+    /// Answer requests again.
     ResumeShare { share: ShareId },
-    /// End everything: every share is withdrawn, every download suspended, peers are told.
+    /// End everything: withdraw every share, suspend every download, and tell the peers.
     Shutdown,
 }
 
-/// How a share presents itself.
+/// How a share is presented to receivers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ShareLabel {
-    /// What the share is called.
+    /// Name of the share.
     pub name: String,
-    /// What it is, in the sharer's words. May be empty.
+    /// Description in the sharer's words. May be empty.
     pub description: String,
-    /// Who offers it. May be empty.
+    /// Name of the sharer. May be empty.
     pub author: String,
 }
 
@@ -160,65 +160,66 @@ pub struct ShareLabel {
 pub struct ShareOptions {
     /// Withdraw the share when this many receivers have completed it.
     pub uses: Option<u32>,
-    /// Withdraw the share after so long.
+    /// Withdraw the share after this time.
     pub expires: Option<Duration>,
-    /// Put loopback addresses into the ticket: the receiver is on this machine.
+    /// Put loopback addresses into the ticket: the receiver is on the same machine.
     pub loopback: bool,
-    /// Put addresses of the local network into the ticket. Without it only those are in it that hold everywhere.
+    /// Put addresses of the local network into the ticket. Otherwise it has only those that are valid everywhere.
     pub lan: bool,
-    /// Be found in the DHT, by the secret and by the short code's number.
+    /// Announce the share in the DHT, under the secret and under the short code's number.
     pub dht: bool,
-    /// Only be reached through relays: receivers don't learn where this machine is.
+    /// Be reachable through relays only: receivers don't learn this device's address.
     pub relayed_only: bool,
-    /// Open it to a short code too.
+    /// Whether the share can also be opened with a short code.
     pub short: Short,
-    /// Words of a new short code: two to four, and other numbers are taken for the nearest of these.
+    /// Number of words in a new short code: two to four; other numbers are clamped to that range.
     pub words: u8,
-    /// For this peer only: who else knows the secret is told that there is no such share.
+    /// Admit this peer only: any other that knows the secret is told that there is no such share.
     pub only: Option<PeerId>,
-    /// Remember receivers that would remember this side.
+    /// Pair with receivers that ask for it.
     pub remember: bool,
 }
 
 /// Whether a share has a short code.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Short {
-    /// It has none.
+    /// No short code.
     #[default]
     None,
     /// A new one is drawn.
     New,
-    /// The one that it had before, with as many wrong guesses as there were.
+    /// The short code of an earlier run, with its count of wrong guesses.
     Again {
         /// The code.
         code: ShortCode,
-        /// Wrong guesses so far.
+        /// Number of wrong guesses so far.
         wrong: u32,
     },
 }
 
-/// Whom to fetch from, and with what key.
+/// The peer to fetch from, and the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchSource {
-    /// The sharer's identity. A legacy code does not name it: whoever proves the key at the address is it.
+    /// The sharer's identity. A legacy code does not contain it: the sharer is then any peer at the address that proves
+    /// the key.
     pub peer: Option<PeerId>,
-    /// Where to dial. Peers on the local network are tried beside them.
+    /// Addresses to dial. Neighbours are tried as well.
     pub addresses: Vec<Multiaddr>,
-    /// What opens it.
+    /// The key that opens the share.
     pub key: FetchKey,
 }
 
-/// What opens a share.
+/// The key that opens a share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FetchKey {
-    /// Its secret.
+    /// The share's secret.
     Secret(ShareSecret),
-    /// Its short code.
+    /// The share's short code.
     Short(ShortCode),
 }
 
 impl FetchKey {
-    /// Where those meet who know the share's secret, if this is it.
+    /// The rendezvous point of the share's secret, if the key is that.
     pub(super) fn meeting_place(&self) -> Option<Place> {
         match self {
             Self::Secret(secret) => Some(Place::Share(secret.meeting_point())),
@@ -227,13 +228,13 @@ impl FetchKey {
     }
 }
 
-/// Where a download goes.
+/// The destination of a download.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SinkKind {
-    /// Files below a folder: staged, checked, then published one by one.
+    /// Files in a folder: staged, verified, then published one by one.
     Folder,
-    /// One file into a pipe, in order, each group as it is checked.
+    /// One file into a pipe, in order, each group once it is verified.
     Pipe,
 }
 
@@ -241,93 +242,95 @@ pub enum SinkKind {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct FetchOptions {
-    /// What this side calls itself to the sharer. May be empty.
+    /// Name of this side, shown to the sharer. May be empty.
     pub name: String,
-    /// Dial loopback addresses that the code names. Without it they are refused: a code is somebody else's word.
+    /// Dial loopback addresses in the code. Refused by default, as a code comes from another person.
     pub loopback: bool,
-    /// Look for the sharer in the DHT too.
+    /// Search for the sharer in the DHT too.
     pub dht: bool,
-    /// Only go through relays: the sharer doesn't learn where this machine is.
+    /// Connect through relays only: the sharer doesn't learn this device's address.
     pub relayed_only: bool,
-    /// Give up looking for the peer after this long, instead of [`Limits::search`](crate::limits::Limits).
+    /// Timeout of the search for the peer, in place of [`Limits::search`](crate::limits::Limits).
     pub search: Option<Duration>,
-    /// Remember the sharer, if it would remember this side.
+    /// Pair with the sharer if it asks for it too.
     pub remember: bool,
-    /// Serve what is here to others who fetch the same.
+    /// Act as a seeder: serve what is here to other receivers.
     pub seed: bool,
-    /// Go on with that for so long when all of it is here.
+    /// How long to keep seeding once the download is complete. `None` stops then.
     pub seed_for: Option<Duration>,
-    /// Put what has several names at its top into a [folder of its own](crate::manifest::Manifest::own_folder).
+    /// Put the files into a [folder of their own](crate::manifest::Manifest::own_folder) where the manifest calls for
+    /// one.
     pub own_folder: bool,
-    /// Relays that the user has named: only those who run them say how much they carry.
+    /// Relays that the user has named. They are exempt from this side's byte budget: their operators set the limits.
     pub relays: Vec<PeerId>,
-    /// Go through these relays only, before the user has [agreed](Command::UseRelays) to others; `None`: through any.
+    /// Use only these relays until the user has [agreed](Command::UseRelays) to others. `None` allows any.
     pub only_relays: Option<Vec<PeerId>>,
-    /// Proofs of the short code's words that this device has sent before, as
-    /// [`DiskWork::CountProof`](super::DiskWork::CountProof) has counted them.
+    /// Number of password proofs for the short code that this device has sent before, as counted by
+    /// [`DiskWork::CountProof`](super::DiskWork::CountProof).
     pub proofs_sent: u32,
 }
 
-/// On what terms an offer is taken.
+/// The terms on which an offer is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AcceptTerms {
-    /// Which entries, by index; `None` takes all.
+    /// Indexes of the selected entries; `None` selects all.
     pub select: Option<Vec<u32>>,
-    /// What to do where something exists already.
+    /// What to do where a name is taken.
     pub on_conflict: OnConflict,
-    /// Keep executable bits. Without it files arrive without them.
+    /// Keep executable bits. Otherwise files are stored without them.
     pub executables: bool,
 }
 
-/// What the engine wants done, or wants known.
-// Each variant's sentence tells of its fields.
+/// An output of the engine: an action for the driver to perform, or an event.
+// The doc comment of each variant describes its fields.
 #[allow(missing_docs)]
 #[derive(Debug)]
 pub enum Output {
-    /// Nothing more until this moment or the next input. [`Time::NEVER`] if no moment matters.
+    /// No more outputs until this time or the next input. [`Time::NEVER`] if no deadline is set.
     Timeout(Time),
-    /// Reach this peer at any of these addresses. Ends in [`Input::LinkUp`] or [`Input::DialFailed`] with the same id.
-    /// Without addresses: over the best connection to it that stands.
+    /// Dial this peer at any of these addresses. Results in [`Input::LinkUp`] or [`Input::DialFailed`] with the same
+    /// id. Without addresses, use the best existing connection to the peer.
     Dial {
         dial: DialId,
         peer: Option<PeerId>,
         addresses: Vec<Multiaddr>,
     },
-    /// Be found in the DHT at this place, with the addresses of the moment. Ends in [`Input::Announced`].
+    /// Announce this side's current addresses under this DHT key. Results in [`Input::Announced`].
     Announce { place: Place },
-    /// Don't be found there any more.
+    /// Stop announcing under this DHT key.
     Withdraw { place: Place },
-    /// Look in the DHT who is at this place. Ends in [`Input::LookedUp`], unless it is ended before.
+    /// Look up the peers under this DHT key. Results in [`Input::LookedUp`], unless the lookup is ended before.
     LookUp { lookup: LookUpId, place: Place },
-    /// Nobody waits for this look-up any more.
+    /// End a lookup whose results are no longer needed.
     EndLookUp { lookup: LookUpId },
-    /// Make a connection to this peer at any of these addresses, without a link on it: the other side opens that.
+    /// Open a connection to this peer at any of these addresses, without a link: the other side opens that.
     Reach {
         peer: PeerId,
         addresses: Vec<Multiaddr>,
     },
-    /// Close a link after what was given to it has been sent. [`Input::LinkDown`] need not follow.
+    /// Close a link after everything queued on it has been sent. [`Input::LinkDown`] need not follow.
     Close { link: LinkId },
-    /// Send these bytes as one frame, unsealed: the link has no keys yet.
+    /// Send these bytes as one unsealed frame: the link is not keyed yet.
     SendPlain { link: LinkId, bytes: Bytes },
-    /// Read one more unsealed frame from this link. A link that is up and was not told so yet reads nothing.
+    /// Read one more unsealed frame from this link. Nothing is read from a link that is not keyed until this asks for
+    /// it.
     AwaitPlain { link: LinkId },
-    /// From here on the link's frames are sealed and opened with these keys, in both directions.
-    /// `largest` is how many bytes a sealed frame's body may have that comes: only a sharer sends bulk.
+    /// From now on, seal and open the link's frames with these keys, in both directions.
+    /// `largest` is the maximum size of an incoming sealed frame's body, in bytes: only the serving side sends bulk.
     Keys {
         link: LinkId,
         keys: LinkKeys,
         largest: u32,
     },
-    /// Seal and send. `seq` counts from 0 for each link and is the nonce: frames go out in its order.
+    /// Seal and send a message. `seq` counts from 0 on each link and is the nonce: frames are sent in its order.
     Send {
         link: LinkId,
         seq: u64,
         message: Message,
         payload: Bytes,
     },
-    /// Do this disk work and answer with [`Input::Disk`]. Jobs may run at once and end in any order.
+    /// Do this disk job and answer with [`Input::Disk`]. Jobs may run concurrently and end in any order.
     Disk { job: JobId, work: DiskWork },
-    /// Something that users want to know.
+    /// An event for the user.
     Event(Event),
 }

@@ -1,8 +1,8 @@
-//! What a download leaves to the next run: which of its bytes are checked and safe on the disk.
+//! The journal of a download: which of its bytes are verified and durable, for the next run.
 //!
-//! The engine says when something is made safe, and in which order: first the bytes ([`DiskWork::Sync`]), then what is
-//! known of them ([`DiskWork::Journal`]). So whatever a crash leaves, all that a journal names is there. How a journal is
-//! stored is the driver's; it is found again by what it is of.
+//! The engine decides when data is made durable, and in which order: first the bytes ([`DiskWork::Sync`]), then the
+//! record of them ([`DiskWork::Journal`]). So after a crash, everything that a journal lists is on the disk. The driver
+//! decides how to store a journal, and finds it again by its [`Origin`].
 //!
 //! [`DiskWork::Sync`]: super::DiskWork::Sync
 //! [`DiskWork::Journal`]: super::DiskWork::Journal
@@ -14,12 +14,12 @@ use crate::manifest::{ManifestId, SignedManifest};
 use crate::merkle::Hash;
 use crate::path::SafePath;
 
-/// What a journal is of: another run may only go on with the same.
+/// Identifies what a journal belongs to. A run may only resume a journal of the same origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Origin {
-    /// What is fetched.
+    /// The manifest being fetched.
     pub manifest: ManifestId,
-    /// Who has signed it, and the roots of its files.
+    /// The signer of the manifest and of the files' roots.
     pub signer: PeerId,
 }
 
@@ -32,58 +32,58 @@ impl Origin {
     }
 }
 
-/// Groups of one file, one behind the other.
+/// Consecutive groups of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Groups {
-    /// The file's index in the manifest.
+    /// Index of the file in the manifest.
     pub entry: u32,
-    /// The file's bytes, in all.
+    /// Size of the whole file, in bytes.
     pub size: u64,
-    /// The first group.
+    /// Index of the first group.
     pub first: u64,
-    /// The node of each.
+    /// The Merkle node of each group.
     pub nodes: Vec<Hash>,
 }
 
-/// A file that is whole and checked, and about to get its name.
+/// A complete and verified file that is about to get its final name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Whole {
-    /// Its index in the manifest.
+    /// Index of the file in the manifest.
     pub entry: u32,
-    /// Its name, or what its name is numbered from.
+    /// Final name, or the name that a numbered one is derived from.
     pub path: SafePath,
-    /// Its bytes.
+    /// Size, in bytes.
     pub size: u64,
-    /// What they hash to: whoever finds it under its name knows it by that.
+    /// The file's root, by which the next run recognises it under its name.
     pub root: Hash,
 }
 
-/// What is added to a journal in one step: all of it, or nothing. `dropped` comes first.
+/// An atomic addition to a journal. `dropped` applies first.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Record {
-    /// Files of which nothing that was said before holds any more.
+    /// Files for which all earlier records are void.
     pub dropped: Vec<u32>,
     /// Groups that are on the disk.
     pub groups: Vec<Groups>,
-    /// Whole files.
+    /// Complete files.
     pub whole: Vec<Whole>,
-    /// Files that have got their names, and which. Of their groups nothing has to be kept.
+    /// Files that have been published, with their names. Their groups need not be kept.
     pub published: Vec<(u32, SafePath)>,
 }
 
-/// What a journal says, as far as the disk bears it out.
+/// The contents of a journal, as far as the disk confirms them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Kept {
     /// Groups that are staged.
     pub groups: Vec<Groups>,
-    /// Files that are staged, whole and checked, and what they hash to.
+    /// Files that are staged, complete and verified, with their roots.
     pub whole: Vec<(u32, Hash)>,
-    /// Files that stand under their names.
+    /// Files that are under their final names.
     pub published: Vec<u32>,
 }
 
 impl Kept {
-    /// Whether it is nothing.
+    /// True if nothing was kept.
     pub fn is_empty(&self) -> bool {
         self.groups.is_empty() && self.whole.is_empty() && self.published.is_empty()
     }
@@ -92,8 +92,8 @@ impl Kept {
 /// What an earlier run has left, for people.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptSummary {
-    /// Bytes that need not be fetched any more.
+    /// Bytes that need not be fetched again.
     pub bytes: u64,
-    /// Files that stand under their names already.
+    /// Number of files already under their final names.
     pub files: u64,
 }

@@ -1,23 +1,24 @@
-//! The engine: a value that decides everything and does nothing itself.
+//! The engine: a sans-IO state machine that makes all decisions and performs no I/O.
 //!
 //! # The contract
 //!
-//! A driver owns one [`Engine`] and does three things, over and over:
+//! A driver owns one [`Engine`] and repeats three steps:
 //!
-//! 1. [`Engine::handle_input`] whenever something has happened, with the time. Time never goes back between calls; one
-//!    that does is taken as no time having passed.
-//! 2. [`Engine::poll_output`] after that, until it returns [`Output::Timeout`]. Each output before it is to be
-//!    performed, in order. Only then is it the next input's turn.
-//! 3. Wait for that moment or the next thing to happen; [`Input::Tick`] tells the engine that the moment is here.
+//! 1. Call [`Engine::handle_input`] with the current time whenever something has happened. If the time goes back
+//!    between calls, the engine treats it as unchanged.
+//! 2. Then call [`Engine::poll_output`] until it returns [`Output::Timeout`], and perform each output before that in
+//!    order. The next input is handled only after that.
+//! 3. Wait for that time or the next input, whichever is first. [`Input::Tick`] reports that the time has come.
 //!
-//! What the driver owes: frames of a link are sent in the order of their sequence numbers, sealed with that number and
-//! opened with the number of frames that came before; every disk job and every dial ends exactly once; a link that is
-//! gone is told once and never again. What the engine owes: `poll_output` reaches a timeout in as many steps as there
-//! is work, that timeout is in the future, no two frames of a link share a number, and everything that a peer can make
-//! grow stays inside [`Limits`].
+//! The driver guarantees: the frames of a link are sent in the order of their sequence numbers, each sealed with its
+//! number, and each received frame is opened with the number of frames received before it; every disk job and every
+//! dial ends exactly once; the loss of a link is reported once, and the link is not used after that. The engine
+//! guarantees: `poll_output` reaches a timeout in a number of steps bounded by the work there is, that timeout is in
+//! the future, no two frames of a link share a number, and everything that a peer can make grow stays within
+//! [`Limits`].
 //!
-//! The engine never sees bulk bytes: it moves them by reference from a frame to the disk and from the disk to a frame,
-//! and decides by the hashes that workers made of them.
+//! The engine never processes bulk bytes: it moves them by reference from frames to the disk and from the disk to
+//! frames, and decides by the hashes that workers compute of them.
 
 mod bits;
 mod context;
@@ -64,10 +65,10 @@ use crate::message::Message;
 use crate::time::Time;
 use crate::{Keypair, Multiaddr, PeerId};
 
-/// The protocol's version in a knock.
+/// Protocol version sent in the handshake request.
 pub const VERSION: u32 = 1;
 
-/// Many shares, many downloads, many links, and one owner of them all. See the [module](self) for how it is driven.
+/// The engine: all shares, downloads and links. See the [module](self) for how to drive it.
 pub struct Engine {
     cx: Context,
     shares: BTreeMap<ShareId, Share>,
@@ -76,8 +77,8 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that has nothing to do. All its randomness comes from `seed`, which must never be used twice; `now` is
-    /// the driver's clock.
+    /// Creates an idle engine. All its randomness comes from `seed`, which must never be used twice; `now` is the
+    /// driver's clock.
     pub fn new(limits: Limits, identity: Keypair, seed: [u8; 32], now: Time) -> Self {
         Self {
             cx: Context::new(limits, identity, seed, now),
@@ -87,12 +88,12 @@ impl Engine {
         }
     }
 
-    /// The identity that this engine signs with.
+    /// Returns the identity that this engine signs with.
     pub fn peer(&self) -> PeerId {
         self.cx.peer
     }
 
-    /// Takes in what has happened by `now`.
+    /// Handles what has happened by `now`.
     pub fn handle_input(&mut self, now: Time, input: Input) {
         self.cx.now = self.cx.now.max(now);
         match input {
@@ -187,7 +188,7 @@ impl Engine {
         self.sweep();
     }
 
-    /// The next thing to perform, or when to come back.
+    /// Returns the next output to perform, or the time at which to call again.
     pub fn poll_output(&mut self) -> Output {
         if let Some(output) = self.cx.pop() {
             return output;
@@ -282,7 +283,7 @@ impl Engine {
         }
     }
 
-    /// It is another day: the numbers of short codes have other meeting points.
+    /// Handles a new date: the DHT keys of short codes' numbers change with it.
     fn date(&mut self, day: u32) {
         self.cx.day = Some(day);
         for share in self.shares.values_mut() {
@@ -320,13 +321,13 @@ impl Engine {
         }
     }
 
-    /// Somebody is on the local network. Whoever is looked for may be it.
+    /// Handles a neighbour that was found. It may be the peer that a download searches for.
     fn nearby(&mut self, peer: PeerId, addresses: &[Multiaddr]) {
         let cx = &mut self.cx;
         if cx.nearby.len() >= cx.limits.nearby && !cx.nearby.contains_key(&peer) {
             return;
         }
-        // They are the peer's own word too: vetted like a code's.
+        // These are the peer's unverified claims: vetted like the addresses in a code.
         let vetted = dial::vet(addresses, false, &cx.limits).dial;
         if vetted.is_empty() || peer == cx.peer || cx.nearby.get(&peer) == Some(&vetted) {
             return;
@@ -337,7 +338,7 @@ impl Engine {
         }
     }
 
-    /// A frame came on a keyed link.
+    /// Handles a frame from a keyed link.
     fn frame(&mut self, link: LinkId, frame: Frame) {
         let now = self.cx.now;
         let Some(state) = self.cx.links.get_mut(link) else {
@@ -359,7 +360,7 @@ impl Engine {
                 self.spend(link);
                 return;
             }
-            // What brings the transfer forward costs nothing.
+            // Messages that advance the transfer are not counted.
             Message::Data { .. } | Message::Request { .. } => {}
             _ => {
                 if !self.spend(link) {
@@ -395,7 +396,7 @@ impl Engine {
         self.accuse();
     }
 
-    /// What one source brought has shown that the sharer has lied.
+    /// Blames the sharer if a download has found out, from a source's data, that the sharer lied.
     fn accuse(&mut self) {
         let accused = self
             .downloads
@@ -417,7 +418,7 @@ impl Engine {
         }
     }
 
-    /// Counts a message that brings nobody forward; drops who sends too many. Says whether to go on.
+    /// Counts a message that makes no progress, and blames the peer if there are too many. Returns true to go on.
     fn spend(&mut self, link: LinkId) -> bool {
         let cx = &mut self.cx;
         let may = cx
@@ -433,7 +434,7 @@ impl Engine {
         may
     }
 
-    /// A peer broke the protocol: the link is closed, and whoever used it is told.
+    /// Handles a violation: closes the link, and reports the peer to the user and to the link's owner.
     fn blame(&mut self, link: LinkId, violation: &Violation) {
         let Some(state) = self.cx.links.remove(link) else {
             return;
@@ -560,7 +561,7 @@ impl Engine {
         }
     }
 
-    /// Forgets what is over.
+    /// Removes shares and downloads that are over.
     fn sweep(&mut self) {
         self.shares.retain(|_, share| !share.is_over());
         self.downloads.retain(|_, download| !download.is_over());

@@ -1,8 +1,8 @@
-//! What peers do wrong.
+//! Protocol violations by peers.
 
 use std::fmt;
 
-/// What a peer did wrong. The link is closed; others go on.
+/// What a peer did wrong. Its link is closed; others go on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation(String);
 
