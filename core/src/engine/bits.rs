@@ -1,6 +1,6 @@
-//! A set of small numbers in a few bytes.
+//! A bit set.
 
-/// A set of numbers below a bound that is given when it is made.
+/// A set of numbers below a fixed bound, one bit each.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bits {
     words: Vec<u64>,
@@ -8,7 +8,7 @@ pub(super) struct Bits {
 }
 
 impl Bits {
-    /// An empty set for numbers below `bound`.
+    /// Creates an empty set for numbers below `bound`.
     pub(super) fn new(bound: usize) -> Self {
         Self {
             words: vec![0; bound.div_ceil(64)],
@@ -16,12 +16,12 @@ impl Bits {
         }
     }
 
-    /// The bound it was made with.
+    /// The bound given at creation.
     pub(super) fn bound(&self) -> usize {
         self.bound
     }
 
-    /// Puts a number in; says whether it was new. A number at or over the bound is never in.
+    /// Inserts a number. Returns true if it was new. Numbers at or above the bound are ignored.
     pub(super) fn insert(&mut self, number: usize) -> bool {
         let new = number < self.bound && !self.contains(number);
         if new && let Some(word) = self.words.get_mut(number / 64) {
@@ -30,7 +30,7 @@ impl Bits {
         new
     }
 
-    /// Puts in all numbers of a range; those at or over the bound are left out.
+    /// Inserts all numbers of a range that are below the bound.
     pub(super) fn insert_all(&mut self, range: std::ops::Range<usize>) {
         let mut at = range.start;
         let end = range.end.min(self.bound);
@@ -44,7 +44,7 @@ impl Bits {
         }
     }
 
-    /// The first number from `from` on that is in this set and in the other.
+    /// Returns the first number from `from` on that is in both sets.
     pub(super) fn next_in_both(&self, other: &Self, from: usize) -> Option<usize> {
         let skipped = from / 64;
         let words = self.words.iter().zip(&other.words).enumerate();
@@ -55,12 +55,12 @@ impl Bits {
         })
     }
 
-    /// The first number from `from` on that is in.
+    /// Returns the first number from `from` on that is in the set.
     pub(super) fn next(&self, from: usize) -> Option<usize> {
         self.next_in_both(self, from)
     }
 
-    /// Takes a number out; says whether it was in.
+    /// Removes a number. Returns true if it was in the set.
     pub(super) fn remove(&mut self, number: usize) -> bool {
         let was = self.contains(number);
         if let Some(word) = self.words.get_mut(number / 64) {
@@ -69,7 +69,7 @@ impl Bits {
         was
     }
 
-    /// Whether a number is in.
+    /// True if the number is in the set.
     pub(super) fn contains(&self, number: usize) -> bool {
         self.words
             .get(number / 64)

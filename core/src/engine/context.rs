@@ -1,4 +1,4 @@
-//! What every part of the engine works with: the time, the bounds, the links, and the way out.
+//! State that all parts of the engine share: time, limits, links, budgets, pending jobs and the output queue.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,37 +23,37 @@ use crate::message::Message;
 use crate::time::Time;
 use crate::{Keypair, Multiaddr, PeerId, dial};
 
-/// What a dial is for.
+/// Purpose of a dial.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Dialled {
     pub(super) download: DownloadId,
-    /// The relay that it goes through if it goes through any, and there is no choice.
+    /// The relay, if all addresses of the dial lead through the same one.
     pub(super) relay: Option<PeerId>,
 }
 
-/// Shared by shares and downloads, one at a time.
+/// Shared by all shares and downloads, which borrow it one at a time.
 pub(super) struct Context {
     pub(super) now: Time,
     pub(super) limits: Limits,
     pub(super) identity: Keypair,
     pub(super) peer: PeerId,
     pub(super) links: Links,
-    /// What may go up and come down, and when.
+    /// Rate limits for sending and receiving.
     pub(super) up: RateLimiter,
     pub(super) down: RateLimiter,
-    /// What all downloads hold in memory.
+    /// Memory budget of all downloads together.
     pub(super) memory: MemoryBudget,
-    /// What all that is served holds there.
+    /// Memory budget of all shares and seeding downloads together.
     pub(super) send_budget: SendBudget,
-    /// The date, once it was told.
+    /// The current date in days since 1970 (UTC), once the driver has reported it.
     pub(super) day: Option<u32>,
-    /// Where this side can be reached.
+    /// This peer's own addresses.
     pub(super) addresses: Vec<Multiaddr>,
-    /// Peers on the local network, and where they are.
+    /// Neighbours and their addresses.
     pub(super) nearby: BTreeMap<PeerId, Vec<Multiaddr>>,
-    /// Who has done well before.
+    /// Reputation of each peer, which orders dials.
     pub(super) reputations: Reputations,
-    /// What relays let this side carry.
+    /// Limits and use of each relay.
     pub(super) relays: Relays,
     rng: ChaCha20Rng,
     outputs: VecDeque<Output>,
@@ -63,59 +63,59 @@ pub(super) struct Context {
     next: u64,
 }
 
-/// What a disk job was for: where its end goes.
+/// Owner of a disk job, which receives its result.
 #[derive(Debug, Clone)]
 pub(super) enum JobOwner {
     Share(ShareId, ShareJob),
     Download(DownloadId, DownloadJob),
 }
 
-/// Who looks something up in the DHT.
+/// Owner of a DHT lookup.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum LookUpOwner {
     Share(ShareId),
     Download(DownloadId),
 }
 
-/// A share's disk jobs.
+/// Disk jobs of a share.
 #[derive(Debug, Clone)]
 pub(super) enum ShareJob {
     Scan,
-    /// Reads for the request `id` that came on `link`.
+    /// Reads the bytes for request `id` on `link`.
     Serve {
         link: LinkId,
         id: u64,
     },
-    /// Reads the pipe for the request `id` that came on `link`.
+    /// Reads from the pipe at `offset` for request `id` on `link`.
     Pipe {
         link: LinkId,
         id: u64,
         offset: u64,
     },
-    /// Hashes whole groups of one entry, from `first` on.
+    /// Hashes whole groups of one entry, starting with group `first`.
     HashGroups {
         entry: u32,
         first: u64,
     },
-    /// Hashes whole small files: these entries.
+    /// Hashes these small files completely.
     HashFiles {
         entries: Vec<u32>,
     },
     Chunk {
         entry: u32,
     },
-    /// Counts a wrong guess that came over this link.
+    /// Counts a wrong guess at the short code's words that was made on this link.
     CountGuess(LinkId),
     Note,
     Forget,
 }
 
-/// A download's disk jobs.
+/// Disk jobs of a download.
 #[derive(Debug, Clone)]
 pub(super) enum DownloadJob {
     Inspect,
     Stage,
-    /// Reads what an earlier run has left.
+    /// Hashes groups that an earlier run has staged, starting with group `first`.
     HashStaged {
         entry: u32,
         first: u64,
@@ -127,16 +127,16 @@ pub(super) enum DownloadJob {
     Reuse {
         entry: u32,
     },
-    /// Writes these ranges.
+    /// Writes these segments.
     Write {
         pieces: Vec<Segment>,
     },
-    /// Reads for the request `id` that came on `link`.
+    /// Reads the bytes for request `id` on `link`.
     ReadBack {
         link: LinkId,
         id: u64,
     },
-    /// Counts the proof that is to be sent over this link.
+    /// Counts the password proof that is about to be sent on this link.
     CountProof(LinkId),
     ProofSucceeded,
     ProofNotSent,
@@ -146,7 +146,7 @@ pub(super) enum DownloadJob {
         entries: Vec<u32>,
     },
     Finish,
-    /// Discards, or closes.
+    /// Discards or closes the download.
     Discard,
 }
 
@@ -176,19 +176,19 @@ impl Context {
         }
     }
 
-    /// Thirty-two fresh random bytes.
+    /// Returns 32 random bytes.
     pub(super) fn draw(&mut self) -> [u8; 32] {
         let mut bytes = [0; 32];
         self.rng.fill_bytes(&mut bytes);
         bytes
     }
 
-    /// The same, as a number.
+    /// Returns a random number.
     pub(super) fn draw_number(&mut self) -> u64 {
         u64::from_le_bytes(self.draw().first_chunk().copied().unwrap_or_default())
     }
 
-    /// The generator itself, for what draws in its own way.
+    /// The generator itself, for callers with their own way of sampling.
     pub(super) fn rng(&mut self) -> &mut ChaCha20Rng {
         &mut self.rng
     }
@@ -214,13 +214,13 @@ impl Context {
         self.push(Output::Event(event));
     }
 
-    /// Seals a message for a link: gives it the link's next sequence number, which it returns. A link that is gone
-    /// or has no keys takes nothing.
+    /// Queues a message to be sealed and sent on a link. Returns the link's next sequence number, which the frame gets.
+    /// Does nothing if the link is gone or not keyed.
     pub(super) fn send(&mut self, link: LinkId, message: Message) -> Option<u64> {
         self.send_with(link, message, bytes::Bytes::new())
     }
 
-    /// As [`Context::send`], with a payload.
+    /// Like [`Context::send`], with a payload.
     pub(super) fn send_with(
         &mut self,
         link: LinkId,
@@ -242,7 +242,7 @@ impl Context {
         Some(seq)
     }
 
-    /// Sends a frame on a link that has no keys yet.
+    /// Sends an unsealed frame on a link that is not keyed yet.
     pub(super) fn send_plain(&mut self, link: LinkId, body: Vec<u8>) {
         if let Some(state) = self.links.get_mut(link) {
             state.passed(frame::plain_len(body.len()));
@@ -251,7 +251,7 @@ impl Context {
         self.push(Output::SendPlain { link, bytes });
     }
 
-    /// Closes a link and forgets it.
+    /// Closes and removes a link.
     pub(super) fn close(&mut self, link: LinkId) {
         if let Some(state) = self.links.remove(link) {
             if let Some(relay) = state.relay {
@@ -261,7 +261,7 @@ impl Context {
         }
     }
 
-    /// A relay carries a link that a dial led to, and states what it lets it carry.
+    /// Notes the relay of a link that we dialled, and the limits that the relay states for it.
     pub(super) fn leads_through(&mut self, link: LinkId, relay: PeerId, stated: Allowance) {
         let bytes = self.relays.learnt(relay);
         if let Some(state) = self.links.get_mut(link) {
@@ -273,7 +273,7 @@ impl Context {
         }
     }
 
-    /// Circuits of this side through a relay: those that stand, are being opened or closed.
+    /// Number of this side's circuits through a relay, including those being opened or closed.
     pub(super) fn circuits_through(&self, relay: PeerId) -> usize {
         let dials = self.dials.values();
         let opening = dials.filter(|dialled| dialled.relay == Some(relay)).count();
@@ -288,7 +288,7 @@ impl Context {
         self.push(Output::Disk { job, work });
     }
 
-    /// Whose job ended; each ends once.
+    /// Returns the owner of a disk job that has ended, and removes the job. Each job ends exactly once.
     pub(super) fn job_done(&mut self, job: JobId) -> Option<JobOwner> {
         self.jobs.remove(&job)
     }
@@ -312,7 +312,7 @@ impl Context {
         dial
     }
 
-    /// Starts to look who is at a place.
+    /// Starts a DHT lookup of a rendezvous point.
     pub(super) fn look_up(&mut self, owner: LookUpOwner, place: Place) -> LookUpId {
         let lookup = LookUpId(self.fresh());
         self.lookups.insert(lookup, owner);
@@ -320,24 +320,24 @@ impl Context {
         lookup
     }
 
-    /// Gives a look-up up.
+    /// Cancels a lookup.
     pub(super) fn end_look_up(&mut self, lookup: LookUpId) {
         if self.lookups.remove(&lookup).is_some() {
             self.push(Output::EndLookUp { lookup });
         }
     }
 
-    /// Whose look-up this is, while it goes on.
+    /// Returns the owner of a running lookup.
     pub(super) fn looking(&self, lookup: LookUpId) -> Option<LookUpOwner> {
         self.lookups.get(&lookup).copied()
     }
 
-    /// Whose look-up ended; each ends once.
+    /// Returns the owner of a lookup that has ended, and removes the lookup. Each lookup ends exactly once.
     pub(super) fn looked_up(&mut self, lookup: LookUpId) -> Option<LookUpOwner> {
         self.lookups.remove(&lookup)
     }
 
-    /// Tells the other side of a link where this one can be dialled without a relay, if one is between.
+    /// Sends this side's direct addresses over a link, if that link is relayed.
     pub(super) fn tell_addresses(&mut self, link: LinkId, loopback: bool) {
         let relayed = self
             .links
@@ -356,14 +356,14 @@ impl Context {
         }
     }
 
-    /// Addresses that the other side of a link told, as far as they may be dialled.
+    /// Parses direct addresses received over a link, and keeps those that may be dialled.
     pub(super) fn vet_told(&self, addresses: &[ByteBuf], loopback: bool) -> Vec<Multiaddr> {
         let mut told = read_addresses(addresses);
         told.retain(|address| !dial::is_relayed(address));
         dial::vet(&told, loopback, &self.limits).dial
     }
 
-    /// Where this side can be dialled, as it is told to others: only through relays if it hides.
+    /// This side's addresses to send to others. With `relayed_only`, only relayed ones.
     pub(super) fn own_addresses(&self, loopback: bool, relayed_only: bool) -> Vec<ByteBuf> {
         let vetted = dial::vet(&self.addresses, loopback, &self.limits).dial;
         let may = |address: &&Multiaddr| !relayed_only || dial::is_relayed(address);
@@ -373,18 +373,18 @@ impl Context {
             .collect()
     }
 
-    /// Where somebody can be dialled by its own word, through relays too, as far as that may be passed on.
+    /// Parses a peer's addresses, direct and relayed, and keeps those that may be dialled or passed on.
     pub(super) fn vet_peer(&self, addresses: &[ByteBuf], loopback: bool) -> Vec<Multiaddr> {
         dial::vet(&read_addresses(addresses), loopback, &self.limits).dial
     }
 
-    /// What a dial was for that has ended; each ends once.
+    /// Returns the purpose of a dial that has ended, and removes the dial. Each dial ends exactly once.
     pub(super) fn dial_done(&mut self, dial: DialId) -> Option<Dialled> {
         self.dials.remove(&dial)
     }
 }
 
-/// Addresses as they come in messages: what is too long or none is left out.
+/// Parses addresses from a message. Skips those that are too long or malformed.
 fn read_addresses(addresses: &[ByteBuf]) -> Vec<Multiaddr> {
     let short = addresses.iter().filter(|bytes| bytes.len() <= MAX_ADDRESS);
     let read = |bytes: &ByteBuf| Multiaddr::try_from(bytes.to_vec()).ok();

@@ -1,8 +1,8 @@
-//! How a link gets its keys: knocks, with a share's secret or with a short code, and the answers to them.
+//! Handshakes: how a link gets its keys from a share's secret or from a short code.
 //!
-//! With the secret it is one frame each way. With a short code there are two more before: each side's point
-//! ([`crate::pake`]), after which the words of both have become a key, which is proved like a secret. The sharer counts
-//! proofs that fail: each is one guess at the words.
+//! With the secret, each side sends one frame. With a short code, each side first sends its PAKE point
+//! ([`crate::pake`]). The points turn the words into a shared key, which then takes the place of the secret in the
+//! handshake. The sharer counts failed password proofs, since each is one guess at the words.
 
 use super::context::{Context, Dialled};
 use super::download::{Download, Finding};
@@ -24,7 +24,8 @@ use crate::secret::ShareSecret;
 use crate::{Multiaddr, PeerId};
 
 impl Engine {
-    /// The other side has dialled: it may knock, if there is anything to knock for and a place for it.
+    /// Handles an incoming link. Closes it if nothing is offered here or the link limits are reached. Otherwise awaits
+    /// the handshake request.
     pub(super) fn on_link_in(
         &mut self,
         (link, peer, path): (LinkId, PeerId, PathKind),
@@ -42,7 +43,7 @@ impl Engine {
         cx.push(Output::AwaitPlain { link });
     }
 
-    /// One of our dials has led to a link.
+    /// Handles a link that one of our dials has opened, and sends the handshake request.
     pub(super) fn on_link_out(
         &mut self,
         (link, peer, path): (LinkId, PeerId, PathKind),
@@ -98,8 +99,8 @@ impl Engine {
         cx.push(Output::AwaitPlain { link });
     }
 
-    /// Whether a download may knock at this peer. With a short code that is over one link at a time, and only while its
-    /// words may be proved there.
+    /// True if a download may start a handshake with this peer. With a short code, only one handshake at a time may run
+    /// with a peer, and only while a password proof may be sent to it.
     fn may_handshake(&self, id: DownloadId, peer: PeerId, dial: DialId) -> bool {
         let short = |download: &&Download| matches!(&download.order.source.key, FetchKey::Short(_));
         let Some(download) = self.downloads.get(&id).filter(short) else {
@@ -114,7 +115,7 @@ impl Engine {
         }
     }
 
-    /// A frame came on a link without keys: a knock, or the reply to ours.
+    /// Handles an unsealed frame: a handshake request, or the reply to ours.
     pub(super) fn on_plain(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(state) = self.cx.links.get_mut(link) else {
             return;
@@ -145,7 +146,7 @@ impl Engine {
         }
     }
 
-    /// Somebody dialled us and says which share they want.
+    /// Handles the handshake request of an incoming link.
     fn on_request(&mut self, link: LinkId, bytes: &[u8]) {
         let outcome = match message::decode(bytes) {
             Ok(Opening::Secret(knock)) => self.admit(link, &knock),
@@ -166,7 +167,7 @@ impl Engine {
         self.cx.close(link);
     }
 
-    /// Whether a knock opens one of our shares. A wrong key gets the same answer as a share that is not there.
+    /// Accepts a handshake request for one of our shares. A wrong key gets the same refusal as an unknown share.
     fn admit(&mut self, link: LinkId, knock: &HandshakeRequest) -> Result<(), Refusal> {
         check_version(knock.version)?;
         let (peer, path) = end_of(&self.cx, link)?;
@@ -184,7 +185,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a knock opens what one of our downloads has.
+    /// Accepts a handshake request for one of our seeding downloads.
     fn admit_to_seed(&mut self, link: LinkId, knock: &HandshakeRequest) -> Result<(), Refusal> {
         let (peer, path) = end_of(&self.cx, link)?;
         let opens = |(id, download): (&DownloadId, &Download)| match &download.order.source.key {
@@ -206,12 +207,12 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether anything here may be asked for.
+    /// True if there is a share, or a download that can serve one more link.
     fn serves_anything(&self) -> bool {
         !self.shares.is_empty() || self.downloads.values().any(Download::has_room)
     }
 
-    /// Somebody knocks with a short code: they get our point, and have to prove that they know the words.
+    /// Handles a handshake request with a short code: sends our PAKE point and awaits the password proof.
     fn on_short_code_request(
         &mut self,
         link: LinkId,
@@ -240,9 +241,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Somebody who knows our number proves that they know the words too; or that was a guess.
+    /// Checks a password proof of a short code. A failed proof counts as a guess.
     fn on_proof(&mut self, link: LinkId, id: ShareId, key: &PakeKey, bytes: &[u8]) {
-        // However many tries are under way at once: those that end after the code is dead prove nothing.
+        // This also covers proofs in parallel: those that arrive after the code is dead are refused unchecked.
         let share = self.shares.get_mut(&id);
         let Some(code) = share.as_ref().and_then(|share| share.short().cloned()) else {
             return self.refuse(link, Refusal::NoSuchShare);
@@ -258,14 +259,14 @@ impl Engine {
         }
     }
 
-    /// A wrong guess that came over a link has been counted: now it is answered.
+    /// Refuses a wrong guess after it has been counted.
     pub(super) fn on_guess_counted(&mut self, link: LinkId) {
         if self.cx.links.get(link).is_some() {
             self.refuse(link, Refusal::WrongWords);
         }
     }
 
-    /// A link has proved that it may have a share.
+    /// Keys a link that may fetch a share.
     fn let_in(&mut self, link: LinkId, id: ShareId, short: bool, reply: Vec<u8>, keys: LinkKeys) {
         self.key(link, Role::Serving(id), reply, keys);
         if let Some(share) = self.shares.get_mut(&id) {
@@ -273,7 +274,7 @@ impl Engine {
         }
     }
 
-    /// A link that the other side has opened has keys from now on.
+    /// Sends the handshake reply and sets the keys of an incoming link.
     fn key(&mut self, link: LinkId, role: Role, reply: Vec<u8>, keys: LinkKeys) {
         self.send_reply(link, &HandshakeReply::Noise(reply));
         let largest = MAX_SEALED_FRAME - MAX_PAYLOAD;
@@ -287,7 +288,7 @@ impl Engine {
         }
     }
 
-    /// The sharer's point: with it the words become a key, which is proved.
+    /// Handles the sharer's PAKE point: derives the key from the words and prepares the password proof.
     fn on_point(&mut self, link: LinkId, id: DownloadId, dial: DialId, pake: Pake, bytes: &[u8]) {
         let key = match message::decode(bytes) {
             Ok(HandshakeReply::Point(point)) => pake.finish(&point).ok(),
@@ -299,7 +300,7 @@ impl Engine {
         let download = self.downloads.get(&id);
         let code = download.and_then(|download| match &download.order.source.key {
             FetchKey::Short(code) => Some(code),
-            // Another link was quicker, and the secret has come over it.
+            // Another link was faster and has delivered the secret.
             FetchKey::Secret(_) => None,
         });
         let (Some(key), Some(code), Ok((peer, _))) = (key, code, end_of(&self.cx, link)) else {
@@ -325,8 +326,8 @@ impl Engine {
         });
     }
 
-    /// The proof that is to go out on a link has been counted: now it does, unless it is one too many, or of no use any
-    /// more. Where it can't be counted for later runs it is in this one.
+    /// Sends the password proof that has just been counted, unless the limit is exceeded or the link no longer waits
+    /// for it. A proof that could not be counted on disk still counts in this run.
     pub(super) fn on_proof_counted(&mut self, id: DownloadId, link: LinkId, done: &DiskDone) {
         let sent = match done {
             DiskDone::ProofCounted { sent } => *sent,
@@ -368,7 +369,7 @@ impl Engine {
         }
     }
 
-    /// The reply to our knock.
+    /// Handles the handshake reply.
     fn on_reply(
         &mut self,
         link: LinkId,
@@ -426,7 +427,7 @@ impl Engine {
     }
 }
 
-/// Whether a knock of this peer is for the share that has this secret.
+/// True if this peer's handshake request names the share with this secret.
 fn is_named(secret: &ShareSecret, local: &PeerId, peer: &PeerId, knock: &HandshakeRequest) -> bool {
     handshake::name_in_request(&secret.tag(), peer, local, &knock.noise) == knock.name
 }
@@ -439,7 +440,7 @@ fn check_version(version: u32) -> Result<(), Refusal> {
     }
 }
 
-/// Who is at the other end of a link, and how it gets there.
+/// Returns the peer and the path of a link.
 fn end_of(cx: &Context, link: LinkId) -> Result<(PeerId, PathKind), Refusal> {
     let link = cx.links.get(link).ok_or(Refusal::Busy)?;
     Ok((link.peer, link.path))
@@ -456,7 +457,7 @@ fn respond(
     handshake::respond(psk, tag, &cx.peer, &peer, noise, seed).map_err(|_| Refusal::NoSuchShare)
 }
 
-/// What stands where a share's tag does in the handshake of a short code: its number.
+/// Takes the place of a share's tag in the handshake of a short code: the code's number.
 fn short_tag(number: u32) -> [u8; 16] {
     u128::from(number).to_be_bytes()
 }

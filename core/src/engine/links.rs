@@ -1,4 +1,4 @@
-//! The links of all peers: who is on them, whether they are keyed, alive, and within their budget.
+//! The links to all peers: the peer, the keys, liveness and message budget of each.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,68 +11,72 @@ use crate::pake::{Pake, PakeKey};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
-/// Messages without progress that a link may send in a second, in the long run.
+/// Number of messages without progress that a link may send per second on average.
 const IDLE_MESSAGES_PER_SECOND: u64 = 16;
 
-/// Who looks so much later than it was due has slept: what peers said meanwhile may still wait to be read.
+/// A check that runs later than its deadline by more than this is taken to follow a suspend: messages received
+/// meanwhile may still be unread.
 const SLEPT: Duration = Duration::from_millis(100);
-/// How long a link may then take to say something.
+/// Time that a link then has to receive something.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long before a relay ends a link the last thing is asked for on it.
+/// Time before a relay closes a link at which requests on that link stop.
 const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
-/// A relay has as many places as so many addresses.
+/// Factor by which the per-address link limits are raised for a relay.
 const PEERS_OF_A_RELAY: usize = 2;
 
-/// What a link is for.
+/// State of a link and what it is used for.
 pub(super) enum Role {
-    /// The other side dialled; its knock is awaited.
+    /// Incoming link that awaits the handshake request.
     AwaitingRequest,
-    /// The other side knocked with a short code and was told our point; its proof is awaited, under this key.
+    /// Incoming link with a short code: our PAKE point is sent and the password proof, made with this key, is awaited.
     AwaitingProof(ShareId, PakeKey),
-    /// We dialled for a download and knocked with a short code; the sharer's point is awaited.
+    /// Outgoing link of a download with a short code: the request is sent and the sharer's PAKE point is awaited.
     AwaitingPoint(DownloadId, DialId, Box<Pake>),
-    /// The sharer's point has come, and with it the proof that is to go out, once it is counted.
+    /// The sharer's point has arrived. The password proof is ready and is sent once it has been counted on disk.
     CountingProof(DownloadId, DialId, Box<(Initiator, Vec<u8>)>),
-    /// We dialled for a download and knocked; the reply is awaited.
+    /// Outgoing link of a download: the handshake request or password proof is sent and the handshake reply is awaited.
     AwaitingReply(DownloadId, DialId, Box<Initiator>),
-    /// Keyed: the other side fetches from this share.
+    /// Keyed: the peer fetches from this share.
     Serving(ShareId),
-    /// Keyed: this download fetches from the other side.
+    /// Keyed: this download fetches from the peer.
     Fetching(DownloadId),
-    /// Keyed: the other side fetches what this download has.
+    /// Keyed: the peer fetches from this seeding download.
     Seeding(DownloadId),
 }
 
-/// One connection to one peer.
+/// One link to one peer.
 pub(super) struct Link {
     pub(super) peer: PeerId,
     pub(super) path: PathKind,
     pub(super) role: Role,
-    /// Of a link that came in: from where.
+    /// Network origin of an incoming link. Empty for outgoing links.
     origin: Origin,
     pub(super) rtt: Option<Duration>,
-    /// Who is between, if it was dialled through a relay.
+    /// The relay, if the link was dialled through one.
     pub(super) relay: Option<PeerId>,
-    /// What that relay lets it carry, and how much has gone over it: frames of both directions.
+    /// Limits that the relay sets for this link.
     pub(super) allowance: Allowance,
+    /// Number of bytes carried so far: frames in both directions.
     pub(super) carried: u64,
-    /// The best connection to its peer that came up by itself before this link was keyed.
+    /// Best path of any connection to this peer that came up by itself before the link was keyed.
     pub(super) better: Option<PathKind>,
     pub(super) opened: Time,
     last_in: Time,
-    /// It had its grace after a sleep.
+    /// True if the link has had its grace period after a suspend and nothing has arrived since.
     excused: bool,
     next_seq: u64,
+    /// Nonce and time of the unanswered ping.
     ping: Option<(u64, Time)>,
     ping_due: Time,
-    /// Messages without progress that it may still send, and when that was last counted.
+    /// Number of messages without progress that the peer may still send.
     budget: u64,
+    /// Time of the last budget refill.
     counted: Time,
 }
 
-/// From where a link came in.
+/// Network origin of an incoming link.
 #[derive(Debug, Default)]
 pub(super) struct Origin {
     networks: Vec<Network>,
@@ -87,7 +91,8 @@ impl Origin {
         }
     }
 
-    /// Whether it has a place beside these links, where one address has so many. Many peers come through one relay.
+    /// True if `links` leave room for one more from this origin, with a limit of `of_one` per address. A relay gets a
+    /// multiple of the limit, since many peers come through it.
     fn has_room<'a>(&self, links: impl Iterator<Item = &'a Link>, of_one: usize) -> bool {
         let peers = if self.is_relay { PEERS_OF_A_RELAY } else { 1 };
         let taken = links.map(|link| &link.origin.networks);
@@ -95,14 +100,14 @@ impl Origin {
     }
 }
 
-/// What a link needs now.
+/// Action that a link needs now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Care {
-    /// It did not prove a key in time.
+    /// The link was not keyed before the timeout.
     HandshakeOver,
-    /// Nothing came for too long, though it was asked.
+    /// Nothing has arrived for too long.
     Dead,
-    /// Ask whether it lives, with this number.
+    /// Send a ping with this nonce.
     Ping(u64),
 }
 
@@ -146,7 +151,8 @@ impl Links {
         );
     }
 
-    /// A connection to this peer came up by itself. Whose key is being proved over another one may want it after that.
+    /// Notes that a connection to this peer came up by itself. A link whose handshake is still running may move to it
+    /// once keyed.
     pub(super) fn path_came(&mut self, peer: PeerId, path: PathKind) {
         let links = self.links.values_mut().filter(|link| link.peer == peer);
         for link in links.filter(|link| !link.is_keyed()) {
@@ -174,13 +180,13 @@ impl Links {
         self.links.keys().copied().collect()
     }
 
-    /// Links that this side dialled through a relay.
+    /// Number of links that this side dialled through this relay.
     pub(super) fn through(&self, relay: PeerId) -> usize {
         let links = self.links.values();
         links.filter(|link| link.relay == Some(relay)).count()
     }
 
-    /// Whether one more link may come in from there.
+    /// True if the limits allow one more incoming link from this origin.
     pub(super) fn has_place(&self, origin: &Origin, limits: &Limits) -> bool {
         let all = || self.links.values();
         let awaited = || all().filter(|link| link.is_awaited());
@@ -190,14 +196,14 @@ impl Links {
             && origin.has_room(awaited(), limits.links_in_handshake_of_one)
     }
 
-    /// A link came in from there.
+    /// Sets the origin of an incoming link.
     pub(super) fn comes_from(&mut self, id: LinkId, origin: Origin) {
         if let Some(link) = self.links.get_mut(&id) {
             link.origin = origin;
         }
     }
 
-    /// Whether a download has knocked at this peer and waits for what comes of it.
+    /// True if this download has a handshake in progress with this peer.
     pub(super) fn has_handshake_with(&self, download: DownloadId, peer: PeerId) -> bool {
         self.links.values().any(|link| {
             let ours = match &link.role {
@@ -210,7 +216,7 @@ impl Links {
         })
     }
 
-    /// The next sequence number of a keyed link.
+    /// Takes the next sequence number of a keyed link. Returns `None` for other links.
     pub(super) fn take_seq(&mut self, id: LinkId) -> Option<u64> {
         let link = self.links.get_mut(&id)?;
         if !link.is_keyed() {
@@ -221,7 +227,7 @@ impl Links {
         Some(seq)
     }
 
-    /// What the link needs at `now`, if anything.
+    /// Returns the action that the link needs at `now`, if any.
     pub(super) fn care(&mut self, id: LinkId, now: Time, limits: &Limits) -> Option<Care> {
         let link = self.links.get_mut(&id)?;
         if now < link.deadline(limits) {
@@ -244,7 +250,7 @@ impl Links {
         Some(Care::Ping(nonce))
     }
 
-    /// When the first link needs care.
+    /// Time at which the first link needs an action.
     pub(super) fn deadline(&self, limits: &Limits) -> Time {
         self.links
             .values()
@@ -262,28 +268,28 @@ impl Link {
         )
     }
 
-    /// It came in and has not proved a key.
+    /// True for an incoming link that is not keyed yet.
     fn is_awaited(&self) -> bool {
         matches!(self.role, Role::AwaitingRequest | Role::AwaitingProof(..))
     }
 
-    /// A frame has come over it, or is about to go.
+    /// Counts a frame that was received or is about to be sent.
     pub(super) fn passed(&mut self, bytes: u64) {
         self.carried = self.carried.saturating_add(bytes);
     }
 
-    /// Whether a relay ends it after so many bytes or so much time.
+    /// True if a relay limits the bytes or the duration of this link.
     pub(super) fn is_limited(&self) -> bool {
         self.allowance != Allowance::default()
     }
 
-    /// Bytes that it may still carry, if that is known.
+    /// Number of bytes that the relay still allows on this link, if known.
     pub(super) fn left(&self) -> Option<u64> {
         let bytes = self.allowance.bytes?;
         Some(bytes.saturating_sub(self.carried))
     }
 
-    /// When nothing more should be asked for on it: what is on its way then still comes.
+    /// Time after which nothing more should be requested on this link, so that pending answers still arrive.
     pub(super) fn usable_until(&self) -> Time {
         let Some(time) = self.allowance.time else {
             return Time::NEVER;
@@ -303,18 +309,19 @@ impl Link {
         }
     }
 
-    /// Whether its silence may be this side's own: it is looked at so much too late. That goes once.
+    /// True if the silence may be due to a suspend of this device, because the check runs late by more than [`SLEPT`].
+    /// Excuses a link once until something arrives again.
     fn excuse(&mut self, late: Duration) -> bool {
         late > SLEPT && !std::mem::replace(&mut self.excused, true)
     }
 
-    /// Something came.
+    /// Notes that something arrived.
     pub(super) fn heard(&mut self, now: Time) {
         self.last_in = now;
         self.excused = false;
     }
 
-    /// A pong came: measures the round trip if it answers our last ping.
+    /// Handles a pong: measures the round-trip time if it answers our last ping.
     pub(super) fn pong(&mut self, nonce: u64, now: Time) {
         if let Some((asked, at)) = self.ping
             && asked == nonce
@@ -325,14 +332,14 @@ impl Link {
     }
 
     fn saw_round_trip(&mut self, took: Duration) {
-        // An answer may queue behind bulk bytes, so the least of what was seen lately is nearest to the path's own.
+        // A pong may queue behind bulk data, so the lowest recent value is closest to the path's own round-trip time.
         self.rtt = Some(match self.rtt {
             Some(rtt) if took > rtt => rtt + took.saturating_sub(rtt) / 32,
             _ => took,
         });
     }
 
-    /// Counts a message that brings neither side forward; says whether the link may still send such ones.
+    /// Counts a message that brings neither side forward. Returns true if the link may still send such messages.
     pub(super) fn spend(&mut self, now: Time, limits: &Limits) -> bool {
         let millis = u64::try_from(now.since(self.counted).as_millis()).unwrap_or(u64::MAX);
         let refill = millis.saturating_mul(IDLE_MESSAGES_PER_SECOND) / 1000;
@@ -347,7 +354,7 @@ impl Link {
         self.budget > 0
     }
 
-    /// The link brought somebody forward: its budget is whole again.
+    /// Refills the budget after progress.
     pub(super) fn progressed(&mut self, limits: &Limits) {
         self.budget = u64::from(limits.idle_messages);
     }
@@ -364,7 +371,7 @@ mod tests {
         Time::ZERO + Duration::from_millis(millis)
     }
 
-    /// A keyed link that was heard at zero and has been asked since whether it lives.
+    /// A keyed link that last received something at time zero and has an unanswered ping.
     fn asked() -> (Links, Limits) {
         let limits = Limits::default();
         let mut links = Links::default();

@@ -1,48 +1,50 @@
-//! How much all downloads hold in memory together: what they have asked for ahead, and what came and is not on disk.
+//! The memory budget of all downloads together: bytes requested, and bytes received but not yet on disk.
 //!
-//! Each window bounds one download; this bounds them all, in equal parts. What a download holds is its own account.
+//! Each window bounds one download. This budget bounds all of them, in equal parts. Each download reports what it
+//! holds.
 
 use std::collections::BTreeMap;
 
 use super::DownloadId;
 use crate::limits::{GROUP, LEAF};
 
-/// What all downloads hold.
+/// Bytes held by all downloads.
 #[derive(Debug, Default)]
 pub(super) struct MemoryBudget {
     held: BTreeMap<DownloadId, Held>,
 }
 
-/// What one holds.
+/// Bytes held by one download.
 #[derive(Debug, Default)]
 struct Held {
     bytes: u64,
-    /// It asks for more, when it can.
+    /// True if the download requests more whenever it can.
     asks: bool,
-    /// It wanted to ask for so many bytes and could not.
+    /// Number of bytes of a request that did not fit.
     waits: Option<u32>,
 }
 
 impl MemoryBudget {
-    /// A download holds so much now.
+    /// Sets the number of bytes that a download holds.
     pub(super) fn holds(&mut self, id: DownloadId, bytes: u64, asks: bool) {
         let held = self.held.entry(id).or_default();
         held.bytes = bytes;
         held.asks = asks;
     }
 
-    /// A download holds nothing any more.
+    /// Removes a download.
     pub(super) fn leave(&mut self, id: DownloadId) {
         self.held.remove(&id);
     }
 
-    /// What one of them may hold.
+    /// Maximum number of bytes that one download may hold.
     fn part(&self, total: u64) -> u64 {
         let asking = self.held.values().filter(|held| held.asks).count() as u64;
         total / asking.max(1)
     }
 
-    /// What one request may ask for, so that there are several in a part: whole leaves, one at least.
+    /// Maximum number of bytes per request, so that several fit into one part: whole leaves, at least one, at most a
+    /// group.
     pub(super) fn piece(&self, total: u64) -> u32 {
         let quarter = u32::try_from(self.part(total) / 4).unwrap_or(GROUP);
         (quarter.min(GROUP) / LEAF).max(1) * LEAF
@@ -53,11 +55,11 @@ impl MemoryBudget {
         let all = self.held.values().map(|held| held.bytes);
         let all = all.fold(0, u64::saturating_add);
         let with = |bytes: u64| bytes.saturating_add(len.into());
-        // Who holds nothing may always have one request: nobody waits for somebody else's disk.
+        // A download that holds nothing may always have one request, so that none waits for the disk of another.
         own == 0 || (with(own) <= self.part(total) && with(all) <= total)
     }
 
-    /// Whether a download may ask for so many bytes more. Who may not is noted as waiting.
+    /// True if a download may request `len` more bytes. Otherwise marks it as waiting.
     pub(super) fn may(&mut self, id: DownloadId, len: u32, total: u64) -> bool {
         let fits = self.fits(id, len, total);
         if let Some(held) = self.held.get_mut(&id) {
@@ -66,7 +68,8 @@ impl MemoryBudget {
         fits
     }
 
-    /// Who waited and may ask now. It is taken to want nothing until it asks again.
+    /// Returns the first waiting download whose request fits now, and clears its mark. It waits again only once it is
+    /// refused again.
     pub(super) fn next(&mut self, total: u64) -> Option<DownloadId> {
         let waiting = |(id, held): (&DownloadId, &Held)| Some((*id, held.waits?));
         let mut waiting = self.held.iter().filter_map(waiting);
@@ -91,7 +94,7 @@ mod tests {
         assert!(!room.may(ONE, 301, 1000));
         room.holds(TWO, 200, true);
         assert!(!room.may(ONE, 1, 1000));
-        // It is over its part, and what is left is for the other.
+        // The first is over its part, and what is left is for the second.
         assert!(room.may(TWO, 100, 1000));
         assert!(!room.may(TWO, 101, 1000));
     }

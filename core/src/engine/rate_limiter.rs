@@ -1,9 +1,9 @@
-//! Who may go when: one gate for what goes up and one for what comes down, each with a bucket in common and one for
-//! each transfer that has a limit of its own.
+//! Rate limits for sending and receiving. Each direction has one [`RateLimiter`] with a common token bucket, plus one
+//! bucket for each transfer that has a limit of its own.
 //!
-//! It hands out turns by weight (start-time fair queueing): of those who wait, whoever has had least for its weight goes
-//! next. Who wants nothing has no turn, and leaves its part to the others. That something wants to go, and what it is,
-//! is left to shares and downloads.
+//! Waiting transfers are scheduled by weight (start-time fair queueing): the one that has transferred the fewest bytes
+//! for its weight goes next. A transfer that wants nothing leaves its part to the others. Shares and downloads decide
+//! what to send or request.
 
 use std::collections::BTreeMap;
 
@@ -12,9 +12,9 @@ use super::{Priority, Segment, TransferId};
 use crate::limits::{GROUP, LEAF};
 use crate::time::Time;
 
-/// What a segment counts for at the least: so that a hundred thousand files of a few bytes are not for nothing.
+/// Minimum number of bytes that a segment counts for, so that a hundred thousand files of a few bytes have a cost.
 const LEAST: u32 = LEAF / 32;
-/// Turns are counted in bytes for the weight of [`Priority::High`], which all weights divide.
+/// Weight of [`Priority::High`]. Virtual time counts bytes at this weight. All other weights divide it.
 const SCALE: u64 = 16;
 
 impl Priority {
@@ -27,23 +27,23 @@ impl Priority {
     }
 }
 
-/// What goes one way, up or down.
+/// Rate limits of one direction.
 #[derive(Debug, Default)]
 pub(super) struct RateLimiter {
     common: Option<Bucket>,
     flows: BTreeMap<TransferId, Flow>,
-    /// The turn of who went last.
+    /// Start of the latest transfer's last turn, in virtual time.
     turn: u64,
 }
 
-/// One transfer's part in it.
+/// State of one transfer.
 #[derive(Debug, Default)]
 struct Flow {
     own: Option<Bucket>,
     priority: Priority,
-    /// Its next turn.
+    /// Start of its next turn, in virtual time.
     turn: u64,
-    /// It wanted to go and could not.
+    /// True if it wanted to transfer and was not allowed to.
     waits: bool,
 }
 
@@ -54,23 +54,23 @@ impl Flow {
 }
 
 impl RateLimiter {
-    /// A limit on all together; `None` takes it away.
+    /// Sets the limit on all transfers together, in bytes per second. `None` removes it.
     pub(super) fn limit(&mut self, rate: Option<u64>, now: Time) {
         set(&mut self.common, rate, now);
     }
 
-    /// A limit on one alone.
+    /// Sets the limit of one transfer, in bytes per second. `None` removes it.
     pub(super) fn limit_one(&mut self, of: TransferId, rate: Option<u64>, now: Time) {
         set(&mut self.flows.entry(of).or_default().own, rate, now);
     }
 
-    /// What it gets beside others.
+    /// Sets the priority of one transfer.
     pub(super) fn weigh(&mut self, of: TransferId, priority: Priority) {
         self.flows.entry(of).or_default().priority = priority;
     }
 
-    /// Whether something of this transfer may go now: both buckets are open, and it is nobody else's turn. Who may not
-    /// is noted as waiting: [`RateLimiter::next`] names it when its time has come.
+    /// True if this transfer may go ahead: both buckets are open and no other transfer is first. Otherwise marks it as
+    /// waiting, for [`RateLimiter::next`] to return later.
     pub(super) fn may(&mut self, of: TransferId, now: Time) -> bool {
         let common = self.common.as_ref();
         let open = common.is_none_or(|common| common.is_open(now));
@@ -86,7 +86,7 @@ impl RateLimiter {
         may
     }
 
-    /// So many bytes of it go.
+    /// Counts bytes of a transfer that goes ahead.
     pub(super) fn went(&mut self, of: TransferId, bytes: u64, now: Time) {
         let flow = self.flows.entry(of).or_default();
         for bucket in flow.own.iter_mut().chain(&mut self.common) {
@@ -97,7 +97,8 @@ impl RateLimiter {
         flow.turn = self.turn.saturating_add(cost);
     }
 
-    /// Who waited and may go now. It is taken to want nothing until it asks again.
+    /// Returns the next waiting transfer that may go ahead, and clears its mark. It waits again only once it is refused
+    /// again.
     pub(super) fn next(&mut self, now: Time) -> Option<TransferId> {
         if self
             .common
@@ -111,7 +112,7 @@ impl RateLimiter {
         Some(first)
     }
 
-    /// When the first of those who wait may go.
+    /// Time at which the first waiting transfer may go ahead.
     pub(super) fn deadline(&self) -> Time {
         let opens = |bucket: &Option<Bucket>| bucket.as_ref().map_or(Time::ZERO, Bucket::opens_at);
         let waiting = self.flows.values().filter(|flow| flow.waits);
@@ -119,24 +120,24 @@ impl RateLimiter {
         first.map_or(Time::NEVER, |first| first.max(opens(&self.common)))
     }
 
-    /// Bytes that one request of this transfer asks for at the most.
+    /// Maximum number of bytes per request of this transfer.
     pub(super) fn piece(&self, of: TransferId) -> u32 {
         self.rate(of).map_or(GROUP, piece)
     }
 
-    /// The tighter of the limits on it.
+    /// The lower of the two limits on this transfer, in bytes per second.
     pub(super) fn rate(&self, of: TransferId) -> Option<u64> {
         let own = self.flows.get(&of).and_then(|flow| flow.own.as_ref());
         let both = own.into_iter().chain(&self.common);
         both.map(Bucket::rate).min()
     }
 
-    /// Forgets all but these.
+    /// Removes the transfers for which `is_there` is false.
     pub(super) fn keep(&mut self, is_there: impl Fn(TransferId) -> bool) {
         self.flows.retain(|of, _| is_there(*of));
     }
 
-    /// Of those who wait for nothing but their turn, whose it is.
+    /// The first of the waiting transfers whose own bucket is open.
     fn first(&self, now: Time) -> Option<TransferId> {
         let waiting = self.flows.iter();
         let waiting = waiting.filter(|(_, flow)| flow.waits && flow.is_open(now));
@@ -160,7 +161,7 @@ fn set(bucket: &mut Option<Bucket>, rate: Option<u64>, now: Time) {
     }
 }
 
-/// What these segments count for under a limit.
+/// Number of bytes that these segments count for under a limit.
 pub(super) fn cost(segments: &[Segment]) -> u64 {
     let cost = |segment: &Segment| u64::from(segment.len.max(LEAST));
     segments.iter().map(cost).sum()
@@ -181,7 +182,7 @@ mod tests {
         TransferId::Download(DownloadId(id))
     }
 
-    /// Lets all who want something go for ten seconds, in pieces of these sizes; what each got.
+    /// Lets all transfers go ahead for ten seconds in pieces of these sizes. Returns the bytes of each.
     fn share_out(gate: &mut RateLimiter, wants: &[(TransferId, u64)]) -> Vec<u64> {
         let mut got = vec![0; wants.len()];
         let mut now = Time::ZERO;
@@ -252,7 +253,7 @@ mod tests {
         let mut gate = RateLimiter::default();
         gate.limit(Some(1_000_000), Time::ZERO);
         share_out(&mut gate, &[(download(2), 5000)]);
-        // The clock begins anew, and so must the bucket.
+        // The clock restarts at zero, so the bucket has to be new.
         gate.limit(None, Time::ZERO);
         gate.limit(Some(1_000_000), Time::ZERO);
         let got = share_out(&mut gate, &[(download(1), 5000), (download(2), 5000)]);

@@ -1,8 +1,8 @@
-//! Relays that end each circuit after some bytes: what each was seen to let one carry, how many circuits it takes, and how
-//! many bytes it may be asked to carry in an hour.
+//! Accounts of relays that limit the bytes of each circuit: the limit observed, the number of circuits accepted, and
+//! the bytes that may pass through one per hour.
 //!
-//! Such a relay belongs to somebody who has not been asked. What goes through it is bounded over all downloads of this side.
-//! Which relay a circuit is opened through is left to the [downloads](super::download).
+//! Such a relay belongs to somebody who has not been asked. So its use is bounded over all downloads of this side
+//! together. The [downloads](super::download) choose the relay of each circuit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -11,49 +11,54 @@ use crate::PeerId;
 use crate::limits::{LEAF, Limits};
 use crate::time::Time;
 
-/// Relays that are kept account of.
+/// Maximum number of relays with an account.
 const RELAYS: usize = 64;
-/// Two circuits that were cut within so many bytes of each other were cut by one rule.
+/// Two circuits cut within this many bytes of each other are taken to show the relay's limit.
 const ALIKE: u64 = 2 * LEAF as u64;
-/// A circuit that was cut before so many bytes was cut by accident.
+/// A circuit cut before this many bytes is taken to be an accident.
 const LEAST: u64 = 4 * LEAF as u64;
-/// How long a closed circuit still counts where its round trip is not known; the relay hears of it later than this side.
+/// Time that a closed circuit still counts if its round-trip time is unknown. The relay learns of the close later than
+/// this side.
 const CLOSING: Duration = Duration::from_millis(200);
-/// Pauses after a relay has refused a circuit, doubling from the first to the last.
+/// First pause after a relay has refused a circuit. The pause doubles with each refusal.
 const FIRST_REST: Duration = Duration::from_secs(1);
+/// Maximum pause.
 const LAST_REST: Duration = Duration::from_secs(32);
-/// How long it is believed to take no more circuits than stood when it refused one.
+/// Time for which a refusing relay is taken to accept no more circuits than it had then.
 const FULL: Duration = Duration::from_mins(1);
 
-/// A byte, as levels count it: what flows in a nanosecond at one byte an hour, so many times.
+/// One byte in units of the level. The unit is what one byte per hour yields in a nanosecond.
 const BYTE: i128 = 3_600_000_000_000;
 
-/// All relays that were met.
+/// Accounts of all relays in use.
 #[derive(Debug)]
 pub(super) struct Relays {
     accounts: BTreeMap<PeerId, Account>,
-    /// Those that the user has named: how much they carry is between them.
+    /// Relays named by the user. Their use is not limited here.
     named: BTreeSet<PeerId>,
+    /// Maximum burst through one relay, in bytes.
     at_once: u64,
+    /// Refill rate, in bytes per hour.
     an_hour: u64,
 }
 
-/// One relay.
+/// Account of one relay.
 #[derive(Debug)]
 struct Account {
-    /// After how many bytes a circuit was cut whose limit was not stated.
+    /// Bytes after which the last circuit without a stated limit was cut.
     cut_at: Option<u64>,
-    /// After how many it cuts each, as two cuts have shown.
+    /// The relay's byte limit per circuit, as two cuts have shown it.
     learnt: Option<u64>,
-    /// What may go at `at`; below zero, what went ahead of its time.
+    /// Credit at time `at`, in units of [`BYTE`]. Negative if bytes were taken in advance.
     level: i128,
     at: Time,
-    /// When closed circuits are closed there too.
+    /// Times from which the relay has closed each of our closed circuits too.
     closing: Vec<Time>,
-    /// It refused a circuit: when it may be tried again, and how long to wait if it does so again.
+    /// Time until which no circuit is opened, after a refusal.
     rests_until: Time,
+    /// Pause after the next refusal.
     rest: Duration,
-    /// It takes no more circuits than so many, until then.
+    /// Number of circuits that the relay accepts, and the time until which that is believed.
     full_at: Option<(usize, Time)>,
 }
 
@@ -67,7 +72,7 @@ impl Relays {
         }
     }
 
-    /// The user has named these.
+    /// Adds relays named by the user.
     pub(super) fn named(&mut self, relays: &[PeerId]) {
         let room = RELAYS.saturating_sub(self.named.len());
         self.named.extend(relays.iter().take(room));
@@ -75,7 +80,7 @@ impl Relays {
 
     fn account(&mut self, relay: PeerId, now: Time) -> &mut Account {
         if self.accounts.len() >= RELAYS && !self.accounts.contains_key(&relay) {
-            // One that was not used for the longest time has the most to give.
+            // The relay unused for the longest time has the most credit, so it loses least.
             let oldest = self.accounts.iter().min_by_key(|(_, account)| account.at);
             if let Some(oldest) = oldest.map(|(relay, _)| *relay) {
                 self.accounts.remove(&oldest);
@@ -94,12 +99,12 @@ impl Relays {
         })
     }
 
-    /// After how many bytes this relay cuts each circuit, if that was seen.
+    /// The relay's observed byte limit per circuit, if known.
     pub(super) fn learnt(&self, relay: PeerId) -> Option<u64> {
         self.accounts.get(&relay)?.learnt
     }
 
-    /// A circuit without a stated limit was cut after so many bytes.
+    /// Notes that a circuit without a stated limit was cut after this many bytes.
     pub(super) fn cut(&mut self, relay: PeerId, bytes: u64, now: Time) {
         if bytes < LEAST {
             return;
@@ -111,7 +116,7 @@ impl Relays {
         }
     }
 
-    /// A circuit of this side is being closed.
+    /// Notes that this side is closing a circuit.
     pub(super) fn closing(&mut self, relay: PeerId, rtt: Option<Duration>, now: Time) {
         let over = now + rtt.map_or(CLOSING, |rtt| rtt * 2);
         let account = self.account(relay, now);
@@ -119,7 +124,7 @@ impl Relays {
         account.closing.push(over);
     }
 
-    /// Circuits that are being closed.
+    /// Number of circuits being closed.
     pub(super) fn closing_now(&self, relay: PeerId, now: Time) -> usize {
         let closing = self.accounts.get(&relay).map(|account| &account.closing);
         closing.map_or(0, |closing| {
@@ -127,14 +132,14 @@ impl Relays {
         })
     }
 
-    /// When the next of them is closed.
+    /// Time at which the next of all circuits being closed is gone.
     pub(super) fn next_closed(&self, now: Time) -> Time {
         let closing = self.accounts.values().flat_map(|account| &account.closing);
         let next = closing.filter(|over| **over > now).min();
         next.copied().unwrap_or(Time::NEVER)
     }
 
-    /// It has refused a circuit, while so many others stood.
+    /// Notes that the relay has refused a circuit while this side had `others` through it.
     pub(super) fn refused(&mut self, relay: PeerId, others: usize, now: Time) {
         let account = self.account(relay, now);
         account.rests_until = now + account.rest;
@@ -144,14 +149,14 @@ impl Relays {
         }
     }
 
-    /// It has opened one.
+    /// Notes that the relay has opened a circuit, and resets the pause.
     pub(super) fn opened(&mut self, relay: PeerId, now: Time) {
         let account = self.account(relay, now);
         account.rest = FIRST_REST;
         account.rests_until = now;
     }
 
-    /// How many circuits it takes, by what it has refused.
+    /// Number of circuits that the relay accepts, judging by its refusals.
     pub(super) fn takes(&self, relay: PeerId, now: Time) -> usize {
         let full = self
             .accounts
@@ -163,13 +168,13 @@ impl Relays {
         )
     }
 
-    /// When one may be opened through it.
+    /// Time from which a circuit may be opened through the relay, as far as refusals go.
     pub(super) fn rests_until(&self, relay: PeerId) -> Time {
         let account = self.accounts.get(&relay);
         account.map_or(Time::ZERO, |account| account.rests_until)
     }
 
-    /// So many bytes are about to go through it.
+    /// Counts bytes that are about to pass through the relay.
     pub(super) fn carries(&mut self, relay: PeerId, bytes: u64, now: Time) {
         if self.named.contains(&relay) {
             return;
@@ -181,7 +186,7 @@ impl Relays {
         account.at = account.at.max(now);
     }
 
-    /// From when on something may go through it.
+    /// Time from which bytes may pass through the relay.
     pub(super) fn opens_at(&self, relay: PeerId) -> Time {
         let Some(account) = self.accounts.get(&relay) else {
             return Time::ZERO;
@@ -234,7 +239,7 @@ mod tests {
         relays.carries(relay(1), 5, at(10));
         assert_eq!(relays.opens_at(relay(1)), at(15));
         assert_eq!(relays.opens_at(relay(2)), at(0), "each has its own");
-        // No more is saved than may go at once.
+        // Credit does not grow beyond the maximum burst.
         relays.carries(relay(1), 1001, at(1_000_000));
         assert_eq!(relays.opens_at(relay(1)), at(1_000_001));
     }

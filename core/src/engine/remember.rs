@@ -1,8 +1,8 @@
-//! Agreeing to remember each other: one side's part in it, during one transfer.
+//! Pairing: one side's part in agreeing to remember each other, during one transfer.
 //!
-//! The receiver says on each link that it would, once it is welcome there; a sharer that would too answers. What follows
-//! from both halves counts when the transfer is complete: then each side tells its user, who keeps it. Where one side
-//! does not want to, nothing is said and nothing is kept.
+//! The receiver proposes it on each link after the sharer's welcome. A sharer that agrees answers. The pair secret made
+//! from both halves takes effect when the transfer is complete: each side then reports it to its user, who keeps it. If
+//! one side does not want to, nothing is sent and nothing is kept.
 
 use super::Violation;
 use super::context::Context;
@@ -10,7 +10,7 @@ use crate::PeerId;
 use crate::message::{Message, SecretBytes};
 use crate::pair::PairSecret;
 
-/// This side's half, and what both make.
+/// This side's half, and the pair secret once both halves are known.
 pub(super) struct Remembering {
     half: SecretBytes,
     secret: Option<PairSecret>,
@@ -24,35 +24,35 @@ impl Remembering {
         }
     }
 
-    /// What the other side is told: the same on every link of a transfer.
+    /// The message with this side's half, which is the same on every link of a transfer.
     pub(super) fn message(&self) -> Message {
         let half = self.half.clone();
         Message::Remember { half }
     }
 
-    /// The other side's half came. Its last word counts: it may have been started again.
+    /// Joins the peer's half with ours. The latest one counts, since the peer may have been restarted.
     pub(super) fn told(&mut self, us: &PeerId, peer: &PeerId, half: &SecretBytes) {
         self.secret = Some(PairSecret::join((us, &self.half.0), (peer, &half.0)));
     }
 
-    /// What both sides have agreed on.
+    /// Returns the pair secret, if both sides agreed.
     pub(super) fn agreed(self) -> Option<PairSecret> {
         self.secret
     }
 }
 
-/// What was said of this on one link.
+/// Pairing messages received or sent on one link.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Said {
     #[default]
     Nothing,
-    /// The receiver's word; the sharer may answer it.
+    /// The receiver has asked. The sharer may answer.
     Asked,
     Answered,
 }
 
 impl Said {
-    /// The receiver says that it would remember.
+    /// Notes that the receiver asks. Fails if it has asked before.
     pub(super) fn ask(&mut self) -> Result<(), Violation> {
         match std::mem::replace(self, Self::Asked) {
             Self::Nothing => Ok(()),
@@ -62,7 +62,7 @@ impl Said {
         }
     }
 
-    /// The sharer answers.
+    /// Notes that the sharer answers. Fails unless the receiver has asked and has no answer yet.
     pub(super) fn answer(&mut self) -> Result<(), Violation> {
         match std::mem::replace(self, Self::Answered) {
             Self::Asked => Ok(()),

@@ -1,19 +1,19 @@
-//! Who has done well before: in which order peers and relays are tried, where there are several.
+//! Reputation of peers: the order in which peers and relays are tried.
 //!
-//! The driver tells what it remembers. It is an order and nothing else: bytes are checked as those of any stranger, and
-//! who comes last is tried all the same.
+//! The driver supplies remembered values. They affect the order and nothing else: data from a peer with a good
+//! reputation is verified like any other, and a peer with a bad one is still tried.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 use crate::PeerId;
 
-/// Peers whose standing is kept. Of more, it is as if nothing were known.
+/// Maximum number of peers whose reputation is kept. Any others count as unknown.
 const PEERS: usize = 1024;
-/// Who broke the protocol in this run comes behind everybody.
+/// Reputation of a peer that broke the protocol in this run: below all others.
 const BLAMED: i32 = i32::MIN;
 
-/// What is known of peers. Who is not in it has a standing of 0.
+/// Known reputations. Unknown peers have 0.
 #[derive(Debug, Default)]
 pub(super) struct Reputations {
     known: BTreeMap<PeerId, i32>,
@@ -26,12 +26,12 @@ impl Reputations {
         }
     }
 
-    /// A peer broke the protocol.
+    /// Notes that a peer broke the protocol.
     pub(super) fn blamed(&mut self, peer: PeerId) {
         self.set(peer, BLAMED);
     }
 
-    /// Puts those first who have done best. Those who are alike stay in their order.
+    /// Sorts by reputation, best first. Equal ones keep their order.
     pub(super) fn sort<T>(&self, some: &mut [T], peer: impl Fn(&T) -> PeerId) {
         some.sort_by_key(|one| Reverse(self.of(peer(one))));
     }

@@ -1,39 +1,40 @@
-//! Whose turn it is among the links that are served: theirs who had the fewest bytes.
+//! Order in which links are served: the link with the fewest bytes goes first.
 //!
-//! Who asks for more at once would get more if each had one request in turn, and could then ask for still more. So each
-//! link has an account of its bytes. A link that comes, or had nothing to ask for, begins where the others are: what it
-//! left out is no credit. (Start-time fair queuing: Goyal, Vin, Chen 1996.)
+//! With one request per turn, a link with larger requests would get more bytes, and could then ask for still more. So
+//! each link has an account of its bytes. A link that is new, or had nothing to ask for, starts level with the others
+//! and gets no credit for the past. (Start-time fair queuing: Goyal, Vin, Chen 1996.)
 
 use std::collections::BTreeMap;
 
 use super::LinkId;
 
-/// The accounts of all links of one share, or of one download that serves.
+/// Accounts of all links of one share or seeding download.
 #[derive(Debug, Default)]
 pub(super) struct RoundRobin {
-    /// Up to where each link has had bytes.
+    /// Virtual time at which each link's next turn starts, in bytes.
     had: BTreeMap<LinkId, u64>,
-    /// Where that stood with the link that had the last turn, before it.
+    /// Virtual time at which the last turn started.
     clock: u64,
+    /// Link that had the last turn.
     last: Option<LinkId>,
 }
 
 impl RoundRobin {
-    /// These links, in the order in which they have their turns.
+    /// Sorts links by their next turn.
     pub(super) fn order(&self, links: impl Iterator<Item = LinkId>) -> Vec<LinkId> {
         let mut links: Vec<_> = links.collect();
         links.sort_unstable_by_key(|link| (self.had(*link), Some(*link) <= self.last, *link));
         links
     }
 
-    /// A link has its turn, and gets so many bytes.
+    /// Notes that a link has its turn and gets this many bytes.
     pub(super) fn took(&mut self, link: LinkId, bytes: u64) {
         self.clock = self.had(link);
         self.last = Some(link);
         self.had.insert(link, self.clock.saturating_add(bytes));
     }
 
-    /// A link is gone.
+    /// Removes a link.
     pub(super) fn leave(&mut self, link: LinkId) {
         self.had.remove(&link);
     }

@@ -1,4 +1,4 @@
-//! Who serves a share beside us, by their own word; and telling that to those who fetch it from us.
+//! Peers that say that they serve a share, and the messages that tell our receivers about them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,49 +12,50 @@ use crate::message::{MAX_PEER_ADDRESSES, MAX_PEERS, Message, PeerAt};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId, dial};
 
-/// Who is remembered at the most.
+/// Maximum number of seeders remembered.
 const MOST: usize = 64;
-/// News wait so long for more.
+/// Delay before news is sent, so that more can join the same message.
 const TELL_AFTER: Duration = Duration::from_millis(300);
-/// Who has no link to us any more may still serve others, and is told of for so long.
+/// Time that a seeder without a link to us is still named to others, since it may still serve.
 const KEPT: Duration = Duration::from_mins(5);
 
-/// Who serves, and which link was told of it.
+/// Known seeders, and how much of the news each link has been sent.
 #[derive(Default)]
 pub(super) struct Seeders {
     known: BTreeMap<PeerId, Seeder>,
-    /// Counts what is new, and how much of that each link knows.
+    /// Number of news items so far.
     news: u64,
+    /// The peer and the number of news items already sent, by link.
     told: BTreeMap<LinkId, (PeerId, u64)>,
-    /// When links are told; `None` if all know all.
+    /// Time at which news is sent. `None` if every link has all of it.
     due: Option<Time>,
 }
 
 struct Seeder {
     addresses: Vec<Multiaddr>,
-    /// When it is forgotten, if it has no link to us.
+    /// Time at which the seeder is forgotten. Never, while it has a link to us.
     until: Time,
 }
 
 impl Seeders {
-    /// How many there are.
+    /// Number of known seeders.
     pub(super) fn count(&self) -> usize {
         self.known.len()
     }
 
-    /// A link to somebody who fetches stands.
+    /// Adds a link to a receiver.
     pub(super) fn link_up(&mut self, cx: &Context, link: LinkId) {
         self.sweep(cx);
         if let Some(peer) = cx.links.get(link).map(|link| link.peer) {
             self.told.insert(link, (peer, 0));
         }
-        // Who comes now need not wait for those who come after.
+        // A new receiver gets the known seeders at once, without waiting for more.
         if !self.known.is_empty() {
             self.due = Some(cx.now);
         }
     }
 
-    /// Looks which links are gone, and who is to be forgotten.
+    /// Removes closed links and expired seeders.
     fn sweep(&mut self, cx: &Context) {
         let gone = |link: &LinkId| cx.links.get(*link).is_none();
         for (_, (peer, _)) in self.told.extract_if(.., |link, _| gone(link)) {
@@ -65,7 +66,7 @@ impl Seeders {
         self.known.retain(|_, seeder| seeder.until > cx.now);
     }
 
-    /// Somebody who fetches says that it serves too, and where.
+    /// Notes that a receiver says that it serves at these addresses.
     pub(super) fn heard(&mut self, cx: &Context, link: LinkId, addresses: Vec<Multiaddr>) {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
             return;
@@ -84,12 +85,12 @@ impl Seeders {
         }
     }
 
-    /// Nobody is told of this peer any more.
+    /// Removes a seeder, so that no more receivers are told of it.
     pub(super) fn forget(&mut self, peer: PeerId) {
         self.known.remove(&peer);
     }
 
-    /// Who was on this link broke the protocol.
+    /// Removes a link whose peer broke the protocol, and that peer.
     pub(super) fn blamed(&mut self, link: LinkId) {
         if let Some((peer, _)) = self.told.remove(&link) {
             self.forget(peer);
@@ -104,7 +105,7 @@ impl Seeders {
         self.due.unwrap_or(Time::NEVER)
     }
 
-    /// Tells whom there is news for. Who hides passes on only what leads through relays.
+    /// Sends news to the links that lack it. With `relayed_only`, only relayed addresses are passed on.
     pub(super) fn tick(&mut self, cx: &mut Context, relayed_only: bool) {
         if self.due.is_none_or(|due| cx.now < due) {
             return;
@@ -120,7 +121,7 @@ impl Seeders {
             let mut others: Vec<PeerAt> = others
                 .filter_map(|(peer, seeder)| peer_at(*peer, &seeder.addresses, may))
                 .collect();
-            // Each is told of others, so that not all go to the same few.
+            // Each link gets a random selection, so that not all receivers use the same few seeders.
             while others.len() > MAX_PEERS {
                 let at = cx.rng().next_u64() % others.len() as u64;
                 others.swap_remove(usize::try_from(at).unwrap_or(0));

@@ -1,19 +1,19 @@
-//! How much all that is served holds in memory together: what was read for answers, and is not gone yet.
+//! The memory budget for serving: bytes being read for answers, and bytes read but not yet sent.
 //!
-//! Each link has a bound of its own; this bounds shares and seeding downloads together, in equal parts.
+//! Each link has its own limit. This budget bounds all shares and seeding downloads together, in equal parts.
 
 use std::collections::BTreeMap;
 
 use super::TransferId;
 
-/// What all that serve hold.
+/// Bytes held by each share and seeding download.
 #[derive(Debug, Default)]
 pub(super) struct SendBudget {
     held: BTreeMap<TransferId, u64>,
 }
 
 impl SendBudget {
-    /// One of them holds so many bytes now.
+    /// Sets the number of bytes that a share or download holds.
     pub(super) fn holds(&mut self, of: TransferId, bytes: u64) {
         if bytes == 0 {
             self.held.remove(&of);
@@ -22,7 +22,7 @@ impl SendBudget {
         }
     }
 
-    /// How many bytes more one of them may hold, if all together may hold `most`.
+    /// Number of bytes that a share or download may hold in addition, if all together may hold `most`.
     pub(super) fn room(&self, of: TransferId, most: u64) -> u64 {
         let own = self.held.get(&of).copied().unwrap_or_default();
         let others = self.held.keys().filter(|other| **other != of).count() as u64;
@@ -31,7 +31,7 @@ impl SendBudget {
         part.saturating_sub(own).min(most.saturating_sub(all))
     }
 
-    /// Forgets those that are over.
+    /// Removes those for which `is_there` is false.
     pub(super) fn keep(&mut self, is_there: impl Fn(TransferId) -> bool) {
         self.held.retain(|of, _| is_there(*of));
     }
@@ -51,7 +51,7 @@ mod tests {
         assert_eq!(outgoing.room(ONE, 1000), 1000);
         outgoing.holds(ONE, 700);
         assert_eq!(outgoing.room(ONE, 1000), 300);
-        // Its part is larger, and what is left is not.
+        // Its own part would allow 500, but only 300 of the total are left.
         assert_eq!(outgoing.room(TWO, 1000), 300);
         outgoing.holds(TWO, 200);
         assert_eq!(outgoing.room(ONE, 1000), 0);

@@ -1,7 +1,6 @@
-//! Serving over one link, whoever does it: which requests make sense, how many may wait, what is read next, what is sent and
-//! not yet gone.
+//! Serving over one link: checks and queues requests, limits what is buffered, and tracks the frames being sent.
 //!
-//! What there is to serve, and what it takes to read it, is for shares and for downloads that serve what they have.
+//! Shares and seeding downloads decide what can be served and how it is read.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -17,64 +16,65 @@ use crate::merkle::{Hash, group_len};
 use crate::message::{MAX_PROOF, Message, Served};
 use crate::{Multiaddr, PeerId};
 
-/// Parts of the manifest that may wait for a link. Who asks for the next one when it has the last needs one; that the
-/// last is gone may be heard a little later.
+/// Maximum number of manifest parts waiting on a link before another one is sent. A receiver that asks for the next
+/// part after each needs only one, but this side may learn a little later that a part is sent.
 const MANIFEST_PARTS: usize = 2;
 
-/// How often one link may ask to be called back.
+/// Maximum number of times that one link may ask to be dialled back.
 const CALLS: u32 = 4;
 
-/// One link's requests.
+/// Requests of one link.
 #[derive(Default)]
 pub(super) struct Serving {
-    /// Not read yet, in the order in which they came.
+    /// Requests not read yet, in the order of arrival.
     waiting: VecDeque<(u64, Vec<Segment>)>,
-    /// Being read.
+    /// Requests being read, by id.
     pub(super) reading: BTreeMap<u64, Reading>,
-    /// Answers and parts of the manifest that were given to the link and are not yet gone.
+    /// Frames with answers, manifest parts or chunk lists that were given to the link and are not written yet.
     sending: VecDeque<Sending>,
-    /// How much of the manifest went out: who asks for it again is brought no further.
+    /// Number of manifest bytes sent so far. Sending them again is no progress.
     manifest_sent: u64,
-    /// Bytes being read, and read but not gone.
+    /// Number of bytes being read, or read and not yet written to the transport.
     pub(super) buffered: u64,
+    /// Id of the last request.
     last_id: Option<u64>,
-    /// Entries whose root went out on this link.
+    /// Entries whose root was sent on this link.
     pub(super) told: Bits,
-    /// Entries whose root was asked for before it was known.
+    /// Entries whose root was requested before it was known.
     pub(super) owed: Vec<u32>,
-    /// How often the other side has asked to be called back.
+    /// Number of times that the receiver has asked to be dialled back.
     calls: u32,
 }
 
-/// A request whose bytes are being read.
+/// A request being read from disk.
 pub(super) struct Reading {
     pub(super) segments: Vec<Segment>,
-    /// Which of the segments the disk was asked for: the others had failed by then.
+    /// For each segment, true if it was requested from the disk. The entries of the others had already failed.
     pub(super) asked: Vec<bool>,
 }
 
-/// A frame on its way out.
+/// A frame being sent.
 struct Sending {
     seq: u64,
     bytes: u64,
     carries: FrameKind,
 }
 
-/// What a frame carries beside its message.
+/// Kind of payload in a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum FrameKind {
     Content,
     Manifest {
-        /// All of it went out on this link before.
+        /// True if all of it was sent on this link before.
         again: bool,
     },
-    /// How a file is cut.
+    /// A file's list of chunks.
     Chunks,
 }
 
 impl Serving {
-    /// The receiver says where it can be dialled: called back from here it may be reached where it can't reach us. It
-    /// opens the link then.
+    /// Connects to the receiver at the addresses that it has sent, since it may be reachable from here when we are not
+    /// reachable from there. The receiver then opens the link.
     pub(super) fn call(&mut self, cx: &mut Context, peer: PeerId, addresses: Vec<Multiaddr>) {
         if self.calls >= CALLS {
             return;
@@ -85,8 +85,9 @@ impl Serving {
         }
     }
 
+    /// Drops the bytes of these waiting requests.
     pub(super) fn forget(&mut self, ids: &[u64]) {
-        // The answer is still owed, so that both sides agree on what is outstanding; it carries no bytes.
+        // An answer without bytes is still sent, so that both sides agree on what is outstanding.
         for (id, segments) in &mut self.waiting {
             if ids.contains(id) {
                 for segment in segments {
@@ -96,7 +97,7 @@ impl Serving {
         }
     }
 
-    /// Sends the part of an encoded manifest from `offset` on.
+    /// Sends one part of an encoded manifest, starting at `offset`.
     pub(super) fn send_manifest(
         &mut self,
         cx: &mut Context,
@@ -131,7 +132,7 @@ impl Serving {
         Ok(())
     }
 
-    /// A request that makes sense came: it waits for its turn, if not too much waits already.
+    /// Queues a valid request. Fails if its id does not increase or if too much is outstanding.
     pub(super) fn queue(
         &mut self,
         id: u64,
@@ -144,7 +145,7 @@ impl Serving {
         if self.waiting.len() + self.reading.len() >= limits.requests {
             return Err(Violation::new("too many requests at once"));
         }
-        // Answers without bytes fill no buffer, but are not for nothing either.
+        // Answers without bytes use no buffer, but still have a cost.
         if self.sending.len() >= limits.requests.saturating_mul(2) {
             return Err(Violation::new("asks faster than it takes answers"));
         }
@@ -153,8 +154,8 @@ impl Serving {
         Ok(())
     }
 
-    /// The first request that waits and may be read, if there is room for its bytes, and no limit holds it back. `room` is
-    /// what all that serve leave for more.
+    /// Takes the first waiting request that `may` allows, if its bytes fit and no rate limit holds it back. `room` is
+    /// what the send budget leaves. A link with nothing buffered always has room for one request.
     pub(super) fn next(
         &mut self,
         limits: &Limits,
@@ -175,24 +176,25 @@ impl Serving {
         self.waiting.remove(at)
     }
 
-    /// A request is being read.
+    /// Notes that a request is being read.
     pub(super) fn reads(&mut self, id: u64, reading: Reading) {
         self.buffered += read_bytes(&reading.segments);
         self.reading.insert(id, reading);
     }
 
-    /// A request's bytes were read, and are about to be sent.
+    /// Notes that a request's bytes were read and are about to be sent.
     pub(super) fn was_read(&mut self, segments: &[Segment]) {
         self.buffered = self.buffered.saturating_sub(read_bytes(segments));
     }
 
-    /// A request could not be read yet after all: it is the next one.
+    /// Puts a request that can't be read yet back at the front of the queue.
     pub(super) fn put_back(&mut self, id: u64, segments: Vec<Segment>) {
         self.was_read(&segments);
         self.waiting.push_front((id, segments));
     }
 
-    /// A frame was given to the link, if it still has one.
+    /// Notes a frame that was given to the link. Does nothing without a sequence number, which means that the link is
+    /// gone.
     pub(super) fn sends(&mut self, seq: Option<u64>, bytes: u64, carries: FrameKind) {
         if let Some(seq) = seq {
             self.sending.push_back(Sending {
@@ -204,7 +206,7 @@ impl Serving {
         }
     }
 
-    /// The link has written its frames up to this one: how many bytes of content that was.
+    /// Notes that the link has written all frames up to `seq`. Returns the number of content bytes among them.
     pub(super) fn sent(&mut self, cx: &mut Context, link: LinkId, seq: u64) -> u64 {
         let (mut gone, mut is_of_use) = (0, false);
         while let Some(first) = self.sending.pop_front_if(|first| first.seq <= seq) {
@@ -212,7 +214,8 @@ impl Serving {
             if first.carries == FrameKind::Content {
                 gone += first.bytes;
             }
-            // Lists and manifests are long where pieces are short, and who wants them has nothing else for a while.
+            // A receiver may ask for nothing but manifest parts or chunk lists for a while, so those count as progress
+            // too.
             is_of_use |= first.bytes > 0 && first.carries != FrameKind::Manifest { again: true };
         }
         if is_of_use && let Some(state) = cx.links.get_mut(link) {
@@ -221,12 +224,12 @@ impl Serving {
         gone
     }
 
-    /// Whether requests wait to be read.
+    /// True if requests wait to be read.
     pub(super) fn waits(&self) -> bool {
         !self.waiting.is_empty()
     }
 
-    /// Whether the link waits for nothing from the disk.
+    /// True if no request is being read.
     pub(super) fn is_idle(&self) -> bool {
         self.reading.is_empty()
     }
@@ -236,7 +239,8 @@ fn read_bytes(segments: &[Segment]) -> u64 {
     segments.iter().map(|segment| u64::from(segment.len)).sum()
 }
 
-/// Whether a request asks only for what the manifest says is there, in one of the two shapes that requests have.
+/// Checks that a request asks only for bytes that exist, in one of the two permitted shapes: one range within a group,
+/// or several whole files of at most one group together.
 pub(super) fn check(
     bytes_of: impl Fn(u32) -> Option<u64>,
     segments: &[Segment],
@@ -275,7 +279,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// The proof of a segment: what its group needs inside, and the group in its file.
+/// Returns the proof of a segment: siblings within its group, then those from the group to the file's root.
 pub(super) fn proof_of(
     upper: Option<Vec<Hash>>,
     mut inner: Vec<Hash>,
@@ -290,7 +294,7 @@ pub(super) fn proof_of(
     Some(inner.into())
 }
 
-/// Answers a request; the frame's number.
+/// Sends the answer to a request. Returns the frame's sequence number.
 pub(super) fn answer(
     cx: &mut Context,
     link: LinkId,

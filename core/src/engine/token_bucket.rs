@@ -1,28 +1,29 @@
-//! How fast bytes may go: a token bucket on the engine's clock, in whole numbers that lose nothing.
+//! A token bucket on the engine's clock, in integer arithmetic without rounding losses.
 //!
-//! It knows one rate and what has gone under it. Who shares it with whom is left to [`gate`](super::rate_limiter).
+//! A bucket knows one rate and the bytes taken. The [rate limiter](super::rate_limiter) decides which transfers share
+//! it.
 
 use std::time::Duration;
 
 use crate::limits::{GROUP, LEAF};
 use crate::time::Time;
 
-/// What may be saved up while nothing goes, as time: it makes up for who looks a little later than it could go on, and
-/// is too little to be felt as a burst.
+/// Maximum credit that an idle bucket saves, as a time. It makes up for checks that run slightly late, and is too small
+/// to cause a noticeable burst.
 const SAVED: Duration = Duration::from_millis(50);
-/// One request asks for a tenth of a second's worth at the most, so that the flow is smooth.
+/// A request is for at most a tenth of a second's worth of bytes, so that the flow is smooth.
 const PIECES_A_SECOND: u64 = 10;
-/// The level is counted in billionths of a byte: a rate times nanoseconds, without a remainder.
+/// One byte in units of the level. At a billionth of a byte, rate times nanoseconds has no remainder.
 const BYTE: i128 = 1_000_000_000;
 
-/// Lets so many bytes a second go.
+/// Limits a flow to a rate in bytes per second.
 ///
-/// Whatever is under way goes whole, and what went ahead of its time is waited for after it. So the first goes at once,
-/// and in any span of time no more goes than the rate gives, what was saved, and one request.
+/// A request is never split: it goes ahead whole, and the bucket then stays closed until the debt is paid back. So the
+/// first request goes at once, and any span of time carries at most the rate, the saved credit and one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Bucket {
     rate: u64,
-    /// What may go at `at`; below zero, what went ahead of its time.
+    /// Credit at time `at`, in units of [`BYTE`]. Negative if bytes were taken in advance.
     level: i128,
     at: Time,
 }
@@ -40,8 +41,7 @@ impl Bucket {
         self.rate
     }
 
-    /// From now on it is another rate. What was saved is gone; what went ahead is paid back in bytes or in time,
-    /// whichever is over sooner.
+    /// Changes the rate. Saved credit is lost. A debt is kept in bytes or in time, whichever is paid back sooner.
     pub(super) fn set(&mut self, rate: u64, now: Time) {
         let owed = self.level(now).min(0).saturating_neg();
         let in_time = match self.rate {
@@ -59,12 +59,12 @@ impl Bucket {
         self.level.saturating_add(came).min(most)
     }
 
-    /// Whether anything may go now.
+    /// True if a request may go ahead now.
     pub(super) fn is_open(&self, now: Time) -> bool {
         self.opens_at() <= now
     }
 
-    /// From when on something may go, if nothing goes before.
+    /// Time from which a request may go ahead, if none does before.
     pub(super) fn opens_at(&self) -> Time {
         if self.rate == 0 {
             return Time::NEVER;
@@ -74,7 +74,7 @@ impl Bucket {
         self.at + Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX))
     }
 
-    /// So many bytes go.
+    /// Takes bytes from the bucket.
     pub(super) fn take(&mut self, bytes: u64, now: Time) {
         let went = i128::from(bytes).saturating_mul(BYTE);
         self.level = self.level(now).saturating_sub(went);
@@ -82,7 +82,7 @@ impl Bucket {
     }
 }
 
-/// What one request may ask for under a rate: whole leaves, one at least, a group at the most.
+/// Maximum number of bytes per request at this rate: whole leaves, at least one, at most a group.
 pub(super) fn piece(rate: u64) -> u32 {
     let most = u32::try_from(rate / PIECES_A_SECOND).unwrap_or(GROUP);
     (most.min(GROUP) / LEAF).max(1) * LEAF
@@ -104,7 +104,8 @@ mod tests {
         Time::from_nanos(nanos)
     }
 
-    /// Takes `piece` bytes whenever it may, from `from` to `to`; who looks is late by what `late` says. When each went.
+    /// Takes `piece` bytes whenever the bucket allows, from `from` to `to`, with each check late by what `late`
+    /// returns. Returns the times.
     fn drain(
         bucket: &mut Bucket,
         piece: u64,
@@ -124,7 +125,7 @@ mod tests {
         went
     }
 
-    /// The most pieces that went in any span of this length.
+    /// Maximum number of pieces in any span of this length.
     fn most_in(went: &[u64], span: u64) -> u64 {
         let counts = went.iter().enumerate().map(|(first, start)| {
             let rest = went.iter().skip(first);
@@ -165,12 +166,12 @@ mod tests {
         bucket.set(1000, at(SECOND));
         let went = drain(&mut bucket, 100, (SECOND, 2 * SECOND), || 0);
         assert_eq!(went.len(), 10);
-        // What went ahead at a rate is no more time at a lower one.
+        // At a lower rate, the debt takes no more time than before.
         let mut bucket = Bucket::new(10_000_000, Time::ZERO);
         bucket.take(1_000_000, Time::ZERO);
         bucket.set(1000, Time::ZERO);
         assert_eq!(bucket.opens_at(), at(SECOND / 10));
-        // And no more bytes at a higher one.
+        // At a higher rate, it is no more bytes than before.
         bucket.set(1_000_000_000, Time::ZERO);
         assert!(bucket.opens_at() <= at(SECOND / 1000));
     }
@@ -208,7 +209,7 @@ mod tests {
             let piece = piece.max(rate / 5000);
             let most = rate + rate / 20 + piece;
             prop_assert!(most_in(&went, SECOND) * piece <= most + 1);
-            // Who is late by less than what is saved loses nothing but the last moment.
+            // Checks that are late by less than the saved credit lose nothing but the last moment.
             let bytes = went.len() as u64 * piece;
             prop_assert!(bytes + rate / 20 + piece >= rate * seconds, "{} of {}", bytes, rate * seconds);
         }
