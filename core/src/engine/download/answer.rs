@@ -1,4 +1,4 @@
-//! Answers to requests: whether they are any, and what is in them.
+//! Answers to requests: checking that they are valid, and sorting their content.
 
 use bytes::Bytes;
 
@@ -9,7 +9,7 @@ use crate::manifest::SignedRoots;
 use crate::merkle::RangeHash;
 use crate::message::{Failure, Served};
 
-/// A [`Message::Data`](crate::message::Message::Data) and what came with it.
+/// A [`Message::Data`](crate::message::Message::Data) with its payload and the payload's hashes.
 pub(super) struct Data {
     pub(super) id: u64,
     pub(super) served: Vec<Served>,
@@ -18,30 +18,31 @@ pub(super) struct Data {
     pub(super) hashes: Vec<RangeHash>,
 }
 
-/// What an answer brings.
+/// Content of an answer.
 #[derive(Default)]
 pub(super) struct Sorted {
-    /// Pieces for the disk.
+    /// Pieces to write to disk.
     pub(super) pieces: Vec<Piece>,
-    /// Entries that can't be had.
+    /// Entries that cannot be fetched.
     pub(super) failed: Vec<(u32, Failure)>,
-    /// How many pieces failed their check.
+    /// Number of pieces that failed their check.
     pub(super) bad: u32,
-    /// What was here already, and that a source has shown to have.
+    /// Bytes that were present already and that the source has shown to have too.
     pub(super) shown: Shown,
-    /// What a seeder does not have.
+    /// Segments that a seeder does not have.
     pub(super) missing: Vec<Segment>,
 }
 
-/// Bytes that came and are here already, and those that need not come for that.
+/// Bytes that came although they were present already (`bytes`), and those that need not come because of that
+/// (`spared`).
 #[derive(Default)]
 pub(super) struct Shown {
     pub(super) bytes: u64,
     pub(super) spared: u64,
 }
 
-/// Whether an answer is one to what was asked, and its roots are good ones. `proved`: only what is proved is taken, for it
-/// does not come from the sharer.
+/// Checks that an answer matches its request and that its roots are valid. `proved`: only bytes with a proof are
+/// accepted, as the answer does not come from the sharer.
 pub(super) fn check(
     transfer: &mut Transfer,
     segments: &[Segment],
@@ -66,7 +67,7 @@ pub(super) fn check(
             }
             Served::Missing if proved => continue,
             Served::Failed(_) => continue,
-            // Nothing was forgotten: this side never asks for that. And the sharer has all of it.
+            // Nothing can be forgotten, as this side never cancels requests. And the sharer has everything.
             Served::Missing | Served::Forgotten => {
                 return Err(Violation::new("forgot a request by itself"));
             }
@@ -87,7 +88,7 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Takes an answer apart that was [checked](check).
+/// Sorts the content of an answer that was [checked](check).
 pub(super) fn sort(
     files: &mut Files,
     segments: &[Segment],

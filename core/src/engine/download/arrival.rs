@@ -1,4 +1,4 @@
-//! One file on its way in: which ranges were asked for, which are here, and what they hash to.
+//! One file being received: which ranges were requested, which have arrived, and their hashes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,25 +8,25 @@ use crate::merkle::{
     Hash, PartialTree, RangeHash, StreamTree, group_count, group_len, group_node, leaves_in_group,
 };
 
-/// A file on its way in.
+/// A file being received.
 pub(super) struct Arrival {
     tree: Tree,
-    /// Where the next range to ask for starts.
+    /// Offset of the next range to request.
     next: u64,
-    /// Groups behind that which were asked for out of their turn.
+    /// Groups beyond `next` that were requested out of order.
     ahead: BTreeSet<u64>,
-    /// Groups of which some leaves are here: the hashes of those.
+    /// Leaf hashes of groups of which only some leaves have arrived.
     partial: BTreeMap<u64, [Option<Hash>; LEAVES_PER_GROUP as usize]>,
-    /// Groups that are known and not written, or written and not known; or not whole. Of a file with one group the tree
-    /// and the bytes written say it: small files are many.
+    /// Groups whose hash is known but not all bytes are written, or the reverse. Not used for files of one group, where
+    /// the tree and `written` are enough: small files are many.
     unsettled: BTreeMap<u64, Unsettled>,
-    /// Bytes on disk.
+    /// Number of bytes on disk.
     pub(super) written: u64,
-    /// Some of it is from an earlier run: if the whole is wrong, that need not be the peer's doing.
+    /// Some of it is from an earlier run. If the file does not match its root, that need not be the peer's fault.
     pub(super) kept: bool,
 }
 
-/// What is known of a group on its way to the disk.
+/// State of a group that is not completely on disk or whose hash is not known.
 #[derive(Default)]
 struct Unsettled {
     node: Option<Hash>,
@@ -35,7 +35,7 @@ struct Unsettled {
 
 enum Tree {
     File(PartialTree),
-    /// Groups may come out of order after a link was lost; those wait.
+    /// Groups may arrive out of order after the loss of a link. Those wait in `early`.
     Stream {
         tree: StreamTree,
         early: BTreeMap<u64, Hash>,
@@ -44,7 +44,7 @@ enum Tree {
 }
 
 impl Arrival {
-    /// A file of `size` bytes, or a stream. `whole`: all of it is asked for at once.
+    /// A file of `size` bytes, or a stream if `None`. `whole`: all of it is requested at once.
     pub(super) fn new(size: Option<u64>, whole: bool) -> Self {
         let tree = match size {
             Some(size) => Tree::File(PartialTree::new(size)),
@@ -65,7 +65,8 @@ impl Arrival {
         }
     }
 
-    /// Takes in a group that an earlier run has left on the disk, as it was read there. Its bytes, if it was not here yet.
+    /// Adds a group that an earlier run has left on disk, with its hash as read there. Returns its bytes, or 0 if it
+    /// was known.
     pub(super) fn keep(&mut self, group: u64, node: Hash) -> u64 {
         let Tree::File(tree) = &mut self.tree else {
             return 0;
@@ -79,7 +80,8 @@ impl Arrival {
         bytes
     }
 
-    /// A range is on the disk. Says which group is whole by that and known, and as what.
+    /// Notes that a range is on disk. Returns its group and the group's hash if the group is now completely written and
+    /// hashed.
     pub(super) fn wrote(&mut self, offset: u64, len: u32) -> Option<(u64, Hash)> {
         self.written += u64::from(len);
         let Tree::File(tree) = &self.tree else {
@@ -99,7 +101,7 @@ impl Arrival {
         Some((group, node))
     }
 
-    /// Its size, as far as it is known.
+    /// Its size, if known.
     pub(super) fn size(&self) -> Option<u64> {
         match &self.tree {
             Tree::File(tree) => Some(tree.size()),
@@ -107,7 +109,8 @@ impl Arrival {
         }
     }
 
-    /// Goes past what was asked for out of its turn, and what an earlier run has left. `None` if nothing stands behind it.
+    /// Moves `next` past groups requested out of order or left by an earlier run. Returns `None` if no group is missing
+    /// from there on.
     fn skip(&mut self) -> Option<()> {
         loop {
             let group = self.next / u64::from(GROUP);
@@ -125,7 +128,7 @@ impl Arrival {
         }
     }
 
-    /// The next range to ask for: at most `len` bytes, inside one group. A stream goes by whole groups.
+    /// Returns the next range to request: at most `len` bytes, inside one group. Streams are requested in whole groups.
     pub(super) fn next(&mut self, entry: u32, len: u32) -> Option<Segment> {
         self.skip()?;
         let offset = self.next;
@@ -143,7 +146,7 @@ impl Arrival {
         Some(Segment { entry, offset, len })
     }
 
-    /// Whether a group may be asked for out of its turn: nothing of it was asked for.
+    /// True if a group may be requested out of order, because nothing of it was requested yet.
     pub(super) fn is_open(&self, group: u64) -> bool {
         let start = group.saturating_mul(u64::from(GROUP));
         match &self.tree {
@@ -158,7 +161,8 @@ impl Arrival {
         }
     }
 
-    /// What is left to ask for of the group that was begun last. It goes to whoever asks again.
+    /// Returns the part not yet requested of the last group that was started, and moves `next` past it. It is requested
+    /// later, from any source.
     pub(super) fn leave_group(&mut self, entry: u32) -> Option<Segment> {
         let within = self.next % u64::from(GROUP);
         let size = self.size().filter(|size| self.next < *size)?;
@@ -172,12 +176,12 @@ impl Arrival {
         Some(Segment { entry, offset, len })
     }
 
-    /// A group is asked for out of its turn, of a source or of the disk. `false`: it was before.
+    /// Marks a group as requested out of order, from a source or from disk. Returns false if it was marked before.
     pub(super) fn take_ahead(&mut self, group: u64) -> bool {
         self.ahead.insert(group)
     }
 
-    /// Whether the leaves of a range are here.
+    /// True if the range's group, or any leaf of the range, has arrived.
     pub(super) fn have(&self, offset: u64, len: u32) -> bool {
         let group = offset / u64::from(GROUP);
         let whole = match &self.tree {
@@ -196,7 +200,7 @@ impl Arrival {
             })
     }
 
-    /// Takes in a range's hashes. Returns the node of its group, if that is whole by now.
+    /// Adds the hashes of a range. Returns the hash of its group if the group is complete now.
     pub(super) fn take(&mut self, offset: u64, len: u32, range: &RangeHash) -> Option<Hash> {
         let group = offset / u64::from(GROUP);
         let total = self.leaves_in(group);
@@ -240,7 +244,7 @@ impl Arrival {
             .map_or(most, |size| leaves_in_group(size, group))
     }
 
-    /// A stream ends at `size`; `false` if it has ended somewhere else before, or has more than that already.
+    /// Sets the end of a stream. Returns false if another end was set before, or if more than that is written already.
     pub(super) fn end_at(&mut self, end: u64) -> bool {
         match &mut self.tree {
             Tree::File(_) => false,
@@ -254,7 +258,7 @@ impl Arrival {
         }
     }
 
-    /// The root of what is here, once all of it is here and on disk.
+    /// Returns the root of the file, once all of it is hashed and on disk.
     pub(super) fn root(&self) -> Option<Hash> {
         match &self.tree {
             Tree::File(tree) if self.written >= tree.size() => tree.root(),
@@ -270,7 +274,7 @@ impl Arrival {
     }
 }
 
-/// The leaves of a range, counted inside its group.
+/// Indices of a range's leaves inside their group.
 fn leaves_of(offset: u64, len: u32) -> std::ops::Range<usize> {
     let first = (offset % u64::from(GROUP)) / u64::from(LEAF);
     let first = usize::try_from(first).unwrap_or(0);

@@ -1,4 +1,4 @@
-//! What is asked for next on a link, and how much ahead.
+//! What to request next on a link, and how much may be in flight.
 
 use super::super::TransferId;
 use super::super::context::Context;
@@ -13,21 +13,22 @@ use crate::PeerId;
 use crate::limits::GROUP;
 use crate::message::MAX_SEGMENTS;
 
-/// Requests that are outstanding on one link at the most, whatever room the window has.
+/// Maximum number of outstanding requests on one link, whatever the window allows. Exceeded only by a stuck transfer.
 const REQUESTS: usize = 64;
 
-/// Who asks on a link, and what holds for each request.
+/// The download that requests, and the limits of each request.
 pub(super) struct Asker {
     pub(super) id: DownloadId,
     pub(super) of: TransferId,
-    /// Bytes that one request asks for at the most.
+    /// Maximum number of bytes per request.
     pub(super) piece: u32,
-    /// Bytes that other sources are asked for.
+    /// Bytes in flight from other sources.
     pub(super) others: u64,
 }
 
 impl Asker {
-    /// What one more request may ask for, if one may be made. `held` is what the download holds in memory.
+    /// Returns the limits of one more request, or `None` if none may be made. `held`: bytes that the download holds in
+    /// memory.
     pub(super) fn may(
         &self,
         cx: &mut Context,
@@ -36,7 +37,7 @@ impl Asker {
         (carries, held): (CircuitLimit, u64),
     ) -> Option<Size> {
         let window = flow.window.as_ref()?;
-        // One is kept back for what all the others wait for.
+        // One request is reserved for the range that all the others wait for.
         let at_once = REQUESTS.min(cx.limits.requests.saturating_sub(1)).max(1);
         let is_stuck = transfer.is_stuck(&flow.outstanding, &cx.limits);
         let outstanding = flow.outstanding.len();
@@ -61,7 +62,7 @@ impl Asker {
             return None;
         }
         cx.memory.holds(self.id, held, true);
-        // Whole files may be more than a range, and a stream goes by whole groups.
+        // Whole files together may be larger than a range, and streams are requested in whole groups.
         let at_most = if transfer.is_stream() {
             GROUP
         } else {
@@ -71,7 +72,7 @@ impl Asker {
         ((fits || is_stuck) && cx.down.may(self.of, cx.now)).then_some(size)
     }
 
-    /// What a crash would lose, now or when it has come, and what waits for its name: a window at the most.
+    /// Bytes that a crash would lose (received or in flight) plus files not yet published. Bounded by one window.
     fn unsafe_yet(&self, transfer: &Transfer, window: &Window) -> u64 {
         let own = if transfer.journal.comes_first() {
             window.outstanding()
@@ -82,7 +83,8 @@ impl Asker {
     }
 }
 
-/// What is asked for next: what comes next in order, or what a source of several has.
+/// Chooses what to request next: the next in order or, with several sources, something that this one has. Returns the
+/// segments and their cost.
 pub(super) fn next(
     files: &mut Files,
     swarm: Option<&mut Box<Swarm>>,

@@ -1,4 +1,4 @@
-//! What a link carries that a relay ends after some bytes or some time: how much may be asked for on it, and whether anything.
+//! Links that a relay ends after some bytes or some time: whether and how much may be requested on them.
 
 use super::super::context::Context;
 use super::super::links::Link;
@@ -11,45 +11,46 @@ use crate::limits::RELAYED_PIECE;
 use crate::message::MAX_SEGMENTS;
 use crate::time::Time;
 
-/// Segments of one request on a circuit: each has something beside its bytes.
+/// Maximum number of segments in one request on a circuit. Each costs more than its bytes.
 const SEGMENTS: usize = 8;
-/// Beside the bytes, at the most: a request and its answer; a segment in both, with its root; a hash of its proof.
+/// Maximum overhead in bytes: of a request with its answer, of a segment in both with its root, of one hash of a proof.
 const AROUND: u64 = 220;
 const AROUND_SEGMENT: u64 = 90;
 const PROOF_HASH: u64 = 34;
-/// What an answer to these segments takes of a circuit at the most, with its request. `hashes`: of the longest proof.
+/// Maximum number of bytes that a request for these segments and its answer take of a circuit. `hashes`: length of the
+/// longest proof.
 fn most_of(segments: &[Segment], hashes: u64) -> u64 {
     let of = |segment: &Segment| u64::from(segment.len) + AROUND_SEGMENT;
     let all = segments.iter().map(of).fold(AROUND, u64::saturating_add);
-    // Several are whole files of one leaf each, which need no proof.
+    // Several segments are whole files of at most one leaf each, which need no proof.
     match segments.len() {
         0 | 1 => all.saturating_add(hashes * PROOF_HASH),
         _ => all,
     }
 }
 
-/// The same of whatever is asked for with this size.
+/// The same for any request within these limits.
 fn most_of_any(size: Size, hashes: u64) -> u64 {
     let batch = u64::from(size.batch) + size.segments as u64 * AROUND_SEGMENT;
     let range = u64::from(size.range) + AROUND_SEGMENT + hashes * PROOF_HASH;
     AROUND + batch.max(range)
 }
 
-/// What holds for requests on a link that a relay ends.
+/// Limits of requests on a link that a relay ends.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct CircuitLimit {
-    /// Hashes of the longest proof.
+    /// Number of hashes in the longest proof.
     hashes: u64,
-    /// What is fetched is a stream.
+    /// True if a stream is fetched.
     streams: bool,
-    /// The relay that is to be spared.
+    /// The relay whose rate limit applies.
     spared: Option<PeerId>,
 }
 
 impl CircuitLimit {
-    /// What holds for requests on a link.
+    /// Returns the limits of requests on a link.
     pub(super) fn of(cx: &Context, link: LinkId, transfer: &Transfer) -> Self {
-        // A relay that lets each circuit carry whole files means to.
+        // A relay whose circuits may carry whole files is meant to be used for that.
         let is_small = |state: &&Link| state.allowance.bytes.is_some_and(|it| it < SMALL);
         let state = cx.links.get(link).filter(is_small);
         Self {
@@ -59,7 +60,7 @@ impl CircuitLimit {
         }
     }
 
-    /// What one request may ask for.
+    /// Returns the limits of one request.
     pub(super) fn size(cx: &Context, link: LinkId, size: Size) -> Size {
         if !is_limited(cx, link) {
             return size;
@@ -68,7 +69,8 @@ impl CircuitLimit {
         Size { segments, ..size }
     }
 
-    /// Whether one more request may be made on a link. `awaited`: what answers take that have not come.
+    /// True if one more request may be made on a link. `awaited`: bytes that outstanding requests still take of the
+    /// circuit.
     pub(super) fn may(
         self,
         cx: &Context,
@@ -80,19 +82,19 @@ impl CircuitLimit {
         if !is_limited(cx, link) {
             return true;
         }
-        // On a circuit that is too small for a leaf one is asked for all the same: it may just fit. A stream goes by whole
-        // groups, and so does that.
+        // The first request is made even on a circuit that is too small for a leaf: it may just fit. The same for
+        // streams, which are requested in whole groups.
         let fits = fresh || self.streams || fits(cx, link, awaited, size, self.hashes);
         fits && self.opens_at(cx) <= cx.now
     }
 
-    /// When the relay may be asked to carry more.
+    /// When the relay's rate limit allows more.
     pub(super) fn opens_at(self, cx: &Context) -> Time {
         self.spared
             .map_or(Time::ZERO, |relay| cx.relays.opens_at(relay))
     }
 
-    /// A request is made. What its answer takes at the most.
+    /// Notes a request with the relay's rate limit. Returns the maximum number of bytes that it takes of the circuit.
     pub(super) fn asks(self, cx: &mut Context, segments: &[Segment]) -> u64 {
         let most = most_of(segments, self.hashes);
         if let Some(relay) = self.spared {
@@ -102,10 +104,10 @@ impl CircuitLimit {
     }
 }
 
-/// A relay whose circuits carry less is there for the talk that precedes a direct connection, and is spared.
+/// Relays whose circuits carry fewer bytes than this are meant for setting up direct connections, and are rate-limited.
 const SMALL: u64 = 1 << 20;
 
-/// Whether a relay ends a link.
+/// True if a relay ends this link after some bytes or some time.
 pub(super) fn is_limited(cx: &Context, link: LinkId) -> bool {
     cx.links.get(link).is_some_and(Link::is_limited)
 }
@@ -119,9 +121,10 @@ fn fits(cx: &Context, link: LinkId, awaited: u64, size: Size, hashes: u64) -> bo
     cx.now < state.usable_until() && most <= left
 }
 
-/// Whether nothing more can be asked for on a link, as the relay ends it.
+/// True if nothing more can be requested on a link, because its relay is about to end it.
 pub(super) fn is_exhausted(cx: &Context, link: LinkId, flow: &Flow, transfer: &Transfer) -> bool {
-    // A stream goes by whole groups, which is more than such a circuit carries: it is tried.
+    // Streams are requested in whole groups, which is more than such a circuit carries. They are requested all the
+    // same.
     if !is_limited(cx, link) || transfer.is_stream() {
         return false;
     }

@@ -1,9 +1,9 @@
-//! A download whose sharer is only reached through relays that end each circuit after some bytes or some time: when the next
-//! circuit is opened, how many are in use at once, and through which relays.
+//! A download whose sharer is reached only through relays that end each circuit after some bytes or some time: when to
+//! open the next circuit, how many to use at once, and through which relays.
 //!
-//! Nothing is asked for on a circuit that it can't [carry](super::circuit_limit), so nothing is sent twice; and the next one is
-//! opened while the last answers are on their way. How much goes through one relay, over all downloads, is in
-//! [`relays`](super::super::relays).
+//! Nothing is requested on a circuit that it cannot [carry](super::circuit_limit), so nothing is sent twice; and the
+//! next circuit is opened while the last answers are in flight. The bytes through one relay, over all downloads, are
+//! limited in [`relays`](super::super::relays).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -19,28 +19,28 @@ use crate::limits::LEAF;
 use crate::time::Time;
 use crate::{Multiaddr, PeerId, dial};
 
-/// Circuits in use before it was seen how fast they are: while one is being replaced, the other goes on.
+/// Initial number of circuits, before their speed is known: while one is replaced, the other is in use.
 const AT_FIRST: usize = 2;
-/// A circuit that was used up in less than twice the time that it takes to have one was idle for most of its life: one more
-/// is opened from then on. One that took so many times as long is not what holds it up.
+/// If a circuit was used up in less than `QUICK` times the time it takes to open one, it was idle for much of its life,
+/// and one more is used from then on. If it lasted more than `SLOW` times as long, circuits are not the bottleneck.
 const QUICK: u32 = 2;
 const SLOW: u32 = 8;
-/// What opening a circuit costs its relay.
+/// Bytes that opening a circuit costs its relay.
 const OPENING: u64 = LEAF as u64 / 2;
 
 /// Circuits of one download.
 #[derive(Debug)]
 pub(super) struct Circuits {
     dials: BTreeMap<DialId, Opening>,
-    /// So many are wanted at once.
+    /// Number of circuits to use at once.
     aim: usize,
-    /// How long the last one took, from its dial to the sharer's welcome.
+    /// How long the last circuit took to open, from the dial to the sharer's welcome.
     took: Duration,
-    /// Relays that were in use since there was another path.
+    /// Relays used since the last time there was another path than circuits.
     relays: BTreeSet<PeerId>,
-    /// The user was told that nothing more may go through any relay for now.
+    /// True once the user was told that no relay may carry more for now.
     told_spared: bool,
-    /// When something that waits for a relay may go on.
+    /// When something that waits for a relay may continue.
     wake: Time,
 }
 
@@ -64,16 +64,16 @@ impl Default for Circuits {
     }
 }
 
-/// What decides about circuits, and is the download's.
+/// State of the download that decisions about circuits depend on.
 pub(super) struct View<'a> {
     pub(super) links: &'a FetchLinks,
     pub(super) transfer: &'a Transfer,
     pub(super) source: &'a FetchSource,
-    /// Where the sharer was found, beside what the code says.
+    /// Addresses where the sharer was found, in addition to those in the code.
     pub(super) known: &'a [Multiaddr],
     pub(super) options: &'a FetchOptions,
     pub(super) choice: &'a RelayChoice,
-    /// Which of several addresses comes first.
+    /// Selects which of several addresses is used.
     pub(super) turn: usize,
     pub(super) paused: bool,
 }
@@ -90,7 +90,7 @@ impl View<'_> {
         self.links.is_exhausted(cx, link, Some(self.transfer))
     }
 
-    /// Circuits on which more can be asked for.
+    /// Number of circuits on which more can be requested.
     fn fresh(&self, cx: &Context) -> usize {
         let circuits = self.links.circuits();
         circuits
@@ -98,7 +98,7 @@ impl View<'_> {
             .count()
     }
 
-    /// Bytes that were not asked for yet; as good as without end where that is not known.
+    /// Number of bytes not yet requested; `u64::MAX` if the size is not known.
     fn left(&self) -> u64 {
         let count = self.transfer.files.count;
         count.bytes.map_or(u64::MAX, |all| {
@@ -118,12 +118,12 @@ impl View<'_> {
 }
 
 impl Circuits {
-    /// When something is due about circuits.
+    /// Deadline of the next action about circuits.
     pub(super) fn wake(&self) -> Time {
         self.wake
     }
 
-    /// A link has proved the key; if a circuit was opened for it, what is known of that.
+    /// Handles a link that has proved the key. Returns its circuit, if this dial was for an extra one.
     pub(super) fn came(&mut self, cx: &mut Context, dial: DialId) -> Option<Circuit> {
         let opening = self.dials.remove(&dial)?;
         cx.relays.opened(opening.relay, cx.now);
@@ -133,7 +133,7 @@ impl Circuits {
         })
     }
 
-    /// Whether a link is of use that comes up over one more circuit, as this dial was for one.
+    /// True if this dial was for an extra circuit and the link that comes up is still of use.
     pub(super) fn wants(
         &self,
         cx: &Context,
@@ -146,7 +146,7 @@ impl Circuits {
         self.dials.contains_key(&dial) && path == PathKind::Relayed && relayed
     }
 
-    /// A circuit to the sharer is welcome. Says whether its relay is a new one.
+    /// Handles the sharer's welcome over a circuit. Returns true if its relay was not used before.
     pub(super) fn welcomed(
         &mut self,
         circuit: Option<Circuit>,
@@ -159,22 +159,22 @@ impl Circuits {
         relay.is_some_and(|relay| self.relays.insert(relay))
     }
 
-    /// How many relays are in use.
+    /// Number of relays in use.
     pub(super) fn relays(&self) -> usize {
         self.relays.len()
     }
 
-    /// There is another path than circuits.
+    /// Handles that there is another path than circuits.
     pub(super) fn unused(&mut self) {
         self.relays.clear();
     }
 
-    /// A dial has come to nothing; the relay that it was for, if it was for one more circuit.
+    /// Handles a failed dial. Returns its relay if it was for an extra circuit.
     pub(super) fn failed(&mut self, dial: DialId) -> Option<PeerId> {
         self.dials.remove(&dial).map(|opening| opening.relay)
     }
 
-    /// A circuit is opened.
+    /// Opens a circuit.
     pub(super) fn open(&mut self, cx: &mut Context, download: DownloadId, next: Next) {
         let relay = next.relay;
         let dial = cx.dial(download, Some(next.sharer), vec![next.address]);
@@ -183,7 +183,8 @@ impl Circuits {
         self.dials.insert(dial, Opening { relay, began });
     }
 
-    /// Whether what relays may be asked to carry is used up, and nothing goes on before there is more: told once.
+    /// True if the user must be told, once, that the rate limits of all relays are used up and nothing continues until
+    /// they allow more.
     pub(super) fn must_tell_spared(&self, cx: &Context, view: &View) -> bool {
         let idle = |(_, fetching): (LinkId, &Fetching)| fetching.flow.is_idle();
         let waits = view.links.circuits().all(idle) && view.transfer.is_waiting();
@@ -192,12 +193,12 @@ impl Circuits {
         !self.told_spared && waits && spared && !view.transfer.files.is_complete()
     }
 
-    /// It was told.
+    /// Notes that the user was told.
     pub(super) fn told_spared(&mut self) {
         self.told_spared = true;
     }
 
-    /// The next circuit to open, if one more is wanted now.
+    /// Returns the next circuit to open, if one more is wanted now.
     pub(super) fn next(&self, cx: &Context, view: &View) -> Option<Next> {
         let sharer = view.source.peer?;
         let FetchKey::Secret(_) = &view.source.key else {
@@ -217,7 +218,7 @@ impl Circuits {
         })
     }
 
-    /// How many circuits are of use at once.
+    /// Number of circuits that are of use at once.
     fn wanted(&self, cx: &Context, view: &View) -> usize {
         let transfer = view.transfer;
         let over = transfer.is_stream() || transfer.files.is_complete();
@@ -226,17 +227,17 @@ impl Circuits {
         }
         let best = view.links.best.and_then(|best| cx.links.get(best));
         let Some(bytes) = best.and_then(|best| best.allowance.bytes) else {
-            // It is time that ends them, and one carries as much as many.
+            // The circuits are limited by time, and one carries as much as many.
             return 1;
         };
-        // As many as what is left to ask for takes.
+        // As many as the rest of the download needs.
         let needed = view.left().div_ceil(bytes.max(1));
         let needed = usize::try_from(needed).unwrap_or(usize::MAX);
         needed.clamp(1, self.aim)
     }
 
-    /// Through which relay the next circuit leads: of those that take one more, the one that has the fewest of this download.
-    /// `alone`: it has none that is of use.
+    /// Chooses the relay of the next circuit: of those that accept one more, the one with the fewest circuits of this
+    /// download. `alone`: the download has no circuit that is of use.
     fn next_relay(&self, cx: &Context, view: &View, alone: bool) -> Option<(PeerId, Multiaddr)> {
         let mut relays = view.relays(cx);
         cx.reputations.sort(&mut relays, |(relay, _)| *relay);
@@ -252,7 +253,7 @@ impl Circuits {
         };
         let usable = relays.into_iter().filter(|(relay, _)| takes(*relay));
         let (relay, mut at) = usable.min_by_key(|(relay, _)| self.own_through(view, *relay))?;
-        // One address: each would take a circuit. Another one next time, in case that leads nowhere.
+        // Only one address, as each would take a circuit. If it fails, another one is used next time.
         let turn = view.turn.checked_rem(at.len())?;
         Some((relay, at.swap_remove(turn)))
     }
@@ -264,7 +265,7 @@ impl Circuits {
         standing.count() + opening.filter(|opening| opening.relay == relay).count()
     }
 
-    /// Takes note of when something that waits for a relay may go on; without a transfer under way nothing does.
+    /// Sets when something that waits for a relay may continue: never without a transfer in progress.
     pub(super) fn wait(&mut self, cx: &Context, view: Option<&View>) {
         self.wake = view.map_or(Time::NEVER, |view| self.next_wake(cx, view));
     }
@@ -288,7 +289,7 @@ impl Circuits {
             .min(self.next_relay_at(cx, view))
     }
 
-    /// When a relay takes one more circuit, if one is wanted that none takes now.
+    /// When a relay may accept one more circuit, if one is wanted and none accepts it now.
     fn next_relay_at(&self, cx: &Context, view: &View) -> Time {
         if view.fresh(cx) + self.dials.len() >= self.wanted(cx, view) {
             return Time::NEVER;
@@ -302,7 +303,7 @@ impl Circuits {
         next.filter(|at| *at > cx.now).min().unwrap_or(Time::NEVER)
     }
 
-    /// A circuit is used up. By how long that took it is judged how many are wanted.
+    /// Handles a circuit that is used up, and adjusts the number of circuits to how long it lasted.
     pub(super) fn used_up(&mut self, circuit: Circuit, most: usize, now: Time) {
         let Some(asked) = circuit.asked else {
             return;

@@ -1,4 +1,4 @@
-//! Who brought how much of a download, and which relays carried it: told at its end, for those who keep a record of peers.
+//! Bytes delivered by each peer and each relay during one download. Reported at its end, for a record of peers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,29 +8,30 @@ use super::super::{DownloadId, Event};
 use crate::PeerId;
 use crate::time::Time;
 
-/// What one peer brought.
+/// Delivery of one peer.
 #[derive(Debug)]
 struct Delivery {
     bytes: u64,
-    /// Pieces that did not match their root.
+    /// Number of pieces that did not match their root.
     bad: u32,
-    /// From its first question to its last answer.
+    /// From its first request that was answered to its last answer.
     began: Time,
     ended: Time,
 }
 
-/// What one relay carried.
+/// Traffic of one relay.
 #[derive(Debug, Default)]
 struct Carriage {
     bytes: u64,
-    /// Links through it that were lost while something was asked for on them.
+    /// Number of links through it that were lost with requests outstanding.
     cuts: u32,
 }
 
-/// Relays of one download that are counted.
+/// Maximum number of relays counted per download.
 const RELAYS: usize = 64;
 
-/// What came, by peer. Only who proved the download's key is in it, so the links bound it.
+/// Deliveries by peer and by relay. Contains only peers that proved the download's key, so the limit on links bounds
+/// it.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
     by_peer: BTreeMap<PeerId, Delivery>,
@@ -38,7 +39,7 @@ pub(super) struct Delivered {
 }
 
 impl Delivered {
-    /// A peer has answered what it was asked at `asked`.
+    /// Counts the answer of a peer to a request made at `asked`.
     pub(super) fn add(&mut self, peer: PeerId, bytes: u64, bad: u32, asked: Time, now: Time) {
         let delivery = self.by_peer.entry(peer).or_insert(Delivery {
             bytes: 0,
@@ -51,14 +52,14 @@ impl Delivered {
         delivery.ended = now;
     }
 
-    /// A relay has carried so many good bytes.
+    /// Counts valid bytes carried by a relay.
     pub(super) fn carried(&mut self, relay: PeerId, bytes: u64) {
         if let Some(carriage) = self.carriage(relay) {
             carriage.bytes = carriage.bytes.saturating_add(bytes);
         }
     }
 
-    /// A link through a relay was lost that was in use.
+    /// Counts the loss of a link through a relay while it was in use.
     pub(super) fn cut(&mut self, relay: PeerId) {
         if let Some(carriage) = self.carriage(relay) {
             carriage.cuts = carriage.cuts.saturating_add(1);
@@ -70,7 +71,7 @@ impl Delivered {
         counts.then(|| self.by_relay.entry(relay).or_default())
     }
 
-    /// The download has ended.
+    /// Reports everything at the end of the download.
     pub(super) fn tell(&mut self, cx: &mut Context, download: DownloadId) {
         for (peer, delivery) in std::mem::take(&mut self.by_peer) {
             let took: Duration = delivery.ended.since(delivery.began);

@@ -1,7 +1,7 @@
-//! Roots in bulk: for receivers that look what they have already before they ask for bytes.
+//! Bulk requests for roots, by receivers that look for files they already have before they request bytes.
 //!
-//! What is known goes out at once, a few batches at a time; what is not is owed until it is hashed. Each link asks for
-//! each entry once, in rising order: so all that one can make this side do is to go through its entries once.
+//! Known roots are sent at once, a few batches at a time; the others as soon as they are hashed. A link may request
+//! each entry only once, in ascending order, so the most it can cause is one pass over the share's entries.
 
 use std::collections::VecDeque;
 
@@ -14,25 +14,25 @@ use crate::manifest::MAX_ROOTS;
 use crate::merkle::Hash;
 use crate::message::Message;
 
-/// Batches that may wait for a link.
+/// Maximum number of batches of roots queued on one link and not yet written.
 const FLYING: usize = 4;
 
-/// What one link has asked for in bulk.
+/// The roots that one link has requested in bulk.
 #[derive(Default)]
 pub(super) struct Ahead {
-    /// Entries that were asked for and not looked at yet: from, and to before which.
+    /// Requested ranges not yet processed, as (first entry, one past the last entry).
     ranges: VecDeque<(u32, u32)>,
-    /// Behind the last entry that was asked for.
+    /// One past the last entry requested so far.
     end: u32,
-    /// Entries that are not hashed yet.
+    /// Requested entries that are not hashed yet.
     owed: Bits,
     owes: usize,
-    /// Batches that are on their way out.
+    /// Sequence numbers of the batches that the link has not written yet.
     flying: VecDeque<u64>,
 }
 
 impl Ahead {
-    /// The roots of some entries are wanted before bytes are.
+    /// Queues a request for the roots of `count` entries from `first`.
     pub(super) fn want(
         &mut self,
         (first, count): (u32, u32),
@@ -54,7 +54,8 @@ impl Ahead {
         Ok(())
     }
 
-    /// Sends what is known of what was asked for, as the link takes it. `told`: entries whose root went out on it.
+    /// Sends the known roots among those requested, as fast as the link takes them. `told`: entries whose root was sent
+    /// on it.
     pub(super) fn pay(
         &mut self,
         cx: &mut Context,
@@ -80,7 +81,7 @@ impl Ahead {
         }
     }
 
-    /// These files have come to be hashed: sends the roots of those that were waited for.
+    /// Sends the roots of newly hashed files to a link that has requested them.
     pub(super) fn pay_owed(
         &mut self,
         cx: &mut Context,
@@ -101,17 +102,17 @@ impl Ahead {
         }
     }
 
-    /// Whether roots are waited for that are not known yet.
+    /// True if requested roots are not known yet.
     pub(super) fn is_owed(&self) -> bool {
         self.owes > 0
     }
 
-    /// The link has written a frame.
+    /// Handles that the link has written its frames up to `seq`.
     pub(super) fn sent(&mut self, seq: u64) {
         while self.flying.pop_front_if(|first| *first <= seq).is_some() {}
     }
 
-    /// The next roots that are known. What is passed on the way is owed.
+    /// Returns the next batch of known roots. Files passed on the way that are not hashed yet are marked as owed.
     fn next(&mut self, content: &Content) -> Vec<(u32, Hash)> {
         let mut roots = Vec::new();
         while roots.len() < MAX_ROOTS

@@ -1,4 +1,4 @@
-//! Where a share is announced in the DHT, when again, and whether its short code's number is free.
+//! Announcing a share in the DHT, repeating that, and checking whether its short code's number is free.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,55 +8,55 @@ use super::super::{AnnounceReport, Event, Findable, LookUpId, Output, Place, Sha
 use crate::PeerId;
 use crate::time::Time;
 
-/// Addresses come one by one: an announcement waits so long for the next.
+/// Delay before an announcement, so that further addresses that arrive one by one are included.
 const SETTLE: Duration = Duration::from_millis(200);
-/// The pause after an announcement that is not found, doubling from the first to the last.
+/// First and last back-off after an announcement that did not make the share findable. The pauses double.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_mins(1);
-/// How long a share may lack an address, or a node that keeps it, before the user is told: a relay gives the first address,
-/// and takes a moment.
+/// How long a share may lack an address, or a node that keeps its record, before the user is told. A relay supplies the
+/// first address only after a moment.
 const TELL_AFTER: Duration = Duration::from_secs(3);
-/// Numbers that are drawn in search of one that is free. In a DHT that calls each one taken, the last is as good as any:
-/// who has it lets nobody in without the words.
+/// Maximum number of draws for a free number. In a DHT that reports every number as taken, the last one is used:
+/// whoever else has it lets nobody in without the words.
 const DRAWS: u32 = 4;
 
-/// What is announced of one share.
+/// Announcements of one share.
 pub(super) struct Announcing {
     share: ShareId,
     places: BTreeMap<Place, Standing>,
     check: Option<Check>,
     draws: u32,
-    /// Whether it is found, as the user was told last.
+    /// What the user was last told about whether the share can be found.
     told: Option<Findable>,
-    /// Since when it has not been found, though nodes of the DHT answer.
+    /// Since when the share cannot be found although nodes of the DHT answer.
     missing: Option<Time>,
 }
 
-/// How it stands with one place.
+/// State of the announcement under one DHT key.
 struct Standing {
-    /// When it is announced (again).
+    /// When the next announcement is due.
     due: Time,
     under_way: bool,
-    /// What the last announcement came to.
+    /// Result of the last announcement.
     findable: Option<Findable>,
-    /// The next pause if an announcement is not found.
+    /// Back-off if the next announcement does not make the share findable.
     pause: Duration,
 }
 
-/// A number that is looked up before anybody is told of it.
+/// The lookup of a number that is not yet shown to anybody.
 struct Check {
     lookup: LookUpId,
     ends: Time,
 }
 
-/// What became of a number.
+/// Result of checking a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Number {
     /// Not known yet.
     Unknown,
-    /// Nobody else has it, as far as can be told.
+    /// No other sharer was found, or the draws are used up.
     Free,
-    /// Somebody has.
+    /// Another sharer has it.
     Taken,
 }
 
@@ -72,7 +72,7 @@ impl Announcing {
         }
     }
 
-    /// Announces at these places, and at no others any more.
+    /// Announces under these DHT keys and withdraws all others.
     pub(super) fn set(&mut self, cx: &mut Context, places: &[Place]) {
         let gone: Vec<_> = self.places.keys().copied().collect();
         for place in gone.into_iter().filter(|place| !places.contains(place)) {
@@ -89,14 +89,14 @@ impl Announcing {
         }
     }
 
-    /// The addresses have changed: what nodes of the DHT know is out of date.
+    /// Schedules new announcements, because the addresses known to the DHT are out of date.
     pub(super) fn moved(&mut self, now: Time) {
         for standing in self.places.values_mut() {
             standing.due = standing.due.min(now + SETTLE);
         }
     }
 
-    /// An announcement has gone round.
+    /// Handles the report of a finished announcement.
     pub(super) fn announced(&mut self, cx: &mut Context, place: Place, report: &AnnounceReport) {
         let Some(standing) = self.places.get_mut(&place).filter(|place| place.under_way) else {
             return;
@@ -112,13 +112,13 @@ impl Announcing {
             standing.pause = (pause * 2).min(LAST_PAUSE);
             pause
         };
-        // It may be due already: the addresses changed meanwhile.
+        // It may be due earlier already, if the addresses changed during the announcement.
         standing.due = standing.due.min(cx.now + again);
         self.tell(cx);
     }
 
-    /// Tells the user whether it is found, if that is new. A receiver looks at all places that it knows, so one of them
-    /// is enough.
+    /// Reports to the user whether the share can be found, if that has changed. One DHT key is enough, because a
+    /// receiver looks under all those it knows.
     fn tell(&mut self, cx: &mut Context) {
         let known = self
             .places
@@ -145,13 +145,14 @@ impl Announcing {
         }
     }
 
-    /// Whether this is where who has the shortest code looks: that it is announced elsewhere is of no use to them.
+    /// True if holders of the shortest code look under this DHT key. An announcement under any other is of no use to
+    /// them.
     fn is_known_by(&self, place: Place) -> bool {
         let is_number = |place: &Place| matches!(place, Place::Number { .. });
         is_number(&place) || !(self.is_checking() || self.places.keys().any(is_number))
     }
 
-    /// Looks whether anybody has this number.
+    /// Starts a lookup of this number.
     pub(super) fn check(&mut self, cx: &mut Context, place: Place) {
         self.draws += 1;
         self.check = Some(Check {
@@ -160,12 +161,12 @@ impl Announcing {
         });
     }
 
-    /// Whether a number is being looked up.
+    /// True while a number is being looked up.
     pub(super) fn is_checking(&self) -> bool {
         self.check.is_some()
     }
 
-    /// A look-up has found somebody.
+    /// Handles a peer found by a lookup.
     pub(super) fn found(&mut self, cx: &mut Context, lookup: LookUpId, peer: PeerId) -> Number {
         let ours = self
             .check
@@ -183,7 +184,7 @@ impl Announcing {
         }
     }
 
-    /// A look-up has ended.
+    /// Handles the end of a lookup.
     pub(super) fn looked_up(&mut self, lookup: LookUpId) -> Number {
         match self.check.take_if(|check| check.lookup == lookup) {
             Some(_) => Number::Free,
@@ -198,7 +199,7 @@ impl Announcing {
         due.unwrap_or(Time::NEVER).min(check.unwrap_or(Time::NEVER))
     }
 
-    /// Announces what is due; says what became of a number that was waited for long enough.
+    /// Starts due announcements. Returns the result for a number whose lookup has timed out.
     pub(super) fn tick(&mut self, cx: &mut Context) -> Number {
         for (place, standing) in &mut self.places {
             if !standing.under_way && standing.due <= cx.now {
@@ -216,7 +217,7 @@ impl Announcing {
         }
     }
 
-    /// Withdraws all of it.
+    /// Withdraws all announcements and ends the lookup.
     pub(super) fn end(&mut self, cx: &mut Context) {
         self.set(cx, &[]);
         if let Some(check) = self.check.take() {
@@ -256,7 +257,7 @@ mod tests {
         found_at: 0,
     };
 
-    /// Lets time pass up to the next thing due; the outputs of that.
+    /// Advances the time to the next deadline and returns the outputs.
     fn next(cx: &mut Context, announcing: &mut Announcing) -> Vec<Output> {
         cx.now = announcing.deadline();
         announcing.tick(cx);
@@ -325,7 +326,7 @@ mod tests {
         );
     }
 
-    /// What the user is told of an announcement with this report.
+    /// Returns what the user is told after an announcement with this report.
     fn told(
         announcing: &mut Announcing,
         cx: &mut Context,
@@ -340,7 +341,7 @@ mod tests {
         told.collect()
     }
 
-    /// It was called announced as soon as a node had been sent a record, which had no address in it.
+    /// Regression: a share counted as announced once a node had been sent a record, even without an address in it.
     #[test]
     fn a_share_is_announced_when_a_node_tells_of_it_with_an_address_and_not_before() {
         let mut cx = context();
@@ -398,7 +399,7 @@ mod tests {
         assert_eq!((told, announcing.told), (1, Some(Findable::Found)));
     }
 
-    /// A code was shown after three seconds where no node of the DHT answered.
+    /// Regression: where no node of the DHT answered, a code was shown only after three seconds.
     #[test]
     fn a_number_that_nobody_answers_for_is_taken_for_free_before_a_user_notices() {
         let mut cx = context();
@@ -418,7 +419,7 @@ mod tests {
         announcing.end(&mut cx);
         assert!(matches!(cx.pop(), Some(Output::Withdraw { place: PLACE })));
         assert_eq!(announcing.deadline(), Time::NEVER);
-        // An answer that comes late changes nothing.
+        // A late report changes nothing.
         announcing.announced(&mut cx, PLACE, &FOUND);
         assert!(cx.pop().is_none());
     }

@@ -1,7 +1,7 @@
-//! How files are cut into chunks, for receivers that have an older version of one.
+//! Chunk lists of files, for receivers that have an older version of a file.
 //!
-//! A list costs a read of its whole file, so it is made when it is asked for, one at a time, and the last few are kept:
-//! a receiver asks for a long one in parts.
+//! A list costs a read of the whole file, so lists are made on request, one at a time. The last few are kept, because a
+//! receiver requests a long list in parts.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -14,17 +14,17 @@ use crate::chunk::{Chunk, ENCODED, MAX_CHUNKS, encode};
 use crate::limits::{MAX_PAYLOAD, RELAYED_PIECE};
 use crate::message::Message;
 
-/// Chunks of all lists that are kept, at the most; the last list is kept whatever it has.
+/// Maximum number of chunks in all lists that are kept. The newest list is kept whatever its length.
 const KEPT: usize = 2 * MAX_CHUNKS as usize;
 
-/// The lists of a share.
+/// The chunk lists of a share.
 #[derive(Default)]
 pub(super) struct Chunks {
-    /// The youngest stands last. An empty one says that there is none to be had.
+    /// Lists by entry, newest last. An empty list means that none is available.
     lists: VecDeque<(u32, Vec<Chunk>)>,
-    /// The file that is being cut.
+    /// The file whose list is being made.
     cutting: Option<u32>,
-    /// What links wait for, one thing each: an entry, and the first chunk.
+    /// The pending request of each link, at most one: the entry and the first chunk.
     waiting: BTreeMap<LinkId, (u32, u32)>,
 }
 
@@ -44,7 +44,7 @@ impl Chunks {
         }
     }
 
-    /// A receiver would know how a file is cut.
+    /// Registers a receiver's request for the chunks of a file.
     pub(super) fn want(
         &mut self,
         link: LinkId,
@@ -64,7 +64,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// The next file to be cut that somebody waits for, one at a time; `is_up`: whether a link still stands.
+    /// Returns the next requested file to chunk, unless one is in progress. `is_up`: true if a link still exists.
     pub(super) fn next(&mut self, is_up: impl Fn(LinkId) -> bool) -> Option<u32> {
         self.waiting.retain(|link, _| is_up(*link));
         if self.cutting.is_some() {
@@ -73,12 +73,13 @@ impl Chunks {
         self.waiting.values().next().map(|(entry, _)| *entry)
     }
 
-    /// A file is being cut.
+    /// Marks a file as being chunked.
     pub(super) fn cuts(&mut self, entry: u32) {
         self.cutting = Some(entry);
     }
 
-    /// A file is cut. Where that failed there is no list; what it means for the file is seen when it is read.
+    /// Stores the list of a file. After a failure the list is empty; what the failure means for the file shows when it
+    /// is read.
     pub(super) fn cut(&mut self, entry: u32, done: DiskDone) {
         self.cutting = None;
         let list = match done {
@@ -88,7 +89,7 @@ impl Chunks {
         self.keep(entry, list);
     }
 
-    /// Answers who waits for an entry's list, if it is here.
+    /// Answers all pending requests for an entry's chunks, if its list is available.
     pub(super) fn pay(
         &mut self,
         cx: &mut Context,

@@ -1,4 +1,4 @@
-//! What a share holds: its signed manifest, and the Merkle tree of each file as far as it is hashed.
+//! The content of a share: its signed manifest, and each file's Merkle tree as far as it is hashed.
 
 use bytes::Bytes;
 
@@ -8,20 +8,20 @@ use crate::merkle::{GroupTree, Hash, StreamTree, group_len};
 use crate::message::{Announced, Failure};
 use crate::{Keypair, manifest::SignedRoots};
 
-/// The files of a share, by entry.
+/// The entries of a share.
 pub(super) struct Content {
     signed: SignedManifest,
     entries: Vec<EntryState>,
-    /// Bytes of all files, and how many of them are hashed.
+    /// Total bytes of all files, and how many of them are hashed.
     pub(super) total: u64,
     pub(super) hashed: u64,
-    /// No entry before this one is left to be hashed ahead.
+    /// Every entry before this one is hashed or needs no hashing ahead.
     pub(super) cursor: u32,
-    /// Files that are whole by now, and nobody was told yet.
+    /// Fully hashed files whose roots have not been sent out yet.
     pub(super) fresh: Vec<u32>,
 }
 
-/// An entry's state.
+/// State of an entry.
 pub(super) enum EntryState {
     /// A folder or a symlink: nothing to serve.
     Bare,
@@ -29,21 +29,21 @@ pub(super) enum EntryState {
     File { size: u64, tree: GroupTree },
     /// A stream, as far as it was read.
     Stream(Box<StreamState>),
-    /// It can't be served any more. Its size still says which requests make sense; `u64::MAX` for a stream.
+    /// Can no longer be served. The size still bounds valid requests; `u64::MAX` for a stream.
     Failed { failure: Failure, size: u64 },
 }
 
-/// A pipe that is read as its one receiver asks.
+/// A pipe that is read as its only receiver requests it.
 #[derive(Default)]
 pub(super) struct StreamState {
-    /// The peer that gets it: the first that asked.
+    /// The peer that receives it: the first that requested it.
     pub(super) taken_by: Option<crate::PeerId>,
-    /// How far the pipe was read.
+    /// Bytes of the pipe read so far.
     pub(super) read: u64,
-    /// A read is under way.
+    /// True while a read is in progress.
     pub(super) reading: bool,
     pub(super) tree: StreamTree,
-    /// Its size, once its end was seen.
+    /// Its size, once its end was reached.
     pub(super) size: Option<u64>,
 }
 
@@ -66,7 +66,7 @@ impl Content {
         }
     }
 
-    /// What receivers are told of the manifest before they have it.
+    /// Returns what receivers are told about the manifest before they have it.
     pub(super) fn announced(&self) -> Announced {
         Announced {
             len: self.manifest_bytes(),
@@ -74,7 +74,7 @@ impl Content {
         }
     }
 
-    /// Bytes of the encoded, signed manifest.
+    /// Size of the encoded, signed manifest in bytes.
     pub(super) fn manifest_bytes(&self) -> u64 {
         self.signed.encoded().len() as u64
     }
@@ -84,7 +84,7 @@ impl Content {
         self.signed.encoded()
     }
 
-    /// Bytes that an entry has to be asked for: a stream any number, a folder none.
+    /// Number of bytes of an entry that can be requested: `u64::MAX` for a stream, `None` for a folder or symlink.
     pub(super) fn bytes_of(&self, entry: u32) -> Option<u64> {
         match self.entries.get(entry as usize)? {
             EntryState::File { size, .. } | EntryState::Failed { size, .. } => Some(*size),
@@ -112,7 +112,7 @@ impl Content {
             .map(|entry| entry.path.clone())
     }
 
-    /// Takes a group's hash into a file's tree; says whether that was new.
+    /// Adds a group's hash to a file's tree. Returns true if it was new.
     pub(super) fn insert(&mut self, entry: u32, group: u64, hash: Hash) -> bool {
         let Some(EntryState::File { size, tree }) = self.entries.get_mut(entry as usize) else {
             return false;
@@ -129,7 +129,7 @@ impl Content {
         true
     }
 
-    /// Size and first group that is not hashed yet, of a file that has one.
+    /// Returns the size of a file and its first group that is not hashed, if there is one.
     pub(super) fn unhashed(&self, entry: u32) -> Option<(u64, u64)> {
         match self.entries.get(entry as usize)? {
             EntryState::File { size, tree } => tree.missing().map(|group| (*size, group)),
@@ -137,7 +137,7 @@ impl Content {
         }
     }
 
-    /// The entry's root, once all of it is hashed.
+    /// Returns the entry's root, once all of it is hashed.
     pub(super) fn root(&self, entry: u32) -> Option<Hash> {
         match self.entries.get(entry as usize)? {
             EntryState::File { tree, .. } => tree.root(),
@@ -151,7 +151,7 @@ impl Content {
         SignedRoots::sign(&self.signed.id(), roots, key).ok()
     }
 
-    /// Gives an entry up.
+    /// Marks an entry as failed.
     pub(super) fn fail(&mut self, entry: u32, error: &DiskError) -> Failure {
         let failure = match error {
             DiskError::Changed => Failure::Changed,

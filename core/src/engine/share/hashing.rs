@@ -1,4 +1,4 @@
-//! Hashing ahead of what receivers ask for, so that every file gets its root.
+//! Hashing ahead of what receivers request, so that every file gets its root.
 
 use super::super::context::{Context, JobOwner, ShareJob};
 use super::super::{DiskDone, DiskError, DiskWork, Event, GroupHash, Segment};
@@ -6,11 +6,11 @@ use super::content::Content;
 use super::{REPORT_EVERY, Share};
 use crate::limits::GROUP;
 
-/// Groups hashed ahead in one job: 4 MiB.
+/// Number of groups hashed ahead in one job: 4 MiB.
 const HASH_AHEAD: u64 = 16;
 
 impl Share {
-    /// Hashes the next part that nobody has asked for yet.
+    /// Starts a job that hashes the next part of the share that is not hashed yet.
     pub(super) fn start_hashing(&mut self, cx: &mut Context) {
         let busy = self.hashing;
         let Some(content) = &mut self.content else {
@@ -83,7 +83,7 @@ impl Share {
         self.hashed(cx);
     }
 
-    /// Tells now and then how far hashing is, and sends roots that were waited for.
+    /// Reports the progress of hashing at intervals, and sends roots that were requested earlier.
     pub(super) fn hashed(&mut self, cx: &mut Context) {
         if let Some(content) = &self.content
             && content.hashed != self.reported
@@ -102,7 +102,7 @@ impl Share {
     }
 }
 
-/// The next work that brings hashing forward: groups of one large file, or a handful of small files.
+/// Returns the next hashing job: groups of one large file, or a few small files.
 fn next_to_hash(
     content: &mut Content,
     share: super::ShareId,

@@ -1,7 +1,7 @@
-//! One share that is offered here: listed, hashed, served, withdrawn.
+//! One share that is offered here: scanned, hashed, served, withdrawn.
 //!
-//! Nothing in it grows per receiver that a restart could not lose: receivers pull, and what is kept of them is for
-//! the screen.
+//! No state per receiver has to survive a restart: receivers request what they need, and what is kept about them is
+//! only for display.
 
 mod ahead;
 mod announce;
@@ -40,49 +40,49 @@ use crate::secret::{ShareCodeLabel, ShareSecret};
 use crate::time::{Time, Timestamp};
 use crate::{Multiaddr, PeerId, dial};
 
-/// How often hashing is reported.
+/// Interval between reports of the hashing progress.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 
-/// A share, from the command that made it to its withdrawal.
+/// A share, from the command that created it to its withdrawal.
 pub(super) struct Share {
     id: ShareId,
     label: ShareLabel,
     secret: ShareSecret,
     code: ShareCodeLabel,
     options: ShareOptions,
-    /// Its short code, while it has one and that is alive; and wrong guesses of it.
+    /// Its short code, if it has one that is still valid, and the number of wrong guesses.
     short: Option<ShortCode>,
     guesses: u32,
-    /// The ticket that was told last, and the short code with it.
+    /// The ticket and short code that were last reported to the user.
     told: Option<(Ticket, Option<ShortCode>)>,
     announcing: Announcing,
-    /// What is shared; nothing before it is listed.
+    /// What is shared; `None` until it is scanned.
     content: Option<Content>,
     links: BTreeMap<LinkId, ReceiverLink>,
     sessions: Sessions,
     /// Receivers that serve others.
     seeders: Seeders,
-    /// Disk jobs under way.
+    /// Number of disk jobs in progress.
     jobs: usize,
-    /// A job hashes ahead.
+    /// True while a job hashes ahead.
     hashing: bool,
-    /// Roots that are to be noted here, and a job that notes some.
+    /// Entries whose roots are still to be noted on this device, and whether a job that does so is in progress.
     unnoted: Vec<u32>,
     noting: bool,
     chunks: Chunks,
-    /// Hashed bytes that were last reported, and when they may next be.
+    /// Number of hashed bytes last reported, and the earliest time of the next report.
     reported: u64,
     report_due: Time,
-    /// It answers no requests for now.
+    /// True while no requests are answered.
     paused: bool,
-    /// When receivers whose requests wait are asked for more patience.
+    /// When receivers with waiting requests are next told the rate limit, so that they keep waiting.
     patience_due: Time,
     round_robin: RoundRobin,
-    /// When it is withdrawn.
+    /// When the share is withdrawn.
     expires: Time,
-    /// Receivers that have it all.
+    /// Number of receivers that have completed it.
     completed: u32,
-    /// Set once it ends; it is dropped when this is told.
+    /// Set when the share ends. The engine then drops it.
     ended: Option<ShareEnd>,
 }
 
@@ -95,7 +95,7 @@ impl Share {
         options: ShareOptions,
     ) -> Self {
         let secret = secret.unwrap_or_else(|| ShareSecret::draw(cx.rng()));
-        // The label is public and follows from the secret, so a share that comes back has the same.
+        // The label is public and derived from the secret, so a share that is resumed has the same one.
         let code = ShareCodeLabel::of(&secret);
         let (short, guesses) = match &options.short {
             Short::None => (None, 0),
@@ -146,7 +146,7 @@ impl Share {
         share
     }
 
-    /// Whether a link from this peer over this path may have anything to do with it.
+    /// True if a link from this peer over this path may use the share.
     pub(super) fn takes(&self, peer: PeerId, path: PathKind) -> bool {
         let may = path == PathKind::Relayed || !self.options.relayed_only;
         may && self.options.only.is_none_or(|only| only == peer)
@@ -156,13 +156,13 @@ impl Share {
         &self.secret
     }
 
-    /// Its short code, if it has one that is alive.
+    /// Its short code, if it has one that is still valid.
     pub(super) fn short(&self) -> Option<&ShortCode> {
         self.short.as_ref()
     }
 
-    /// Somebody has tried other words than those of this code, over this link. After a few of them the code is dead. It is
-    /// answered when it has been counted for the next run.
+    /// Handles a wrong guess at the words of this code over this link. After a few of them the code is dead. The guess
+    /// is answered once it has been counted on disk, where the next run finds it.
     pub(super) fn guessed_wrong(&mut self, cx: &mut Context, link: LinkId, code: ShortCode) {
         let owner = JobOwner::Share(self.id, ShareJob::CountGuess(link));
         let share = self.id;
@@ -181,8 +181,8 @@ impl Share {
         }
     }
 
-    /// Sees to it that it is announced where it should be: for those who know its secret, and for those who know its
-    /// number. Their clocks may be a little behind.
+    /// Updates where the share is announced: at its rendezvous point, and under its number of today and of yesterday,
+    /// as clocks of receivers may be a little behind.
     pub(super) fn be_found(&mut self, cx: &mut Context) {
         let mut places = Vec::new();
         if self.options.dht {
@@ -200,7 +200,7 @@ impl Share {
         self.announcing.set(cx, &places);
     }
 
-    /// Looks whether a new short code's number is free; nobody is told it before.
+    /// Checks whether a new short code's number is free. Nobody is told the code before that.
     fn check_number(&mut self, cx: &mut Context) {
         if let (true, Some(day), Some(short)) = (self.options.dht, cx.day, &self.short) {
             let number = short.number();
@@ -222,24 +222,24 @@ impl Share {
         }
     }
 
-    /// A look-up has found somebody.
+    /// Handles a peer found by a lookup.
     pub(super) fn found(&mut self, cx: &mut Context, lookup: LookUpId, peer: PeerId) {
         let number = self.announcing.found(cx, lookup, peer);
         self.checked(cx, number);
     }
 
-    /// A look-up has ended.
+    /// Handles the end of a lookup.
     pub(super) fn looked_up(&mut self, cx: &mut Context, lookup: LookUpId) {
         let number = self.announcing.looked_up(lookup);
         self.checked(cx, number);
     }
 
-    /// An announcement has gone round.
+    /// Handles the report of a finished announcement.
     pub(super) fn announced(&mut self, cx: &mut Context, place: Place, report: &AnnounceReport) {
         self.announcing.announced(cx, place, report);
     }
 
-    /// This side can be reached elsewhere now.
+    /// Handles a change of this side's addresses.
     pub(super) fn reachable(&mut self, cx: &mut Context) {
         self.announcing.moved(cx.now);
         self.tell(cx);
@@ -255,18 +255,18 @@ impl Share {
         }
     }
 
-    /// Tells its codes, if they are new ones.
+    /// Reports the codes to the user, if they have changed.
     fn tell(&mut self, cx: &mut Context) {
         let vetted = dial::vet(&cx.addresses, self.options.loopback, &cx.limits).dial;
         let is_inside = |address: &Multiaddr| dial::ip_of(address).is_some_and(dial::is_inside);
         let may = |address: &Multiaddr| match dial::path_kind(address) {
             PathKind::Relayed => true,
             _ if self.options.relayed_only => false,
-            // Which of these there are is the user's word already.
+            // `dial::vet` has already filtered these by `options.loopback`.
             PathKind::Loopback => true,
             PathKind::Lan | PathKind::Direct => self.options.lan || !is_inside(address),
         };
-        // In an order of their own, so that a share that goes on after a restart has the same code, letter for letter.
+        // Sorted, so that a share resumed after a restart has exactly the same code.
         let mut addresses: Vec<_> = vetted.into_iter().filter(may).collect();
         addresses.sort_unstable();
         let ticket = Ticket {
@@ -288,7 +288,7 @@ impl Share {
         }
     }
 
-    /// The receiver at the other end of a link says where it can be dialled.
+    /// Handles the addresses where the receiver at the other end of a link can be dialled.
     fn call(&mut self, cx: &mut Context, link: LinkId, addresses: &[ByteBuf]) {
         let Some(peer) = cx.links.get(link).map(|link| link.peer) else {
             return;
@@ -299,7 +299,7 @@ impl Share {
         }
     }
 
-    /// A link proved this share's key, or its short code: who did that is given the key.
+    /// Handles a link that proved this share's key or its short code. With a short code, the receiver is sent the key.
     pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, short: bool) {
         self.links.insert(link, ReceiverLink::default());
         self.seeders.link_up(cx, link);
@@ -317,7 +317,7 @@ impl Share {
         cx.send(link, Message::Welcome { manifest });
     }
 
-    /// A link is gone.
+    /// Handles the loss of a link.
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
         if self.links.remove(&link).is_some() {
             self.sessions.link_down(cx, link);
@@ -326,7 +326,7 @@ impl Share {
         }
     }
 
-    /// Something came over one of this share's links.
+    /// Handles a message on one of this share's links.
     pub(super) fn message(
         &mut self,
         cx: &mut Context,
@@ -363,7 +363,7 @@ impl Share {
         Ok(())
     }
 
-    /// The receiver on this link would remember us. Without a wish for that here it goes unanswered.
+    /// Handles a receiver's request to pair. Not answered unless this side wants to pair too.
     fn remember(
         &mut self,
         cx: &mut Context,
@@ -395,7 +395,7 @@ impl Share {
         }
     }
 
-    /// A peer on this link broke the protocol; the link is closed by the engine.
+    /// Handles a protocol violation of the peer on this link. The engine closes the link.
     pub(super) fn blamed(&mut self, cx: &mut Context, link: LinkId) {
         self.links.remove(&link);
         self.seeders.blamed(link);
@@ -405,7 +405,7 @@ impl Share {
         }
     }
 
-    /// Disk work for this share has ended.
+    /// Handles the end of a disk job of this share.
     pub(super) fn disk_done(&mut self, cx: &mut Context, job: ShareJob, done: DiskDone) {
         self.jobs = self.jobs.saturating_sub(1);
         if self.ended.is_some() {
@@ -477,7 +477,7 @@ impl Share {
         Ok((signed, scanned.skipped))
     }
 
-    /// Withdraws the share: receivers are told, its files are closed.
+    /// Withdraws the share: tells the receivers and closes its files.
     pub(super) fn end(&mut self, cx: &mut Context, reason: ShareEnd) {
         if self.ended.is_some() {
             return;
@@ -499,7 +499,7 @@ impl Share {
         self.ended = Some(reason);
     }
 
-    /// Whether nothing is left to be done for it.
+    /// True if the share has ended.
     pub(super) fn is_over(&self) -> bool {
         self.ended.is_some()
     }
@@ -510,7 +510,7 @@ impl Share {
         next.min(self.seeders.deadline())
     }
 
-    /// Time has passed.
+    /// Handles the passing of time.
     pub(super) fn tick(&mut self, cx: &mut Context) {
         self.sessions.tick(cx);
         if cx.now >= self.expires {
@@ -524,16 +524,16 @@ impl Share {
         }
     }
 
-    /// Starts what disk work there is room for: what receivers wait for first, then hashing ahead.
+    /// Starts as many disk jobs as allowed: reads that receivers wait for first, then hashing ahead.
     pub(super) fn pump(&mut self, cx: &mut Context) {
         if self.ended.is_some() {
             return;
         }
         self.start_reads(cx);
         self.start_chunking(cx);
-        // While receivers keep the disk busy, their reads hash what they touch; hashing ahead would only slow them. But
-        // who waits for roots may have the files already, and receivers can only help each other with what there are
-        // roots for.
+        // While receivers keep the disk busy, their reads hash what they touch, and hashing ahead would only slow them
+        // down. But receivers that wait for roots may have the files already, and receivers can serve each other only
+        // files whose roots are known.
         let mut links = self.links.values();
         let idle = links.all(|link| link.serving.is_idle());
         if idle || self.links.values().any(|link| link.ahead.is_owed()) || self.seeders.count() > 1
@@ -544,8 +544,9 @@ impl Share {
     }
 }
 
-/// What a manifest gives as its date: that of the newest file, or now where nothing has a date. So files that were not
-/// touched have the same manifest, and the same signed roots, after the sharer was started again: receivers go on.
+/// Returns the manifest's date: the latest modification time of its files and folders, or the time of the scan if none
+/// has one. If nothing was modified, a restarted sharer thus has the same manifest and signed roots, and receivers can
+/// resume.
 fn made_at(scanned: &Scanned) -> Timestamp {
     let dates = scanned.entries.iter().filter_map(|entry| match entry.kind {
         EntryKind::File { modified, .. } | EntryKind::Folder { modified, .. } => Some(modified),

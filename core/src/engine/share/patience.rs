@@ -1,5 +1,5 @@
-//! What receivers are told while a share holds back: how much to ask for at once, and that it is paused, or that what
-//! they asked for waits for a limit. So nobody takes the sharer for one that has stopped.
+//! Messages that tell receivers about a share's rate limit: how much to request at once, and that the share is paused
+//! or that their requests wait for the limit. Without them a receiver would take the sharer for stalled.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use super::super::context::Context;
 use crate::limits::GROUP;
 use crate::message::Message;
 
-/// How a share holds back.
+/// Rate limit of a share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pace {
-    /// Bytes that one request should ask for at the most.
+    /// Maximum number of bytes that one request should ask for.
     pub(super) piece: u32,
     pub(super) paused: bool,
 }
 
 impl Default for Pace {
-    /// Not at all: what nobody needs to be told.
+    /// No limit, which receivers assume until told otherwise.
     fn default() -> Self {
         Self {
             piece: GROUP,
@@ -26,7 +26,8 @@ impl Default for Pace {
     }
 }
 
-/// Often enough that a receiver with the same limits hears it in time, though one is late.
+/// Interval between repeated messages: short enough that a receiver with the same limits gets one in time even if one
+/// is late.
 pub(super) fn every(cx: &Context) -> Duration {
     cx.limits.stalled / 3
 }

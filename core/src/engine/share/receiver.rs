@@ -1,4 +1,4 @@
-//! One link of a receiver: what is served on it, and what was said there.
+//! One link of a receiver: what is served on it, and what was told on it.
 
 use super::super::context::Context;
 use super::super::remember::Said;
@@ -12,16 +12,16 @@ use super::patience::Pace;
 #[derive(Default)]
 pub(super) struct ReceiverLink {
     pub(super) serving: Serving,
-    /// Roots that were asked for in bulk.
+    /// Roots that were requested in bulk.
     pub(super) ahead: Ahead,
-    /// How the share holds back, as was said on this link last.
+    /// The rate limit last told on this link.
     pub(super) told_pace: Pace,
-    /// What was said on it of remembering.
+    /// State of pairing on this link.
     pub(super) said: Said,
 }
 
 impl ReceiverLink {
-    /// Roots are wanted before bytes are.
+    /// Handles a bulk request for roots.
     pub(super) fn want_roots(
         &mut self,
         cx: &mut Context,
@@ -34,7 +34,7 @@ impl ReceiverLink {
         Ok(())
     }
 
-    /// Sends what is known of the roots that were asked for in bulk.
+    /// Sends the known roots among those requested in bulk.
     pub(super) fn pay_ahead(&mut self, cx: &mut Context, link: LinkId, content: &Content) {
         self.ahead.pay(cx, link, content, &mut self.serving.told);
     }

@@ -1,4 +1,4 @@
-//! What a request means: what has to be read for it, and what proves what was read.
+//! Planning the answer to a request: what has to be read for it, and what proves it.
 
 use super::super::serving::proof_of;
 use super::super::{DiskWork, GroupHash, Segment};
@@ -7,11 +7,11 @@ use crate::limits::GROUP;
 use crate::merkle::group_len;
 use crate::message::{Failure, Served};
 
-/// Bytes of a pipe that are kept behind what was read last, 64 groups: what a receiver may have asked for and lost with
-/// a link.
+/// Bytes of a pipe that are kept after they were read, 64 groups: what a receiver may have requested and lost with a
+/// link.
 const PIPE_KEPT: u64 = 64 * GROUP as u64;
 
-/// What to do for a request.
+/// How to handle a request.
 pub(super) enum Plan {
     /// Answer at once.
     Answer(Vec<Served>),
@@ -55,8 +55,8 @@ pub(super) fn plan_read(
     })
 }
 
-/// Whether a request's turn has come. A pipe has one reader at a time; and what stands ahead of where it was read waits
-/// for what lies between, which the same receiver has asked for over another link, or will ask for again.
+/// True if a request may be handled now. A pipe has one reader at a time. A request ahead of the pipe's position waits
+/// for the bytes in between, which the same receiver has requested over another link or will request again.
 pub(super) fn may_read(
     content: &Content,
     segments: &[Segment],
@@ -69,7 +69,7 @@ pub(super) fn may_read(
         return true;
     };
     let near = stream.read.saturating_add(1)..=stream.read.saturating_add(PIPE_KEPT);
-    // What was asked for over the faster of two links may come before the stream's beginning was asked for.
+    // The faster of two links may deliver its requests before the start of the stream was requested.
     let may_have = stream.taken_by.is_none() || stream.taken_by == peer;
     let whole = first.offset.is_multiple_of(u64::from(GROUP));
     let ahead = stream.size.is_none() && may_have && whole && near.contains(&first.offset);
@@ -113,7 +113,7 @@ pub(super) fn is_servable(content: &Content, segment: &Segment) -> bool {
     matches!(content.entry(segment.entry), Some(EntryState::File { .. }))
 }
 
-/// Whether reading this segment should hash its group: the group is not hashed yet, or the proof starts inside it.
+/// True if reading this segment should hash its group: the group is not hashed yet, or the proof starts inside it.
 pub(super) fn wants_hash(content: &Content, segment: &Segment) -> bool {
     let Some(EntryState::File { size, tree }) = content.entry(segment.entry) else {
         return false;
@@ -122,7 +122,7 @@ pub(super) fn wants_hash(content: &Content, segment: &Segment) -> bool {
     !tree.has(group) || segment.len != group_len(*size, group)
 }
 
-/// Takes a read segment's hash into its tree, and says how it is served.
+/// Adds the hash of a read segment to its tree, and returns how the segment is served.
 pub(super) fn served_bytes(
     content: &mut Content,
     segment: &Segment,

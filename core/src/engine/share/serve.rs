@@ -1,4 +1,4 @@
-//! Answering receivers: requests wait per link, are read as the link takes what was read before, and are answered.
+//! Answering receivers: requests wait per link, and are read from disk as the link takes the data read before.
 
 use bytes::Bytes;
 
@@ -36,7 +36,7 @@ impl Share {
         serving.send_manifest(cx, link, content.encoded(), offset)
     }
 
-    /// A request came: checks that it can be answered at all, and queues it.
+    /// Checks that a request can be answered at all, and queues it.
     pub(super) fn request(
         &mut self,
         cx: &mut Context,
@@ -58,7 +58,7 @@ impl Share {
         serving.queue(id, segments, &cx.limits)
     }
 
-    /// The root of an entry is wanted: sent now, or as soon as the entry is hashed.
+    /// Handles a request for the root of an entry: sends it now, or as soon as the entry is hashed.
     pub(super) fn get_root(
         &mut self,
         cx: &mut Context,
@@ -92,7 +92,7 @@ impl Share {
         Ok(())
     }
 
-    /// Sends the roots that were asked for and are known by now.
+    /// Sends the requested roots that are known by now.
     pub(super) fn pay_roots(&mut self, cx: &mut Context) {
         let Some(content) = &self.content else {
             return;
@@ -114,7 +114,7 @@ impl Share {
         }
     }
 
-    /// Starts reads for waiting requests, each link in its turn, while there is room.
+    /// Starts reads for waiting requests, round robin over the links, while more disk jobs are allowed.
     pub(super) fn start_reads(&mut self, cx: &mut Context) {
         self.note_buffered(cx);
         while self.jobs < cx.limits.disk_jobs {
@@ -128,14 +128,15 @@ impl Share {
         }
     }
 
-    /// Takes note of what its links hold, for the sake of all else that is served.
+    /// Reports the bytes buffered by this share's links to the send budget, which all shares and seeding downloads have
+    /// in common.
     pub(super) fn note_buffered(&self, cx: &mut Context) {
         let buffered = self.links.values().map(|link| link.serving.buffered).sum();
         cx.send_budget.holds(TransferId::Share(self.id), buffered);
     }
 
-    /// Starts the read for the first of a link's waiting requests that can be, if its buffer has room; says whether it
-    /// got anywhere.
+    /// Starts the read for the first waiting request of a link that can be read, if its buffer has room. Returns true
+    /// if a read was started or a request answered.
     fn start_read(&mut self, cx: &mut Context, link: LinkId) -> bool {
         let (Some(content), Some(serving)) = (
             &mut self.content,
@@ -177,14 +178,14 @@ impl Share {
         true
     }
 
-    /// A read for a request is done: its hashes go into the trees, its bytes to the receiver.
+    /// Handles a finished read: adds its hashes to the trees and sends its bytes to the receiver.
     pub(super) fn read(&mut self, cx: &mut Context, link: LinkId, id: u64, done: DiskDone) {
         let Some(content) = &mut self.content else {
             return;
         };
         let serving = self.links.get_mut(&link).map(|link| &mut link.serving);
         let Some(reading) = serving.and_then(|serving| serving.reading.remove(&id)) else {
-            return; // The link went while its bytes were read.
+            return; // The link was lost during the read.
         };
         let Reading { segments, asked } = reading;
         let (payload, results) = match done {
@@ -198,7 +199,7 @@ impl Share {
         for (segment, asked) in segments.iter().zip(asked) {
             let result = if asked { results.next() } else { None };
             let outcome = match (result, content.entry(segment.entry)) {
-                // An entry may have failed while this was read. Its bytes are in the payload all the same.
+                // An entry may have failed during the read. Its bytes are in the payload all the same.
                 (Some(Ok(hash)), _) => served_bytes(content, segment, hash),
                 (_, Some(EntryState::Failed { failure, .. })) => Served::Failed(*failure),
                 (Some(Err(error)), _) => {
@@ -214,7 +215,7 @@ impl Share {
         self.hashed(cx);
     }
 
-    /// The pipe was read at `at` for a request, whose link may be gone by now: what was read stays read.
+    /// Handles a finished read of the pipe at `at`. The pipe has advanced even if the link of the request was lost.
     pub(super) fn pipe_read(
         &mut self,
         cx: &mut Context,
@@ -299,7 +300,7 @@ impl Share {
         }
     }
 
-    /// The link has written a frame.
+    /// Handles that the link has written its frames up to `seq`.
     pub(in super::super) fn sent(&mut self, cx: &mut Context, link: LinkId, seq: u64) {
         let Some(receiver) = self.links.get_mut(&link) else {
             return;
@@ -313,7 +314,7 @@ impl Share {
         self.pump(cx);
     }
 
-    /// Roots are wanted before bytes are.
+    /// Handles a bulk request for roots.
     pub(super) fn get_roots(
         &mut self,
         cx: &mut Context,
@@ -326,7 +327,7 @@ impl Share {
         receiver.want_roots(cx, link, range, content)
     }
 
-    /// Files have come to be hashed: links that wait for their roots get them.
+    /// Sends the roots of newly hashed files to the links that have requested them in bulk.
     pub(super) fn tell_fresh(&mut self, cx: &mut Context) {
         let Some(content) = &mut self.content else {
             return;
@@ -338,7 +339,7 @@ impl Share {
         self.unnoted.extend(fresh);
     }
 
-    /// Has this device note which of its files are what.
+    /// Starts a job that notes on this device which of its files have which roots.
     pub(super) fn note_roots(&mut self, cx: &mut Context) {
         let Some(content) = &self.content else {
             return;
@@ -360,7 +361,7 @@ impl Share {
         );
     }
 
-    /// A receiver would know how a file is cut.
+    /// Handles a request for the chunks of a file.
     pub(super) fn get_chunks(
         &mut self,
         cx: &mut Context,
@@ -371,7 +372,7 @@ impl Share {
         self.chunks.pay(cx, wanted.0, &mut self.links)
     }
 
-    /// Cuts the next file that somebody waits for. Who has paused reads for nobody.
+    /// Starts chunking the next requested file, unless the share is paused.
     pub(super) fn start_chunking(&mut self, cx: &mut Context) {
         let links = &self.links;
         let next = self.chunks.next(|link| links.contains_key(&link));
@@ -388,14 +389,14 @@ impl Share {
         );
     }
 
-    /// A file is cut.
+    /// Handles the chunk list of a file.
     pub(super) fn chunked(&mut self, cx: &mut Context, entry: u32, done: DiskDone) {
         self.chunks.cut(entry, done);
-        // Whoever asked for chunks behind the end of the list was told how many there are, or guesses.
+        // Ignored: a link that requested chunks beyond the end of the list was told its length earlier, or guesses.
         let _ = self.chunks.pay(cx, entry, &mut self.links);
     }
 
-    /// Stops answering requests, or goes on. What is being read is still sent.
+    /// Pauses or resumes answering requests. Data already being read is still sent.
     pub(in super::super) fn pause(&mut self, cx: &mut Context, paused: bool) {
         if self.ended.is_none() && self.paused != paused {
             self.paused = paused;
@@ -411,7 +412,7 @@ impl Share {
         }
     }
 
-    /// Tells all receivers what is new about it.
+    /// Tells all receivers the rate limit, where it has changed.
     pub(in super::super) fn tell_pace(&mut self, cx: &mut Context) {
         let links: Vec<_> = self.links.keys().copied().collect();
         for link in links {
@@ -419,7 +420,7 @@ impl Share {
         }
     }
 
-    /// Tells one, once it has been welcomed.
+    /// Tells one receiver the rate limit, if it has changed and the share is scanned.
     pub(super) fn tell_pace_to(&mut self, cx: &mut Context, link: LinkId) {
         let pace = self.pace(cx);
         if self.content.is_some()
@@ -431,7 +432,7 @@ impl Share {
         }
     }
 
-    /// Asks for more patience, now and then, where requests wait.
+    /// Repeats the rate limit at intervals to receivers whose requests wait for it, so that they keep waiting.
     pub(super) fn ask_for_patience(&mut self, cx: &mut Context) {
         let pace = self.pace(cx);
         let holds = self.paused || cx.up.rate(TransferId::Share(self.id)).is_some();
@@ -450,7 +451,7 @@ impl Share {
     }
 }
 
-/// Roots of these segments' entries that are known and did not go out on this link yet.
+/// Returns the known roots of these segments' entries that were not sent on this link yet.
 fn untold_roots(
     cx: &Context,
     content: &Content,

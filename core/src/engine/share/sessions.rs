@@ -1,4 +1,4 @@
-//! The receivers of one share, as its screen shows them: who is there, how far, and how each left.
+//! The receivers of one share, as displayed: which are connected, their progress, and how each left.
 
 use std::collections::BTreeMap;
 
@@ -9,19 +9,19 @@ use crate::PeerId;
 use crate::message::{MAX_TEXT, SecretBytes};
 use crate::time::Time;
 
-/// One receiver, over however many links.
+/// One receiver, over any number of links.
 struct Session {
     share: ShareId,
     peer: PeerId,
-    /// What it calls itself.
+    /// The name it gives itself.
     name: String,
-    /// What the receiver drew for this download.
+    /// Number that the receiver drew for this download.
     nonce: u64,
     links: Vec<LinkId>,
     sent: u64,
-    /// When it counts as lost; only while it has no link.
+    /// When it counts as lost. Set only while it has no link.
     lost_at: Option<Time>,
-    /// It would remember us, and we it.
+    /// State of pairing, if both sides want to pair.
     remembering: Option<Remembering>,
 }
 
@@ -33,7 +33,7 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// A receiver says on a new link who it is: somebody new, or one that is here already over another link.
+    /// Handles a receiver's introduction on a new link: a new receiver, or another link of a known one.
     pub(super) fn hello(
         &mut self,
         cx: &mut Context,
@@ -87,8 +87,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// A receiver would remember us. If we would too it is answered, and what comes of that counts once it has
-    /// everything.
+    /// Handles a receiver's request to pair. Answered if this side wants to pair too (`would`). The pairing takes
+    /// effect once the receiver has everything.
     pub(super) fn remember(
         &mut self,
         cx: &mut Context,
@@ -112,7 +112,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Receivers with links are bounded by those; of the others only so many are waited for.
+    /// Drops the receivers that were lost longest ago while there are too many. Those with links are bounded by the
+    /// number of links.
     fn make_room(&mut self, cx: &mut Context) {
         while self.sessions.len() >= cx.limits.links {
             let longest_lost = self
@@ -127,14 +128,14 @@ impl Sessions {
         }
     }
 
-    /// So many bytes of content went out on a link.
+    /// Counts bytes of content sent on a link.
     pub(super) fn sent(&mut self, link: LinkId, bytes: u64) {
         if let Some(session) = self.of(link) {
             session.sent = session.sent.saturating_add(bytes);
         }
     }
 
-    /// A receiver says how far it is.
+    /// Reports the progress of a receiver.
     pub(super) fn have(&mut self, cx: &mut Context, link: LinkId, done: u64, total: u64) {
         let Some(id) = self.by_link.get(&link).copied() else {
             return;
@@ -152,7 +153,7 @@ impl Sessions {
         });
     }
 
-    /// A link is gone. Its receiver may come back over another one within a while.
+    /// Handles the loss of a link. Its receiver may come back over another one within `limits.search`.
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId) {
         let now = cx.now;
         let search = cx.limits.search;
@@ -165,7 +166,7 @@ impl Sessions {
         self.by_link.remove(&link);
     }
 
-    /// The receiver on this link has left; returns all its links.
+    /// Ends the session of the receiver on this link. Returns all its links.
     pub(super) fn end(
         &mut self,
         cx: &mut Context,
@@ -178,7 +179,7 @@ impl Sessions {
         }
     }
 
-    /// The share ends for everybody.
+    /// Ends all sessions, because the share ends.
     pub(super) fn end_all(&mut self, cx: &mut Context) {
         let ids: Vec<_> = self.sessions.keys().copied().collect();
         for id in ids {
