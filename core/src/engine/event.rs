@@ -117,7 +117,7 @@ pub enum Event {
     SharerPreparing { download: DownloadId },
     /// The sharer has paused and answers no requests, or has resumed.
     SharerPaused { download: DownloadId, paused: bool },
-    /// The offer. Answer with [`Command::Accept`] or [`Command::Decline`].
+    /// The offer. Answer with [`Command::Accept`](super::Command::Accept) or [`Command::Decline`](super::Command::Decline).
     Offer {
         download: DownloadId,
         manifest: Arc<Manifest>,
@@ -235,7 +235,7 @@ pub enum Event {
         download: DownloadId,
         outcome: DownloadOutcome,
     },
-    /// [`Command::Shutdown`] is done.
+    /// [`Command::Shutdown`](super::Command::Shutdown) is done.
     ShutDown,
 }
 

@@ -266,7 +266,7 @@ pub struct FetchOptions {
     /// Use only these relays until the user has [agreed](Command::UseRelays) to others. `None` allows any.
     pub only_relays: Option<Vec<PeerId>>,
     /// Number of password proofs for the short code that this device has sent before, as counted by
-    /// [`DiskWork::CountProof`](super::DiskWork::CountProof).
+    /// [`DiskWork::CountProof`].
     pub proofs_sent: u32,
 }
 

@@ -16,7 +16,7 @@ const SIGNED: &[u8] = b"handover roots v1\0";
 /// Merkle roots of some entries of one manifest, with the sharer's signature. Nothing is verified before
 /// [`verify`](Self::verify).
 ///
-/// The signature is Ed25519 over [`SIGNED`], the manifest's id, and for each root the entry's index (4 bytes,
+/// The signature is Ed25519 over `SIGNED`, the manifest's id, and for each root the entry's index (4 bytes,
 /// big-endian) and the root (32 bytes), in ascending order of the indexes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedRoots {

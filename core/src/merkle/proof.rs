@@ -8,7 +8,7 @@ use crate::limits::{GROUP, LEAF};
 /// The hashes of a range of leaves in one group, computed from their bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RangeHash {
-    /// From one to [`LEAVES_PER_GROUP`] hashes.
+    /// From one to [`LEAVES_PER_GROUP`](crate::limits::LEAVES_PER_GROUP) hashes.
     leaves: Vec<Hash>,
 }
 

@@ -2,7 +2,7 @@
 //! manifest as the sharer has signed it.
 //!
 //! One after the other is asked, of those who were found or heard of, until the manifest is here. After that they are
-//! sources like all others; see [`seeders`](super::seeders).
+//! sources like all others; see [`seeder_links`](super::seeder_links).
 
 use std::collections::BTreeMap;
 use std::time::Duration;

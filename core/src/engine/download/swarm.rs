@@ -2,7 +2,7 @@
 //! whom.
 //!
 //! It decides by what peers say they have; what they send is checked like everything else. How they are reached is in
-//! [`seeders`](super::seeders).
+//! [`seeder_links`](super::seeder_links).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
