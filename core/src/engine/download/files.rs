@@ -1,4 +1,4 @@
-//! The files of one download: what is wanted, asked for, here, checked and published.
+//! The files of one download: which are wanted, requested, received, verified and published.
 
 mod deferred;
 mod pick;
@@ -20,46 +20,46 @@ use crate::path::SafePath;
 use shown::ToBeShown;
 pub(super) use shown::is_shown;
 
-/// What a segment costs in a window beside its bytes: a kilobyte. So much a small file on its way takes to keep track of,
-/// however little is in it; by bytes alone a window of them would fill the memory.
+/// Window cost of a segment in addition to its bytes: 1 KiB. That is what tracking a small file in flight takes,
+/// however short it is. If only bytes counted, a window of small files would fill the memory.
 const SEGMENT_COST: u64 = LEAF as u64 / 16;
 
-/// An entry's way.
+/// State of one entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// Not a file, or not selected.
     Unwanted,
-    /// Nothing was asked for yet.
+    /// Nothing was requested yet.
     Waiting,
-    /// Not asked for either: it may be here already, and that is being seen to.
+    /// Not requested: whether its bytes are on this device already is being checked.
     Deferred,
-    /// Some of it was asked for.
+    /// Some of it was requested.
     Arriving,
-    /// Whole and checked; on its way to its final name.
+    /// Complete and verified; being moved to its final name.
     Publishing,
     Done,
     Skipped,
     Failed,
 }
 
-/// How large a request may be.
+/// Maximum size of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Size {
-    /// Bytes of one range.
+    /// Maximum number of bytes in one range.
     pub(super) range: u32,
-    /// Bytes of whole files together; a larger file goes by ranges.
+    /// Maximum total bytes of whole files; a larger file is requested in ranges.
     pub(super) batch: u32,
-    /// Segments.
+    /// Maximum number of segments.
     pub(super) segments: usize,
 }
 
-/// What segments cost in a window.
+/// Window cost of these segments.
 pub(super) fn cost_of(segments: &[Segment]) -> u64 {
     let bytes = segments.iter().map(|segment| u64::from(segment.len)).sum();
     cost_of_bytes(bytes, segments.len())
 }
 
-/// What so many bytes in so many segments cost.
+/// Window cost of this number of bytes in this number of segments.
 pub(super) fn cost_of_bytes(bytes: u64, segments: usize) -> u64 {
     bytes.saturating_add(SEGMENT_COST.saturating_mul(segments as u64))
 }
@@ -67,37 +67,37 @@ pub(super) fn cost_of_bytes(bytes: u64, segments: usize) -> u64 {
 /// All files of a download.
 pub(super) struct Files {
     manifest: Arc<Manifest>,
-    /// The folder of its own in which all of it lands.
+    /// The download's own folder, in which all files are stored.
     folder: Option<SafePath>,
     terms: AcceptTerms,
     selected: Option<BTreeSet<u32>>,
     states: Vec<State>,
     arriving: BTreeMap<u32, Arrival>,
     roots: BTreeMap<u32, Hash>,
-    /// Asked for before, and lost with a link or refused by its check.
+    /// Segments requested before, and lost with a link or rejected by verification.
     again: BTreeSet<Segment>,
-    /// No entry before this one waits.
+    /// No entry before this one is waiting.
     cursor: u32,
-    /// Entries that wait again, whoever has crossed them off.
+    /// Entries that are waiting again, to be reported to those that consider them done.
     reopened: Vec<u32>,
-    /// The file whose ranges are being asked for.
+    /// The file whose ranges are being requested in order.
     current: Option<u32>,
-    /// Files that were begun out of their turn or by an earlier run, and whose ranges in order are still to be asked for.
+    /// Files started out of order or by an earlier run, whose remaining ranges are still to be requested in order.
     begun: BTreeSet<u32>,
-    /// Whole and checked, to be published; with their root, unless an earlier run has noted that.
+    /// Files complete and verified, to be published. With their root, unless an earlier run has recorded it.
     ready: VecDeque<(u32, Option<Hash>)>,
-    /// Staged, by bytes from elsewhere on the device.
+    /// Files staged from bytes found elsewhere on the device, until a source proves that it has them.
     to_be_shown: BTreeMap<u32, ToBeShown>,
-    /// Whole, but their root is not known.
+    /// Complete files whose root is not known.
     rootless: BTreeSet<u32>,
-    /// What may be served of it, where it is.
+    /// Inventory of what can be served to others. `None` if this download does not serve.
     pub(super) held: Option<Inventory>,
-    /// What files hash to that are about to get their names.
+    /// Roots of the files being published.
     checked: BTreeMap<u32, Hash>,
     pub(super) count: Count,
 }
 
-/// How far the files are.
+/// Progress of all files.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Count {
     pub(super) wanted: u64,
@@ -106,42 +106,43 @@ pub(super) struct Count {
     pub(super) skipped: u64,
     pub(super) failed: u64,
     pub(super) stripped: u64,
-    /// Bytes wanted; nothing while a stream's end is not known.
+    /// Bytes wanted. `None` while the length of a stream is not known.
     pub(super) bytes: Option<u64>,
-    /// Bytes written.
+    /// Bytes on this device: written, or present before.
     pub(super) here: u64,
     /// Bytes of published files.
     pub(super) published: u64,
 }
 
-/// What became of a file when it was looked at.
+/// Result of checking whether a file is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// It is what its root says, or it is too early to tell.
+    /// It matches its root, or it is too early to tell.
     Fine,
-    /// It is not, and begins anew.
+    /// It does not match, and is fetched again.
     Wrong,
-    /// The same, and part of it was left by an earlier run: nobody is to blame.
+    /// It does not match, but part of it is from an earlier run or an older version: no peer is to blame.
     Stale,
 }
 
-/// What came of a segment's bytes.
+/// What to do with a segment's bytes.
 pub(super) enum Taken {
-    /// They go to disk.
+    /// Write them to disk.
     Write,
-    /// They are here already, or are not wanted any more.
+    /// Discard them: they are here already, or no longer wanted.
     Drop,
-    /// They are here already, and a source has shown that it has them too. So many bytes need not come for that.
+    /// Discard them: they are here already, and a source has proved that it has them too. `spared` bytes need not be
+    /// fetched.
     Shown { spared: u64 },
-    /// They are not what the root says.
+    /// They do not match the root.
     Bad,
 }
 
-/// Permission bits of a file whose sender says none.
+/// Permission bits of a file for which the sharer gives none.
 const MODE: u32 = 0o644;
 
 impl Files {
-    /// Plans a download. `taken` are entries whose name is taken here.
+    /// Plans a download. `taken` are entries whose name exists at the destination.
     pub(super) fn new(
         manifest: Arc<Manifest>,
         folder: Option<SafePath>,
@@ -201,8 +202,7 @@ impl Files {
         }
     }
 
-    /// Takes in what an earlier run has left, as far as it is wanted.
-    /// What is staged counts when it was read.
+    /// Takes over what an earlier run left of the wanted files. Staged data counts once it has been read back.
     pub(super) fn keep(&mut self, kept: Kept) -> Recheck {
         let mut earlier = Recheck::default();
         for entry in &kept.published {
@@ -239,7 +239,7 @@ impl Files {
         earlier
     }
 
-    /// Takes in a file of which all is here; its bytes, if it was wanted.
+    /// Sets the state of a file that is completely here. Returns its size if the file was wanted.
     fn keep_file(&mut self, entry: u32, state: State) -> Option<u64> {
         let size = self.size(entry).filter(|_| self.is(entry, State::Waiting));
         if size.is_some() {
@@ -248,7 +248,7 @@ impl Files {
         size
     }
 
-    /// Groups that an earlier run has written were read: these are right, and the others are asked for.
+    /// Handles groups that an earlier run wrote and that were read back: `right` are correct, the others are requested.
     pub(super) fn kept(&mut self, entry: u32, groups: Range<u64>, right: &[(u64, Hash)]) {
         let Some(arrival) = self.arriving.get_mut(&entry) else {
             return;
@@ -259,7 +259,7 @@ impl Files {
         for (group, node) in right {
             self.count.here += arrival.keep(*group, *node);
             if let Some(held) = &mut self.held {
-                // It can be served when the file is whole: what proves it is known then.
+                // It can be served once the file is complete: only then is its proof known.
                 held.arrived((entry, *group), size, *node, None);
             }
         }
@@ -271,7 +271,7 @@ impl Files {
         }));
     }
 
-    /// A file that an earlier run has checked was read, and is what it was.
+    /// Handles a file that an earlier run verified and that still matches after being read back.
     pub(super) fn kept_whole(&mut self, entry: u32) {
         if self.is(entry, State::Publishing) {
             self.count.here += self.size(entry).unwrap_or_default();
@@ -279,19 +279,19 @@ impl Files {
         }
     }
 
-    /// It is not: all of it is to be fetched.
+    /// Handles such a file that no longer matches: all of it is fetched again.
     pub(super) fn not_whole(&mut self, entry: u32) {
         if self.is(entry, State::Publishing) {
             self.wait_again(entry);
         }
     }
 
-    /// Files of which all is here, by what an earlier run has left.
+    /// Files that were started out of order or by an earlier run, and have ranges left to request.
     pub(super) fn begun(&self) -> Vec<u32> {
         self.begun.iter().copied().collect()
     }
 
-    /// Bytes of a file, if it has a size.
+    /// Size of a file in bytes, if it has one.
     pub(super) fn size(&self, index: u32) -> Option<u64> {
         self.entry(index).and_then(Entry::size)
     }
@@ -300,12 +300,12 @@ impl Files {
         self.manifest.entry(index)
     }
 
-    /// Where an entry lands, below the download's folder.
+    /// Destination of an entry, including the download's folder.
     pub(super) fn place(&self, index: u32) -> Option<SafePath> {
         self.entry(index).map(|entry| self.place_of(entry))
     }
 
-    /// The same, of an entry of this manifest.
+    /// Destination of this entry of the manifest, including the download's folder.
     pub(super) fn place_of(&self, entry: &Entry) -> SafePath {
         place_of(self.folder.as_ref(), &entry.path)
     }
@@ -318,7 +318,7 @@ impl Files {
         &self.manifest
     }
 
-    /// Files that are to come, wholly or in part.
+    /// Files still to be fetched, wholly or in part.
     pub(super) fn wanted(&self) -> impl Iterator<Item = u32> {
         let states = (0..).zip(&self.states);
         states
@@ -326,7 +326,7 @@ impl Files {
             .map(|(index, _)| index)
     }
 
-    /// Entries that were left out because their name is taken.
+    /// Entries skipped because their name is taken.
     pub(super) fn skipped(&self) -> Vec<u32> {
         let states = (0..).zip(&self.states);
         states
@@ -335,38 +335,38 @@ impl Files {
             .collect()
     }
 
-    /// Whether an entry is part of what was selected.
+    /// True if an entry is selected.
     pub(super) fn is_selected(&self, index: u32) -> bool {
         self.selected
             .as_ref()
             .is_none_or(|selected| selected.contains(&index))
     }
 
-    /// Nothing is left to ask for, to check or to publish.
+    /// True if nothing is left to request, verify or publish.
     pub(super) fn is_complete(&self) -> bool {
         self.count.done + self.count.failed >= self.count.wanted
     }
 
-    /// The next thing to ask for: a range of one file, or several whole small ones. With what it costs.
+    /// Returns what to request next, with its cost: a range of one file, or several whole small files.
     pub(super) fn next(&mut self, size: Size) -> Option<(Vec<Segment>, u64)> {
         let segments = self
             .next_again(size)
             .or_else(|| self.next_range(size))
             .or_else(|| self.next_small(size))
-            // Empty files may have stood between here and the next large one.
+            // There may have been only empty files before the next large one.
             .or_else(|| self.next_range(size))?;
         let cost = cost_of(&segments);
         Some((segments, cost))
     }
 
-    /// Keeps roots as they were signed, to pass them on.
+    /// Keeps a batch of signed roots, to pass it on.
     pub(super) fn keep_roots(&mut self, batch: &SignedRoots, roots: &[(u32, Hash)]) {
         if let Some(held) = &mut self.held {
             held.learnt(batch, roots);
         }
     }
 
-    /// A file stands under this name, which may be another than it has in the manifest.
+    /// Records the name under which a file was published. It may differ from the name in the manifest.
     pub(super) fn stands_at(&mut self, index: u32, path: &SafePath) {
         if self.held.is_none() || self.place(index).as_ref() == Some(path) {
             return;
@@ -376,7 +376,7 @@ impl Files {
         }
     }
 
-    /// The first of what has to be asked for again.
+    /// The first segment to be requested again.
     pub(super) fn first_again(&self) -> Option<&Segment> {
         self.again.first()
     }
@@ -400,7 +400,7 @@ impl Files {
         Some(segments)
     }
 
-    /// Cuts a segment down to what one request may ask for now; the rest is asked for later.
+    /// Cuts a segment down to the size of one request; the rest is requested later.
     fn split(&mut self, segment: Segment, len: u32) -> Segment {
         let len = len.max(LEAF);
         if segment.len <= len || self.is_stream(segment.entry) {
@@ -430,7 +430,7 @@ impl Files {
         )
     }
 
-    /// The next range of the file that is being asked for.
+    /// Next range of the file that is being requested in order.
     fn next_range(&mut self, size: Size) -> Option<Vec<Segment>> {
         loop {
             let begun = self.current.or_else(|| self.begun.pop_first());
@@ -452,7 +452,7 @@ impl Files {
         }
     }
 
-    /// Begins with the next waiting file, if it is one that goes by ranges.
+    /// Starts the next waiting file, if it is large enough to be requested in ranges.
     fn start_large(&mut self, most: u32) -> Option<u32> {
         let (index, size) = self.first_waiting()?;
         if size.is_some_and(|size| size <= u64::from(most)) {
@@ -473,7 +473,7 @@ impl Files {
         {
             self.begin(index, Some(all), true);
             if len == 0 {
-                // An empty file has no bytes to ask for; what it hashes to is known.
+                // An empty file has no bytes to request, and its root is known.
                 self.empty(index);
                 continue;
             }
@@ -503,7 +503,7 @@ impl Files {
         self.arriving.insert(index, Arrival::new(size, whole));
     }
 
-    /// All of a file is to be asked for after all, or anew.
+    /// Sets a file back to waiting: all of it has to be requested, for the first time or again.
     fn wait_again(&mut self, entry: u32) {
         self.set(entry, State::Waiting);
         self.cursor = self.cursor.min(entry);
@@ -526,7 +526,7 @@ impl Files {
         self.states.get(index as usize) == Some(&state)
     }
 
-    /// These were asked for and will not come: a link is gone, or their answer was refused.
+    /// Queues segments that were requested and will not arrive: their link was lost, or their answer was rejected.
     pub(super) fn lost(&mut self, segments: impl IntoIterator<Item = Segment>) {
         for segment in segments {
             if self.is(segment.entry, State::Arriving) {
@@ -535,7 +535,7 @@ impl Files {
         }
     }
 
-    /// Takes in roots that the sharer has signed.
+    /// Takes over roots signed by the sharer.
     pub(super) fn learn(&mut self, roots: Vec<(u32, Hash)>) -> Result<(), Violation> {
         for (entry, root) in roots {
             if !matches!(
@@ -551,14 +551,14 @@ impl Files {
                 None if self.wants_root(entry) => {
                     self.roots.insert(entry, root);
                 }
-                // Known already, or of an entry that is past needing it.
+                // Known already, or the entry no longer needs it.
                 _ => {}
             }
         }
         Ok(())
     }
 
-    /// Bytes came for a segment: checks them as far as they can be checked by now.
+    /// Handles the bytes of a segment: verifies them as far as that is possible so far.
     pub(super) fn arrived(
         &mut self,
         segment: &Segment,
@@ -590,7 +590,7 @@ impl Files {
         Taken::Write
     }
 
-    /// A stream's end is known.
+    /// Sets the length of a stream.
     pub(super) fn ends(&mut self, entry: u32, size: u64) -> Result<(), Violation> {
         let Some(arrival) = self.arriving.get_mut(&entry) else {
             return Ok(());
@@ -604,14 +604,14 @@ impl Files {
         Ok(())
     }
 
-    /// A range of an entry is on disk. Says which of its groups is whole by that and known, and as what.
+    /// Records that a range of an entry is on disk. Returns the group completed by that and its hash, if that is known.
     pub(super) fn written(&mut self, range: &Segment) -> Option<(u64, Hash)> {
         let arrival = self.arriving.get_mut(&range.entry)?;
         self.count.here += u64::from(range.len);
         arrival.wrote(range.offset, range.len)
     }
 
-    /// Looks whether an entry is whole by now, and whether it is what its root says. If not, it is fetched again.
+    /// Checks whether an entry is complete and matches its root. If it does not match, it is fetched again.
     pub(super) fn settle(&mut self, entry: u32) -> Settled {
         let Some(found) = self.arriving.get(&entry).and_then(Arrival::root) else {
             return Settled::Fine;
@@ -648,22 +648,23 @@ impl Files {
         }
     }
 
-    /// Whether an entry is whole and checked, and on its way to its final name.
+    /// True if an entry is complete and verified, and being published.
     pub(super) fn is_whole(&self, entry: u32) -> bool {
         self.is(entry, State::Publishing)
     }
 
-    /// Whole files whose root is not known.
+    /// Complete files whose root is not known.
     pub(super) fn rootless(&self) -> Vec<u32> {
         self.rootless.iter().copied().collect()
     }
 
-    /// Files that wait for their names cost so much of a window: names may be slower to give than bytes are to fetch.
+    /// Window cost of the files that wait to be published: publishing may be slower than fetching.
     pub(super) fn nameless(&self) -> u64 {
         cost_of_bytes(0, self.ready.len())
     }
 
-    /// Entries that are whole and checked, up to `most`; with their root, unless an earlier run has noted that.
+    /// Takes up to `most` entries that are complete and verified. With their root, unless an earlier run has recorded
+    /// it.
     pub(super) fn take_ready(&mut self, most: usize) -> Vec<(u32, Option<Hash>)> {
         let many = self.ready.len().min(most);
         let ready: Vec<_> = self.ready.drain(..many).collect();
@@ -672,7 +673,7 @@ impl Files {
         ready
     }
 
-    /// How an entry is published. The attributes are what the sharer says, less what the user did not agree to.
+    /// How an entry is published. Its attributes are those the sharer gives, without those the user did not agree to.
     pub(super) fn publication(&mut self, index: u32) -> Option<PublishFile> {
         let entry = self.manifest.entry(index)?;
         let (sent, modified) = match entry.kind {
@@ -691,7 +692,7 @@ impl Files {
         })
     }
 
-    /// The permission bits that a file is published with.
+    /// Permission bits with which a file is published.
     pub(super) fn mode(&self, index: u32) -> u32 {
         match self.entry(index).map(|entry| &entry.kind) {
             Some(EntryKind::File { mode, .. }) => self.agreed(*mode),
@@ -699,7 +700,7 @@ impl Files {
         }
     }
 
-    /// Of these permission bits those that the user has agreed to.
+    /// Removes the permission bits that the user did not agree to.
     fn agreed(&self, mode: u32) -> u32 {
         if self.terms.executables {
             mode
@@ -708,7 +709,7 @@ impl Files {
         }
     }
 
-    /// A file stands under its final name. Returns its size.
+    /// Records that a file is published under its final name. Returns its size.
     pub(super) fn published(&mut self, index: u32) -> u64 {
         self.set(index, State::Done);
         self.count.done += 1;
@@ -721,14 +722,14 @@ impl Files {
         size
     }
 
-    /// A file's name was taken at the last moment, and existing files are kept.
+    /// Skips a file whose name was taken at the last moment: existing files are kept.
     pub(super) fn skip(&mut self, index: u32) {
         self.set(index, State::Skipped);
         self.count.skipped += 1;
         self.count.wanted = self.count.wanted.saturating_sub(1);
     }
 
-    /// Gives an entry up; says whether that is new.
+    /// Gives up an entry. Returns true if it was still open.
     pub(super) fn fail(&mut self, index: u32) -> bool {
         let open = [
             State::Waiting,
@@ -762,12 +763,12 @@ impl Files {
     }
 }
 
-/// Where an entry lands.
+/// Destination of an entry.
 pub(super) fn place_of(folder: Option<&SafePath>, path: &SafePath) -> SafePath {
     folder.map_or_else(|| path.clone(), |folder| path.below(folder))
 }
 
-/// What an earlier run has left of a manifest's files, for people.
+/// Summary, for the user, of what an earlier run left of a manifest's files.
 pub(super) fn summary(manifest: &Manifest, kept: &Kept) -> KeptSummary {
     let size = |entry: &u32| manifest.entry(*entry).and_then(Entry::size);
     let whole = kept.whole.iter().map(|(entry, _)| entry);

@@ -1,5 +1,5 @@
-//! Files that are deferred, because all or some of their bytes may be here already: nothing is asked for of them until
-//! that is seen to. Why one is deferred, and for how long, is for [`known`](super::super::local) to know.
+//! Deferred files: all or some of their bytes may be on this device already, so nothing of them is requested until that
+//! is checked. [`known`](super::super::local) decides which files are deferred, and for how long.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use crate::manifest::EntryKind;
 use crate::merkle::{Hash, RangeHash, group_count, group_len, verify_range};
 
 impl Files {
-    /// Files that nothing was asked for yet, and that have bytes.
+    /// Files with bytes of which nothing was requested yet.
     pub(in super::super) fn sought(&self) -> Vec<Sought> {
         let entries = (0..).zip(self.manifest.entries());
         entries
@@ -21,7 +21,7 @@ impl Files {
             .collect()
     }
 
-    /// What the disk has to know of a file to look for it.
+    /// What the disk needs to know about a file to look for it.
     pub(in super::super) fn seek(&self, entry: u32) -> Option<Sought> {
         let found = self.entry(entry)?;
         let EntryKind::File { size, .. } = found.kind else {
@@ -31,7 +31,7 @@ impl Files {
         Some(Sought { entry, size, path })
     }
 
-    /// Sets a file apart; says whether it is, by now or before.
+    /// Defers a waiting file. Returns true if it is deferred now, even if it was before.
     pub(in super::super) fn defer(&mut self, entry: u32) -> bool {
         if self.is(entry, State::Waiting) {
             self.set(entry, State::Deferred);
@@ -43,30 +43,30 @@ impl Files {
         self.is(entry, State::Deferred)
     }
 
-    /// Whether a file is in its place, or on its way there.
+    /// True if a file is not published yet and still expected: deferred, waiting, arriving or being published.
     pub(in super::super) fn is_coming(&self, entry: u32) -> bool {
         let coming = [State::Deferred, State::Waiting, State::Arriving];
         coming.iter().any(|state| self.is(entry, *state)) || self.is_whole(entry)
     }
 
-    /// It is not here after all: it is asked for like any other.
+    /// Ends the deferral: the file is not here, and is requested like any other.
     pub(in super::super) fn release(&mut self, entry: u32) {
         if self.is_deferred(entry) {
             self.wait_again(entry);
         }
     }
 
-    /// Whether a root of this entry is of use.
+    /// True if the root of this entry is of use.
     pub(super) fn wants_root(&self, entry: u32) -> bool {
         self.is_deferred(entry) || self.is(entry, State::Arriving) || self.is(entry, State::Waiting)
     }
 
-    /// What is known of an entry's root.
+    /// An entry's root, if it is known and still needed.
     pub(in super::super) fn root(&self, entry: u32) -> Option<Hash> {
         self.roots.get(&entry).copied()
     }
 
-    /// A file stands under its final name already. Its size.
+    /// Records that a deferred file already exists under its final name. Returns its size.
     pub(in super::super) fn stands(&mut self, entry: u32) -> Option<u64> {
         let size = self.size(entry).filter(|_| self.is_deferred(entry))?;
         self.roots.remove(&entry);
@@ -74,7 +74,7 @@ impl Files {
         Some(self.published(entry))
     }
 
-    /// A file is staged, whole and checked. Its size.
+    /// Records that a deferred file is staged, complete and verified. Returns its size.
     pub(in super::super) fn adopted(&mut self, entry: u32) -> Option<u64> {
         let size = self.size(entry).filter(|_| self.is_deferred(entry))?;
         let root = self.roots.remove(&entry)?;
@@ -84,8 +84,9 @@ impl Files {
         Some(size)
     }
 
-    /// A file is staged, whole and checked, by bytes from elsewhere on the device. It counts when the sharer has shown
-    /// that it has them too: a part of it is asked for. `false`: it has no more than that, and is fetched.
+    /// Records that a deferred file is staged, complete and verified, from bytes found elsewhere on the device. It
+    /// counts once a source has proved that it has them too, so a part of it is requested. Returns false if the file is
+    /// no larger than such a part: it is fetched.
     pub(in super::super) fn adopted_from_elsewhere(&mut self, entry: u32, draw: u64) -> bool {
         let size = self.size(entry).filter(|_| self.is_deferred(entry));
         let (Some(size), Some(root)) = (size.filter(|size| is_shown(*size)), self.root(entry))
@@ -101,8 +102,9 @@ impl Files {
         true
     }
 
-    /// A range came of a file that is staged already. Once the part that was asked for has come with proofs, the file is
-    /// whole; without one all of it is fetched. `None`: the range is for the disk, like any other.
+    /// Handles a range of a file that is staged already. Once the requested part has arrived with proofs, the file is
+    /// complete; if a range comes without a proof, all of the file is fetched. `None` if the range belongs to another
+    /// file: it is for the disk.
     pub(super) fn shown(
         &mut self,
         segment: &Segment,
@@ -135,15 +137,16 @@ impl Files {
         })
     }
 
-    /// Nothing more is asked for of a file that was to be shown.
+    /// Stops waiting for a source to prove that it has this staged file.
     fn withdraw(&mut self, entry: u32) {
         self.to_be_shown.remove(&entry);
         self.arriving.remove(&entry);
         self.again.retain(|segment| segment.entry != entry);
     }
 
-    /// Leaves of a file are staged that an older version has as well. The rest is asked for, and nothing is believed of
-    /// it before the file's root is right. Says which groups are whole by that, and how many bytes are here.
+    /// Takes over leaves that were staged from an older version of a file. The rest is requested, and nothing is
+    /// trusted until the file matches its root. Returns the groups completed by that, with their hashes, and the number
+    /// of bytes taken over.
     pub(in super::super) fn reuse(
         &mut self,
         entry: u32,
@@ -179,7 +182,7 @@ impl Files {
     }
 }
 
-/// The range of a file that these leaves are, if it has such a range: whole leaves of one group.
+/// The range of a file that these leaves cover. `None` unless they are whole leaves of one of its groups.
 fn segment_of(entry: u32, size: u64, offset: u64, range: &RangeHash) -> Option<Segment> {
     let within = u32::try_from(offset % u64::from(GROUP)).ok()?;
     let rest = group_len(size, offset / u64::from(GROUP)).checked_sub(within)?;
@@ -192,7 +195,7 @@ fn segment_of(entry: u32, size: u64, offset: u64, range: &RangeHash) -> Option<S
     })
 }
 
-/// The leaves of a range, as bits of its group.
+/// Bit mask of a range's leaves within its group.
 fn mask(segment: &Segment) -> u32 {
     let first = segment.offset % u64::from(GROUP) / u64::from(LEAF);
     let leaves = u64::from(segment.len.div_ceil(LEAF));
@@ -200,7 +203,7 @@ fn mask(segment: &Segment) -> u32 {
     u32::try_from(bits).unwrap_or(u32::MAX)
 }
 
-/// Ranges of a file, each in one group, of the leaves that are not here.
+/// Ranges of the leaves that are not here, each within one group.
 fn missing(entry: u32, size: u64, here: &BTreeMap<u64, u32>) -> Vec<Segment> {
     let mut ranges: Vec<Segment> = Vec::new();
     for group in 0..group_count(size) {

@@ -1,4 +1,4 @@
-//! Asking out of turn: by parts, as several sources have them.
+//! Requests out of order: part by part, depending on which source has what.
 
 use super::super::super::Segment;
 use super::{Files, Size, State};
@@ -7,12 +7,12 @@ use crate::manifest::Entry;
 use crate::merkle::group_len;
 
 impl Files {
-    /// Entries that wait again since this was asked last.
+    /// Takes the entries that were set back to waiting since the last call.
     pub(in super::super) fn take_reopened(&mut self) -> Vec<u32> {
         std::mem::take(&mut self.reopened)
     }
 
-    /// The file whose ranges were being asked for in order is one like the others from now on.
+    /// Stops requesting the current file in order: it is treated like the others from now on.
     pub(in super::super) fn leave_turn(&mut self) {
         let Some(entry) = self.current.take() else {
             return;
@@ -23,7 +23,7 @@ impl Files {
         }
     }
 
-    /// The first segment that has to be asked for again and that a source has, cut down to what one request may ask for.
+    /// Takes the first segment to be requested again that a source has, cut down to the size of one request.
     pub(in super::super) fn again_from(
         &mut self,
         size: Size,
@@ -36,7 +36,7 @@ impl Files {
         Some(self.split(first, size.range))
     }
 
-    /// Whether nothing of a group was asked for yet.
+    /// True if nothing of a group was requested yet.
     pub(in super::super) fn is_open(&self, entry: u32, group: u64) -> bool {
         match self.states.get(entry as usize) {
             Some(State::Waiting) => true,
@@ -48,8 +48,8 @@ impl Files {
         }
     }
 
-    /// Asks for an open group: of a large file for as much of it as a request may, the rest comes next; with a small file
-    /// for those that follow it, as many as there is room for.
+    /// Requests an open group. Of a large file, as much of the group as one request may ask for, the rest later; of a
+    /// small file, also those that follow it, as many as fit.
     pub(in super::super) fn take_part(
         &mut self,
         (entry, group): (u32, u64),
@@ -106,7 +106,7 @@ impl Files {
         segments
     }
 
-    /// Files without bytes need nobody: they are whole at once.
+    /// Completes files without bytes: they need no source.
     pub(in super::super) fn begin_empty(&mut self) {
         for index in 0..u32::try_from(self.states.len()).unwrap_or(u32::MAX) {
             let size = self.entry(index).and_then(Entry::size);
@@ -116,17 +116,17 @@ impl Files {
         }
     }
 
-    /// Whether what comes for an entry without its root would have to be believed.
+    /// True if an arriving entry's data can't be verified, because its root is not known.
     pub(in super::super) fn is_unproved(&self, entry: u32) -> bool {
         self.arriving.contains_key(&entry) && !self.roots.contains_key(&entry)
     }
 
-    /// Whether a file is being written, or given its name: where it can be read changes.
+    /// True if a file is being published, so that the path to read it from is about to change.
     pub(in super::super) fn is_moving(&self, entry: u32) -> bool {
         self.is(entry, State::Publishing)
     }
 
-    /// Whether a file stands under its final name.
+    /// True if a file is published under its final name.
     pub(in super::super) fn is_done(&self, entry: u32) -> bool {
         self.is(entry, State::Done)
     }

@@ -1,24 +1,26 @@
-//! Files that are staged by bytes from elsewhere on the device: the sharer has to show that it has them too, by a part of them.
+//! Files staged from bytes found elsewhere on the device: a source has to prove that it has them too, by sending a
+//! part.
 
 use super::super::super::Segment;
 use crate::limits::{GROUP, LEAF};
 use crate::merkle::{Hash, group_count};
 
-/// A file that is staged, and that the sharer has yet to show.
+/// A staged file that a source has yet to prove it has.
 pub(super) struct ToBeShown {
     pub(super) root: Hash,
-    /// Bytes that were asked for, and those of them that have not come.
+    /// Number of bytes requested, and of those that have not arrived.
     pub(super) asked: u32,
     pub(super) left: u32,
 }
 
-/// Whether bytes from elsewhere on the device may make up a file of this size: of one leaf all would be asked for.
+/// True if a file of this size may be made from bytes elsewhere on the device. A file of one leaf would be requested
+/// whole.
 pub(in super::super) fn is_shown(size: u64) -> bool {
     size > u64::from(LEAF)
 }
 
-/// The part of a file that the sharer is asked for, to show that it has it: a group, or a leaf where there is only one. The
-/// end of a file is no such part if it is less than half of one: a byte or two could be guessed.
+/// The part of a file that a source has to send to prove that it has the file: a group, or a leaf if there is only one
+/// group. The end of a file is not chosen if it is shorter than half of that: a byte or two could be guessed.
 pub(super) fn to_show(entry: u32, size: u64, draw: u64) -> Segment {
     let unit = if group_count(size) > 1 { GROUP } else { LEAF };
     let wide = u64::from(unit);
@@ -42,7 +44,7 @@ mod tests {
         };
         assert!(!is_shown(leaf) && is_shown(leaf + 1));
         assert_eq!(shown(leaf + 1, 0), (0, leaf));
-        // A byte or two of an end show nothing.
+        // A byte or two at the end prove nothing.
         assert_eq!(shown(leaf + 1, 7), (0, leaf));
         assert_eq!(shown(group, 17), (leaf, leaf));
         assert_eq!(shown(3 * group + 5, 3), (0, group));
