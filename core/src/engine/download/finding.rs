@@ -1,5 +1,5 @@
-//! Where the sharer of a download is, and how it is come by: the code's own addresses, neighbours, the DHT; through which
-//! relays; and to whom the words of a short code may be proved.
+//! Finding and reaching the sharer of a download: by the code's own addresses, neighbours and the DHT, through which
+//! relays; and the peers to which the words of a short code may be proved.
 
 use super::super::context::{Context, DownloadJob, JobOwner};
 use super::super::{
@@ -14,21 +14,21 @@ use super::upgrade::Upgrade;
 use crate::limits::Limits;
 use crate::{Multiaddr, PeerId, dial};
 
-/// What is known of the way to the sharer.
+/// State of finding and reaching the sharer.
 pub(in super::super) struct Finding {
-    /// Under way while no link stands, and kept until a link has brought something.
+    /// Active while there is no link, and kept until a link has delivered something.
     pub(super) search: Option<Search>,
-    /// Those of a short code's words, until the share's secret is known.
+    /// Password proofs of a short code's words, until the share's secret is known.
     pub(in super::super) proofs: Proofs,
-    /// Through which relays it may go.
+    /// The relays that may be used.
     pub(super) relays: RelayChoice,
-    /// Where the sharer was found, beside what the code says.
+    /// Addresses at which the sharer was found, besides those in the code.
     pub(super) addresses: Vec<Multiaddr>,
-    /// Which relay comes first next time.
+    /// Determines which relay is dialled first next time.
     pub(super) turn: usize,
-    /// Ways to a better path than the one in use.
+    /// Attempts to get a better path than the one in use.
     pub(super) upgrade: Upgrade,
-    /// The last reason for which a link was lost.
+    /// Why the last link was lost.
     lost: Option<String>,
 }
 
@@ -50,7 +50,8 @@ impl Finding {
         }
     }
 
-    /// Looks for the sharer: from the beginning, or on if the last link brought nothing. Says whether it begins.
+    /// Starts to search for the sharer, or resumes the search if the last link delivered nothing. Returns true if it
+    /// starts.
     pub(super) fn look(
         &mut self,
         cx: &Context,
@@ -65,7 +66,9 @@ impl Finding {
         let known = order.source.addresses.iter().chain(&self.addresses);
         let known: Vec<_> = known.cloned().collect();
         let vetted = dial::vet(&known, options.loopback, &cx.limits);
-        // Without any address there are other ways to find the peer; what the code has must not be all refused.
+        // A code without addresses is no error, as there are other ways to find the peer. It is one if all known
+        // addresses are refused and the DHT is off, or if the DHT is on but they are refused for a reason other than
+        // loopback.
         let own = |(_, why): &(Multiaddr, dial::Refused)| *why == dial::Refused::Loopback;
         let hopeless = !options.dht || vetted.refused.iter().all(own);
         if vetted.dial.is_empty() && !vetted.refused.is_empty() && hopeless {
@@ -91,7 +94,7 @@ impl Finding {
         Ok(true)
     }
 
-    /// The search goes on: how, and why the last link was lost or the last dial failed.
+    /// Advances the search. Returns the step to take, and why the last dial failed or the last link was lost.
     pub(super) fn step(
         &mut self,
         cx: &mut Context,
@@ -102,25 +105,25 @@ impl Finding {
         Some((search.tick(cx, download, &self.proofs), reason))
     }
 
-    /// Whether nothing is left to be tried but relays that the user has not agreed to.
+    /// True if only relays that the user has not agreed to are left to try.
     pub(super) fn asks_about_relays(&self) -> bool {
         let is_idle = self.search.as_ref().is_some_and(Search::is_idle);
         self.relays.is_in_question() && is_idle
     }
 
-    /// A link has brought something, or nothing is wanted any more: nobody is looked for.
+    /// Ends the search: a link has delivered something, or nothing more is wanted.
     pub(super) fn end(&mut self, cx: &mut Context) {
         if let Some(mut search) = self.search.take() {
             search.end(cx);
         }
     }
 
-    /// A link to the sharer is gone. Another relay comes first next time, if it was through one.
+    /// Records why a link to the sharer was lost.
     pub(super) fn lost(&mut self, reason: String) {
         self.lost = Some(reason);
     }
 
-    /// A link has proved the key, and leads to this peer: the sharer.
+    /// Handles a keyed link to this peer, which is the sharer.
     pub(super) fn reached(
         &mut self,
         cx: &mut Context,
@@ -138,12 +141,12 @@ impl Finding {
         }
     }
 
-    /// Whether this side may show itself at an address.
+    /// True if an address may be dialled, given which relays may be used and whether this side hides its addresses.
     pub(super) fn may_dial(&self, order: &Order, address: &Multiaddr) -> bool {
         order.hides_at(address) && self.relays.may_use(address)
     }
 
-    /// Addresses of somebody who is not the sharer, as far as they may be dialled.
+    /// Returns those addresses of a peer other than the sharer that may be dialled.
     pub(super) fn vet(
         &self,
         order: &Order,
@@ -155,15 +158,15 @@ impl Finding {
         vetted
     }
 
-    /// Somebody is on the local network who may be the sharer.
+    /// Handles a neighbour that may be the sharer.
     pub(super) fn nearby(&mut self, cx: &mut Context, download: DownloadId, peer: PeerId) {
         if let Some(search) = &mut self.search {
             search.nearby(cx, download, peer, &self.proofs);
         }
     }
 
-    /// A look-up has found somebody; `by` is the node that says so. What it says of them is anybody's word: where they may
-    /// be dialled.
+    /// Handles a peer found by a lookup, reported by the node `by`. The report is unverified. Returns the addresses
+    /// that may be dialled.
     pub(super) fn found(
         &mut self,
         cx: &mut Context,
@@ -172,7 +175,7 @@ impl Finding {
         addresses: &[Multiaddr],
     ) -> Vec<Multiaddr> {
         let mut vetted = order.vet(addresses, &cx.limits);
-        // Where it is known who that is, others' relays are nobody's business.
+        // If the peer is known not to be the sharer, the user is not asked about its relays.
         if order.is_other(peer) {
             vetted.retain(|address| self.relays.may_use(address));
         } else {
@@ -187,7 +190,7 @@ impl Finding {
         vetted
     }
 
-    /// A look-up has ended. If that was the last of its round: what came of that.
+    /// Records that a lookup has ended. Returns the result of the round if this was its last lookup.
     pub(super) fn looked_up(
         &mut self,
         cx: &Context,
@@ -198,7 +201,7 @@ impl Finding {
         search.looked_up(lookup, reached, cx.now)
     }
 
-    /// Whether the words of a short code may be proved to this peer, over what this dial led to.
+    /// True if the words of a short code may be proved to this peer, over the link this dial led to.
     pub(in super::super) fn may_prove(&self, peer: PeerId, dial: DialId) -> bool {
         let search = self.search.as_ref();
         let alone = search.is_some_and(|search| search.is_alone(peer, &self.proofs));
@@ -210,7 +213,7 @@ impl Finding {
         way.unwrap_or(Way::Code)
     }
 
-    /// They are: that is counted before the proof goes out on this link.
+    /// Counts a password proof, before it is sent on this link.
     pub(in super::super) fn prove(
         &mut self,
         cx: &mut Context,
@@ -223,13 +226,13 @@ impl Finding {
         cx.disk(owner, DiskWork::CountProof { download, most });
     }
 
-    /// A proof that was counted does not go out.
+    /// Uncounts a password proof that is not sent.
     pub(in super::super) fn not_proved(cx: &mut Context, download: DownloadId) {
         let owner = JobOwner::Download(download, DownloadJob::ProofNotSent);
         cx.disk(owner, DiskWork::ProofNotSent { download });
     }
 
-    /// The peer knows the words too.
+    /// Records that the peer knows the words too.
     pub(in super::super) fn proved(
         &mut self,
         cx: &mut Context,

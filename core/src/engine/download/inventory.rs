@@ -1,5 +1,5 @@
-//! What a download has that it may serve: parts that were checked against a root that the sharer has signed, and that are
-//! on the disk; what proves them; and the signed roots, to pass on.
+//! What a download can serve: parts verified against a root signed by the sharer and stored on disk, their proofs, and
+//! the signed roots to pass on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,32 +15,33 @@ use crate::merkle::{Hash, ProofTree, group_count, hash_root};
 use crate::message::{MAX_PROOF, MAX_RANGES};
 use crate::path::SafePath;
 
-/// The batch of an entry whose root is in none.
+/// Marks an entry whose root is in no batch.
 const NONE: u32 = u32::MAX;
-/// Parts of which one message tells at the most: they are sorted for it.
+/// Maximum number of parts that one call of [`Inventory::news`] covers, as it sorts them.
 const PARTS_AT_ONCE: usize = 1 << 14;
 
-/// What may be served.
+/// What can be served.
 pub(super) struct Inventory {
     parts: Arc<Parts>,
-    /// Of files with several groups. Those with one are many, and their signed root proves all of them.
+    /// Trees of files with several groups. Files with one group are numerous, and their signed root is enough to prove
+    /// them.
     trees: BTreeMap<u32, ProofTree>,
-    /// Parts that are checked and on the disk.
+    /// Parts that are verified and on disk.
     have: Bits,
-    /// The same, in the order in which they came: each link is told the rest of it from time to time.
+    /// The same parts in the order of their arrival: each link is sent the new ones from time to time.
     log: Vec<u32>,
-    /// Roots as they were signed, and which of these batches has an entry's.
+    /// Batches of signed roots, and the index of each entry's batch.
     batches: Vec<SignedRoots>,
     batch_of: Vec<u32>,
-    /// Roots in all batches: twice as many as there are entries, at the most.
+    /// Number of roots in all batches, and its maximum: twice the number of entries, plus one batch.
     kept: usize,
     most: usize,
-    /// Files that stand under another name than they have in the manifest.
+    /// Files published under another name than in the manifest.
     renamed: BTreeMap<u32, SafePath>,
 }
 
 impl Inventory {
-    /// Nothing, of a manifest with so many entries.
+    /// Creates an empty inventory for a manifest with `entries` entries.
     pub(super) fn new(parts: Arc<Parts>, entries: usize) -> Self {
         Self {
             have: Bits::new(parts.total()),
@@ -57,7 +58,7 @@ impl Inventory {
         }
     }
 
-    /// The sharer has signed these roots. Entries of a batch that there is no room for are not served.
+    /// Stores a batch of roots signed by the sharer. If it exceeds the maximum, its entries are not served.
     pub(super) fn learnt(&mut self, batch: &SignedRoots, roots: &[(u32, Hash)]) {
         let new = |(entry, _): &(u32, Hash)| self.batch(*entry).is_none();
         let Ok(at) = u32::try_from(self.batches.len()) else {
@@ -75,7 +76,8 @@ impl Inventory {
         self.batches.push(batch.clone());
     }
 
-    /// A group is here. With its root and what came as a proof it can be proved at once; else when the file is whole.
+    /// Records a group that has arrived. With its root and its proof it can be proved at once, otherwise once the file
+    /// is complete.
     pub(super) fn arrived(
         &mut self,
         (entry, group): (u32, u64),
@@ -84,7 +86,7 @@ impl Inventory {
         proof: Option<(&Hash, &[Hash])>,
     ) {
         if group_count(size) == 1 {
-            return; // It can be served as soon as all of it is confirmed.
+            return; // It can be served as soon as the whole file is confirmed.
         }
         let tree = self.trees.entry(entry);
         let tree = tree.or_insert_with(|| ProofTree::new(size));
@@ -94,7 +96,7 @@ impl Inventory {
         }
     }
 
-    /// The group at an offset is on the disk, as far as it is here.
+    /// Makes the group at an offset available if it can be proved: its data is on disk.
     pub(super) fn landed(&mut self, entry: u32, offset: u64) {
         let group = offset / u64::from(GROUP);
         let tree = self.trees.get(&entry);
@@ -105,11 +107,11 @@ impl Inventory {
         }
     }
 
-    /// All of a file is on the disk, and its root is the signed one.
+    /// Makes a file available: all of it is on disk, and its root is the signed one.
     pub(super) fn confirmed(&mut self, entry: u32) {
         let parts = self.parts.of_entry(entry);
         let tree = self.trees.get_mut(&entry);
-        // Else some of it was here before, and nothing is known that would prove it.
+        // Otherwise some of it was here before, and its proof is not known.
         if parts.len() == 1 || tree.is_some_and(ProofTree::confirm) {
             for part in parts {
                 self.add(entry, part);
@@ -126,7 +128,7 @@ impl Inventory {
         }
     }
 
-    /// A file is not what it should be (any more): it is served no longer.
+    /// Stops serving a file: it is not, or no longer, what it should be.
     pub(super) fn lost(&mut self, entry: u32) {
         self.trees.remove(&entry);
         for part in self.parts.of_entry(entry) {
@@ -134,17 +136,17 @@ impl Inventory {
         }
     }
 
-    /// A file had to be given another name.
+    /// Records that a file was given another name than in the manifest.
     pub(super) fn renamed(&mut self, entry: u32, path: SafePath) {
         self.renamed.insert(entry, path);
     }
 
-    /// The name that a file has here, if it is another.
+    /// The name of a file here, if it differs from the manifest.
     pub(super) fn place_of(&self, entry: u32) -> Option<&SafePath> {
         self.renamed.get(&entry)
     }
 
-    /// Whether a segment can be served.
+    /// True if a segment can be served.
     pub(super) fn has(&self, segment: &Segment) -> bool {
         let part = self
             .parts
@@ -152,7 +154,8 @@ impl Inventory {
         part.is_some_and(|part| self.have.contains(part))
     }
 
-    /// What proves a segment of a file of `size` bytes that was read back, if what was read is what came once.
+    /// Proof of a segment of a file of `size` bytes, given what was read back. `None` if that differs from what
+    /// arrived.
     pub(super) fn proof(
         &self,
         segment: &Segment,
@@ -170,18 +173,18 @@ impl Inventory {
         proof_of(Some(above?), read.inner, size, segment)
     }
 
-    /// The batch with an entry's root, and its number.
+    /// Index and content of the batch with an entry's root.
     pub(super) fn batch(&self, entry: u32) -> Option<(usize, &SignedRoots)> {
         let at = *self.batch_of.get(entry as usize)? as usize;
         Some((at, self.batches.get(at)?))
     }
 
-    /// How many parts have come so far.
+    /// Number of parts that have become available so far, including those lost since.
     pub(super) fn count(&self) -> usize {
         self.log.len()
     }
 
-    /// Parts that came behind the first `from`, as ranges that rise, and how far that goes. What was lost is left out.
+    /// Parts added after the first `from`, as ascending ranges, and the position reached. Lost parts are left out.
     pub(super) fn news(&self, from: usize) -> (Vec<(u64, u64)>, usize) {
         let to = self.log.len().min(from.saturating_add(PARTS_AT_ONCE));
         let mut parts: Vec<u32> = self.log.get(from..to).unwrap_or_default().to_vec();
@@ -198,7 +201,7 @@ impl Inventory {
         (ranges, to)
     }
 
-    /// Ranges as they fit messages.
+    /// Splits ranges to fit into messages.
     pub(super) fn messages(ranges: &[(u64, u64)]) -> Vec<Bounded<(u64, u64), MAX_RANGES>> {
         let chunks = ranges.chunks(MAX_RANGES);
         chunks.map(|chunk| chunk.to_vec().into()).collect()

@@ -1,8 +1,8 @@
-//! When what has come is made safe for another run, and what is written down of it.
+//! When received data is made safe for a later run, and what is recorded of it in the journal.
 //!
-//! Groups gather as they are written. Now and then they are synced, then noted; files that are whole are noted before
-//! they get their names, so that a crash in between leaves nothing that is not known. A download that is over at once
-//! is never noted: it would cost more than it saves.
+//! Written groups accumulate. From time to time they are synced, then recorded. Complete files are recorded before they
+//! are published, so that a crash in between leaves no unknown file. A download that ends quickly is never recorded:
+//! that would cost more than it saves.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,53 +15,53 @@ use crate::merkle::{Hash, group_len};
 use crate::path::SafePath;
 use crate::time::Time;
 
-/// How long what is on the disk may go without being noted, however little that is.
+/// Maximum time for which data on disk goes unrecorded, however little it is.
 const EVERY: Duration = Duration::from_secs(2);
-/// Files of one step.
+/// Maximum number of files in one step.
 pub(super) const FILES: usize = 256;
 
-/// What is known of a download's bytes on the disk, and not yet in its journal.
+/// A download's data that is on disk and not yet in its journal.
 pub(super) struct Journal {
     state: State,
-    /// Groups that are written and not synced, by file.
+    /// Groups written but not synced, by file.
     fresh: BTreeMap<u32, BTreeMap<u64, Hash>>,
-    /// What they cost in a window.
+    /// Window cost of `fresh`.
     fresh_cost: u64,
     published: Vec<(u32, SafePath)>,
     dropped: Vec<u32>,
     under_way: Option<Step>,
     /// When the download began.
     began: Time,
-    /// When something was noted last.
+    /// When something was last recorded.
     last: Time,
 }
 
-/// Whether there is a journal.
+/// State of the journal file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     /// There can be none.
     Never,
-    /// Not yet: it may be over before it is worth one.
+    /// Not created yet: the download may end before it is worth one.
     NotYet,
-    /// There is.
+    /// It exists.
     Kept,
-    /// There is, and nothing more can be noted in it.
+    /// It exists, but nothing more can be recorded in it.
     Broken,
 }
 
-/// What is being synced, or noted.
+/// A step that is being synced or recorded.
 struct Step {
     record: Record,
-    /// What is to be published once it is noted.
+    /// Entries to publish once the step is recorded.
     ready: Vec<u32>,
-    /// What it makes safe costs so much in a window.
+    /// Window cost of the data that it makes safe.
     cost: u64,
-    /// It says of files that they begin anew.
+    /// True if it records that files start again.
     drops: bool,
 }
 
 impl Journal {
-    /// `can`: the download goes to a folder, and what it fetches has a size. `before`: an earlier run has left one.
+    /// `can`: the download goes to a folder, and its size is known. `before`: an earlier run has left a journal.
     pub(super) fn new(can: bool, before: bool, files: &Files, limits: &Limits, now: Time) -> Self {
         let large = files.count.bytes.is_none_or(|bytes| bytes > limits.window);
         let many = files.count.wanted > FILES as u64;
@@ -82,34 +82,35 @@ impl Journal {
         }
     }
 
-    /// Whether another run can go on with what is there.
+    /// True if a later run can resume with what is there.
     pub(super) fn is_kept(&self) -> bool {
         matches!(self.state, State::Kept | State::Broken)
     }
 
-    /// Whether something may be noted, now or later.
+    /// True if something may be recorded, now or later.
     fn notes(&self) -> bool {
         matches!(self.state, State::NotYet | State::Kept)
     }
 
-    /// Whether files are noted before they get their names.
+    /// True if files are recorded before they are published.
     pub(super) fn comes_first(&self) -> bool {
         self.state == State::Kept
     }
 
-    /// Whether files begin anew of which it names what was there: until that is noted nothing may be written over it.
+    /// True if files start again whose old data the journal lists. Nothing may be written over that data until this is
+    /// recorded.
     pub(super) fn comes_before_writes(&self) -> bool {
         let drops = |step: &Step| step.drops;
         let under_way = self.under_way.as_ref().is_some_and(drops);
         self.state == State::Kept && (under_way || !self.dropped.is_empty())
     }
 
-    /// Whether something is being synced or noted.
+    /// True if a step is being synced or recorded.
     pub(super) fn is_busy(&self) -> bool {
         self.under_way.is_some()
     }
 
-    /// What is on the disk and would be lost by a crash costs so much in a window.
+    /// Window cost of the data on disk that a crash would lose.
     pub(super) fn at_risk(&self) -> u64 {
         let under_way = self.under_way.as_ref().map_or(0, |step| step.cost);
         if self.state == State::Kept {
@@ -119,7 +120,7 @@ impl Journal {
         }
     }
 
-    /// A group is written.
+    /// Records that a group is written.
     pub(super) fn wrote(&mut self, files: &Files, entry: u32, group: u64, node: Hash) {
         if !self.notes() {
             return;
@@ -130,12 +131,12 @@ impl Journal {
         }
     }
 
-    /// A file leaves staging without having been noted.
+    /// Handles a file that leaves staging without having been recorded.
     pub(super) fn leaves(&mut self, files: &Files, entry: u32) {
         self.take_fresh(files, entry);
     }
 
-    /// A file has got its name.
+    /// Handles a file that is published.
     pub(super) fn published(&mut self, files: &Files, entry: u32, path: &SafePath) {
         if self.notes() {
             self.take_fresh(files, entry);
@@ -143,7 +144,7 @@ impl Journal {
         }
     }
 
-    /// A file begins anew, or is given up: what was written of it counts no more.
+    /// Handles a file that starts again or is given up: what was written of it no longer counts.
     pub(super) fn dropped(&mut self, files: &Files, entry: u32) {
         if self.notes() {
             self.take_fresh(files, entry);
@@ -172,13 +173,13 @@ impl Journal {
         self.fresh_cost > 0 || !self.published.is_empty()
     }
 
-    /// When something has to be noted, if nothing happens before.
+    /// When something has to be recorded, if nothing happens before.
     pub(super) fn deadline(&self) -> Time {
         let idle = !self.has_news() || self.is_busy() || !self.notes();
         if idle { Time::NEVER } else { self.last + EVERY }
     }
 
-    /// Takes what is to be noted next.
+    /// Collects what is to be recorded next.
     fn take(&mut self, files: &Files, ready: Vec<(u32, Option<Hash>)>) -> Step {
         let mut step = Step {
             record: Record {
@@ -193,7 +194,7 @@ impl Journal {
         step.drops = !step.record.dropped.is_empty();
         for (entry, root) in ready {
             step.cost += self.take_fresh(files, entry).0;
-            // Without a root it was noted by an earlier run.
+            // Without a root, an earlier run has recorded it.
             if let (Some(root), Some(path)) = (root, files.place(entry)) {
                 step.record.whole.push(Whole {
                     entry,
@@ -215,7 +216,7 @@ impl Journal {
 }
 
 impl Step {
-    /// Files whose bytes have to be on the disk before it is noted.
+    /// Files that have to be synced before the step is recorded.
     fn to_sync(&self) -> Vec<u32> {
         let groups = self.record.groups.iter().map(|groups| groups.entry);
         let whole = self.record.whole.iter().map(|whole| whole.entry);
@@ -244,8 +245,8 @@ fn runs(entry: u32, size: u64, groups: BTreeMap<u64, Hash>) -> Vec<Groups> {
 }
 
 impl Journal {
-    /// Makes safe what is due, and what is to be published. Says whether that is anything: those files are on their way to
-    /// their names from now on.
+    /// Syncs and records what is due, and what is to be published. Returns true if there is something to publish: those
+    /// files are being published from now on.
     pub(super) fn keep(
         &mut self,
         cx: &mut Context,
@@ -285,7 +286,7 @@ impl Journal {
         publishes
     }
 
-    /// What is to be noted is on the disk: now it is.
+    /// Records the current step, whose data is on disk now.
     pub(super) fn note(&mut self, cx: &mut Context, download: DownloadId) {
         let Some(step) = &mut self.under_way else {
             return;
@@ -297,8 +298,8 @@ impl Journal {
         );
     }
 
-    /// It is noted, or can't be. In that case the download goes on; what was noted before still holds. The files that may
-    /// get their names now.
+    /// Handles the end of a journal write. If it failed, the download continues, and what was recorded before remains
+    /// valid. Returns the files that may be published now.
     pub(super) fn noted(&mut self, now: Time, done: &DiskDone) -> Vec<u32> {
         let Some(step) = self.under_way.take() else {
             return Vec::new();
