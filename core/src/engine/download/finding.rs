@@ -66,9 +66,8 @@ impl Finding {
         let known = order.source.addresses.iter().chain(&self.addresses);
         let known: Vec<_> = known.cloned().collect();
         let vetted = dial::vet(&known, options.loopback, &cx.limits);
-        // A code without addresses is no error, as there are other ways to find the peer. It is one if all known
-        // addresses are refused and the DHT is off, or if the DHT is on but they are refused for a reason other than
-        // loopback.
+        // Without any address there are other ways to find the peer. If there are addresses and all are refused, fails when
+        // the DHT is off or loopback is the only reason.
         let own = |(_, why): &(Multiaddr, dial::Refused)| *why == dial::Refused::Loopback;
         let hopeless = !options.dht || vetted.refused.iter().all(own);
         if vetted.dial.is_empty() && !vetted.refused.is_empty() && hopeless {

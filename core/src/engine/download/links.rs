@@ -1,4 +1,4 @@
-//! The links of a download: to the sharer, of which one is in use, and to others who serve.
+//! The links of a download: those to the sharer, of which one is in use, and those to seeders.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -18,21 +18,21 @@ use crate::time::Time;
 /// One keyed link of a download.
 pub(super) struct Fetching {
     pub(super) path: PathKind,
-    /// Who is between, if it was dialled through a relay.
+    /// The relay through which it was dialled, if any.
     pub(super) relay: Option<PeerId>,
-    /// It is one of several circuits.
+    /// Set if it is one of several circuits.
     pub(super) circuit: Option<Circuit>,
-    /// To whom it leads, if that is not the sharer.
+    /// The peer at the other end, if that is not the sharer.
     pub(super) seeder: Option<PeerId>,
-    /// Bytes of the manifest that was announced on this link.
+    /// Size in bytes of the manifest announced on this link.
     pub(super) manifest: Option<u64>,
-    /// Ranges asked for on this link.
+    /// Ranges requested on this link.
     pub(super) flow: Flow,
-    /// How the sharer holds back.
+    /// How the sharer limits requests on this link.
     pub(super) pace: SharerPace,
-    /// Since when everything that was asked for is unanswered.
+    /// Since when all requests on this link are unanswered.
     pub(super) waiting: Option<Time>,
-    /// What was said on it of remembering.
+    /// Pairing messages exchanged on this link.
     pub(super) said: Said,
 }
 
@@ -52,20 +52,20 @@ impl Fetching {
     }
 }
 
-/// What was seen of one circuit.
+/// Times measured for one circuit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Circuit {
     pub(super) began: Time,
-    /// When the first thing was asked for on it.
+    /// When the first request was sent on it.
     pub(super) asked: Option<Time>,
 }
 
-/// What the sharer says of itself on one link.
+/// The rate limits that the sharer sets on one link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct SharerPace {
-    /// Bytes that one request should ask for at the most.
+    /// Maximum number of bytes that one request should ask for.
     pub(super) piece: u32,
-    /// It answers no requests for now.
+    /// True if it answers no requests for now.
     pub(super) paused: bool,
 }
 
@@ -83,9 +83,9 @@ pub(in super::super) struct FetchLinks {
     all: BTreeMap<LinkId, Fetching>,
     /// The link to the sharer that is in use.
     pub(in super::super) best: Option<LinkId>,
-    /// What it goes over, or the last one went.
+    /// The path of the link in use, or of the last one.
     pub(super) last_path: PathKind,
-    /// The sharer has paused, as was seen last on the link in use.
+    /// True if the sharer was paused when this was last checked on the link in use.
     sharer_paused: bool,
 }
 
@@ -129,13 +129,13 @@ impl FetchLinks {
         self.all.iter().map(|(link, fetching)| (*link, fetching))
     }
 
-    /// All of them; nothing is left.
+    /// Removes all links and returns their IDs.
     pub(super) fn take_all(&mut self) -> Vec<LinkId> {
         self.best = None;
         std::mem::take(&mut self.all).into_keys().collect()
     }
 
-    /// Links to the sharer.
+    /// All links to the sharer.
     pub(super) fn to_sharer(&self) -> Vec<LinkId> {
         let own = self
             .iter()
@@ -143,19 +143,20 @@ impl FetchLinks {
         own.map(|(link, _)| link).collect()
     }
 
-    /// Whether a link to the sharer stands.
+    /// True if there is a link to the sharer.
     pub(super) fn has_sharer(&self) -> bool {
         self.all.values().any(|fetching| fetching.seeder.is_none())
     }
 
-    /// Whether a link leads to somebody else than the sharer.
+    /// True if a link leads to a peer other than the sharer.
     pub(super) fn is_to_seeder(&self, link: LinkId) -> bool {
         self.get(link)
             .is_some_and(|fetching| fetching.seeder.is_some())
     }
 
-    /// Picks the link to use: the best path, then one that can carry more, then the shortest round trip; the one in use
-    /// stays if it is as good. The path, if the transfer has moved to another one: one circuit after the other is no news.
+    /// Picks the link to use: the best path, then one that can carry more, then the one in use, then the shortest round
+    /// trip. Returns the path if the transfer has moved to another link. Replacing one circuit by another is not
+    /// reported.
     pub(super) fn choose(&mut self, cx: &Context, transfer: Option<&Transfer>) -> Option<PathKind> {
         let welcomed = self
             .iter()
@@ -180,7 +181,7 @@ impl FetchLinks {
         }
     }
 
-    /// Whether nothing more can be asked for on a link, as the relay ends it.
+    /// True if nothing more can be requested on a link, because its relay is about to end it.
     pub(super) fn is_exhausted(
         &self,
         cx: &Context,
@@ -191,7 +192,7 @@ impl FetchLinks {
         both.is_some_and(|(fetching, transfer)| is_exhausted(cx, link, &fetching.flow, transfer))
     }
 
-    /// Whether the sharer is fetched from over circuits that its relays end.
+    /// True if data comes from the sharer over circuits that their relays end.
     pub(super) fn uses_circuits(&self, cx: &Context) -> bool {
         let best = self.best.and_then(|best| cx.links.get(best));
         best.is_some_and(|best| best.path == PathKind::Relayed && best.is_limited())
@@ -204,7 +205,7 @@ impl FetchLinks {
         self.iter().filter(move |(_, fetching)| own(fetching))
     }
 
-    /// Circuits that are in use beside the best link.
+    /// Circuits in use besides the best link.
     pub(super) fn other_circuits(&self, cx: &Context) -> Vec<LinkId> {
         if !self.uses_circuits(cx) {
             return Vec::new();
@@ -216,26 +217,26 @@ impl FetchLinks {
         self.circuits().filter(used).map(|(link, _)| link).collect()
     }
 
-    /// Whether a link that is not the best is kept, as more can be asked for on it.
+    /// True if a link that is not the best is kept because more can be requested on it.
     fn keeps(&self, cx: &Context, link: LinkId, transfer: Option<&Transfer>) -> bool {
         let relayed = self.get(link).map(|link| link.path) == Some(PathKind::Relayed);
         let is_exhausted = || self.is_exhausted(cx, link, transfer);
         relayed && self.uses_circuits(cx) && is_limited(cx, link) && !is_exhausted()
     }
 
-    /// Removes a link: what was asked for on it is to be asked for again.
+    /// Removes a link, and queues the ranges requested on it to be requested again.
     pub(super) fn give_back(&mut self, link: LinkId, transfer: Option<&mut Transfer>) {
         if let (Some(fetching), Some(transfer)) = (self.remove(link), transfer) {
             transfer.lost(fetching.flow);
         }
     }
 
-    /// To whom a link leads, if that is not the sharer.
+    /// The peer a link leads to, if that is not the sharer.
     pub(super) fn seeder_of(&self, link: LinkId) -> Option<PeerId> {
         self.get(link).and_then(|fetching| fetching.seeder)
     }
 
-    /// Links to the sharer that another one is better than, and on which nothing is asked for any more.
+    /// Links to the sharer that a better one has replaced and on which no request is open.
     pub(super) fn superseded(&self, cx: &Context, transfer: Option<&Transfer>) -> Vec<LinkId> {
         let idle = |(id, fetching): (LinkId, &Fetching)| {
             let own = Some(id) != self.best && fetching.seeder.is_none();
@@ -245,7 +246,7 @@ impl FetchLinks {
         self.iter().filter_map(idle).collect()
     }
 
-    /// Links to other sources that can't carry more, and on which nothing is asked for any more.
+    /// Links to other sources that can't carry more and on which no request is open.
     pub(super) fn exhausted_seeders(
         &self,
         cx: &Context,
@@ -259,12 +260,12 @@ impl FetchLinks {
         self.iter().filter_map(over).collect()
     }
 
-    /// Bytes asked for and not here yet.
+    /// Bytes requested and not yet received, for each link.
     pub(super) fn ahead(&self) -> impl Iterator<Item = u64> {
         self.all.values().map(|fetching| fetching.flow.ahead())
     }
 
-    /// Bytes asked for ahead, and here but not on disk.
+    /// Bytes requested and not yet received, plus those received and not yet on disk.
     pub(super) fn held(&self, transfer: Option<&Transfer>) -> u64 {
         transfer.map_or(0, |transfer| {
             let here = transfer.writes.cost();
@@ -272,7 +273,7 @@ impl FetchLinks {
         })
     }
 
-    /// Bytes asked for of all links but this one.
+    /// Bytes requested on all links but this one.
     pub(super) fn asked_of_others(&self, link: LinkId) -> u64 {
         let others = self.iter().filter(|(other, _)| *other != link);
         others
@@ -281,12 +282,12 @@ impl FetchLinks {
             .sum()
     }
 
-    /// Whether nothing is asked for on any link.
+    /// True if no request is open on any link.
     pub(super) fn are_idle(&self) -> bool {
         self.all.values().all(|fetching| fetching.flow.is_idle())
     }
 
-    /// Bytes that one request over this link asks for at the most, whatever its window has room for.
+    /// Maximum number of bytes that one request on this link asks for, without regard to its window.
     pub(super) fn piece(&self, cx: &Context, of: TransferId, link: LinkId) -> u32 {
         let sharer = self.get(link).map_or(GROUP, |link| link.pace.piece);
         let limit = cx.down.piece(of);
@@ -294,7 +295,7 @@ impl FetchLinks {
         sharer.min(limit).min(room)
     }
 
-    /// A link is welcome: the sharer is told on it that it would be remembered.
+    /// Offers pairing to the sharer on a link that it has welcomed.
     pub(super) fn offer_to_remember(
         &mut self,
         cx: &mut Context,
@@ -308,7 +309,7 @@ impl FetchLinks {
         Ok(())
     }
 
-    /// The sharer would remember this side. Who it is, if the link stands.
+    /// Handles the sharer's offer of pairing. Returns the sharer, if the link still exists.
     pub(super) fn remembered(
         &mut self,
         cx: &Context,
@@ -321,7 +322,7 @@ impl FetchLinks {
         Ok(cx.links.get(link).map(|link| link.peer))
     }
 
-    /// The sharer says how it holds back.
+    /// Handles the sharer's rate limits for a link.
     pub(super) fn told_pace(&mut self, link: LinkId, piece: u32, paused: bool) {
         if let Some(fetching) = self.get_mut(link) {
             let piece = (piece / LEAF).max(1).saturating_mul(LEAF);
@@ -329,13 +330,13 @@ impl FetchLinks {
         }
     }
 
-    /// Whether the sharer has paused, if that is new.
+    /// Returns whether the sharer is paused, if that has changed.
     pub(super) fn pause_changed(&mut self) -> Option<bool> {
         let paused = self.get(self.best?)?.pace.paused;
         (std::mem::replace(&mut self.sharer_paused, paused) != paused).then_some(paused)
     }
 
-    /// Takes note of since when answers are owed. `answered`: one has just come on this link.
+    /// Updates since when answers are owed on each link. `answered`: the link on which one has just arrived.
     pub(super) fn wait(
         &mut self,
         now: Time,
@@ -349,12 +350,12 @@ impl FetchLinks {
         }
     }
 
-    /// Since when the link waits that has waited longest.
+    /// The earliest time since which a link is waiting.
     pub(super) fn waits_since(&self) -> Option<Time> {
         self.all.values().filter_map(|link| link.waiting).min()
     }
 
-    /// A link on which everything that was asked for has been unanswered for so long.
+    /// A link on which all requests have been unanswered for at least `after`.
     pub(super) fn stalled(&self, now: Time, after: Duration) -> Option<LinkId> {
         let over = |fetching: &Fetching| fetching.waiting.is_some_and(|since| now >= since + after);
         let mut all = self.iter();

@@ -1,12 +1,12 @@
-//! Bytes that are here already are not fetched.
+//! Avoids fetching bytes that are on this device already.
 //!
-//! A file may be here under its own name, anywhere else on the device, or as another file of the same download. What could
-//! be is told by sizes, so the roots of those files are asked for first, and nothing else of them. A file of which a
-//! candidate is found is copied, and counts when its root is right: neither the disk's memory nor the sharer is
-//! believed. Files that are wanted anyhow do not wait for any of this, and those that do wait only so long.
+//! A file may be here under its own name, elsewhere on the device, or as another file of the same download. Sizes show
+//! which files that may apply to, so only the roots of these are requested at first. A file for which a candidate is
+//! found is copied, and counts once its root is right: neither the disk's records nor the sharer is trusted. Files that
+//! have to be fetched anyway do not wait for any of this, and the others wait for a limited time.
 //!
-//! What an older version of a file has of it is for [`reuse`](super::reuse) to know; how bytes are found and copied, the
-//! disk's.
+//! [`reuse`](super::reuse) handles what an older version of a file has of it; finding and copying bytes is the disk's
+//! job.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -21,69 +21,70 @@ use crate::message::Message;
 use crate::path::SafePath;
 use crate::time::Time;
 
-/// How long a download waits for the disk's look at what is here.
+/// Timeout for the disk's search for candidates, during which the download waits.
 const LOOK: Duration = Duration::from_secs(2);
-/// How long files wait for roots, after the question and after each answer; and how long in all.
+/// Timeout for roots, after the request and after each answer, and in total.
 const ROOTS: Duration = Duration::from_secs(3);
 const ROOTS_IN_ALL: Duration = Duration::from_secs(10);
-/// Questions for roots on one link: what lies between two ranges is asked for too, where there would be more.
+/// Maximum number of root requests on one link. If there would be more, the roots between two ranges are requested too.
 const RANGES: usize = 64;
-/// Files of the same size are taken for the same from here on: 4 KiB. Below it costs more to find out than to fetch.
+/// Minimum size of files that are taken for duplicates if their sizes are equal: 4 KiB. Below it, finding out costs
+/// more than fetching.
 const DUPLICATES: u64 = LEAF as u64 / 4;
-/// Adoptions at once, and what one has to do at the most: files, and bytes unless it is one file.
+/// Maximum number of adoption jobs at once; and of files in one job, and of bytes unless it is a single file.
 const ADOPTIONS: usize = 2;
 const ADOPTED: usize = 64;
 const ADOPTED_BYTES: u64 = 1024 * LEAF as u64;
 
-/// What is known of a download's files beside what comes over links.
+/// What is known of a download's files apart from what arrives over links.
 #[derive(Default)]
 pub(super) struct LocalFiles {
-    /// The disk looks what is here; until then at the most.
+    /// Timeout of the disk's search for candidates, while that is running.
     looking: Option<Time>,
-    /// Files of whose size something is here.
+    /// Files for which the disk found one of the same size.
     candidates: BTreeSet<u32>,
-    /// Files whose size another one has.
+    /// Files that have the same size as another one of this download.
     repeated: BTreeSet<u32>,
-    /// Files whose roots are wanted before anything else of them.
+    /// Files whose roots are requested first.
     wanted: BTreeSet<u32>,
-    /// Links on which they were asked for. Two can take turns at being the one in use.
+    /// Links on which they were requested. Two links can alternate as the one in use.
     asked: BTreeSet<LinkId>,
     until: Time,
     until_at_last: Time,
     duplicates: Duplicates,
     to_adopt: VecDeque<Adopt>,
-    /// Files that wait to be adopted, or are being: each once, however often its root comes. What comes of a file is
-    /// decided when the disk has answered, and something else may be done to it from then on.
+    /// Files queued for adoption or being adopted: each once, however often its root arrives. What happens to such a
+    /// file is decided when the disk has answered, and only from then on may it be handled in another way.
     adopting: BTreeSet<u32>,
     adoptions: usize,
     pub(super) reusing: Reusing,
-    /// Bytes that were here and did not have to be fetched, of files that are whole.
+    /// Bytes of complete files that were here and did not have to be fetched.
     pub(super) spared: u64,
-    /// Files that stood in their places.
+    /// Number of files that were in place already.
     pub(super) untouched: u64,
 }
 
-/// Files of one download that have the same root: the first that is had serves the others.
+/// Files of one download that have the same root: the first one that is complete is the source of the others.
 #[derive(Default)]
 struct Duplicates {
-    /// Who comes first, by root.
+    /// The first file, by root.
     first: BTreeMap<Hash, u32>,
-    /// The others, by who comes first.
+    /// The other files, by the first one.
     others: BTreeMap<u32, Vec<u32>>,
-    /// Where those stand that are done.
+    /// Paths of the files that are done.
     at: BTreeMap<u32, SafePath>,
 }
 
-/// What is to be done with a file whose root is known.
+/// What to do with a file whose root is known.
 enum Step {
     Adopt(Adopt),
-    /// It waits for one with the same root.
+    /// Wait for a file with the same root.
     Wait,
     Fetch,
 }
 
 impl LocalFiles {
-    /// Whether nothing may be asked for yet.
+    /// True if nothing may be requested yet.
     pub(super) fn is_looking(&self) -> bool {
         self.looking.is_some()
     }
@@ -93,12 +94,12 @@ impl LocalFiles {
         self.spared.saturating_add(self.reusing.bytes())
     }
 
-    /// Whether files are being copied.
+    /// True if files are being copied.
     pub(super) fn is_busy(&self) -> bool {
         self.adoptions > 0 || self.reusing.is_busy()
     }
 
-    /// When to go on without what did not come.
+    /// When to continue without what has not arrived.
     pub(super) fn deadline(&self) -> Time {
         let roots = if self.wanted.is_empty() {
             Time::NEVER
@@ -109,7 +110,7 @@ impl LocalFiles {
         looking.min(roots).min(self.reusing.deadline())
     }
 
-    /// What is asked for in bulk: as few ranges as it takes.
+    /// Ranges of entries whose roots to request, joined until there are at most `most`.
     fn ranges(&self, files: &Files, most: usize) -> Vec<(u32, u32)> {
         let unknown = |entry: &&u32| files.root(**entry).is_none();
         let mut ranges: Vec<(u32, u32)> = self
@@ -134,7 +135,7 @@ impl LocalFiles {
         }
     }
 
-    /// Files that share their size with another one, all but the first of each size apart from it.
+    /// Finds files with the same size as another one, and defers all but the first of each size.
     fn find_duplicates(&mut self, files: &mut Files) {
         let mut sizes: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
         for sought in files
@@ -161,7 +162,7 @@ impl LocalFiles {
         }
     }
 
-    /// What is to be done with a file, now that its root is known.
+    /// Decides what to do with a file now that its root is known.
     fn next_step(&mut self, files: &Files, entry: u32, root: Hash) -> Option<Step> {
         self.wanted.remove(&entry);
         if self.candidates.contains(&entry) {
@@ -207,7 +208,7 @@ impl LocalFiles {
         }
     }
 
-    /// The next files to adopt in one job.
+    /// Takes the next files to adopt in one job.
     fn next_adoption(&mut self) -> Vec<Adopt> {
         let mut files: Vec<Adopt> = Vec::new();
         let mut bytes = 0u64;
@@ -224,7 +225,7 @@ impl LocalFiles {
 }
 
 impl LocalFiles {
-    /// The download may begin: the disk looks first which of its files could be here.
+    /// Begins by having the disk search for files of this download.
     pub(super) fn look(&mut self, cx: &mut Context, download: DownloadId, files: &Files) {
         let files = files.sought();
         if files.is_empty() {
@@ -237,7 +238,7 @@ impl LocalFiles {
         );
     }
 
-    /// The disk has looked. What has begun meanwhile goes on as it is.
+    /// Handles the result of the disk's search. Files that have started in the meantime continue as they are.
     pub(super) fn looked(&mut self, files: &mut Files, done: DiskDone, now: Time) {
         self.looking = None;
         let found = match done {
@@ -269,14 +270,14 @@ impl LocalFiles {
         self.until_at_last = now + ROOTS_IN_ALL;
     }
 
-    /// Asks for the roots of what may be here, once on each link that is in use.
+    /// Requests the roots of files that may be here, once on each link that is in use.
     pub(super) fn ask_roots(&mut self, cx: &mut Context, link: LinkId, files: &Files) {
         if self.wanted.is_empty() || self.asked.contains(&link) {
             return;
         }
         self.asked.retain(|link| cx.links.get(*link).is_some());
         self.asked.insert(link);
-        // Whoever serves lets only so many wait.
+        // A source limits the number of requests that wait.
         let most = RANGES.min(cx.limits.requests / 2).max(1);
         for (first, end) in self.ranges(files, most) {
             let count = end - first;
@@ -284,7 +285,7 @@ impl LocalFiles {
         }
     }
 
-    /// Roots have come, over whichever way. Those that are new bring the transfer forward.
+    /// Handles roots that have arrived by any message. New ones count as progress of the link.
     pub(super) fn learned(
         &mut self,
         cx: &mut Context,
@@ -324,7 +325,7 @@ impl LocalFiles {
         }
     }
 
-    /// A file is not here as a whole. What an older version has of it may be.
+    /// Handles a file that is not here as a whole: an older version may have parts of it.
     fn fetch_after_all(&mut self, files: &mut Files, entry: u32) {
         self.wanted.remove(&entry);
         self.candidates.remove(&entry);
@@ -347,7 +348,8 @@ impl LocalFiles {
         }
     }
 
-    /// Files were copied, if they were here. What became of each is told one by one, and is seen to before the next one.
+    /// Handles the end of a copy job. Returns the outcome of each file. The caller handles one before it goes on to the
+    /// next.
     pub(super) fn adoption_done(&mut self, entries: &[u32], done: DiskDone) -> Vec<(u32, Adopted)> {
         self.adoptions = self.adoptions.saturating_sub(1);
         let outcomes = match done {
@@ -359,19 +361,19 @@ impl LocalFiles {
         entries.iter().copied().zip(outcomes).collect()
     }
 
-    /// A file was adopted, or it turned out that it can't be.
+    /// Records that the adoption of a file has ended, with or without success.
     pub(super) fn adopted(&mut self, entry: u32) {
         self.adopting.remove(&entry);
     }
 
-    /// A file of so many bytes was in its place all the time.
+    /// Records that a file of `size` bytes was in place already.
     pub(super) fn stands(&mut self, entry: u32, size: u64) {
         self.candidates.remove(&entry);
         self.spared += size;
         self.untouched += 1;
     }
 
-    /// All of a file was copied to staging.
+    /// Records that all of a file was copied to staging.
     pub(super) fn staged_whole(&mut self, files: &mut Files, entry: u32) {
         if let Some(size) = files.adopted(entry) {
             self.candidates.remove(&entry);
@@ -379,8 +381,9 @@ impl LocalFiles {
         }
     }
 
-    /// The bytes of a file were found elsewhere on the device. Whoever knows no more of a file than its root must not have
-    /// it published here, nor learn that it is here: `draw` decides what a source has to show.
+    /// Handles a file whose bytes were found elsewhere on the device. A peer that knows nothing of a file but its root
+    /// must not be able to get it published here, nor learn that it is here: `draw` determines which part a source has
+    /// to send as proof.
     pub(super) fn staged_from_elsewhere(&mut self, files: &mut Files, entry: u32, draw: u64) {
         if files.adopted_from_elsewhere(entry, draw) {
             self.candidates.remove(&entry);
@@ -389,7 +392,7 @@ impl LocalFiles {
         }
     }
 
-    /// A file is not what it was taken for. It may still be the duplicate of another one.
+    /// Handles a file that is not what it was taken for. It may still be a duplicate of another one.
     pub(super) fn not_here(&mut self, files: &mut Files, entry: u32) {
         let was_candidate = self.candidates.remove(&entry);
         let root = files.root(entry).filter(|_| was_candidate);
@@ -400,7 +403,7 @@ impl LocalFiles {
         }
     }
 
-    /// A file stands under this name: those that wait for the same are copied from it.
+    /// Records that a file is in place under this name. Files that wait for the same root are copied from it.
     pub(super) fn in_place(&mut self, files: &Files, entry: u32, path: &SafePath) {
         self.spared += self.reusing.taken(entry);
         if self.repeated.contains(&entry) {
@@ -421,7 +424,7 @@ impl LocalFiles {
         }
     }
 
-    /// A file will not come. The next one that waits for the same takes its place.
+    /// Handles a file that will not arrive: the next one that waits for the same root takes its place.
     pub(super) fn out_of_place(&mut self, files: &mut Files, entry: u32) {
         self.wanted.remove(&entry);
         self.candidates.remove(&entry);
@@ -441,7 +444,7 @@ impl LocalFiles {
         }
     }
 
-    /// Time has passed: what did not come is not waited for any more. Says whether something goes on by that.
+    /// Stops waiting for what is overdue. Returns true if the download may continue because of that.
     pub(super) fn tick(&mut self, files: &mut Files, now: Time) -> bool {
         if self.deadline() > now {
             return false;
@@ -461,7 +464,8 @@ impl LocalFiles {
         true
     }
 
-    /// A root did not come in time. If it comes before anything was asked for, the file may still be adopted.
+    /// Handles a root that is overdue. If it arrives before anything of the file is requested, the file may still be
+    /// adopted.
     fn late(&mut self, files: &mut Files, entry: u32) {
         let large = files.size(entry).is_some_and(|size| size >= REUSED);
         if !(large && files.is_deferred(entry) && self.reusing.queue(entry)) {

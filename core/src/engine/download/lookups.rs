@@ -1,4 +1,4 @@
-//! Looking in the DHT for whoever has a share, as long as nobody was reached.
+//! DHT lookups for peers that have a share, while none has been reached.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,52 +8,54 @@ use super::super::{DownloadId, FetchKey, LookUpId, Place};
 use crate::secret::MeetingPoint;
 use crate::time::Time;
 
-/// The pause between rounds, doubling from the first to the last: the sharer may still be coming up.
+/// First and last pause between rounds; it doubles in between. The sharer may still be starting.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LAST_PAUSE: Duration = Duration::from_secs(8);
-/// How long addresses that are known may take before the DHT is asked for more, where a link over them stood before.
+/// Pause before the first lookup if a link existed before: until then only the known addresses are dialled.
 const AFTER_LOSS: Duration = Duration::from_secs(2);
 
-/// How many days before today a short code is looked for in each round after the first, beside today and yesterday: the
-/// sharer's clock, or this side's, may be off by up to a week. A sharer announces two days, so every second will do.
+/// Further days under which a short code is looked up in each round after the first, as the number of days before
+/// today, besides today and yesterday. The clock of either side may be off by up to a week. A sharer announces two
+/// days, so every second day is enough.
 const FURTHER: [[i32; 2]; 3] = [[3, -2], [5, -4], [7, -6]];
 
-/// The look-ups of one search: round after round, at all places where the share may be announced.
+/// The lookups of one search: round after round, under all DHT keys that the share may be announced under.
 #[derive(Debug, Default)]
 pub(super) struct LookUps {
     wanted: Wanted,
-    /// Each with how many days before today its place is.
+    /// Lookups under way, with how many days before today the day of their DHT key is.
     under_way: BTreeMap<LookUpId, i32>,
-    /// Rounds that have begun.
+    /// Number of rounds that have begun.
     rounds: usize,
-    /// Whether any node of the DHT has answered in this round.
+    /// True if any DHT node has answered in this round.
     reached: bool,
     /// When the next round begins.
     due: Time,
     pause: Duration,
 }
 
-/// Where to look.
+/// What to look up.
 #[derive(Debug, Default)]
 enum Wanted {
     #[default]
     Nowhere,
     Share(MeetingPoint),
-    /// Where a short code's number meets, which is another place every day.
+    /// The number of a short code. Its DHT key changes every day.
     Number(u32),
 }
 
-/// A round of look-ups that has ended.
+/// Result of a round of lookups.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Round {
-    /// Anybody was there to ask.
+    /// True if any DHT node has answered.
     pub(super) reached: bool,
-    /// The days around today have all been looked under.
+    /// True if all days around today have been looked up.
     pub(super) all_days: bool,
 }
 
 impl LookUps {
-    /// For whoever has this key. `day`: the date is known, which short codes need. `again`: a link stood before.
+    /// Creates the lookups for a key. `day`: today's date, if known; short codes need it. `again`: a link existed
+    /// before.
     pub(super) fn new(key: &FetchKey, day: Option<u32>, now: Time, again: bool) -> Self {
         let wanted = match key {
             FetchKey::Secret(secret) => Wanted::Share(secret.meeting_point()),
@@ -77,12 +79,12 @@ impl LookUps {
         self.due
     }
 
-    /// Whether somebody may still be found in this round.
+    /// True if lookups of this round are running.
     pub(super) fn is_under_way(&self) -> bool {
         !self.under_way.is_empty()
     }
 
-    /// Whether nobody is looked for, or a whole round has ended.
+    /// True if there is nothing to look up, or a whole round has ended.
     pub(super) fn are_exhausted(&self) -> bool {
         self.wanted.is_nowhere() || self.rounds > 1 || (self.rounds == 1 && !self.is_under_way())
     }
@@ -102,18 +104,18 @@ impl LookUps {
         }
     }
 
-    /// By how many days, at the least, the date of a peer that this look-up found is ahead of this side's, or behind it if
-    /// that is negative. 0: the dates may be the same.
+    /// The minimum number of days by which the date of a peer found by this lookup is ahead of this side's, or behind
+    /// it if negative. 0: the dates may be the same.
     pub(super) fn days_ahead(&self, lookup: LookUpId) -> i32 {
         match self.under_way.get(&lookup) {
-            // It announces its own date and the day before.
+            // A sharer announces its own date and the day before.
             Some(before @ 2..) => 1 - before,
             Some(before) => (-before).max(0),
             None => 0,
         }
     }
 
-    /// A look-up has ended. If that was the last of its round: what came of that.
+    /// Records that a lookup has ended. Returns the result of the round if this was its last lookup.
     pub(super) fn ended(&mut self, lookup: LookUpId, reached: bool, now: Time) -> Option<Round> {
         self.under_way.remove(&lookup)?;
         self.reached |= reached;
@@ -129,7 +131,7 @@ impl LookUps {
         })
     }
 
-    /// Nobody is looked for any more, for now or for good.
+    /// Stops all lookups, for now or for good.
     pub(super) fn stop(&mut self, cx: &mut Context) {
         for (lookup, _) in std::mem::take(&mut self.under_way) {
             cx.end_look_up(lookup);
@@ -137,7 +139,7 @@ impl LookUps {
         self.due = Time::NEVER;
     }
 
-    /// The look-ups go on after a pause.
+    /// Resumes the lookups after a pause.
     pub(super) fn go_on(&mut self, now: Time) {
         if !self.wanted.is_nowhere() && self.under_way.is_empty() {
             self.due = now + self.pause;
@@ -150,8 +152,8 @@ impl Wanted {
         matches!(self, Self::Nowhere)
     }
 
-    /// The places of this round, each with how many days before today it is. Today and yesterday are in every round: of
-    /// two clocks that are right one may be past midnight.
+    /// The DHT keys of this round, each with how many days before today its day is. Today and yesterday are in every
+    /// round: of two clocks that are right, one may be past midnight.
     fn places(&self, day: Option<u32>, round: usize) -> Vec<(i32, Place)> {
         let (number, today) = match (self, day) {
             (Self::Share(point), _) => return vec![(0, Place::Share(*point))],
@@ -175,7 +177,7 @@ impl Wanted {
 mod tests {
     use super::*;
 
-    /// Days that a sharer announces, whose clock is so many days ahead.
+    /// The days announced by a sharer whose clock is `ahead` days ahead.
     fn announced(today: u32, ahead: i32) -> [u32; 2] {
         let date = today.saturating_add_signed(ahead);
         [date, date - 1]
