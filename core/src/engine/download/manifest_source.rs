@@ -1,8 +1,8 @@
-//! Who stands in for a sharer that is not to be had: somebody who has what it shares, or parts of it, and with them the
-//! manifest as the sharer has signed it.
+//! The manifest source: a seeder that supplies the manifest, as the sharer signed it, while the sharer is unreachable.
+//! It has all or parts of what the sharer shares.
 //!
-//! One after the other is asked, of those who were found or heard of, until the manifest is here. After that they are
-//! sources like all others; see [`seeder_links`](super::seeder_links).
+//! Peers that were found or heard of are asked one at a time, until the manifest is here. After that they are sources
+//! like all others; see [`seeder_links`](super::seeder_links).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,75 +12,76 @@ use super::super::{DialId, DownloadId, LinkId};
 use crate::time::Time;
 use crate::{Multiaddr, PeerId};
 
-/// How long the sharer alone is looked for.
+/// Time during which only the sharer is looked for.
 const AFTER: Duration = Duration::from_secs(3);
-/// How soon somebody is asked again who could not be had.
+/// Pause before a peer that could not be reached, or whose link was lost, is asked again.
 const AGAIN: Duration = Duration::from_secs(8);
 
-/// How many are remembered who may be asked.
+/// Maximum number of possible seeders remembered.
 const MET: usize = 32;
 
-/// The one who is asked, those who were, and those who may be.
+/// The peer being asked, those asked before, and those that may be asked.
 #[derive(Debug, Default)]
 pub(super) struct ManifestSource {
     asked: Option<Asked>,
-    /// When others may be asked at the earliest.
+    /// When each peer may be asked again. Never, if it has lied.
     due: BTreeMap<PeerId, Time>,
-    /// Who may serve, by what was heard before the offer was taken.
+    /// Possible seeders heard of before the offer is accepted, with their addresses.
     met: BTreeMap<PeerId, Vec<Multiaddr>>,
 }
 
-/// Whom, and how far that is.
+/// The peer being asked, and how far that is.
 #[derive(Debug)]
 struct Asked {
     peer: PeerId,
-    /// The dial that is under way; then its link.
+    /// The dial under way; after that its link.
     dial: Option<DialId>,
     link: Option<LinkId>,
 }
 
 impl ManifestSource {
-    /// Whether this dial is for one; for whom.
+    /// The peer that this dial is for, if it is to a manifest source.
     pub(super) fn dialled(&self, dial: DialId) -> Option<PeerId> {
         let asked = self.asked.as_ref()?;
         (asked.dial == Some(dial)).then_some(asked.peer)
     }
 
-    /// Whether a link to this peer is awaited, or stands.
+    /// True if this peer is the manifest source, even while it is being dialled.
     pub(super) fn is(&self, peer: PeerId) -> bool {
         self.asked.as_ref().is_some_and(|asked| asked.peer == peer)
     }
 
-    /// Whether one is at the other end of this link.
+    /// True if this link leads to the manifest source.
     pub(super) fn has(&self, link: LinkId) -> bool {
         let asked = self.asked.as_ref();
         asked.is_some_and(|asked| asked.link == Some(link))
     }
 
-    /// Who has lied is not asked again.
+    /// True if this peer has lied: it is not asked again.
     pub(super) fn has_lied(&self, peer: PeerId) -> bool {
         self.due.get(&peer) == Some(&Time::NEVER)
     }
 
-    /// All who have.
+    /// All peers that have lied.
     pub(super) fn liars(&self) -> impl Iterator<Item = PeerId> {
         let liars = self.due.iter().filter(|(_, due)| **due == Time::NEVER);
         liars.map(|(peer, _)| *peer)
     }
 
-    /// Somebody may serve, at these addresses.
+    /// Remembers a possible seeder and its addresses.
     pub(super) fn meet(&mut self, peer: PeerId, addresses: Vec<Multiaddr>) {
         if self.met.len() < MET && !self.has_lied(peer) {
             self.met.insert(peer, addresses);
         }
     }
 
-    /// All who may serve; nobody is remembered here any more.
+    /// Takes all possible seeders; none is remembered here afterwards.
     pub(super) fn take_met(&mut self) -> BTreeMap<PeerId, Vec<Multiaddr>> {
         std::mem::take(&mut self.met)
     }
 
-    /// Who may be asked, and when. `sought`: since when the sharer is looked for, if somebody else may be asked at all.
+    /// The peers that may be asked, and when. `sought`: since when the sharer is looked for, or `None` if no other peer
+    /// may be asked.
     fn next(
         &self,
         sharer: Option<PeerId>,
@@ -95,13 +96,13 @@ impl ManifestSource {
         })
     }
 
-    /// When somebody may be asked.
+    /// When the next peer may be asked.
     pub(super) fn deadline(&self, sharer: Option<PeerId>, sought: Option<Time>) -> Time {
         let due = self.next(sharer, sought).map(|(_, due)| due);
         due.min().unwrap_or(Time::NEVER)
     }
 
-    /// Asks somebody, if that is due: of several, who has done well.
+    /// Asks a peer, if that is due: the one with the best reputation.
     pub(super) fn tick(
         &mut self,
         cx: &mut Context,
@@ -124,12 +125,12 @@ impl ManifestSource {
         });
     }
 
-    /// A dial came to nothing; whether that was of one.
+    /// Handles a failed dial. Returns true if it was to the manifest source.
     pub(super) fn failed(&mut self, dial: DialId, now: Time) -> bool {
         self.end(|asked| asked.dial == Some(dial), now + AGAIN)
     }
 
-    /// A link proved the key.
+    /// Handles a keyed link.
     pub(super) fn up(&mut self, link: LinkId) {
         if let Some(asked) = &mut self.asked {
             asked.dial = None;
@@ -137,30 +138,30 @@ impl ManifestSource {
         }
     }
 
-    /// A link is gone; whether it was one to the manifest source. What it brought of the manifest goes with it then: others may be told
-    /// another one.
+    /// Handles a lost link. Returns true if it led to the manifest source. The caller then discards the parts of the
+    /// manifest that it sent, as other peers may announce another manifest.
     pub(super) fn down(&mut self, link: LinkId, lied: bool, now: Time) -> bool {
         let again = if lied { Time::NEVER } else { now + AGAIN };
         self.end(|asked| asked.link == Some(link), again)
     }
 
-    /// Whether a manifest source is at the other end of this link, and others could be asked.
+    /// True if this link leads to the manifest source and other peers could be asked.
     pub(super) fn is_one_of_several(&self, link: LinkId) -> bool {
         self.has(link) && self.met.len() > 1
     }
 
-    /// The link over which it is asked.
+    /// The link to the manifest source.
     pub(super) fn link(&self) -> Option<LinkId> {
         self.asked.as_ref().and_then(|asked| asked.link)
     }
 
-    /// Nobody stands in any more: who did, and over which link.
+    /// Ends the use of a manifest source. Returns its peer and its link.
     pub(super) fn release(&mut self) -> Option<(PeerId, Option<LinkId>)> {
         let asked = self.asked.take()?;
         Some((asked.peer, asked.link))
     }
 
-    /// Nobody is asked any more, if it was this one; whether it was.
+    /// Stops asking the peer if `which` is true of it. Returns true if so.
     fn end(&mut self, which: impl Fn(&Asked) -> bool, again: Time) -> bool {
         let over = self.asked.take_if(|asked| which(asked));
         let peer = over.map(|asked| asked.peer);

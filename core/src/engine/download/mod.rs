@@ -1,7 +1,7 @@
 //! One download: from the code to files under their final names.
 //!
-//! It looks for its peer ([`search`]), fetches and shows the manifest ([`offer`]), and once that is accepted asks for
-//! ranges, checks, stages and publishes ([`transfer`]). Links come and go underneath.
+//! It looks for its peer ([`search`]), fetches and shows the manifest ([`offer`]), and after the user accepts that,
+//! requests ranges, verifies, stages and publishes ([`transfer`]). Links come and go meanwhile.
 
 mod answer;
 mod arrival;
@@ -65,56 +65,56 @@ use crate::limits::Limits;
 use crate::message::{Leave, Message};
 use crate::time::Time;
 
-/// How long a download goes between reports of its progress, and how often the sharer is told how far it is.
+/// Interval between reports of progress to the user, and between those to the sharer.
 const REPORT_EVERY: Duration = Duration::from_millis(200);
 const HAVE_EVERY: Duration = Duration::from_millis(500);
 
 /// A download, from its command to its end.
 pub(super) struct Download {
     pub(super) order: Order,
-    /// The way to the sharer.
+    /// Finding and reaching the sharer.
     pub(super) finding: Finding,
     pub(super) links: FetchLinks,
-    /// Ways through relays that end each circuit.
+    /// Circuits through relays that end each of them after a while.
     circuits: Circuits,
     stage: Stage,
-    /// Sources beside the sharer, and serving them; once it is accepted.
+    /// The other sources, and serving other receivers. Set after the offer is accepted.
     swarm: Option<Box<Swarm>>,
     seed: Option<Box<Seed>>,
     manifest_source: ManifestSource,
-    /// All is here, and others are served up to this moment.
+    /// Set once all data is here: the summary, and until when others are served.
     seeding: Option<(DownloadSummary, Time)>,
-    /// Why nothing more is to be had of the sharer, while others may have it.
+    /// Why nothing more can be fetched from the sharer, while seeders may have it.
     gone: Option<DownloadError>,
-    /// When a sharer that was not found is looked for again.
+    /// When to look again for a sharer that was not found.
     seek_due: Option<Time>,
-    /// The sharer has signed contradictions: nobody can have what it shares.
+    /// True if the sharer has signed contradictions, so that no source can supply the share.
     hopeless: bool,
-    /// What the sharer turned out to have done wrong, by what another source brought.
+    /// What the sharer has done wrong, as shown by data from another source.
     pub(super) accused: Option<Violation>,
     paused: bool,
     delivered: Delivered,
-    /// This side would remember the sharer.
+    /// This side's offer of pairing to the sharer.
     remembering: Option<Remembering>,
-    /// How it will have ended, once its last disk job is done.
+    /// The outcome to report once the last disk job has ended.
     ending: Option<DownloadOutcome>,
     over: bool,
 }
 
-/// How far a download is.
+/// Progress of a download.
 enum Stage {
-    /// The manifest is being fetched, looked at, and waits for an answer.
+    /// The manifest is being fetched or inspected, or waits for the user's answer.
     Offer(Box<Offer>),
-    /// Accepted.
+    /// The offer is accepted.
     Transfer(Box<Transfer>),
-    /// All of it is here, and is served to others.
+    /// All data is here and is served to others.
     Seeding(Box<Transfer>),
-    /// Its last disk job is under way, or done.
+    /// The last disk job is running or has ended.
     Ending,
 }
 
 impl Stage {
-    /// What was accepted, and what of it is here.
+    /// The accepted transfer, even if it is complete.
     fn transfer(&self) -> Option<&Transfer> {
         match self {
             Self::Transfer(transfer) | Self::Seeding(transfer) => Some(transfer),
@@ -122,7 +122,7 @@ impl Stage {
         }
     }
 
-    /// What was accepted, while some of it is still to come.
+    /// The accepted transfer, while some of it is missing.
     fn under_way(&self) -> Option<&Transfer> {
         match self {
             Self::Transfer(transfer) => Some(transfer),
@@ -130,7 +130,7 @@ impl Stage {
         }
     }
 
-    /// Whether another run can go on with what is there.
+    /// True if a later run can resume with what is there.
     fn is_kept(&self) -> bool {
         self.under_way()
             .is_some_and(|transfer| transfer.journal.is_kept())
@@ -200,7 +200,7 @@ impl Download {
         self.over || self.ending.is_some()
     }
 
-    /// A link proved the key.
+    /// Handles a keyed link.
     pub(super) fn link_up(&mut self, cx: &mut Context, link: LinkId, peer: PeerId, dial: DialId) {
         let Some(state) = cx.links.get(link) else {
             return;
@@ -244,7 +244,7 @@ impl Download {
         }
     }
 
-    /// A link is gone: what was asked for on it is asked for again.
+    /// Handles a lost link: what was requested on it is requested again.
     pub(super) fn link_down(&mut self, cx: &mut Context, link: LinkId, reason: String) {
         let Some(fetching) = self.links.remove(link) else {
             return;
@@ -273,7 +273,7 @@ impl Download {
         if self.links.has_sharer() {
             return self.pump(cx);
         }
-        // While others serve, that is no news to anybody.
+        // Not reported while seeders serve.
         if !self.has_seeders() {
             cx.event(Event::ConnectionLost {
                 download: self.order.id,
@@ -294,7 +294,7 @@ impl Download {
         }
     }
 
-    /// Something came over one of this download's links.
+    /// Handles a frame from one of this download's links.
     pub(super) fn message(
         &mut self,
         cx: &mut Context,
@@ -314,14 +314,14 @@ impl Download {
             self.finding.proofs.end();
             return Ok(());
         }
-        // Who asks for patience has not gone dumb.
+        // A sharer that reports its rate limits is not stalled.
         let answers = matches!(
             message,
             Message::Data { .. } | Message::Manifest { .. } | Message::Pace { .. }
         );
         let is_seeder = self.links.is_to_seeder(link);
         match message {
-            // It shares something under the same secret, and is not the sharer of this.
+            // It shares something under the same secret, but is not the sharer of this download.
             Message::Welcome { .. } if is_seeder => self.not_it(cx, link),
             Message::Welcome { manifest } => self.welcomed(cx, link, manifest)?,
             Message::Manifest { offset, total } => {
@@ -387,7 +387,7 @@ impl Download {
         Ok(())
     }
 
-    /// Disk work for this download has ended.
+    /// Handles the end of a disk job of this download.
     pub(super) fn disk_done(
         &mut self,
         cx: &mut Context,
@@ -419,7 +419,7 @@ impl Download {
         Ok(())
     }
 
-    /// Disk work for its transfer has ended.
+    /// Handles the end of a disk job of its transfer.
     fn transfer_done(
         &mut self,
         cx: &mut Context,
@@ -439,7 +439,7 @@ impl Download {
         Ok(())
     }
 
-    /// Starts disk work for its transfer.
+    /// Starts disk jobs of its transfer.
     fn pump_disk(&mut self, cx: &mut Context) {
         let stays = self.seed.is_some() && self.order.options.seed_for.is_some();
         if let Stage::Transfer(transfer) = &mut self.stage {
@@ -472,7 +472,7 @@ impl Download {
         search.min(report).min(stalled).min(swarm)
     }
 
-    /// Time has passed.
+    /// Does what is due.
     pub(super) fn tick(&mut self, cx: &mut Context) {
         self.note_room(cx);
         if self.is_ending() {
@@ -513,10 +513,10 @@ impl Download {
         self.seed_tick(cx);
     }
 
-    /// Does what can be done now: asks for the manifest or for ranges, writes, publishes, finishes.
+    /// Does what is possible now: requests the manifest or ranges, writes, publishes, finishes.
     fn pump(&mut self, cx: &mut Context) {
         self.go_as_far(cx);
-        // What waits for a relay goes on then.
+        // Sets when to continue what waits for a relay.
         let goes_on = !self.paused && !self.is_ending();
         let mut circuits = std::mem::take(&mut self.circuits);
         circuits.wait(cx, self.circuit_view().filter(|_| goes_on).as_ref());
@@ -546,7 +546,7 @@ impl Download {
             self.ask(cx, best);
             self.ask_circuits(cx);
         }
-        // Another link is better than these, and nothing is asked for on them any more.
+        // A better link has replaced these, and no request is open on them.
         for link in self.links.superseded(cx, self.stage.under_way()) {
             let circuit = self.links.remove(link).and_then(|link| link.circuit);
             if let Some(circuit) = circuit {
@@ -559,7 +559,7 @@ impl Download {
         self.look_at_supply(cx.now);
     }
 
-    /// Stops asking for more, or goes on.
+    /// Stops requesting more, or resumes.
     pub(in super::super) fn pause(&mut self, cx: &mut Context, paused: bool) {
         if self.is_ending() || self.paused == paused {
             return;
@@ -569,7 +569,7 @@ impl Download {
         self.pump(cx);
     }
 
-    /// Tells the user whether the sharer has paused, if that is new.
+    /// Tells the user whether the sharer is paused, if that has changed.
     pub(super) fn tell_sharer_paused(&mut self, cx: &mut Context) {
         if let Some(paused) = self.links.pause_changed() {
             let download = self.order.id;
@@ -577,7 +577,7 @@ impl Download {
         }
     }
 
-    /// Takes note of what it holds, for the sake of the others.
+    /// Reports the memory it uses to the memory budget, which it shares with other transfers.
     pub(super) fn note_room(&self, cx: &mut Context) {
         let has_source = self.links.best.is_some() || self.has_seeders();
         let asks = match &self.stage {
@@ -592,7 +592,7 @@ impl Download {
         }
     }
 
-    /// Nothing here holds it back any more.
+    /// Continues: no rate limit or memory budget holds it up any more.
     pub(in super::super) fn go_on(&mut self, cx: &mut Context) {
         self.pump(cx);
         if let Some((seed, transfer)) = self.serving() {
@@ -601,7 +601,7 @@ impl Download {
         self.note_room(cx);
     }
 
-    /// The user refuses it.
+    /// Handles the user's refusal of the offer.
     pub(in super::super) fn decline(&mut self, cx: &mut Context) {
         if matches!(self.stage, Stage::Offer(_)) && !self.is_ending() {
             self.leave(cx, Leave::Declined);
@@ -619,7 +619,7 @@ impl Download {
         }
     }
 
-    /// Ends it for this run.
+    /// Ends it for this run, so that a later run can resume it. Cancels it if that is impossible.
     pub(in super::super) fn suspend(&mut self, cx: &mut Context) {
         if self.seeding.is_some() || !self.stage.is_kept() {
             return self.cancel(cx);
@@ -630,7 +630,7 @@ impl Download {
         }
     }
 
-    /// Ends it for a reason that is not the user's.
+    /// Ends it for a reason other than the user's wish.
     pub(in super::super) fn fail(&mut self, cx: &mut Context, error: DownloadError) {
         if !self.is_ending() {
             self.leave(cx, Leave::Cancelled);
@@ -638,14 +638,14 @@ impl Download {
         }
     }
 
-    /// All is here, and others were served for long enough.
+    /// Ends seeding, and with it the download.
     pub(super) fn end_seeding(&mut self, cx: &mut Context) {
         if let Some((summary, _)) = self.seeding.take() {
             self.end(cx, DownloadOutcome::Completed(summary));
         }
     }
 
-    /// Tells the sharer on the link in use that nothing more is wanted, and closes all links.
+    /// Tells the sharer, on the link in use, that nothing more is wanted, and closes all links.
     pub(super) fn leave(&mut self, cx: &mut Context, outcome: Leave) {
         let to_sharer = self.links.to_sharer();
         if let Some(link) = self.links.best.or_else(|| to_sharer.first().copied()) {
@@ -660,7 +660,7 @@ impl Download {
         }
     }
 
-    /// Ends it, after what was staged is removed, or left for another run.
+    /// Ends it after its staged data is removed, or kept for a later run.
     fn end(&mut self, cx: &mut Context, outcome: DownloadOutcome) {
         let download = self.order.id;
         let work = match &outcome {
@@ -686,7 +686,7 @@ impl Download {
         }
     }
 
-    /// Everything is in its place.
+    /// Handles the end of the last job of a complete transfer: everything is in place.
     pub(super) fn finished(&mut self, cx: &mut Context, done: DiskDone) {
         let failed = match done {
             DiskDone::Finished { failed } => failed,
@@ -773,7 +773,7 @@ impl Download {
         );
     }
 
-    /// All is here: what was agreed on counts.
+    /// Reports the agreed pairing, now that all data is here.
     pub(super) fn tell_agreed(&mut self, cx: &mut Context) {
         let agreed = self.remembering.take().and_then(Remembering::agreed);
         let Stage::Transfer(transfer) = &self.stage else {

@@ -1,4 +1,4 @@
-//! The manifest on its way in, and the user's answer to it.
+//! The arriving manifest, and the user's answer to it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,27 +12,27 @@ use crate::manifest::{EntryKind, Manifest, SignedManifest};
 use crate::message::Announced;
 use crate::path::SafePath;
 
-/// What is known of an offer.
+/// State of an offer.
 #[derive(Default)]
 pub(super) struct Offer {
     announced: Option<Announced>,
     encoded: Vec<u8>,
-    /// A part was asked for on this link and is awaited.
+    /// The link on which a part was requested that has not arrived.
     asked: Option<LinkId>,
     signed: Option<SignedManifest>,
-    /// The folder of its own in which it lands.
+    /// The download's own folder, in which all files are stored.
     folder: Option<SafePath>,
-    /// Indexes of the entries whose paths were looked at, in the order of the paths.
+    /// Indexes of the entries whose paths were inspected, in the order of the paths.
     looked_at: Vec<u32>,
-    /// Entries whose name is taken; set once the user is asked.
+    /// Entries whose name is taken. Set once the user is asked.
     taken: Option<Vec<u32>>,
     /// What an earlier run has left.
     kept: Kept,
 }
 
 impl Offer {
-    /// The sharer says which manifest it has. `false`: it is another one than is here, and perhaps before the user's
-    /// eyes: a yes that was meant for one must not be taken for the other.
+    /// Handles the sharer's announcement of its manifest. Returns false if another manifest is here already. The user
+    /// may be looking at that one, and accepting it must not count for the new one.
     pub(super) fn announced(
         &mut self,
         announced: Announced,
@@ -46,7 +46,7 @@ impl Offer {
             if self.signed.is_some() {
                 return Ok(false);
             }
-            // The sharer was started again over other files. Nobody has seen the ones before, so begin anew.
+            // The sharer was restarted with other files. The user has not seen the old manifest, so start again.
             *self = Self::default();
         }
         self.announced = Some(announced);
@@ -57,31 +57,31 @@ impl Offer {
         self.announced.map(|announced| announced.len)
     }
 
-    /// Whether the manifest is here.
+    /// True if the manifest is here.
     pub(super) fn is_here(&self) -> bool {
         self.signed.is_some()
     }
 
-    /// Somebody else is asked: what others have told and sent is not mixed with theirs.
+    /// Starts again with another peer: parts from different peers are not mixed.
     pub(super) fn begin_anew(&mut self) {
         if self.signed.is_none() {
             *self = Self::default();
         }
     }
 
-    /// A link is gone, perhaps with the question.
+    /// Handles a lost link: a request on it will not be answered.
     pub(super) fn lost(&mut self, link: LinkId) {
         if self.asked == Some(link) {
             self.asked = None;
         }
     }
 
-    /// Whether a part was asked for on this link and has not come.
+    /// True if a part was requested on this link and has not arrived.
     pub(super) fn awaits(&self, link: LinkId) -> bool {
         self.asked == Some(link)
     }
 
-    /// The offset to ask for now on this link, if any. The next call says nothing until that is answered.
+    /// The offset to request now on this link, if any. Returns `None` until that request is answered.
     pub(super) fn wants(&mut self, link: LinkId) -> Option<u64> {
         let here = self.encoded.len() as u64;
         if self.asked.is_some()
@@ -94,7 +94,7 @@ impl Offer {
         Some(here)
     }
 
-    /// A part came. Returns the whole once it is here.
+    /// Handles a part. Returns the whole manifest once it is here.
     pub(super) fn part(
         &mut self,
         offset: u64,
@@ -113,18 +113,18 @@ impl Offer {
         }
         self.asked = None;
         if self.encoded.capacity() < self.encoded.len() + part.len() {
-            // Twice as much as there is, as a vector would take, is a lot for a large share.
+            // Doubling the capacity, as a vector does, would take much memory for a large share.
             self.encoded
                 .reserve_exact(part.len() + self.encoded.len() / 8);
         }
         self.encoded.extend_from_slice(part);
         let whole = self.encoded.len() as u64 == total;
-        // Without the room that it has for more.
+        // Without its spare capacity.
         Ok(whole.then(|| std::mem::take(&mut self.encoded).into_boxed_slice().into()))
     }
 
-    /// The manifest is decoded. Returns the paths to look for at their destination.
-    /// `own_folder`: it may have a folder of its own.
+    /// Handles the decoded manifest. Returns the paths to look for at the destination. `own_folder`: the download may
+    /// have a folder of its own.
     pub(super) fn decoded(
         &mut self,
         signed: SignedManifest,
@@ -146,18 +146,18 @@ impl Offer {
         Ok(paths)
     }
 
-    /// The folder of its own in which it lands.
+    /// The download's own folder, in which all files are stored.
     pub(super) fn folder(&self) -> Option<&SafePath> {
         self.folder.as_ref()
     }
 
-    /// The destination was looked at: these of the paths exist. Returns what the user is shown.
+    /// Handles the inspection of the destination, where these paths exist. Returns what the user is shown.
     pub(super) fn inspected(
         &mut self,
         taken: &[usize],
         kept: Kept,
     ) -> Option<(Arc<Manifest>, Vec<u32>, KeptSummary)> {
-        // What an earlier run has put there is in nobody's way.
+        // Files published by an earlier run do not conflict.
         let ours: BTreeSet<u32> = kept.published.iter().copied().collect();
         let taken: Vec<u32> = taken
             .iter()
@@ -172,7 +172,7 @@ impl Offer {
         Some((signed.manifest().clone(), taken, summary))
     }
 
-    /// The user says yes: what to, if they were asked.
+    /// Handles the user's acceptance. Returns what was accepted, if the user was asked.
     pub(super) fn accept(&mut self) -> Option<(SignedManifest, Vec<u32>, Kept)> {
         let taken = self.taken.take()?;
         let signed = self.signed.take()?;

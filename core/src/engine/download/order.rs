@@ -13,15 +13,15 @@ use crate::message::{MAX_TEXT, Message, SecretBytes};
 use crate::secret::ShareSecret;
 use crate::{Multiaddr, PeerId};
 
-/// A user's order. What is learnt of its source on the way is added: who the sharer is, and its secret.
+/// A user's command to fetch. What is learnt about its source is added: the sharer's peer ID and the share's secret.
 pub(in super::super) struct Order {
     pub(super) id: DownloadId,
     pub(in super::super) source: FetchSource,
-    /// The code names the sharer.
+    /// True if the code names the sharer.
     named: bool,
     pub(super) sink: SinkKind,
     pub(super) options: FetchOptions,
-    /// Tells the sharer which links are one download's.
+    /// Tells the sharer which links belong to one download.
     nonce: u64,
 }
 
@@ -44,50 +44,50 @@ impl Order {
         }
     }
 
-    /// As what the limits and the memory of all know it.
+    /// Its ID for the rate limits and the memory budget.
     pub(super) fn transfer(&self) -> TransferId {
         TransferId::Download(self.id)
     }
 
-    /// Greets the other side of a link that has keys.
+    /// Greets the other side of a keyed link.
     pub(super) fn greet(&self, cx: &mut Context, link: LinkId) {
         let (session, name) = (self.nonce, self.options.name.clone());
         cx.send(link, Message::Hello { session, name });
     }
 
-    /// Tells the other side of a link where this one can be dialled, unless this side hides.
+    /// Tells the other side of a link where this side can be dialled, unless this side hides its addresses.
     pub(super) fn tell_addresses(&self, cx: &mut Context, link: LinkId) {
         if !self.options.relayed_only {
             cx.tell_addresses(link, self.options.loopback);
         }
     }
 
-    /// Whether a link over this path may be used: whoever hides only goes through relays.
+    /// True if a link over this path may be used: only a relayed one if this side hides its addresses.
     pub(super) fn may_use(&self, path: PathKind) -> bool {
         path == PathKind::Relayed || !self.options.relayed_only
     }
 
-    /// Whether the other side does not see where this one is, if that hides, when an address is dialled.
+    /// True if dialling this address does not show the other side an address that this side wants to hide.
     pub(super) fn hides_at(&self, address: &Multiaddr) -> bool {
         !self.options.relayed_only || dial::is_relayed(address)
     }
 
-    /// Addresses of others as far as they may be dialled.
+    /// Returns those of other peers' addresses that may be dialled.
     pub(super) fn vet(&self, addresses: &[Multiaddr], limits: &Limits) -> Vec<Multiaddr> {
         let mut vetted = dial::vet(addresses, self.options.loopback, limits).dial;
         vetted.retain(|address| self.hides_at(address));
         vetted
     }
 
-    /// Whether this side knows the share's secret, which all do who serve each other.
+    /// True if this side knows the share's secret, as all peers do that serve each other.
     pub(super) fn has_secret(&self) -> bool {
         matches!(self.source.key, FetchKey::Secret(_))
     }
 
-    /// The sharer trusts this side with the share's secret: from now on that opens links.
+    /// Handles the share's secret, which the sharer trusts this side with. It opens links from now on.
     pub(super) fn told_secret(&mut self, secret: &SecretBytes) -> Result<(), Violation> {
         let told = ShareSecret::from_bytes(secret.0);
-        // Two links may have been opened with the code at once.
+        // Two links may have been opened with the code at the same time.
         if matches!(&self.source.key, FetchKey::Secret(known) if *known != told) {
             return Err(Violation::new("another secret than the share's"));
         }
@@ -95,22 +95,23 @@ impl Order {
         Ok(())
     }
 
-    /// Whether the DHT is asked for other sources: only by who gives.
+    /// True if the DHT may be asked for other sources. The caller also checks that this side serves.
     pub(super) fn looks_for_others(&self) -> bool {
         self.options.dht && self.has_secret()
     }
 
-    /// How long anybody is looked for.
+    /// How long to look for a peer.
     pub(super) fn patience(&self, limits: &Limits) -> Duration {
         self.options.search.unwrap_or(limits.search)
     }
 
-    /// Whether it is known that somebody else than this peer is the sharer.
+    /// True if a peer other than this one is known to be the sharer.
     pub(super) fn is_other(&self, peer: PeerId) -> bool {
         self.source.peer.is_some_and(|sharer| sharer != peer)
     }
 
-    /// Who answered is not the sharer. If nobody had named that, it may be anybody else.
+    /// Records that the peer that answered is not the sharer. Unless the code names the sharer, it may be any other
+    /// peer.
     pub(super) fn was_not_sharer(&mut self) {
         if !self.named {
             self.source.peer = None;
